@@ -1,0 +1,73 @@
+"""Where one local region lives: its ports, its folders and the addresses it hands out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionConfig:
+    """Everything that tells two regions on one machine apart.
+
+    `loopback_octet` is the second octet of every address that the region hands out: the network interface 10.0.10.17
+    is 127.<octet>.10.17 here. Two regions run side by side when their home, ports and octet differ.
+    """
+
+    home: Path
+    api_port: int = 4566
+    edge_port: int = 8080
+    edge_tls_port: int = 8443
+    inbox_port: int = 8025
+    loopback_octet: int = 20
+    account_id: str = "000000000000"
+    region: str = "us-east-1"
+
+    @property
+    def endpoint_url(self) -> str:
+        """The AWS endpoint of this region."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def state_folder(self) -> Path:
+        """What must survive a restart: the control plane's state, database files, certificates, images."""
+        return self.home / "state"
+
+    @property
+    def run_folder(self) -> Path:
+        """What is made anew at each start: sockets, Envoy's configuration, hosts files, sandboxes."""
+        return self.home / "run"
+
+    @property
+    def logs_folder(self) -> Path:
+        """What the region's own processes print (tasks' output goes to CloudWatch Logs)."""
+        return self.home / "logs"
+
+    @property
+    def images_folder(self) -> Path:
+        """The image store: what builds write and tasks run from."""
+        return self.home / "images"
+
+    @property
+    def running_file(self) -> Path:
+        """Present while the region runs: process id, ports and start time as JSON."""
+        return self.home / "region.json"
+
+    @classmethod
+    def from_environment(cls, default_home: Path) -> Self:
+        """Read ALVA_HOME, ALVA_API_PORT, ALVA_EDGE_PORT, ALVA_EDGE_TLS_PORT, ALVA_INBOX_PORT and ALVA_LOOPBACK_OCTET."""
+        defaults = cls(home=default_home)
+
+        def number(name: str, default: int) -> int:
+            return int(os.environ.get(name, default))
+
+        return cls(
+            home=Path(os.environ.get("ALVA_HOME", default_home)).absolute(),
+            api_port=number("ALVA_API_PORT", defaults.api_port),
+            edge_port=number("ALVA_EDGE_PORT", defaults.edge_port),
+            edge_tls_port=number("ALVA_EDGE_TLS_PORT", defaults.edge_tls_port),
+            inbox_port=number("ALVA_INBOX_PORT", defaults.inbox_port),
+            loopback_octet=number("ALVA_LOOPBACK_OCTET", defaults.loopback_octet),
+        )
