@@ -1,0 +1,50 @@
+"""The CloudFormation resource types that the region adds to MiniStack or replaces in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Properties = dict[str, Any]
+Provisioned = tuple[str, dict[str, Any]]
+"""The physical id, which `Ref` returns, and the attributes, which `Fn::GetAtt` returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handlers:
+    """How one resource type is made, changed and deleted. A raised exception fails the resource; its text is the reason.
+
+    `create(logical_id, properties, stack_name)` returns the physical id and the attributes.
+    `update(physical_id, old, new, stack_name)` returns the same; another physical id means that the resource was
+    replaced, and the predecessor is then deleted in the clean-up phase. It is called only when properties changed.
+    `delete(physical_id, properties)` must accept what is already gone.
+
+    Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop. A plain
+    function runs there too, unless `blocking` is set: then on a thread of its own.
+    """
+
+    create: Callable[[str, Properties, str], Provisioned | Awaitable[Provisioned]]
+    update: Callable[[str, Properties, Properties, str], Provisioned | Awaitable[Provisioned]]
+    delete: Callable[[str, Properties], None | Awaitable[None]]
+    snapshot: Callable[[str, Properties], None | Awaitable[None]] | None = None
+    """`snapshot(physical_id, properties)` runs before `delete` where the deletion policy is Snapshot."""
+    blocking: bool = False
+    replacing_properties: tuple[str, ...] = ()
+    """Properties whose change replaces the resource ("Update requires: Replacement" in the type's reference)."""
+
+
+registered: dict[str, Handlers] = {}
+
+
+def register(type_name: str, handlers: Handlers) -> None:
+    """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one."""
+    registered[type_name] = handlers
+
+
+def handlers_of(type_name: str) -> Handlers | None:
+    """The handlers registered for a type, or None where MiniStack's own (if any) apply."""
+    return registered.get(type_name)
+
+
+Attributes = Mapping[str, Any]
