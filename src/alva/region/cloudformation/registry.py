@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,16 @@ class Handlers:
 
     `create(logical_id, properties, stack_name)` returns the physical id and the attributes.
     `update(physical_id, old, new, stack_name)` returns the same; another physical id means that the resource was
-    replaced, and the predecessor is then deleted in the clean-up phase. It is called only when properties changed.
+    replaced, and the predecessor is then deleted in the clean-up phase. It is called only when properties changed, and
+    again with the properties swapped when the stack rolls back, also for the very resource whose update failed.
     `delete(physical_id, properties)` must accept what is already gone.
 
-    Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop. A plain
-    function runs there too, unless `blocking` is set: then on a thread of its own.
+    Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop, side by
+    side with other resources, and is cancelled when another resource of the stack fails. A plain function runs on the
+    loop too, unless `blocking` is set: then on a thread of its own, which is waited for.
+
+    A `create` that takes its time calls `announce` with the physical id as soon as there is something to delete: what
+    was announced is deleted in the rollback when the creation fails or is cancelled.
     """
 
     create: Callable[[str, Properties, str], Provisioned | Awaitable[Provisioned]]
@@ -38,13 +44,20 @@ registered: dict[str, Handlers] = {}
 
 
 def register(type_name: str, handlers: Handlers) -> None:
-    """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one."""
+    """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one.
+
+    Call it from a component's `install`, before the first stack operation.
+    """
     registered[type_name] = handlers
 
 
-def handlers_of(type_name: str) -> Handlers | None:
-    """The handlers registered for a type, or None where MiniStack's own (if any) apply."""
-    return registered.get(type_name)
+_announcement: ContextVar[Callable[[str], None] | None] = ContextVar("announcement", default=None)
 
 
-Attributes = Mapping[str, Any]
+def announce(physical_id: str) -> None:
+    """From within a `create`: the resource exists under this id, though it is not ready yet.
+
+    CloudFormation then shows it ("Resource creation Initiated"), and deletes it if the creation fails.
+    """
+    if tell := _announcement.get():
+        tell(physical_id)

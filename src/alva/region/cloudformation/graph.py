@@ -1,0 +1,96 @@
+"""Running the steps of a stack operation side by side, in dependency order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+# How often a running operation looks whether it was asked to stop (CancelUpdateStack sets a flag, wakes nobody).
+STOP_POLL_SECONDS = 0.2
+
+
+@dataclass
+class Outcome:
+    """What became of the steps. A step that is in none of the sets was never started."""
+
+    done: set[str] = field(default_factory=set)
+    failed: dict[str, Exception] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    """Steps in flight that were given up because another one failed, or because the operation was asked to stop."""
+    was_stopped: bool = False
+
+
+def reversed_dependencies(dependencies: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Who depends on each name: the order in which things may be deleted."""
+    dependents: dict[str, set[str]] = {name: set() for name in dependencies}
+    for name, needed in dependencies.items():
+        for other in needed:
+            if other in dependents and other != name:
+                dependents[other].add(name)
+    return dependents
+
+
+def transitive(names: Collection[str], edges: Mapping[str, Collection[str]]) -> set[str]:
+    """`names` and everything that can be reached from them."""
+    reached: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached.add(name)
+            pending.extend(edges.get(name, ()))
+    return reached
+
+
+async def run_in_order(
+    dependencies: Mapping[str, Collection[str]],
+    work: Callable[[str], Awaitable[None]],
+    *,
+    may_cancel: Callable[[str], bool] = lambda _: True,
+    stop_requested: Callable[[], bool] = lambda: False,
+    keep_going: bool = False,
+) -> Outcome:
+    """Call `work(name)` for every name, each as soon as all that it depends on is done, side by side.
+
+    After a failure nothing new starts, and what is in flight is cancelled where `may_cancel` allows it (else waited
+    for). With `keep_going`, a failure only keeps back what depends on the failed step. Dependencies outside the mapping
+    count as done.
+    """
+    outcome = Outcome()
+    waiting = {name: {other for other in needed if other in dependencies and other != name}
+               for name, needed in dependencies.items()}
+    running: dict[asyncio.Task[None], str] = {}
+    is_stopping = False
+    try:
+        while True:
+            if not is_stopping:
+                for name in sorted(name for name, needed in waiting.items() if needed <= outcome.done):
+                    del waiting[name]
+                    running[asyncio.ensure_future(_as_coroutine(work, name))] = name
+            if not running:
+                return outcome
+            finished, _ = await asyncio.wait(running, timeout=STOP_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                name = running.pop(task)
+                if task.cancelled():
+                    outcome.cancelled.add(name)
+                elif isinstance(error := task.exception(), Exception):
+                    outcome.failed[name] = error
+                elif error is not None:
+                    raise error
+                else:
+                    outcome.done.add(name)
+            outcome.was_stopped = outcome.was_stopped or stop_requested()
+            if not is_stopping and (outcome.was_stopped or (outcome.failed and not keep_going)):
+                is_stopping = True
+                for task, name in running.items():
+                    if may_cancel(name):
+                        task.cancel()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+async def _as_coroutine(work: Callable[[str], Awaitable[None]], name: str) -> None:
+    await work(name)
