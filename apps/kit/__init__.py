@@ -1,0 +1,1 @@
+"""What Alva's services share: settings, logging, the app itself, tokens, pages, database and cache."""

@@ -1,0 +1,127 @@
+"""The app of a service: what all of them do the same way, so that each has its own routes and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from kit.origins import normalise_origin
+from kit.requests import RequestMiddleware
+from kit.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of answers that are not pages."""
+
+Check = Callable[[], Awaitable[object]]
+"""Raises where what the service depends on does not answer."""
+_CHECK_TIMEOUT_SECONDS = 3.0
+
+
+class Service(FastAPI):
+    """A FastAPI app whose requests are identified, logged and given our headers, errors included."""
+
+    alva_settings: ServiceSettings
+    alva_policy: str
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The middleware with ours outermost, so that it sees the answers to unexpected errors too."""
+        return RequestMiddleware(super().build_middleware_stack(), self.alva_settings, self.alva_policy)
+
+
+def create(
+    settings: ServiceSettings,
+    *,
+    title: str,
+    routers: Sequence[APIRouter],
+    lifespan: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+    checks: Mapping[str, Check] | None = None,
+    unavailable: Sequence[type[Exception]] = (),
+    cors_origins: Sequence[str] = (),
+    content_security_policy: str = API_POLICY,
+    serve_openapi: bool = False,
+) -> FastAPI:
+    """Build the app of a service.
+
+    Routers are mounted under the path prefix; declare their paths as `/...` (the prefix itself, `/admin`, is answered
+    as `/admin/`). `/health` is unprefixed: 200 where the process serves; `/health?deep=1`, from inside the network
+    only, runs the `checks` and answers 503 where one fails. Exceptions in `unavailable` become 503. `cors_origins` may
+    call with credentials. `app.state.stopping` is an asyncio.Event that is set when the process is told to stop: long
+    responses end when it is. Services that ask who is signed in set `app.state.verifier`.
+    """
+    prefix = settings.path_prefix
+    origins = [origin for origin in map(normalise_origin, cors_origins) if origin]
+    app = Service(
+        title=title,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{prefix}/openapi.json" if serve_openapi else None,
+        redirect_slashes=False,
+        exception_handlers={Exception: _answer_unexpected_error},
+    )
+    app.alva_settings = settings
+    app.alva_policy = content_security_policy
+    app.state.settings = settings
+    app.state.allowed_origins = frozenset(origins)
+    app.state.stopping = asyncio.Event()
+    for exception in unavailable:
+        app.add_exception_handler(exception, _answer_unavailable)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        )
+    _add_health(app, settings, checks or {})
+    for router in routers:
+        app.include_router(router, prefix=prefix)
+    return app
+
+
+def _add_health(app: FastAPI, settings: ServiceSettings, checks: Mapping[str, Check]) -> None:
+    @app.get("/health", include_in_schema=False)
+    async def health(request: Request, deep: bool = False) -> JSONResponse:
+        body: dict[str, Any] = {"status": "ok", "service": settings.service}
+        if not deep or not request.state.caller.is_inside:
+            return JSONResponse(body)
+        results = await asyncio.gather(*(_run_check(name, check) for name, check in checks.items()))
+        body["checks"] = dict(zip(checks, results, strict=True))
+        body["digest"] = settings.image_digest
+        is_healthy = all(result == "ok" for result in results)
+        body["status"] = "ok" if is_healthy else "failing"
+        return JSONResponse(body, status_code=200 if is_healthy else 503)
+
+
+async def _run_check(name: str, check: Check) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
+            await check()
+    except Exception as error:
+        log.warning("health check of %s failed", name, exc_info=True)
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+async def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
+    return JSONResponse({"detail": "Something went wrong on our side."}, status_code=500)
+
+
+async def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
+    log.error("a dependency does not answer: %s: %s", type(error).__name__, error)
+    return JSONResponse(
+        {"detail": "This is not available at the moment. Please try again."},
+        status_code=503,
+        headers={"Retry-After": "2"},
+    )

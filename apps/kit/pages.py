@@ -1,0 +1,72 @@
+"""Server-rendered pages: Jinja as web and admin share it.
+
+    pages = Pages(Path(__file__).parent, prefix=settings.path_prefix)
+    pages.mount_static(app)
+    return pages.render(request, "plan.html", plan=plan)
+
+Templates live in `templates/`, files that browsers fetch in `static/`. In a template `url("/plans")` prefixes a path of
+this service and `static("style.css")` names a static file with its content's hash, so that browsers keep it for a year.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
+
+
+class _LongLivedFiles(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        if response.status_code == 200 and b"v=" in scope["query_string"]:
+            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+class Pages:
+    """Renders the templates of one service."""
+
+    def __init__(self, folder: Path, *, prefix: str = "", **variables: Any) -> None:
+        """`folder` holds `templates/` and `static/`; `variables` are known to every template."""
+        self._prefix = prefix
+        self._static_folder = folder / "static"
+        self.environment = Environment(
+            loader=FileSystemLoader(folder / "templates"),
+            autoescape=select_autoescape(default=True, default_for_string=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._static_url = cache(self._find_static_url)
+        self.environment.globals |= {"url": self.url, "static": self._static_url, **variables}
+
+    def url(self, path: str) -> str:
+        """The path of one of this service's pages as browsers see it."""
+        return f"{self._prefix}{path}"
+
+    def _find_static_url(self, name: str) -> str:
+        digest = hashlib.sha256((self._static_folder / name).read_bytes()).hexdigest()[:12]
+        return f"{self._prefix}/static/{name}?v={digest}"
+
+    def mount_static(self, app: Starlette) -> None:
+        """Serve `static/` under the prefix."""
+        app.mount(f"{self._prefix}/static", _LongLivedFiles(directory=self._static_folder), name="static")
+
+    def render(self, request: Request, template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
+        """Render a template as the response; pages are personal, so no cache keeps them."""
+        body = self.environment.get_template(template).render(request=request, **context)
+        return HTMLResponse(body, status_code=status_code, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,67 @@
+"""Runs a service's app: `python -m api` is `serve.run(ApiSettings, create_app)`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from kit import logs
+from kit.settings import Settings, SettingsError, load
+
+EXIT_WRONG_SETTINGS = 78
+"""sysexits.h's EX_CONFIG."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the load balancer's idle timeout of 60 s: were we to close first, users would see a 502 now and then."""
+GRACEFUL_SHUTDOWN_SECONDS = 20
+"""Less than the 30 s that ECS gives a task between SIGTERM and SIGKILL (its stopTimeout)."""
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
+
+
+def run(settings_class: type[Settings], create_app: Callable[[Settings], FastAPI]) -> None:
+    """Serve until SIGTERM, then finish the requests in hand and exit with 0; exit with 78 where a setting is wrong."""
+    settings = load_or_exit(settings_class)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        lifespan="on",
+    )
+    # Uvicorn raises the signal again once it has shut down; a clean end should read as one.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    server = _Server(config, app.state.stopping.set)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+def load_or_exit(settings_class: type[Settings]) -> Settings:
+    """Read the settings and configure the logs; exit with 78 and a line per wrong setting on standard error."""
+    try:
+        settings = load(settings_class)
+    except SettingsError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(EXIT_WRONG_SETTINGS)
+    logs.configure(settings_class.service, settings.log_level, settings.secret_values)
+    return settings
