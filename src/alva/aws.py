@@ -1,0 +1,240 @@
+"""The one place that knows where AWS is: a local region's endpoint, or AWS's own.
+
+Everything above asks an `Aws` for clients and waits with its `Poll`; nothing above asks which target it talks to.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from alva.errors import AlvaError, PreflightRefused, TimedOut
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_cloudformation.client import CloudFormationClient
+    from mypy_boto3_ec2.client import EC2Client
+    from mypy_boto3_ecr.client import ECRClient
+    from mypy_boto3_ecs.client import ECSClient
+    from mypy_boto3_elbv2.client import ElasticLoadBalancingv2Client
+    from mypy_boto3_logs.client import CloudWatchLogsClient
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_ssm.client import SSMClient
+    from mypy_boto3_sts.client import STSClient
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the environment is: `endpoint_url` of a local region, or None for AWS itself.
+
+    AWS's own credentials come from where boto3 looks for them; a local region takes any.
+    """
+
+    name: str
+    region: str
+    endpoint_url: str | None = None
+
+    @classmethod
+    def local(cls, endpoint_url: str, region: str = "us-east-1") -> Target:
+        """A local region at `endpoint_url`."""
+        return cls(name="local", region=region, endpoint_url=endpoint_url)
+
+    @classmethod
+    def aws(cls, region: str | None = None) -> Target:
+        """AWS, in `region` or in the one that AWS_REGION names."""
+        return cls(name="aws", region=region or os.environ.get("AWS_REGION") or "us-east-1")
+
+
+class Interrupted(BaseException):
+    """A wait ended because the person, or a failing sibling step, asked everything to end."""
+
+
+@dataclass(frozen=True)
+class Poll:
+    """How waits behave: quick at first, slower the longer they take; ended by `interrupt`.
+
+    `shortest_seconds` and `longest_seconds` bound the pause between two looks, which is a tenth of the time waited.
+    """
+
+    interrupt: threading.Event = field(default_factory=threading.Event)
+    shortest_seconds: float = 0.15
+    longest_seconds: float = 3.0
+
+    def until(self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str) -> Value:
+        """Return the first answer of `look` that is not None.
+
+        Raises `TimedOut` ("cannot wait any longer for {what}") at the deadline, `Interrupted` when told to end.
+        """
+        started = time.monotonic()
+        while True:
+            answer = look()
+            if answer is not None:
+                return answer
+            waited = time.monotonic() - started
+            if waited >= timeout_seconds:
+                raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
+            self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, or raise `Interrupted` at once when told to end."""
+        if self.interrupt.wait(seconds):
+            raise Interrupted
+
+
+class Aws:
+    """Clients for one target, made when first used and shared between threads."""
+
+    def __init__(self, target: Target, poll: Poll | None = None) -> None:
+        self.target = target
+        self.poll = poll or Poll()
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+
+    @functools.cached_property
+    def _session(self) -> boto3.Session:
+        import boto3
+
+        if self.target.endpoint_url is None:
+            return boto3.Session(region_name=self.target.region)
+        return boto3.Session(
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106
+            region_name=self.target.region,
+        )
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of `service`, with time limits and AWS's standard retries."""
+        from botocore.config import Config
+
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._session.client(
+                    service,  # type: ignore[call-overload]
+                    endpoint_url=self.target.endpoint_url,
+                    config=Config(
+                        connect_timeout=5,
+                        read_timeout=60,
+                        retries={"mode": "standard", "total_max_attempts": 5},
+                        max_pool_connections=20,
+                        user_agent_extra="alva",
+                        # S3 addresses buckets by path at a local endpoint, where BUCKET.127.0.0.1 is no name.
+                        s3={"addressing_style": "path" if self.target.endpoint_url else "auto"},
+                    ),
+                )
+            return self._clients[service]
+
+    @property
+    def cloudformation(self) -> CloudFormationClient:
+        """CloudFormation."""
+        return self.client("cloudformation")  # type: ignore[no-any-return]
+
+    @property
+    def ec2(self) -> EC2Client:
+        """EC2."""
+        return self.client("ec2")  # type: ignore[no-any-return]
+
+    @property
+    def ecr(self) -> ECRClient:
+        """ECR."""
+        return self.client("ecr")  # type: ignore[no-any-return]
+
+    @property
+    def ecs(self) -> ECSClient:
+        """ECS."""
+        return self.client("ecs")  # type: ignore[no-any-return]
+
+    @property
+    def elbv2(self) -> ElasticLoadBalancingv2Client:
+        """Elastic Load Balancing v2."""
+        return self.client("elbv2")  # type: ignore[no-any-return]
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        """CloudWatch Logs."""
+        return self.client("logs")  # type: ignore[no-any-return]
+
+    @property
+    def s3(self) -> S3Client:
+        """S3."""
+        return self.client("s3")  # type: ignore[no-any-return]
+
+    @property
+    def secretsmanager(self) -> SecretsManagerClient:
+        """Secrets Manager."""
+        return self.client("secretsmanager")  # type: ignore[no-any-return]
+
+    @property
+    def ssm(self) -> SSMClient:
+        """Systems Manager."""
+        return self.client("ssm")  # type: ignore[no-any-return]
+
+    @property
+    def sts(self) -> STSClient:
+        """STS."""
+        return self.client("sts")  # type: ignore[no-any-return]
+
+    def account_id(self) -> str:
+        """The account that the credentials belong to; raises `PreflightRefused` when there is no answer."""
+        with explained("find out which AWS account this is"):
+            return self.sts.get_caller_identity()["Account"]
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn what boto3 raises inside the block into an `AlvaError`: "cannot {what}", with AWS's own words."""
+    try:
+        yield
+    except AlvaError:
+        raise
+    except Exception as error:
+        explanation = _explain(what, error)
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def _explain(what: str, error: Exception) -> AlvaError | None:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return PreflightRefused(
+            f"cannot {what}: no AWS credentials",
+            evidence=[str(error)],
+            next_step="sign in (aws sso login, or AWS_PROFILE), or leave --target aws out for the local region",
+        )
+    if isinstance(error, exceptions.ConnectionError):
+        return AlvaError(
+            f"cannot {what}: no connection to AWS's endpoint",
+            evidence=[str(error)],
+            next_step="./alva up starts the local region; with --target aws, check the network",
+        )
+    if isinstance(error, exceptions.ClientError):
+        return AlvaError(
+            f"cannot {what}", evidence=[f"{error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"]
+        )
+    if isinstance(error, exceptions.BotoCoreError):
+        return AlvaError(f"cannot {what}", evidence=[str(error)])
+    return None
+
+
+def error_code(error: Exception) -> str:
+    """The code in an answer of AWS, such as `ParameterNotFound`; empty when it is not an answer of AWS."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return ""
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def pages(client: Any, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
+    """Every item under `key` of a paginated operation."""
+    for page in client.get_paginator(operation).paginate(**arguments):
+        yield from page.get(key, [])

@@ -1,0 +1,157 @@
+"""What every verb knows about how it was called: the folders, the target, the environment, how to report."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from alva.errors import AlvaError, RegionNotRunning, UsageError
+from alva.region.config import RegionConfig
+
+if TYPE_CHECKING:
+    from alva.aws import Aws
+    from alva.cli.progress import Progress
+    from alva.release.manifest import Manifest
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The repository."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call of one verb."""
+
+    target_name: str
+    environment: str
+    as_json: bool
+    yes: bool
+    verbose: bool
+
+    @functools.cached_property
+    def region_config(self) -> RegionConfig:
+        """The local region that this repository (or ALVA_HOME) means."""
+        return RegionConfig.from_environment(ROOT / ".alva")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the verb means the local region: only verbs that are about the region itself may ask."""
+        return self.target_name == "local"
+
+    @property
+    def assembly_folder(self) -> Path:
+        """Where synthesis writes the templates of this environment."""
+        return self.region_config.home / "cdk.out" / self.environment
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """What the last synthesis wrote; raises AlvaError when there was none."""
+        from alva.release.manifest import Manifest
+
+        return Manifest.read(self.assembly_folder)
+
+    @functools.cached_property
+    def aws(self) -> Aws:
+        """AWS as the target has it; raises RegionNotRunning when the local region is down."""
+        from alva.aws import Aws, Target
+        from alva.region import daemon
+
+        if not self.is_local:
+            return Aws(Target.aws())
+        if not daemon.status(self.region_config).is_running:
+            raise RegionNotRunning("cannot reach the local region: it does not run", next_step="./alva up")
+        return Aws(Target.local(self.region_config.endpoint_url, self.region_config.region))
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """Where steps are shown: live on a terminal, plain lines elsewhere, JSON lines with --json."""
+        from alva.cli.progress import choose_progress
+
+        return choose_progress(sys.stderr, as_json=self.as_json, verbose=self.verbose)
+
+    def confirm(self, question: str) -> None:
+        """Ask, unless --yes was given; raises UsageError when nobody is there to answer."""
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            raise UsageError(f"cannot ask: {question}", next_step="give --yes")
+        click.confirm(question, abort=True, err=True)
+
+    def print(self, text: str) -> None:
+        """One line of the result, on standard output."""
+        click.echo(text)
+
+    def print_json(self, value: object) -> None:
+        """The result as JSON, on standard output."""
+        import json
+
+        click.echo(json.dumps(value, indent=2, default=str))
+
+
+Body = Callable[..., Any]
+
+
+def verb(
+    *, summary: str, targets: bool = True, asks: bool = False, **command_options: Any
+) -> Callable[[Body], click.Command]:
+    """Make a command of a function whose first argument is the `Invocation`, with the options that all verbs share.
+
+    `targets` adds --target and --env, `asks` adds --yes.
+    """
+
+    def decorate(body: Body) -> click.Command:
+        @functools.wraps(body)
+        def call(
+            *,
+            target: str = "local",
+            environment: str = "staging",
+            as_json: bool = False,
+            yes: bool = False,
+            verbose: bool = False,
+            **rest: Any,
+        ) -> Any:
+            invocation = Invocation(
+                target_name=target, environment=environment, as_json=as_json, yes=yes, verbose=verbose
+            )
+            return body(invocation, **rest)
+
+        decorated: Body = call
+        decorated = click.option("--verbose", is_flag=True, help="Show details, and tracebacks of errors.")(decorated)
+        decorated = click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")(
+            decorated
+        )
+        if asks:
+            decorated = click.option("--yes", is_flag=True, help="Do not ask.")(decorated)
+        if targets:
+            decorated = click.option(
+                "--env",
+                "environment",
+                default=lambda: os.environ.get("ALVA_ENV", "staging"),
+                show_default="staging",
+                help="The environment.",
+            )(decorated)
+            decorated = click.option(
+                "--target",
+                type=click.Choice(["local", "aws"]),
+                default=lambda: os.environ.get("ALVA_TARGET", "local"),
+                show_default="local",
+                help="The local region, or AWS (also ALVA_TARGET).",
+            )(decorated)
+        return cast(click.Command, click.command(help=summary, **command_options)(decorated))
+
+    return decorate
+
+
+def only_local(invocation: Invocation, verb_name: str) -> None:
+    """Refuse a verb that is about the local region when the target is AWS."""
+    if not invocation.is_local:
+        raise UsageError(f"cannot {verb_name} on AWS: it is about the local region", next_step="leave --target aws out")
+
+
+__all__ = ["ROOT", "AlvaError", "Invocation", "only_local", "verb"]

@@ -1,0 +1,234 @@
+"""How a person or a machine sees the steps of a verb, on standard error.
+
+On a terminal a live view: running steps with the last thing that happened in each and a clock, finished ones as lines
+above it. Elsewhere one plain line when a step ends. With --json one JSON object per event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+MARKS = {"done": "✓", "unchanged": "·", "failed": "✗", "cancelled": "-"}
+STYLES = {"done": "green", "unchanged": "dim", "failed": "bold red", "cancelled": "yellow"}
+
+
+class Progress(Protocol):
+    """A `release.reporting.Reporter` that is used as `with progress:` while steps run."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def step_started(self, key: str, title: str) -> None: ...
+    def step_line(self, key: str, text: str) -> None: ...
+    def step_finished(self, key: str, outcome: str, detail: str = "") -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def choose_progress(stream: TextIO, *, as_json: bool, verbose: bool) -> Progress:
+    """The view that fits the stream."""
+    if as_json:
+        return JsonProgress(stream)
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return LiveProgress(stream, verbose=verbose)
+    return PlainProgress(stream, verbose=verbose)
+
+
+@contextmanager
+def step(progress: Progress, key: str, title: str) -> Iterator[StepResult]:
+    """Report the block as one step: failed when it raises, else what the `StepResult` was set to."""
+    result = StepResult()
+    progress.step_started(key, title)
+    try:
+        yield result
+    except BaseException as error:
+        progress.step_finished(key, "failed" if isinstance(error, Exception) else "cancelled")
+        raise
+    progress.step_finished(key, result.outcome, result.detail)
+
+
+class StepResult:
+    """What the block of `step` says about its end."""
+
+    def __init__(self) -> None:
+        self.outcome = "done"
+        self.detail = ""
+
+
+class _Steps:
+    """Start times and titles of the steps, shared by the views."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._titles: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _begin(self, key: str, title: str) -> None:
+        self._titles[key] = title
+        self._started[key] = time.monotonic()
+
+    def _end(self, key: str) -> tuple[str, float]:
+        return self._titles.pop(key, key), time.monotonic() - self._started.pop(key, time.monotonic())
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class PlainProgress(_Steps):
+    """One line per step when it ends; with `verbose` also what happens inside."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        super().__init__(stream)
+        self._verbose = verbose
+
+    def step_started(self, key: str, title: str) -> None:
+        """Remember when."""
+        with self._lock:
+            self._begin(key, title)
+
+    def step_line(self, key: str, text: str) -> None:
+        """A line, when verbose."""
+        if self._verbose:
+            with self._lock:
+                self._write(f"    {self._titles.get(key, key)}: {text}")
+
+    def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
+        """The step's line."""
+        with self._lock:
+            title, seconds = self._end(key)
+            self._write(_line(outcome, title, detail, seconds))
+
+    def note(self, text: str) -> None:
+        """A line."""
+        with self._lock:
+            self._write(text)
+
+
+class JsonProgress(_Steps):
+    """One JSON object per event: {"event", "step", ...}."""
+
+    def _event(self, **fields: object) -> None:
+        self._write(json.dumps({"elapsed_seconds": round(time.monotonic() - self._begun, 3), **fields}))
+
+    def step_started(self, key: str, title: str) -> None:
+        """An event "started"."""
+        with self._lock:
+            self._begin(key, title)
+            self._event(event="started", step=key, title=title)
+
+    def step_line(self, key: str, text: str) -> None:
+        """An event "line"."""
+        with self._lock:
+            self._event(event="line", step=key, text=text)
+
+    def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
+        """An event "finished"."""
+        with self._lock:
+            _, seconds = self._end(key)
+            self._event(event="finished", step=key, outcome=outcome, detail=detail, seconds=round(seconds, 3))
+
+    def note(self, text: str) -> None:
+        """An event "note"."""
+        with self._lock:
+            self._event(event="note", text=text)
+
+
+class LiveProgress(_Steps):
+    """Finished steps as lines, running ones below them in a view that moves."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        from rich.console import Console
+
+        super().__init__(stream)
+        self._verbose = verbose
+        self._console = Console(file=stream, highlight=False, soft_wrap=False)
+        self._last_lines: dict[str, str] = {}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(
+            get_renderable=self._render,
+            console=self._console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _render(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1), expand=False)
+        with self._lock:
+            for key, title in self._titles.items():
+                seconds = time.monotonic() - self._started[key]
+                table.add_row(
+                    Text("▸", style="cyan"),
+                    Text(title),
+                    Text(f"{seconds:5.1f}s", style="dim"),
+                    Text(self._last_lines.get(key, ""), style="dim", overflow="ellipsis", no_wrap=True),
+                )
+        return table
+
+    def step_started(self, key: str, title: str) -> None:
+        """A new running row."""
+        with self._lock:
+            self._begin(key, title)
+
+    def step_line(self, key: str, text: str) -> None:
+        """The row's last column; a line above as well, when verbose."""
+        with self._lock:
+            self._last_lines[key] = text
+            if self._verbose:
+                self._console.print(f"    {self._titles.get(key, key)}: {text}", style="dim", markup=False)
+
+    def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
+        """The row becomes a line."""
+        with self._lock:
+            title, seconds = self._end(key)
+            self._last_lines.pop(key, None)
+            self._console.print(_line(outcome, title, detail, seconds), style=STYLES.get(outcome, ""), markup=False)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        with self._lock:
+            self._console.print(text, markup=False)
+
+
+def _line(outcome: str, title: str, detail: str, seconds: float) -> str:
+    end = detail or ("" if outcome == "done" else outcome)
+    return f"{MARKS.get(outcome, '?')} {title:<40} {seconds:6.1f}s  {end}".rstrip()

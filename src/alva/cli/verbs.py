@@ -1,0 +1,62 @@
+"""The verbs, grouped as the help shows them. A verb's module is imported only when the verb is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb: its name, the module that has its `command`, and the line that the list shows."""
+
+    name: str
+    module: str
+    summary: str
+
+
+def _verb(name: str, summary: str, module: str | None = None) -> Verb:
+    return Verb(name=name, module=f"alva.cli.{module or name}", summary=summary)
+
+
+GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
+    (
+        "The local region",
+        (
+            _verb("up", "start the local region and release into it; repeat it as you like"),
+            _verb("down", "stop the local region; --wipe forgets its data"),
+        ),
+    ),
+    (
+        "Release",
+        (
+            _verb("synth", "write the templates to .alva/cdk.out"),
+            _verb("deploy", "release: stacks, images, migration, services, verification"),
+            _verb("migrate", "run the migration alone"),
+            _verb("verify", "named checks against what runs"),
+            _verb("releases", "the ledger of releases"),
+        ),
+    ),
+    (
+        "Look",
+        (
+            _verb("status", "what runs where, and since when"),
+            _verb("logs", "logs of one or all services"),
+        ),
+    ),
+    (
+        "Operate",
+        (
+            _verb("run", "a one-off task with a service's environment"),
+            _verb("secrets", "list, init, set, check"),
+        ),
+    ),
+    (
+        "Develop",
+        (
+            _verb("test", "the tests; arguments go to pytest"),
+            _verb("check", "what CI runs: lint, types, architecture, fast tests"),
+        ),
+    ),
+)
+
+VERBS: dict[str, Verb] = {verb.name: verb for _, verbs in GROUPS for verb in verbs}
