@@ -108,3 +108,11 @@ class SynthesisFailed(AlvaError):
 
 class BuildFailed(AlvaError):
     """An image could not be built from its Dockerfile."""
+
+
+class SandboxFailed(AlvaError):
+    """A process's view of the machine could not be made, or the process not started in it."""
+
+
+class SubnetFull(AlvaError):
+    """A subnet has no free address left."""

