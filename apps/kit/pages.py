@@ -11,6 +11,7 @@ this service and `static("style.css")` names a static file with its content's ha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+_SHARED_FOLDER = Path(__file__).parent / "site"
+
 PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -30,6 +33,10 @@ PAGE_POLICY = (
 
 
 class _LongLivedFiles(StaticFiles):
+    def __init__(self, folders: Sequence[Path]) -> None:
+        super().__init__(directory=folders[0])
+        self.all_directories = list(folders)
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         if response.status_code == 200 and b"v=" in scope["query_string"]:
@@ -43,9 +50,9 @@ class Pages:
     def __init__(self, folder: Path, *, prefix: str = "", **variables: Any) -> None:
         """`folder` holds `templates/` and `static/`; `variables` are known to every template."""
         self._prefix = prefix
-        self._static_folder = folder / "static"
+        self._static_folders = [path for path in (folder / "static", _SHARED_FOLDER / "static") if path.is_dir()]
         self.environment = Environment(
-            loader=FileSystemLoader(folder / "templates"),
+            loader=FileSystemLoader([folder / "templates", _SHARED_FOLDER / "templates"]),
             autoescape=select_autoescape(default=True, default_for_string=True),
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -59,12 +66,17 @@ class Pages:
         return f"{self._prefix}{path}"
 
     def _find_static_url(self, name: str) -> str:
-        digest = hashlib.sha256((self._static_folder / name).read_bytes()).hexdigest()[:12]
+        path = next((folder / name for folder in self._static_folders if (folder / name).is_file()), None)
+        if path is None:
+            raise FileNotFoundError(
+                f"cannot find the static file {name} in {', '.join(map(str, self._static_folders))}"
+            )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         return f"{self._prefix}/static/{name}?v={digest}"
 
     def mount_static(self, app: Starlette) -> None:
         """Serve `static/` under the prefix."""
-        app.mount(f"{self._prefix}/static", _LongLivedFiles(directory=self._static_folder), name="static")
+        app.mount(f"{self._prefix}/static", _LongLivedFiles(self._static_folders), name="static")
 
     def render(self, request: Request, template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
         """Render a template as the response; pages are personal, so no cache keeps them."""

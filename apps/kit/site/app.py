@@ -1,0 +1,94 @@
+"""The app of a service with pages: the kit's app with backends, pages, error pages and checked forms."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+
+from kit import app as kit_app
+from kit.access import require_same_origin
+from kit.origins import SAFE_METHODS
+from kit.pages import PAGE_POLICY, Pages
+from kit.site import problems
+from kit.site.backends import Backend, Unavailable
+from kit.site.settings import SiteSettings
+from kit.tokens import ACCESS_COOKIE, JwksVerifier
+
+
+def create(settings: SiteSettings, *, title: str, folder: Path, routers: Sequence[APIRouter]) -> FastAPI:
+    """Build the app of a service with pages, whose `templates/` and `static/` are in `folder`.
+
+    Sets `app.state.pages` (kit.pages.Pages), and while it runs `app.state.api` and `app.state.auth` (Backend) and
+    `app.state.verifier`, for the dependencies of kit.access: a 401 of theirs becomes the way to sign in.
+    """
+    pages = Pages(folder, prefix=settings.path_prefix, has_sign_in=_has_sign_in)
+    pages.environment.filters |= {"day": show_day, "moment": show_moment}
+    api = Backend("api", settings.api_internal_url)
+    auth = Backend("auth", settings.auth_internal_url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.verifier = JwksVerifier("/auth/.well-known/jwks.json", auth.client)
+        yield
+        await api.close()
+        await auth.close()
+
+    guarded = APIRouter(dependencies=[Depends(require_own_form)])
+    for router in routers:
+        guarded.include_router(router)
+    app = kit_app.create(
+        settings,
+        title=title,
+        routers=[guarded],
+        lifespan=lifespan,
+        checks={"api": lambda: _check(api), "auth": lambda: _check(auth)},
+        content_security_policy=page_policy(settings.public_origins),
+    )
+    app.state.pages = pages
+    app.state.api = api
+    app.state.auth = auth
+    pages.mount_static(app)
+    problems.install(app, pages, settings.next_public_auth_url)
+    return app
+
+
+async def require_own_form(request: Request) -> None:
+    """403 where a form was sent from another site; signing in is guarded too, not only what needs a sign-in."""
+    if request.method not in SAFE_METHODS:
+        require_same_origin(request)
+
+
+def page_policy(public_origins: Sequence[str]) -> str:
+    """The Content-Security-Policy of pages, with the origins of api and auth where hosts are split."""
+    if not public_origins:
+        return PAGE_POLICY
+    own = "'self' " + " ".join(public_origins)
+    policy = PAGE_POLICY.replace("connect-src 'self'", f"connect-src {own}")
+    return policy.replace("form-action 'self'", f"form-action {own}")
+
+
+def show_day(value: str) -> str:
+    """`2026-11-23T14:02:00Z` as `23 November 2026`."""
+    at = datetime.fromisoformat(value)
+    return f"{at.day} {at:%B %Y}"
+
+
+def show_moment(value: str) -> str:
+    """`2026-11-23T14:02:05Z` as `23 Nov 2026, 14:02 UTC`; the services tell times in UTC."""
+    at = datetime.fromisoformat(value)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def _has_sign_in(request: Request) -> bool:
+    """Whether the navigation shows what signed-in people can do. Not a check: pages that need one ask kit.access."""
+    return bool(request.cookies.get(ACCESS_COOKIE))
+
+
+async def _check(backend: Backend) -> None:
+    response = await backend.client.get("/health")
+    if not response.is_success:
+        raise Unavailable(backend.name, f"/health answered {response.status_code}")

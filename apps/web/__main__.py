@@ -1,0 +1,7 @@
+"""`python -m web`: what the image runs."""
+
+from kit import serve
+from web.app import WebSettings, create_app
+
+if __name__ == "__main__":
+    serve.run(WebSettings, create_app)

@@ -1,0 +1,135 @@
+"""The first page, and the ways in and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from kit.origins import safe_next
+from kit.pages import Pages as PageRenderer
+from kit.site.backends import Refused
+from kit.site.parts import Auth, Pages, Visitor
+
+router = APIRouter()
+
+Field = Annotated[str, Form()]
+
+_WRONG_PAIR = "This e-mail address and this password do not fit together."
+_TOO_MANY = "Too many tries. Please wait a few minutes, then try again."
+_NOT_AN_ADDRESS = "Please enter an e-mail address, such as name@example.com."
+_BAD_LINK = "This link has been used already, or it is too old. We can send you another one."
+
+
+@router.get("/")
+async def show_landing(request: Request, pages: Pages) -> Response:
+    """What Alva is."""
+    return pages.render(request, "landing.html", page="landing")
+
+
+@router.get("/signup")
+async def show_signup(request: Request, pages: Pages) -> Response:
+    """The form that starts with an e-mail address."""
+    return _signup_page(request, pages, email="", problems={})
+
+
+@router.post("/signup")
+async def sign_up(
+    request: Request, pages: Pages, auth: Auth, email: Field = "", password: Annotated[str, Form()] = ""
+) -> Response:
+    """Register; auth mails a link, and answers the same whether it knows the address or not."""
+    body = {"email": email.strip()} | ({"password": password} if password else {})
+    try:
+        await auth.call(request, "POST", "/auth/register", json=body)
+    except Refused as refusal:
+        return _signup_page(request, pages, email=email, problems=_problems(refusal), status_code=refusal.status)
+    return RedirectResponse("/check-mail", status_code=303)
+
+
+@router.get("/check-mail")
+async def show_check_mail(request: Request, pages: Pages) -> Response:
+    """What to do next."""
+    return pages.render(request, "check_mail.html", page="signup")
+
+
+@router.get("/signin")
+async def show_signin(
+    request: Request,
+    pages: Pages,
+    visitor: Visitor,
+    next: str = "",
+    problem: str = "",  # noqa: A002 - the query's name
+) -> Response:
+    """The form for those who have been here; whoever is signed in goes on."""
+    if visitor is not None:
+        return RedirectResponse(safe_next(next, "/plans"), status_code=303)
+    problems = {"form": _BAD_LINK} if problem == "link" else {}
+    return _signin_page(request, pages, email="", next_path=safe_next(next, ""), problems=problems)
+
+
+@router.post("/signin")
+async def sign_in(
+    request: Request,
+    pages: Pages,
+    auth: Auth,
+    email: Field = "",
+    password: Field = "",
+    next: Field = "",  # noqa: A002 - the field's name
+    by: Annotated[str, Form(alias="with")] = "password",
+) -> Response:
+    """Sign in with a password, or have a link mailed."""
+    email, next_path = email.strip(), safe_next(next, "")
+    try:
+        if by == "link" or not password:
+            body = {"email": email} | ({"next": next_path} if next_path else {})
+            await auth.call(request, "POST", "/auth/link", json=body)
+            return RedirectResponse("/check-mail", status_code=303)
+        answer = await auth.call(request, "POST", "/auth/login", json={"email": email, "password": password})
+    except Refused as refusal:
+        problems = _problems(refusal)
+        return _signin_page(
+            request, pages, email=email, next_path=next_path, problems=problems, status_code=refusal.status
+        )
+    response = RedirectResponse(next_path or "/plans", status_code=303)
+    for cookie in answer.headers.get_list("set-cookie"):
+        response.headers.append("set-cookie", cookie)
+    return response
+
+
+def _signup_page(
+    request: Request, pages: PageRenderer, *, email: str, problems: dict[str, str], status_code: int = 200
+) -> Response:
+    return pages.render(request, "signup.html", status_code=status_code, page="signup", email=email, problems=problems)
+
+
+def _signin_page(
+    request: Request,
+    pages: PageRenderer,
+    *,
+    email: str,
+    next_path: str,
+    problems: dict[str, str],
+    status_code: int = 200,
+) -> Response:
+    return pages.render(
+        request,
+        "signin.html",
+        status_code=status_code,
+        page="signin",
+        email=email,
+        next=next_path,
+        problems=problems,
+    )
+
+
+def _problems(refusal: Refused) -> dict[str, str]:
+    """The refusal as sentences beside the form's fields; `form` where it belongs to none."""
+    if refusal.status == 401:
+        return {"form": _WRONG_PAIR}
+    if refusal.status == 429:
+        return {"form": _TOO_MANY}
+    problems = {name: text for name, text in refusal.fields.items() if name in {"email", "password"}}
+    if "email" in problems:
+        problems["email"] = _NOT_AN_ADDRESS
+    return problems or {"form": refusal.reason or "That did not come through right. Please try again."}

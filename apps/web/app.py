@@ -1,0 +1,28 @@
+"""Puts web together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from fastapi import FastAPI
+
+from kit.site import app as site
+from kit.site.settings import SiteSettings
+from web import account, onboarding, plans
+
+
+class WebSettings(SiteSettings):
+    """What web is given: nothing beyond what every service with pages is."""
+
+    service: ClassVar[str] = "web"
+
+
+def create_app(settings: WebSettings) -> FastAPI:
+    """Build the app."""
+    return site.create(
+        settings,
+        title="Alva",
+        folder=Path(__file__).parent,
+        routers=[account.router, onboarding.router, plans.router],
+    )

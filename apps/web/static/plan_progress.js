@@ -1,0 +1,23 @@
+// Keeps the page of a plan in the making up to date from the api's server-sent events.
+// Without scripts the page reloads itself instead (a <noscript> refresh in the template).
+"use strict";
+
+const place = document.getElementById("plan-progress");
+const bar = document.getElementById("bar");
+const step = document.getElementById("step");
+const finished = new Set(["ready", "failed", "cancelled"]);
+
+function show(progress) {
+  bar.value = progress.progress;
+  if (step.textContent !== progress.step) step.textContent = progress.step; // a status region: said once per step
+  document.title = `${progress.progress} % · Your plan is being made · Alva`;
+  if (finished.has(progress.status)) location.reload();
+}
+
+const events = new EventSource(place.dataset.events);
+events.addEventListener("progress", (event) => show(JSON.parse(event.data)));
+// The browser reconnects by itself after a dropped connection. A refusal (the sign-in ran out) closes the source
+// for good: loading the page again renews the sign-in on the way.
+events.addEventListener("error", () => {
+  if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+});
