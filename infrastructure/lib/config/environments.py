@@ -1,0 +1,355 @@
+"""The environments: the same stacks, other arguments.
+
+Each environment lives in an AWS account of its own, since services and repositories carry no environment in their
+names (docs/decisions/one-account-per-environment.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from ipaddress import IPv4Network
+from types import MappingProxyType
+
+from lib.config.errors import SettingError
+from lib.config.services import SERVICES, Service, check_services, check_size
+
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+RETENTION_DAYS = (
+    1,
+    3,
+    5,
+    7,
+    14,
+    30,
+    60,
+    90,
+    120,
+    150,
+    180,
+    365,
+    400,
+    545,
+    731,
+    1096,
+    1827,
+    2192,
+    2557,
+    2922,
+    3288,
+    3653,
+)
+
+DATABASE_CLASSES = (
+    "db.t3.micro", "db.t3.small", "db.t3.medium", "db.t3.large",
+    "db.t4g.micro", "db.t4g.small", "db.t4g.medium", "db.t4g.large",
+    "db.m6g.large", "db.m6g.xlarge", "db.m7g.large", "db.m7g.xlarge", "db.r6g.large", "db.r7g.large",
+)  # fmt: skip
+CACHE_NODE_TYPES = (
+    "cache.t3.micro", "cache.t3.small", "cache.t3.medium",
+    "cache.t4g.micro", "cache.t4g.small", "cache.t4g.medium",
+    "cache.m6g.large", "cache.m7g.large", "cache.r6g.large", "cache.r7g.large",
+)  # fmt: skip
+
+
+def _check(setting: str, holds: bool, value: object, expected: str) -> None:
+    if not holds:
+        raise SettingError(setting, value, expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """One subnet. A subnet's CIDR can only be changed by replacing it, so it is written down, never computed."""
+
+    cidr_block: str
+    availability_zone: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The VPC. `nat` is `gateway`, `gateway-per-zone` or `instance` (cheaper, and one machine that can fail)."""
+
+    cidr_block: str
+    public_subnets: tuple[Subnet, ...]
+    private_subnets: tuple[Subnet, ...]
+    nat: str = "gateway"
+    nat_instance_type: str = "t4g.nano"
+    flow_logs: bool = False
+
+    def __post_init__(self) -> None:
+        vpc = _network("network.cidr_block", self.cidr_block)
+        _check("network.cidr_block", 16 <= vpc.prefixlen <= 28, self.cidr_block, "a VPC between /16 and /28")
+        _check("network.nat", self.nat in ("gateway", "gateway-per-zone", "instance"), self.nat,
+               "gateway, gateway-per-zone or instance")  # fmt: skip
+        placed: list[IPv4Network] = []
+        for kind, subnets in (("public_subnets", self.public_subnets), ("private_subnets", self.private_subnets)):
+            zones = [subnet.availability_zone for subnet in subnets]
+            _check(f"network.{kind}", len(set(zones)) >= 2 and len(set(zones)) == len(zones), zones,
+                   "at least two, each in a zone of its own, as load balancer and database ask for")  # fmt: skip
+            for subnet in subnets:
+                block = _network(f"network.{kind}", subnet.cidr_block)
+                _check(f"network.{kind}", block.subnet_of(vpc), subnet.cidr_block, f"inside the VPC's {vpc}")
+                _check(f"network.{kind}", 16 <= block.prefixlen <= 28, subnet.cidr_block, "between /16 and /28")
+                for other in placed:
+                    _check(f"network.{kind}", not block.overlaps(other), subnet.cidr_block, f"no overlap with {other}")
+                placed.append(block)
+
+
+def _network(setting: str, value: str) -> IPv4Network:
+    try:
+        return IPv4Network(value)
+    except ValueError as error:
+        raise SettingError(setting, value, f"an IPv4 network such as 10.0.0.0/16 ({error})") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """PostgreSQL on RDS. Storage is encrypted whatever is set: that cannot be changed later without a replacement."""
+
+    instance_class: str = "db.t3.micro"
+    storage_gib: int = 20
+    storage_type: str = "gp2"
+    multi_az: bool = False
+    backup_retention_days: int = 7
+    deletion_protection: bool = False
+
+    def __post_init__(self) -> None:
+        _check("database.instance_class", self.instance_class in DATABASE_CLASSES, self.instance_class,
+               f"one of {', '.join(DATABASE_CLASSES)}")  # fmt: skip
+        _check("database.storage_gib", 20 <= self.storage_gib <= 16_384, self.storage_gib, "20 to 16384 GiB")
+        _check("database.storage_type", self.storage_type in ("gp2", "gp3"), self.storage_type, "gp2 or gp3")
+        _check("database.backup_retention_days", 1 <= self.backup_retention_days <= 35, self.backup_retention_days,
+               "1 to 35 days: 0 would switch backups off")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Redis on ElastiCache: one primary and `replicas`, with automatic failover as soon as there is one."""
+
+    node_type: str = "cache.t3.micro"
+    replicas: int = 0
+    snapshot_retention_days: int = 0
+
+    def __post_init__(self) -> None:
+        _check("cache.node_type", self.node_type in CACHE_NODE_TYPES, self.node_type,
+               f"one of {', '.join(CACHE_NODE_TYPES)}")  # fmt: skip
+        _check("cache.replicas", 0 <= self.replicas <= 5, self.replicas, "0 to 5")
+        _check("cache.snapshot_retention_days", 0 <= self.snapshot_retention_days <= 35, self.snapshot_retention_days,
+               "0 (none) to 35 days")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """The environment's hosts under `name`, in the hosted zone `hosted_zone_id`: `staging.`, `api-staging.`, ...
+
+    The certificate is made and validated in that zone.
+    """
+
+    name: str
+    hosted_zone_id: str | None = None
+
+    def __post_init__(self) -> None:
+        _check("domain.name", bool(re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", self.name)), self.name,
+               "a domain in lower case, such as example.com")  # fmt: skip
+        _check("domain.hosted_zone_id", bool(re.fullmatch(r"Z[A-Z0-9]{1,31}", self.hosted_zone_id or "")),
+               self.hosted_zone_id, "the id of the Route 53 zone of the domain, such as Z0123456789ABC")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadBalancer:
+    """The ALB. Either `certificate_arn` or the environment's domain turns on 443 and the redirect from 80."""
+
+    certificate_arn: str | None = None
+    idle_timeout_seconds: int = 60
+    access_logs: bool = False
+    deletion_protection: bool = False
+    web_acl: bool = False
+    admin_allowed_cidrs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.certificate_arn is not None:
+            _check("load_balancer.certificate_arn",
+                   bool(re.fullmatch(r"arn:aws:acm:[a-z0-9-]+:\d{12}:certificate/[a-f0-9-]+", self.certificate_arn)),
+                   self.certificate_arn, "the ARN of an ACM certificate in the environment's region")  # fmt: skip
+        _check("load_balancer.idle_timeout_seconds", 1 <= self.idle_timeout_seconds <= 4000, self.idle_timeout_seconds,
+               "1 to 4000 seconds")  # fmt: skip
+        for cidr in self.admin_allowed_cidrs:
+            _network("load_balancer.admin_allowed_cidrs", cidr)
+        # With two path values of its own, admin's rule has three of the five condition values left.
+        _check("load_balancer.admin_allowed_cidrs", len(self.admin_allowed_cidrs) <= 3, self.admin_allowed_cidrs,
+               "at most 3: a listener rule takes 5 values, two of which are paths")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """What holds for all services' tasks. A service's own size is in `services.py`; `sizes` overrides it here."""
+
+    desired_count: int = 1
+    max_count: int = 1
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
+    arm64: bool = False
+    spot: bool = False
+    exec_enabled: bool = False
+    container_insights: bool = False
+    night_stop: bool = False
+    log_level: str = "info"
+    log_retention_days: int = 30
+    stop_timeout_seconds: int = 30
+    grace_period_seconds: int = 60
+    deregistration_delay_seconds: int = 20
+    health_interval_seconds: int = 5
+    health_timeout_seconds: int = 4
+    circuit_breaker_failures: int = 2
+
+    def __post_init__(self) -> None:
+        _check("tasks.desired_count", self.desired_count >= 1, self.desired_count, "at least 1")
+        _check("tasks.max_count", self.max_count >= self.desired_count, self.max_count,
+               f"at least tasks.desired_count, which is {self.desired_count}")  # fmt: skip
+        _check("tasks.log_level", self.log_level in ("debug", "info", "warning", "error"), self.log_level,
+               "debug, info, warning or error")  # fmt: skip
+        _check("tasks.log_retention_days", self.log_retention_days in RETENTION_DAYS, self.log_retention_days,
+               f"one of {', '.join(map(str, RETENTION_DAYS))}")  # fmt: skip
+        _check("tasks.stop_timeout_seconds", 2 <= self.stop_timeout_seconds <= 120, self.stop_timeout_seconds,
+               "2 to 120 seconds, Fargate's limit")  # fmt: skip
+        _check("tasks.deregistration_delay_seconds", 0 <= self.deregistration_delay_seconds <= 3600,
+               self.deregistration_delay_seconds, "0 to 3600 seconds")  # fmt: skip
+        _check("tasks.health_interval_seconds", 5 <= self.health_interval_seconds <= 300, self.health_interval_seconds,
+               "5 to 300 seconds")  # fmt: skip
+        _check("tasks.health_timeout_seconds", 2 <= self.health_timeout_seconds < self.health_interval_seconds,
+               self.health_timeout_seconds, "at least 2, and less than tasks.health_interval_seconds")  # fmt: skip
+        _check("tasks.circuit_breaker_failures", 1 <= self.circuit_breaker_failures <= 200,
+               self.circuit_breaker_failures, "1 to 200 failed tasks")  # fmt: skip
+        for service, (cpu_units, memory_mib) in self.sizes.items():
+            check_size(f"tasks.sizes.{service}", cpu_units, memory_mib)
+
+    @property
+    def scales(self) -> bool:
+        return self.max_count > self.desired_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One environment. What each field means to a resource is in the stack that reads it."""
+
+    name: str
+    network: Network
+    region: str = "us-east-1"
+    services: tuple[Service, ...] = SERVICES
+    database: Database = field(default_factory=Database)
+    cache: Cache = field(default_factory=Cache)
+    load_balancer: LoadBalancer = field(default_factory=LoadBalancer)
+    tasks: Tasks = field(default_factory=Tasks)
+    domain: Domain | None = None
+    mail_from: str = "Alva <onboarding@resend.dev>"
+    keep_data: bool = False
+
+    def __post_init__(self) -> None:
+        _check("name", bool(re.fullmatch(r"[a-z][a-z0-9]{1,11}", self.name)), self.name,
+               "2 to 12 lower-case letters and digits: it is part of names that AWS limits to 32")  # fmt: skip
+        _check("region", bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", self.region)), self.region,
+               "an AWS region such as us-east-1")  # fmt: skip
+        check_services(self.services)
+        for subnet in (*self.network.public_subnets, *self.network.private_subnets):
+            _check("network", subnet.availability_zone.startswith(self.region), subnet.availability_zone,
+                   f"a zone of the region {self.region}")  # fmt: skip
+        names = {service.name for service in self.services}
+        for name in self.tasks.sizes:
+            _check("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
+
+    @property
+    def prefix(self) -> str:
+        """`alva-staging`: the start of every name that belongs to the environment."""
+        return f"alva-{self.name}"
+
+    @property
+    def namespace(self) -> str:
+        """The private DNS namespace in which tasks find each other."""
+        return f"{self.prefix}.local"
+
+    @property
+    def has_https(self) -> bool:
+        return self.domain is not None or self.load_balancer.certificate_arn is not None
+
+    def host(self, service: Service) -> str | None:
+        """The service's host name, where the environment has a domain."""
+        return None if self.domain is None else f"{service.host_label.format(self.name)}.{self.domain.name}"
+
+    def log_group(self, name: str) -> str:
+        return f"/alva/{self.name}/{name}"
+
+    def with_settings(self, **changes: object) -> Environment:
+        """This environment with other settings: `with_settings(tasks__arm64=True, domain=Domain(...))`.
+
+        Raises SettingError for a setting that does not exist, or for a value that cannot be deployed.
+        """
+        top: dict[str, object] = {}
+        nested: dict[str, dict[str, object]] = {}
+        for path, value in changes.items():
+            group, _, setting = path.partition("__")
+            if group not in {each.name for each in fields(self)}:
+                raise SettingError(group, value, f"one of {', '.join(each.name for each in fields(self))}")
+            if setting:
+                nested.setdefault(group, {})[setting] = value
+            else:
+                top[group] = value
+        for group, values in nested.items():
+            part = getattr(self, group)
+            for setting, value in values.items():
+                if setting not in {each.name for each in fields(part)}:
+                    raise SettingError(f"{group}.{setting}", value, f"one of {', '.join(e.name for e in fields(part))}")
+            top[group] = replace(part, **values)
+        return replace(self, **top)  # type: ignore[arg-type]
+
+
+STAGING = Environment(
+    name="staging",
+    network=Network(
+        cidr_block="10.0.0.0/16",
+        public_subnets=(
+            Subnet(cidr_block="10.0.1.0/24", availability_zone="us-east-1a"),
+            Subnet(cidr_block="10.0.2.0/24", availability_zone="us-east-1b"),
+        ),
+        private_subnets=(
+            Subnet(cidr_block="10.0.10.0/24", availability_zone="us-east-1a"),
+            Subnet(cidr_block="10.0.11.0/24", availability_zone="us-east-1b"),
+        ),
+    ),
+)
+
+PRODUCTION = Environment(
+    name="production",
+    network=Network(
+        cidr_block="10.1.0.0/16",
+        public_subnets=(
+            Subnet(cidr_block="10.1.1.0/24", availability_zone="us-east-1a"),
+            Subnet(cidr_block="10.1.2.0/24", availability_zone="us-east-1b"),
+        ),
+        private_subnets=(
+            Subnet(cidr_block="10.1.10.0/24", availability_zone="us-east-1a"),
+            Subnet(cidr_block="10.1.11.0/24", availability_zone="us-east-1b"),
+        ),
+        nat="gateway-per-zone",
+        flow_logs=True,
+    ),
+    database=Database(
+        instance_class="db.m7g.large",
+        storage_gib=100,
+        storage_type="gp3",
+        multi_az=True,
+        backup_retention_days=30,
+        deletion_protection=True,
+    ),
+    cache=Cache(node_type="cache.m7g.large", replicas=1, snapshot_retention_days=7),
+    load_balancer=LoadBalancer(access_logs=True, deletion_protection=True, web_acl=True),
+    tasks=Tasks(
+        desired_count=2,
+        max_count=6,
+        sizes=MappingProxyType({"web": (1024, 2048), "api": (1024, 2048), "auth": (1024, 2048)}),
+        container_insights=True,
+        log_retention_days=365,
+    ),
+    keep_data=True,
+)
+
+ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType({each.name: each for each in (STAGING, PRODUCTION)})

@@ -1,0 +1,219 @@
+"""Everything that one service is, made from one `Service` entry: task definition, target group, rule, name, service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_servicediscovery as servicediscovery
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.services import Service
+from lib.constructs.service_environment import Addresses, service_variables
+from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
+from lib.stacks.alb_stack import AlbStack
+from lib.stacks.ecs_stack import EcsStack
+from lib.stacks.network_stack import NetworkStack
+from lib.stacks.secrets_stack import SecretsStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What all services of an environment share."""
+
+    network: NetworkStack
+    secrets: SecretsStack
+    alb: AlbStack
+    ecs: EcsStack
+    addresses: Addresses
+
+
+class EcsService(Construct):
+    """One service behind the load balancer, findable as `<name>.<namespace>` by the others.
+
+    Attributes: `service`, `target_group`, `task_definition`.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: Service,
+        environment: Environment,
+        platform: Platform,
+        repository: ecr.CfnRepository,
+        log_group_deletion_policy: cdk.CfnDeletionPolicy,
+    ) -> None:
+        super().__init__(scope, settings.name.capitalize())
+        self._settings = settings
+        self._environment = environment
+        self._platform = platform
+
+        digest = digest_parameter(scope, settings.image_parameter, settings.name)
+        self.task_definition = self._task_definition(repository, digest.value_as_string, log_group_deletion_policy)
+        self.target_group = self._target_group()
+        rule = self._listener_rule()
+        self.service = self._service(self._discovery())
+        # ECS refuses a service whose target group no listener uses.
+        self.service.add_resource_dependency(rule)
+
+    def _task_definition(
+        self, repository: ecr.CfnRepository, image_digest: str, log_group_deletion_policy: cdk.CfnDeletionPolicy
+    ) -> TaskDefinition:
+        settings, environment = self._settings, self._environment
+        cpu_units, memory_mib = environment.tasks.sizes.get(settings.name, (settings.cpu_units, settings.memory_mib))
+        variables = service_variables(
+            settings, environment, addresses=self._platform.addresses, image_digest=image_digest
+        )
+        main = Container(
+            name=settings.name,
+            environment=variables,
+            secrets=settings.secrets,
+            port=settings.port,
+            health_command=settings.health_command,
+            read_only_root=settings.read_only_root,
+        )
+        companions = [
+            Container(
+                name=each.name,
+                command=each.command,
+                environment=variables,
+                secrets=settings.secrets,
+                read_only_root=settings.read_only_root,
+            )
+            for each in settings.companions
+        ]
+        return TaskDefinition(
+            self,
+            "Task",
+            environment=environment,
+            family=settings.service_name,
+            size=TaskSize(cpu_units=cpu_units, memory_mib=memory_mib),
+            containers=[main, *companions],
+            repository=repository,
+            image_digest=image_digest,
+            secrets=self._platform.secrets,
+            log_group_name=environment.log_group(settings.name),
+            log_group_deletion_policy=log_group_deletion_policy,
+            exec_enabled=environment.tasks.exec_enabled,
+        )
+
+    def _target_group(self) -> elbv2.CfnTargetGroup:
+        tasks = self._environment.tasks
+        return elbv2.CfnTargetGroup(
+            self,
+            "TargetGroup",
+            # A changed port replaces the group, and a replacement needs another name.
+            name=f"{self._environment.prefix}-{self._settings.name}-{self._settings.port}"[:32],
+            target_type="ip",
+            protocol="HTTP",
+            port=self._settings.port,
+            vpc_id=self._platform.network.vpc_id,
+            health_check_enabled=True,
+            health_check_protocol="HTTP",
+            # Straight to the target, past the listener's rules: the path has no prefix.
+            health_check_path=self._settings.health_path,
+            health_check_port="traffic-port",
+            health_check_interval_seconds=tasks.health_interval_seconds,
+            health_check_timeout_seconds=tasks.health_timeout_seconds,
+            healthy_threshold_count=2,
+            unhealthy_threshold_count=2,
+            matcher=elbv2.CfnTargetGroup.MatcherProperty(http_code="200"),
+            target_group_attributes=[
+                elbv2.CfnTargetGroup.TargetGroupAttributeProperty(
+                    key="deregistration_delay.timeout_seconds", value=str(tasks.deregistration_delay_seconds)
+                ),
+            ],
+        )
+
+    def _listener_rule(self) -> elbv2.CfnListenerRule:
+        host = self._environment.host(self._settings)
+        if host is None:
+            condition = elbv2.CfnListenerRule.RuleConditionProperty(
+                field="path-pattern",
+                path_pattern_config=elbv2.CfnListenerRule.PathPatternConfigProperty(values=list(self._settings.paths)),
+            )
+        else:
+            condition = elbv2.CfnListenerRule.RuleConditionProperty(
+                field="host-header",
+                host_header_config=elbv2.CfnListenerRule.HostHeaderConfigProperty(values=[host]),
+            )
+        return elbv2.CfnListenerRule(
+            self,
+            "Rule",
+            listener_arn=self._platform.alb.listener_arn,
+            priority=self._settings.priority,
+            conditions=[condition],
+            actions=[
+                elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=self.target_group.ref),
+            ],
+        )
+
+    def _discovery(self) -> servicediscovery.CfnService:
+        return servicediscovery.CfnService(
+            self,
+            "Name",
+            name=self._settings.name,
+            namespace_id=self._platform.ecs.namespace_id,
+            dns_config=servicediscovery.CfnService.DnsConfigProperty(
+                routing_policy="MULTIVALUE",
+                # As short as a deployment is: a client that caches longer calls a task that is gone.
+                dns_records=[servicediscovery.CfnService.DnsRecordProperty(type="A", ttl=10)],
+            ),
+            health_check_custom_config=servicediscovery.CfnService.HealthCheckCustomConfigProperty(failure_threshold=1),
+        )
+
+    def _service(self, discovery: servicediscovery.CfnService) -> ecs.CfnService:
+        settings, tasks = self._settings, self._environment.tasks
+        return ecs.CfnService(
+            self,
+            "Service",
+            service_name=settings.service_name,
+            cluster=self._platform.ecs.cluster_name,
+            task_definition=self.task_definition.arn,
+            # Where the service scales, a count here would undo the scaling at each release.
+            desired_count=None if tasks.scales else tasks.desired_count,
+            capacity_provider_strategy=[
+                ecs.CfnService.CapacityProviderStrategyItemProperty(
+                    capacity_provider="FARGATE_SPOT" if tasks.spot else "FARGATE", weight=1
+                )
+            ],
+            platform_version="1.4.0",
+            deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
+                minimum_healthy_percent=100,
+                maximum_percent=200,
+                deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(
+                    enable=True,
+                    rollback=True,
+                    # The default waits for at least three failed tasks, and for up to 200.
+                    threshold_configuration=ecs.CfnService.ThresholdConfigurationProperty(
+                        type="COUNT", value=tasks.circuit_breaker_failures
+                    ),
+                ),
+            ),
+            health_check_grace_period_seconds=tasks.grace_period_seconds,
+            enable_execute_command=tasks.exec_enabled,
+            enable_ecs_managed_tags=True,
+            propagate_tags="SERVICE",
+            network_configuration=ecs.CfnService.NetworkConfigurationProperty(
+                awsvpc_configuration=ecs.CfnService.AwsVpcConfigurationProperty(
+                    subnets=self._platform.network.private_subnet_ids,
+                    security_groups=[self._platform.network.ecs_security_group_id],
+                    assign_public_ip="DISABLED",
+                )
+            ),
+            load_balancers=[
+                ecs.CfnService.LoadBalancerProperty(
+                    container_name=settings.name,
+                    container_port=settings.port,
+                    target_group_arn=self.target_group.ref,
+                )
+            ],
+            service_registries=[
+                ecs.CfnService.ServiceRegistryProperty(registry_arn=discovery.attr_arn),
+            ],
+        )

@@ -1,0 +1,62 @@
+"""The environment variables of a service's containers: docs/architecture.md lists them, this makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lib.config.environments import Environment
+from lib.config.services import Service
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addresses:
+    """What the services are told about where things are; each value may hold a CloudFormation reference."""
+
+    database_url: str
+    redis_url: str
+    public_urls: Mapping[str, str]
+
+    def values(self, environment: Environment) -> Mapping[str, object]:
+        """What the placeholders in `Service.environment` stand for."""
+        services = environment.services
+        split = environment.domain is not None
+        return {
+            "database_url": self.database_url,
+            "redis_url": self.redis_url,
+            "public_url": self.public_urls,
+            # Relative where one host serves all: a browser asks the origin that served the page, whatever its name.
+            "public_base": {
+                each.name: (self.public_urls[each.name] if split else "") + each.path_prefix for each in services
+            },
+            "internal_url": {each.name: f"http://{each.name}.{environment.namespace}:{each.port}" for each in services},
+            "origins": ",".join(dict.fromkeys(self.public_urls[each.name] for each in services)),
+            "cookie_domain": environment.domain.name if environment.domain else "",
+            "mail_from": environment.mail_from,
+        }
+
+
+def common_variables(environment: Environment, *, image_digest: str) -> dict[str, str]:
+    """What every task is given."""
+    return {
+        "ENVIRONMENT": environment.name,
+        "LOG_LEVEL": environment.tasks.log_level,
+        "IMAGE_DIGEST": image_digest,
+        "NODE_ENV": "production",
+        # Whose proxies are trusted: the load balancer's addresses are in it.
+        "VPC_CIDR": environment.network.cidr_block,
+    }
+
+
+def service_variables(
+    service: Service, environment: Environment, *, addresses: Addresses, image_digest: str
+) -> dict[str, str]:
+    """All variables of a service but its secrets. One whose value is empty is left out, but for PATH_PREFIX."""
+    values = addresses.values(environment)
+    own = {name: template.format(**values) for name, template in service.environment.items()}
+    return {
+        **common_variables(environment, image_digest=image_digest),
+        "PORT": str(service.port),
+        "PATH_PREFIX": service.path_prefix,
+        **{name: value for name, value in own.items() if value},
+    }

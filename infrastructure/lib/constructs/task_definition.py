@@ -1,0 +1,158 @@
+"""A Fargate task definition of one image: its containers, log group and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.services import SecretKey
+from lib.constructs.task_roles import TaskRoles
+from lib.stacks.secrets_stack import SecretsStack
+
+SCRATCH_VOLUME = "scratch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One container of a task; `port` and `health_command` only where it serves."""
+
+    name: str
+    environment: Mapping[str, str]
+    secrets: Mapping[str, SecretKey]
+    command: tuple[str, ...] | None = None
+    port: int | None = None
+    health_command: tuple[str, ...] | None = None
+    read_only_root: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSize:
+    cpu_units: int
+    memory_mib: int
+
+
+class TaskDefinition(Construct):
+    """Attributes: `arn` and `log_group`. All containers run the same image and see the same secrets' values."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: Environment,
+        family: str,
+        size: TaskSize,
+        containers: Sequence[Container],
+        repository: ecr.CfnRepository,
+        image_digest: str,
+        secrets: SecretsStack,
+        log_group_name: str,
+        log_group_deletion_policy: cdk.CfnDeletionPolicy,
+        exec_enabled: bool = False,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._environment = environment
+        self._secrets = secrets
+        self._image = cdk.Fn.join("@", [repository.attr_repository_uri, image_digest])
+        self.log_group = logs.CfnLogGroup(
+            self, "LogGroup", log_group_name=log_group_name, retention_in_days=environment.tasks.log_retention_days
+        )
+        self.log_group.cfn_options.deletion_policy = log_group_deletion_policy
+        self.log_group.cfn_options.update_replace_policy = log_group_deletion_policy
+
+        read = {secret_key.secret for container in containers for secret_key in container.secrets.values()}
+        self.roles = TaskRoles(
+            self,
+            "Roles",
+            repository_arn=repository.attr_arn,
+            log_group_arn=self.log_group.attr_arn,
+            secret_arns=[secret.ref for name, secret in secrets.secrets.items() if name in read],
+            exec_enabled=exec_enabled,
+        )
+        definition = ecs.CfnTaskDefinition(
+            self,
+            "Definition",
+            family=family,
+            requires_compatibilities=["FARGATE"],
+            network_mode="awsvpc",
+            cpu=str(size.cpu_units),
+            memory=str(size.memory_mib),
+            runtime_platform=ecs.CfnTaskDefinition.RuntimePlatformProperty(
+                operating_system_family="LINUX", cpu_architecture="ARM64" if environment.tasks.arm64 else "X86_64"
+            ),
+            execution_role_arn=self.roles.execution_role_arn,
+            task_role_arn=self.roles.task_role_arn,
+            volumes=[ecs.CfnTaskDefinition.VolumeProperty(name=SCRATCH_VOLUME)],
+            container_definitions=[self._container(container) for container in containers],
+        )
+        self.arn = definition.ref
+
+    def _container(self, container: Container) -> ecs.CfnTaskDefinition.ContainerDefinitionProperty:
+        tasks = self._environment.tasks
+        return ecs.CfnTaskDefinition.ContainerDefinitionProperty(
+            name=container.name,
+            image=self._image,
+            essential=True,
+            command=list(container.command) if container.command else None,
+            port_mappings=[ecs.CfnTaskDefinition.PortMappingProperty(container_port=container.port, protocol="tcp")]
+            if container.port
+            else None,
+            environment=[
+                ecs.CfnTaskDefinition.KeyValuePairProperty(name=name, value=value)
+                for name, value in container.environment.items()
+            ],
+            secrets=[
+                ecs.CfnTaskDefinition.SecretProperty(name=name, value_from=self._secrets.value_from(secret_key))
+                for name, secret_key in container.secrets.items()
+            ]
+            or None,
+            health_check=ecs.CfnTaskDefinition.HealthCheckProperty(
+                command=["CMD", *container.health_command],
+                interval=tasks.health_interval_seconds,
+                timeout=tasks.health_timeout_seconds,
+                retries=3,
+                start_period=tasks.grace_period_seconds,
+            )
+            if container.health_command
+            else None,
+            stop_timeout=tasks.stop_timeout_seconds,
+            # Reaps what the process leaves behind, and passes SIGTERM on.
+            linux_parameters=ecs.CfnTaskDefinition.LinuxParametersProperty(init_process_enabled=True),
+            readonly_root_filesystem=container.read_only_root,
+            mount_points=[
+                ecs.CfnTaskDefinition.MountPointProperty(
+                    source_volume=SCRATCH_VOLUME,
+                    container_path="/tmp",
+                    read_only=False,
+                )
+            ],
+            log_configuration=ecs.CfnTaskDefinition.LogConfigurationProperty(
+                log_driver="awslogs",
+                options={
+                    "awslogs-group": self.log_group.ref,
+                    "awslogs-region": self._environment.region,
+                    "awslogs-stream-prefix": "ecs",
+                    # A full buffer drops lines rather than blocking the application.
+                    "mode": "non-blocking",
+                },
+            ),
+        )
+
+
+def digest_parameter(scope: Construct, name: str, what: str) -> cdk.CfnParameter:
+    """The template parameter for an image's digest. It has no default: nothing is deployed that nobody chose."""
+    return cdk.CfnParameter(
+        scope,
+        name,
+        type="String",
+        description=f"Digest of the image of {what}",
+        allowed_pattern="^sha256:[0-9a-f]{64}$",
+        constraint_description="sha256: and 64 hexadecimal digits",
+    )

@@ -1,0 +1,88 @@
+"""The two roles of a task: what ECS may do to start it, and what its code may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+Statement = Mapping[str, Any]
+
+PULL_ACTIONS = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+
+
+class TaskRoles(Construct):
+    """Attributes `execution_role_arn` and `task_role_arn`.
+
+    The execution role pulls one image, writes to one log group and reads the secrets given; AWS's managed policy for it
+    allows every repository and log group of the account. The task role may do nothing unless `exec_enabled`.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        repository_arn: str,
+        log_group_arn: str,
+        secret_arns: Sequence[str],
+        exec_enabled: bool = False,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        statements: list[Statement] = [
+            # This action knows no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+            allow(["ecr:GetAuthorizationToken"], "*"),
+            allow(PULL_ACTIONS, repository_arn),
+            allow(["logs:CreateLogStream", "logs:PutLogEvents"], log_group_arn),
+        ]
+        if secret_arns:
+            statements.append(allow(["secretsmanager:GetSecretValue"], list(secret_arns)))
+        self.execution_role = self._role("ExecutionRole", "Starts the task", statements)
+        self.execution_role_arn = self.execution_role.attr_arn
+
+        # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html#ecs-exec-required-iam-permissions
+        exec_statements: list[Statement] = [
+            allow(
+                [
+                    "ssmmessages:CreateControlChannel",
+                    "ssmmessages:CreateDataChannel",
+                    "ssmmessages:OpenControlChannel",
+                    "ssmmessages:OpenDataChannel",
+                ],
+                "*",
+            )
+        ]
+        self.task_role = self._role("TaskRole", "What the task's code may do", exec_statements if exec_enabled else [])
+        self.task_role_arn = self.task_role.attr_arn
+
+    def _role(self, name: str, description: str, statements: Sequence[Statement]) -> iam.CfnRole:
+        trust = {
+            **allow(["sts:AssumeRole"], None),
+            "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+            # Another account's tasks must not assume it: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
+            "Condition": {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+        }
+        return iam.CfnRole(
+            self,
+            name,
+            description=description,
+            assume_role_policy_document={"Version": "2012-10-17", "Statement": [trust]},
+            policies=[iam.CfnRole.PolicyProperty(policy_name="task", policy_document=policy(statements))]
+            if statements
+            else None,
+        )
+
+
+def allow(actions: Sequence[str], resource: str | Sequence[str] | None) -> dict[str, Any]:
+    """One statement that allows these actions; `None` for a trust policy, which names no resource."""
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions)}
+    if resource is not None:
+        statement["Resource"] = resource
+    return statement
+
+
+def policy(statements: Sequence[Statement]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": [dict(statement) for statement in statements]}

@@ -1,0 +1,90 @@
+"""`cdk.out/alva.json`, the release manifest: what the release tool needs to know beside the templates.
+
+docs/architecture.md holds its schema. It is the whole interface: the tool imports nothing from here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lib.config.environments import Environment
+from lib.config.services import MIGRATION, SECRETS, Service
+
+FILE_NAME = "alva.json"
+
+PHASES = {"registry": "registry", "services": "services", "monitoring": "after", "cicd": "after"}
+
+
+def write_manifest(environment: Environment, output_folder: Path) -> Path:
+    """Write `alva.json` beside the templates of a finished synthesis, and return its path."""
+    file = output_folder / FILE_NAME
+    file.write_text(json.dumps(manifest(environment, output_folder), indent=1) + "\n")
+    return file
+
+
+def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
+    return {
+        "environment": environment.name,
+        "prefix": environment.prefix,
+        "region": environment.region,
+        "cluster": f"{environment.prefix}-cluster",
+        "namespace": environment.namespace,
+        "tags": {"Project": "alva", "Environment": environment.name},
+        "stacks": _stacks(environment, output_folder),
+        "services": [_service(service, environment) for service in environment.services],
+        "migration": {
+            "family": MIGRATION.family,
+            "container": MIGRATION.container,
+            "service": MIGRATION.service,
+            "image_parameter": MIGRATION.image_parameter,
+            "stack": f"{environment.prefix}-ecs",
+        },
+        "secrets": [
+            {
+                "name": f"{environment.prefix}-{secret.name}",
+                "kind": secret.kind,
+                "used_by": [each.name for each in environment.services if secret.name in each.secret_names],
+            }
+            for secret in SECRETS
+        ],
+    }
+
+
+def _service(service: Service, environment: Environment) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "service": service.service_name,
+        "repository": service.service_name,
+        "dockerfile": service.dockerfile,
+        "port": service.port,
+        "paths": list(service.paths),
+        "host": environment.host(service),
+        "health_path": service.health_path,
+        "log_group": environment.log_group(service.name),
+        "image_parameter": service.image_parameter,
+    }
+
+
+def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any]]:
+    """The stacks in an order in which each comes after those it builds on, as the cloud assembly has them."""
+    artifacts = json.loads((output_folder / "manifest.json").read_text())["artifacts"]
+    stacks = {name: each for name, each in artifacts.items() if each["type"] == "aws:cloudformation:stack"}
+    ordered: list[dict[str, Any]] = []
+    done: set[str] = set()
+    while len(done) < len(stacks):
+        for name, artifact in stacks.items():
+            depends_on = [each for each in artifact.get("dependencies", []) if each in stacks]
+            if name not in done and done.issuperset(depends_on):
+                done.add(name)
+                part = name.removeprefix(f"{environment.prefix}-")
+                ordered.append(
+                    {
+                        "name": name,
+                        "template": artifact["properties"]["templateFile"],
+                        "depends_on": depends_on,
+                        "phase": PHASES.get(part, "data"),
+                    }
+                )
+    return ordered

@@ -1,0 +1,144 @@
+"""The load balancer and its listeners. Target groups and rules live beside their services: no cycle."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_elasticloadbalancingv2 as elbv2
+from aws_cdk import aws_route53 as route53
+from constructs import Construct
+
+from lib.config.environments import Domain, Environment
+from lib.config.services import Service
+from lib.stacks.environment_stack import EnvironmentStack
+from lib.stacks.network_stack import NetworkStack
+
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+
+
+class AlbStack(EnvironmentStack):
+    """Attributes: `listener_arn` (where rules go), `load_balancer_full_name`, and the URLs that services are given."""
+
+    def __init__(self, scope: Construct, *, environment: Environment, network: NetworkStack) -> None:
+        super().__init__(scope, "alb", environment=environment, description="Load balancer and listeners")
+        settings = environment.load_balancer
+        self.load_balancer = elbv2.CfnLoadBalancer(
+            self,
+            "LoadBalancer",
+            # Lower case: the DNS name keeps the case of this name, and an origin's host is compared in lower case.
+            name=f"{environment.prefix}-alb",
+            type="application",
+            scheme="internet-facing",
+            ip_address_type="ipv4",
+            subnets=network.public_subnet_ids,
+            security_groups=[network.alb_security_group_id],
+            load_balancer_attributes=[
+                _attribute("routing.http.drop_invalid_header_fields.enabled", "true"),
+                _attribute("routing.http.desync_mitigation_mode", "defensive"),
+                _attribute("idle_timeout.timeout_seconds", str(settings.idle_timeout_seconds)),
+                _attribute("deletion_protection.enabled", str(settings.deletion_protection).lower()),
+            ],
+        )
+        self.load_balancer_full_name = self.load_balancer.attr_load_balancer_full_name
+
+        certificate_arn = settings.certificate_arn
+        if environment.domain is not None:
+            self._hosts(environment.domain)
+            certificate_arn = certificate_arn or self._certificate(environment.domain)
+        if certificate_arn is None:
+            self.listener_arn = self._listener("Http", 80, _not_found()).attr_listener_arn
+        else:
+            self._listener("Http", 80, _redirect_to_https())
+            self.listener_arn = self._listener(
+                "Https", 443, _not_found(), certificate_arn=certificate_arn
+            ).attr_listener_arn
+
+        cdk.CfnOutput(self, "Url", value=self.public_url(environment.services[0]))
+
+    def public_url(self, service: Service) -> str:
+        """Where a browser reaches the service, without its path prefix: `https://api-staging.example.com`."""
+        scheme = "https" if self.environment_settings.has_https else "http"
+        return f"{scheme}://{self.environment_settings.host(service) or self.load_balancer.attr_dns_name}"
+
+    def _listener(
+        self,
+        name: str,
+        port: int,
+        default_action: elbv2.CfnListener.ActionProperty,
+        *,
+        certificate_arn: str | None = None,
+    ) -> elbv2.CfnListener:
+        secure = certificate_arn is not None
+        return elbv2.CfnListener(
+            self,
+            f"{name}Listener",
+            load_balancer_arn=self.load_balancer.ref,
+            port=port,
+            protocol="HTTPS" if secure else "HTTP",
+            certificates=[elbv2.CfnListener.CertificateProperty(certificate_arn=certificate_arn)] if secure else None,
+            ssl_policy=TLS_POLICY if secure else None,
+            default_actions=[default_action],
+        )
+
+    def _certificate(self, domain: Domain) -> str:
+        hosts = self._host_names()
+        certificate = acm.CfnCertificate(
+            self,
+            "Certificate",
+            domain_name=hosts[0],
+            subject_alternative_names=hosts[1:],
+            validation_method="DNS",
+            domain_validation_options=[
+                acm.CfnCertificate.DomainValidationOptionProperty(
+                    domain_name=host, hosted_zone_id=domain.hosted_zone_id
+                )
+                for host in hosts
+            ],
+        )
+        return str(certificate.ref)
+
+    def _hosts(self, domain: Domain) -> None:
+        for service, host in zip(self.environment_settings.services, self._host_names(), strict=True):
+            route53.CfnRecordSet(
+                self,
+                f"{service.name.capitalize()}Record",
+                hosted_zone_id=domain.hosted_zone_id,
+                name=f"{host}.",
+                type="A",
+                alias_target=route53.CfnRecordSet.AliasTargetProperty(
+                    dns_name=self.load_balancer.attr_dns_name,
+                    hosted_zone_id=self.load_balancer.attr_canonical_hosted_zone_id,
+                ),
+            )
+
+    def _host_names(self) -> list[str]:
+        hosts = [self.environment_settings.host(service) for service in self.environment_settings.services]
+        return [host for host in hosts if host is not None]
+
+
+def _attribute(key: str, value: str) -> elbv2.CfnLoadBalancer.LoadBalancerAttributeProperty:
+    return elbv2.CfnLoadBalancer.LoadBalancerAttributeProperty(key=key, value=value)
+
+
+def _not_found() -> elbv2.CfnListener.ActionProperty:
+    return elbv2.CfnListener.ActionProperty(
+        type="fixed-response",
+        fixed_response_config=elbv2.CfnListener.FixedResponseConfigProperty(
+            status_code="404", content_type="text/plain", message_body="Nothing is served here."
+        ),
+    )
+
+
+def _redirect_to_https() -> elbv2.CfnListener.ActionProperty:
+    return elbv2.CfnListener.ActionProperty(
+        type="redirect",
+        redirect_config=elbv2.CfnListener.RedirectConfigProperty(
+            protocol="HTTPS",
+            port="443",
+            host="#{host}",
+            path="/#{path}",
+            query="#{query}",
+            status_code="HTTP_301",
+        ),
+    )

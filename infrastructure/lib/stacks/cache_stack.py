@@ -1,0 +1,94 @@
+"""Redis 7 on ElastiCache: private, TLS and AUTH, and never evicting, because a queue lives in it."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_elasticache as elasticache
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.stacks.environment_stack import EnvironmentStack
+from lib.stacks.network_stack import REDIS_PORT, NetworkStack
+from lib.stacks.secrets_stack import SecretsStack
+
+
+class CacheStack(EnvironmentStack):
+    """Attributes: `url` (without the AUTH token) and `replication_group_id`."""
+
+    def __init__(
+        self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
+    ) -> None:
+        super().__init__(scope, "cache", environment=environment, description="Redis")
+        settings = environment.cache
+        self.replication_group_id = f"{environment.prefix}-redis"
+
+        subnet_group = elasticache.CfnSubnetGroup(
+            self,
+            "SubnetGroup",
+            cache_subnet_group_name=self.replication_group_id,
+            description="Private subnets",
+            subnet_ids=network.private_subnet_ids,
+        )
+        parameter_group = elasticache.CfnParameterGroup(
+            self,
+            "ParameterGroup",
+            cache_parameter_group_family="redis7",
+            description="Never evict: BullMQ loses jobs when a key goes missing",
+            properties={"maxmemory-policy": "noeviction"},
+        )
+        log_group = logs.CfnLogGroup(
+            self,
+            "LogGroup",
+            log_group_name=f"/aws/elasticache/{self.replication_group_id}",
+            retention_in_days=environment.tasks.log_retention_days,
+        )
+        log_group.cfn_options.deletion_policy = self.keep_data_policy
+        log_group.cfn_options.update_replace_policy = self.keep_data_policy
+
+        replicated = settings.replicas > 0
+        # TLS and AUTH need a replication group, of one node if need be; a cache cluster has neither.
+        self.replication_group = elasticache.CfnReplicationGroup(
+            self,
+            "ReplicationGroup",
+            replication_group_id=self.replication_group_id,
+            replication_group_description=f"Queue and rate limits of {environment.prefix}",
+            engine="redis",
+            engine_version="7.1",
+            auto_minor_version_upgrade=True,
+            cache_node_type=settings.node_type,
+            num_cache_clusters=1 + settings.replicas,
+            automatic_failover_enabled=replicated,
+            multi_az_enabled=replicated,
+            port=REDIS_PORT,
+            cache_parameter_group_name=parameter_group.ref,
+            cache_subnet_group_name=subnet_group.ref,
+            security_group_ids=[network.redis_security_group_id],
+            at_rest_encryption_enabled=True,
+            transit_encryption_enabled=True,
+            transit_encryption_mode="required",
+            auth_token=f"{{{{resolve:secretsmanager:{secrets.database_secret.ref}:SecretString:password}}}}",
+            preferred_maintenance_window="sun:05:30-sun:06:30",
+            snapshot_retention_limit=settings.snapshot_retention_days,
+            snapshot_window="02:00-03:00" if settings.snapshot_retention_days else None,
+            log_delivery_configurations=[
+                elasticache.CfnReplicationGroup.LogDeliveryConfigurationRequestProperty(
+                    log_type=log_type,
+                    log_format="json",
+                    destination_type="cloudwatch-logs",
+                    destination_details=elasticache.CfnReplicationGroup.DestinationDetailsProperty(
+                        cloud_watch_logs_details=elasticache.CfnReplicationGroup.CloudWatchLogsDestinationDetailsProperty(
+                            log_group=log_group.ref
+                        )
+                    ),
+                )
+                for log_type in ("slow-log", "engine-log")
+            ],
+        )
+        self.replication_group.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.DELETE
+        if settings.snapshot_retention_days:
+            self.replication_group.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.SNAPSHOT
+        self.replication_group.cfn_options.update_replace_policy = self.replication_group.cfn_options.deletion_policy
+
+        host = self.replication_group.attr_primary_end_point_address
+        self.url = f"rediss://{host}:{self.replication_group.attr_primary_end_point_port}/0"

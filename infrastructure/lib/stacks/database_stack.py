@@ -1,0 +1,114 @@
+"""PostgreSQL 16 on RDS: private, encrypted, TLS only, with its own parameter group."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_rds as rds
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.stacks.environment_stack import EnvironmentStack
+from lib.stacks.network_stack import POSTGRESQL_PORT, NetworkStack
+from lib.stacks.secrets_stack import DATABASE_USER, SecretsStack
+
+DATABASE_NAME = "alva"
+EXPORTED_LOGS = ("postgresql", "upgrade")
+
+PARAMETERS = {
+    # The default since 15, said here because what depends on it should not change with a default.
+    "rds.force_ssl": "1",
+    "log_min_duration_statement": "1000",
+    "log_connections": "1",
+    "log_disconnections": "1",
+    "log_lock_waits": "1",
+    # A session that forgot its transaction holds locks that stop a migration.
+    "idle_in_transaction_session_timeout": "60000",
+}
+
+
+class DatabaseStack(EnvironmentStack):
+    """Attributes: `url` (without the password) and `instance_identifier`."""
+
+    def __init__(
+        self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
+    ) -> None:
+        super().__init__(scope, "database", environment=environment, description="PostgreSQL")
+        settings = environment.database
+        self.instance_identifier = f"{environment.prefix}-database"
+
+        subnet_group = rds.CfnDBSubnetGroup(
+            self,
+            "SubnetGroup",
+            db_subnet_group_name=self.instance_identifier,
+            db_subnet_group_description="Private subnets",
+            subnet_ids=network.private_subnet_ids,
+        )
+        parameter_group = rds.CfnDBParameterGroup(
+            self,
+            "ParameterGroup",
+            db_parameter_group_name=f"{self.instance_identifier}-postgres16",
+            family="postgres16",
+            description="TLS only, slow statements logged",
+            parameters=PARAMETERS,
+        )
+        log_groups = [
+            logs.CfnLogGroup(
+                self,
+                f"{each.capitalize()}LogGroup",
+                # RDS makes these without retention if they do not exist, so they must come first.
+                log_group_name=f"/aws/rds/instance/{self.instance_identifier}/{each}",
+                retention_in_days=environment.tasks.log_retention_days,
+            )
+            for each in EXPORTED_LOGS
+        ]
+        for log_group in log_groups:
+            log_group.cfn_options.deletion_policy = self.keep_data_policy
+            log_group.cfn_options.update_replace_policy = self.keep_data_policy
+
+        secret = secrets.database_secret.ref
+        self.instance = rds.CfnDBInstance(
+            self,
+            "Instance",
+            db_instance_identifier=self.instance_identifier,
+            engine="postgres",
+            engine_version="16",
+            auto_minor_version_upgrade=True,
+            db_instance_class=settings.instance_class,
+            allocated_storage=str(settings.storage_gib),
+            storage_type=settings.storage_type,
+            storage_encrypted=True,
+            multi_az=settings.multi_az,
+            db_name=DATABASE_NAME,
+            port=str(POSTGRESQL_PORT),
+            master_username=DATABASE_USER,
+            master_user_password=f"{{{{resolve:secretsmanager:{secret}:SecretString:password}}}}",
+            db_subnet_group_name=subnet_group.ref,
+            db_parameter_group_name=parameter_group.ref,
+            vpc_security_groups=[network.rds_security_group_id],
+            publicly_accessible=False,
+            ca_certificate_identifier="rds-ca-rsa2048-g1",
+            backup_retention_period=settings.backup_retention_days,
+            preferred_backup_window="03:00-04:00",
+            preferred_maintenance_window="sun:04:30-sun:05:30",
+            copy_tags_to_snapshot=True,
+            delete_automated_backups=not environment.keep_data,
+            deletion_protection=settings.deletion_protection,
+            enable_cloudwatch_logs_exports=list(EXPORTED_LOGS),
+        )
+        self.instance.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.SNAPSHOT
+        self.instance.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.SNAPSHOT
+        for log_group in log_groups:
+            self.instance.add_resource_dependency(log_group)
+
+        # Adds host, port, dbname and engine to the secret, for people and for rotation.
+        secretsmanager.CfnSecretTargetAttachment(
+            self,
+            "SecretAttachment",
+            secret_id=secret,
+            target_id=self.instance.ref,
+            target_type="AWS::RDS::DBInstance",
+        )
+        endpoint = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}"
+        self.url = f"postgresql://{DATABASE_USER}@{endpoint}/{DATABASE_NAME}?sslmode=verify-full"

@@ -1,0 +1,86 @@
+"""The cluster, the namespace in which tasks find each other, and the task definition of the migration."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_servicediscovery as servicediscovery
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.services import DATA_TIER_PASSWORD, MIGRATION
+from lib.constructs.service_environment import common_variables
+from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
+from lib.stacks.database_stack import DatabaseStack
+from lib.stacks.environment_stack import EnvironmentStack
+from lib.stacks.network_stack import NetworkStack
+from lib.stacks.registry_stack import RegistryStack
+from lib.stacks.secrets_stack import SecretsStack
+
+
+class EcsStack(EnvironmentStack):
+    """Attributes: `cluster_name` and `namespace_id`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        network: NetworkStack,
+        registry: RegistryStack,
+        secrets: SecretsStack,
+        database: DatabaseStack,
+    ) -> None:
+        super().__init__(scope, "ecs", environment=environment, description="Cluster, namespace and migration task")
+        tasks = environment.tasks
+        cluster = ecs.CfnCluster(
+            self,
+            "Cluster",
+            cluster_name=f"{environment.prefix}-cluster",
+            capacity_providers=["FARGATE", "FARGATE_SPOT"] if tasks.spot else ["FARGATE"],
+            default_capacity_provider_strategy=[
+                ecs.CfnCluster.CapacityProviderStrategyItemProperty(capacity_provider="FARGATE", weight=1)
+            ],
+            cluster_settings=[
+                ecs.CfnCluster.ClusterSettingsProperty(
+                    name="containerInsights", value="enabled" if tasks.container_insights else "disabled"
+                )
+            ],
+        )
+        self.cluster_name = cluster.ref
+
+        namespace = servicediscovery.CfnPrivateDnsNamespace(
+            self,
+            "Namespace",
+            name=environment.namespace,
+            vpc=network.vpc_id,
+            description="Where services find each other by name",
+        )
+        self.namespace_id = namespace.attr_id
+
+        digest = digest_parameter(self, MIGRATION.image_parameter, "the migration")
+        migration = TaskDefinition(
+            self,
+            "Migration",
+            environment=environment,
+            family=MIGRATION.family,
+            size=TaskSize(cpu_units=MIGRATION.cpu_units, memory_mib=MIGRATION.memory_mib),
+            containers=[
+                Container(
+                    name=MIGRATION.container,
+                    command=MIGRATION.command,
+                    environment={
+                        **common_variables(environment, image_digest=digest.value_as_string),
+                        "DATABASE_URL": database.url,
+                    },
+                    secrets={"PGPASSWORD": DATA_TIER_PASSWORD},
+                )
+            ],
+            repository=registry.repositories[MIGRATION.service],
+            image_digest=digest.value_as_string,
+            secrets=secrets,
+            log_group_name=environment.log_group("migrations"),
+            log_group_deletion_policy=self.keep_data_policy,
+        )
+        cdk.CfnOutput(self, "ClusterName", value=self.cluster_name)
+        cdk.CfnOutput(self, "MigrationTaskDefinitionArn", value=migration.arn)

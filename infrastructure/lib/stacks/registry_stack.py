@@ -1,0 +1,75 @@
+"""One image repository per service."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.stacks.environment_stack import EnvironmentStack
+
+IMAGES_KEPT = 30
+
+# An image that a rule matches is left alone by the rules after it. What was released bears a tag `released-<n>`, which
+# the release tool adds when a release has succeeded; so the image that runs is always within the last 30 of its class,
+# however many builds that never ran come after it.
+# https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
+LIFECYCLE_POLICY = {
+    "rules": [
+        {
+            "rulePriority": 1,
+            "description": f"Keep the last {IMAGES_KEPT} images that were released",
+            "selection": {
+                "tagStatus": "tagged",
+                "tagPrefixList": ["released-"],
+                "countType": "imageCountMoreThan",
+                "countNumber": IMAGES_KEPT,
+            },
+            "action": {"type": "expire"},
+        },
+        {
+            "rulePriority": 2,
+            "description": "Forget untagged images after a day",
+            "selection": {
+                "tagStatus": "untagged",
+                "countType": "sinceImagePushed",
+                "countUnit": "days",
+                "countNumber": 1,
+            },
+            "action": {"type": "expire"},
+        },
+        {
+            "rulePriority": 3,
+            "description": f"Keep the last {IMAGES_KEPT} of all others",
+            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": IMAGES_KEPT},
+            "action": {"type": "expire"},
+        },
+    ]
+}
+
+
+class RegistryStack(EnvironmentStack):
+    """Attribute: `repositories`, by the service's name."""
+
+    def __init__(self, scope: Construct, *, environment: Environment) -> None:
+        super().__init__(scope, "registry", environment=environment, description="Image repositories")
+        self.repositories: dict[str, ecr.CfnRepository] = {}
+        for service in environment.services:
+            repository = ecr.CfnRepository(
+                self,
+                f"{service.name.capitalize()}Repository",
+                repository_name=service.service_name,
+                image_tag_mutability="IMMUTABLE",
+                image_scanning_configuration=ecr.CfnRepository.ImageScanningConfigurationProperty(scan_on_push=True),
+                encryption_configuration=ecr.CfnRepository.EncryptionConfigurationProperty(encryption_type="AES256"),
+                lifecycle_policy=ecr.CfnRepository.LifecyclePolicyProperty(
+                    lifecycle_policy_text=json.dumps(LIFECYCLE_POLICY, separators=(",", ":"))
+                ),
+            )
+            # Images are what a rollback needs: they outlive the stack, and `destroy` empties them on purpose.
+            repository.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
+            repository.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
+            self.repositories[service.name] = repository

@@ -1,0 +1,64 @@
+"""The environment's secrets: one generated, six that hold `alva:unset` until the release tool sets them."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.services import DATABASE_SECRET, SECRETS, SecretKey
+from lib.stacks.environment_stack import EnvironmentStack
+
+# Recognisable: a generated placeholder would let services start with a JWT key that is no key.
+UNSET = "alva:unset"
+DATABASE_USER = "alva_admin"
+
+# Letters and digits only: valid for RDS (no / @ " or space), for an ElastiCache AUTH token (16 to 128 characters), and
+# the same in a URL, a shell and a connection string. 40 of 62 symbols are 238 bits.
+PASSWORD_LENGTH = 40
+
+
+class SecretsStack(EnvironmentStack):
+    """Attribute: `secrets`, by their name without the environment's prefix."""
+
+    def __init__(self, scope: Construct, *, environment: Environment) -> None:
+        super().__init__(scope, "secrets", environment=environment, description="Secrets of the services")
+        self.secrets: dict[str, secretsmanager.CfnSecret] = {}
+        for each in SECRETS:
+            construct_id = "".join(part.capitalize() for part in each.name.split("-"))
+            secret = secretsmanager.CfnSecret(
+                self,
+                construct_id,
+                name=f"{environment.prefix}-{each.name}",
+                description=each.description,
+                secret_string=None if each.kind == "generated" else UNSET,
+                generate_secret_string=_generated_credentials() if each.kind == "generated" else None,
+            )
+            # A value that a person set is not in the template: without this it would go with the stack.
+            secret.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
+            secret.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
+            self.secrets[each.name] = secret
+
+    @property
+    def database_secret(self) -> secretsmanager.CfnSecret:
+        return self.secrets[DATABASE_SECRET]
+
+    def value_from(self, secret_key: SecretKey) -> str:
+        """What a container definition's `ValueFrom` says: the ARN, or one JSON key of the current version.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
+        """
+        arn = self.secrets[secret_key.secret].ref
+        return arn if secret_key.key is None else f"{arn}:{secret_key.key}::"
+
+
+def _generated_credentials() -> secretsmanager.CfnSecret.GenerateSecretStringProperty:
+    return secretsmanager.CfnSecret.GenerateSecretStringProperty(
+        secret_string_template=json.dumps({"username": DATABASE_USER}, separators=(",", ":")),
+        generate_string_key="password",
+        password_length=PASSWORD_LENGTH,
+        exclude_punctuation=True,
+    )
