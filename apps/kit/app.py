@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from kit.origins import normalise_origin
+from kit.refusal import Refusal
 from kit.requests import RequestMiddleware
 from kit.settings import ServiceSettings
 
@@ -67,7 +68,7 @@ def create(
         redoc_url=None,
         openapi_url=f"{prefix}/openapi.json" if serve_openapi else None,
         redirect_slashes=False,
-        exception_handlers={Exception: _answer_unexpected_error},
+        exception_handlers={Exception: _answer_unexpected_error, Refusal: _answer_refusal},
     )
     app.alva_settings = settings
     app.alva_policy = content_security_policy
@@ -116,6 +117,13 @@ async def _run_check(name: str, check: Check) -> str:
 
 async def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
     return JSONResponse({"detail": "Something went wrong on our side."}, status_code=500)
+
+
+async def _answer_refusal(request: Request, refusal: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
+    assert isinstance(refusal, Refusal)  # noqa: S101 - it is registered for this class
+    seconds = refusal.retry_after_seconds
+    headers = {"Retry-After": str(seconds)} if seconds is not None else None
+    return JSONResponse({"detail": refusal.sentence}, status_code=refusal.status_code, headers=headers)
 
 
 async def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature

@@ -25,7 +25,13 @@ def create(settings: SiteSettings, *, title: str, folder: Path, routers: Sequenc
     Sets `app.state.pages` (kit.pages.Pages), and while it runs `app.state.api` and `app.state.auth` (Backend) and
     `app.state.verifier`, for the dependencies of kit.access: a 401 of theirs becomes the way to sign in.
     """
-    pages = Pages(folder, prefix=settings.path_prefix, has_sign_in=_has_sign_in)
+    pages = Pages(
+        folder,
+        prefix=settings.path_prefix,
+        has_sign_in=_has_sign_in,
+        # The browser's form goes to auth itself: only auth's paths get the refresh cookie that is to be revoked.
+        sign_out_url=f"{settings.next_public_auth_url}/logout?next=/",
+    )
     pages.environment.filters |= {"day": show_day, "moment": show_moment}
     api = Backend("api", settings.api_internal_url)
     auth = Backend("auth", settings.auth_internal_url)

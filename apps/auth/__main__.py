@@ -1,0 +1,7 @@
+"""`python -m auth`: serve."""
+
+from auth.app import create_app
+from auth.settings import AuthSettings
+from kit import serve
+
+serve.run(AuthSettings, create_app)

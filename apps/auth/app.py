@@ -1,0 +1,64 @@
+"""Auth's app, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from auth.credentials import AccessTokens, MailLinks, SignedCookies
+from auth.endpoints import router
+from auth.limits import Limits, RateLimiter
+from auth.mail import Mailer
+from auth.service import AuthService
+from auth.settings import AuthSettings
+from kit import app, cache, database
+from kit.database import Database
+from kit.tokens import PublicKeyVerifier
+
+
+def create_app(settings: AuthSettings, *, limits: Limits | None = None) -> FastAPI:
+    """Auth as the settings describe it; nothing is connected before it is needed."""
+    store = Database(settings.database_url, application_name="alva-auth")
+    password = settings.redis_password
+    redis = cache.connect(settings.redis_url, password.get_secret_value() if password else None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await store.close()
+        await redis.aclose()
+
+    service = app.create(
+        settings,
+        title="Alva auth",
+        routers=[router],
+        lifespan=lifespan,
+        checks={"database": store.check, "cache": redis.ping},
+        unavailable=(*database.UNAVAILABLE, *cache.UNAVAILABLE),
+        cors_origins=settings.cors_origins,
+        serve_openapi=True,
+    )
+    access_tokens = AccessTokens(settings.jwt_private_key.get_secret_value())
+    service.state.verifier = PublicKeyVerifier(settings.jwt_public_key)
+    service.state.jwk = access_tokens.jwk
+    service.state.mailer = Mailer(settings.resend_api_key.get_secret_value(), settings.mail_from)
+    service.state.service = build_service(settings, store, redis, access_tokens, limits)
+    return service
+
+
+def build_service(
+    settings: AuthSettings, store: Database, redis: Redis, access_tokens: AccessTokens, limits: Limits | None = None
+) -> AuthService:
+    """The rules with what they work on; the one-off tasks use it without the app."""
+    return AuthService(
+        store,
+        RateLimiter(redis),
+        access_tokens=access_tokens,
+        mail_links=MailLinks(settings.jwt_secret.get_secret_value()),
+        cookies=SignedCookies(settings.cookie_secret.get_secret_value()),
+        link_base=f"{settings.public_url}{settings.path_prefix}/verify",
+        limits=limits,
+    )

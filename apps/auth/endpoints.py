@@ -1,0 +1,270 @@
+"""Auth over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from auth.credentials import ACCESS_LIFETIME, LINK_LIFETIME, SESSION_LIFETIME
+from auth.mail import Mailer
+from auth.schemas import (
+    AuditPage,
+    AuditView,
+    InvitationBody,
+    LinkBody,
+    LoginBody,
+    Message,
+    PasswordBody,
+    RegisterBody,
+    RoleBody,
+    UserPage,
+    UserView,
+)
+from auth.service import AuthService, SignedIn
+from kit import access
+from kit.origins import SAFE_METHODS, safe_next
+from kit.refusal import Refusal
+from kit.tokens import ACCESS_COOKIE, REFRESH_COOKIE, Principal
+
+REGISTRATION_COOKIE = "alva_registration"
+MAIL_ON_ITS_WAY = Message(detail="If this address is yours, a mail with a link is on its way to it.")
+
+Signed = Annotated[Principal, Depends(access.signed_in)]
+Visitor = Annotated[Principal | None, Depends(access.visitor)]
+NextPath = Annotated[str | None, Query(alias="next", max_length=500)]
+PageSize = Annotated[int, Query(ge=1, le=200)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000)]
+
+
+def _service(request: Request) -> AuthService:
+    service: AuthService = request.app.state.service
+    return service
+
+
+def _mailer(request: Request) -> Mailer:
+    mailer: Mailer = request.app.state.mailer
+    return mailer
+
+
+def _refuse_foreign_pages(request: Request) -> None:
+    """A browser names where an unsafe request comes from; a call from a service names nothing."""
+    if request.method not in SAFE_METHODS and "origin" in request.headers:
+        access.require_same_origin(request)
+
+
+async def _administrator(signed: Signed, service: Annotated[AuthService, Depends(_service)]) -> Principal:
+    """An administrator by the token and, since roles can be taken back at any time, by the database too."""
+    user = await service.find_user(UUID(signed.user_id))
+    if not signed.is_admin or user.role != "admin":
+        raise Refusal(403, "Administrators only.")
+    return signed
+
+
+Service = Annotated[AuthService, Depends(_service)]
+Administrator = Annotated[Principal, Depends(_administrator)]
+router = APIRouter(dependencies=[Depends(_refuse_foreign_pages)])
+
+
+class _Cookies:
+    """Sets and clears our cookies as this request's scheme and this service's prefix ask for."""
+
+    def __init__(self, request: Request) -> None:
+        self._is_secure = request.url.scheme == "https"
+        self._own_path = request.app.state.settings.path_prefix or "/"
+
+    def _set(self, response: Response, name: str, value: str, seconds: float, path: str) -> None:
+        response.set_cookie(
+            name, value, max_age=int(seconds), path=path, httponly=True, samesite="lax", secure=self._is_secure
+        )
+
+    def set(self, response: Response, signed_in: SignedIn) -> None:
+        self._set(response, ACCESS_COOKIE, signed_in.access_token, ACCESS_LIFETIME.total_seconds(), "/")
+        seconds = SESSION_LIFETIME.total_seconds()
+        self._set(response, REFRESH_COOKIE, signed_in.refresh_cookie, seconds, self._own_path)
+        response.headers["Cache-Control"] = "no-store"
+
+    def set_registration(self, response: Response, browser_token: str) -> None:
+        self._set(response, REGISTRATION_COOKIE, browser_token, LINK_LIFETIME.total_seconds(), self._own_path)
+
+    def clear(self, response: Response) -> None:
+        for name, path in ((ACCESS_COOKIE, "/"), (REFRESH_COOKIE, self._own_path)):
+            response.delete_cookie(name, path=path, httponly=True, samesite="lax", secure=self._is_secure)
+        response.headers["Cache-Control"] = "no-store"
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+@router.post("/register", status_code=202)
+async def register(
+    body: RegisterBody, request: Request, response: Response, tasks: BackgroundTasks, service: Service
+) -> Message:
+    """Ask for an account. The answer is always the same; a mail with a link follows."""
+    registration = await service.register(body.email, body.password, body.next, _client(request))
+    _Cookies(request).set_registration(response, registration.browser_token)
+    tasks.add_task(_mailer(request).send, registration.mail)
+    return MAIL_ON_ITS_WAY
+
+
+@router.post("/link", status_code=202)
+async def ask_for_link(body: LinkBody, request: Request, tasks: BackgroundTasks, service: Service) -> Message:
+    """Ask for a link that signs in. The answer is always the same; a mail follows where the address is known."""
+    mail = await service.ask_for_link(body.email, body.next, _client(request))
+    if mail is not None:
+        tasks.add_task(_mailer(request).send, mail)
+    return MAIL_ON_ITS_WAY
+
+
+@router.get("/verify", status_code=303, response_class=RedirectResponse)
+async def verify(request: Request, token: Annotated[str, Query(max_length=1000)], service: Service) -> Response:
+    """Open a mail's link: signs in and goes on to the product; a link that is no good leads to the sign-in page."""
+    signed_in = await service.open_link(token, request.cookies.get(REGISTRATION_COOKIE), _client(request))
+    if signed_in is None:
+        return RedirectResponse("/signin?problem=link", status_code=303)
+    target = safe_next(signed_in.next, "/onboarding" if signed_in.is_new else "/plans")
+    response = RedirectResponse(target, status_code=303, headers={"Referrer-Policy": "no-referrer"})
+    _Cookies(request).set(response, signed_in)
+    return response
+
+
+@router.post("/login")
+async def log_in(body: LoginBody, request: Request, response: Response, service: Service) -> UserView:
+    """Sign in by password."""
+    signed_in = await service.log_in(body.email, body.password, _client(request))
+    _Cookies(request).set(response, signed_in)
+    return UserView.of(signed_in.user)
+
+
+async def _refresh(request: Request, service: AuthService, next_path: str | None) -> Response:
+    cookie = request.cookies.get(REFRESH_COOKIE)
+    signed_in = await service.refresh(cookie, _client(request)) if cookie else None
+    cookies = _Cookies(request)
+    if next_path is None:
+        if signed_in is None:
+            answer = JSONResponse({"detail": "Please sign in."}, status_code=401)
+            cookies.clear(answer)
+            return answer
+        response = JSONResponse(UserView.of(signed_in.user).model_dump(mode="json"))
+        cookies.set(response, signed_in)
+        return response
+    target = safe_next(next_path)
+    if signed_in is None:
+        redirect = RedirectResponse(f"/signin?next={quote(target, safe='/')}", status_code=303)
+        cookies.clear(redirect)
+        return redirect
+    # 307 repeats a form that came here because its access token had expired; 303 is for pages.
+    redirect = RedirectResponse(target, status_code=303 if request.method in SAFE_METHODS else 307)
+    cookies.set(redirect, signed_in)
+    return redirect
+
+
+_REFRESH_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": UserView},
+    303: {"description": "With `next`: on to it, or to the sign-in page"},
+    307: {"description": "With `next`, for a form: back to it, with the form"},
+    401: {"model": Message},
+}
+
+
+@router.get("/refresh", responses=_REFRESH_ANSWERS, response_class=JSONResponse)
+async def refresh_page(request: Request, service: Service, next_path: NextPath = None) -> Response:
+    """New tokens for a page whose visitor's access token expired."""
+    return await _refresh(request, service, next_path)
+
+
+@router.post("/refresh", responses=_REFRESH_ANSWERS, response_class=JSONResponse)
+async def refresh(request: Request, service: Service, next_path: NextPath = None) -> Response:
+    """New tokens for the refresh token in the cookie, which is used up."""
+    if request.cookies.get(REFRESH_COOKIE):
+        access.require_same_origin(request)
+    return await _refresh(request, service, next_path)
+
+
+def _signed_out(request: Request, next_path: str | None) -> Response:
+    response = Response(status_code=204) if next_path is None else RedirectResponse(safe_next(next_path), 303)
+    _Cookies(request).clear(response)
+    return response
+
+
+_SIGN_OUT_ANSWERS: dict[int | str, dict[str, Any]] = {303: {"description": "With `next`: on to it"}}
+
+
+@router.post("/logout", status_code=204, responses=_SIGN_OUT_ANSWERS, response_class=Response)
+async def log_out(request: Request, visitor: Visitor, service: Service, next_path: NextPath = None) -> Response:
+    """End this session."""
+    cookie = request.cookies.get(REFRESH_COOKIE)
+    if cookie:
+        access.require_same_origin(request)
+    await service.log_out(cookie, UUID(visitor.session_id) if visitor else None)
+    return _signed_out(request, next_path)
+
+
+@router.post("/logout-all", status_code=204, responses=_SIGN_OUT_ANSWERS, response_class=Response)
+async def log_out_everywhere(
+    request: Request, signed: Signed, service: Service, next_path: NextPath = None
+) -> Response:
+    """End all sessions of this user."""
+    await service.log_out_everywhere(UUID(signed.user_id), _client(request))
+    return _signed_out(request, next_path)
+
+
+@router.get("/me")
+async def me(signed: Signed, service: Service) -> UserView:
+    """Who is signed in."""
+    return UserView.of(await service.find_user(UUID(signed.user_id)))
+
+
+@router.put("/password", status_code=204)
+async def set_password(body: PasswordBody, request: Request, signed: Signed, service: Service) -> None:
+    """Set or change the password."""
+    await service.set_password(UUID(signed.user_id), body.password, _client(request))
+
+
+@router.get("/users")
+async def list_users(
+    _: Administrator,
+    service: Service,
+    search: Annotated[str, Query(max_length=200)] = "",
+    limit: PageSize = 50,
+    offset: Offset = 0,
+) -> UserPage:
+    """Users, newest first."""
+    users, total = await service.list_users(search, limit, offset)
+    return UserPage(items=[UserView.of(user) for user in users], total=total)
+
+
+@router.patch("/users/{user_id}")
+async def change_role(
+    user_id: UUID, body: RoleBody, request: Request, administrator: Administrator, service: Service
+) -> UserView:
+    """Give a user a role; it ends their sessions."""
+    return UserView.of(await service.change_role(user_id, body.role, administrator.email, _client(request)))
+
+
+@router.post("/invitations", status_code=202)
+async def invite(
+    body: InvitationBody, request: Request, administrator: Administrator, tasks: BackgroundTasks, service: Service
+) -> Message:
+    """Invite somebody by mail."""
+    mail = await service.invite(body.email, body.role, administrator.email, _client(request))
+    tasks.add_task(_mailer(request).send, mail)
+    return Message(detail=f"An invitation is on its way to {body.email}.")
+
+
+@router.get("/audit")
+async def list_audit(_: Administrator, service: Service, limit: PageSize = 50, offset: Offset = 0) -> AuditPage:
+    """The audit log, newest first."""
+    entries, total = await service.list_audit(limit, offset)
+    return AuditPage(items=[AuditView.model_validate(entry) for entry in entries], total=total)
+
+
+@router.get("/.well-known/jwks.json")
+async def publish_keys(request: Request, response: Response) -> dict[str, list[dict[str, str]]]:
+    """The public key that access tokens are verified with (RFC 7517)."""
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return {"keys": [request.app.state.jwk]}

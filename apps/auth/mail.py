@@ -1,0 +1,73 @@
+"""Mails through Resend, sent after the answer: it takes the same time whether there is a mail or not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BEFORE_ATTEMPTS = (0.0, 0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class LinkMail:
+    """A mail with one link."""
+
+    to: str
+    subject: str
+    heading: str
+    text: str
+    button: str
+    url: str
+    valid_for: str
+
+
+class Mailer:
+    """Renders and sends; a mail that cannot be sent is logged, and its reader asks for another."""
+
+    def __init__(
+        self, api_key: str, sender: str, *, seconds_before_attempts: Sequence[float] = _SECONDS_BEFORE_ATTEMPTS
+    ) -> None:
+        self._api_key = api_key
+        self._sender = sender
+        self._seconds_before_attempts = seconds_before_attempts
+        self._templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=select_autoescape(),
+            undefined=StrictUndefined,
+        )
+
+    async def send(self, mail: LinkMail) -> bool:
+        """Send, in a few attempts with one idempotency key, so that no mail arrives twice; whether it was sent."""
+        # Imported at first use: most requests send no mail, and the library is large.
+        import resend
+        from resend.exceptions import ResendError
+        from resend.http_client_httpx import HTTPXClient
+
+        resend.api_key = self._api_key
+        resend.default_async_http_client = HTTPXClient(timeout=10)
+        parameters: resend.Emails.SendParams = {
+            "from": self._sender,
+            "to": [mail.to],
+            "subject": mail.subject,
+            "html": self._templates.get_template("link.html").render(mail=mail),
+            "text": self._templates.get_template("link.txt").render(mail=mail),
+        }
+        options: resend.Emails.SendOptions = {"idempotency_key": uuid4().hex}
+        for seconds in self._seconds_before_attempts:
+            await asyncio.sleep(seconds)
+            try:
+                await resend.Emails.send_async(parameters, options)
+            except ResendError as error:
+                log.warning("mail not sent: %s (%s): %s", error.error_type, error.code, error.message)
+            else:
+                return True
+        log.error("cannot send a mail: gave up after %d attempts", len(self._seconds_before_attempts))
+        return False

@@ -1,0 +1,44 @@
+"""`python -m auth.promote EMAIL`: makes somebody an administrator. Run as a one-off task with auth's environment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from pydantic import TypeAdapter, ValidationError
+
+from auth.app import build_service
+from auth.credentials import AccessTokens
+from auth.schemas import Email
+from auth.settings import AuthSettings
+from kit import cache, serve
+from kit.database import Database
+
+
+async def promote(settings: AuthSettings, email: str) -> None:
+    """Make the user with this address an administrator; they sign in by a link sent to it."""
+    store = Database(settings.database_url, application_name="alva-auth-promote", pool_size=1, max_overflow=0)
+    redis = cache.connect(settings.redis_url, None)
+    access_tokens = AccessTokens(settings.jwt_private_key.get_secret_value())
+    try:
+        user = await build_service(settings, store, redis, access_tokens).promote(email)
+    finally:
+        await store.close()
+        await redis.aclose()
+    print(f"{user.email} is an administrator now; their next sign-in says so")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 2 where there is not exactly one e-mail address."""
+    try:
+        (argument,) = arguments
+        email = TypeAdapter(Email).validate_python(argument)
+    except (ValueError, ValidationError):
+        print("usage: python -m auth.promote EMAIL", file=sys.stderr)
+        return 2
+    asyncio.run(promote(serve.load_or_exit(AuthSettings), email))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

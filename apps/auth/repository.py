@@ -1,0 +1,113 @@
+"""Auth's reading and writing of its tables; each function works in the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth.tables import AuditEntry, Link, RefreshToken, Session, User
+
+
+async def find_user(db: AsyncSession, user_id: UUID) -> User | None:
+    """The user with this id."""
+    return await db.get(User, user_id)
+
+
+async def find_user_by_email(db: AsyncSession, email: str) -> User | None:
+    """The user with this address (lower case)."""
+    return await db.scalar(select(User).where(User.email == email))
+
+
+async def find_or_add_user(db: AsyncSession, email: str) -> User:
+    """The user with this address, added where there is none, locked until the transaction's end."""
+    await db.execute(insert(User).values(email=email).on_conflict_do_nothing(index_elements=[User.email]))
+    return (await db.scalars(select(User).where(User.email == email).with_for_update())).one()
+
+
+async def list_users(db: AsyncSession, search: str, limit: int, offset: int) -> tuple[list[User], int]:
+    """Users whose address contains `search`, newest first, and how many there are."""
+    matching = User.email.contains(search.lower(), autoescape=True)
+    page = select(User).where(matching).order_by(User.created_at.desc(), User.id).limit(limit).offset(offset)
+    total = await db.scalar(select(func.count()).select_from(User).where(matching))
+    return list(await db.scalars(page)), total or 0
+
+
+async def lock_administrators(db: AsyncSession) -> list[UUID]:
+    """The administrators' ids; the rows are locked, so that two demotions cannot pass each other."""
+    return list(await db.scalars(select(User.id).where(User.role == "admin").order_by(User.id).with_for_update()))
+
+
+async def add_session(db: AsyncSession, user_id: UUID, expires_at: datetime, client: str) -> Session:
+    """A new session."""
+    session = Session(user_id=user_id, expires_at=expires_at, client=client)
+    db.add(session)
+    await db.flush()
+    return session
+
+
+async def add_refresh_token(db: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
+    """A new refresh token of the session."""
+    db.add(RefreshToken(session_id=session_id, token_hash=token_hash))
+
+
+async def lock_refresh_token(db: AsyncSession, token_hash: bytes) -> tuple[RefreshToken, Session] | None:
+    """The refresh token and its session, locked until the transaction's end."""
+    query = (
+        select(RefreshToken, Session)
+        .join(Session, Session.id == RefreshToken.session_id)
+        .where(RefreshToken.token_hash == token_hash)
+        .with_for_update()
+    )
+    row = (await db.execute(query)).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def revoke_session(db: AsyncSession, session_id: UUID) -> None:
+    """End one session."""
+    await db.execute(
+        update(Session).where(Session.id == session_id, Session.revoked_at.is_(None)).values(revoked_at=func.now())
+    )
+
+
+async def revoke_sessions(db: AsyncSession, user_id: UUID) -> None:
+    """End all sessions of a user."""
+    await db.execute(
+        update(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None)).values(revoked_at=func.now())
+    )
+
+
+async def add_link(db: AsyncSession, link: Link) -> UUID:
+    """A new link's id."""
+    db.add(link)
+    await db.flush()
+    return link.id
+
+
+async def take_link(db: AsyncSession, link_id: UUID) -> Link | None:
+    """The link, marked as used: None where it was used before, is too old or does not exist."""
+    taken = (
+        update(Link)
+        .where(Link.id == link_id, Link.used_at.is_(None), Link.expires_at > func.now())
+        .values(used_at=func.now())
+        .returning(Link)
+    )
+    return (await db.scalars(taken)).one_or_none()
+
+
+async def add_audit(
+    db: AsyncSession, actor: str, action: str, *, subject: str = "", client: str = "", **details: Any
+) -> None:
+    """One more entry of the audit log."""
+    db.add(AuditEntry(actor=actor, action=action, subject=subject, client=client, details=details))
+
+
+async def list_audit(db: AsyncSession, limit: int, offset: int) -> tuple[list[AuditEntry], int]:
+    """Entries of the audit log, newest first, and how many there are."""
+    page = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit).offset(offset)
+    total = await db.scalar(select(func.count()).select_from(AuditEntry))
+    return list(await db.scalars(page)), total or 0

@@ -1,0 +1,338 @@
+"""What auth does, apart from HTTP: every rule about who becomes whom is here."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth import repository
+from auth.credentials import (
+    INVITATION_LIFETIME,
+    LINK_LIFETIME,
+    SESSION_LIFETIME,
+    AccessTokens,
+    MailLinks,
+    SignedCookies,
+    hash_token,
+)
+from auth.limits import Limits, RateLimiter
+from auth.mail import LinkMail
+from auth.passwords import Passwords
+from auth.tables import AuditEntry, Link, User
+from kit.database import Database
+from kit.origins import safe_next
+from kit.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+REUSE_GRACE = timedelta(seconds=15)
+"""Two tabs may use one refresh token at the same moment; a second use later than this is a thief's."""
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A user with fresh tokens."""
+
+    user: User
+    access_token: str
+    refresh_cookie: str
+    is_new: bool = False
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What follows a registration: a mail, and a cookie that ties the link to this browser."""
+
+    mail: LinkMail
+    browser_token: str
+
+
+class AuthService:
+    """The rules of registration, sign-in, sessions and roles."""
+
+    def __init__(
+        self,
+        database: Database,
+        limiter: RateLimiter,
+        *,
+        access_tokens: AccessTokens,
+        mail_links: MailLinks,
+        cookies: SignedCookies,
+        link_base: str,
+        limits: Limits | None = None,
+    ) -> None:
+        """`link_base` is what a link's `?token=` is appended to."""
+        self._database = database
+        self._limiter = limiter
+        self._passwords = Passwords()
+        self._access_tokens = access_tokens
+        self._mail_links = mail_links
+        self._cookies = cookies
+        self._link_base = link_base
+        self._limits = limits or Limits()
+
+    # Registration and links
+
+    async def register(self, email: str, password: str | None, next_path: str | None, client: str) -> Registration:
+        """Note what was asked for and say which mail to send; nothing about the address is told.
+
+        The password takes effect when the link is opened in the browser that registered: else somebody could register
+        another's address with a password of their own and wait for them to open the link.
+        """
+        await self._count_mail(email, client)
+        password_hash = await self._passwords.hash(password) if password else None
+        browser_token = secrets.token_urlsafe(32)
+        link = Link(
+            email=email,
+            purpose="registration",
+            password_hash=password_hash,
+            browser_hash=hash_token(browser_token),
+            next=_checked_next(next_path),
+            expires_at=datetime.now(UTC) + LINK_LIFETIME,
+        )
+        async with self._database.transaction() as db:
+            is_known = await repository.find_user_by_email(db, email) is not None
+            if is_known:
+                # The address's owner has an account: the link signs in, and its password stays theirs.
+                link.purpose, link.password_hash = "sign-in", None
+            link_id = await repository.add_link(db, link)
+            await repository.add_audit(db, email, "registration asked for", subject=email, client=client)
+        url = self._url(link_id, link.expires_at)
+        mail = _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
+        return Registration(mail, browser_token)
+
+    async def ask_for_link(self, email: str, next_path: str | None, client: str) -> LinkMail | None:
+        """The mail with a link that signs in; None where nobody has the address, which only the service knows."""
+        await self._count_mail(email, client)
+        expires_at = datetime.now(UTC) + LINK_LIFETIME
+        async with self._database.transaction() as db:
+            if await repository.find_user_by_email(db, email) is None:
+                return None
+            link = Link(email=email, purpose="sign-in", next=_checked_next(next_path), expires_at=expires_at)
+            link_id = await repository.add_link(db, link)
+            await repository.add_audit(db, email, "link asked for", subject=email, client=client)
+        return _sign_in_mail(email, self._url(link_id, expires_at))
+
+    async def invite(self, email: str, role: str, actor: str, client: str) -> LinkMail:
+        """The mail that invites somebody to a role."""
+        expires_at = datetime.now(UTC) + INVITATION_LIFETIME
+        async with self._database.transaction() as db:
+            link = Link(email=email, purpose="invitation", role=role, expires_at=expires_at)
+            link_id = await repository.add_link(db, link)
+            await repository.add_audit(db, actor, "invited", subject=email, client=client, role=role)
+        return _invitation_mail(email, self._url(link_id, expires_at), role)
+
+    async def open_link(self, token: str, browser_token: str | None, client: str) -> SignedIn | None:
+        """Sign in whoever opened the link; None where the link is forged, used or too old."""
+        link_id = self._mail_links.read(token)
+        if link_id is None:
+            return None
+        async with self._database.transaction() as db:
+            link = await repository.take_link(db, link_id)
+            if link is None:
+                return None
+            user = await repository.find_or_add_user(db, link.email)
+            is_new = user.verified_at is None
+            if is_new:
+                user.verified_at = datetime.now(UTC)
+                is_same_browser = browser_token is not None and hash_token(browser_token) == link.browser_hash
+                if link.password_hash and is_same_browser and user.password_hash is None:
+                    user.password_hash = link.password_hash
+            if link.purpose == "invitation" and link.role == "admin":
+                user.role = "admin"
+            await repository.add_audit(
+                db, user.email, "signed in by link", subject=user.email, client=client, purpose=link.purpose
+            )
+            return await self._start_session(db, user, client, is_new=is_new, next_path=link.next)
+
+    def _url(self, link_id: UUID, expires_at: datetime) -> str:
+        return f"{self._link_base}?token={self._mail_links.sign(link_id, expires_at)}"
+
+    async def _count_mail(self, email: str, client: str) -> None:
+        await self._limiter.count("mail-client", client, self._limits.mail_per_client)
+        await self._limiter.count("mail-email", email, self._limits.mail_per_email)
+
+    # Sessions
+
+    async def log_in(self, email: str, password: str, client: str) -> SignedIn:
+        """Sign in by password. Raises Refusal (401), the same whether the address or the password is wrong."""
+        await self._limiter.count("login-client", client, self._limits.login_per_client)
+        await self._limiter.count("login-email", email, self._limits.login_per_email)
+        async with self._database.transaction() as db:
+            user = await repository.find_user_by_email(db, email)
+        is_right = await self._passwords.matches(password, user.password_hash if user else None)
+        async with self._database.transaction() as db:
+            if not is_right or user is None:
+                await repository.add_audit(db, email, "sign-in refused", subject=email, client=client)
+            else:
+                await repository.add_audit(db, email, "signed in by password", subject=email, client=client)
+                signed_in = await self._start_session(db, user, client)
+        if not is_right or user is None:
+            raise Refusal(401, "The e-mail address or the password is not right.")
+        await self._limiter.forget("login-email", email)
+        return signed_in
+
+    async def _start_session(
+        self, db: AsyncSession, user: User, client: str, *, is_new: bool = False, next_path: str | None = None
+    ) -> SignedIn:
+        session = await repository.add_session(db, user.id, datetime.now(UTC) + SESSION_LIFETIME, client)
+        return await self._hand_out(db, user, session.id, is_new=is_new, next_path=next_path)
+
+    async def _hand_out(
+        self, db: AsyncSession, user: User, session_id: UUID, *, is_new: bool = False, next_path: str | None = None
+    ) -> SignedIn:
+        cookie, token_hash = self._cookies.new()
+        await repository.add_refresh_token(db, session_id, token_hash)
+        await db.flush()
+        access = self._access_tokens.sign(user_id=user.id, email=user.email, role=user.role, session_id=session_id)
+        return SignedIn(user, access, cookie, is_new, next_path)
+
+    async def refresh(self, cookie: str, client: str) -> SignedIn | None:
+        """New tokens for a refresh token, which is used up by it; None where it is worth nothing (any more).
+
+        A token that comes a second time was copied: its whole session ends.
+        """
+        token_hash = self._cookies.read(cookie)
+        if token_hash is None:
+            return None
+        now = datetime.now(UTC)
+        async with self._database.transaction() as db:
+            found = await repository.lock_refresh_token(db, token_hash)
+            if found is None:
+                return None
+            token, session = found
+            if session.revoked_at is not None or session.expires_at <= now:
+                return None
+            user = await repository.find_user(db, session.user_id)
+            if user is None:
+                return None
+            if token.used_at is not None and now - token.used_at > REUSE_GRACE:
+                await repository.revoke_session(db, session.id)
+                await repository.add_audit(
+                    db, user.email, "session ended: its token was used twice", subject=user.email, client=client
+                )
+                return None
+            token.used_at = token.used_at or now
+            return await self._hand_out(db, user, session.id)
+
+    async def log_out(self, cookie: str | None, session_id: UUID | None) -> None:
+        """End the session of the refresh cookie, or the one of the access token."""
+        async with self._database.transaction() as db:
+            token_hash = self._cookies.read(cookie) if cookie else None
+            if token_hash is not None:
+                found = await repository.lock_refresh_token(db, token_hash)
+                session_id = found[1].id if found else session_id
+            if session_id is not None:
+                await repository.revoke_session(db, session_id)
+
+    async def log_out_everywhere(self, user_id: UUID, client: str) -> None:
+        """End all sessions of a user; access tokens that are out there end within ten minutes."""
+        async with self._database.transaction() as db:
+            user = await self._existing_user(db, user_id)
+            await repository.revoke_sessions(db, user_id)
+            await repository.add_audit(db, user.email, "signed out everywhere", subject=user.email, client=client)
+
+    # Users
+
+    async def find_user(self, user_id: UUID) -> User:
+        """The user. Raises Refusal (401) where the account is gone."""
+        async with self._database.transaction() as db:
+            user = await repository.find_user(db, user_id)
+        if user is None:
+            raise Refusal(401, "Please sign in.")
+        return user
+
+    async def set_password(self, user_id: UUID, password: str, client: str) -> None:
+        """Set the password; all other sessions stay."""
+        password_hash = await self._passwords.hash(password)
+        async with self._database.transaction() as db:
+            user = await self._existing_user(db, user_id)
+            user.password_hash = password_hash
+            await repository.add_audit(db, user.email, "password set", subject=user.email, client=client)
+
+    async def list_users(self, search: str, limit: int, offset: int) -> tuple[list[User], int]:
+        """Some users, and how many there are."""
+        async with self._database.transaction() as db:
+            return await repository.list_users(db, search, limit, offset)
+
+    async def change_role(self, user_id: UUID, role: str, actor: str, client: str) -> User:
+        """Give a user a role and end their sessions. Raises Refusal: 404, or 409 for the last administrator."""
+        async with self._database.transaction() as db:
+            administrators = await repository.lock_administrators(db)
+            user = await self._existing_user(db, user_id)
+            if user.role == role:
+                return user
+            if role != "admin" and administrators == [user_id]:
+                raise Refusal(409, "This is the last administrator.")
+            before, user.role = user.role, role
+            await repository.revoke_sessions(db, user_id)
+            await repository.add_audit(
+                db, actor, "role changed", subject=user.email, client=client, before=before, after=role
+            )
+            return user
+
+    async def promote(self, email: str) -> User:
+        """Make the user with this address an administrator, adding them where they are not there yet."""
+        async with self._database.transaction() as db:
+            user = await repository.find_or_add_user(db, email)
+            user.role = "admin"
+            await repository.revoke_sessions(db, user.id)
+            await repository.add_audit(db, "operator", "promoted", subject=email)
+            return user
+
+    async def _existing_user(self, db: AsyncSession, user_id: UUID) -> User:
+        user = await repository.find_user(db, user_id)
+        if user is None:
+            raise Refusal(404, "There is no such user.")
+        return user
+
+    async def list_audit(self, limit: int, offset: int) -> tuple[list[AuditEntry], int]:
+        """Some of the audit log, and how long it is."""
+        async with self._database.transaction() as db:
+            return await repository.list_audit(db, limit, offset)
+
+
+def _checked_next(next_path: str | None) -> str | None:
+    return safe_next(next_path, "") or None
+
+
+def _welcome_mail(email: str, url: str) -> LinkMail:
+    return LinkMail(
+        to=email,
+        subject="Welcome to Alva: confirm your address",
+        heading="Welcome to Alva",
+        text="Confirm your address, and tell us about your business: your marketing plan is minutes away.",
+        button="Confirm and sign in",
+        url=url,
+        valid_for="30 minutes",
+    )
+
+
+def _sign_in_mail(email: str, url: str) -> LinkMail:
+    return LinkMail(
+        to=email,
+        subject="Your sign-in link for Alva",
+        heading="Sign in to Alva",
+        text="You have an account with this address. This link signs you in.",
+        button="Sign in",
+        url=url,
+        valid_for="30 minutes",
+    )
+
+
+def _invitation_mail(email: str, url: str, role: str) -> LinkMail:
+    return LinkMail(
+        to=email,
+        subject="You are invited to Alva",
+        heading="You are invited to Alva",
+        text="You are invited to join Alva" + (" as an administrator." if role == "admin" else "."),
+        button="Accept the invitation",
+        url=url,
+        valid_for="7 days",
+    )

@@ -1,0 +1,65 @@
+"""`python -m migrations [upgrade|current|check]`: upgrade is the default.
+
+Exit codes: 0 done (check: the database is at the head) · 1 failed, or not at the head · 75 the database, or a lock in
+it, was not to be had, and trying again can help · 78 wrong settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import ClassVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from kit.serve import EXIT_WRONG_SETTINGS
+from kit.settings import ServiceSettings, SettingsError, load
+from migrations import history
+
+EXIT_TRY_AGAIN = 75
+"""sysexits.h's EX_TEMPFAIL."""
+
+
+class MigrationSettings(ServiceSettings):
+    """Where the database is; PGPASSWORD and PGSSLROOTCERT are libpq's."""
+
+    service: ClassVar[str] = "migrations"
+
+    port: int = 0
+    database_url: str
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; print what it does."""
+    verb = arguments[0] if arguments else "upgrade"
+    if verb not in {"upgrade", "current", "check"} or len(arguments) > 1:
+        print("usage: python -m migrations [upgrade|current|check]", file=sys.stderr)
+        return 2
+    try:
+        settings = load(MigrationSettings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return EXIT_WRONG_SETTINGS
+    try:
+        with history.connect(settings.database_url) as connection:
+            at = history.current(connection)
+            if verb == "current":
+                print(at or "empty")
+                return 0
+            if verb == "check":
+                for revision, title in history.pending(at):
+                    print(f"pending {revision}: {title}")
+                return 0 if at == history.head() else 1
+            print(f"the database is at {at or 'the beginning'}, the head is {history.head()}", flush=True)
+            history.upgrade(connection, lambda line: print(line, flush=True))
+            print(f"done: the database is at {history.current(connection)}")
+    except OperationalError as error:
+        print(f"cannot migrate: {error.orig}", file=sys.stderr)
+        return EXIT_TRY_AGAIN
+    except DBAPIError as error:
+        print(f"cannot migrate: {error.orig}\n  in: {error.statement}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
