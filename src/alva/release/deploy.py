@@ -1,0 +1,194 @@
+"""A release from start to end: lock, look, plan, execute, verify, write down."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from alva.aws import Aws
+from alva.errors import AlvaError, RolledBack, UsageError
+from alva.release import ledger, rollout, verify
+from alva.release.executor import Executor
+from alva.release.images import Builder, is_published
+from alva.release.ledger import Ledger, Release
+from alva.release.lock import Lock
+from alva.release.manifest import Manifest
+from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
+from alva.release.reporting import Reporter
+from alva.release.secrets import Secrets, State
+from alva.release.stacks import ObservedStack, Stacks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the person asked for."""
+
+    digests: Mapping[str, str | None]
+    """Service name -> digest to release, None to build it; services that are not named keep what they run."""
+    commit: str
+    secret_values: Mapping[str, str] | None = None
+    """As in `Executor`."""
+    is_forced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of it."""
+
+    plan: Plan
+    changed: bool
+    digests: Mapping[str, str]
+    checks: tuple[verify.Result, ...] = ()
+    release: Release | None = None
+
+
+def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, reporter: Reporter) -> Result:
+    """Bring the environment to the templates and digests, prove that they serve, and write the release down.
+
+    Raises as `errors.py` says: a failed migration leaves the services untouched, a failed rollout or verification
+    returns all of them to what they ran before.
+    """
+    with Lock(aws, manifest).held(f"release of {request.commit}", reporter.note):
+        wanted, observed = look(aws, manifest, request)
+        plan = make_plan(wanted, observed)
+        for text in plan.lines():
+            reporter.note(f"plan: {text}")
+        executor = Executor(
+            aws=aws, wanted=wanted, builder=builder, reporter=reporter, secret_values=request.secret_values
+        )
+        started_at, started = datetime.now(UTC), time.monotonic()
+
+        def entry(outcome: str, cause: str = "") -> Release:
+            return Release(
+                commit=request.commit,
+                digests=executor.digests,
+                migrated_digest=_migrated(plan, executor, observed, manifest),
+                by=_person(),
+                started_at=started_at.isoformat(timespec="seconds"),
+                seconds=round(time.monotonic() - started, 2),
+                step_seconds=executor.step_seconds,
+                outcome=outcome,
+                cause=cause,
+            )
+
+        try:
+            executor.run(plan)
+            checks = _verify(aws, manifest, observed, executor, plan, reporter)
+        except AlvaError as error:
+            outcome = ledger.ROLLED_BACK if isinstance(error, RolledBack) else ledger.FAILED
+            _record_failure(aws, manifest, entry(outcome, "; ".join((error.message, *error.evidence[:2]))), reporter)
+            raise
+        release = None
+        if not plan.is_empty:
+            release = entry(ledger.SUCCEEDED)
+            release = replace(release, number=Ledger(aws, manifest).record(release))
+        return Result(
+            plan=plan, changed=not plan.is_empty, digests=executor.digests, checks=tuple(checks), release=release
+        )
+
+
+def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
+    """What is wanted, complete, and what there is: the planner's two arguments. Changes nothing."""
+    stacks = Stacks(aws)
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
+        observing = {stack.name: pool.submit(stacks.observe, stack.name) for stack in manifest.stacks}
+        release = pool.submit(Ledger(aws, manifest).latest)
+        secrets = pool.submit(Secrets(aws, manifest).check)
+        publishing = {
+            name: pool.submit(is_published, aws, manifest.service(name).repository, digest)
+            for name, digest in request.digests.items()
+            if digest is not None
+        }
+        observed = Observed(
+            stacks={name: future.result() for name, future in observing.items()},
+            published=frozenset(name for name, future in publishing.items() if future.result()),
+            migrated_digest=last.migrated_digest if (last := release.result()) is not None else None,
+            secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
+        )
+    digests: dict[str, str | None] = {**_running(manifest, observed.stacks), **request.digests}
+    if missing := [service.name for service in manifest.services if service.name not in digests]:
+        raise UsageError(
+            "cannot release some services alone: others never ran",
+            evidence=[f"nothing is known to run for {', '.join(missing)}"],
+            next_step="./alva deploy without --service",
+        )
+    # Digests that run are in their repositories by definition.
+    kept = frozenset(name for name in digests if name not in request.digests)
+    wanted = Wanted(
+        manifest=manifest,
+        templates={stack.name: stack.template() for stack in manifest.stacks},
+        digests=digests,
+        is_forced=request.is_forced,
+    )
+    return wanted, replace(observed, published=observed.published | kept)
+
+
+def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
+    running: dict[str, str] = {}
+    for stack in manifest.stacks_of("services"):
+        running |= running_digests(manifest, stacks.get(stack.name))
+    return running
+
+
+def _verify(
+    aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, plan: Plan, reporter: Reporter
+) -> list[verify.Result]:
+    """Verify; when that fails after the services changed, take all of them back and raise RolledBack."""
+    key = "verify"
+    reporter.step_started(key, "verify")
+    results = verify.Verification(aws, manifest, executor.digests).run()
+    for result in results:
+        reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
+    try:
+        verify.require(results)
+    except AlvaError as failure:
+        reporter.step_finished(key, "failed", failure.evidence[0])
+        services = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.done]
+        previous = [
+            stack
+            for name in services
+            if (stack := observed.stacks.get(name)) is not None and stack.template and _runs_something(stack)
+        ]
+        if not previous:
+            raise
+        for stack in previous:
+            back = f"back:{stack.name}"
+            reporter.step_started(back, f"take {stack.name} back")
+            rollout.go_back(aws, stack, lambda text, back=back: reporter.step_line(back, text))  # type: ignore[misc]
+            reporter.step_finished(back, "done")
+        raise RolledBack(
+            "cannot release: the new version runs but does not pass its checks; all services run again what they ran",
+            evidence=failure.evidence,
+            next_step=failure.next_step,
+        ) from failure
+    reporter.step_finished(key, "done", f"{len(results)} checks")
+    return results
+
+
+def _runs_something(stack: ObservedStack) -> bool:
+    return stack.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+
+
+def _migrated(plan: Plan, executor: Executor, observed: Observed, manifest: Manifest) -> str | None:
+    if any(isinstance(step, Migrate) and step.key in executor.done for step in plan.steps):
+        return executor.digests.get(manifest.migration.service)
+    return observed.migrated_digest
+
+
+def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> None:
+    """Write a failed release down; that this fails too must not hide why the release failed."""
+    try:
+        Ledger(aws, manifest).record(release)
+    except AlvaError as error:
+        reporter.note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,254 @@
+"""Run one task to its end: its logs as they come, every container's exit code.
+
+What `aws ecs run-task` and its waiter get wrong is right here: `failures[]` is a failure, so is an exit code of null,
+and there is a time limit after which the task is stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alva.aws import Aws, Interrupted, error_code, explained
+from alva.errors import AlvaError, TimedOut
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import (
+        ContainerDefinitionOutputTypeDef,
+        ContainerOverrideTypeDef,
+        TaskOverrideTypeDef,
+        TaskTypeDef,
+    )
+
+Line = Callable[[str], None]
+
+LAST_LINES_SECONDS = 5.0
+"""CloudWatch Logs shows what a container printed last a little after its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOff:
+    """What to run, and where."""
+
+    cluster: str
+    task_definition: str
+    container: str
+    """Whose output is shown, and whose exit code is the task's."""
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    command: tuple[str, ...] = ()
+    """Instead of the container's own."""
+    started_by: str = "alva"
+    timeout_seconds: float = 900
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a task ended."""
+
+    task_arn: str
+    exit_code: int | None
+    """The container's; None when it never ran."""
+    stopped_reason: str
+    reasons: tuple[str, ...]
+    """Every container that did not end with 0, in words."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every container that counts ended with 0."""
+        return self.exit_code == 0 and not self.reasons
+
+
+def run(aws: Aws, one_off: OneOff, line: Line) -> Ended:
+    """Start the task, follow it to its end, and say how it ended.
+
+    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit.
+    """
+    definition = _container_definitions(aws, one_off.task_definition)
+    task_arn = _start(aws, one_off, definition)
+    tail = _Tail(aws, definition[one_off.container], task_arn)
+    started = time.monotonic()
+    seen_status = ""
+
+    def ended() -> TaskTypeDef | None:
+        nonlocal seen_status
+        with explained(f"follow task {_short(task_arn)}"):
+            tasks = aws.ecs.describe_tasks(cluster=one_off.cluster, tasks=[task_arn])["tasks"]
+        if not tasks:
+            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it any more")
+        status = tasks[0].get("lastStatus", "")
+        if status != seen_status:
+            seen_status = status
+            line(f"task {_short(task_arn)} is {status}")
+        tail.show(line)
+        return tasks[0] if status == "STOPPED" else None
+
+    try:
+        task = aws.poll.until(
+            ended, timeout_seconds=one_off.timeout_seconds, what=f"task {_short(task_arn)} ({one_off.container})"
+        )
+    except (TimedOut, Interrupted, KeyboardInterrupt) as error:
+        reason = "time limit" if isinstance(error, TimedOut) else "interrupted"
+        with explained(f"stop task {_short(task_arn)}"):
+            aws.ecs.stop_task(cluster=one_off.cluster, task=task_arn, reason=f"alva: {reason}")
+        if isinstance(error, TimedOut):
+            raise TimedOut(
+                f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, stopped",
+                evidence=tail.last_lines(),
+            ) from error
+        raise
+    tail.finish(line)
+    return _judge(task, one_off.container, paused=_others(definition, one_off))
+
+
+def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """(task definition, subnets, security groups) of what a service runs now."""
+    with explained(f"look at service {service}"):
+        services = aws.ecs.describe_services(cluster=cluster, services=[service])["services"]
+    if not services or services[0].get("status") != "ACTIVE":
+        raise AlvaError(f"cannot find service {service} in cluster {cluster}", next_step="./alva status")
+    network = services[0].get("networkConfiguration", {}).get("awsvpcConfiguration")
+    if network is None:
+        raise AlvaError(f"cannot run a task like service {service}: it has no network configuration")
+    return (
+        services[0]["taskDefinition"],
+        tuple(network["subnets"]),
+        tuple(network.get("securityGroups", [])),
+    )
+
+
+def _container_definitions(aws: Aws, task_definition: str) -> dict[str, ContainerDefinitionOutputTypeDef]:
+    with explained(f"read task definition {task_definition}"):
+        answer = aws.ecs.describe_task_definition(taskDefinition=task_definition)
+    return {c["name"]: c for c in answer["taskDefinition"].get("containerDefinitions", [])}
+
+
+def _others(definition: Mapping[str, Any], one_off: OneOff) -> set[str]:
+    """Containers that a run with a command of its own leaves idle beside it."""
+    return set(definition) - {one_off.container} if one_off.command else set()
+
+
+def _overrides(definition: Mapping[str, Any], one_off: OneOff) -> list[ContainerOverrideTypeDef]:
+    """The container's command, and nothing to do for the others: a one-off task must not consume the queue as well.
+
+    RunTask starts every container of a task definition, so the others wait until the task ends.
+    """
+    if not one_off.command:
+        return []
+    idle = ["python", "-c", "import signal; signal.pause()"]
+    overrides: list[ContainerOverrideTypeDef] = [{"name": one_off.container, "command": list(one_off.command)}]
+    for other in sorted(_others(definition, one_off)):
+        overrides.append({"name": other, "command": idle})
+    return overrides
+
+
+def _start(aws: Aws, one_off: OneOff, definition: Mapping[str, Any]) -> str:
+    if one_off.container not in definition:
+        raise AlvaError(
+            f"cannot run {one_off.container}: task definition {one_off.task_definition} has no such container",
+            evidence=[f"it has {', '.join(definition)}"],
+        )
+    overrides: TaskOverrideTypeDef = {"containerOverrides": _overrides(definition, one_off)}
+    with explained(f"start {one_off.container} as a one-off task"):
+        answer = aws.ecs.run_task(
+            cluster=one_off.cluster,
+            taskDefinition=one_off.task_definition,
+            count=1,
+            launchType="FARGATE",
+            startedBy=one_off.started_by[:36],
+            networkConfiguration={
+                "awsvpcConfiguration": {
+                    "subnets": list(one_off.subnets),
+                    "securityGroups": list(one_off.security_groups),
+                    "assignPublicIp": "DISABLED",
+                }
+            },
+            overrides=overrides,
+        )
+    if answer.get("failures") or not answer.get("tasks"):
+        raise AlvaError(
+            f"cannot start {one_off.container} as a one-off task",
+            evidence=[
+                f"{f.get('reason')}: {f.get('arn') or ''} {f.get('detail') or ''}".strip()
+                for f in answer.get("failures", [])
+            ]
+            or ["RunTask answered with neither a task nor a failure"],
+        )
+    return answer["tasks"][0]["taskArn"]
+
+
+def _judge(task: TaskTypeDef, container: str, paused: set[str]) -> Ended:
+    reasons = []
+    exit_code: int | None = None
+    for item in task.get("containers", []):
+        name = item.get("name", "")
+        if name == container:
+            exit_code = item.get("exitCode")
+        if name in paused or item.get("exitCode") == 0:
+            continue
+        code = item.get("exitCode")
+        said = f": {item['reason']}" if item.get("reason") else ""
+        reasons.append(f"container {name} {'never ran' if code is None else f'ended with exit code {code}'}{said}")
+    return Ended(
+        task_arn=task["taskArn"],
+        exit_code=exit_code,
+        stopped_reason=task.get("stoppedReason", ""),
+        reasons=tuple(reasons),
+    )
+
+
+class _Tail:
+    """A container's output in CloudWatch Logs, shown as it comes.
+
+    The awslogs driver writes to the stream PREFIX/CONTAINER/TASK-ID (AWS: "Using the awslogs log driver").
+    """
+
+    def __init__(self, aws: Aws, container: ContainerDefinitionOutputTypeDef, task_arn: str) -> None:
+        options: Mapping[str, str] = container.get("logConfiguration", {}).get("options", {})
+        self._aws = aws
+        self._group = options.get("awslogs-group")
+        self._stream = f"{options.get('awslogs-stream-prefix')}/{container['name']}/{_short(task_arn)}"
+        self._token: str | None = None
+        self._lines: list[str] = []
+
+    def show(self, line: Line) -> int:
+        """Pass on what is new; how many lines that were."""
+        if self._group is None:
+            return 0
+        count = 0
+        while True:
+            arguments: dict[str, Any] = {"nextToken": self._token} if self._token else {}
+            try:
+                answer = self._aws.logs.get_log_events(
+                    logGroupName=self._group, logStreamName=self._stream, startFromHead=True, **arguments
+                )
+            except Exception as error:
+                if error_code(error) == "ResourceNotFoundException":  # nothing was printed yet
+                    return count
+                raise
+            for event in answer["events"]:
+                self._lines.append(event.get("message", ""))
+                line(event.get("message", ""))
+            count += len(answer["events"])
+            token, self._token = self._token, answer["nextForwardToken"]
+            if token == self._token or not answer["events"]:
+                return count
+
+    def finish(self, line: Line) -> None:
+        """Show what was printed last: until a look finds nothing new after something had come, or time is up."""
+        deadline = time.monotonic() + LAST_LINES_SECONDS
+        while True:
+            new = self.show(line)
+            if (self._lines and not new) or time.monotonic() > deadline or self._group is None:
+                return
+            self._aws.poll.pause(0.2)
+
+    def last_lines(self, count: int = 5) -> Sequence[str]:
+        """The end of what was shown."""
+        return self._lines[-count:]
+
+
+def _short(arn: str) -> str:
+    return arn.rpartition("/")[2]

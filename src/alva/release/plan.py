@@ -1,0 +1,255 @@
+"""What a release will do: decided from what is wanted and what there is, without a socket or a clock.
+
+The plan is a graph of frozen steps; `executor.py` runs it and decides nothing, `--dry-run` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alva.release.manifest import Manifest, Stack
+from alva.release.stacks import Action, ObservedStack, StackChange, compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the environment should be."""
+
+    manifest: Manifest
+    templates: Mapping[str, Mapping[str, Any]]
+    """Stack name -> template."""
+    digests: Mapping[str, str | None]
+    """Service name -> digest; None where the image has yet to be built."""
+    is_forced: bool = False
+    """Migrate again even where the same image did already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What the environment is."""
+
+    stacks: Mapping[str, ObservedStack | None]
+    published: frozenset[str] = frozenset()
+    """Services whose wanted digest is in its repository."""
+    migrated_digest: str | None = None
+    """The image whose migration succeeded last."""
+    secrets_ready: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to do, once the steps named in `after` are done."""
+
+    key: str
+    title: str
+    after: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishImage(Step):
+    """Build the image if its digest is not known yet, and put it into its repository."""
+
+    service: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyStack(Step):
+    """Bring a stack to its template."""
+
+    stack: Stack
+    action: Action
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyServices(ApplyStack):
+    """Bring the services stack to its template, and make sure that what was asked for is what runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSecrets(Step):
+    """Stop unless every secret is set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Migrate(Step):
+    """Run the migration with the new image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The steps, in an order in which they could run one by one."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.steps
+
+    def lines(self) -> list[str]:
+        """The plan for a person."""
+        return [f"{step.title}" + (f" ({'; '.join(step.reasons)})" if step.reasons else "") for step in self.steps]
+
+    def as_json(self) -> list[dict[str, object]]:
+        """The plan for a machine."""
+        return [
+            {
+                "step": step.key,
+                "kind": type(step).__name__,
+                "title": step.title,
+                "after": list(step.after),
+                "reasons": list(step.reasons),
+            }
+            for step in self.steps
+        ]
+
+
+def make_plan(wanted: Wanted, observed: Observed) -> Plan:
+    """Decide the steps that bring the environment to what is wanted."""
+    manifest = wanted.manifest
+    parameters = image_parameters(manifest, wanted.digests)
+    changes = {
+        stack.name: compare(stack.name, wanted.templates[stack.name], parameters, observed.stacks.get(stack.name))
+        for stack in manifest.stacks
+    }
+    changed = {name for name, change in changes.items() if change.action is not Action.NONE}
+    steps: list[Step] = []
+
+    registry = [_apply(stack, changes[stack.name], changed) for stack in manifest.stacks_of("registry")]
+    steps += [step for step in registry if step is not None]
+
+    registry_keys = tuple(step.key for step in steps)
+    images = [
+        PublishImage(
+            key=f"image:{service.name}",
+            title=f"image {service.name}",
+            after=registry_keys,
+            reasons=("to be built",) if wanted.digests[service.name] is None else (wanted.digests[service.name] or "",),
+            service=service.name,
+        )
+        for service in manifest.services
+        if service.name in wanted.digests
+        and (wanted.digests[service.name] is None or service.name not in observed.published)
+    ]
+    steps += images
+    image_keys = {step.service: step.key for step in images}
+
+    data = []
+    for stack in manifest.stacks_of("data"):
+        # A task definition names its image by digest: it cannot be written before the digest is known.
+        waits_for = (
+            (image_keys[manifest.migration.service],)
+            if stack.name == manifest.migration.stack and manifest.migration.service in image_keys
+            else ()
+        )
+        if (step := _apply(stack, changes[stack.name], changed, waits_for)) is not None:
+            data.append(step)
+    steps += data
+
+    services = [
+        step for stack in manifest.stacks_of("services") if (step := _apply_services(stack, changes, steps)) is not None
+    ]
+    migration = _migration(wanted, observed, changes, steps)
+    if services or migration is not None or not observed.secrets_ready:
+        secrets = CheckSecrets(key="secrets", title="secrets are set", after=_keys(data))
+        steps.append(secrets)
+        services = [_after(step, secrets.key) for step in services]
+        if migration is not None:
+            migration = _after(migration, secrets.key)
+    if migration is not None:
+        steps.append(migration)
+        services = [_after(step, migration.key) for step in services]
+    steps += services
+
+    before = _keys(steps)
+    for stack in manifest.stacks_of("after"):
+        if (step := _apply(stack, changes[stack.name], changed, before)) is not None:
+            steps.append(step)
+    return Plan(steps=tuple(steps))
+
+
+def image_parameters(manifest: Manifest, digests: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Image parameter -> digest, or None where it is not known yet."""
+    known = {name: digest for name, digest in digests.items() if digest is not None}
+    values: dict[str, str | None] = dict(manifest.image_parameters(known))
+    for name in set(digests) - set(known):
+        values[manifest.service(name).image_parameter] = None
+        if name == manifest.migration.service:
+            values[manifest.migration.image_parameter] = None
+    return values
+
+
+def running_digests(manifest: Manifest, services_stack: ObservedStack | None) -> dict[str, str]:
+    """Service name -> digest that the services stack last succeeded with."""
+    if services_stack is None:
+        return {}
+    return {
+        service.name: services_stack.parameters[service.image_parameter]
+        for service in manifest.services
+        if services_stack.parameters.get(service.image_parameter)
+    }
+
+
+def _keys(steps: list[Step] | list[ApplyStack]) -> tuple[str, ...]:
+    return tuple(step.key for step in steps)
+
+
+def _title(stack: Stack, action: Action) -> str:
+    return f"{action.value} stack {stack.name}"
+
+
+def _apply(stack: Stack, change: StackChange, changed: set[str], waits_for: tuple[str, ...] = ()) -> ApplyStack | None:
+    if change.action is Action.NONE:
+        return None
+    after = dict.fromkeys((*(f"stack:{name}" for name in stack.depends_on if name in changed), *waits_for))
+    return ApplyStack(
+        key=f"stack:{stack.name}",
+        title=_title(stack, change.action),
+        after=tuple(after),
+        reasons=change.reasons,
+        stack=stack,
+        action=change.action,
+    )
+
+
+def _apply_services(stack: Stack, changes: Mapping[str, StackChange], before: list[Step]) -> ApplyServices | None:
+    change = changes[stack.name]
+    if change.action is Action.NONE:
+        return None
+    return ApplyServices(
+        key=f"stack:{stack.name}",
+        title=_title(stack, change.action),
+        after=_keys(before),
+        reasons=change.reasons,
+        stack=stack,
+        action=change.action,
+    )
+
+
+def _migration(
+    wanted: Wanted, observed: Observed, changes: Mapping[str, StackChange], before: list[Step]
+) -> Migrate | None:
+    manifest = wanted.manifest
+    if manifest.migration.service not in wanted.digests:
+        return None
+    digest = wanted.digests[manifest.migration.service]
+    database = changes.get(f"{manifest.prefix}-database")
+    if wanted.is_forced:
+        reason = "asked for"
+    elif database is not None and database.action in (Action.CREATE, Action.RECREATE):
+        reason = "the database is new"
+    elif digest is None or digest != observed.migrated_digest:
+        reason = "its image changed" if observed.migrated_digest else "it never ran"
+    else:
+        return None
+    return Migrate(key="migration", title="migration", after=_keys(before), reasons=(reason,))
+
+
+def _after(step: Any, key: str) -> Any:
+    """The step, once `key` is done as well."""
+    from dataclasses import replace
+
+    return replace(step, after=(*step.after, key))

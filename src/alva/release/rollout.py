@@ -1,0 +1,191 @@
+"""The services, all in one update of their stack, and the truth about what runs afterwards.
+
+CloudFormation's UPDATE_COMPLETE is not taken as proof: DescribeServiceDeployments must say SUCCESSFUL for the digest
+that was asked for, and no task of another task definition may be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from alva.aws import Aws, error_code, explained
+from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
+from alva.release import why
+from alva.release.manifest import Manifest, Service
+from alva.release.stacks import ObservedStack, Stacks
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import ServiceDeploymentTypeDef, ServiceTypeDef
+
+Line = Callable[[str], None]
+
+DEPLOYMENT_ENDED = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
+
+
+def roll_out(
+    aws: Aws,
+    manifest: Manifest,
+    stack_name: str,
+    template: Mapping[str, object],
+    parameters: Mapping[str, str],
+    line: Line,
+) -> None:
+    """Update all services together and return when what was asked for is all that runs.
+
+    Raises RolledBack, with the cause, when CloudFormation took the services back; RollbackFailed when it could not.
+    """
+    stacks = Stacks(aws)
+    events = ServiceEvents(aws, manifest, line)
+    events.skip_to_now()
+    try:
+        stacks.apply(stack_name, template, parameters, line, while_waiting=events.show)
+    except StackFailed as error:
+        events.show()
+        causes = why.explain(aws, manifest, since=events.since)
+        existed = stacks.observe(stack_name, with_template=False)
+        back = existed is not None and existed.status.startswith("UPDATE_ROLLBACK")
+        raise RolledBack(
+            "cannot release: the new version does not run"
+            + ("; all services run again what they ran before" if back else ""),
+            evidence=[*causes, *error.evidence],
+            next_step="correct the cause and release again; ./alva logs shows more",
+        ) from error
+    expected = {
+        service.name: parameters[service.image_parameter]
+        for service in manifest.services
+        if service.image_parameter in parameters
+    }
+    confirm(aws, manifest, expected, line)
+
+
+def confirm(
+    aws: Aws, manifest: Manifest, digests: Mapping[str, str], line: Line, *, timeout_seconds: float = 300
+) -> None:
+    """Return when each service's last deployment is SUCCESSFUL with its digest and only its tasks are left.
+
+    Raises RolledBack naming the services that run something else.
+    """
+    pending = dict(digests)
+
+    def all_confirmed() -> bool | None:
+        services = describe_services(aws, manifest)
+        for name, digest in list(pending.items()):
+            service = manifest.service(name)
+            found = services.get(service.service)
+            if found is None:
+                raise RolledBack(f"cannot release {name}: ECS has no service {service.service}")
+            problem = _problem(aws, manifest, service, found, digest)
+            if problem is None:
+                line(f"{name} runs {digest[7:19]}")
+                del pending[name]
+        return True if not pending else None
+
+    aws.poll.until(
+        all_confirmed, timeout_seconds=timeout_seconds, what=f"the old tasks of {', '.join(pending)} to be gone"
+    )
+
+
+def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]:
+    """The environment's ECS services by name; without those that do not exist."""
+    names = [service.service for service in manifest.services]
+    found: dict[str, ServiceTypeDef] = {}
+    with explained(f"look at the services of cluster {manifest.cluster}"):
+        try:
+            for start in range(0, len(names), 10):  # DescribeServices takes ten at a time
+                answer = aws.ecs.describe_services(cluster=manifest.cluster, services=names[start : start + 10])
+                found |= {s["serviceName"]: s for s in answer["services"] if s.get("status") == "ACTIVE"}
+        except Exception as error:
+            if error_code(error) == "ClusterNotFoundException":
+                return {}
+            raise
+    return found
+
+
+def running_digest(aws: Aws, task_definition: str, container: str) -> str | None:
+    """The digest that a task definition's container runs, or None when it is not named by digest."""
+    with explained(f"read task definition {task_definition}"):
+        definition = aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+    for item in definition.get("containerDefinitions", []):
+        if item["name"] == container and "@" in item.get("image", ""):
+            return item["image"].rpartition("@")[2]
+    return None
+
+
+def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
+    """The service's newest service deployment; None when ECS keeps none (they are kept for 90 days)."""
+    with explained(f"look at the deployments of {service.service}"):
+        briefs = aws.ecs.list_service_deployments(cluster=manifest.cluster, service=service.service, maxResults=20)[
+            "serviceDeployments"
+        ]
+        if not briefs:
+            return None
+        newest = max(briefs, key=lambda brief: brief["createdAt"])
+        return aws.ecs.describe_service_deployments(serviceDeploymentArns=[newest["serviceDeploymentArn"]])[
+            "serviceDeployments"
+        ][0]
+
+
+def _problem(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef, digest: str) -> str | None:
+    """Why the service is not there yet, or None; raises RolledBack when it never will be."""
+    deployment = last_deployment(aws, manifest, service)
+    if deployment is not None:
+        status = deployment["status"]
+        if status not in DEPLOYMENT_ENDED:
+            return f"its deployment is {status}"
+        if status != "SUCCESSFUL":
+            raise RolledBack(
+                f"cannot release {service.name}: its deployment ended as {status}",
+                evidence=[deployment.get("statusReason", ""), *why.explain(aws, manifest)],
+            )
+    runs = running_digest(aws, found["taskDefinition"], service.name)
+    if runs != digest:
+        raise RolledBack(
+            f"cannot release {service.name}: it runs another image than was asked for",
+            evidence=[f"asked for {digest}", f"runs {runs}"],
+        )
+    if len(found.get("deployments", [])) > 1:
+        return "old tasks are still there"
+    if found.get("runningCount", 0) < found.get("desiredCount", 0):
+        return f"{found.get('runningCount', 0)} of {found.get('desiredCount', 0)} tasks run"
+    return None
+
+
+def go_back(aws: Aws, previous: ObservedStack, line: Line) -> None:
+    """Return all services to the previous release, as a group; raises RollbackFailed when that fails too."""
+    stacks = Stacks(aws)
+    try:
+        stacks.apply(previous.name, previous.template, dict(previous.parameters), line)
+    except StackFailed as error:
+        raise RollbackFailed("cannot go back to the previous release", evidence=error.evidence) from error
+
+
+@dataclass
+class ServiceEvents:
+    """What ECS says about the services while they are rolled out, each event once."""
+
+    aws: Aws
+    manifest: Manifest
+    line: Line
+    since: datetime | None = None
+    _shown: set[str] = field(default_factory=set)
+
+    def skip_to_now(self) -> None:
+        """Take what was said so far as known."""
+        self.since = datetime.now(UTC)
+        for service in describe_services(self.aws, self.manifest).values():
+            self._shown |= {event["id"] for event in service.get("events", [])}
+
+    def show(self) -> None:
+        """Pass on what is new."""
+        try:
+            services = describe_services(self.aws, self.manifest)
+        except AlvaError:
+            return  # events are a comfort: what matters is looked at by others
+        for service in services.values():
+            for event in reversed(service.get("events", [])):
+                if event["id"] not in self._shown:
+                    self._shown.add(event["id"])
+                    self.line(event["message"])

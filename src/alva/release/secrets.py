@@ -1,0 +1,239 @@
+"""The secrets of an environment: which are set, making what can be made, setting what cannot.
+
+A value goes from here to Secrets Manager and to nowhere else: it is never printed, logged, or put into an error.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import secrets as randomness
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from alva.aws import Aws, error_code, explained
+from alva.errors import PreflightRefused, UsageError
+from alva.release.manifest import Manifest, Secret
+
+UNSET = "alva:unset"
+"""What a template puts into a secret that somebody has yet to set."""
+
+
+class State(enum.Enum):
+    """How a secret stands."""
+
+    SET = "set"
+    UNSET = "not set"
+    MISSING = "missing"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretStatus:
+    """One secret, without its value."""
+
+    secret: Secret
+    state: State
+    changed_at: datetime | None = None
+    problem: str = ""
+
+
+class Secrets:
+    """Secrets Manager, for the secrets of one environment."""
+
+    def __init__(self, aws: Aws, manifest: Manifest) -> None:
+        self._aws = aws
+        self._manifest = manifest
+
+    def check(self) -> list[SecretStatus]:
+        """Look at every secret: is it set, and is what is in it well-formed (a key pair that signs and verifies)?"""
+        values = {secret.name: self._read(secret.name) for secret in self._manifest.secrets}
+        statuses = []
+        for secret in self._manifest.secrets:
+            value, changed_at = values[secret.name]
+            state, problem = _judge(secret, value, self._partner(secret, values))
+            statuses.append(SecretStatus(secret=secret, state=state, changed_at=changed_at, problem=problem))
+        return statuses
+
+    def require(self) -> None:
+        """Raise PreflightRefused unless every secret that something uses is set and well-formed."""
+        wrong = [status for status in self.check() if status.state is not State.SET and status.secret.used_by]
+        if wrong:
+            raise PreflightRefused(
+                "cannot release: secrets are not ready",
+                evidence=[
+                    f"{s.secret.name}: {s.problem or s.state.value} (used by {', '.join(s.secret.used_by)})"
+                    for s in wrong
+                ],
+                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
+            )
+
+    def initialise(self, given: Mapping[str, str] | None = None) -> list[str]:
+        """Make the unset secrets that can be made, and set those `given` by name if unset; the names that were set."""
+        given = given or {}
+        statuses = {s.secret.name: s for s in self.check()}
+        unset = [s.secret for s in statuses.values() if s.state is State.UNSET]
+        made: list[str] = []
+        pair_kinds = ("rsa-private-key", "rsa-public-key")
+        if any(secret.kind in pair_kinds for secret in unset):
+            made += self._make_pair({secret.name for secret in unset if secret.kind in pair_kinds})
+        for secret in unset:
+            if secret.name in given:
+                self._write(secret.name, given[secret.name])
+                made.append(secret.name)
+            elif secret.kind == "random":
+                self._write(secret.name, randomness.token_urlsafe(48))
+                made.append(secret.name)
+        return made
+
+    def assign(self, name: str, value: str) -> Secret:
+        """Set one secret; raises UsageError when its value cannot be right."""
+        secret = self.find(name)
+        if secret.kind == "generated":
+            raise UsageError(f"cannot set {secret.name}: the template generates it", next_step="rotate it instead")
+        state, problem = _judge(secret, value, None)
+        if state is not State.SET:
+            raise UsageError(f"cannot set {secret.name}: the value is {problem or state.value}")
+        self._write(secret.name, value)
+        return secret
+
+    def find(self, name: str) -> Secret:
+        """The secret called `name`, with or without the environment's prefix."""
+        for secret in self._manifest.secrets:
+            if name in (secret.name, secret.name.removeprefix(f"{self._manifest.prefix}-")):
+                return secret
+        raise UsageError(
+            f"cannot find a secret {name!r}",
+            evidence=["there are " + ", ".join(s.name for s in self._manifest.secrets)],
+        )
+
+    def _partner(self, secret: Secret, values: Mapping[str, tuple[str | None, datetime | None]]) -> str | None:
+        """The other half of the key pair, where `secret` is one half."""
+        other_kind = {"rsa-private-key": "rsa-public-key", "rsa-public-key": "rsa-private-key"}.get(secret.kind)
+        for other in self._manifest.secrets:
+            if other.kind == other_kind:
+                return values[other.name][0]
+        return None
+
+    def _make_pair(self, unset: set[str]) -> list[str]:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        private_name = next(s.name for s in self._manifest.secrets if s.kind == "rsa-private-key")
+        public_name = next(s.name for s in self._manifest.secrets if s.kind == "rsa-public-key")
+        if private_name in unset:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            self._write(
+                private_name,
+                key.private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                ).decode(),
+            )
+            made = [private_name]
+        else:
+            loaded = serialization.load_pem_private_key((self._read(private_name)[0] or "").encode(), password=None)
+            assert isinstance(loaded, rsa.RSAPrivateKey)  # noqa: S101
+            key, made = loaded, []
+        # The public half always follows the private one: two halves of different pairs are of no use.
+        self._write(
+            public_name,
+            key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode(),
+        )
+        return [*made, public_name]
+
+    def _read(self, name: str) -> tuple[str | None, datetime | None]:
+        with explained(f"look at secret {name}"):
+            try:
+                answer = self._aws.secretsmanager.get_secret_value(SecretId=name)
+            except Exception as error:
+                if error_code(error) in ("ResourceNotFoundException", "InvalidRequestException"):
+                    return None, None
+                raise
+        return answer.get("SecretString"), answer.get("CreatedDate")
+
+    def _write(self, name: str, value: str) -> None:
+        with explained(f"set secret {name}"):
+            try:
+                self._aws.secretsmanager.put_secret_value(SecretId=name, SecretString=value)
+            except Exception as error:
+                if error_code(error) == "ResourceNotFoundException":
+                    raise PreflightRefused(
+                        f"cannot set secret {name}: it does not exist yet",
+                        next_step="./alva deploy makes the secrets and stops until they are set; then set it",
+                    ) from error
+                raise
+
+
+def _judge(secret: Secret, value: str | None, partner: str | None) -> tuple[State, str]:
+    if value is None:
+        return State.MISSING, ""
+    if value.strip() in ("", UNSET):
+        return State.UNSET, ""
+    problem = {
+        "rsa-private-key": _private_key_problem,
+        "rsa-public-key": _public_key_problem,
+        "generated": _generated_problem,
+        "random": _random_problem,
+    }.get(secret.kind, _text_problem)(value)
+    if not problem and secret.kind == "rsa-public-key" and partner and not _private_key_problem(partner):
+        problem = _pair_problem(partner, value)
+    return (State.MALFORMED, problem) if problem else (State.SET, "")
+
+
+def _private_key_problem(value: str) -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    try:
+        key = serialization.load_pem_private_key(value.encode(), password=None)
+    except (ValueError, TypeError):
+        return "no PEM private key without a passphrase"
+    return "" if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048 else "no RSA key of 2048 bits or more"
+
+
+def _public_key_problem(value: str) -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    try:
+        key = serialization.load_pem_public_key(value.encode())
+    except (ValueError, TypeError):
+        return "no PEM public key"
+    return "" if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048 else "no RSA key of 2048 bits or more"
+
+
+def _pair_problem(private: str, public: str) -> str:
+    """Sign with one and verify with the other: what the services will do."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+    signer = serialization.load_pem_private_key(private.encode(), password=None)
+    verifier = serialization.load_pem_public_key(public.encode())
+    assert isinstance(signer, rsa.RSAPrivateKey)  # noqa: S101
+    assert isinstance(verifier, rsa.RSAPublicKey)  # noqa: S101
+    message = b"alva"
+    try:
+        signature = signer.sign(message, padding.PKCS1v15(), hashes.SHA256())
+        verifier.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return "not the public half of the private key"
+    return ""
+
+
+def _generated_problem(value: str) -> str:
+    try:
+        return "" if json.loads(value).get("password") else "without a password"
+    except (ValueError, AttributeError):
+        return "no JSON object"
+
+
+def _random_problem(value: str) -> str:
+    return "" if len(value) >= 32 else "shorter than 32 characters"
+
+
+def _text_problem(value: str) -> str:
+    return "with a line break or blanks around it" if value != value.strip() or "\n" in value else ""

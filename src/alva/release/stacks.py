@@ -1,0 +1,309 @@
+"""Bring one CloudFormation stack to its template, and tell why not when it cannot be done.
+
+Reading (`observe`), deciding (`compare`, values only) and doing (`Stacks.apply`) are apart. All changes go through
+change sets, with ImportExistingResources: a secret that outlived its stack comes back into it by its name
+(AWS: CreateChangeSet, ImportExistingResources).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from alva.aws import Aws, error_code, explained, pages
+from alva.errors import RollbackFailed, StackFailed
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
+
+INLINE_TEMPLATE_BYTES = 51_200
+"""CreateChangeSet takes larger templates from S3 only (CloudFormation quotas)."""
+
+STAGING_BUCKET = "cdk-hnb659fds-assets-{account}-{region}"
+"""The bucket that `cdk bootstrap` makes; templates that do not fit inline go there."""
+
+CANCELLED_REASONS = ("Resource creation cancelled", "Resource update cancelled", "Resource creation Cancelled")
+"""Reasons of resources that failed only because another one did."""
+
+Line = Callable[[str], None]
+
+
+class Action(enum.Enum):
+    """What has to be done to a stack."""
+
+    NONE = "unchanged"
+    CREATE = "create"
+    UPDATE = "update"
+    RECREATE = "recreate"
+    """It never got further than a failed creation: CloudFormation lets such a stack only be deleted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedStack:
+    """A stack as CloudFormation has it."""
+
+    name: str
+    status: str
+    template: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an operation runs on it."""
+        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackChange:
+    """What `compare` decided for one stack, and why."""
+
+    name: str
+    action: Action
+    reasons: tuple[str, ...] = ()
+
+
+def compare(
+    name: str, template: Mapping[str, Any], parameters: Mapping[str, str | None], observed: ObservedStack | None
+) -> StackChange:
+    """Decide what brings the stack to `template` with `parameters` (None: a value that is not known yet)."""
+    if observed is None or observed.status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
+        return StackChange(name=name, action=Action.CREATE, reasons=("it does not exist",))
+    if observed.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):
+        return StackChange(name=name, action=Action.RECREATE, reasons=(f"its creation failed ({observed.status})",))
+    reasons = []
+    if template != observed.template:
+        reasons.append("its template changed")
+    declared = template.get("Parameters", {})
+    for key in sorted(set(parameters) & set(declared)):
+        value = parameters[key]
+        if value is None or value != observed.parameters.get(key):
+            reasons.append(f"{key} changed")
+    return StackChange(name=name, action=Action.UPDATE if reasons else Action.NONE, reasons=tuple(reasons))
+
+
+def first_failure(events: list[StackEventTypeDef]) -> list[str]:
+    """The reasons of the resources that failed first, from events in the order they happened."""
+    failures = [
+        event
+        for event in events
+        if event.get("ResourceStatus", "").endswith("_FAILED")
+        and not event.get("ResourceStatusReason", "").startswith(CANCELLED_REASONS)
+    ]
+    of_resources = [event for event in failures if event.get("PhysicalResourceId") != event.get("StackId")]
+    return [
+        f"{event.get('LogicalResourceId')} ({event.get('ResourceType')}): "
+        f"{event.get('ResourceStatusReason') or event.get('ResourceStatus')}"
+        for event in (of_resources or failures)[:3]
+    ]
+
+
+class Stacks:
+    """CloudFormation, for one target."""
+
+    def __init__(self, aws: Aws, *, timeout_seconds: float = 1800) -> None:
+        self._aws = aws
+        self._timeout_seconds = timeout_seconds
+
+    def observe(self, name: str, *, with_template: bool = True) -> ObservedStack | None:
+        """The stack as it is, or None when there is none."""
+        cloudformation = self._aws.cloudformation
+        with explained(f"look at stack {name}"):
+            try:
+                stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+            except Exception as error:
+                if error_code(error) == "ValidationError":
+                    return None
+                raise
+            template: Mapping[str, Any] = {}
+            if with_template and stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+                body = cloudformation.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]
+                template = json.loads(body) if isinstance(body, str) else json.loads(json.dumps(body))
+        return ObservedStack(
+            name=name,
+            status=stack["StackStatus"],
+            template=template,
+            parameters={p["ParameterKey"]: p.get("ParameterValue", "") for p in stack.get("Parameters", [])},
+            outputs={o["OutputKey"]: o.get("OutputValue", "") for o in stack.get("Outputs", [])},
+        )
+
+    def settle(self, name: str, line: Line) -> ObservedStack | None:
+        """Wait for an operation that somebody else began; continue a rollback that got stuck."""
+        observed = self.observe(name, with_template=False)
+        if observed is not None and observed.is_busy:
+            line(f"found {observed.status}: waiting for it to end")
+            self._wait(name, line, since=None)
+        if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
+            line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
+            with explained(f"continue the rollback of stack {name}"):
+                self._aws.cloudformation.continue_update_rollback(StackName=name)
+            self._wait(name, line, since=None)
+        return self.observe(name)
+
+    def apply(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        line: Line,
+        *,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> bool:
+        """Bring the stack to `template`; True if anything changed. `while_waiting` is called between two looks.
+
+        Raises StackFailed with the first failing resource's reason when CloudFormation went back (or, on a first
+        creation, undid it), RollbackFailed when it could not even do that, TimedOut at the deadline.
+        """
+        observed = self.settle(name, line)
+        change = compare(name, template, parameters, observed)
+        if change.action is Action.NONE:
+            return False
+        if change.action is Action.RECREATE:
+            line(f"{change.reasons[0]}: deleting it first")
+            self.delete(name, line)
+            observed = None
+        creates = change.action is not Action.UPDATE
+        change_set = self._create_change_set(name, template, parameters, observed, creates=creates)
+        if change_set is None:
+            return False
+        since = self._last_event(name)
+        with explained(f"change stack {name}"):
+            self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set)
+        status, events = self._wait(name, line, since=since, while_waiting=while_waiting)
+        if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
+            return True
+        evidence = [*first_failure(events), f"the stack is {status}"]
+        if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
+            raise RollbackFailed(f"cannot take stack {name} back to what it was", evidence=evidence)
+        raise StackFailed(f"cannot {'create' if creates else 'update'} stack {name}", evidence=evidence)
+
+    def delete(self, name: str, line: Line) -> None:
+        """Delete the stack and wait until it is gone; raises StackFailed when something of it stays."""
+        stack = self.observe(name, with_template=False)
+        if stack is None:
+            return
+        since = self._last_event(name)
+        with explained(f"delete stack {name}"):
+            self._aws.cloudformation.delete_stack(StackName=name)
+        status, events = self._wait(name, line, since=since)
+        if status != "DELETE_COMPLETE":
+            raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
+
+    def _create_change_set(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        observed: ObservedStack | None,
+        *,
+        creates: bool,
+    ) -> str | None:
+        """Make a change set and return its ARN, or None when CloudFormation finds nothing to change."""
+        declared = template.get("Parameters", {})
+        previous = observed.parameters if observed is not None and not creates else {}
+        body = json.dumps(template, separators=(",", ":"), ensure_ascii=False)
+        source: dict[str, Any] = (
+            {"TemplateBody": body}
+            if len(body.encode()) <= INLINE_TEMPLATE_BYTES
+            else {"TemplateURL": self._upload(name, body)}
+        )
+        cloudformation = self._aws.cloudformation
+        with explained(f"plan the change of stack {name}"):
+            change_set = cloudformation.create_change_set(
+                StackName=name,
+                ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
+                ChangeSetType="CREATE" if creates else "UPDATE",
+                Capabilities=["CAPABILITY_NAMED_IAM"],
+                ImportExistingResources=True,
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": parameters[key]}
+                    if key in parameters
+                    else {"ParameterKey": key, "UsePreviousValue": True}
+                    for key in declared
+                    if key in parameters or key in previous
+                ],
+                **source,
+            )["Id"]
+
+        def ended() -> tuple[str, str] | None:
+            with explained(f"plan the change of stack {name}"):
+                answer = cloudformation.describe_change_set(StackName=name, ChangeSetName=change_set)
+            if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
+                return answer["Status"], answer.get("StatusReason", "")
+            return None
+
+        status, reason = self._aws.poll.until(ended, timeout_seconds=300, what=f"the change set of stack {name}")
+        if status == "CREATE_COMPLETE":
+            return change_set
+        with explained(f"plan the change of stack {name}"):
+            cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set)
+        if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+            return None
+        raise StackFailed(f"cannot plan the change of stack {name}", evidence=[reason])
+
+    def _upload(self, name: str, body: str) -> str:
+        bucket = STAGING_BUCKET.format(account=self._aws.account_id(), region=self._aws.target.region)
+        key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
+        with explained(f"put the template of stack {name} into s3://{bucket} (made by `cdk bootstrap`)"):
+            self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
+        return f"{self._aws.s3.meta.endpoint_url}/{bucket}/{key}"
+
+    def _last_event(self, name: str) -> str | None:
+        with explained(f"read the events of stack {name}"):
+            try:
+                events = self._aws.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+            except Exception as error:
+                if error_code(error) == "ValidationError":
+                    return None
+                raise
+        return events[0]["EventId"] if events else None
+
+    def _events_since(self, stack: str, since: str | None) -> list[StackEventTypeDef]:
+        new: list[StackEventTypeDef] = []
+        for event in pages(self._aws.cloudformation, "describe_stack_events", "StackEvents", StackName=stack):
+            if event["EventId"] == since:
+                break
+            new.append(event)
+        return new[::-1]
+
+    def _wait(
+        self, name: str, line: Line, *, since: str | None, while_waiting: Callable[[], None] | None = None
+    ) -> tuple[str, list[StackEventTypeDef]]:
+        """Wait for the running operation and report its events; the stack's last status and all events since."""
+        with explained(f"follow stack {name}"):
+            stack_id = self._aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
+        shown: set[str] = set()
+        events: list[StackEventTypeDef] = []
+        started = time.monotonic()
+
+        def ended() -> str | None:
+            nonlocal events
+            with explained(f"follow stack {name}"):
+                # The status first: events that came with the end are then all there.
+                status = self._aws.cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
+                events = self._events_since(stack_id, since)
+            for event in events:
+                if event["EventId"] not in shown:
+                    shown.add(event["EventId"])
+                    # Without a mark to read from, what happened before we looked is not news.
+                    if since is not None or time.monotonic() - started > 1:
+                        line(_describe(event))
+            if not status.endswith("_IN_PROGRESS"):
+                return status
+            if while_waiting is not None:
+                while_waiting()
+            return None
+
+        status = self._aws.poll.until(ended, timeout_seconds=self._timeout_seconds, what=f"stack {name}")
+        return status, events
+
+
+def _describe(event: StackEventTypeDef) -> str:
+    reason = event.get("ResourceStatusReason")
+    return f"{event.get('ResourceStatus')} {event.get('LogicalResourceId')}" + (f": {reason}" if reason else "")

@@ -1,0 +1,228 @@
+"""Named checks of what runs, from outside: each is OK, SKIP or FAIL, with its reason.
+
+Everything goes through the load balancer, as users do; each answer must carry the digest that should be serving.
+"""
+
+from __future__ import annotations
+
+import enum
+import http.client
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from alva.aws import Aws, explained
+from alva.errors import AlvaError, VerificationFailed
+from alva.release import rollout
+from alva.release.manifest import Manifest, Service
+from alva.release.secrets import Secrets, State
+from alva.release.stacks import Stacks
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import ServiceTypeDef
+
+DIGEST_HEADER = "x-alva-digest"
+"""What each service of ours answers with: the digest of the image that it runs."""
+
+REQUEST_TIMEOUT_SECONDS = 10
+
+
+class Verdict(enum.Enum):
+    """What came of a check."""
+
+    OK = "OK"
+    SKIP = "SKIP"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One check, its verdict and the reason."""
+
+    name: str
+    verdict: Verdict
+    reason: str
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """The same as values."""
+        return {
+            "check": self.name,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+Look = Callable[[], tuple[Verdict, str]]
+
+
+class Verification:
+    """The checks of one environment. `digests` are what should serve; without them, what the services stack says."""
+
+    def __init__(self, aws: Aws, manifest: Manifest, digests: Mapping[str, str] | None = None) -> None:
+        self._aws = aws
+        self._manifest = manifest
+        self._digests = digests
+
+    def run(self) -> list[Result]:
+        """Run every check, side by side, and return their results in order."""
+        stacks = Stacks(self._aws)
+        alb = stacks.observe(self._manifest.stack("alb").name, with_template=False)
+        if alb is None or "Url" not in alb.outputs:
+            raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
+        url = alb.outputs["Url"].rstrip("/")
+        digests = dict(self._digests or {})
+        if not digests:
+            for stack in self._manifest.stacks_of("services"):
+                digests |= _running(self._manifest, stacks, stack.name)
+        services = rollout.describe_services(self._aws, self._manifest)
+        checks: list[tuple[str, Look]] = [("secrets are set", self._secrets)]
+        for service in self._manifest.services:
+            digest = digests.get(service.name)
+            found = services.get(service.service)
+            checks.append((f"{service.name} runs", self._runs(service, found, digest)))
+            checks.append((f"{service.name} targets are healthy", self._targets(found)))
+            checks += [
+                (f"{service.name} answers {path}", self._answers(url, path, digest)) for path in probe_paths(service)
+            ]
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
+            return list(pool.map(_run_check, checks))
+
+    def _secrets(self) -> tuple[Verdict, str]:
+        wrong = [s for s in Secrets(self._aws, self._manifest).check() if s.state is not State.SET and s.secret.used_by]
+        if wrong:
+            return Verdict.FAIL, "; ".join(f"{s.secret.name}: {s.problem or s.state.value}" for s in wrong)
+        return Verdict.OK, f"{len(self._manifest.secrets)} secrets"
+
+    def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Look:
+        def look() -> tuple[Verdict, str]:
+            if found is None:
+                return Verdict.FAIL, f"ECS has no service {service.service}"
+            running, desired = found.get("runningCount", 0), found.get("desiredCount", 0)
+            if running < desired:
+                return Verdict.FAIL, f"{running} of {desired} tasks run"
+            runs = rollout.running_digest(self._aws, found["taskDefinition"], service.name)
+            if digest is not None and runs != digest:
+                return Verdict.FAIL, f"{runs} is deployed, {digest} should be"
+            deployment = rollout.last_deployment(self._aws, self._manifest, service)
+            if deployment is not None and deployment["status"] != "SUCCESSFUL":
+                return Verdict.FAIL, f"its last deployment is {deployment['status']}"
+            return Verdict.OK, f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
+
+        return look
+
+    def _targets(self, found: ServiceTypeDef | None) -> Look:
+        def look() -> tuple[Verdict, str]:
+            groups = [b["targetGroupArn"] for b in (found or {}).get("loadBalancers", []) if "targetGroupArn" in b]
+            if not groups:
+                return Verdict.SKIP, "it is behind no load balancer"
+            healthy = 0
+            for group in groups:
+                with explained("look at target health"):
+                    targets = self._aws.elbv2.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+                for target in targets:
+                    health = target["TargetHealth"]
+                    if health.get("State") == "healthy":
+                        healthy += 1
+                    elif health.get("State") != "draining":
+                        return Verdict.FAIL, (
+                            f"{target['Target']['Id']} is {health.get('State')}: "
+                            f"{health.get('Reason', '')} {health.get('Description', '')}".strip()
+                        )
+            return (Verdict.OK, f"{healthy} healthy") if healthy else (Verdict.FAIL, "no target is healthy")
+
+        return look
+
+    def _answers(self, url: str, path: str, digest: str | None) -> Look:
+        def look() -> tuple[Verdict, str]:
+            return judge_answer(fetch(url + path), digest)
+
+        return look
+
+
+def probe_paths(service: Service) -> list[str]:
+    """The paths to ask for: each pattern literally, with a slash, and with something behind it.
+
+    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
+    """
+    prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
+    paths = []
+    for prefix in prefixes:
+        paths += [f"{prefix}/"] if not prefix else [prefix, f"{prefix}/", f"{prefix}/x"]
+    return paths
+
+
+def judge_answer(answer: Answer, digest: str | None) -> tuple[Verdict, str]:
+    """Whether the answer came from the image that should serve. Its status may be a refusal, but no server error."""
+    if answer.status >= 500:
+        return Verdict.FAIL, f"HTTP {answer.status}"
+    served_by = answer.headers.get(DIGEST_HEADER)
+    if served_by is None:
+        return Verdict.SKIP, f"HTTP {answer.status}; the image does not say its digest ({DIGEST_HEADER})"
+    if digest is not None and served_by != digest:
+        return Verdict.FAIL, f"HTTP {answer.status} from {served_by[7:19]}, not from {digest[7:19]}"
+    return Verdict.OK, f"HTTP {answer.status} from {served_by[7:19]}"
+
+
+def fetch(url: str) -> Answer:
+    """GET one URL, without following redirects. Raises OSError or HTTPException when there is no answer."""
+    parts = urlsplit(url)
+    host = parts.netloc
+    connection = (
+        http.client.HTTPSConnection(host, timeout=REQUEST_TIMEOUT_SECONDS, context=ssl.create_default_context())
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, timeout=REQUEST_TIMEOUT_SECONDS)
+    )
+    try:
+        connection.request("GET", parts.path or "/", headers={"User-Agent": "alva-verify", "Accept": "text/html"})
+        response = connection.getresponse()
+        return Answer(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.getheaders()},
+            body=response.read(65536).decode(errors="replace"),
+        )
+    finally:
+        connection.close()
+
+
+def require(results: list[Result]) -> None:
+    """Raise VerificationFailed naming the checks that failed, if any did."""
+    failed = [result for result in results if result.verdict is Verdict.FAIL]
+    if failed:
+        raise VerificationFailed(
+            f"cannot call this release good: {len(failed)} of {len(results)} checks failed",
+            evidence=[f"{result.name}: {result.reason}" for result in failed],
+            next_step="./alva verify runs the checks again, ./alva logs shows what the services say",
+        )
+
+
+def _run_check(check: tuple[str, Look]) -> Result:
+    name, look = check
+    started = time.monotonic()
+    try:
+        verdict, reason = look()
+    except AlvaError as error:
+        verdict, reason = Verdict.FAIL, "; ".join((error.message, *error.evidence))
+    except (OSError, http.client.HTTPException) as error:
+        verdict, reason = Verdict.FAIL, f"no answer: {error or type(error).__name__}"
+    return Result(name=name, verdict=verdict, reason=reason, seconds=time.monotonic() - started)
+
+
+def _running(manifest: Manifest, stacks: Stacks, stack_name: str) -> dict[str, str]:
+    from alva.release.plan import running_digests
+
+    return running_digests(manifest, stacks.observe(stack_name, with_template=False))
