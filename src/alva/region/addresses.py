@@ -12,8 +12,6 @@ _RESERVED_AT_START = 4
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 
 
-
-
 class Addresses:
     """Hands out the loopback addresses that stand for the VPC's private ones. Not thread-safe."""
 

@@ -1,7 +1,7 @@
 """The region's own certificate authority: what RDS's, ElastiCache's and the stand-ins' certificates are issued by.
 
-Clients inside the region verify names and chains exactly as they do on AWS: the authority's certificate is bound over the
-image's RDS bundle, and added to the machine's own authorities for everything else.
+Clients inside the region verify names and chains exactly as they do on AWS: the authority's certificate is bound over
+the image's RDS bundle, and added to the machine's own authorities for everything else.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class CertificateAuthority:
             .add_extension(_key_usage(is_authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         target.key_file.parent.mkdir(exist_ok=True)
@@ -173,4 +171,4 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(file.fileno(), mode)
         file.write(content)
-    os.replace(new, path)
+    new.replace(path)

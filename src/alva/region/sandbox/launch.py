@@ -1,0 +1,248 @@
+# ruff: noqa: PTH, S108, S302, S606 - pathlib is not imported, the paths are the sandbox's own, the job is ours
+"""Makes a process's view of the machine, drops what it must not have, and becomes the program.
+
+Run by the supervisor as `python -I -S launch.py JOB_FD`; that file holds a job (see `supervisor.py`) in marshal's form.
+It imports next to nothing, since every task and health check waits for it. In a sandbox the process that goes on is a
+child of the *supervisor* (CLONE_PARENT) and process 1 of its own process namespace; this one then ends.
+
+What it says to the supervisor, a line each, on the job's status pipe: `pid N`, `error TEXT`; the pipe closes at exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import marshal
+import os
+import stat
+import sys
+
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x10000000, 0x20000000
+CLONE_PARENT, SIGCHLD, SIGPIPE, SIGXFSZ, SIGKILL = 0x8000, 17, 13, 25, 9
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 18, 1 << 19
+MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+SYSTEM_CALLS = {  # clone, pivot_root, mount_setattr
+    "x86_64": (56, 155, 442),
+    "aarch64": (220, 41, 442),
+}
+# What Docker leaves to root in a container: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+# net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
+KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
+LAST_CAPABILITY = 63
+
+TYPE_CHECKING = False  # typing is not imported either
+if TYPE_CHECKING:
+    from typing import Any
+
+    Job = dict[str, Any]
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class StepFailed(Exception):
+    """A step could not be done; the text names it and says why."""
+
+
+def checked(what: str, result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise StepFailed(f"{what}: {os.strerror(number)} ({errno.errorcode.get(number, number)})")
+    return result
+
+
+def encoded(path: str | None) -> bytes | None:
+    return path.encode() if path is not None else None
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    result = libc.mount(encoded(source), encoded(target), encoded(kind), ctypes.c_ulong(flags), encoded(options))
+    checked(f"mount {source or kind} at {target}", result)
+
+
+def system_call(which: int, *arguments: object) -> int:
+    machine = os.uname().machine
+    if machine not in SYSTEM_CALLS:
+        raise StepFailed(f"no system call numbers for {machine}")
+    return int(libc.syscall(ctypes.c_long(SYSTEM_CALLS[machine][which]), *arguments))
+
+
+def restrict_mount(path: str, attributes: int, recursive: bool) -> None:
+    """Set mount attributes; `recursive`: on all mounts below too, as a bound folder may hold others (Linux 5.12)."""
+    request = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    flags = AT_RECURSIVE if recursive else 0
+    result = system_call(2, AT_FDCWD, path.encode(), flags, request, ctypes.c_size_t(ctypes.sizeof(request)))
+    checked(f"make {path} read-only", result)
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+# -- namespaces ---
+
+
+def enter_namespaces(job: Job) -> None:
+    """Leave the machine's mounts and IPC, and its users where this process is not root.
+
+    A network namespace per task (with its veth pair made by the region) and a cgroup with the task's memory limit are
+    entered here once there are any.
+    """
+    user = job["user"] or (0, 0)
+    outside = os.geteuid(), os.getegid()
+    if outside[0] != 0:
+        checked("enter a user namespace", libc.unshare(CLONE_NEWUSER))
+        write("/proc/self/setgroups", "deny")
+        write("/proc/self/uid_map", f"{user[0]} {outside[0]} 1")
+        write("/proc/self/gid_map", f"{user[1]} {outside[1]} 1")
+    checked("enter a mount namespace", libc.unshare(CLONE_NEWNS | CLONE_NEWIPC))
+    # Mounts that the machine gets later arrive here (and hold nothing back when they go); ours stay ours.
+    mount(None, "/", None, MS_REC | MS_SLAVE)
+
+
+def join_namespaces(pid: int) -> None:
+    """Enter the view of the running process `pid`."""
+    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID
+    if os.geteuid() != 0:
+        flags |= CLONE_NEWUSER
+    process = os.pidfd_open(pid)
+    checked(f"enter the namespaces of process {pid}", libc.setns(process, flags))
+    os.close(process)
+
+
+def continue_as_child(flags: int, status: int) -> None:
+    """Go on in a child of our parent, in its own process namespace; this process says which one, and ends."""
+    pid = system_call(0, ctypes.c_ulong(flags | CLONE_PARENT | SIGCHLD), None, None, None, None)
+    if checked("start process 1 of the sandbox", pid) > 0:
+        os.write(status, f"pid {pid}\n".encode())
+        os._exit(0)
+    os.setsid()
+
+
+# -- files ---
+
+
+def lay_out_files(job: Job) -> None:
+    """Build the new root step by step from the old one, then leave the old one behind."""
+    # The new root is built next to the old one: /tmp is the one folder that every machine has, and nothing is bound
+    # from it by that path, since the old root stays reachable at /old.
+    mount("alva", "/tmp", "tmpfs", MS_NOSUID, "mode=755")
+    os.mkdir("/tmp/old")
+    os.mkdir("/tmp/new")
+    checked("change the root", system_call(1, b"/tmp", b"/tmp/old"))
+    os.chdir("/")
+    mount("alva", "/new", "tmpfs", MS_NOSUID, "mode=755")
+    for step in job["steps"]:
+        take_step(*step)
+    mount_processes("/new/proc")
+    if job["read_only_root"]:
+        restrict_mount("/new", MOUNT_ATTR_RDONLY, recursive=False)
+    os.chdir("/new")
+    checked("change the root", system_call(1, b".", b"."))
+    checked("leave the old root", libc.umount2(b".", MNT_DETACH))
+    os.chdir("/")
+
+
+def take_step(action: str, path: str, *details: Any) -> None:
+    path = "/new" + path
+    if action == "folder":
+        os.mkdir(path)
+        os.chmod(path, details[0])
+    elif action == "memory":
+        os.mkdir(path)
+        mount("alva", path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={details[0]:o}")
+    elif action == "link":
+        os.symlink(details[0], path)
+    elif action == "text":
+        write(path, details[0])
+    elif action == "bind":
+        source, is_folder, is_writable = details
+        if is_folder:
+            os.mkdir(path)
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        bind(source, path, is_writable)
+    elif action == "over":
+        bind(details[0], path, details[1])
+    else:
+        raise StepFailed(f"no such step: {action}")
+
+
+def bind(source: str, path: str, is_writable: bool) -> None:
+    mount("/old" + source, path, None, MS_BIND | MS_REC)
+    restrict_mount(path, MOUNT_ATTR_NOSUID if is_writable else MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def mount_processes(path: str) -> None:
+    """Our own /proc; where a surrounding container hides parts of its own, the kernel refuses and we show that one."""
+    try:
+        mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except StepFailed:
+        mount("/old/proc", path, None, MS_BIND | MS_REC)
+
+
+# -- rights ---
+
+
+def drop_rights(job: Job) -> None:
+    if job["steps"] is not None or job["join"] is not None:
+        for capability in range(LAST_CAPABILITY + 1):
+            if capability not in KEPT_CAPABILITIES:
+                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL beyond the kernel's last one
+    if job["user"] is not None and os.geteuid() == 0 and not job["in_user_namespace"]:
+        uid, gid = job["user"]
+        for descriptor in (1, 2):  # so that the program may open /dev/stdout
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.fchown(descriptor, uid, gid)
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    checked("forbid new privileges", libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    # After the change of user, which clears it.
+    checked("tie to the supervisor", libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+
+
+def become_program(job: Job) -> None:
+    os.chdir(job["working_directory"])
+    os.umask(0o022)
+    for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
+        libc.signal(number, None)
+    argv, environment = job["argv"], job["environment"]
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except FileNotFoundError:
+        where = "no such file or directory" if "/" in argv[0] else "executable file not found in $PATH"
+        raise StepFailed(f'exec: "{argv[0]}": {where}') from None
+    except PermissionError:
+        raise StepFailed(f'exec: "{argv[0]}": permission denied') from None
+
+
+def main() -> None:
+    with open(int(sys.argv[1]), "rb") as file:
+        job = marshal.load(file)
+    status = job["status"]
+    os.set_inheritable(status, False)
+    try:
+        job["in_user_namespace"] = os.geteuid() != 0
+        if job["join"] is not None:
+            join_namespaces(job["join"])
+            continue_as_child(0, status)
+        elif job["steps"] is not None:
+            enter_namespaces(job)
+            continue_as_child(CLONE_NEWPID, status)
+            lay_out_files(job)
+        else:
+            os.write(status, f"pid {os.getpid()}\n".encode())
+        drop_rights(job)
+        # Fails with EPIPE when the supervisor is gone already: its death signal came before we asked for it.
+        os.write(status, b"ready\n")
+        become_program(job)
+    except (StepFailed, OSError) as error:
+        if not isinstance(error, BrokenPipeError):
+            os.write(status, f"error {error}\n".encode())
+        os._exit(127)
+
+
+main()

@@ -1,0 +1,274 @@
+"""Decides how a sandbox's files are laid out: which folder, link, file or mount goes where, in which order.
+
+The result is plain values that `launch.py` carries out. Nothing is copied: a folder that only one layer has is one bind
+mount; one that several have becomes a folder in memory whose entries are bound, down to where they part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from alva.errors import SandboxFailed
+from alva.region.sandbox.base import Base
+from alva.region.sandbox.spec import SandboxSpec
+
+Step = tuple[Any, ...]
+"""("folder", path, mode) · ("memory", path, mode) · ("link", path, target) · ("text", path, content)
+· ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside."""
+
+NAMES_FOLDER = "/run/names"
+_IN_MEMORY = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+_MOST_LINKS = 40
+
+
+@dataclass
+class _Folder:
+    """A folder in memory, made of what several sources put into it."""
+
+    entries: dict[str, _Entry] = field(default_factory=dict)
+    mode: int = 0o755
+    is_memory: bool = False
+    """Its own tmpfs, writable even where the root is not."""
+
+
+@dataclass
+class _Bind:
+    source: Path
+    is_folder: bool
+    is_writable: bool = False
+
+
+@dataclass
+class _Link:
+    target: str
+
+
+@dataclass
+class _Text:
+    content: str
+
+
+_Entry = _Folder | _Bind | _Link | _Text
+
+
+def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list[Step]:
+    """The steps, in order, that make the view which `spec` asks for.
+
+    Reads the layers' folders as deep as they overlap, and nothing else. Raises SandboxFailed when a layer, file or
+    folder is missing.
+    """
+    tree = _Tree()
+    for path, source in base.folders.items():
+        tree.put(path, _bind(source))
+    for path, target in base.links.items():
+        tree.put(path, _Link(target))
+    for path, content in _generated_etc(user).items():
+        tree.put(f"etc/{path}", _Text(content))
+    for device in _DEVICES:
+        tree.put(f"dev/{device}", _Bind(Path("/dev") / device, is_folder=False, is_writable=True))
+    for path, target in _DEVICE_LINKS.items():
+        tree.put(f"dev/{path}", _Link(target))
+    tree.put("proc", _Folder())
+    for layer in spec.layers:
+        tree.lay(_existing(layer))
+    if spec.writable_layer is not None:
+        tree.lay(_existing(spec.writable_layer), is_writable=True)
+    for path, mode in _IN_MEMORY.items():
+        match tree.find(path):
+            case None:
+                tree.put(path, _Folder(mode=mode, is_memory=True))
+            case _Folder() as folder:  # /root, when Python is installed below it
+                folder.is_memory = True
+            case _ if path == "tmp":
+                tree.put(path, _Folder(mode=mode, is_memory=True))
+    if spec.hosts_folder is not None:
+        tree.put("etc/hosts", _Link(f"{NAMES_FOLDER}/hosts"))
+        tree.put(NAMES_FOLDER, _bind(spec.hosts_folder))
+    else:
+        tree.put("etc/hosts", _bind(Path("/etc/hosts")))
+    over = [
+        step
+        for sources, is_writable in ((spec.files, False), (spec.writable, True))
+        for path, source in sources.items()
+        for step in tree.bind_over(path, _existing(source), is_writable=is_writable)
+    ]
+    tree.make_folder(spec.working_directory)
+    return [*tree.steps(), *over]
+
+
+class _Tree:
+    """The files of a sandbox while they are being decided on."""
+
+    def __init__(self) -> None:
+        self._root = _Folder()
+
+    def put(self, path: str, entry: _Entry) -> None:
+        """Place `entry` at `path`, in place of what was there."""
+        *parents, name = _parts(path)
+        self._folder(parents).entries[name] = entry
+
+    def find(self, path: str) -> _Entry | None:
+        """What was placed at exactly `path`, without looking into bound folders."""
+        entry: _Entry = self._root
+        for name in _parts(path):
+            if not isinstance(entry, _Folder) or name not in entry.entries:
+                return None
+            entry = entry.entries[name]
+        return entry
+
+    def lay(self, layer: Path, *, is_writable: bool = False) -> None:
+        """Lay the content of the folder `layer` over what is there."""
+        for name, entry in _entries(layer, is_writable):
+            self._lay_entry([name], entry)
+
+    def make_folder(self, path: str) -> None:
+        """See to it that `path` is a folder."""
+        parts = _parts(path)
+        outside = self._outside(parts)
+        if outside is None or not outside.is_dir():
+            self._folder(parts)
+
+    def bind_over(self, path: str, source: Path, *, is_writable: bool) -> Iterator[Step]:
+        """Bind `source` at `path`: a mount on top where the path exists in a bound folder, else a new entry."""
+        parts = _parts(path)
+        outside = self._outside(parts)
+        # mount(2) would follow a link from the wrong root.
+        if outside is not None and outside.exists() and outside.resolve() == outside:
+            yield ("over", "/" + "/".join(parts), str(source), is_writable)
+        else:
+            self.put(path, _Bind(source, source.is_dir(), is_writable))
+
+    def steps(self) -> Iterator[Step]:
+        return self._steps_of("", self._root)
+
+    def _steps_of(self, path: str, entry: _Entry) -> Iterator[Step]:
+        match entry:
+            case _Folder():
+                if path:
+                    yield ("memory" if entry.is_memory else "folder", path, entry.mode)
+                for name, child in entry.entries.items():
+                    yield from self._steps_of(f"{path}/{name}", child)
+            case _Bind():
+                yield ("bind", path, str(entry.source), entry.is_folder, entry.is_writable)
+            case _Link():
+                yield ("link", path, entry.target)
+            case _Text():
+                yield ("text", path, entry.content)
+
+    def _lay_entry(self, parts: list[str], entry: _Entry) -> None:
+        *parents, name = parts
+        folder = self._folder(parents)
+        existing = folder.entries.get(name)
+        if isinstance(entry, _Bind) and entry.is_folder:
+            if isinstance(existing, _Link):
+                # Debian's /bin is a link to usr/bin: what an image puts into bin/ goes where the link leads.
+                parts = _target_parts(parents, existing.target)
+                self._folder(parts)
+                existing = _Folder()
+            if isinstance(existing, _Folder) or (isinstance(existing, _Bind) and existing.is_folder):
+                for child, child_entry in _entries(entry.source, entry.is_writable):
+                    self._lay_entry([*parts, child], child_entry)
+                return
+        folder.entries[name] = entry
+
+    def _folder(self, parts: list[str]) -> _Folder:
+        """The folder at `parts`: made if missing, opened into its entries if bound, followed if a link."""
+        folder, todo, links = self._root, list(parts), 0
+        walked: list[str] = []
+        while todo:
+            name = todo.pop(0)
+            child = folder.entries.get(name)
+            match child:
+                case _Folder():
+                    pass
+                case _Bind() if child.is_folder:
+                    child = _Folder(dict(_entries(child.source, child.is_writable)))
+                    folder.entries[name] = child
+                case _Link():
+                    links += 1
+                    if links > _MOST_LINKS:
+                        raise SandboxFailed(f"cannot lay out /{'/'.join(parts)}: too many links")
+                    todo = [*_target_parts(walked, child.target), *todo]
+                    folder, walked = self._root, []
+                    continue
+                case _:
+                    child = folder.entries[name] = _Folder()
+            folder, walked = child, [*walked, name]
+        return folder
+
+    def _outside(self, parts: list[str]) -> Path | None:
+        """The file or folder outside that `parts` shows, when it lies in a bound folder."""
+        entry: _Entry | None = self._root
+        for depth, name in enumerate(parts):
+            if isinstance(entry, _Bind):
+                return entry.source.joinpath(*parts[depth:])
+            if not isinstance(entry, _Folder):
+                return None
+            entry = entry.entries.get(name)
+        return entry.source if isinstance(entry, _Bind) else None
+
+
+def _entries(folder: Path, is_writable: bool) -> Iterator[tuple[str, _Entry]]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                yield entry.name, _Link(str(Path(entry.path).readlink()))
+            else:
+                yield entry.name, _Bind(Path(entry.path), entry.is_dir(), is_writable)
+
+
+def _bind(source: Path) -> _Bind:
+    source = _existing(source)
+    return _Bind(source, source.is_dir())
+
+
+def _existing(source: Path) -> Path:
+    """`source` without links in its path: links are followed here, not inside."""
+    try:
+        return source.resolve(strict=True)
+    except OSError as error:
+        raise SandboxFailed(f"cannot lay out a sandbox: {source}: {error.strerror}") from error
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in PurePosixPath(path).parts if part != "/"]
+
+
+def _target_parts(folder: list[str], target: str) -> list[str]:
+    """Where a link in `folder` leads, as parts from the root."""
+    return _parts(os.path.normpath(os.path.join("/" + "/".join(folder), target)))  # noqa: PTH118 - a path inside
+
+
+def _generated_etc(user: tuple[int, int] | None) -> dict[str, str]:
+    """The files of /etc that tell a process who and where it is."""
+    uid, gid = user or (0, 0)
+    users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    group = "root:x:0:\nnogroup:x:65534:\n"
+    if uid not in (0, 65534):
+        users += f"app:x:{uid}:{gid}:app:/:/usr/sbin/nologin\n"
+    if gid not in (0, 65534):
+        group += f"app:x:{gid}:\n"
+    return {
+        "passwd": users,
+        "group": group,
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
+        # All addresses that the hosts file has for a name, not the first alone.
+        "host.conf": "multi on\n",
+        "resolv.conf": _resolver_configuration(),
+    }
+
+
+def _resolver_configuration() -> str:
+    """The machine's resolvers, asked once and briefly: an unknown name fails in a second where there is no network."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        lines = []
+    kept = [line for line in lines if line.split()[:1] == ["nameserver"]]
+    return "\n".join([*kept, "options timeout:1 attempts:2", ""])
