@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import httpx
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -41,10 +42,11 @@ async def sign_up(
     """Register; auth mails a link, and answers the same whether it knows the address or not."""
     body = {"email": email.strip()} | ({"password": password} if password else {})
     try:
-        await auth.call(request, "POST", "/auth/register", json=body)
+        answer = await auth.call(request, "POST", "/auth/register", json=body)
     except Refused as refusal:
         return _signup_page(request, pages, email=email, problems=_problems(refusal), status_code=refusal.status)
-    return RedirectResponse("/check-mail", status_code=303)
+    # Auth gives this browser a cookie: the password is taken over where the mail's link is opened in it.
+    return _with_cookies_of(answer, RedirectResponse("/check-mail", status_code=303))
 
 
 @router.get("/check-mail")
@@ -58,8 +60,8 @@ async def show_signin(
     request: Request,
     pages: Pages,
     visitor: Visitor,
-    next: str = "",
-    problem: str = "",  # noqa: A002 - the query's name
+    next: str = "",  # noqa: A002 - the query's name
+    problem: str = "",
 ) -> Response:
     """The form for those who have been here; whoever is signed in goes on."""
     if visitor is not None:
@@ -91,7 +93,11 @@ async def sign_in(
         return _signin_page(
             request, pages, email=email, next_path=next_path, problems=problems, status_code=refusal.status
         )
-    response = RedirectResponse(next_path or "/plans", status_code=303)
+    return _with_cookies_of(answer, RedirectResponse(next_path or "/plans", status_code=303))
+
+
+def _with_cookies_of(answer: httpx.Response, response: Response) -> Response:
+    """The response with the cookies that auth set in its answer: its host is ours, as browsers see it."""
     for cookie in answer.headers.get_list("set-cookie"):
         response.headers.append("set-cookie", cookie)
     return response

@@ -71,6 +71,12 @@ async def cancel_plan(request: Request, api: Api, _: SignedIn, plan_id: UUID) ->
     return RedirectResponse(f"/plans/{plan_id}", status_code=303)
 
 
+@router.get("/{plan_id}/cancel")
+async def return_to_plan(plan_id: UUID) -> Response:
+    """Where somebody lands who had to sign in again to press the button: at the plan, to see and decide anew."""
+    return RedirectResponse(f"/plans/{plan_id}", status_code=303)
+
+
 @router.get("/{plan_id}/board")
 async def show_board(request: Request, pages: Pages, api: Api, _: SignedIn, plan_id: UUID) -> Response:
     """The plan's tasks in three columns."""

@@ -1,0 +1,1 @@
+"""The back office: users, plans, jobs and what runs, for administrators."""
