@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -54,6 +55,8 @@ class Backend:
             timeout=_TIMEOUT,
             limits=_LIMITS,
             trust_env=False,
+            # One client serves all visitors: what auth sets for one of them must never be sent in another's name.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
             # Connections that cannot be made are tried again: a task that has just stopped may still be in the name.
             transport=httpx.AsyncHTTPTransport(retries=1, limits=_LIMITS, trust_env=False),
         )
