@@ -1,20 +1,33 @@
-"""What the command line calls to start, stop and look at a region: the daemon seen from outside."""
+"""What the command line calls to start, stop and look at a region: the daemon seen from outside.
+
+A region holds a lock on `<home>/region.lock` as long as it lives, with its process id in the file: whether one runs is never
+guessed from a process id that may be another program's by now.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+from alva.errors import RegionFailed
 from alva.region.config import RegionConfig
 
-
-class RegionError(Exception):
-    """The region cannot do what was asked. `evidence` are lines that show why; `next_step` says what to do."""
-
-    def __init__(self, message: str, *, evidence: tuple[str, ...] = (), next_step: str = "") -> None:
-        super().__init__(message)
-        self.evidence = evidence
-        self.next_step = next_step
+POLL_SECONDS = 0.02
+LOG_LINES_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,30 +35,244 @@ class RegionStatus:
     """Whether a region runs, and as which process."""
 
     is_running: bool
+    """It serves: its API answers and its data plane was started."""
+    is_starting_or_stopping: bool = False
     pid: int | None = None
     started_at: datetime | None = None
-    leftover_pids: tuple[int, ...] = ()
-    """Processes of a region that was killed; `stop` ends them."""
 
 
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
     """Start the region as a detached process and return when it serves; does nothing when it runs already.
 
-    Raises RegionError when a port is in use or the region ends while it starts (with the last lines of its log).
+    Raises RegionFailed when a port is in use, the disk is full, or the region ends while it starts (with the last lines of
+    its log).
     """
-    raise NotImplementedError
+    deadline = time.monotonic() + timeout_seconds
+    if _wait_until_settled(config, deadline):
+        return
+    _refuse_taken_ports(config)
+    log_file = config.logs_folder / "region.log"
+    try:
+        config.logs_folder.mkdir(parents=True, exist_ok=True)
+        config.running_file.unlink(missing_ok=True)
+        log = log_file.open("ab")
+        log.write(b"")
+    except OSError as error:
+        raise RegionFailed(
+            "cannot start the local region: its folder cannot be written",
+            evidence=[f"{config.home}: {error.strerror}"],
+            next_step="free some space or fix the folder's permissions, or choose another with ALVA_HOME",
+        ) from error
+    with log:
+        began_at = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "alva.region"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **environment_of(config)},
+            cwd="/",
+        )
+    while not config.running_file.exists():
+        code = process.poll()
+        if code is not None:
+            raise _died(log_file, began_at, code)
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise RegionFailed(
+                f"cannot start the local region: it did not serve within {timeout_seconds:.0f} s",
+                evidence=_tail(log_file, began_at),
+                next_step=f"see {log_file}",
+            )
+        time.sleep(POLL_SECONDS)
+    # The daemon outlives this process; nobody here waits for it.
+    process.returncode = 0
 
 
 def stop(config: RegionConfig, *, timeout_seconds: float = 5.0) -> bool:
-    """Stop the region and everything it started; True if anything ran. Also ends what a killed region left behind."""
-    raise NotImplementedError
+    """Stop the region and everything it started; True if anything ran. Also ends what a killed region left behind.
+
+    A region that does not end within `timeout_seconds` is killed; its data are safe (each part writes ahead).
+    """
+    pid = _lock_holder(config)
+    if pid is not None:
+        _end(pid, timeout_seconds)
+    leftovers = _kill_leftovers(config)
+    config.running_file.unlink(missing_ok=True)
+    return pid is not None or bool(leftovers)
 
 
 def status(config: RegionConfig) -> RegionStatus:
-    """Look at the running file and the process it names (a reused process id is noticed)."""
-    raise NotImplementedError
+    """Whether a region of this home runs; a running file that was left behind does not count."""
+    pid = _lock_holder(config)
+    if pid is None:
+        return RegionStatus(is_running=False)
+    running = _read_running_file(config)
+    if running is None or running.get("pid") != pid:
+        return RegionStatus(is_running=False, is_starting_or_stopping=True, pid=pid)
+    return RegionStatus(is_running=True, pid=pid, started_at=datetime.fromisoformat(running["started_at"]))
 
 
 def wipe(config: RegionConfig) -> None:
     """Stop the region and forget its data: state, images, logs."""
-    raise NotImplementedError
+    stop(config)
+    for folder in (config.state_folder, config.run_folder, config.images_folder, config.logs_folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+    for file in (config.running_file, _lock_file(config), config.home / "processes.json"):
+        file.unlink(missing_ok=True)
+
+
+def environment_of(config: RegionConfig) -> dict[str, str]:
+    """The variables from which `RegionConfig.from_environment` makes this very configuration."""
+    return {
+        "ALVA_HOME": str(config.home),
+        "ALVA_API_PORT": str(config.api_port),
+        "ALVA_EDGE_PORT": str(config.edge_port),
+        "ALVA_EDGE_TLS_PORT": str(config.edge_tls_port),
+        "ALVA_INBOX_PORT": str(config.inbox_port),
+        "ALVA_LOOPBACK_OCTET": str(config.loopback_octet),
+    }
+
+
+def hold_lock(config: RegionConfig) -> int:
+    """Called by the region itself: take the lock for the life of the process. Returns the descriptor, to be kept open.
+
+    Raises RegionFailed when another region of the same home has it.
+    """
+    descriptor = os.open(_lock_file(config), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 32).decode().strip() or "unknown"
+        os.close(descriptor)
+        raise RegionFailed(
+            "cannot start the local region: it runs already",
+            evidence=[f"process {holder} holds {_lock_file(config)}"],
+            next_step="use it, or stop it with ./alva down",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _lock_file(config: RegionConfig) -> Path:
+    return config.home / "region.lock"
+
+
+def _lock_holder(config: RegionConfig) -> int | None:
+    """The process id of the region of this home, None when there is none."""
+    try:
+        descriptor = os.open(_lock_file(config), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # The lock is taken a moment before the process id is written.
+        for _ in range(50):
+            if contents := os.pread(descriptor, 32, 0).decode().strip():
+                return int(contents)
+            time.sleep(POLL_SECONDS)
+        raise RegionFailed(
+            "cannot tell which process the local region is",
+            evidence=[f"{_lock_file(config)} is locked and empty"],
+            next_step=f"find the process with: fuser {_lock_file(config)}",
+        ) from None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _wait_until_settled(config: RegionConfig, deadline: float) -> bool:
+    """Wait for a region that is starting or stopping; whether one runs then."""
+    while (seen := status(config)).is_starting_or_stopping:
+        if time.monotonic() > deadline:
+            raise RegionFailed(
+                "cannot start the local region: one is starting or stopping and does not get on",
+                evidence=[f"process {seen.pid}", *_tail(config.logs_folder / "region.log", 0)],
+                next_step="./alva down, then try again",
+            )
+        time.sleep(POLL_SECONDS)
+    return seen.is_running
+
+
+def _refuse_taken_ports(config: RegionConfig) -> None:
+    ports = {
+        "ALVA_API_PORT": config.api_port,
+        "ALVA_EDGE_PORT": config.edge_port,
+        "ALVA_EDGE_TLS_PORT": config.edge_tls_port,
+        "ALVA_INBOX_PORT": config.inbox_port,
+    }
+    for variable, port in ports.items():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+                raise RegionFailed(
+                    f"cannot start the local region: port {port} is in use",
+                    evidence=[f"127.0.0.1:{port}: {error.strerror}"],
+                    next_step=f"end what listens there, or choose another port with {variable}",
+                ) from error
+
+
+def _end(pid: int, timeout_seconds: float) -> None:
+    """SIGTERM, then SIGKILL; returns when the process is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number, seconds in ((signal.SIGTERM, timeout_seconds), (signal.SIGKILL, 5.0)):
+            try:
+                signal.pidfd_send_signal(descriptor, number)
+            except ProcessLookupError:
+                return
+            if select.select([descriptor], [], [], seconds)[0]:
+                return
+    finally:
+        os.close(descriptor)
+    raise RegionFailed(
+        f"cannot stop the local region: process {pid} does not end",
+        evidence=["it was sent SIGKILL and is still there"],
+        next_step=f"see what it waits for: cat /proc/{pid}/stack",
+    )
+
+
+def _died(log_file: Path, began_at: int, code: int) -> RegionFailed:
+    """The error of a region that ended while it started: its own last word, or the end of its log."""
+    lines = _tail(log_file, began_at)
+    try:
+        said: Mapping[str, Any] = json.loads(lines[-1])
+        return RegionFailed(said["message"], evidence=said["evidence"], next_step=said["next"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return RegionFailed(
+            f"cannot start the local region: it ended with code {code}", evidence=lines, next_step=f"see {log_file}"
+        )
+
+
+def _tail(log_file: Path, began_at: int) -> list[str]:
+    try:
+        with log_file.open("rb") as log:
+            log.seek(began_at)
+            return log.read().decode(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    except FileNotFoundError:
+        return []
+
+
+def _read_running_file(config: RegionConfig) -> dict[str, Any] | None:
+    try:
+        contents: dict[str, Any] = json.loads(config.running_file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return contents
+
+
+def _kill_leftovers(config: RegionConfig) -> list[int]:
+    from alva.region.supervisor import ProcessRecord
+
+    return ProcessRecord(config.home / "processes.json").kill()

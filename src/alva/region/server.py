@@ -1,11 +1,30 @@
-"""The region as one object: what its parts share, and the order in which they are started and stopped."""
+"""The region as one object and one process: its parts, the order they start and stop in, and the API that is served.
+
+MiniStack's application answers the requests; its own start and stop (banner, Docker, schedulers) are left out, since
+what they do is not wanted here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+from alva.errors import RegionFailed
+from alva.region.component import Component
 from alva.region.config import RegionConfig
+from alva.region.daemon import hold_lock
 
 if TYPE_CHECKING:
     from alva.region.addresses import Addresses
@@ -15,6 +34,21 @@ if TYPE_CHECKING:
     from alva.region.names import Names
     from alva.region.persistence import Persistence
     from alva.region.supervisor import Supervisor
+
+logger = logging.getLogger("alva.region")
+
+WORKER_THREADS = 16
+# What is left of the five seconds that `down` promises, after the server has stopped taking requests.
+STOP_TIMEOUT_SECONDS = 4.0
+
+# In the order in which they start; stopped in the opposite order. Tasks come last: they need all the others.
+COMPONENTS = (
+    ("alva.region.elb", "LoadBalancers"),
+    ("alva.region.standins", "StandIns"),
+    ("alva.region.rds", "Databases"),
+    ("alva.region.elasticache", "Caches"),
+    ("alva.region.ecs", "ContainerService"),
+)
 
 
 @dataclass
@@ -31,3 +65,194 @@ class Region:
     """`persistence.mark_changed()` after state changed outside an API request (a task that stopped, say)."""
     load_balancers: LoadBalancers = field(init=False)
     """Set before any component's `install`."""
+
+
+def prepare_environment(config: RegionConfig) -> None:
+    """Set what MiniStack reads from the environment when it is imported."""
+    os.environ.update(
+        BIND_HOST="127.0.0.1",
+        GATEWAY_PORT=str(config.api_port),
+        MINISTACK_HOST="localhost",
+        MINISTACK_ACCOUNT_ID=config.account_id,
+        MINISTACK_REGION=config.region,
+        PERSIST_STATE="0",
+        S3_PERSIST="0",
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        MINISTACK_TEST_NO_AUTOSTART="1",
+        LOG_LEVEL="WARNING",
+        # No Docker client is ever made, even where there is a daemon.
+        DOCKER_HOST="unix:///nonexistent/docker.sock",
+    )
+
+
+def build(config: RegionConfig) -> tuple[Region, list[Component]]:
+    """Construct the region and its components; starts nothing."""
+    from alva.region.addresses import Addresses
+    from alva.region.certificates import CertificateAuthority
+    from alva.region.images.store import ImageStore
+    from alva.region.names import Names
+    from alva.region.persistence import Persistence
+    from alva.region.supervisor import Supervisor
+
+    region = Region(
+        config=config,
+        supervisor=Supervisor(config),
+        addresses=Addresses(config),
+        names=Names(config.run_folder / "names"),
+        certificates=CertificateAuthority(config.state_folder / "certificates"),
+        images=ImageStore(config.images_folder),
+        persistence=Persistence(config.state_folder / "control-plane.sqlite"),
+    )
+    components: list[Component] = []
+    for module_name, class_name in COMPONENTS:
+        try:
+            component = getattr(importlib.import_module(module_name), class_name)(region)
+        except (ImportError, AttributeError) as error:
+            logger.warning("%s is not there yet: %s", class_name, error)
+            continue
+        if class_name == "LoadBalancers":
+            region.load_balancers = component
+        components.append(component)
+    return region, components
+
+
+async def run(config: RegionConfig) -> None:
+    """Serve the region until SIGTERM or SIGINT. Raises RegionFailed when it cannot start or stop cleanly."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    for folder in (config.state_folder, config.run_folder, config.logs_folder, config.images_folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    hold_lock(config)
+    listener = _listen(config)
+    prepare_environment(config)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="region"))
+
+    from ministack import app as ministack_app
+
+    from alva.region.cloudformation import extension
+
+    ministack_app._MAIN_LOOP = asyncio.get_running_loop()
+    region, components = build(config)
+    for pid in region.supervisor.kill_leftovers():
+        logger.warning("ended process %s of an earlier region that was killed", pid)
+    extension.install(config)
+    for component in components:
+        component.install()
+    extension.finish_install()
+    region.persistence.restore()
+
+    server = asyncio.ensure_future(_serve(_application(ministack_app.app, region), listener, stopping))
+    started: list[Component] = []
+    try:
+        for component in components:
+            started.append(component)
+            await component.start()
+        region.persistence.start()
+        extension.resume_interrupted()
+        _write_running_file(config)
+        logger.info("serving %s", config.endpoint_url)
+        await stopping.wait()
+    finally:
+        began = time.monotonic()
+        stopping.set()
+        config.running_file.unlink(missing_ok=True)
+        await _stop(region, list(reversed(started)))
+        await asyncio.wait([server], timeout=1.0)
+        logger.info("stopped in %.1f s", time.monotonic() - began)
+
+
+def _listen(config: RegionConfig) -> socket.socket:
+    """Bind the API's port on loopback."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", config.api_port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise RegionFailed(
+            f"cannot start the local region: port {config.api_port} is in use",
+            evidence=[f"127.0.0.1:{config.api_port}: {error.strerror}"],
+            next_step="end what listens there, or choose another port with ALVA_API_PORT",
+        ) from error
+    return listener
+
+
+ASGIApplication = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+
+
+def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
+    """MiniStack's application; state is saved after each request, since any may have changed it."""
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        try:
+            await ministack(scope, receive, send)
+        finally:
+            region.persistence.mark_changed()
+
+    return application
+
+
+async def _serve(application: ASGIApplication, listener: socket.socket, stopping: asyncio.Event) -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    server = Config()
+    server.bind = [f"fd://{listener.detach()}"]
+    server.keep_alive_timeout = 75
+    server.loglevel = "WARNING"
+    server.graceful_timeout = 0.2
+    server.shutdown_timeout = 0.5
+    await serve(application, server, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]
+
+
+async def _stop(region: Region, components: list[Component]) -> None:
+    """Stop the data plane, save the state, end every process. Goes on after a failure; raises the first one."""
+    failures: list[Exception] = []
+    for component in components:
+        try:
+            await asyncio.wait_for(component.stop(), STOP_TIMEOUT_SECONDS)
+        except Exception as error:
+            logger.exception("cannot stop %s", type(component).__name__)
+            failures.append(error)
+    try:
+        await region.persistence.stop()
+    except Exception as error:
+        logger.exception("cannot save the region's state")
+        failures.append(error)
+    await region.supervisor.stop_all()
+    if failures:
+        raise RegionFailed(
+            "cannot stop the local region cleanly",
+            evidence=[f"{type(error).__name__}: {error}" for error in failures],
+            next_step=f"see {region.config.logs_folder / 'region.log'}",
+        )
+
+
+def _write_running_file(config: RegionConfig) -> None:
+    """Say where the region serves; written last, so that whoever sees the file can call the API."""
+    contents = {
+        "pid": os.getpid(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "endpoint_url": config.endpoint_url,
+        "region": config.region,
+        "account_id": config.account_id,
+        "api_port": config.api_port,
+        "edge_port": config.edge_port,
+        "edge_tls_port": config.edge_tls_port,
+        "inbox_port": config.inbox_port,
+        "loopback_octet": config.loopback_octet,
+    }
+    new = config.running_file.with_suffix(".new")
+    new.write_text(json.dumps(contents, indent=2) + "\n")
+    new.replace(config.running_file)

@@ -58,8 +58,10 @@ async def run_in_order(
     count as done.
     """
     outcome = Outcome()
-    waiting = {name: {other for other in needed if other in dependencies and other != name}
-               for name, needed in dependencies.items()}
+    waiting = {
+        name: {other for other in needed if other in dependencies and other != name}
+        for name, needed in dependencies.items()
+    }
     running: dict[asyncio.Task[None], str] = {}
     is_stopping = False
     try:

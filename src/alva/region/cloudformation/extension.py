@@ -1,0 +1,77 @@
+"""Puts the region's CloudFormation into MiniStack: operations, resource types, corrections.
+
+Every name of MiniStack that is replaced is listed here, and `tests/region/test_ministack_contract.py` fails when one of them
+is gone or has another signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ministack.services import cloudformation as records
+from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
+
+from alva.region import scaling, service_table
+from alva.region.cloudformation import operations, provisioning, registry, requests
+from alva.region.cloudformation.types import register_all
+from alva.region.config import RegionConfig
+
+logger = logging.getLogger("alva.cloudformation")
+
+# MiniStack's name -> ours, in every module of it that imported the name.
+REPLACED: dict[str, Callable[..., Any]] = {
+    "_deploy_stack_async": operations.deploy,
+    "_roll_back_operation": operations.roll_back,
+    "_delete_stack_async": operations.delete_stack,
+    "_continue_update_rollback_async": operations.continue_rollback,
+}
+_background: set[asyncio.Task[None]] = set()
+
+
+def install(config: RegionConfig) -> None:  # noqa: ARG001 (types may come to need it)
+    """Replace the stack operations and register the types that belong to no component."""
+    for name, function in REPLACED.items():
+        for module in (stacks, handlers, changesets):
+            if hasattr(module, name):
+                setattr(module, name, function)
+    service_table.add_service("application-autoscaling", scaling, "AnyScaleFrontendService")
+    register_all()
+    requests.install()
+
+
+def finish_install() -> None:
+    """Make the registered types, the components' too, known to MiniStack. Called after every component's `install`."""
+    for type_name, type_handlers in registry.registered.items():
+        ours = provisioning.handler_entry(type_name, type_handlers)
+        theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
+        kept = {key: theirs[key] for key in ("import",) if key in theirs}
+        provisioners._RESOURCE_HANDLERS[type_name] = {**kept, **ours}
+        if type_handlers.replacing_properties:
+            provisioners._REPLACING_PROPERTIES[type_name] = type_handlers.replacing_properties
+
+
+def resume_interrupted() -> None:
+    """Bring every stack whose operation was cut off (the region was killed) to an end, as AWS would.
+
+    A creation or an update is rolled back, a deletion or a rollback is finished.
+    """
+    for (_, _, name), stack in list(records._stacks._data.items()):
+        status = stack.get("StackStatus", "")
+        if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
+            continue
+        logger.warning("stack %s was left %s; bringing it to an end", name, status)
+        operation = stack.get("_operation")
+        if status == "DELETE_IN_PROGRESS":
+            work = operations.delete_stack(name, stack["StackId"])
+        elif operation is not None:
+            work = operations.roll_back(name, stack["StackId"], stack, operation, "The local region was stopped.")
+        else:
+            stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
+            continue
+        with stacks._stack_region_context(stack):
+            task = asyncio.get_running_loop().create_task(work)
+        _background.add(task)
+        task.add_done_callback(_background.discard)

@@ -1,0 +1,157 @@
+"""One resource at a time: making, changing and deleting it through our handlers or MiniStack's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ministack.core.concurrency import run_reentrant
+from ministack.services.cloudformation import provisioners, stacks
+
+from alva.region.cloudformation import registry
+from alva.region.cloudformation.registry import Handlers, Properties
+
+
+@dataclass(frozen=True)
+class Made:
+    """A resource as `create` or `update` left it."""
+
+    physical_id: str
+    attributes: dict[str, Any]
+    name_seed: str = ""
+    """What MiniStack drew a generated name from; kept on the resource's record."""
+    pending_deletes: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    """Deletions of a predecessor that MiniStack's handler left to the clean-up phase."""
+
+
+def is_cancellable(resource_type: str) -> bool:
+    """Whether a running step of this type can be given up: only coroutines can, threads run to their end."""
+    handlers = registry.registered.get(resource_type)
+    return handlers is not None and inspect.iscoroutinefunction(handlers.create)
+
+
+def is_sent_back_after_failure(resource_type: str) -> bool:
+    """Whether a resource whose own update failed is updated again, backwards, in the rollback.
+
+    Our handlers may have changed the world before they failed (an ECS service has a new deployment); MiniStack's
+    change nothing, or say themselves that they do.
+    """
+    return resource_type in registry.registered or bool(stacks._sends_back_failed_update(resource_type))
+
+
+async def create(
+    resource_type: str, logical_id: str, properties: Properties, stack_name: str, announced: Callable[[str], None]
+) -> Made:
+    """Make a resource. Raises what its handler raises; the text is the reason that CloudFormation shows."""
+    handlers = registry.registered.get(resource_type)
+    if handlers is None:
+        if stacks._runs_on_worker_thread(resource_type):
+            made, seed = await run_reentrant(
+                stacks._provision_keeping_seed, resource_type, logical_id, properties, stack_name
+            )
+        else:
+            made, seed = stacks._provision_keeping_seed(resource_type, logical_id, properties, stack_name)
+        return Made(made[0], made[1], seed)
+    token = registry._announcement.set(announced)
+    try:
+        physical_id, attributes = await _call(handlers, handlers.create, logical_id, properties, stack_name)
+    finally:
+        registry._announcement.reset(token)
+    return Made(physical_id, attributes)
+
+
+async def update(
+    resource_type: str,
+    logical_id: str,
+    physical_id: str,
+    old: Properties,
+    new: Properties,
+    attributes: dict[str, Any],
+    stack_name: str,
+    *,
+    name_seed: str,
+    retains_replaced: bool,
+    announced: Callable[[str], None],
+) -> Made:
+    """Change a resource, or make its replacement (a new physical id); the predecessor is left for the clean-up."""
+    handlers = registry.registered.get(resource_type)
+    if handlers is None:
+        pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
+        # Each resource runs in a task of its own, so these reach nobody else.
+        provisioners._RETAIN_REPLACED.set(retains_replaced)
+        provisioners._DEFERRED_PREDECESSOR_DELETES.set(pending)
+        provisioners._NAME_SEED.set(name_seed)
+        arguments = (resource_type, physical_id, old, new, stack_name, logical_id, attributes)
+        if stacks._runs_on_worker_thread(resource_type):
+            made, seed = await run_reentrant(stacks._update_keeping_seed, *arguments)
+        else:
+            made, seed = stacks._update_keeping_seed(*arguments)
+        return Made(made[0], made[1], seed, pending)
+    if is_replacement(resource_type, old, new):
+        return await create(resource_type, logical_id, new, stack_name, announced)
+    new_id, new_attributes = await _call(handlers, handlers.update, physical_id, old, new, stack_name)
+    return Made(new_id, new_attributes)
+
+
+async def delete(
+    resource_type: str, logical_id: str, physical_id: str, properties: Properties, stack_name: str
+) -> None:
+    """Delete a resource; one that is gone already is no error."""
+    handlers = registry.registered.get(resource_type)
+    if handlers is not None:
+        await _call(handlers, handlers.delete, physical_id, properties)
+    elif stacks._runs_on_worker_thread(resource_type):
+        await run_reentrant(
+            provisioners._delete_resource, resource_type, physical_id, properties, stack_name, logical_id
+        )
+    else:
+        provisioners._delete_resource(resource_type, physical_id, properties, stack_name, logical_id)
+
+
+async def snapshot(resource_type: str, physical_id: str, properties: Properties) -> None:
+    """Take the snapshot that a deletion policy asks for; a type without snapshots takes none, as on AWS."""
+    handlers = registry.registered.get(resource_type)
+    if handlers is None:
+        provisioners._snapshot_resource(resource_type, physical_id, properties)
+    elif handlers.snapshot is not None:
+        await _call(handlers, handlers.snapshot, physical_id, properties)
+
+
+def is_replacement(resource_type: str, old: Properties, new: Properties) -> bool:
+    """Whether a changed property is one that "requires: Replacement"."""
+    return bool(provisioners._replacing_change(resource_type, old, new))
+
+
+async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    if handlers.blocking:
+        return await run_reentrant(function, *arguments)
+    result = function(*arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def handler_entry(resource_type: str, handlers: Handlers) -> dict[str, Callable[..., Any]]:
+    """The entry of MiniStack's own handler table for one of our types: makes the type known to it.
+
+    The stack operations call our handlers themselves; other callers (nested stacks) get them where they are plain
+    functions and are refused otherwise.
+    """
+
+    def direct(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if inspect.iscoroutinefunction(function):
+                raise ValueError(f"cannot provision {resource_type} in a nested stack in the local region")
+            return function(*arguments)
+
+        return call
+
+    return {"create": direct(handlers.create), "update": direct(handlers.update), "delete": direct(handlers.delete)}
+
+
+async def breathe() -> None:
+    """Let requests be served between two resources that are made on the event loop."""
+    await asyncio.sleep(0)
