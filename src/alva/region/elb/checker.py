@@ -1,0 +1,133 @@
+"""Asks each target whether it is well, straight and past the listener rules, as the load balancer's nodes do on AWS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from alva.region.elb.records import HealthCheck, TargetGroup
+from alva.region.elb.target_health import (
+    FAILED,
+    INITIAL_HEALTH_CHECKING,
+    SUCCESS,
+    TIMED_OUT,
+    CheckedHealth,
+    CheckResult,
+    State,
+    TargetHealth,
+    code_mismatch,
+    matches,
+)
+
+REGISTRATION_SECONDS = 1.0
+"""From RegisterTargets to a target's first check. AWS gives no figure; there it takes a few seconds."""
+
+_LONGEST_HEAD = 64 * 1024
+
+
+@dataclass
+class CheckedTarget:
+    """One target under check. `zones` is how many nodes would check it on AWS, each at its own time.
+
+    So a new target is asked `zones` times an interval until it is well or has failed on every node; after that, what
+    one node sees is what all would see, and one check an interval is enough.
+    """
+
+    address: str
+    port: int
+    group: TargetGroup
+    zones: int
+    on_change: Callable[[], None]
+    checked: CheckedHealth = field(default_factory=CheckedHealth)
+    registration_seconds: float = REGISTRATION_SECONDS
+    _task: asyncio.Task[None] | None = None
+
+    @property
+    def health(self) -> TargetHealth:
+        """Its health after the latest check."""
+        return self.checked.health
+
+    def start(self) -> None:
+        """Begin to check, as a target that is new."""
+        if self._task is None:
+            self.checked = CheckedHealth()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"health {self.address}:{self.port}")
+
+    def stop(self) -> None:
+        """Stop checking; the health stays as it is."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _run(self) -> None:
+        await asyncio.sleep(self.registration_seconds)
+        self._become(replace(self.checked, health=INITIAL_HEALTH_CHECKING))
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            check = self.group.health_check
+            result = await check_target(self.address, self.port, check)
+            is_new = self.health.state is State.INITIAL
+            self._become(
+                self.checked.after(
+                    result,
+                    check.healthy_threshold,
+                    check.unhealthy_threshold * (self.zones if is_new else 1),
+                )
+            )
+            interval = check.interval_seconds / (self.zones if self.health.state is State.INITIAL else 1)
+            await asyncio.sleep(max(0.0, started + interval - loop.time()))
+
+    def _become(self, checked: CheckedHealth) -> None:
+        changed = checked.health != self.checked.health
+        self.checked = checked
+        if changed:
+            self.on_change()
+
+
+async def check_target(address: str, port: int, check: HealthCheck) -> CheckResult:
+    """Send one health check request, and say what its answer means."""
+    check_port = port if check.port == "traffic-port" else int(check.port)
+    try:
+        async with asyncio.timeout(check.timeout_seconds):
+            status_code = await _get(address, check_port, check)
+    except TimeoutError:
+        return TIMED_OUT
+    except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
+        return FAILED
+    return SUCCESS if matches(check.matcher, status_code) else code_mismatch(status_code)
+
+
+async def _get(address: str, port: int, check: HealthCheck) -> int:
+    """The status code of one GET on a connection of its own."""
+    context = _unverified() if check.protocol == "HTTPS" else None
+    reader, writer = await asyncio.open_connection(address, port, ssl=context, limit=_LONGEST_HEAD)
+    try:
+        writer.write(
+            f"GET {check.path} HTTP/1.1\r\n"
+            f"Host: {address}:{port}\r\n"
+            "Connection: close\r\n"
+            "User-Agent: ELB-HealthChecker/2.0\r\n"
+            "Accept-Encoding: gzip, compressed\r\n\r\n".encode()
+        )
+        await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    version, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError(f"not an HTTP answer: {version!r}")
+    return int(rest[:3])
+
+
+def _unverified() -> ssl.SSLContext:
+    # A load balancer does not verify its targets' certificates.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
