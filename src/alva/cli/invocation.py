@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -143,7 +143,8 @@ def verb(
                 show_default="local",
                 help="The local region, or AWS (also ALVA_TARGET).",
             )(decorated)
-        return cast(click.Command, click.command(help=summary, **command_options)(decorated))
+        make: Callable[[Body], click.Command] = click.command(cls=click.Command, help=summary, **command_options)
+        return make(decorated)
 
     return decorate
 

@@ -77,7 +77,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
 
         try:
             executor.run(plan)
-            checks = _verify(aws, manifest, observed, executor, plan, reporter)
+            checks = _verify(aws, manifest, observed, executor, reporter)
         except AlvaError as error:
             outcome = ledger.ROLLED_BACK if isinstance(error, RolledBack) else ledger.FAILED
             _record_failure(aws, manifest, entry(outcome, "; ".join((error.message, *error.evidence[:2]))), reporter)
@@ -135,7 +135,7 @@ def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> 
 
 
 def _verify(
-    aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, plan: Plan, reporter: Reporter
+    aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, reporter: Reporter
 ) -> list[verify.Result]:
     """Verify; when that fails after the services changed, take all of them back and raise RolledBack."""
     key = "verify"

@@ -117,9 +117,8 @@ class Executor:
                     line,
                 )
             case ApplyStack():
-                Stacks(self.aws).apply(
-                    step.stack.name, self.wanted.templates[step.stack.name], self._parameters(), line
-                )
+                template = self.wanted.templates[step.stack.name]
+                Stacks(self.aws).apply(step.stack.name, template, self._parameters(), manifest.tags, line)
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []

@@ -45,6 +45,8 @@ class Service:
     """Relative to the repository's root, which is the build context."""
     port: int
     paths: tuple[str, ...]
+    host: str | None
+    """Where the environment has a domain: the host name whose every path is this service's."""
     health_path: str
     log_group: str
     image_parameter: str
@@ -80,6 +82,8 @@ class Manifest:
     region: str
     cluster: str
     namespace: str
+    tags: Mapping[str, str]
+    """Given to every stack; CloudFormation puts them on the resources."""
     stacks: tuple[Stack, ...]
     services: tuple[Service, ...]
     migration: Migration
@@ -125,6 +129,7 @@ class Manifest:
             region=values["region"],
             cluster=values["cluster"],
             namespace=values["namespace"],
+            tags=dict(values.get("tags", {})),
             stacks=stacks,
             services=tuple(
                 Service(
@@ -134,6 +139,7 @@ class Manifest:
                     dockerfile=item["dockerfile"],
                     port=int(item["port"]),
                     paths=tuple(item["paths"]),
+                    host=item.get("host"),
                     health_path=item["health_path"],
                     log_group=item["log_group"],
                     image_parameter=item["image_parameter"],

@@ -112,7 +112,9 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     manifest = wanted.manifest
     parameters = image_parameters(manifest, wanted.digests)
     changes = {
-        stack.name: compare(stack.name, wanted.templates[stack.name], parameters, observed.stacks.get(stack.name))
+        stack.name: compare(
+            stack.name, wanted.templates[stack.name], parameters, manifest.tags, observed.stacks.get(stack.name)
+        )
         for stack in manifest.stacks
     }
     changed = {name for name, change in changes.items() if change.action is not Action.NONE}

@@ -41,7 +41,7 @@ def roll_out(
     events = ServiceEvents(aws, manifest, line)
     events.skip_to_now()
     try:
-        stacks.apply(stack_name, template, parameters, line, while_waiting=events.show)
+        stacks.apply(stack_name, template, parameters, manifest.tags, line, while_waiting=events.show)
     except StackFailed as error:
         events.show()
         causes = why.explain(aws, manifest, since=events.since)
@@ -157,7 +157,7 @@ def go_back(aws: Aws, previous: ObservedStack, line: Line) -> None:
     """Return all services to the previous release, as a group; raises RollbackFailed when that fails too."""
     stacks = Stacks(aws)
     try:
-        stacks.apply(previous.name, previous.template, dict(previous.parameters), line)
+        stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
     except StackFailed as error:
         raise RollbackFailed("cannot go back to the previous release", evidence=error.evidence) from error
 

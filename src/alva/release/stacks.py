@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
-from alva.errors import RollbackFailed, StackFailed
+from alva.errors import AlvaError, RollbackFailed, StackFailed
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
@@ -50,9 +50,12 @@ class ObservedStack:
 
     name: str
     status: str
+    stack_id: str = ""
+    """Its ARN: what a stack is still known by when it is deleted."""
     template: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -70,7 +73,11 @@ class StackChange:
 
 
 def compare(
-    name: str, template: Mapping[str, Any], parameters: Mapping[str, str | None], observed: ObservedStack | None
+    name: str,
+    template: Mapping[str, Any],
+    parameters: Mapping[str, str | None],
+    tags: Mapping[str, str],
+    observed: ObservedStack | None,
 ) -> StackChange:
     """Decide what brings the stack to `template` with `parameters` (None: a value that is not known yet)."""
     if observed is None or observed.status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
@@ -85,6 +92,8 @@ def compare(
         value = parameters[key]
         if value is None or value != observed.parameters.get(key):
             reasons.append(f"{key} changed")
+    if tags != observed.tags:
+        reasons.append("its tags changed")
     return StackChange(name=name, action=Action.UPDATE if reasons else Action.NONE, reasons=tuple(reasons))
 
 
@@ -102,6 +111,12 @@ def first_failure(events: list[StackEventTypeDef]) -> list[str]:
         f"{event.get('ResourceStatusReason') or event.get('ResourceStatus')}"
         for event in (of_resources or failures)[:3]
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ChangeSet:
+    arn: str
+    stack_id: str
 
 
 class Stacks:
@@ -128,9 +143,11 @@ class Stacks:
         return ObservedStack(
             name=name,
             status=stack["StackStatus"],
+            stack_id=stack["StackId"],
             template=template,
             parameters={p["ParameterKey"]: p.get("ParameterValue", "") for p in stack.get("Parameters", [])},
             outputs={o["OutputKey"]: o.get("OutputValue", "") for o in stack.get("Outputs", [])},
+            tags={t["Key"]: t["Value"] for t in stack.get("Tags", [])},
         )
 
     def settle(self, name: str, line: Line) -> ObservedStack | None:
@@ -138,12 +155,13 @@ class Stacks:
         observed = self.observe(name, with_template=False)
         if observed is not None and observed.is_busy:
             line(f"found {observed.status}: waiting for it to end")
-            self._wait(name, line, since=None)
+            self._wait(observed.stack_id, line, since=None)
+            observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
             with explained(f"continue the rollback of stack {name}"):
                 self._aws.cloudformation.continue_update_rollback(StackName=name)
-            self._wait(name, line, since=None)
+            self._wait(observed.stack_id, line, since=None)
         return self.observe(name)
 
     def apply(
@@ -151,6 +169,7 @@ class Stacks:
         name: str,
         template: Mapping[str, Any],
         parameters: Mapping[str, str],
+        tags: Mapping[str, str],
         line: Line,
         *,
         while_waiting: Callable[[], None] | None = None,
@@ -161,7 +180,7 @@ class Stacks:
         creation, undid it), RollbackFailed when it could not even do that, TimedOut at the deadline.
         """
         observed = self.settle(name, line)
-        change = compare(name, template, parameters, observed)
+        change = compare(name, template, parameters, tags, observed)
         if change.action is Action.NONE:
             return False
         if change.action is Action.RECREATE:
@@ -169,13 +188,13 @@ class Stacks:
             self.delete(name, line)
             observed = None
         creates = change.action is not Action.UPDATE
-        change_set = self._create_change_set(name, template, parameters, observed, creates=creates)
+        change_set = self._create_change_set(name, template, parameters, tags, observed, creates=creates)
         if change_set is None:
             return False
-        since = self._last_event(name)
+        since = self._last_event(change_set.stack_id)
         with explained(f"change stack {name}"):
-            self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set)
-        status, events = self._wait(name, line, since=since, while_waiting=while_waiting)
+            self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
+        status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return True
         evidence = [*first_failure(events), f"the stack is {status}"]
@@ -188,10 +207,10 @@ class Stacks:
         stack = self.observe(name, with_template=False)
         if stack is None:
             return
-        since = self._last_event(name)
+        since = self._last_event(stack.stack_id)
         with explained(f"delete stack {name}"):
             self._aws.cloudformation.delete_stack(StackName=name)
-        status, events = self._wait(name, line, since=since)
+        status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
 
@@ -200,11 +219,12 @@ class Stacks:
         name: str,
         template: Mapping[str, Any],
         parameters: Mapping[str, str],
+        tags: Mapping[str, str],
         observed: ObservedStack | None,
         *,
         creates: bool,
-    ) -> str | None:
-        """Make a change set and return its ARN, or None when CloudFormation finds nothing to change."""
+    ) -> _ChangeSet | None:
+        """Make a change set, or None when CloudFormation finds nothing to change; raises StackFailed if it refuses."""
         declared = template.get("Parameters", {})
         previous = observed.parameters if observed is not None and not creates else {}
         body = json.dumps(template, separators=(",", ":"), ensure_ascii=False)
@@ -214,26 +234,32 @@ class Stacks:
             else {"TemplateURL": self._upload(name, body)}
         )
         cloudformation = self._aws.cloudformation
-        with explained(f"plan the change of stack {name}"):
-            change_set = cloudformation.create_change_set(
-                StackName=name,
-                ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
-                ChangeSetType="CREATE" if creates else "UPDATE",
-                Capabilities=["CAPABILITY_NAMED_IAM"],
-                ImportExistingResources=True,
-                Parameters=[
-                    {"ParameterKey": key, "ParameterValue": parameters[key]}
-                    if key in parameters
-                    else {"ParameterKey": key, "UsePreviousValue": True}
-                    for key in declared
-                    if key in parameters or key in previous
-                ],
-                **source,
-            )["Id"]
+        what = f"plan the change of stack {name}"
+        try:
+            with explained(what):
+                answer = cloudformation.create_change_set(
+                    StackName=name,
+                    ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
+                    ChangeSetType="CREATE" if creates else "UPDATE",
+                    Capabilities=["CAPABILITY_NAMED_IAM"],
+                    ImportExistingResources=True,
+                    Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+                    Parameters=[
+                        {"ParameterKey": key, "ParameterValue": parameters[key]}
+                        if key in parameters
+                        else {"ParameterKey": key, "UsePreviousValue": True}
+                        for key in declared
+                        if key in parameters or key in previous
+                    ],
+                    **source,
+                )
+        except AlvaError as error:
+            raise StackFailed(error.message, evidence=error.evidence) from error
+        change_set = _ChangeSet(arn=answer["Id"], stack_id=answer["StackId"])
 
         def ended() -> tuple[str, str] | None:
-            with explained(f"plan the change of stack {name}"):
-                answer = cloudformation.describe_change_set(StackName=name, ChangeSetName=change_set)
+            with explained(what):
+                answer = cloudformation.describe_change_set(StackName=name, ChangeSetName=change_set.arn)
             if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
                 return answer["Status"], answer.get("StatusReason", "")
             return None
@@ -241,11 +267,11 @@ class Stacks:
         status, reason = self._aws.poll.until(ended, timeout_seconds=300, what=f"the change set of stack {name}")
         if status == "CREATE_COMPLETE":
             return change_set
-        with explained(f"plan the change of stack {name}"):
-            cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set)
+        with explained(what):
+            cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
         if "didn't contain changes" in reason or "No updates are to be performed" in reason:
             return None
-        raise StackFailed(f"cannot plan the change of stack {name}", evidence=[reason])
+        raise StackFailed(f"cannot {what}", evidence=[reason])
 
     def _upload(self, name: str, body: str) -> str:
         bucket = STAGING_BUCKET.format(account=self._aws.account_id(), region=self._aws.target.region)
@@ -254,10 +280,10 @@ class Stacks:
             self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
         return f"{self._aws.s3.meta.endpoint_url}/{bucket}/{key}"
 
-    def _last_event(self, name: str) -> str | None:
-        with explained(f"read the events of stack {name}"):
+    def _last_event(self, stack_id: str) -> str | None:
+        with explained(f"read the events of {_name(stack_id)}"):
             try:
-                events = self._aws.cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+                events = self._aws.cloudformation.describe_stack_events(StackName=stack_id)["StackEvents"]
             except Exception as error:
                 if error_code(error) == "ValidationError":
                     return None
@@ -273,18 +299,16 @@ class Stacks:
         return new[::-1]
 
     def _wait(
-        self, name: str, line: Line, *, since: str | None, while_waiting: Callable[[], None] | None = None
+        self, stack_id: str, line: Line, *, since: str | None, while_waiting: Callable[[], None] | None = None
     ) -> tuple[str, list[StackEventTypeDef]]:
         """Wait for the running operation and report its events; the stack's last status and all events since."""
-        with explained(f"follow stack {name}"):
-            stack_id = self._aws.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
         shown: set[str] = set()
         events: list[StackEventTypeDef] = []
         started = time.monotonic()
 
         def ended() -> str | None:
             nonlocal events
-            with explained(f"follow stack {name}"):
+            with explained(f"follow {_name(stack_id)}"):
                 # The status first: events that came with the end are then all there.
                 status = self._aws.cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
                 events = self._events_since(stack_id, since)
@@ -300,10 +324,15 @@ class Stacks:
                 while_waiting()
             return None
 
-        status = self._aws.poll.until(ended, timeout_seconds=self._timeout_seconds, what=f"stack {name}")
+        status = self._aws.poll.until(ended, timeout_seconds=self._timeout_seconds, what=_name(stack_id))
         return status, events
 
 
 def _describe(event: StackEventTypeDef) -> str:
     reason = event.get("ResourceStatusReason")
     return f"{event.get('ResourceStatus')} {event.get('LogicalResourceId')}" + (f": {reason}" if reason else "")
+
+
+def _name(stack_id: str) -> str:
+    """ "stack NAME", from arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/ID."""
+    return f"stack {stack_id.split('/')[1] if '/' in stack_id else stack_id}"

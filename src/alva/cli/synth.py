@@ -1,0 +1,93 @@
+"""`./alva synth`: the templates, made anew only when infrastructure/ changed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from alva.cli.invocation import ROOT, Invocation, verb
+from alva.cli.progress import step
+from alva.errors import SynthesisFailed
+from alva.release.manifest import FILE_NAME
+
+DIGEST_FILE = "source-digest"
+TIMEOUT_SECONDS = 300
+
+
+def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
+    """Write the environment's templates to `folder`; False if those there are still right. Makes no AWS call.
+
+    The folder is replaced as a whole, once the CDK app succeeded. Raises SynthesisFailed with the app's last lines.
+    """
+    digest = source_digest(environment)
+    digest_file = folder / DIGEST_FILE
+    if not force and (folder / FILE_NAME).exists() and _read(digest_file) == digest:
+        return False
+    new = folder.with_name(f"{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "infrastructure" / "bin" / "app.py")],
+            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(new)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        if ended.returncode != 0:
+            raise SynthesisFailed(
+                f"cannot synthesise {environment}: the CDK app ended with exit code {ended.returncode}",
+                evidence=ended.stdout.strip().splitlines()[-8:],
+                next_step="correct infrastructure/ and run ./alva synth",
+            )
+        (new / DIGEST_FILE).write_text(digest)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    except subprocess.TimeoutExpired as error:
+        raise SynthesisFailed(f"cannot synthesise {environment}: no end after {TIMEOUT_SECONDS} s") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return True
+
+
+def source_digest(environment: str) -> str:
+    """What the templates depend on, as one digest: the CDK app's files, the CDK's version, the environment."""
+    digest = hashlib.sha256(f"{environment} {importlib.metadata.version('aws-cdk-lib')} {sys.version}".encode())
+    infrastructure = ROOT / "infrastructure"
+    for file in sorted(p for p in infrastructure.rglob("*") if p.suffix in (".py", ".json") and p.is_file()):
+        digest.update(f"\n{file.relative_to(infrastructure)} ".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text()
+    except OSError:
+        return None
+
+
+@verb(summary="Write the CloudFormation templates, if infrastructure/ changed since the last time.")
+@click.option("--force", is_flag=True, help="Even if nothing changed.")
+def command(invocation: Invocation, force: bool) -> None:
+    """Synthesise and say where the templates are."""
+    folder = invocation.assembly_folder
+    with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}") as result:
+        if not synthesise(invocation.environment, folder, force=force):
+            result.outcome = "unchanged"
+    templates = [str(stack.template_file) for stack in invocation.manifest.stacks]
+    if invocation.as_json:
+        invocation.print_json({"folder": str(folder), "templates": templates})
+    else:
+        for template in templates:
+            invocation.print(template)

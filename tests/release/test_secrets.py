@@ -1,0 +1,96 @@
+"""Secrets: recognised when unset, made where they can be, never shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from alva.aws import Aws
+from alva.errors import PreflightRefused, UsageError
+from alva.release.manifest import Manifest
+from alva.release.secrets import UNSET, Secrets, State
+
+
+@pytest.fixture
+def secrets(aws: Aws, manifest: Manifest) -> Secrets:
+    """All secrets exist and hold the placeholder."""
+    for secret in manifest.secrets:
+        aws.secretsmanager.create_secret(Name=secret.name, SecretString=UNSET)
+    return Secrets(aws, manifest)
+
+
+def states(secrets: Secrets) -> list[State]:
+    return [status.state for status in secrets.check()]
+
+
+def value(aws: Aws, name: str) -> str:
+    return aws.secretsmanager.get_secret_value(SecretId=name)["SecretString"]
+
+
+def test_missing_secrets_are_told_from_unset_ones(aws: Aws, manifest: Manifest) -> None:
+    assert states(Secrets(aws, manifest)) == [State.MISSING] * 4
+
+
+def test_placeholder_stops_a_release_and_every_secret_is_named(secrets: Secrets, manifest: Manifest) -> None:
+    with pytest.raises(PreflightRefused) as caught:
+        secrets.require()
+    assert all(secret.name in str(caught.value) for secret in manifest.secrets)
+    assert caught.value.exit_code == 3
+
+
+def test_init_makes_what_can_be_made_and_leaves_keys_of_others_to_a_person(
+    secrets: Secrets, manifest: Manifest
+) -> None:
+    made = secrets.initialise()
+    assert f"{manifest.prefix}-openai-api-key" not in made
+    assert states(secrets) == [State.SET, State.SET, State.SET, State.UNSET]
+    secrets.assign("openai-api-key", "sk-given")
+    secrets.require()
+
+
+def test_init_twice_changes_nothing(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+    secrets.initialise({f"{manifest.prefix}-openai-api-key": "sk-standin"})
+    before = [value(aws, secret.name) for secret in manifest.secrets]
+    assert secrets.initialise({f"{manifest.prefix}-openai-api-key": "sk-other"}) == []
+    assert [value(aws, secret.name) for secret in manifest.secrets] == before
+
+
+def test_public_half_alone_is_made_from_the_private_one(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+    secrets.initialise()
+    private_key, public_key = (value(aws, secret.name) for secret in manifest.secrets[:2])
+    aws.secretsmanager.put_secret_value(SecretId=manifest.secrets[1].name, SecretString=UNSET)
+    secrets.initialise()
+    assert value(aws, manifest.secrets[0].name) == private_key
+    assert value(aws, manifest.secrets[1].name) == public_key
+
+
+def test_halves_of_different_pairs_are_malformed(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+    secrets.initialise()
+    first_public = value(aws, manifest.secrets[1].name)
+    for secret in manifest.secrets[:2]:
+        aws.secretsmanager.put_secret_value(SecretId=secret.name, SecretString=UNSET)
+    secrets.initialise()
+    aws.secretsmanager.put_secret_value(SecretId=manifest.secrets[1].name, SecretString=first_public)
+    status = secrets.check()[1]
+    assert status.state is State.MALFORMED
+    assert "not the public half" in status.problem
+
+
+@pytest.mark.parametrize(
+    ("which", "bad"),
+    [
+        ("jwt-private-key", "no key"),
+        ("jwt-public-key", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----"),
+        ("cookie-secret", "tiny"),
+        ("openai-api-key", " sk-blank"),
+        ("openai-api-key", UNSET),
+    ],
+)
+def test_value_that_cannot_be_right_is_refused_and_not_repeated(secrets: Secrets, which: str, bad: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        secrets.assign(which, bad)
+    assert bad not in str(caught.value)
+
+
+def test_unknown_name_lists_those_that_exist(secrets: Secrets) -> None:
+    with pytest.raises(UsageError, match="cookie-secret"):
+        secrets.find("nonsense")

@@ -1,0 +1,51 @@
+"""What counts as verified."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from alva.errors import VerificationFailed
+from alva.release.manifest import Manifest
+from alva.release.verify import Answer, Result, Verdict, judge_answer, probe_paths, require
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def answer(status: int, digest: str | None) -> Answer:
+    return Answer(status=status, headers={"x-alva-digest": digest} if digest else {}, body="")
+
+
+def test_prefix_is_asked_for_bare_with_slash_and_with_something_behind_it(manifest: Manifest) -> None:
+    admin = replace(manifest.service("api"), paths=("/admin", "/admin/*"))
+    assert probe_paths(admin) == ["/admin", "/admin/", "/admin/x"]
+    assert probe_paths(manifest.service("web")) == ["/"]
+
+
+@pytest.mark.parametrize("status", [200, 303, 401, 404])
+def test_answer_of_the_asked_digest_is_good_whatever_it_refuses(status: int) -> None:
+    assert judge_answer(answer(status, DIGEST), DIGEST)[0] is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (answer(200, "sha256:" + "b" * 64), Verdict.FAIL),
+        (answer(503, DIGEST), Verdict.FAIL),
+        (answer(502, None), Verdict.FAIL),
+        (answer(200, None), Verdict.SKIP),
+    ],
+)
+def test_wrong_digest_and_server_errors_fail_and_a_silent_image_is_skipped(given: Answer, verdict: Verdict) -> None:
+    assert judge_answer(given, DIGEST)[0] is verdict
+
+
+def test_one_failed_check_fails_the_verification_and_is_named() -> None:
+    good = Result(name="web answers /", verdict=Verdict.OK, reason="HTTP 200")
+    bad = Result(name="api answers /api", verdict=Verdict.FAIL, reason="HTTP 503")
+    require([good])
+    with pytest.raises(VerificationFailed, match="1 of 2") as caught:
+        require([good, bad])
+    assert caught.value.exit_code == 7
+    assert caught.value.evidence == ("api answers /api: HTTP 503",)
