@@ -18,7 +18,8 @@ from kit.database import Database
 async def promote(settings: AuthSettings, email: str) -> None:
     """Make the user with this address an administrator; they sign in by a link sent to it."""
     store = Database(settings.database_url, application_name="alva-auth-promote", pool_size=1, max_overflow=0)
-    redis = cache.connect(settings.redis_url, None)
+    password = settings.redis_password
+    redis = cache.connect(settings.redis_url, password.get_secret_value() if password else None)
     access_tokens = AccessTokens(settings.jwt_private_key.get_secret_value())
     try:
         user = await build_service(settings, store, redis, access_tokens).promote(email)

@@ -13,7 +13,7 @@ UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
 """What is raised where the cache does not answer."""
 
 
-def connect(url: str, password: str | None) -> Redis:
+def connect(url: str, password: str | None, *, timeout_seconds: float = 5) -> Redis:
     """A client with a pool of its own; nothing is opened before the first use.
 
     Certificates are verified against the system's bundle (SSL_CERT_FILE). A connection that broke is made anew, with
@@ -24,7 +24,8 @@ def connect(url: str, password: str | None) -> Redis:
         password=password or None,
         decode_responses=True,
         socket_connect_timeout=3,
-        socket_timeout=5,
+        socket_timeout=timeout_seconds,
+        socket_keepalive=True,
         health_check_interval=30,
         max_connections=50,
         retry=Retry(ExponentialBackoff(cap=0.3, base=0.05), 3),

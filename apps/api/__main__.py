@@ -1,0 +1,7 @@
+"""`python -m api`: serve."""
+
+from api.app import create_app
+from api.settings import ApiSettings
+from kit import serve
+
+serve.run(ApiSettings, create_app)

@@ -1,0 +1,84 @@
+"""The api over HTTP, for administrators: everybody's plans, the queue and its jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from api.endpoints import REFUSALS, Offset, PageSize, Service
+from api.queue import COUNTED_STATES, QUEUE_NAME, PlanQueue, job_view
+from api.schemas import (
+    AdminPlanPage,
+    AdminPlanView,
+    JobPage,
+    JobState,
+    JobView,
+    PlanProgress,
+    QueueView,
+)
+from kit import access
+from kit.refusal import Refusal
+
+
+def _queue(request: Request) -> PlanQueue:
+    queue: PlanQueue = request.app.state.queue
+    return queue
+
+
+Jobs = Annotated[PlanQueue, Depends(_queue)]
+router = APIRouter(prefix="/admin", dependencies=[Depends(access.admin)], responses=REFUSALS)
+
+
+@router.get("/plans")
+async def list_plans(service: Service, limit: PageSize = 50, offset: Offset = 0) -> AdminPlanPage:
+    """Everybody's plans, newest first."""
+    plans, total = await service.list_plans(None, limit, offset)
+    items = [
+        AdminPlanView(
+            **PlanProgress.model_validate(plan).model_dump(),
+            user_id=plan.user_id,
+            business_name=plan.profile.get("business_name", ""),
+        )
+        for plan in plans
+    ]
+    return AdminPlanPage(items=items, total=total)
+
+
+@router.get("/queue")
+async def show_queue(queue: Jobs) -> QueueView:
+    """How much waits, and how many workers there are."""
+    return QueueView(name=QUEUE_NAME, counts=await queue.count(), workers=await queue.count_workers())
+
+
+@router.get("/jobs")
+async def list_jobs(
+    queue: Jobs,
+    state: Annotated[JobState | None, Query()] = None,
+    limit: PageSize = 50,
+    offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+) -> JobPage:
+    """The queue's jobs, newest first."""
+    jobs, total = await queue.list_jobs([state] if state else COUNTED_STATES, limit, offset)
+    return JobPage(items=jobs, total=total)
+
+
+@router.post("/jobs/{job_id}/retry")
+async def retry_job(job_id: UUID, service: Service, queue: Jobs) -> JobView:
+    """Make a plan that failed or was cancelled after all."""
+    await service.retry_plan(job_id)
+    return await _show(queue, job_id)
+
+
+@router.post("/jobs/{job_id}/cancel")
+async def cancel_job(job_id: UUID, service: Service) -> PlanProgress:
+    """Stop the making of a plan; its job may be gone then, so the answer is the plan."""
+    return PlanProgress.model_validate(await service.cancel_plan(job_id, None))
+
+
+async def _show(queue: PlanQueue, job_id: UUID) -> JobView:
+    job = await queue.find(str(job_id))
+    if job is None:
+        raise Refusal(503, "The plan is not queued yet; a worker will find it.", retry_after_seconds=15)
+    return job_view(job, await queue.state(str(job_id)))

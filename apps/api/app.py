@@ -1,0 +1,47 @@
+"""The api's app, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import admin_endpoints, endpoints
+from api.queue import ChangeFeed, PlanQueue
+from api.service import ApiService
+from api.settings import ApiSettings
+from kit import app, cache, database
+from kit.database import Database
+from kit.tokens import PublicKeyVerifier
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The api as the settings describe it; nothing is connected before it is needed."""
+    store = Database(settings.database_url, application_name="alva-api")
+    redis = cache.connect(settings.redis_url, settings.redis_password_value)
+    queue = PlanQueue(redis)
+    feed = ChangeFeed(redis)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await feed.close()
+        await store.close()
+        await redis.aclose()
+
+    service = app.create(
+        settings,
+        title="Alva api",
+        routers=[endpoints.router, admin_endpoints.router],
+        lifespan=lifespan,
+        checks={"database": store.check, "cache": redis.ping},
+        unavailable=(*database.UNAVAILABLE, *cache.UNAVAILABLE),
+        cors_origins=settings.cors_origins,
+        serve_openapi=True,
+    )
+    service.state.verifier = PublicKeyVerifier(settings.jwt_public_key)
+    service.state.queue = queue
+    service.state.feed = feed
+    service.state.service = ApiService(store, queue)
+    return service

@@ -1,0 +1,127 @@
+"""The api over HTTP, for customers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.events import follow_plan, is_over
+from api.schemas import (
+    PlanPage,
+    PlanView,
+    Problem,
+    ProfileBody,
+    ProfileView,
+    TaskBody,
+    TaskList,
+    TaskView,
+)
+from api.service import ApiService
+from kit import access
+from kit.tokens import Principal
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem},
+    403: {"model": Problem},
+    404: {"model": Problem},
+    409: {"model": Problem},
+}
+
+
+def _service(request: Request) -> ApiService:
+    service: ApiService = request.app.state.service
+    return service
+
+
+async def _user_id(principal: Annotated[Principal, Depends(access.signed_in)]) -> UUID:
+    return UUID(principal.user_id)
+
+
+Service = Annotated[ApiService, Depends(_service)]
+UserId = Annotated[UUID, Depends(_user_id)]
+PageSize = Annotated[int, Query(ge=1, le=100)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000)]
+router = APIRouter(responses=REFUSALS)
+
+
+@router.get("/profile")
+async def show_profile(user_id: UserId, service: Service) -> ProfileView:
+    """What you told us about your business."""
+    return ProfileView.model_validate(await service.find_profile(user_id))
+
+
+@router.put("/profile")
+async def save_profile(body: ProfileBody, user_id: UserId, service: Service) -> ProfileView:
+    """Tell us about your business."""
+    return ProfileView.model_validate(await service.save_profile(user_id, body))
+
+
+@router.post("/plans", status_code=202, responses={429: {"model": Problem}})
+async def ask_for_plan(
+    user_id: UserId,
+    service: Service,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")] = None,
+) -> PlanView:
+    """Ask for a marketing plan; watch it at its `events`. The same Idempotency-Key asks for it once."""
+    return PlanView.model_validate(await service.ask_for_plan(user_id, idempotency_key))
+
+
+@router.get("/plans")
+async def list_plans(user_id: UserId, service: Service, limit: PageSize = 20, offset: Offset = 0) -> PlanPage:
+    """Your plans, newest first."""
+    plans, total = await service.list_plans(user_id, limit, offset)
+    return PlanPage(items=[PlanView.model_validate(plan) for plan in plans], total=total)
+
+
+@router.get("/plans/{plan_id}")
+async def show_plan(plan_id: UUID, user_id: UserId, service: Service) -> PlanView:
+    """One of your plans."""
+    return PlanView.model_validate(await service.find_plan(plan_id, user_id))
+
+
+@router.get(
+    "/plans/{plan_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Events `progress`, each with the plan's state"},
+        204: {"description": "The plan is finished and the client knows: an EventSource stops asking"},
+    },
+)
+async def watch_plan(
+    plan_id: UUID,
+    request: Request,
+    user_id: UserId,
+    service: Service,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> Response:
+    """Watch a plan being made: server-sent events, until it is finished."""
+    plan = await service.find_plan(plan_id, user_id)
+    if is_over(plan, last_event_id):
+        return Response(status_code=204)
+    return StreamingResponse(
+        follow_plan(plan, service, request.app.state.feed, request.app.state.stopping),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/plans/{plan_id}/cancel")
+async def cancel_plan(plan_id: UUID, user_id: UserId, service: Service) -> PlanView:
+    """Stop the making of a plan."""
+    return PlanView.model_validate(await service.cancel_plan(plan_id, user_id))
+
+
+@router.get("/plans/{plan_id}/tasks")
+async def list_tasks(plan_id: UUID, user_id: UserId, service: Service) -> TaskList:
+    """What there is to do."""
+    tasks = await service.list_tasks(plan_id, user_id)
+    return TaskList(items=[TaskView.model_validate(task) for task in tasks])
+
+
+@router.patch("/tasks/{task_id}")
+async def move_task(task_id: UUID, body: TaskBody, user_id: UserId, service: Service) -> TaskView:
+    """Move a task on the board."""
+    return TaskView.model_validate(await service.move_task(task_id, user_id, body.status))

@@ -1,0 +1,160 @@
+"""What goes in and comes out over HTTP."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.content import PlanContent
+
+PlanStatus = Literal["queued", "running", "ready", "failed", "cancelled"]
+TaskStatus = Literal["todo", "doing", "done"]
+JobState = Literal["waiting", "active", "delayed", "completed", "failed"]
+IN_THE_MAKING = ("queued", "running")
+
+# PostgreSQL's text holds no NUL character, and nobody means one.
+_NO_NUL = r"^[^\x00]*$"
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NO_NUL)]
+OptionalLine = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_NO_NUL)]
+Paragraph = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=_NO_NUL)]
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Problem(BaseModel):
+    """Why something is not done, as a sentence for people."""
+
+    detail: str
+
+
+class ProfileBody(BaseModel):
+    """What a client tells about their business."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    business_name: Line
+    industry: Line
+    audience: Paragraph
+    goals: Annotated[list[Line], Field(min_length=1, max_length=10)]
+    location: OptionalLine = ""
+    website: OptionalLine = ""
+    budget_per_month: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    channels: Annotated[list[Line], Field(max_length=10)] = []
+
+
+class ProfileView(_View):
+    """A profile as it is kept."""
+
+    business_name: str
+    industry: str
+    audience: str
+    goals: list[str]
+    location: str
+    website: str
+    budget_per_month: int | None
+    channels: list[str]
+    updated_at: datetime
+
+
+class PlanProgress(_View):
+    """How far a plan is."""
+
+    id: UUID
+    status: PlanStatus
+    progress: int
+    step: str
+    problem: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class PlanView(PlanProgress):
+    """A plan; its content is there once it is ready."""
+
+    content: PlanContent | None
+
+
+class PlanPage(BaseModel):
+    """Some of somebody's plans, newest first, and how many there are."""
+
+    items: list[PlanView]
+    total: int
+
+
+class TaskBody(BaseModel):
+    """PATCH /tasks/{id}."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: TaskStatus
+
+
+class TaskView(_View):
+    """Something to do."""
+
+    id: UUID
+    plan_id: UUID
+    title: str
+    description: str
+    channel: str
+    effort: str
+    week: int
+    is_quick_win: bool
+    status: TaskStatus
+    position: int
+
+
+class TaskList(BaseModel):
+    """All tasks of a plan, in their order."""
+
+    items: list[TaskView]
+
+
+class AdminPlanView(PlanProgress):
+    """A plan as administrators see it: whose it is, not what it says."""
+
+    user_id: UUID
+    business_name: str
+
+
+class AdminPlanPage(BaseModel):
+    """Some of everybody's plans, newest first, and how many there are."""
+
+    items: list[AdminPlanView]
+    total: int
+
+
+class JobView(BaseModel):
+    """A job of the queue."""
+
+    id: str
+    plan_id: str
+    state: str
+    attempts: int
+    progress: int
+    failed_reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class JobPage(BaseModel):
+    """Some of the queue's jobs, and how many there are in these states."""
+
+    items: list[JobView]
+    total: int
+
+
+class QueueView(BaseModel):
+    """How much waits, and how many workers there are."""
+
+    name: str
+    counts: dict[str, int]
+    workers: int
+
+
+JsonObject = dict[str, Any]

@@ -1,0 +1,144 @@
+"""What the api does, apart from HTTP."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from api import repository
+from api.queue import PlanQueue
+from api.schemas import IN_THE_MAKING, ProfileBody, ProfileView
+from api.tables import Plan, Profile, Task
+from kit.cache import UNAVAILABLE
+from kit.database import Database
+from kit.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+PLANS_PER_DAY = 30
+
+
+class ApiService:
+    """The rules of profiles, plans and tasks."""
+
+    def __init__(self, database: Database, queue: PlanQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def find_profile(self, user_id: UUID) -> Profile:
+        """The user's profile. Raises Refusal (404)."""
+        async with self._database.transaction() as db:
+            profile = await repository.find_profile(db, user_id)
+        if profile is None:
+            raise Refusal(404, "There is no profile yet.")
+        return profile
+
+    async def save_profile(self, user_id: UUID, body: ProfileBody) -> Profile:
+        """Add or replace the user's profile."""
+        async with self._database.transaction() as db:
+            return await repository.save_profile(db, user_id, body.model_dump())
+
+    async def ask_for_plan(self, user_id: UUID, idempotency_key: str | None) -> Plan:
+        """A new plan, queued; the one that was asked for with the same key, or is in the making, where there is one.
+
+        Raises Refusal: 409 without a profile, 429 for too many in a day.
+        """
+        async with self._database.transaction() as db:
+            if idempotency_key is not None:
+                plan = await repository.find_plan_by_key(db, user_id, idempotency_key)
+                if plan is not None:
+                    return plan
+            profile = await repository.find_profile(db, user_id)
+            if profile is None:
+                raise Refusal(409, "Please tell us about your business first.")
+            if await repository.count_plans_of_last_day(db, user_id) >= PLANS_PER_DAY:
+                raise Refusal(429, "That is enough plans for one day.", retry_after_seconds=3600)
+            snapshot = ProfileView.model_validate(profile).model_dump(mode="json", exclude={"updated_at"})
+            plan = await repository.add_plan(db, user_id, snapshot, idempotency_key)
+        if plan is None:
+            # Asked for twice at the same moment: the other one is it.
+            async with self._database.transaction() as db:
+                if idempotency_key is not None:
+                    plan = await repository.find_plan_by_key(db, user_id, idempotency_key)
+                plan = plan or await repository.find_plan_in_the_making(db, user_id)
+            if plan is None:
+                raise Refusal(409, "Another plan was just finished. Please try again.")
+            return plan
+        await self._queue_plan(plan.id)
+        return plan
+
+    async def _queue_plan(self, plan_id: UUID) -> None:
+        """Queue a plan that is committed; where the queue does not answer, the worker's reconciliation queues it."""
+        try:
+            await self._queue.renew(str(plan_id))
+        except UNAVAILABLE as error:
+            log.warning("plan %s is not queued yet, a worker will find it: %s", plan_id, error)
+
+    async def find_plan(self, plan_id: UUID, user_id: UUID | None) -> Plan:
+        """The plan, where it is this user's (None: anybody's). Raises Refusal (404)."""
+        async with self._database.transaction() as db:
+            plan = await repository.find_plan(db, plan_id, user_id)
+        if plan is None:
+            raise Refusal(404, "There is no such plan.")
+        return plan
+
+    async def list_plans(self, user_id: UUID | None, limit: int, offset: int) -> tuple[list[Plan], int]:
+        """Some plans of one user or (None) of everybody, and how many there are."""
+        async with self._database.transaction() as db:
+            return await repository.list_plans(db, user_id, limit, offset)
+
+    async def cancel_plan(self, plan_id: UUID, user_id: UUID | None) -> Plan:
+        """Stop the making of a plan; again is as good as once. Raises Refusal: 404, or 409 where it is finished."""
+        await self.find_plan(plan_id, user_id)
+        async with self._database.transaction() as db:
+            plan = await repository.change_plan(
+                db, plan_id, only_from=IN_THE_MAKING, status="cancelled", step="Cancelled"
+            )
+        if plan is None:
+            plan = await self.find_plan(plan_id, user_id)
+            if plan.status != "cancelled":
+                raise Refusal(409, "This plan is finished already.")
+        try:
+            await self._queue.remove(str(plan_id))
+            await self._queue.announce(str(plan_id))
+        except UNAVAILABLE as error:
+            log.warning("the job of the cancelled plan %s is still queued, its worker will skip it: %s", plan_id, error)
+        return plan
+
+    async def retry_plan(self, plan_id: UUID) -> Plan:
+        """Make a plan that failed or was cancelled after all. Raises Refusal: 404, or 409 where there is nothing to."""
+        await self.find_plan(plan_id, None)
+        try:
+            async with self._database.transaction() as db:
+                plan = await repository.change_plan(
+                    db,
+                    plan_id,
+                    only_from=("failed", "cancelled"),
+                    status="queued",
+                    progress=0,
+                    step="",
+                    problem="",
+                    finished_at=None,
+                )
+        except IntegrityError:
+            raise Refusal(409, "Another plan of this user is in the making.") from None
+        if plan is None:
+            raise Refusal(409, "This plan neither failed nor was cancelled.")
+        await self._queue_plan(plan_id)
+        return plan
+
+    async def list_tasks(self, plan_id: UUID, user_id: UUID) -> list[Task]:
+        """The plan's tasks. Raises Refusal (404)."""
+        await self.find_plan(plan_id, user_id)
+        async with self._database.transaction() as db:
+            return await repository.list_tasks(db, plan_id)
+
+    async def move_task(self, task_id: UUID, user_id: UUID, status: str) -> Task:
+        """Move a task on the board. Raises Refusal (404)."""
+        async with self._database.transaction() as db:
+            task = await repository.change_task(db, task_id, user_id, status)
+        if task is None:
+            raise Refusal(404, "There is no such task.")
+        return task

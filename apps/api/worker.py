@@ -1,0 +1,245 @@
+"""`python -m api.worker`: takes plans from the queue and makes them.
+
+A job is safe to do twice: the plan's row says whether there is anything left to do, and its content and tasks are
+written in one transaction that counts only while the plan is still in the making. A worker that dies leaves a job whose
+lock runs out; another takes it. One that is told to stop finishes what it can in time and hands the rest back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from bullmq import Job, Worker
+from bullmq.abort_controller import AbortSignal
+from bullmq.custom_errors import DelayedError, UnrecoverableError
+from redis.asyncio import Redis
+
+from api import repository
+from api.content import PlanContent
+from api.planner import Planner, PlannerError
+from api.queue import ATTEMPTS, QUEUE_NAME, ChangeFeed, PlanQueue
+from api.schemas import IN_THE_MAKING
+from api.settings import WorkerSettings
+from api.tables import Plan
+from kit import cache, serve
+from kit.database import Database
+from kit.logs import RequestContext, current_request
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 4
+FINISH_SECONDS = 10.0
+"""How long a worker that is told to stop works on, of the 30 s until ECS kills it."""
+QUIET_FOR = timedelta(seconds=20)
+"""A plan in the making that nobody touched for this long is looked after."""
+
+
+class PlanWorker:
+    """Makes plans, one job at a time each."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: PlanQueue,
+        feed: ChangeFeed,
+        planner: Planner,
+        *,
+        look_for_cancellation_seconds: float = 2.0,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._feed = feed
+        self._planner = planner
+        self._look_seconds = look_for_cancellation_seconds
+
+    async def process(self, job: Job, token: str, abort: AbortSignal) -> str:
+        """Do one job: BullMQ's processor. Returns what came of it."""
+        plan_id = UUID(job.data["plan_id"])
+        context = current_request.set(RequestContext(request_id=str(plan_id)))
+        started = time.perf_counter()
+        try:
+            outcome = await self._process(job, token, abort, plan_id)
+        finally:
+            current_request.reset(context)
+        milliseconds = round((time.perf_counter() - started) * 1000)
+        fields = {"plan_id": plan_id, "attempt": job.attemptsMade + 1, "duration_ms": milliseconds}
+        log.info("plan %s: %s", plan_id, outcome, extra=fields)
+        return outcome
+
+    async def _process(self, job: Job, token: str, abort: AbortSignal, plan_id: UUID) -> str:
+        plan = await self._change(plan_id, status="running", step="Starting", progress=1)
+        if plan is None:
+            return "nothing left to do"
+        making = asyncio.create_task(self._planner.make(plan.profile, partial(self._report, plan_id)))
+        stopping = asyncio.create_task(abort.wait())
+        cancelled = asyncio.create_task(self._wait_for_cancellation(plan_id))
+        try:
+            await asyncio.wait({making, stopping, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            if making.done():
+                return await self._finish(plan_id, making.result())
+            if cancelled.done():
+                return "cancelled"
+            await self._change(plan_id, status="queued", step="Waiting for a worker", progress=0)
+            await job.moveToDelayed(int(time.time() * 1000), token)
+            log.info("plan %s: handed back, since this worker stops", plan_id)
+            raise DelayedError
+        except PlannerError as error:
+            is_last = error.is_final or job.attemptsMade + 1 >= ATTEMPTS
+            if is_last:
+                await self._fail(plan_id, error.sentence)
+                raise UnrecoverableError(error.sentence) from error
+            await self._change(plan_id, status="running", step="Trying again in a moment")
+            raise
+        finally:
+            for task in (making, stopping, cancelled):
+                task.cancel()
+            await asyncio.gather(making, stopping, cancelled, return_exceptions=True)
+
+    async def _change(self, plan_id: UUID, **values: Any) -> Plan | None:
+        async with self._database.transaction() as db:
+            plan = await repository.change_plan(db, plan_id, only_from=IN_THE_MAKING, **values)
+        await self._queue.announce(str(plan_id))
+        return plan
+
+    async def _report(self, plan_id: UUID, percent: int, step: str) -> None:
+        await self._change(plan_id, progress=percent, step=step)
+
+    async def _finish(self, plan_id: UUID, content: PlanContent) -> str:
+        async with self._database.transaction() as db:
+            plan = await repository.change_plan(
+                db,
+                plan_id,
+                only_from=IN_THE_MAKING,
+                status="ready",
+                progress=100,
+                step="Ready",
+                problem="",
+                content=content.model_dump(mode="json"),
+                finished_at=datetime.now(UTC),
+            )
+            if plan is not None:
+                await repository.replace_tasks(db, plan_id, board(content))
+        await self._queue.announce(str(plan_id))
+        return "ready" if plan is not None else "cancelled at the last moment"
+
+    async def _fail(self, plan_id: UUID, sentence: str) -> None:
+        await self._change(plan_id, status="failed", step="Failed", problem=sentence, finished_at=datetime.now(UTC))
+
+    async def _wait_for_cancellation(self, plan_id: UUID) -> None:
+        async with self._feed.follow(str(plan_id)) as changed:
+            while True:
+                async with self._database.transaction() as db:
+                    plan = await repository.find_plan(db, plan_id)
+                if plan is None or plan.status not in IN_THE_MAKING:
+                    return
+                changed.clear()
+                try:
+                    async with asyncio.timeout(self._look_seconds):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+
+    async def reconcile(self) -> None:
+        """Queue plans in the making that the queue does not know (any more), and end those whose job has failed."""
+        async with self._database.transaction() as db:
+            forgotten = await repository.list_forgotten_plans(db, QUIET_FOR)
+        for plan_id in forgotten:
+            state = await self._queue.state(str(plan_id))
+            if state == "failed":
+                await self._fail(plan_id, "The plan could not be made.")
+            elif state in {"unknown", "completed"}:
+                log.warning("plan %s is in the making, its job is %s: queued anew", plan_id, state)
+                await self._queue.renew(str(plan_id))
+
+    async def reconcile_for_ever(self, seconds: float = 15.0) -> None:
+        """Reconcile now and then; what is not available now is there later."""
+        while True:
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("cannot reconcile plans and queue")
+            await asyncio.sleep(seconds)
+
+
+def board(content: PlanContent) -> list[dict[str, Any]]:
+    """The tasks of a plan in the board's order: quick wins first, then week by week."""
+    wins = [
+        {
+            "title": win.title,
+            "description": win.description,
+            "channel": "",
+            "effort": "small",
+            "week": 1,
+            "is_quick_win": True,
+        }
+        for win in content.quick_wins
+    ]
+    tasks = [{**task.model_dump(), "is_quick_win": False} for task in sorted(content.tasks, key=lambda task: task.week)]
+    return wins + tasks
+
+
+def start_worker(plans: PlanWorker, redis: Redis, **options: Any) -> Worker:
+    """A BullMQ worker that does the jobs; `options` are BullMQ's, for tests that cannot wait."""
+    worker = Worker(
+        QUEUE_NAME,
+        plans.process,
+        {
+            "connection": redis,
+            "name": "plans",
+            "concurrency": CONCURRENCY,
+            "lockDuration": 15_000,
+            "stalledInterval": 10_000,
+            "maxStalledCount": 3,
+            "runRetryDelay": 1_000,
+            **options,
+        },
+    )
+    worker.on("error", lambda error, *_: log.warning("the queue's worker reports: %s: %s", type(error).__name__, error))
+    worker.on("stalled", lambda job_id, *_: log.warning("job %s lost its worker and is queued again", job_id))
+    return worker
+
+
+async def stop_worker(worker: Worker, finish_seconds: float = FINISH_SECONDS) -> None:
+    """Take no more jobs, finish those at work within the time, hand the others back."""
+    closing = asyncio.create_task(worker.close())
+    done, _ = await asyncio.wait({closing}, timeout=finish_seconds)
+    if not done:
+        worker.cancelAllJobs("this worker stops")
+    await closing
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Work until SIGTERM."""
+    database = Database(settings.database_url, application_name="alva-worker", pool_size=2, max_overflow=1)
+    # A blocking wait for jobs lasts up to ten seconds, so answers may take longer here.
+    redis = cache.connect(settings.redis_url, settings.redis_password_value, timeout_seconds=20)
+    planner = Planner.create(settings.openai_api_key.get_secret_value(), settings.openai_model)
+    feed = ChangeFeed(redis)
+    plans = PlanWorker(database, PlanQueue(redis), feed, planner)
+    told_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    worker = start_worker(plans, redis)
+    reconciling = asyncio.create_task(plans.reconcile_for_ever())
+    log.info("working on the queue %s", QUEUE_NAME)
+    await told_to_stop.wait()
+    log.info("told to stop")
+    reconciling.cancel()
+    await stop_worker(worker)
+    await feed.close()
+    await planner.close()
+    await database.close()
+    await redis.aclose()
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    asyncio.run(run(serve.load_or_exit(WorkerSettings)))
