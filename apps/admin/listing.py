@@ -31,7 +31,7 @@ class Part:
         return self.number + 1 if self.number * PER_PAGE < total else 0
 
 
-def _part(page: Annotated[int, Query(ge=1, le=100_000)] = 1) -> Part:
+def _part(page: Annotated[int, Query(ge=1, le=400)] = 1  # 400 parts are what the services are willing to skip over) -> Part:
     return Part(page)
 
 

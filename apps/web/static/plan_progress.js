@@ -9,7 +9,7 @@ const finished = new Set(["ready", "failed", "cancelled"]);
 
 function show(progress) {
   bar.value = progress.progress;
-  if (step.textContent !== progress.step) step.textContent = progress.step; // a status region: said once per step
+  if (progress.step && step.textContent !== progress.step) step.textContent = progress.step; // a status region: said once per step
   document.title = `${progress.progress} % · Your plan is being made · Alva`;
   if (finished.has(progress.status)) location.reload();
 }
