@@ -1,6 +1,6 @@
 """Synthesises one environment: `ALVA_ENVIRONMENT=staging python infrastructure/bin/app.py`.
 
-Writes CloudFormation templates and `alva.json` to `cdk.out/` (or `CDK_OUTDIR`). Makes no AWS call, needs no credentials.
+Writes CloudFormation templates and `alva.json` to `cdk.out/` (or `CDK_OUTDIR`). It makes no AWS call.
 """
 
 from __future__ import annotations

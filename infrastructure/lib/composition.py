@@ -12,8 +12,10 @@ from lib.constructs.ecs_service_construct import Platform
 from lib.constructs.service_environment import Addresses
 from lib.stacks.alb_stack import AlbStack
 from lib.stacks.cache_stack import CacheStack
+from lib.stacks.cicd_stack import CicdStack
 from lib.stacks.database_stack import DatabaseStack
 from lib.stacks.ecs_stack import EcsStack
+from lib.stacks.monitoring_stack import MonitoringStack
 from lib.stacks.network_stack import NetworkStack
 from lib.stacks.registry_stack import RegistryStack
 from lib.stacks.secrets_stack import SecretsStack
@@ -47,6 +49,7 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
     cache = CacheStack(app, environment=environment, network=network, secrets=secrets)
     alb = AlbStack(app, environment=environment, network=network)
     ecs = EcsStack(app, environment=environment, network=network, registry=registry, secrets=secrets, database=database)
+    monitoring = MonitoringStack(app, environment=environment, database=database, cache=cache, alb=alb, ecs=ecs)
     ServicesStack(
         app,
         environment=environment,
@@ -56,6 +59,7 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
             secrets=secrets,
             alb=alb,
             ecs=ecs,
+            monitoring=monitoring,
             addresses=Addresses(
                 database_url=database.url,
                 redis_url=cache.url,
@@ -63,4 +67,5 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
             ),
         ),
     )
+    CicdStack(app, environment=environment)
     return app

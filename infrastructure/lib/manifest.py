@@ -14,7 +14,7 @@ from lib.config.services import MIGRATION, SECRETS, Service
 
 FILE_NAME = "alva.json"
 
-PHASES = {"registry": "registry", "services": "services", "monitoring": "after", "cicd": "after"}
+PHASES = {"registry": "registry", "services": "services", "cicd": "after"}
 
 
 def write_manifest(environment: Environment, output_folder: Path) -> Path:

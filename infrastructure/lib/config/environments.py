@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network
 from types import MappingProxyType
+from zoneinfo import available_timezones
 
 from lib.config.errors import SettingError
 from lib.config.services import SERVICES, Service, check_services, check_size
@@ -94,6 +95,11 @@ class Network:
                 for other in placed:
                     _check(f"network.{kind}", not block.overlaps(other), subnet.cidr_block, f"no overlap with {other}")
                 placed.append(block)
+        public_zones, private_zones = (
+            [subnet.availability_zone for subnet in subnets] for subnets in (self.public_subnets, self.private_subnets)
+        )
+        _check("network.public_subnets", public_zones == private_zones, public_zones,
+               f"the zones of network.private_subnets in their order, {private_zones}")  # fmt: skip
 
 
 def _network(setting: str, value: str) -> IPv4Network:
@@ -192,7 +198,7 @@ class Tasks:
     spot: bool = False
     exec_enabled: bool = False
     container_insights: bool = False
-    night_stop: bool = False
+    deployment_alarms: bool = False
     log_level: str = "info"
     log_retention_days: int = 30
     stop_timeout_seconds: int = 30
@@ -229,6 +235,76 @@ class Tasks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkingHours:
+    """When an environment that stops at night runs: tasks from `start_hour` to `stop_hour` on Mondays to Fridays.
+
+    Hours are of `time_zone` (an IANA name). The database starts an hour earlier, since that takes RDS some minutes.
+    """
+
+    start_hour: int = 8
+    stop_hour: int = 20
+    time_zone: str = "Europe/Berlin"
+
+    def __post_init__(self) -> None:
+        _check("working_hours.start_hour", 1 <= self.start_hour <= 23, self.start_hour, "1 to 23")
+        _check("working_hours.stop_hour", self.start_hour < self.stop_hour <= 23, self.stop_hour,
+               f"after working_hours.start_hour, which is {self.start_hour}, and at most 23")  # fmt: skip
+        _check("working_hours.time_zone", self.time_zone in available_timezones(), self.time_zone,
+               "an IANA time zone such as Europe/Berlin")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """When an alarm rings, and who hears it. Counts are per minute."""
+
+    alarm_email: str | None = None
+    monthly_budget_usd: int = 250
+    cpu_percent: int = 85
+    memory_percent: int = 85
+    server_errors: int = 5
+    latency_seconds: float = 2.0
+    log_errors: int = 5
+    connections_percent: int = 80
+    storage_free_percent: int = 20
+
+    def __post_init__(self) -> None:
+        if self.alarm_email is not None:
+            _check("monitoring.alarm_email", bool(re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email)),
+                   self.alarm_email, "an e-mail address")  # fmt: skip
+        for name in ("cpu_percent", "memory_percent", "connections_percent", "storage_free_percent"):
+            _check(f"monitoring.{name}", 1 <= getattr(self, name) <= 99, getattr(self, name), "1 to 99 percent")
+        for name in ("monthly_budget_usd", "server_errors", "log_errors"):
+            _check(f"monitoring.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
+        _check("monitoring.latency_seconds", 0 < self.latency_seconds < 60, self.latency_seconds, "less than 60 s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Who may release from GitHub: the workflows of one branch of one repository, and nothing with a stored key.
+
+    `user` makes `alva-cicd-user` too, with the same policy, for pipelines that want access keys.
+    `oidc_provider_arn` is the account's provider for GitHub where it has one already: an account can have only one.
+    """
+
+    repository: str = "alva/alva"
+    branch: str = "staging"
+    oidc_provider_arn: str | None = None
+    user: bool = False
+
+    def __post_init__(self) -> None:
+        _check("pipeline.repository", bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
+               self.repository, "owner/name, as on GitHub")  # fmt: skip
+        # A `*` here would let every branch, and with it every pull request of a member, deploy.
+        _check("pipeline.branch", bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)), self.branch,
+               "one branch, without wildcards")  # fmt: skip
+        if self.oidc_provider_arn is not None:
+            _check("pipeline.oidc_provider_arn",
+                   bool(re.fullmatch(r"arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
+                                     self.oidc_provider_arn)),
+                   self.oidc_provider_arn, "the ARN of the provider token.actions.githubusercontent.com")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """One environment. What each field means to a resource is in the stack that reads it."""
 
@@ -240,6 +316,9 @@ class Environment:
     cache: Cache = field(default_factory=Cache)
     load_balancer: LoadBalancer = field(default_factory=LoadBalancer)
     tasks: Tasks = field(default_factory=Tasks)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    pipeline: Pipeline = field(default_factory=Pipeline)
+    working_hours: WorkingHours | None = None
     domain: Domain | None = None
     mail_from: str = "Alva <onboarding@resend.dev>"
     keep_data: bool = False
@@ -253,6 +332,8 @@ class Environment:
         for subnet in (*self.network.public_subnets, *self.network.private_subnets):
             _check("network", subnet.availability_zone.startswith(self.region), subnet.availability_zone,
                    f"a zone of the region {self.region}")  # fmt: skip
+        _check("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
+               "none where database.multi_az is set: an environment that stops at night needs no standby")  # fmt: skip
         names = {service.name for service in self.services}
         for name in self.tasks.sizes:
             _check("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
@@ -347,8 +428,20 @@ PRODUCTION = Environment(
         max_count=6,
         sizes=MappingProxyType({"web": (1024, 2048), "api": (1024, 2048), "auth": (1024, 2048)}),
         container_insights=True,
+        deployment_alarms=True,
         log_retention_days=365,
     ),
+    monitoring=Monitoring(
+        monthly_budget_usd=1500,
+        cpu_percent=75,
+        memory_percent=80,
+        server_errors=2,
+        latency_seconds=1.0,
+        log_errors=2,
+        connections_percent=70,
+        storage_free_percent=30,
+    ),
+    pipeline=Pipeline(branch="production"),
     keep_data=True,
 )
 

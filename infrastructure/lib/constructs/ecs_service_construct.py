@@ -13,10 +13,13 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.services import Service
+from lib.constructs.service_alarms import ServiceTrafficAlarms
 from lib.constructs.service_environment import Addresses, service_variables
+from lib.constructs.service_scaling import ServiceScaling
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
 from lib.stacks.alb_stack import AlbStack
 from lib.stacks.ecs_stack import EcsStack
+from lib.stacks.monitoring_stack import MonitoringStack
 from lib.stacks.network_stack import NetworkStack
 from lib.stacks.secrets_stack import SecretsStack
 
@@ -29,6 +32,7 @@ class Platform:
     secrets: SecretsStack
     alb: AlbStack
     ecs: EcsStack
+    monitoring: MonitoringStack
     addresses: Addresses
 
 
@@ -57,9 +61,21 @@ class EcsService(Construct):
         self.task_definition = self._task_definition(repository, digest.value_as_string, log_group_deletion_policy)
         self.target_group = self._target_group()
         rule = self._listener_rule()
+        self.alarms = self._alarms()
         self.service = self._service(self._discovery())
         # ECS refuses a service whose target group no listener uses.
         self.service.add_resource_dependency(rule)
+        if environment.tasks.deployment_alarms:
+            self.service.add_resource_dependency(self.alarms.server_errors)
+        if environment.tasks.scales or environment.working_hours:
+            ServiceScaling(
+                self,
+                "Scaling",
+                settings=settings,
+                environment=environment,
+                cluster_name=platform.ecs.cluster_name,
+                service=self.service,
+            )
 
     def _task_definition(
         self, repository: ecr.CfnRepository, image_digest: str, log_group_deletion_policy: cdk.CfnDeletionPolicy
@@ -130,27 +146,60 @@ class EcsService(Construct):
             ],
         )
 
+    def _alarms(self) -> ServiceTrafficAlarms:
+        return ServiceTrafficAlarms(
+            self,
+            "Alarms",
+            settings=self._settings,
+            environment=self._environment,
+            log_group_name=self.task_definition.log_group.ref,
+            load_balancer_full_name=self._platform.alb.load_balancer_full_name,
+            target_group_full_name=self.target_group.attr_target_group_full_name,
+            topic_arn=self._platform.monitoring.topic_arn,
+        )
+
     def _listener_rule(self) -> elbv2.CfnListenerRule:
+        reached_by = self._reached_by()
+        allowed = self._environment.load_balancer.admin_allowed_cidrs if self._settings.allowlisted else ()
+        conditions = [reached_by]
+        if allowed:
+            conditions.append(
+                elbv2.CfnListenerRule.RuleConditionProperty(
+                    field="source-ip",
+                    source_ip_config=elbv2.CfnListenerRule.SourceIpConfigProperty(values=list(allowed)),
+                )
+            )
+            # Without this everybody else would fall through to the rule of `/*`.
+            self._rule("Refusal", self._settings.priority + 1, [reached_by], _forbidden())
+        forward = elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=self.target_group.ref)
+        return self._rule("Rule", self._settings.priority, conditions, forward)
+
+    def _reached_by(self) -> elbv2.CfnListenerRule.RuleConditionProperty:
         host = self._environment.host(self._settings)
         if host is None:
-            condition = elbv2.CfnListenerRule.RuleConditionProperty(
+            return elbv2.CfnListenerRule.RuleConditionProperty(
                 field="path-pattern",
                 path_pattern_config=elbv2.CfnListenerRule.PathPatternConfigProperty(values=list(self._settings.paths)),
             )
-        else:
-            condition = elbv2.CfnListenerRule.RuleConditionProperty(
-                field="host-header",
-                host_header_config=elbv2.CfnListenerRule.HostHeaderConfigProperty(values=[host]),
-            )
+        return elbv2.CfnListenerRule.RuleConditionProperty(
+            field="host-header",
+            host_header_config=elbv2.CfnListenerRule.HostHeaderConfigProperty(values=[host]),
+        )
+
+    def _rule(
+        self,
+        construct_id: str,
+        priority: int,
+        conditions: list[elbv2.CfnListenerRule.RuleConditionProperty],
+        action: elbv2.CfnListenerRule.ActionProperty,
+    ) -> elbv2.CfnListenerRule:
         return elbv2.CfnListenerRule(
             self,
-            "Rule",
+            construct_id,
             listener_arn=self._platform.alb.listener_arn,
-            priority=self._settings.priority,
-            conditions=[condition],
-            actions=[
-                elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=self.target_group.ref),
-            ],
+            priority=priority,
+            conditions=conditions,
+            actions=[action],
         )
 
     def _discovery(self) -> servicediscovery.CfnService:
@@ -176,7 +225,7 @@ class EcsService(Construct):
             cluster=self._platform.ecs.cluster_name,
             task_definition=self.task_definition.arn,
             # Where the service scales, a count here would undo the scaling at each release.
-            desired_count=None if tasks.scales else tasks.desired_count,
+            desired_count=None if tasks.scales or self._environment.working_hours else tasks.desired_count,
             capacity_provider_strategy=[
                 ecs.CfnService.CapacityProviderStrategyItemProperty(
                     capacity_provider="FARGATE_SPOT" if tasks.spot else "FARGATE", weight=1
@@ -186,6 +235,11 @@ class EcsService(Construct):
             deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
                 minimum_healthy_percent=100,
                 maximum_percent=200,
+                alarms=ecs.CfnService.DeploymentAlarmsProperty(
+                    alarm_names=[self.alarms.server_errors.ref], enable=True, rollback=True
+                )
+                if tasks.deployment_alarms
+                else None,
                 deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(
                     enable=True,
                     rollback=True,
@@ -217,3 +271,12 @@ class EcsService(Construct):
                 ecs.CfnService.ServiceRegistryProperty(registry_arn=discovery.attr_arn),
             ],
         )
+
+
+def _forbidden() -> elbv2.CfnListenerRule.ActionProperty:
+    return elbv2.CfnListenerRule.ActionProperty(
+        type="fixed-response",
+        fixed_response_config=elbv2.CfnListenerRule.FixedResponseConfigProperty(
+            status_code="403", content_type="text/plain", message_body="Not from this address."
+        ),
+    )

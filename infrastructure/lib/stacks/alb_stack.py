@@ -10,6 +10,8 @@ from constructs import Construct
 
 from lib.config.environments import Domain, Environment
 from lib.config.services import Service
+from lib.constructs.access_logs import ACCESS_LOG_PREFIX, AccessLogs
+from lib.constructs.web_acl import WebAcl
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import NetworkStack
 
@@ -23,6 +25,7 @@ class AlbStack(EnvironmentStack):
     def __init__(self, scope: Construct, *, environment: Environment, network: NetworkStack) -> None:
         super().__init__(scope, "alb", environment=environment, description="Load balancer and listeners")
         settings = environment.load_balancer
+        self._access_logs = AccessLogs(self, "AccessLogs", environment=environment) if settings.access_logs else None
         self.load_balancer = elbv2.CfnLoadBalancer(
             self,
             "LoadBalancer",
@@ -34,12 +37,18 @@ class AlbStack(EnvironmentStack):
             subnets=network.public_subnet_ids,
             security_groups=[network.alb_security_group_id],
             load_balancer_attributes=[
+                *self._access_log_attributes(),
                 _attribute("routing.http.drop_invalid_header_fields.enabled", "true"),
                 _attribute("routing.http.desync_mitigation_mode", "defensive"),
                 _attribute("idle_timeout.timeout_seconds", str(settings.idle_timeout_seconds)),
                 _attribute("deletion_protection.enabled", str(settings.deletion_protection).lower()),
             ],
         )
+        if self._access_logs is not None:
+            # The load balancer writes a test object when it is created.
+            self.load_balancer.add_resource_dependency(self._access_logs.bucket_policy)
+        if settings.web_acl:
+            WebAcl(self, "WebAcl", environment=environment, load_balancer_arn=self.load_balancer.ref)
         self.load_balancer_full_name = self.load_balancer.attr_load_balancer_full_name
 
         certificate_arn = settings.certificate_arn
@@ -60,6 +69,15 @@ class AlbStack(EnvironmentStack):
         """Where a browser reaches the service, without its path prefix: `https://api-staging.example.com`."""
         scheme = "https" if self.environment_settings.has_https else "http"
         return f"{scheme}://{self.environment_settings.host(service) or self.load_balancer.attr_dns_name}"
+
+    def _access_log_attributes(self) -> list[elbv2.CfnLoadBalancer.LoadBalancerAttributeProperty]:
+        if self._access_logs is None:
+            return []
+        return [
+            _attribute("access_logs.s3.enabled", "true"),
+            _attribute("access_logs.s3.bucket", self._access_logs.bucket_name),
+            _attribute("access_logs.s3.prefix", ACCESS_LOG_PREFIX),
+        ]
 
     def _listener(
         self,

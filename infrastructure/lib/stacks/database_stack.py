@@ -9,11 +9,31 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.night_stop import NightStop
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import POSTGRESQL_PORT, NetworkStack
 from lib.stacks.secrets_stack import DATABASE_USER, SecretsStack
 
 DATABASE_NAME = "alva"
+GIB = 1024**3
+
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html
+CLASS_MEMORY_GIB = {
+    "db.t3.micro": 1,
+    "db.t3.small": 2,
+    "db.t3.medium": 4,
+    "db.t3.large": 8,
+    "db.t4g.micro": 1,
+    "db.t4g.small": 2,
+    "db.t4g.medium": 4,
+    "db.t4g.large": 8,
+    "db.m6g.large": 8,
+    "db.m6g.xlarge": 16,
+    "db.m7g.large": 8,
+    "db.m7g.xlarge": 16,
+    "db.r6g.large": 16,
+    "db.r7g.large": 16,
+}
 EXPORTED_LOGS = ("postgresql", "upgrade")
 
 PARAMETERS = {
@@ -26,6 +46,19 @@ PARAMETERS = {
     # A session that forgot its transaction holds locks that stop a migration.
     "idle_in_transaction_session_timeout": "60000",
 }
+
+
+def memory_bytes(instance_class: str) -> int:
+    """The memory of an instance class."""
+    return CLASS_MEMORY_GIB[instance_class] * GIB
+
+
+def max_connections(instance_class: str) -> int:
+    """How many connections PostgreSQL allows on this class: RDS' default formula, 112 for db.t3.micro.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html#RDS_Limits.MaxConnections
+    """
+    return min(memory_bytes(instance_class) // 9_531_392, 5000)
 
 
 class DatabaseStack(EnvironmentStack):
@@ -110,5 +143,14 @@ class DatabaseStack(EnvironmentStack):
             target_id=self.instance.ref,
             target_type="AWS::RDS::DBInstance",
         )
+        if environment.working_hours is not None:
+            NightStop(
+                self,
+                "NightStop",
+                hours=environment.working_hours,
+                prefix=environment.prefix,
+                instance_identifier=self.instance_identifier,
+                instance_arn=self.instance.attr_db_instance_arn,
+            )
         endpoint = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}"
         self.url = f"postgresql://{DATABASE_USER}@{endpoint}/{DATABASE_NAME}?sslmode=verify-full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
@@ -37,6 +38,7 @@ class EcsStack(EnvironmentStack):
             self,
             "Cluster",
             cluster_name=f"{environment.prefix}-cluster",
+            configuration=self._exec_logging() if tasks.exec_enabled else None,
             capacity_providers=["FARGATE", "FARGATE_SPOT"] if tasks.spot else ["FARGATE"],
             default_capacity_provider_strategy=[
                 ecs.CfnCluster.CapacityProviderStrategyItemProperty(capacity_provider="FARGATE", weight=1)
@@ -84,3 +86,22 @@ class EcsStack(EnvironmentStack):
         )
         cdk.CfnOutput(self, "ClusterName", value=self.cluster_name)
         cdk.CfnOutput(self, "MigrationTaskDefinitionArn", value=migration.arn)
+
+    def _exec_logging(self) -> ecs.CfnCluster.ClusterConfigurationProperty:
+        """What people type in a shell in a task is kept."""
+        log_group = logs.CfnLogGroup(
+            self,
+            "ExecLogGroup",
+            log_group_name=self.environment_settings.log_group("exec"),
+            retention_in_days=self.environment_settings.tasks.log_retention_days,
+        )
+        log_group.cfn_options.deletion_policy = self.keep_data_policy
+        log_group.cfn_options.update_replace_policy = self.keep_data_policy
+        return ecs.CfnCluster.ClusterConfigurationProperty(
+            execute_command_configuration=ecs.CfnCluster.ExecuteCommandConfigurationProperty(
+                logging="OVERRIDE",
+                log_configuration=ecs.CfnCluster.ExecuteCommandLogConfigurationProperty(
+                    cloud_watch_log_group_name=log_group.ref
+                ),
+            )
+        )

@@ -14,6 +14,8 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.environments import Subnet as SubnetSettings
+from lib.constructs.flow_logs import FlowLogs
+from lib.constructs.nat_instance import NatInstance
 from lib.stacks.environment_stack import EnvironmentStack
 
 POSTGRESQL_PORT = 5432
@@ -67,7 +69,8 @@ class NetworkStack(EnvironmentStack):
             self._route_table(f"Private{_zone(each)}", [subnet], [each])
             for subnet, each in zip(private, settings.private_subnets, strict=True)
         ]
-        self._nat_gateways(public, private_tables)
+        if settings.nat != "instance":
+            self._nat_gateways(public, private_tables)
         ec2.CfnVPCEndpoint(
             self,
             "S3Endpoint",
@@ -78,6 +81,28 @@ class NetworkStack(EnvironmentStack):
             route_table_ids=[table.ref for table in private_tables],
         )
         self._security_groups()
+        if settings.nat == "instance":
+            # After the security groups, one of which it needs.
+            nat = NatInstance(
+                self,
+                "Nat",
+                instance_type=settings.nat_instance_type,
+                prefix=environment.prefix,
+                vpc_id=self.vpc_id,
+                public_subnet_id=self.public_subnet_ids[0],
+                client_security_group_id=self.ecs_security_group_id,
+                after=self._attachment,
+            )
+            for table, each in zip(private_tables, settings.private_subnets, strict=True):
+                ec2.CfnRoute(
+                    self,
+                    f"Private{_zone(each)}InternetRoute",
+                    route_table_id=table.ref,
+                    destination_cidr_block=ANYWHERE,
+                    instance_id=nat.instance_id,
+                )
+        if settings.flow_logs:
+            FlowLogs(self, "FlowLogs", vpc_id=self.vpc_id, environment=environment, keep=self.keep_data_policy)
 
         cdk.CfnOutput(self, "PrivateSubnetIds", value=cdk.Fn.join(",", self.private_subnet_ids))
         cdk.CfnOutput(self, "EcsSecurityGroupId", value=self.ecs_security_group_id)

@@ -1,0 +1,59 @@
+"""Alarms: what is measured, when it rings, and that it always tells the environment's topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+from constructs import Construct
+
+
+class AlarmFactory:
+    """Makes the alarms of one scope. All watch one-minute periods and notify one topic, also when they are over."""
+
+    def __init__(self, scope: Construct, *, name_prefix: str, topic_arn: str) -> None:
+        self._scope = scope
+        self._name_prefix = name_prefix
+        self._topic_arn = topic_arn
+
+    def alarm(
+        self,
+        name: str,
+        description: str,
+        *,
+        namespace: str,
+        metric: str,
+        dimensions: Mapping[str, str],
+        threshold: float,
+        statistic: str = "Average",
+        comparison: str = "GreaterThanThreshold",
+        minutes: int = 5,
+        minutes_to_alarm: int | None = None,
+        missing: str = "notBreaching",
+    ) -> cloudwatch.CfnAlarm:
+        """The alarm `<name_prefix>-<name>`: rings when `minutes_to_alarm` (default: all) of `minutes` breach.
+
+        `statistic` is one of CloudWatch's, or a percentile such as p95. `missing` is CloudWatch's TreatMissingData.
+        """
+        percentile = statistic.startswith("p")
+        return cloudwatch.CfnAlarm(
+            self._scope,
+            "".join(part.capitalize() for part in name.split("-")) + "Alarm",
+            alarm_name=f"{self._name_prefix}-{name}",
+            alarm_description=description,
+            namespace=namespace,
+            metric_name=metric,
+            dimensions=[
+                cloudwatch.CfnAlarm.DimensionProperty(name=key, value=value) for key, value in dimensions.items()
+            ],
+            statistic=None if percentile else statistic,
+            extended_statistic=statistic if percentile else None,
+            comparison_operator=comparison,
+            threshold=threshold,
+            period=60,
+            evaluation_periods=minutes,
+            datapoints_to_alarm=minutes_to_alarm,
+            treat_missing_data=missing,
+            alarm_actions=[self._topic_arn],
+            ok_actions=[self._topic_arn],
+        )

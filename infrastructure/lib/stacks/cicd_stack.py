@@ -1,0 +1,228 @@
+"""What a pipeline may do: release into this environment, from one branch of one repository, and nothing else.
+
+A release changes stacks through CloudFormation with the execution role that `cdk bootstrap` made, so that the pipeline
+itself needs no right on the resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.services import MIGRATION
+from lib.constructs.accepted_findings import accept
+from lib.stacks.environment_stack import EnvironmentStack
+
+GITHUB = "token.actions.githubusercontent.com"
+# The qualifier of `cdk bootstrap`'s roles and bucket, unless somebody chose another.
+BOOTSTRAP = "cdk-hnb659fds"
+USER_NAME = "alva-cicd-user"
+
+# The read-only calls of a release that know no resource, or of which it asks for a whole list.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+LISTING_ACTIONS = [
+    "application-autoscaling:DescribeScalableTargets",
+    "cloudformation:ListExports",
+    "cloudformation:ListImports",
+    "cloudformation:ListStacks",
+    "cloudformation:ValidateTemplate",
+    "cloudwatch:DescribeAlarms",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ecr:GetAuthorizationToken",
+    "ecs:DescribeTaskDefinition",
+    "ecs:ListTaskDefinitions",
+    "elasticloadbalancing:DescribeListeners",
+    "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTargetGroups",
+    "elasticloadbalancing:DescribeTargetHealth",
+    "elasticache:DescribeReplicationGroups",
+    "rds:DescribeDBInstances",
+    "servicequotas:GetServiceQuota",
+    "sts:GetCallerIdentity",
+]
+
+
+class CicdStack(EnvironmentStack):
+    """Outputs: `DeployRoleArn`, which the workflow assumes."""
+
+    def __init__(self, scope: Construct, *, environment: Environment) -> None:
+        super().__init__(scope, "cicd", environment=environment, description="What the pipeline may do")
+        settings = environment.pipeline
+        provider_arn = settings.oidc_provider_arn or str(
+            iam.CfnOIDCProvider(self, "GitHub", url=f"https://{GITHUB}", client_id_list=["sts.amazonaws.com"]).attr_arn
+        )
+        policy = iam.CfnManagedPolicy(
+            self,
+            "ReleasePolicy",
+            managed_policy_name=f"{environment.prefix}-release",
+            description="What a release does, and no more",
+            policy_document={"Version": "2012-10-17", "Statement": self._statements()},
+        )
+        accept(
+            policy,
+            "Each wildcard ends a name that begins with the environment's prefix, or belongs to calls that only list",
+            *self._wildcard_findings(),
+            "CKV_AWS_111",
+        )
+        role = iam.CfnRole(
+            self,
+            "DeployRole",
+            role_name=f"{environment.prefix}-deploy",
+            description=f"GitHub's {settings.repository}, branch {settings.branch}",
+            max_session_duration=2 * 3600,
+            managed_policy_arns=[policy.ref],
+            assume_role_policy_document={
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": "sts:AssumeRoleWithWebIdentity",
+                        "Principal": {"Federated": provider_arn},
+                        "Condition": {
+                            "StringEquals": {
+                                f"{GITHUB}:aud": "sts.amazonaws.com",
+                                f"{GITHUB}:sub": f"repo:{settings.repository}:ref:refs/heads/{settings.branch}",
+                            }
+                        },
+                    }
+                ],
+            },
+        )
+        if settings.user:
+            user = iam.CfnUser(self, "User", user_name=USER_NAME, managed_policy_arns=[policy.ref])
+            accept(user, "One machine's user with one policy: a group would have no second member", "CKV_AWS_40")
+        cdk.CfnOutput(self, "DeployRoleArn", value=role.attr_arn)
+
+    def _statements(self) -> list[dict[str, Any]]:
+        environment = self.environment_settings
+        prefix = environment.prefix
+        cluster = f"{prefix}-cluster"
+        repositories = [self._arn("ecr", f"repository/{each.service_name}") for each in environment.services]
+        tasks_roles = self._arn("iam", f"role/{prefix}-*", region="")
+        return [
+            _allow("List", LISTING_ACTIONS, "*"),
+            _allow(
+                "Stacks",
+                [
+                    "cloudformation:CancelUpdateStack",
+                    "cloudformation:ContinueUpdateRollback",
+                    "cloudformation:CreateChangeSet",
+                    "cloudformation:DeleteChangeSet",
+                    "cloudformation:DescribeChangeSet",
+                    "cloudformation:DescribeStackEvents",
+                    "cloudformation:DescribeStackResources",
+                    "cloudformation:DescribeStacks",
+                    "cloudformation:ExecuteChangeSet",
+                    "cloudformation:GetTemplate",
+                    "cloudformation:GetTemplateSummary",
+                    "cloudformation:ListStackResources",
+                ],
+                self._arn("cloudformation", f"stack/{prefix}-*/*"),
+            ),
+            _allow(
+                "HandResourcesToCloudFormation",
+                ["iam:PassRole"],
+                self._arn("iam", f"role/{BOOTSTRAP}-cfn-exec-role-*", region=""),
+                StringEquals={"iam:PassedToService": "cloudformation.amazonaws.com"},
+            ),
+            _allow(
+                "LargeTemplates",
+                ["s3:GetObject", "s3:PutObject"],
+                f"arn:{cdk.Aws.PARTITION}:s3:::{BOOTSTRAP}-assets-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}/alva/*",
+            ),
+            _allow(
+                "BootstrapVersion", ["ssm:GetParameter"], self._arn("ssm", "parameter/cdk-bootstrap/hnb659fds/version")
+            ),
+            _allow(
+                "Images",
+                [
+                    "ecr:BatchCheckLayerAvailability",
+                    "ecr:BatchGetImage",
+                    "ecr:CompleteLayerUpload",
+                    "ecr:DescribeImageScanFindings",
+                    "ecr:DescribeImages",
+                    "ecr:DescribeRepositories",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:InitiateLayerUpload",
+                    "ecr:ListImages",
+                    "ecr:PutImage",
+                    "ecr:UploadLayerPart",
+                ],
+                repositories,
+            ),
+            _allow(
+                "Watch",
+                [
+                    "ecs:DescribeClusters",
+                    "ecs:DescribeServiceDeployments",
+                    "ecs:DescribeServiceRevisions",
+                    "ecs:DescribeServices",
+                    "ecs:DescribeTasks",
+                    "ecs:ListServiceDeployments",
+                    "ecs:ListServices",
+                    "ecs:ListTasks",
+                    "ecs:StopServiceDeployment",
+                ],
+                "*",
+                ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},
+            ),
+            _allow(
+                "Migrate",
+                ["ecs:RunTask", "ecs:StopTask"],
+                [
+                    self._arn("ecs", f"task-definition/{MIGRATION.family}:*"),
+                    self._arn("ecs", f"task/{cluster}/*"),
+                ],
+                ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},
+            ),
+            _allow(
+                "RunTasksAsTheirRoles",
+                ["iam:PassRole"],
+                tasks_roles,
+                StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
+            ),
+            _allow("CheckRoles", ["iam:SimulatePrincipalPolicy"], tasks_roles),
+            _allow(
+                "CheckSecrets",
+                ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
+                self._arn("secretsmanager", f"secret:{prefix}-*"),
+            ),
+            _allow(
+                "ReadLogs",
+                ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"],
+                self._arn("logs", f"log-group:/alva/{environment.name}/*"),
+            ),
+            _allow(
+                "LedgerAndLock",
+                ["ssm:DeleteParameter", "ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"],
+                self._arn("ssm", f"parameter/alva/{environment.name}/*"),
+            ),
+        ]
+
+    def _wildcard_findings(self) -> list[str]:
+        """cdk-nag's names for the wildcards that the statements have."""
+        return []
+
+    def _arn(self, service: str, resource: str, *, region: str = cdk.Aws.REGION) -> str:
+        return f"arn:{cdk.Aws.PARTITION}:{service}:{region}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+
+
+def _allow(
+    sid: str, actions: Sequence[str], resource: str | Sequence[str], **condition: dict[str, str]
+) -> dict[str, Any]:
+    statement: dict[str, Any] = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": list(actions),
+        "Resource": resource if isinstance(resource, str) else list(resource),
+    }
+    if condition:
+        statement["Condition"] = condition
+    return statement

@@ -1,0 +1,344 @@
+"""What watches the environment as a whole: topic, alarms on shared parts, failed deployments, dashboard, budget.
+
+It comes before the services: their alarms, which live beside them, notify this topic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.constructs.accepted_findings import accept
+from lib.constructs.alarms import AlarmFactory
+from lib.constructs.service_alarms import LOG_METRICS_NAMESPACE, ServiceLoadAlarms, log_errors_metric
+from lib.stacks.alb_stack import AlbStack
+from lib.stacks.cache_stack import CacheStack
+from lib.stacks.database_stack import DatabaseStack, max_connections, memory_bytes
+from lib.stacks.ecs_stack import EcsStack
+from lib.stacks.environment_stack import EnvironmentStack
+
+GIB = 1024**3
+
+QUERIES = {
+    "errors": "fields @timestamp, @log, message, request_id"
+    ' | filter level in ["ERROR", "CRITICAL"] | sort @timestamp desc',
+    "slow-requests": "fields @timestamp, @log, method, path, duration_ms"
+    " | filter duration_ms > 1000 | sort duration_ms desc",
+    "one-request": 'fields @timestamp, @log, level, message | filter request_id = "REQUEST-ID" | sort @timestamp asc',
+    "requests-per-path": "filter ispresent(path)"
+    " | stats count(*) as requests, pct(duration_ms, 95) as p95 by @log, path | sort requests desc",
+}
+
+
+class MonitoringStack(EnvironmentStack):
+    """Attribute: `topic_arn`, which every alarm of the environment notifies."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        environment: Environment,
+        database: DatabaseStack,
+        cache: CacheStack,
+        alb: AlbStack,
+        ecs: EcsStack,
+    ) -> None:
+        super().__init__(scope, "monitoring", environment=environment, description="Alarms, dashboard and budget")
+        self.topic_arn = self._topic()
+        alarms = AlarmFactory(self, name_prefix=environment.prefix, topic_arn=self.topic_arn)
+        self._load_balancer_alarms(alarms, alb)
+        self._database_alarms(alarms, database)
+        self._cache_alarms(alarms, cache)
+        for service in environment.services:
+            ServiceLoadAlarms(
+                self,
+                service.name.capitalize(),
+                settings=service,
+                environment=environment,
+                cluster_name=ecs.cluster_name,
+                topic_arn=self.topic_arn,
+            )
+        self._failed_deployments(ecs)
+        self._dashboard(alb, database, cache)
+        self._queries()
+        self._budget()
+        cdk.CfnOutput(self, "AlarmTopicArn", value=self.topic_arn)
+
+    def _topic(self) -> str:
+        email = self.environment_settings.monitoring.alarm_email
+        topic = sns.CfnTopic(
+            self,
+            "Topic",
+            topic_name=f"{self.environment_settings.prefix}-alarms",
+            display_name=f"Alva {self.environment_settings.name}",
+            subscription=[sns.CfnTopic.SubscriptionProperty(endpoint=email, protocol="email")] if email else None,
+        )
+        accept(
+            topic,
+            "Alarm names only; CloudWatch can publish to an encrypted topic only with a customer key ($1 a month)",
+            "CKV_AWS_26",
+        )
+        arn = str(topic.ref)
+        publishers = ["cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com"]
+        sns.CfnTopicPolicy(
+            self,
+            "TopicPolicy",
+            topics=[arn],
+            policy_document={
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Sid": "Publishers",
+                        "Effect": "Allow",
+                        "Principal": {"Service": publishers},
+                        "Action": "sns:Publish",
+                        "Resource": arn,
+                        "Condition": {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+                    },
+                    {
+                        "Sid": "TlsOnly",
+                        "Effect": "Deny",
+                        "Principal": "*",
+                        "Action": "sns:Publish",
+                        "Resource": arn,
+                        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                    },
+                ],
+            },
+        )
+        return arn
+
+    def _load_balancer_alarms(self, alarms: AlarmFactory, alb: AlbStack) -> None:
+        limits = self.environment_settings.monitoring
+        load_balancer = {"LoadBalancer": alb.load_balancer_full_name}
+        alarms.alarm(
+            "alb-errors",
+            "The load balancer itself answers with 5xx: no healthy target, or one that does not answer",
+            namespace="AWS/ApplicationELB",
+            metric="HTTPCode_ELB_5XX_Count",
+            dimensions=load_balancer,
+            statistic="Sum",
+            threshold=limits.server_errors,
+            minutes=3,
+            minutes_to_alarm=2,
+        )
+        alarms.alarm(
+            "target-errors",
+            "Services answer with 5xx",
+            namespace="AWS/ApplicationELB",
+            metric="HTTPCode_Target_5XX_Count",
+            dimensions=load_balancer,
+            statistic="Sum",
+            threshold=limits.server_errors,
+            minutes=3,
+            minutes_to_alarm=2,
+        )
+        alarms.alarm(
+            "latency",
+            f"One request in twenty takes longer than {limits.latency_seconds:g} s",
+            namespace="AWS/ApplicationELB",
+            metric="TargetResponseTime",
+            dimensions=load_balancer,
+            statistic="p95",
+            threshold=limits.latency_seconds,
+            minutes_to_alarm=3,
+        )
+
+    def _database_alarms(self, alarms: AlarmFactory, database: DatabaseStack) -> None:
+        settings, limits = self.environment_settings.database, self.environment_settings.monitoring
+        instance = {"DBInstanceIdentifier": database.instance_identifier}
+        connections = max_connections(settings.instance_class) * limits.connections_percent // 100
+        alarms.alarm(
+            "database-cpu",
+            f"The database uses more than {limits.cpu_percent} % of its CPU",
+            namespace="AWS/RDS",
+            metric="CPUUtilization",
+            dimensions=instance,
+            threshold=limits.cpu_percent,
+        )
+        alarms.alarm(
+            "database-storage",
+            f"Less than {limits.storage_free_percent} % of the database's storage is free",
+            namespace="AWS/RDS",
+            metric="FreeStorageSpace",
+            dimensions=instance,
+            statistic="Minimum",
+            comparison="LessThanThreshold",
+            threshold=settings.storage_gib * GIB * limits.storage_free_percent // 100,
+        )
+        alarms.alarm(
+            "database-connections",
+            f"More than {connections} connections, {limits.connections_percent} % of what the class allows",
+            namespace="AWS/RDS",
+            metric="DatabaseConnections",
+            dimensions=instance,
+            statistic="Maximum",
+            threshold=connections,
+            minutes=3,
+        )
+        alarms.alarm(
+            "database-memory",
+            "Less than a tenth of the database's memory is free",
+            namespace="AWS/RDS",
+            metric="FreeableMemory",
+            dimensions=instance,
+            comparison="LessThanThreshold",
+            threshold=memory_bytes(settings.instance_class) // 10,
+        )
+
+    def _cache_alarms(self, alarms: AlarmFactory, cache: CacheStack) -> None:
+        for number in range(1, 2 + self.environment_settings.cache.replicas):
+            # A replication group's metrics are those of its nodes, which ElastiCache numbers.
+            node = {"CacheClusterId": f"{cache.replication_group_id}-{number:03}"}
+            suffix = "" if number == 1 else f"-{number}"
+            alarms.alarm(
+                f"redis-memory{suffix}",
+                "More than 75 % of Redis' memory is used: with noeviction, writes fail when it is full",
+                namespace="AWS/ElastiCache",
+                metric="DatabaseMemoryUsagePercentage",
+                dimensions=node,
+                statistic="Maximum",
+                threshold=75,
+            )
+            alarms.alarm(
+                f"redis-evictions{suffix}",
+                "Redis evicts keys, and with them jobs: it must not, check maxmemory-policy",
+                namespace="AWS/ElastiCache",
+                metric="Evictions",
+                dimensions=node,
+                statistic="Sum",
+                threshold=0,
+                minutes=1,
+            )
+            alarms.alarm(
+                f"redis-connections{suffix}",
+                "More than 500 connections to Redis: clients leak them",
+                namespace="AWS/ElastiCache",
+                metric="CurrConnections",
+                dimensions=node,
+                statistic="Maximum",
+                threshold=500,
+            )
+
+    def _failed_deployments(self, ecs: EcsStack) -> None:
+        services = f"arn:{cdk.Aws.PARTITION}:ecs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:service/{ecs.cluster_name}/"
+        events.CfnRule(
+            self,
+            "FailedDeployment",
+            name=f"{self.environment_settings.prefix}-failed-deployment",
+            description="A deployment failed, and ECS rolls it back",
+            event_pattern={
+                "source": ["aws.ecs"],
+                "detail-type": ["ECS Deployment State Change"],
+                "resources": [{"prefix": services}],
+                "detail": {"eventName": ["SERVICE_DEPLOYMENT_FAILED"]},
+            },
+            targets=[events.CfnRule.TargetProperty(id="topic", arn=self.topic_arn)],
+        )
+
+    def _dashboard(self, alb: AlbStack, database: DatabaseStack, cache: CacheStack) -> None:
+        environment = self.environment_settings
+        load_balancer = alb.load_balancer_full_name
+        services = [service.service_name for service in environment.services]
+        cluster = f"{environment.prefix}-cluster"
+        instance, node = database.instance_identifier, f"{cache.replication_group_id}-001"
+
+        def elb(metric: str, statistic: str) -> list[Any]:
+            return ["AWS/ApplicationELB", metric, "LoadBalancer", load_balancer, {"stat": statistic}]
+
+        def per_service(metric: str) -> list[list[Any]]:
+            return [["AWS/ECS", metric, "ClusterName", cluster, "ServiceName", each] for each in services]
+
+        charts: list[tuple[str, list[list[Any]]]] = [
+            ("Requests a minute", [elb("RequestCount", "Sum")]),
+            ("5xx a minute", [elb("HTTPCode_ELB_5XX_Count", "Sum"), elb("HTTPCode_Target_5XX_Count", "Sum")]),
+            ("Latency, s", [elb("TargetResponseTime", "p50"), elb("TargetResponseTime", "p95")]),
+            ("CPU of services, %", per_service("CPUUtilization")),
+            ("Memory of services, %", per_service("MemoryUtilization")),
+            (
+                "Database",
+                [
+                    ["AWS/RDS", metric, "DBInstanceIdentifier", instance]
+                    for metric in ("CPUUtilization", "DatabaseConnections")
+                ],
+            ),
+            (
+                "Redis",
+                [
+                    ["AWS/ElastiCache", metric, "CacheClusterId", node]
+                    for metric in ("DatabaseMemoryUsagePercentage", "EngineCPUUtilization", "CurrConnections")
+                ],
+            ),
+            (
+                "Errors in logs a minute",
+                [
+                    [LOG_METRICS_NAMESPACE, log_errors_metric(environment, each), {"stat": "Sum"}]
+                    for each in environment.services
+                ],
+            ),
+        ]
+        widgets = [
+            {
+                "type": "metric",
+                "x": 12 * (index % 2),
+                "y": 6 * (index // 2),
+                "width": 12,
+                "height": 6,
+                "properties": {"title": title, "metrics": metrics, "period": 60, "region": environment.region},
+            }
+            for index, (title, metrics) in enumerate(charts)
+        ]
+        cloudwatch.CfnDashboard(
+            self,
+            "Dashboard",
+            dashboard_name=environment.prefix,
+            dashboard_body=self.to_json_string({"widgets": widgets}),
+        )
+
+    def _queries(self) -> None:
+        environment = self.environment_settings
+        log_groups = [environment.log_group(service.name) for service in environment.services]
+        for name, query in QUERIES.items():
+            logs.CfnQueryDefinition(
+                self,
+                "".join(part.capitalize() for part in name.split("-")) + "Query",
+                name=f"{environment.prefix}/{name}",
+                query_string=query,
+                log_group_names=log_groups,
+            )
+
+    def _budget(self) -> None:
+        environment = self.environment_settings
+        subscriber = budgets.CfnBudget.SubscriberProperty(subscription_type="SNS", address=self.topic_arn)
+        budgets.CfnBudget(
+            self,
+            "Budget",
+            budget=budgets.CfnBudget.BudgetDataProperty(
+                budget_name=environment.prefix,
+                budget_type="COST",
+                time_unit="MONTHLY",
+                budget_limit=budgets.CfnBudget.SpendProperty(
+                    amount=environment.monitoring.monthly_budget_usd, unit="USD"
+                ),
+            ),
+            notifications_with_subscribers=[
+                budgets.CfnBudget.NotificationWithSubscribersProperty(
+                    notification=budgets.CfnBudget.NotificationProperty(
+                        notification_type=kind,
+                        comparison_operator="GREATER_THAN",
+                        threshold=percent,
+                        threshold_type="PERCENTAGE",
+                    ),
+                    subscribers=[subscriber],
+                )
+                for kind, percent in (("ACTUAL", 80), ("FORECASTED", 100))
+            ],
+        )
