@@ -1,0 +1,115 @@
+"""The ECS API over HTTP: JSON 1.1 in and out, every input checked before anything is touched."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from alva.region.ecs import shapes, support
+from alva.region.ecs.calls import clusters, service_deployments, services, tags, task_definitions, tasks
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.controller import Controller
+from alva.region.ecs.errors import EcsError, not_honoured
+from alva.region.ecs.model import Json
+from alva.region.ecs.state import State
+
+logger = logging.getLogger(__name__)
+
+Call = Callable[[Json], Json | Awaitable[Json]]
+Response = tuple[int, dict[str, str], bytes]
+
+_REFUSED = {
+    "ExecuteCommand": "ExecuteCommand (there is no session manager agent in its tasks)",
+    "UpdateTaskProtection": "task scale-in protection (UpdateTaskProtection)",
+    "StartTask": "container instances (StartTask): Fargate alone",
+}
+
+
+class Api:
+    """The actions of ECS. `call` is for our own code, `handle_request` for HTTP."""
+
+    def __init__(self, state: State, controller: Controller, control_plane: ControlPlane) -> None:
+        self._controller = controller
+        running = (state, controller)
+        outward = (state, controller, control_plane)
+        self._calls: dict[str, Call] = {
+            "CreateCluster": partial(clusters.create_cluster, state),
+            "UpdateCluster": partial(clusters.update_cluster, state),
+            "UpdateClusterSettings": partial(clusters.update_cluster, state),
+            "PutClusterCapacityProviders": partial(clusters.put_cluster_capacity_providers, state),
+            "DeleteCluster": partial(clusters.delete_cluster, state),
+            "DescribeClusters": partial(clusters.describe_clusters, state),
+            "ListClusters": partial(clusters.list_clusters, state),
+            "DescribeCapacityProviders": partial(clusters.describe_capacity_providers, state),
+            "RegisterTaskDefinition": partial(task_definitions.register_task_definition, state),
+            "DeregisterTaskDefinition": partial(task_definitions.deregister_task_definition, state),
+            "DeleteTaskDefinitions": partial(task_definitions.delete_task_definitions, state),
+            "DescribeTaskDefinition": partial(task_definitions.describe_task_definition, state),
+            "ListTaskDefinitions": partial(task_definitions.list_task_definitions, state),
+            "ListTaskDefinitionFamilies": partial(task_definitions.list_task_definition_families, state),
+            "CreateService": partial(services.create_service, *outward),
+            "UpdateService": partial(services.update_service, *outward),
+            "DeleteService": partial(services.delete_service, *running),
+            "DescribeServices": partial(services.describe_services, state),
+            "ListServices": partial(services.list_services, state),
+            "DescribeServiceDeployments": partial(service_deployments.describe_service_deployments, state),
+            "ListServiceDeployments": partial(service_deployments.list_service_deployments, state),
+            "DescribeServiceRevisions": partial(service_deployments.describe_service_revisions, state),
+            "StopServiceDeployment": partial(service_deployments.stop_service_deployment, *running),
+            "RunTask": partial(tasks.run_task, *outward),
+            "StopTask": partial(tasks.stop_task, *running),
+            "DescribeTasks": partial(tasks.describe_tasks, state),
+            "ListTasks": partial(tasks.list_tasks, state),
+            "TagResource": partial(tags.tag_resource, state),
+            "UntagResource": partial(tags.untag_resource, state),
+            "ListTagsForResource": partial(tags.list_tags_for_resource, state),
+        }
+
+    async def call(self, action: str, request: Json) -> Json:
+        """Carry out an action. Raises EcsError, as AWS would answer."""
+        if action in _REFUSED:
+            raise not_honoured(_REFUSED[action])
+        if action not in self._calls:
+            if action in shapes.service_model().operation_names:
+                raise not_honoured(f"the action {action}")
+            raise EcsError("UnknownOperationException", f"Unknown operation: {action}")
+        shapes.check_types(action, request)
+        shapes.check_honoured(request, support.ACTIONS[action])
+        answer = self._calls[action](request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        return answer
+
+    async def handle_request(
+        self,
+        method: str,  # noqa: ARG002 - MiniStack's signature of a service
+        path: str,  # noqa: ARG002
+        headers: dict[str, str],
+        body: bytes,
+        query_params: dict[str, object],  # noqa: ARG002
+    ) -> Response:
+        """Answer one request."""
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        try:
+            try:
+                request = json.loads(body or b"{}")
+            except ValueError as error:
+                raise EcsError("SerializationException", f"Could not read the request: {error}") from error
+            answer = await self.call(action, request)
+        except EcsError as error:
+            return _response(error.status, {"__type": error.code, "message": error.message}, error.code)
+        except Exception as error:
+            logger.exception("cannot answer %s", action)
+            return _response(500, {"__type": "ServerException", "message": repr(error)}, "ServerException")
+        return _response(200, answer)
+
+
+def _response(status: int, content: Json, error_code: str | None = None) -> Response:
+    headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}
+    if error_code:
+        headers["x-amzn-ErrorType"] = error_code
+    return status, headers, json.dumps(content).encode()

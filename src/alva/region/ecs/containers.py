@@ -1,0 +1,271 @@
+"""One container: what it runs (`plan_container`), and its process with its health checks (`RunningContainer`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alva.errors import SandboxFailed
+from alva.region.certificates import CertificateAuthority
+from alva.region.ecs.model import Container, Health, Json
+from alva.region.ecs.pull import TaskStartError
+from alva.region.images.store import Image
+from alva.region.sandbox import SandboxSpec
+from alva.region.supervisor import Process, ProcessSpec, Supervisor
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_STOP_TIMEOUT_SECONDS = 30.0
+"""`stopTimeout` of a container definition on Fargate."""
+
+RDS_BUNDLE = "/app/certificates/rds-global-bundle.pem"
+TRUST_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthCheck:
+    """A container health check, with Docker's rules and the API's defaults."""
+
+    argv: tuple[str, ...]
+    interval_seconds: float = 30.0
+    timeout_seconds: float = 5.0
+    retries: int = 3
+    start_period_seconds: float = 0.0
+
+    @classmethod
+    def parse(cls, definition: Json | None) -> HealthCheck | None:
+        """From a container definition's `healthCheck`; None without one, or with NONE."""
+        if not definition or definition["command"][0] == "NONE":
+            return None
+        kind, *rest = definition["command"]
+        argv = ("/bin/sh", "-c", " ".join(rest)) if kind == "CMD-SHELL" else tuple(rest)
+        if kind not in ("CMD", "CMD-SHELL"):
+            argv = ("/bin/sh", "-c", " ".join([kind, *rest]))
+        return cls(
+            argv=argv,
+            interval_seconds=definition.get("interval", 30),
+            timeout_seconds=definition.get("timeout", 5),
+            retries=definition.get("retries", 3),
+            start_period_seconds=definition.get("startPeriod", 0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerPlan:
+    """Everything that is decided about a container before it starts."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    sandbox: SandboxSpec
+    user: tuple[int, int] | None
+    stop_signal: int
+    stop_timeout_seconds: float
+    health_check: HealthCheck | None
+
+
+def plan_container(
+    *,
+    definition: Json,
+    override: Json,
+    image: Image,
+    secret_values: Mapping[str, str],
+    task_environment: Mapping[str, str],
+    volumes: Mapping[str, Path],
+    certificates: CertificateAuthority,
+    hosts_folder: Path,
+) -> ContainerPlan:
+    """Put together what a container runs from its definition, the task's override and its image.
+
+    `task_environment` (the address as HOST, for one) wins over everything: it is where the process must listen here.
+    """
+    name = definition["name"]
+    entrypoint = tuple(definition.get("entryPoint") or ()) or image.entrypoint
+    # As in Docker, an entry point of the definition's own discards the image's command.
+    default_command = () if definition.get("entryPoint") else image.command
+    command = tuple(override.get("command") or definition.get("command") or ()) or default_command
+    argv = entrypoint + command
+    if not argv:
+        raise TaskStartError("CannotCreateContainerError: API error (400): No command specified", name)
+    environment = dict(image.environment)
+    for source in (definition.get("environment") or [], override.get("environment") or []):
+        environment.update({entry["name"]: entry.get("value", "") for entry in source})
+    environment.update(secret_values)
+    environment.update(task_environment)
+    return ContainerPlan(
+        name=name,
+        argv=argv,
+        environment=environment,
+        sandbox=SandboxSpec(
+            layers=image.layers,
+            base=image.base,
+            working_directory=definition.get("workingDirectory") or image.working_directory or "/",
+            read_only_root=bool(definition.get("readonlyRootFilesystem", False)),
+            writable={
+                mount["containerPath"]: volumes[mount["sourceVolume"]]
+                for mount in definition.get("mountPoints") or []
+                if not mount.get("readOnly")
+            },
+            files={
+                RDS_BUNDLE: certificates.authority_file,
+                TRUST_BUNDLE: certificates.trust_bundle_file,
+                **{
+                    mount["containerPath"]: volumes[mount["sourceVolume"]]
+                    for mount in definition.get("mountPoints") or []
+                    if mount.get("readOnly")
+                },
+            },
+            hosts_folder=hosts_folder,
+        ),
+        user=_user(definition.get("user"), image, name),
+        stop_signal=image.stop_signal or signal.SIGTERM,
+        stop_timeout_seconds=float(definition.get("stopTimeout", DEFAULT_STOP_TIMEOUT_SECONDS)),
+        health_check=HealthCheck.parse(definition.get("healthCheck")),
+    )
+
+
+def _user(configured: str | None, image: Image, container: str) -> tuple[int, int] | None:
+    if not configured:
+        return image.user
+    user, _, group = configured.partition(":")
+    if user == "root":
+        return None
+    if not user.isdigit() or (group and not group.isdigit()):
+        raise TaskStartError(
+            f"CannotStartContainerError: Error response from daemon: unable to find user {user}: "
+            "no matching entries in passwd file",
+            container,
+        )
+    return (int(user), int(group or 0))
+
+
+class RunningContainer:
+    """A container's process. It keeps the container's record true and calls `on_change` when that changes."""
+
+    def __init__(
+        self,
+        record: Container,
+        plan: ContainerPlan,
+        supervisor: Supervisor,
+        on_line: Callable[[str], None] | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.record = record
+        self.plan = plan
+        self._supervisor = supervisor
+        self._on_line = on_line
+        self._on_change = on_change
+        self._process: Process | None = None
+        self._watchers: list[asyncio.Task[None]] = []
+
+    @property
+    def was_started(self) -> bool:
+        """Its process was started, whatever became of it."""
+        return self._process is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Its process runs."""
+        return self._process is not None and self._process.is_running
+
+    async def start(self) -> None:
+        """Start the process and its health checks. Raises TaskStartError with CannotStartContainerError."""
+        spec = ProcessSpec(
+            name=self.plan.name,
+            argv=self.plan.argv,
+            environment=self.plan.environment,
+            sandbox=self.plan.sandbox,
+            on_line=self._on_line,
+            stop_signal=self.plan.stop_signal,
+            user=self.plan.user,
+        )
+        try:
+            self._process = await self._supervisor.start(spec)
+        except SandboxFailed as error:
+            reason = "; ".join((error.message, *error.evidence))
+            raise TaskStartError(
+                "CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
+                "failed to create shim task: OCI runtime create failed: runc create failed: "
+                f"unable to start container process: {reason}: unknown",
+                self.plan.name,
+            ) from error
+        self.record.runtime_id = f"{secrets.token_hex(16)}-{secrets.randbelow(10**10):010d}"
+        self.record.last_status = "RUNNING"
+        self._watch(self._watch_process(self._process))
+        if self.plan.health_check is not None:
+            self._watch(self._watch_health(self._process, self.plan.health_check))
+        self._on_change()
+
+    async def stop(self) -> None:
+        """Stop signal, then SIGKILL after the stop timeout; returns when the record shows the exit code."""
+        if self._process is not None:
+            await self._process.stop(self.plan.stop_timeout_seconds)
+        await self.close()
+
+    async def close(self) -> None:
+        """Wait for the process that was stopped or has ended; end the health checks."""
+        if len(self._watchers) > 1:
+            self._watchers[1].cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    def kill(self) -> None:
+        """SIGKILL now: the region is going down."""
+        if self._process is not None and self._process.is_running:
+            self._process.kill()
+
+    def _watch(self, coroutine: asyncio._CoroutineLike[None]) -> None:
+        self._watchers.append(asyncio.get_running_loop().create_task(coroutine))
+
+    async def _watch_process(self, process: Process) -> None:
+        ended = await process.wait()
+        self.record.exit_code = ended.code
+        self.record.last_status = "STOPPED"
+        self._on_change()
+
+    async def _watch_health(self, process: Process, check: HealthCheck) -> None:
+        loop = asyncio.get_running_loop()
+        started, failures = loop.time(), 0
+        while process.is_running:
+            # Docker waits one interval before the first check too.
+            await asyncio.sleep(check.interval_seconds)
+            in_start_period = loop.time() - started < check.start_period_seconds
+            if await self._passes(process, check):
+                failures = 0
+                self._set_health(Health.HEALTHY)
+            elif process.is_running and not (in_start_period and self.record.health is Health.UNKNOWN):
+                failures += 1
+                if failures >= check.retries:
+                    self._set_health(Health.UNHEALTHY)
+
+    async def _passes(self, process: Process, check: HealthCheck) -> bool:
+        spec = ProcessSpec(
+            name=f"{self.plan.name}: health check",
+            argv=check.argv,
+            environment=self.plan.environment,
+            inside=process,
+            user=self.plan.user,
+        )
+        try:
+            probe = await self._supervisor.start(spec)
+        except SandboxFailed as error:
+            logger.info("health check of %s could not run: %s", self.plan.name, error)
+            return False
+        try:
+            ended = await asyncio.wait_for(probe.wait(), check.timeout_seconds)
+        except TimeoutError:
+            probe.kill()
+            return False
+        except asyncio.CancelledError:
+            probe.kill()
+            raise
+        return ended.code == 0
+
+    def _set_health(self, health: Health) -> None:
+        if self.record.health is not health:
+            self.record.health = health
+            self._on_change()

@@ -1,0 +1,320 @@
+"""Carries out what the scheduler decides: one loop over all services, prompt on events, and every 0.2 s.
+
+The loop observes (tasks, containers' health, targets' health), asks `scheduler.decide`, and changes records and starts
+or stops tasks accordingly. It never waits for a task: each runs on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from alva.region.ecs import actions, rollouts, scheduler
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.discovery import Discovery
+from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
+from alva.region.ecs.state import State, add_event, new_task_id
+from alva.region.ecs.tasks import RunningTask
+from alva.region.server import Region
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+"""How late a change of a target's health is noticed; everything else wakes the loop."""
+
+_STOP_SECONDS = 3.0
+
+
+class Controller:
+    """The running side of ECS: its tasks, and the loop that keeps services as they should be."""
+
+    def __init__(
+        self, region: Region, state: State, control_plane: ControlPlane, timing: scheduler.Timing | None = None
+    ) -> None:
+        self._region = region
+        self._state = state
+        self._control_plane = control_plane
+        self._timing = timing or scheduler.Timing()
+        self.discovery = Discovery(control_plane, region.names)
+        self._running: dict[str, RunningTask] = {}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._waiters: set[asyncio.Event] = set()
+
+    # Life
+
+    async def start(self) -> None:
+        """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
+        await self._bury_the_dead()
+        self._loop_task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """End the loop and every task's processes; what the records say stays."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        for life in self._lives.values():
+            life.cancel()
+        for running in self._running.values():
+            running.kill()
+        if self._lives:
+            await asyncio.wait(self._lives.values(), timeout=_STOP_SECONDS)
+
+    async def _bury_the_dead(self) -> None:
+        for task in self._state.tasks.values():
+            if task.last_status is TaskStatus.STOPPED:
+                continue
+            for registry in task.service_registries:
+                await self.discovery.deregister(task, registry["registryArn"])
+            for target in task.load_balancers:
+                if task.address is not None:
+                    self._region.load_balancers.deregister(
+                        target["targetGroupArn"], task.address, target["containerPort"]
+                    )
+            now = time.time()
+            task.last_status = TaskStatus.STOPPED
+            task.desired_status = "STOPPED"
+            task.attachment_status = "DELETED"
+            task.stop_code = task.stop_code or "TerminationNotice"
+            task.stopped_reason = task.stopped_reason or "The local region was stopped while the task ran"
+            task.stopping_at = task.stopping_at or now
+            task.stopped_at = now
+            for container in task.containers:
+                container.last_status = "STOPPED"
+        for service in self._state.services.values():
+            service.is_steady = False
+            for deployment in service.deployments:
+                deployment.retry_at = 0.0
+
+    def changed(self) -> None:
+        """Something changed: look at the services soon, and save."""
+        self._wake.set()
+        for waiter in self._waiters:
+            waiter.set()
+        self._region.persistence.mark_changed()
+
+    async def wait_until(self, predicate: Callable[[], bool]) -> None:
+        """Return once `predicate` holds; it is asked again after every change."""
+        waiter = asyncio.Event()
+        self._waiters.add(waiter)
+        try:
+            while not predicate():
+                await waiter.wait()
+                waiter.clear()
+        finally:
+            self._waiters.discard(waiter)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            for service in list(self._state.services.values()):
+                if service.status != "INACTIVE":
+                    try:
+                        self._reconcile(service)
+                    except Exception:
+                        logger.exception("cannot reconcile service %s", service.name)
+            self._state.forget_old_tasks(time.time())
+            try:
+                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    # Tasks
+
+    def start_task(self, task: Task, definition: Json, service: Service | None = None) -> None:
+        """Put a task on record and let it live."""
+        self._state.tasks[task.arn] = task
+        running = RunningTask(
+            task,
+            definition,
+            region=self._region,
+            control_plane=self._control_plane,
+            discovery=self.discovery,
+            neighbours=lambda: [t for t in self._state.tasks.values() if t.group == task.group and not t.is_stopping],
+            on_change=self.changed,
+            on_event=(lambda message: add_event(service, message)) if service else str,
+        )
+        self._running[task.arn] = running
+        life = asyncio.get_running_loop().create_task(self._live(running, service))
+        self._lives[task.arn] = life
+        self.changed()
+
+    def stop_task(self, task: Task, stop_code: str, reason: str) -> None:
+        """Let a task stop; one that has stopped is left alone."""
+        running = self._running.get(task.arn)
+        if running is not None:
+            running.request_stop(stop_code, reason)
+
+    async def _live(self, running: RunningTask, service: Service | None) -> None:
+        task = running.task
+        try:
+            await running.run()
+            if service is not None:
+                self._on_task_stopped(service, task)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("task %s was lost", task.id)
+        finally:
+            self._running.pop(task.arn, None)
+            self._lives.pop(task.arn, None)
+        self.changed()
+
+    def _on_task_stopped(self, service: Service, task: Task) -> None:
+        """Count a task that stopped by itself against its deployment."""
+        deployment = service.deployment(task.started_by or "")
+        if deployment is None:
+            return
+        if not rollouts.is_failure(task):
+            return
+        rollouts.count_stopped_task(service, deployment, task, self._timing, time.time())
+
+    # Services
+
+    def _reconcile(self, service: Service) -> None:
+        views = [
+            self._view(task) for task in self._state.tasks_of(service) if task.last_status is not TaskStatus.STOPPED
+        ]
+        for action in scheduler.decide(service, views, time.time()):
+            self._carry_out(service, action)
+
+    def _view(self, task: Task) -> scheduler.TaskView:
+        definition = self._state.task_definitions[task.task_definition_arn]
+        checked = {c["name"] for c in definition["containerDefinitions"] if c.get("healthCheck")}
+        targets = []
+        if task.last_status is TaskStatus.RUNNING and task.address is not None:
+            for target in task.load_balancers:
+                health = self._region.load_balancers.health(
+                    target["targetGroupArn"], task.address, target["containerPort"]
+                )
+                targets.append(
+                    scheduler.TargetView(
+                        target_group_arn=target["targetGroupArn"],
+                        port=target["containerPort"],
+                        state=str(health.state),
+                        reason=health.reason or "",
+                        description=health.description or "",
+                    )
+                )
+        return scheduler.TaskView(
+            id=task.id,
+            deployment_id=task.started_by or "",
+            status=task.last_status,
+            created_at=task.created_at,
+            started_at=task.started_at,
+            is_stopping=task.is_stopping,
+            was_healthy=task.was_healthy,
+            has_health_check=bool(checked),
+            container_health=task_health(task, checked),
+            targets=tuple(targets),
+        )
+
+    def _carry_out(self, service: Service, action: actions.Action) -> None:
+        now = time.time()
+        if isinstance(action, actions.StartTasks):
+            deployment = service.deployment(action.deployment_id)
+            assert deployment is not None  # noqa: S101 - the scheduler names deployments of this service
+            self._start_service_tasks(service, deployment, action.count)
+        elif isinstance(action, actions.StopTask):
+            self._stop_service_task(service, action)
+        elif isinstance(action, actions.NoteHealthy):
+            task = self._state.tasks[self._task_arn(service, action.task_id)]
+            task.was_healthy = True
+            rollouts.note_healthy_task(service, task)
+        elif isinstance(action, actions.NoteStuck):
+            if not service.is_stuck:
+                service.is_stuck = True
+                add_event(
+                    service,
+                    "was unable to stop or start tasks during a deployment because of the service deployment "
+                    "configuration. Update the minimumHealthyPercent or maximumPercent value and try again.",
+                )
+        else:
+            rollouts.apply(service, action, now)
+        self.changed()
+
+    def _task_arn(self, service: Service, task_id: str) -> str:
+        return self._state.arn("task", service.cluster_arn.rpartition("/")[2], task_id)
+
+    def _stop_service_task(self, service: Service, action: actions.StopTask) -> None:
+        task = self._state.tasks[self._task_arn(service, action.task_id)]
+        service.is_steady = False
+        if action.event:
+            add_event(service, action.event)
+        add_event(service, f"has stopped 1 running tasks: (task {task.id}).")
+        self.stop_task(task, "ServiceSchedulerInitiated", action.reason)
+
+    def _start_service_tasks(self, service: Service, deployment: Deployment, count: int) -> None:
+        revision = service.revision(deployment.revision_arn)
+        definition = self._state.task_definitions[revision.task_definition_arn]
+        cluster = self._state.clusters[service.cluster_arn.rpartition("/")[2]]
+        vpc = revision.network_configuration["awsvpcConfiguration"]
+        service.is_steady = False
+        service.is_stuck = False
+        started = []
+        for _ in range(count):
+            task_id = new_task_id()
+            task = Task(
+                id=task_id,
+                arn=self._state.arn("task", cluster.name, task_id),
+                cluster_arn=cluster.arn,
+                task_definition_arn=revision.task_definition_arn,
+                group=f"service:{service.name}",
+                started_by=deployment.id,
+                service_arn=service.arn,
+                containers=new_containers(self._state, cluster.name, task_id, definition),
+                created_at=time.time(),
+                subnets=list(vpc["subnets"]),
+                security_groups=list(vpc.get("securityGroups") or []),
+                assign_public_ip=vpc.get("assignPublicIp", "DISABLED"),
+                load_balancers=revision.load_balancers,
+                service_registries=revision.service_registries,
+                launch_type=revision.launch_type or "FARGATE",
+                capacity_provider=next((s["capacityProvider"] for s in revision.capacity_provider_strategy), None),
+                platform_version=revision.platform_version,
+                enable_execute_command=service.enable_execute_command,
+            )
+            self._tag_task(service, definition, task)
+            self.start_task(task, definition, service)
+            started.append(task.id)
+        add_event(service, f"has started {count} tasks: {' '.join(f'(task {t})' for t in started)}.")
+
+    def _tag_task(self, service: Service, definition: Json, task: Task) -> None:
+        source = {"SERVICE": service.arn, "TASK_DEFINITION": definition["taskDefinitionArn"]}.get(
+            service.propagate_tags
+        )
+        tags = dict(self._state.tags.get(source, {})) if source else {}
+        if service.enable_ecs_managed_tags:
+            tags["aws:ecs:clusterName"] = task.cluster_arn.rpartition("/")[2]
+            tags["aws:ecs:serviceName"] = service.name
+        if tags:
+            self._state.tags[task.arn] = tags
+
+
+def task_health(task: Task, checked: set[str]) -> Health:
+    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without any."""
+    healths = [c.health for c in task.containers if c.name in checked]
+    if Health.UNHEALTHY in healths:
+        return Health.UNHEALTHY
+    if not healths or Health.UNKNOWN in healths:
+        return Health.UNKNOWN
+    return Health.HEALTHY
+
+
+def new_containers(state: State, cluster: str, task_id: str, definition: Json) -> list[Container]:
+    """The containers of a new task, as its definition has them."""
+    return [
+        Container(
+            name=c["name"],
+            arn=state.arn("container", cluster, task_id, new_task_id()),
+            image=c["image"],
+            essential=c.get("essential", True),
+            cpu=str(c.get("cpu", 0)),
+            memory=str(c["memory"]) if "memory" in c else None,
+            memory_reservation=str(c["memoryReservation"]) if "memoryReservation" in c else None,
+        )
+        for c in definition["containerDefinitions"]
+    ]

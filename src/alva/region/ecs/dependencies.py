@@ -1,0 +1,71 @@
+"""Container dependencies inside a task (`dependsOn`): who may start, who never will, who stops first. Pure.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDependency.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from alva.region.ecs.model import Container, Health, Json
+
+
+def is_satisfied(condition: str, other: Container) -> bool:
+    """Whether a container that depends on `other` under `condition` may start now."""
+    if condition == "START":
+        return other.last_status != "PENDING"
+    if condition == "HEALTHY":
+        return other.health is Health.HEALTHY
+    if condition == "SUCCESS":
+        return other.last_status == "STOPPED" and other.exit_code == 0
+    return other.last_status == "STOPPED"  # COMPLETE
+
+
+def is_impossible(condition: str, other: Container) -> bool:
+    """Whether that can no longer come true."""
+    if condition == "SUCCESS":
+        return other.last_status == "STOPPED" and other.exit_code != 0
+    if condition == "HEALTHY":
+        return other.health is Health.UNHEALTHY or other.last_status == "STOPPED"
+    return False
+
+
+def startable(definitions: Sequence[Json], containers: Mapping[str, Container]) -> list[str]:
+    """The names of the containers that have not started and may now."""
+    return [
+        definition["name"]
+        for definition in definitions
+        if containers[definition["name"]].last_status == "PENDING"
+        and all(is_satisfied(d["condition"], containers[d["containerName"]]) for d in definition.get("dependsOn") or [])
+    ]
+
+
+def blocked(definitions: Sequence[Json], containers: Mapping[str, Container]) -> tuple[str, str, str] | None:
+    """A container that can never start: its name, the one it waits for, the condition."""
+    for definition in definitions:
+        if containers[definition["name"]].last_status != "PENDING":
+            continue
+        for dependency in definition.get("dependsOn") or []:
+            if is_impossible(dependency["condition"], containers[dependency["containerName"]]):
+                return definition["name"], dependency["containerName"], dependency["condition"]
+    return None
+
+
+def stop_order(definitions: Sequence[Json]) -> list[list[str]]:
+    """Groups to stop one after another: a container stops only after those that depend on it.
+
+    Raises ValueError when the dependencies form a circle.
+    """
+    dependents: dict[str, set[str]] = {d["name"]: set() for d in definitions}
+    for definition in definitions:
+        for dependency in definition.get("dependsOn") or []:
+            dependents[dependency["containerName"]].add(definition["name"])
+    order: list[list[str]] = []
+    while dependents:
+        free = [name for name, waiting_for in dependents.items() if not waiting_for & dependents.keys()]
+        if not free:
+            raise ValueError("Dependency cycle between containers: " + ", ".join(sorted(dependents)))
+        order.append(free)
+        for name in free:
+            del dependents[name]
+    return order

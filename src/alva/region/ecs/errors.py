@@ -1,0 +1,38 @@
+"""What the ECS API answers when it refuses: AWS's exception names, AWS's wording."""
+
+from __future__ import annotations
+
+
+class EcsError(Exception):
+    """An error of the ECS API. `code` is the exception's name in the API reference, `status` the HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+def invalid_parameter(message: str) -> EcsError:
+    """The parameter is well-formed and wrong."""
+    return EcsError("InvalidParameterException", message)
+
+
+def client_error(message: str) -> EcsError:
+    """The client asked for something that cannot be done with what exists."""
+    return EcsError("ClientException", message)
+
+
+def cluster_not_found() -> EcsError:
+    """The cluster does not exist, or is INACTIVE."""
+    return EcsError("ClusterNotFoundException", "Cluster not found.")
+
+
+def service_not_found() -> EcsError:
+    """The service does not exist in that cluster."""
+    return EcsError("ServiceNotFoundException", "Service not found.")
+
+
+def not_honoured(what: str) -> EcsError:
+    """Asked for something with an effect that this region does not have: refused, never ignored."""
+    return EcsError("UnsupportedFeatureException", f"The local region does not honour {what}.")

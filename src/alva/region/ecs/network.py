@@ -1,0 +1,105 @@
+"""Network interfaces of tasks: which subnet, which address."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from alva.errors import SubnetFull
+from alva.region.addresses import Addresses
+from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.errors import invalid_parameter
+from alva.region.ecs.model import Task
+from alva.region.ecs.pull import TaskStartError
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """What ECS needs of EC2's record."""
+
+    id: str
+    cidr_block: str
+    availability_zone: str
+    vpc_id: str
+
+
+async def describe_subnets(control_plane: ControlPlane, subnet_ids: Sequence[str]) -> list[Subnet]:
+    """The subnets, in the order of the ids. Raises InvalidParameterException, as ECS does, when one does not exist."""
+    arguments = {f"SubnetId__{i}": subnet_id for i, subnet_id in enumerate(subnet_ids, 1)}
+    try:
+        root = await control_plane.query("ec2", "DescribeSubnets", **arguments)
+    except ServiceError as error:
+        raise invalid_parameter(
+            f"Error retrieving subnet information for {list(subnet_ids)}: {error.message}"
+        ) from error
+    found = {
+        item.findtext("subnetId", ""): Subnet(
+            item.findtext("subnetId", ""),
+            item.findtext("cidrBlock", ""),
+            item.findtext("availabilityZone", ""),
+            item.findtext("vpcId", ""),
+        )
+        for item in root.findall("./subnetSet/item")
+    }
+    missing = [subnet_id for subnet_id in subnet_ids if subnet_id not in found]
+    if missing:
+        raise invalid_parameter(
+            f"Error retrieving subnet information for {missing}: The subnet ID '{missing[0]}' does not exist"
+        )
+    return [found[subnet_id] for subnet_id in subnet_ids]
+
+
+async def check_security_groups(control_plane: ControlPlane, group_ids: Sequence[str]) -> None:
+    """Raise InvalidParameterException, as ECS does, when a security group does not exist."""
+    if not group_ids:
+        return
+    arguments = {f"GroupId__{i}": group_id for i, group_id in enumerate(group_ids, 1)}
+    try:
+        root = await control_plane.query("ec2", "DescribeSecurityGroups", **arguments)
+    except ServiceError as error:
+        raise invalid_parameter(f"Error retrieving security group information: {error.message}") from error
+    found = {item.findtext("groupId") for item in root.findall("./securityGroupInfo/item")}
+    for group_id in group_ids:
+        if group_id not in found:
+            raise invalid_parameter(
+                f"Error retrieving security group information: The security group '{group_id}' does not exist"
+            )
+
+
+async def attach_interface(
+    control_plane: ControlPlane, addresses: Addresses, task: Task, neighbours: Iterable[Task]
+) -> None:
+    """Give the task a network interface in the subnet that has the fewest of its neighbours (spread over zones).
+
+    Raises TaskStartError when a subnet is gone or none has a free address.
+    """
+    try:
+        subnets = await describe_subnets(control_plane, task.subnets)
+    except Exception as error:
+        raise TaskStartError(f"ResourceInitializationError: {error}") from error
+    population = Counter(other.subnet_id for other in neighbours if other.address is not None)
+    for subnet in sorted(subnets, key=lambda s: population[s.id]):
+        try:
+            address = addresses.allocate(subnet.cidr_block)
+        except SubnetFull:
+            continue
+        task.subnet_id = subnet.id
+        task.availability_zone = subnet.availability_zone
+        task.address = address
+        task.interface_id = f"eni-{secrets.token_hex(8)[:17]}"
+        task.mac_address = "0a:" + ":".join(secrets.token_hex(1) for _ in range(5))
+        task.attachment_status = "ATTACHED"
+        return
+    raise TaskStartError(
+        f"ResourceInitializationError: There are not enough free addresses in subnet '{task.subnets[0]}' "
+        "to satisfy the requested number of instances."
+    )
+
+
+def detach_interface(addresses: Addresses, task: Task) -> None:
+    """Give the task's address back; the record keeps showing it, as AWS's does."""
+    if task.address is not None and task.attachment_status == "ATTACHED":
+        addresses.release(task.address)
+        task.attachment_status = "DELETED"

@@ -1,0 +1,33 @@
+"""Lists in pages, as the ECS API gives them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+from alva.region.ecs.errors import invalid_parameter
+from alva.region.ecs.model import Json
+
+PAGE = 100
+
+
+def page(key: str, items: Sequence[object], request: Json) -> Json:
+    """The page that `nextToken` and `maxResults` (1 to 100) of the request ask for, under `key`."""
+    size = request.get("maxResults") or PAGE
+    if not 1 <= size <= PAGE:
+        raise invalid_parameter("maxResults must be between 1 and 100.")
+    start = _offset(request.get("nextToken"))
+    answer: Json = {key: list(items[start : start + size])}
+    if start + size < len(items):
+        answer["nextToken"] = base64.b64encode(str(start + size).encode()).decode()
+    return answer
+
+
+def _offset(token: str | None) -> int:
+    if not token:
+        return 0
+    try:
+        return int(base64.b64decode(token, validate=True))
+    except (binascii.Error, ValueError):
+        raise invalid_parameter("Invalid token.") from None

@@ -1,0 +1,140 @@
+"""What a task needs before its containers can start: images, secrets, log streams. Failures in AWS's words.
+
+The wordings are those of the Fargate agent, as listed under "Amazon ECS stopped task error messages":
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.model import Json
+from alva.region.images.store import Image, ImageStore
+
+
+class TaskStartError(Exception):
+    """A task cannot start; the text is its `stoppedReason`. `container` names the one that is to blame, if one is."""
+
+    def __init__(self, reason: str, container: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.container = container
+
+
+_ECR_REFERENCE = re.compile(
+    r"(?P<registry>\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com)/(?P<repository>[a-z0-9._/-]+)"
+    r"(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+_SECRETS_PREFIX = (
+    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: "
+)
+
+
+async def pull_image(control_plane: ControlPlane, store: ImageStore, reference: str, container: str) -> Image:
+    """The image that `reference` names in ECR, from the region's image store.
+
+    Raises TaskStartError with CannotPullContainerError: no such repository, tag or digest; not an ECR image; a digest
+    that ECR knows and the store does not have (never pushed from here).
+    """
+    match = _ECR_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise TaskStartError(
+            "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+            f"failed to resolve ref {reference}: the local region pulls from its own ECR alone (ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY)",
+            container,
+        )
+    wanted = {"imageDigest": match["digest"]} if match["digest"] else {"imageTag": match["tag"] or "latest"}
+    not_found = TaskStartError(
+        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+        f"failed to resolve ref {reference}: {reference}: not found",
+        container,
+    )
+    try:
+        answer = await control_plane.call("ecr", "BatchGetImage", repositoryName=match["repository"], imageIds=[wanted])
+    except ServiceError as error:
+        if error.code == "RepositoryNotFoundException":
+            raise TaskStartError(
+                f"CannotPullContainerError: The repository with name '{match['repository']}' does not exist in the "
+                f"registry with id '{match['registry'][:12]}'",
+                container,
+            ) from error
+        raise TaskStartError(f"CannotPullContainerError: {error}", container) from error
+    if not answer.get("images"):
+        raise not_found
+    image = store.find(answer["images"][0]["imageId"]["imageDigest"])
+    if image is None:
+        raise not_found
+    return image
+
+
+@dataclass(frozen=True)
+class SecretReference:
+    """A `valueFrom`: a Secrets Manager ARN with an optional JSON key, stage and version; or an SSM parameter."""
+
+    service: str
+    identifier: str
+    json_key: str = ""
+    version_stage: str = ""
+    version_id: str = ""
+
+    @classmethod
+    def parse(cls, value_from: str) -> SecretReference:
+        """Read `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX[:key:stage:version]`, or an SSM ARN or name.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
+        """
+        parts = value_from.split(":")
+        if len(parts) >= 7 and parts[2] == "secretsmanager":
+            key, stage, version = ([*parts[7:], "", "", ""])[:3]
+            return cls("secretsmanager", ":".join(parts[:7]), key, stage, version)
+        if len(parts) >= 6 and parts[2] == "ssm":
+            return cls("ssm", parts[5].removeprefix("parameter"))
+        return cls("ssm", value_from)
+
+
+async def pull_secret(control_plane: ControlPlane, value_from: str) -> str:
+    """The value of one `secrets` entry. Raises TaskStartError with ResourceInitializationError.
+
+    The execution role's permission is not looked at yet: the call is made as the account itself.
+    """
+    reference = SecretReference.parse(value_from)
+    if reference.service == "ssm":
+        return await _pull_parameter(control_plane, reference.identifier)
+    asm = _SECRETS_PREFIX + "unable to retrieve secret from asm: service call has been retried 1 time(s): "
+    arguments = {"SecretId": reference.identifier}
+    if reference.version_stage:
+        arguments["VersionStage"] = reference.version_stage
+    if reference.version_id:
+        arguments["VersionId"] = reference.version_id
+    try:
+        secret = await control_plane.call("secretsmanager", "GetSecretValue", **arguments)
+    except ServiceError as error:
+        raise TaskStartError(
+            f"{asm}failed to fetch secret {reference.identifier} from secrets manager: {error}"
+        ) from error
+    value = str(secret.get("SecretString", ""))
+    if not reference.json_key:
+        return value
+    try:
+        content: Json = json.loads(value)
+        found = content[reference.json_key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TaskStartError(
+            f"{asm}retrieved secret from Secrets Manager did not contain json key {reference.json_key}"
+        ) from error
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+async def _pull_parameter(control_plane: ControlPlane, name: str) -> str:
+    ssm = _SECRETS_PREFIX + "unable to retrieve secrets from ssm: service call has been retried 1 time(s): "
+    try:
+        answer = await control_plane.call("ssm", "GetParameters", Names=[name], WithDecryption=True)
+    except ServiceError as error:
+        raise TaskStartError(f"{ssm}{error}") from error
+    if not answer.get("Parameters"):
+        raise TaskStartError(f"{ssm}invalid ssm parameters: {name}")
+    return str(answer["Parameters"][0]["Value"])

@@ -1,0 +1,61 @@
+"""The component `ContainerService`: ECS in the region, in the place of MiniStack's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alva.region.ecs import cloudformation
+from alva.region.ecs.api import Api, Response
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.controller import Controller
+from alva.region.ecs.scheduler import Timing
+from alva.region.ecs.state import State
+from alva.region.server import Region
+
+
+class ContainerService:
+    """ECS: its API, its CloudFormation types, its services and tasks."""
+
+    def __init__(self, region: Region, timing: Timing | None = None) -> None:
+        config = region.config
+        self.state = State(account_id=config.account_id, region=config.region)
+        control_plane = ControlPlane(config.account_id, config.region)
+        self.controller = Controller(region, self.state, control_plane, timing)
+        self.api = Api(self.state, self.controller, control_plane)
+
+    # Component
+
+    def install(self) -> None:
+        """Answer ECS's requests, and provision its resource types."""
+        from alva.region.service_table import replace_service
+
+        replace_service("ecs", self)
+        cloudformation.install(self.api, self.controller, self.state)
+
+    async def start(self) -> None:
+        """Look after the services: those of the restored state start new tasks."""
+        await self.controller.start()
+
+    async def stop(self) -> None:
+        """End all tasks' processes; the records stay."""
+        await self.controller.stop()
+
+    # What MiniStack expects of a service
+
+    async def handle_request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Response:
+        """Answer one API request."""
+        return await self.api.handle_request(method, path, headers, body, query_params)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to be remembered, as JSON values."""
+        return self.state.as_json()
+
+    def load_persisted_state(self, data: dict[str, Any]) -> None:
+        """Take up what `get_state` gave; before `start`."""
+        self.state.restore(data)
+
+    def reset(self) -> None:
+        """Forget everything. Tasks that run go on until they end; reset is for tests without a data plane."""
+        self.state.clear()

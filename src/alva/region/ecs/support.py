@@ -1,0 +1,259 @@
+"""What of ECS's API this region honours. Anything else that has an effect on AWS is refused, by name.
+
+For each action: the members of its input that are honoured. `WITHOUT_EFFECT` marks what is accepted, remembered and
+shown, and changes nothing here (the reason is beside it); a set lists the only values that are honoured. A dictionary
+goes one level down, through lists too. `docs/reference/region.md` is made from these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+HONOURED: Final = "honoured"
+WITHOUT_EFFECT: Final = "accepted without effect"
+
+Honoured = Mapping[str, Any]
+"""Member name -> HONOURED, WITHOUT_EFFECT, frozenset of values, or the same for the members of a structure."""
+
+_FARGATE = frozenset({"FARGATE"})
+
+_TAGS = {"key": HONOURED, "value": HONOURED}
+
+_CAPACITY_PROVIDER_STRATEGY = {
+    "capacityProvider": frozenset({"FARGATE", "FARGATE_SPOT"}),
+    "weight": WITHOUT_EFFECT,
+    "base": WITHOUT_EFFECT,
+}
+
+_NETWORK = {
+    "awsvpcConfiguration": {
+        "subnets": HONOURED,
+        # Checked to exist; enforced only where tasks have network namespaces.
+        "securityGroups": WITHOUT_EFFECT,
+        "assignPublicIp": WITHOUT_EFFECT,
+    }
+}
+
+_DEPLOYMENT_CONFIGURATION = {
+    "deploymentCircuitBreaker": {
+        "enable": HONOURED,
+        "rollback": HONOURED,
+        "resetOnHealthyTask": HONOURED,
+        "thresholdConfiguration": HONOURED,
+    },
+    "maximumPercent": HONOURED,
+    "minimumHealthyPercent": HONOURED,
+    "alarms": {"alarmNames": HONOURED, "rollback": HONOURED, "enable": HONOURED},
+    "strategy": frozenset({"ROLLING"}),
+    "bakeTimeInMinutes": HONOURED,
+    "earlySuccessCriteria": HONOURED,
+}
+
+_CONTAINER_DEFINITION = {
+    "name": HONOURED,
+    "image": HONOURED,
+    "essential": HONOURED,
+    "entryPoint": HONOURED,
+    "command": HONOURED,
+    "environment": HONOURED,
+    "secrets": HONOURED,
+    "mountPoints": HONOURED,
+    "dependsOn": HONOURED,
+    "startTimeout": HONOURED,
+    "stopTimeout": HONOURED,
+    "user": HONOURED,
+    "workingDirectory": HONOURED,
+    "readonlyRootFilesystem": HONOURED,
+    "healthCheck": HONOURED,
+    "logConfiguration": {
+        "logDriver": frozenset({"awslogs"}),
+        "options": {
+            "awslogs-group": HONOURED,
+            "awslogs-region": HONOURED,
+            "awslogs-stream-prefix": HONOURED,
+            "awslogs-create-group": HONOURED,
+            # Delivery here is neither slow nor lossy: both modes come to the same.
+            "mode": WITHOUT_EFFECT,
+            "max-buffer-size": WITHOUT_EFFECT,
+        },
+    },
+    # The process listens where it listens: on the task's address, any port.
+    "portMappings": {
+        "containerPort": HONOURED,
+        "hostPort": WITHOUT_EFFECT,
+        "protocol": frozenset({"tcp"}),
+        "name": WITHOUT_EFFECT,
+        "appProtocol": WITHOUT_EFFECT,
+    },
+    "cpu": WITHOUT_EFFECT,
+    "memory": WITHOUT_EFFECT,
+    "memoryReservation": WITHOUT_EFFECT,
+    "dockerLabels": WITHOUT_EFFECT,
+    # Processes run without privileges to gain and, as first process, with a reaper above them.
+    "linuxParameters": {"initProcessEnabled": WITHOUT_EFFECT, "capabilities": {"drop": WITHOUT_EFFECT}},
+    "versionConsistency": WITHOUT_EFFECT,
+}
+
+_SERVICE = {
+    "cluster": HONOURED,
+    "taskDefinition": HONOURED,
+    "desiredCount": HONOURED,
+    "loadBalancers": {"targetGroupArn": HONOURED, "containerName": HONOURED, "containerPort": HONOURED},
+    "serviceRegistries": {
+        "registryArn": HONOURED,
+        "containerName": WITHOUT_EFFECT,
+        "containerPort": WITHOUT_EFFECT,
+        "port": WITHOUT_EFFECT,
+    },
+    "capacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
+    "platformVersion": frozenset({"LATEST", "1.4.0"}),
+    "networkConfiguration": _NETWORK,
+    "healthCheckGracePeriodSeconds": HONOURED,
+    "deploymentConfiguration": _DEPLOYMENT_CONFIGURATION,
+    "deploymentController": {"type": frozenset({"ECS"})},
+    "enableECSManagedTags": HONOURED,
+    "propagateTags": HONOURED,
+    # Shown; ExecuteCommand itself is refused.
+    "enableExecuteCommand": WITHOUT_EFFECT,
+    "availabilityZoneRebalancing": WITHOUT_EFFECT,
+}
+
+ACTIONS: dict[str, Honoured] = {
+    "CreateCluster": {
+        "clusterName": HONOURED,
+        "tags": _TAGS,
+        "settings": WITHOUT_EFFECT,
+        "configuration": WITHOUT_EFFECT,
+        "capacityProviders": frozenset({"FARGATE", "FARGATE_SPOT"}),
+        "defaultCapacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
+    },
+    "UpdateCluster": {"cluster": HONOURED, "settings": WITHOUT_EFFECT, "configuration": WITHOUT_EFFECT},
+    "UpdateClusterSettings": {"cluster": HONOURED, "settings": WITHOUT_EFFECT},
+    "PutClusterCapacityProviders": {
+        "cluster": HONOURED,
+        "capacityProviders": frozenset({"FARGATE", "FARGATE_SPOT"}),
+        "defaultCapacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
+    },
+    "DeleteCluster": {"cluster": HONOURED},
+    "DescribeClusters": {"clusters": HONOURED, "include": HONOURED},
+    "ListClusters": {"nextToken": HONOURED, "maxResults": HONOURED},
+    "DescribeCapacityProviders": {
+        "capacityProviders": HONOURED,
+        "include": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "RegisterTaskDefinition": {
+        "family": HONOURED,
+        "networkMode": frozenset({"awsvpc"}),
+        "containerDefinitions": _CONTAINER_DEFINITION,
+        "volumes": {"name": HONOURED, "host": {}, "configuredAtLaunch": frozenset({False})},
+        "requiresCompatibilities": frozenset({"FARGATE"}),
+        "tags": _TAGS,
+        # Tasks have no credentials here, and no limits.
+        "taskRoleArn": WITHOUT_EFFECT,
+        "executionRoleArn": WITHOUT_EFFECT,
+        "cpu": WITHOUT_EFFECT,
+        "memory": WITHOUT_EFFECT,
+        "ephemeralStorage": WITHOUT_EFFECT,
+        # The machine's own architecture is what runs.
+        "runtimePlatform": {
+            "cpuArchitecture": WITHOUT_EFFECT,
+            "operatingSystemFamily": frozenset({"LINUX"}),
+        },
+    },
+    "DeregisterTaskDefinition": {"taskDefinition": HONOURED},
+    "DeleteTaskDefinitions": {"taskDefinitions": HONOURED},
+    "DescribeTaskDefinition": {"taskDefinition": HONOURED, "include": HONOURED},
+    "ListTaskDefinitions": {
+        "familyPrefix": HONOURED,
+        "status": HONOURED,
+        "sort": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "ListTaskDefinitionFamilies": {
+        "familyPrefix": HONOURED,
+        "status": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "CreateService": {
+        **_SERVICE,
+        "serviceName": HONOURED,
+        "clientToken": HONOURED,
+        "launchType": _FARGATE,
+        "schedulingStrategy": frozenset({"REPLICA"}),
+        "tags": _TAGS,
+    },
+    "UpdateService": {**_SERVICE, "service": HONOURED, "forceNewDeployment": HONOURED},
+    "DeleteService": {"cluster": HONOURED, "service": HONOURED, "force": HONOURED},
+    "DescribeServices": {"cluster": HONOURED, "services": HONOURED, "include": HONOURED},
+    "ListServices": {
+        "cluster": HONOURED,
+        "launchType": HONOURED,
+        "schedulingStrategy": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "DescribeServiceDeployments": {"serviceDeploymentArns": HONOURED},
+    "ListServiceDeployments": {
+        "service": HONOURED,
+        "cluster": HONOURED,
+        "status": HONOURED,
+        "createdAt": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "DescribeServiceRevisions": {"serviceRevisionArns": HONOURED},
+    "StopServiceDeployment": {"serviceDeploymentArn": HONOURED, "stopType": HONOURED},
+    "RunTask": {
+        "capacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
+        "cluster": HONOURED,
+        "count": HONOURED,
+        "enableECSManagedTags": HONOURED,
+        "enableExecuteCommand": WITHOUT_EFFECT,
+        "group": HONOURED,
+        "launchType": _FARGATE,
+        "networkConfiguration": _NETWORK,
+        "overrides": {
+            "containerOverrides": {
+                "name": HONOURED,
+                "command": HONOURED,
+                "environment": HONOURED,
+                "cpu": WITHOUT_EFFECT,
+                "memory": WITHOUT_EFFECT,
+                "memoryReservation": WITHOUT_EFFECT,
+            },
+            "cpu": WITHOUT_EFFECT,
+            "memory": WITHOUT_EFFECT,
+            "taskRoleArn": WITHOUT_EFFECT,
+            "executionRoleArn": WITHOUT_EFFECT,
+            "ephemeralStorage": WITHOUT_EFFECT,
+        },
+        "platformVersion": frozenset({"LATEST", "1.4.0"}),
+        "propagateTags": HONOURED,
+        "referenceId": WITHOUT_EFFECT,
+        "startedBy": HONOURED,
+        "tags": _TAGS,
+        "taskDefinition": HONOURED,
+        "clientToken": HONOURED,
+    },
+    "StopTask": {"cluster": HONOURED, "task": HONOURED, "reason": HONOURED},
+    "DescribeTasks": {"cluster": HONOURED, "tasks": HONOURED, "include": HONOURED},
+    "ListTasks": {
+        "cluster": HONOURED,
+        "family": HONOURED,
+        "startedBy": HONOURED,
+        "serviceName": HONOURED,
+        "desiredStatus": HONOURED,
+        "launchType": HONOURED,
+        "nextToken": HONOURED,
+        "maxResults": HONOURED,
+    },
+    "TagResource": {"resourceArn": HONOURED, "tags": _TAGS},
+    "UntagResource": {"resourceArn": HONOURED, "tagKeys": HONOURED},
+    "ListTagsForResource": {"resourceArn": HONOURED},
+}
+"""Actions that are not here are refused."""

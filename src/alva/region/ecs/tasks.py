@@ -1,0 +1,348 @@
+"""The life of a task: PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+A `RunningTask` walks one task through it, with real processes, and keeps the task's record true. It decides nothing
+about services: the controller tells it to stop, or sees that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from alva.region.ecs import dependencies, network
+from alva.region.ecs.containers import ContainerPlan, RunningContainer, plan_container
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.discovery import Discovery
+from alva.region.ecs.logs import LogStream
+from alva.region.ecs.model import Health, Json, Task, TaskStatus
+from alva.region.ecs.pull import TaskStartError, pull_image, pull_secret
+from alva.region.server import Region
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_POLL_SECONDS = 0.1
+
+_TRANSITIONS: dict[TaskStatus, tuple[TaskStatus, ...]] = {
+    TaskStatus.PROVISIONING: (TaskStatus.PENDING, TaskStatus.DEPROVISIONING),
+    TaskStatus.PENDING: (TaskStatus.ACTIVATING, TaskStatus.DEPROVISIONING),
+    TaskStatus.ACTIVATING: (TaskStatus.RUNNING, TaskStatus.DEACTIVATING),
+    TaskStatus.RUNNING: (TaskStatus.DEACTIVATING,),
+    TaskStatus.DEACTIVATING: (TaskStatus.STOPPING,),
+    TaskStatus.STOPPING: (TaskStatus.DEPROVISIONING,),
+    TaskStatus.DEPROVISIONING: (TaskStatus.STOPPED,),
+    TaskStatus.STOPPED: (),
+}
+
+
+class RunningTask:
+    """Runs one task from PROVISIONING to STOPPED. `run` is its whole life; `request_stop` ends it."""
+
+    def __init__(
+        self,
+        task: Task,
+        definition: Json,
+        *,
+        region: Region,
+        control_plane: ControlPlane,
+        discovery: Discovery,
+        neighbours: Callable[[], Iterable[Task]],
+        on_change: Callable[[], None],
+        on_event: Callable[[str], object] = str,
+    ) -> None:
+        """`neighbours` are the tasks to spread over subnets with; `on_event` takes the service's event messages."""
+        self.task = task
+        self._definition = definition
+        self._region = region
+        self._control_plane = control_plane
+        self._discovery = discovery
+        self._neighbours = neighbours
+        self._tell = on_change
+        self._on_event = on_event
+        self._records = {c.name: c for c in task.containers}
+        self._running: dict[str, RunningContainer] = {}
+        self._streams: list[LogStream] = []
+        self._stop_requested = asyncio.Event()
+        self._container_changed = asyncio.Event()
+        self._published_health: bool | None = None
+        self._is_registered = False
+        self._discovery_lock = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+
+    def request_stop(self, stop_code: str, reason: str) -> None:
+        """Let the task stop; the first reason given is the one that is told."""
+        if self.task.is_stopping:
+            return
+        self.task.desired_status = "STOPPED"
+        self.task.stop_code = stop_code
+        self.task.stopped_reason = reason
+        self.task.stopping_at = time.time()
+        self.task.version += 1
+        self._stop_requested.set()
+        self._tell()
+
+    def kill(self) -> None:
+        """SIGKILL every container: the region is going down."""
+        for container in self._running.values():
+            container.kill()
+
+    async def run(self) -> None:
+        """Live. Returns when the task is STOPPED; whatever goes wrong is in its record."""
+        starting = asyncio.get_running_loop().create_task(self._start())
+        stopping = asyncio.get_running_loop().create_task(self._stop_requested.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+            try:
+                await starting
+            except asyncio.CancelledError:
+                if not self._stop_requested.is_set():
+                    raise
+            except TaskStartError as error:
+                self._note_start_error(error)
+            except Exception as error:
+                logger.exception("task %s could not be started", self.task.id)
+                self._note_start_error(TaskStartError(f"ResourceInitializationError: {error!r}"))
+            await self._stop_requested.wait()
+            await self._end()
+        finally:
+            starting.cancel()
+            stopping.cancel()
+
+    def _move(self, status: TaskStatus) -> None:
+        """The one place where a task changes state."""
+        before = self.task.last_status
+        if status not in _TRANSITIONS[before]:
+            raise RuntimeError(f"task {self.task.id} cannot go from {before} to {status}")
+        self.task.last_status = status
+        self.task.version += 1
+        logger.info("task %s (%s): %s -> %s", self.task.id, self.task.group, before, status)
+        self._tell()
+
+    # Up
+
+    async def _start(self) -> None:
+        await network.attach_interface(self._control_plane, self._region.addresses, self.task, self._neighbours())
+        self._move(TaskStatus.PENDING)
+        self.task.connectivity_at = time.time()
+        plans = await self._prepare()
+        self._move(TaskStatus.ACTIVATING)
+        await self._start_containers(plans)
+        await self._register()
+        self.task.started_at = time.time()
+        self._move(TaskStatus.RUNNING)
+
+    async def _prepare(self) -> list[ContainerPlan]:
+        """Pull images, secrets and log streams; in the order in which the agent fails: logs, secrets, images."""
+        task, definitions = self.task, self._definition["containerDefinitions"]
+        environment = self._task_environment()
+        volumes = self._make_volumes()
+        secret_values: dict[str, dict[str, str]] = {}
+        for definition in definitions:
+            await self._open_log(definition)
+            secret_values[definition["name"]] = {
+                secret["name"]: await pull_secret(self._control_plane, secret["valueFrom"])
+                for secret in definition.get("secrets") or []
+            }
+        task.pull_started_at = time.time()
+        overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
+        plans = []
+        for definition in definitions:
+            name = definition["name"]
+            image = await pull_image(self._control_plane, self._region.images, definition["image"], name)
+            self._records[name].image_digest = image.digest
+            plans.append(
+                plan_container(
+                    definition=definition,
+                    override=overrides.get(name, {}),
+                    image=image,
+                    secret_values=secret_values[name],
+                    task_environment=environment,
+                    volumes=volumes,
+                    certificates=self._region.certificates,
+                    hosts_folder=self._region.names.folder,
+                )
+            )
+        task.pull_stopped_at = time.time()
+        return plans
+
+    def _task_environment(self) -> dict[str, str]:
+        address = self.task.address or ""
+        return {
+            "HOST": address,
+            "HOSTNAME": "ip-" + address.replace(".", "-"),
+            "AWS_REGION": self._region.config.region,
+            "AWS_DEFAULT_REGION": self._region.config.region,
+            "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+        }
+
+    @property
+    def _folder(self) -> Path:
+        return self._region.config.run_folder / "tasks" / self.task.id
+
+    def _make_volumes(self) -> dict[str, Path]:
+        """A folder per volume of the task definition, shared by its containers, gone with the task."""
+        volumes = {}
+        for volume in self._definition.get("volumes") or []:
+            folder = self._folder / volume["name"]
+            folder.mkdir(parents=True, exist_ok=True)
+            # As on Fargate, an empty volume is writable for whatever user the image has.
+            folder.chmod(0o777)
+            volumes[volume["name"]] = folder
+        return volumes
+
+    async def _open_log(self, definition: Json) -> None:
+        options = (definition.get("logConfiguration") or {}).get("options")
+        if not options:
+            return
+        stream = LogStream(
+            self._control_plane,
+            options["awslogs-group"],
+            f"{options['awslogs-stream-prefix']}/{definition['name']}/{self.task.id}",
+        )
+        await stream.create(create_group=options.get("awslogs-create-group") == "true")
+        self._streams.append(stream)
+
+    async def _start_containers(self, plans: list[ContainerPlan]) -> None:
+        """Start every container once its dependencies allow; returns when all have started."""
+        definitions = self._definition["containerDefinitions"]
+        waiting = {plan.name: plan for plan in plans}
+        streams = {stream.stream.split("/")[-2]: stream for stream in self._streams}
+        while waiting:
+            self._container_changed.clear()
+            for name in dependencies.startable(definitions, self._records):
+                stream = streams.get(name)
+                container = RunningContainer(
+                    self._records[name],
+                    waiting.pop(name),
+                    self._region.supervisor,
+                    stream.write if stream else None,
+                    self._on_container_change,
+                )
+                self._running[name] = container
+                await container.start()
+            deadlock = dependencies.blocked(definitions, self._records)
+            if deadlock is not None:
+                raise TaskStartError(
+                    "ResourceInitializationError: failed to start container {}: dependency {} did not reach {}".format(
+                        *deadlock
+                    ),
+                    deadlock[0],
+                )
+            if waiting and not dependencies.startable(definitions, self._records):
+                await self._container_changed.wait()
+
+    async def _register(self) -> None:
+        """Make the task known: to Cloud Map, then to its target groups."""
+        task = self.task
+        for registry in task.service_registries:
+            await self._discovery.register(
+                task, registry["registryArn"], self._instance_attributes(), is_healthy=self._is_discoverable()
+            )
+        self._published_health = self._is_discoverable()
+        self._is_registered = True
+        for target in task.load_balancers:
+            assert task.address is not None  # noqa: S101 - attached in _start
+            self._region.load_balancers.register(target["targetGroupArn"], task.address, target["containerPort"])
+            self._on_event(f"registered 1 targets in (target-group {target['targetGroupArn']})")
+
+    def _instance_attributes(self) -> dict[str, str]:
+        task = self.task
+        return {
+            "AVAILABILITY_ZONE": task.availability_zone or "",
+            "REGION": self._region.config.region,
+            "ECS_SERVICE_NAME": task.group.removeprefix("service:"),
+            "ECS_CLUSTER_NAME": task.cluster_arn.rpartition("/")[2],
+            "ECS_TASK_DEFINITION_FAMILY": self._definition["family"],
+        }
+
+    def _is_discoverable(self) -> bool:
+        """Cloud Map takes a task's health from its container health checks; without any, a running task is healthy."""
+        checked = [c.record.health for c in self._running.values() if c.plan.health_check is not None]
+        return all(health is Health.HEALTHY for health in checked)
+
+    # In between
+
+    def _on_container_change(self) -> None:
+        self._container_changed.set()
+        self.task.version += 1
+        ended = [c for c in self.task.containers if c.last_status == "STOPPED"]
+        if any(c.essential for c in ended):
+            self.request_stop("EssentialContainerExited", "Essential container in task exited")
+        elif len(ended) == len(self.task.containers):
+            self.request_stop("EssentialContainerExited", "All containers in task exited")
+        if self._is_registered and self.task.service_registries:
+            follow = asyncio.get_running_loop().create_task(self._publish_health())
+            self._background.add(follow)
+            follow.add_done_callback(self._background.discard)
+        self._tell()
+
+    async def _publish_health(self) -> None:
+        async with self._discovery_lock:
+            is_healthy = self._is_discoverable() and not self.task.is_stopping
+            if not self._is_registered or is_healthy == self._published_health:
+                return
+            self._published_health = is_healthy
+            for registry in self.task.service_registries:
+                await self._discovery.set_health(self.task, registry["registryArn"], is_healthy=is_healthy)
+
+    def _note_start_error(self, error: TaskStartError) -> None:
+        if error.container is not None:
+            self._records[error.container].reason = error.reason
+        self.request_stop("TaskFailedToStart", error.reason)
+
+    # Down
+
+    async def _end(self) -> None:
+        if self.task.last_status in (TaskStatus.ACTIVATING, TaskStatus.RUNNING):
+            self._move(TaskStatus.DEACTIVATING)
+            await self._deregister()
+            self._move(TaskStatus.STOPPING)
+            await self._stop_containers()
+        if self._running:
+            self.task.execution_stopped_at = time.time()
+        self._move(TaskStatus.DEPROVISIONING)
+        for stream in self._streams:
+            await stream.close()
+        network.detach_interface(self._region.addresses, self.task)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+        for container in self.task.containers:
+            container.last_status = "STOPPED"
+        self.task.stopped_at = time.time()
+        self._move(TaskStatus.STOPPED)
+
+    async def _deregister(self) -> None:
+        """Take the task out of its name and its target groups, and wait until no request is left in it."""
+        task = self.task
+        async with self._discovery_lock:
+            self._is_registered = False
+            for registry in task.service_registries:
+                await self._discovery.deregister(task, registry["registryArn"])
+        if task.address is None or not task.load_balancers:
+            return
+        targets = [(t["targetGroupArn"], task.address, t["containerPort"]) for t in task.load_balancers]
+        balancers = self._region.load_balancers
+        self._on_event("has begun draining connections on 1 tasks.")
+        for target in targets:
+            balancers.deregister(*target)
+            self._on_event(f"deregistered 1 targets in (target-group {target[0]})")
+        # Nothing to wait for once the process behind the target is gone.
+        while self._serves() and not all(balancers.is_drained(*target) for target in targets):  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+    def _serves(self) -> bool:
+        names = {t["containerName"] for t in self.task.load_balancers}
+        return any(c.is_running for name, c in self._running.items() if name in names)
+
+    async def _stop_containers(self) -> None:
+        """SIGTERM and, after the stop timeout, SIGKILL; those that others depend on come last."""
+        for names in dependencies.stop_order(self._definition["containerDefinitions"]):
+            running = [self._running[name] for name in names if name in self._running]
+            await asyncio.gather(*(container.stop() for container in running))
