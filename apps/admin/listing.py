@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 PER_PAGE = 25
+LAST_PART = 400
+"""The api skips over 10 000 jobs at most."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Part:
         return self.number + 1 if self.number * PER_PAGE < total else 0
 
 
-def _part(page: Annotated[int, Query(ge=1, le=400)] = 1  # 400 parts are what the services are willing to skip over) -> Part:
+def _part(page: Annotated[int, Query(ge=1, le=LAST_PART)] = 1) -> Part:
     return Part(page)
 
 

@@ -1,0 +1,60 @@
+"""Web by itself, served as it is in a task, with nothing behind it that answers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from web.app import WebSettings, create_app
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(app: FastAPI, port: int) -> Iterator[None]:
+    """The app on a loopback port, by the server that tasks use."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, proxy_headers=False, lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert thread.is_alive(), "the server ended before it served"
+        assert time.monotonic() < deadline, "the server did not start within 10 s"
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def lonely_web() -> Iterator[httpx.Client]:
+    """A browser without redirects at a web whose api and auth are down."""
+    port = free_port()
+    settings = WebSettings(
+        port=port,
+        image_digest="sha256:" + "ab" * 32,
+        api_internal_url=f"http://127.0.0.1:{free_port()}",
+        auth_internal_url=f"http://127.0.0.1:{free_port()}",
+    )
+    with (
+        serving(create_app(settings), port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
+        yield client
