@@ -154,14 +154,15 @@ class Envoy:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_unix_connection(str(self._admin_socket), limit=2**24)
             try:
-                writer.write(f"{method} {path} HTTP/1.0\r\nHost: admin\r\n\r\n".encode())
+                writer.write(f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
                 answer = await reader.read()
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-        return answer.partition(b"\r\n\r\n")[2].decode()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return (_joined_chunks(body) if b"chunked" in head.lower() else body).decode()
 
 
 def _socket_path(folder: Path) -> Path:
@@ -178,3 +179,16 @@ def _tail(path: Path, offset: int, lines: int = 8) -> list[str]:
     with path.open("rb") as file:
         file.seek(offset)
         return file.read().decode(errors="replace").splitlines()[-lines:]
+
+
+def _joined_chunks(body: bytes) -> bytes:
+    """The content of a body in chunked transfer coding (RFC 9112, 7.1)."""
+    parts = []
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            break
+        parts.append(rest[:length])
+        body = rest[length + 2 :]
+    return b"".join(parts)

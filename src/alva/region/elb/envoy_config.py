@@ -13,7 +13,7 @@ from typing import Any
 
 from alva.region.certificates import Certificate
 from alva.region.elb.records import Listener, LoadBalancer, Records, TargetGroup
-from alva.region.elb.routes import SERVER, route_configuration
+from alva.region.elb.routes import SERVER, SOURCE_HEADER, route_configuration
 from alva.region.elb.target_health import State
 
 Json = dict[str, Any]
@@ -229,7 +229,8 @@ def _connection_manager(load_balancer: LoadBalancer, listener: Listener, files: 
             "codec_type": "AUTO" if listener.protocol == "HTTPS" else "HTTP1",
             "rds": {"route_config_name": listener.id, "config_source": _from_file(files.routes(listener.id))},
             "use_remote_address": True,
-            "skip_xff_append": attributes["routing.http.xff_header_processing.mode"] == "preserve",
+            # Envoy would append the machine's own address for a client on loopback; the Lua filter does it right.
+            "skip_xff_append": True,
             "generate_request_id": False,
             "preserve_external_request_id": True,
             "server_header_transformation": "PASS_THROUGH",
@@ -244,7 +245,7 @@ def _connection_manager(load_balancer: LoadBalancer, listener: Listener, files: 
             "local_reply_config": _local_replies(listener),
             "access_log": [_access_log(load_balancer, listener, access_log)],
             "http_filters": [
-                _request_headers(attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"),
+                _request_headers(load_balancer),
                 {
                     "name": "envoy.filters.http.router",
                     "typed_config": {
@@ -275,9 +276,18 @@ function envoy_on_request(handle)
     end
     for _, name in ipairs(invalid) do headers:remove(name) end
   end
-  local given = headers:get("x-amzn-trace-id")
+
+  local client = handle:streamInfo():downstreamDirectRemoteAddress():match("^(.*):%d+$")
+  headers:replace("SOURCE_HEADER", client)
+  if FORWARDED_FOR == "append" then
+    local given = headers:get("x-forwarded-for")
+    headers:replace("x-forwarded-for", given and (given .. ", " .. client) or client)
+  elseif FORWARDED_FOR == "remove" then
+    headers:remove("x-forwarded-for")
+  end
+
   local fields, has_root = {}, false
-  for field in (given or ""):gmatch("[^;]+") do
+  for field in (headers:get("x-amzn-trace-id") or ""):gmatch("[^;]+") do
     field = field:match("^%s*(.-)%s*$")
     if field:sub(1, 5) ~= "Self=" then fields[#fields + 1] = field end
     if field:sub(1, 5) == "Root=" then has_root = true end
@@ -288,12 +298,19 @@ end
 """
 
 
-def _request_headers(drop_invalid: bool) -> Json:
-    """X-Amzn-Trace-Id as an ALB sets it, and header names outside [-A-Za-z0-9] dropped where the attribute says so.
+def _request_headers(load_balancer: LoadBalancer) -> Json:
+    """What an ALB does to a request's headers before it looks for a rule.
 
+    X-Forwarded-For by the attribute's mode, X-Amzn-Trace-Id, and names outside [-A-Za-z0-9] dropped where asked for.
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
     """
-    code = f"local DROP_INVALID = {str(drop_invalid).lower()}\n{_REQUEST_HEADERS_LUA}"
+    attributes = load_balancer.attributes
+    code = (
+        f"local DROP_INVALID = {attributes['routing.http.drop_invalid_header_fields.enabled']}\n"
+        f"local FORWARDED_FOR = '{attributes['routing.http.xff_header_processing.mode']}'\n"
+        + _REQUEST_HEADERS_LUA.replace("SOURCE_HEADER", SOURCE_HEADER)
+    )
     return {
         "name": "envoy.filters.http.lua",
         "typed_config": {

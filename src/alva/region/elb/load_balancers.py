@@ -264,7 +264,7 @@ class LoadBalancers:
         return address if address.startswith("127.") else self._region.addresses.loopback_of(address)
 
     def _certificate(self, listener: Listener) -> Certificate:
-        """A certificate of the region's authority for the names in the listener's ACM certificate, and this machine's."""
+        """A certificate of the region's authority for the names of the ACM certificate and of this machine."""
         record = acm._certificates.get(listener.certificate_arn) or {}
         names = [record.get("DomainName"), *(record.get("SubjectAlternativeNames") or ())]
         unique = dict.fromkeys([*(name for name in names if name), "localhost", "127.0.0.1"])

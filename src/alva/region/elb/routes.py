@@ -23,6 +23,9 @@ from alva.region.elb.records import (
 SERVER = "awselb/2.0"
 """The Server header of what an ALB answers by itself."""
 
+SOURCE_HEADER = "x-alva-source-ip"
+"""Between the client and the rules, a request carries its client's address in this header; targets never see it."""
+
 Json = dict[str, Any]
 
 
@@ -34,9 +37,6 @@ def route_configuration(
     `cluster_name` gives the cluster of a target group's ARN, `edge_port` the port on which the region serves a
     listener port (443 is 8443, say): redirects must lead there.
     """
-    remove = ["x-envoy-internal", "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms"]
-    if load_balancer.attributes["routing.http.xff_header_processing.mode"] == "remove":
-        remove.append("x-forwarded-for")
     return {
         "name": listener.id,
         "virtual_hosts": [
@@ -45,7 +45,7 @@ def route_configuration(
                 "domains": ["*"],
                 "routes": [route(rule, load_balancer, listener, cluster_name, edge_port) for rule in listener.rules],
                 "request_headers_to_add": [_set_header("X-Forwarded-Port", str(listener.port))],
-                "request_headers_to_remove": remove,
+                "request_headers_to_remove": [SOURCE_HEADER, "x-envoy-internal", "x-envoy-external-address"],
                 "response_headers_to_add": [
                     _set_header(name, listener.attributes[key])
                     for key, name in RESPONSE_HEADER_ATTRIBUTES.items()
@@ -64,7 +64,7 @@ def route(
     edge_port: Callable[[int], int],
 ) -> Json:
     """Envoy's route of one rule: all conditions must match, of each condition one value."""
-    result: Json = {"name": rule.arn.rpartition("/")[2], "match": _match(rule, load_balancer)}
+    result: Json = {"name": rule.arn.rpartition("/")[2], "match": _match(rule)}
     match rule.action:
         case Forward():
             result["route"] = _forward(rule.action, rule.url_rewrite, load_balancer, cluster_name)
@@ -83,7 +83,7 @@ def route(
     return result
 
 
-def _match(rule: Rule, load_balancer: LoadBalancer) -> Json:
+def _match(rule: Rule) -> Json:
     match: Json = {"prefix": "/"}
     headers = []
     for condition in rule.conditions:
@@ -91,13 +91,13 @@ def _match(rule: Rule, load_balancer: LoadBalancer) -> Json:
             # Envoy matches the path without its query, as an ALB does.
             match = {"safe_regex": {"regex": _any_of(condition.values)}}
         else:
-            headers.append(_header_matcher(condition, load_balancer))
+            headers.append(_header_matcher(condition))
     if headers:
         match["headers"] = headers
     return match
 
 
-def _header_matcher(condition: Condition, load_balancer: LoadBalancer) -> Json:
+def _header_matcher(condition: Condition) -> Json:
     match condition.field:
         case "path-pattern":
             return _header_regex(":path", f"(?:{_any_of(condition.values)})(?:[?].*)?")
@@ -112,13 +112,7 @@ def _header_matcher(condition: Condition, load_balancer: LoadBalancer) -> Json:
         case "query-string":
             return _header_regex(":path", query_regex(condition.pairs))
         case "source-ip":
-            if load_balancer.attributes["routing.http.xff_header_processing.mode"] == "preserve":
-                raise NotHonoured(
-                    "a source-ip condition together with routing.http.xff_header_processing.mode=preserve"
-                )
-            # Envoy has put the client's address last before it looks for a route.
-            networks = "|".join(network_regex(value) for value in condition.values)
-            return _header_regex("x-forwarded-for", f"(?:.*,)? *(?:{networks})")
+            return _header_regex(SOURCE_HEADER, "|".join(network_regex(value) for value in condition.values))
     raise AssertionError(condition.field)
 
 

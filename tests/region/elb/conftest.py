@@ -1,0 +1,229 @@
+"""A load balancer of its own for each test: the real Envoy, the elbv2 API, and little servers as targets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from alva.region.addresses import Addresses
+from alva.region.certificates import CertificateAuthority
+from alva.region.config import RegionConfig
+from alva.region.elb import LoadBalancers, api, query
+from alva.region.supervisor import Supervisor
+from ministack.services import alb
+
+_ports = itertools.count(21000 + os.getpid() % 500 * 8, 2)
+
+Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def simple_answer(status: str = "200 OK", body: str = "fine", headers: str = "") -> Answer:
+    """The same answer to every request, on a connection that stays open."""
+
+    async def answer(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n{body}".encode())
+
+    return answer
+
+
+async def echo_head(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with the request's head as it arrived."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(head), head))
+
+
+class Target:
+    """A little HTTP/1.1 server at an address of its own; `answer` can be exchanged while it runs."""
+
+    def __init__(self, address: str, answer: Answer) -> None:
+        self.address = address
+        self.port = 8000
+        self.answer = answer
+        self.health: Answer = simple_answer()
+        self.requests: list[bytes] = []
+        """Heads of what was asked, health checks left out."""
+        self.health_checks = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> Target:
+        self._server = await asyncio.start_server(self._serve, self.address, self.port)
+        return self
+
+    async def stop(self) -> None:
+        if self._server:
+            self._server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if b"ELB-HealthChecker" in head:
+                    self.health_checks += 1
+                    await self.health(head, reader, writer)
+                else:
+                    self.requests.append(head)
+                    await self.answer(head, reader, writer)
+                await writer.drain()
+        self._writers.discard(writer)
+        writer.close()
+
+
+class Rig:
+    """The load balancers of a small region, and a client of its elbv2 API."""
+
+    def __init__(self, home: Path) -> None:
+        port = next(_ports)
+        self.config = RegionConfig(
+            home=home, edge_port=port, edge_tls_port=port + 1, loopback_octet=100 + os.getpid() % 100
+        )
+        self.supervisor = Supervisor(self.config)
+        self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
+        region: Any = SimpleNamespace(
+            config=self.config,
+            supervisor=self.supervisor,
+            addresses=Addresses(self.config),
+            certificates=self.certificates,
+        )
+        self.load_balancers = LoadBalancers(region, registration_seconds=0.05)
+        self.url = f"http://127.0.0.1:{port}"
+        self.tls_url = f"https://127.0.0.1:{port + 1}"
+        self._targets: list[Target] = []
+        self._numbers = itertools.count(1)
+
+    async def __aenter__(self) -> Rig:
+        self.load_balancers.install()
+        await self.load_balancers.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.load_balancers.stop()
+        await self.supervisor.stop_all()
+        for target in self._targets:
+            await target.stop()
+
+    async def call(self, action: str, **request: Any) -> ElementTree.Element:
+        """An elbv2 call by its wire form; raises AssertionError with the error's text."""
+        from urllib.parse import urlencode
+
+        body = urlencode({"Action": action} | {key: value[0] for key, value in query.flatten(request).items()})
+        status, _, answer = await alb.handle_request("POST", "/", {}, body.encode(), {})
+        assert status == 200, answer.decode()
+        return without_namespace(ElementTree.fromstring(answer))
+
+    async def error_of(self, action: str, **request: Any) -> tuple[str, str]:
+        """The code and message with which a call is refused."""
+        try:
+            await self.call(action, **request)
+        except AssertionError as error:
+            text = str(error)
+            return (
+                text.partition("<Code>")[2].partition("</Code>")[0],
+                text.partition("<Message>")[2].partition("</Message>")[0],
+            )
+        raise AssertionError(f"{action} was accepted")
+
+    async def load_balancer(self, **attributes: Any) -> str:
+        answer = await self.call("CreateLoadBalancer", Name=f"lb-{next(self._numbers)}", Subnets=["subnet-1"])
+        arn = answer.findtext(".//LoadBalancerArn") or ""
+        if attributes:
+            pairs = [{"Key": key, "Value": value} for key, value in attributes.items()]
+            await self.call("ModifyLoadBalancerAttributes", LoadBalancerArn=arn, Attributes=pairs)
+        return arn
+
+    async def target_group(self, delay: int = 5, **settings: Any) -> str:
+        request = {
+            "Protocol": "HTTP",
+            "Port": 80,
+            "TargetType": "ip",
+            "HealthCheckIntervalSeconds": 5,
+            "HealthCheckTimeoutSeconds": 2,
+            "UnhealthyThresholdCount": 2,
+            "HealthyThresholdCount": 2,
+        }
+        answer = await self.call("CreateTargetGroup", Name=f"tg-{next(self._numbers)}", **(request | settings))
+        arn = answer.findtext(".//TargetGroupArn") or ""
+        await self.call(
+            "ModifyTargetGroupAttributes",
+            TargetGroupArn=arn,
+            Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": delay}],
+        )
+        return arn
+
+    async def listener(self, load_balancer: str, *actions: dict[str, Any], **settings: Any) -> str:
+        request = {"Port": 80, "Protocol": "HTTP"} | settings
+        answer = await self.call("CreateListener", LoadBalancerArn=load_balancer, DefaultActions=actions, **request)
+        return answer.findtext(".//ListenerArn") or ""
+
+    async def rule(self, listener: str, priority: int, conditions: list[Any], action: Any, **more: Any) -> str:
+        answer = await self.call(
+            "CreateRule", ListenerArn=listener, Priority=priority, Conditions=conditions, Actions=[action], **more
+        )
+        return answer.findtext(".//RuleArn") or ""
+
+    async def target(self, answer: Answer | None = None, *, start: bool = True) -> Target:
+        target = Target(f"127.{self.config.loopback_octet}.7.{next(self._numbers)}", answer or simple_answer())
+        self._targets.append(target)
+        return await target.start() if start else target
+
+    async def serving(self, answer: Answer | None = None, **attributes: Any) -> tuple[str, Target]:
+        """A load balancer that forwards everything to one healthy target; the target group's ARN and the target."""
+        group = await self.target_group()
+        await self.listener(await self.load_balancer(**attributes), {"Type": "forward", "TargetGroupArn": group})
+        target = await self.target(answer)
+        self.load_balancers.register(group, target.address, target.port)
+        await self.until_state(group, target, "healthy")
+        return group, target
+
+    answer = staticmethod(simple_answer)
+    echo = staticmethod(echo_head)
+
+    async def until(self, condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
+        await until(condition, timeout_seconds)
+
+    def state(self, group: str, target: Target) -> str:
+        return self.load_balancers.health(group, target.address, target.port).state.value
+
+    async def until_state(self, group: str, target: Target, state: str, timeout_seconds: float = 20) -> None:
+        await until(lambda: self.state(group, target) == state, timeout_seconds)
+
+
+async def until(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
+    """Return once the condition holds, checked every 20 ms; then once more Envoy's file watch gets its turn."""
+    async with asyncio.timeout(timeout_seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+
+
+def without_namespace(element: ElementTree.Element) -> ElementTree.Element:
+    for node in element.iter():
+        node.tag = node.tag.rpartition("}")[2]
+    return element
+
+
+@pytest.fixture
+def make_rig(tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Gives an async context manager that yields a running `Rig`."""
+    alb.reset()
+
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[Rig]:
+        async with Rig(tmp_path) as rig:
+            yield rig
+
+    yield make
+    alb.reset()
+    alb._ACTION_MAP.update(api._original)
