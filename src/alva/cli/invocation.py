@@ -6,13 +6,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alva.errors import AlvaError, RegionNotRunning, UsageError
+from alva.errors import RegionNotRunning, UsageError
 from alva.region.config import RegionConfig
 
 if TYPE_CHECKING:
@@ -36,8 +36,22 @@ class Invocation:
 
     @functools.cached_property
     def region_config(self) -> RegionConfig:
-        """The local region that this repository (or ALVA_HOME) means."""
-        return RegionConfig.from_environment(ROOT / ".alva")
+        """The local region that this repository (or ALVA_HOME) means; one that runs says itself where it listens."""
+        import json
+
+        config = RegionConfig.from_environment(ROOT / ".alva")
+        try:
+            running = json.loads(config.running_file.read_text())
+        except (OSError, ValueError):
+            return config
+        return replace(
+            config,
+            api_port=int(running["api_port"]),
+            edge_port=int(running["edge_port"]),
+            edge_tls_port=int(running["edge_tls_port"]),
+            inbox_port=int(running["inbox_port"]),
+            loopback_octet=int(running["loopback_octet"]),
+        )
 
     @property
     def is_local(self) -> bool:
@@ -153,6 +167,3 @@ def only_local(invocation: Invocation, verb_name: str) -> None:
     """Refuse a verb that is about the local region when the target is AWS."""
     if not invocation.is_local:
         raise UsageError(f"cannot {verb_name} on AWS: it is about the local region", next_step="leave --target aws out")
-
-
-__all__ = ["ROOT", "AlvaError", "Invocation", "only_local", "verb"]

@@ -91,6 +91,11 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         )
 
 
+def plan_only(aws: Aws, manifest: Manifest, request: Request) -> Plan:
+    """What `deploy` would do now. Changes nothing."""
+    return make_plan(*look(aws, manifest, request))
+
+
 def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
     """What is wanted, complete, and what there is: the planner's two arguments. Changes nothing."""
     stacks = Stacks(aws)

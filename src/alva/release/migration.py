@@ -39,7 +39,7 @@ def run(aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", t
         timeout_seconds=timeout_seconds,
     )
     try:
-        ended = oneoff.run(aws, one_off, keep)
+        ended = oneoff.run(aws, one_off, output=keep, state=line)
     except TimedOut as error:
         raise MigrationFailed(f"cannot migrate: {error.message}", evidence=error.evidence) from error
     except AlvaError as error:

@@ -61,8 +61,9 @@ class Ended:
         return self.exit_code == 0 and not self.reasons
 
 
-def run(aws: Aws, one_off: OneOff, line: Line) -> Ended:
-    """Start the task, follow it to its end, and say how it ended.
+def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
+    """Start the task, follow it to its end, and say how it ended: `output` gets what the container prints, `state`
+    what ECS says.
 
     Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit.
     """
@@ -81,8 +82,8 @@ def run(aws: Aws, one_off: OneOff, line: Line) -> Ended:
         status = tasks[0].get("lastStatus", "")
         if status != seen_status:
             seen_status = status
-            line(f"task {_short(task_arn)} is {status}")
-        tail.show(line)
+            state(f"task {_short(task_arn)} is {status}")
+        tail.show(output)
         return tasks[0] if status == "STOPPED" else None
 
     try:
@@ -99,7 +100,7 @@ def run(aws: Aws, one_off: OneOff, line: Line) -> Ended:
                 evidence=tail.last_lines(),
             ) from error
         raise
-    tail.finish(line)
+    tail.finish(output)
     return _judge(task, one_off.container, paused=_others(definition, one_off))
 
 

@@ -1,0 +1,84 @@
+"""`./alva logs`: the services' log lines, merged."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from alva.cli.invocation import Invocation, verb
+from alva.errors import UsageError
+
+COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan")
+LEVEL_COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@verb(summary="Log lines of the named services (and migrations), or of all, oldest first.")
+@click.argument("services", nargs=-1)
+@click.option("-f", "--follow", "is_following", is_flag=True, help="Go on with the lines that come, until Ctrl-C.")
+@click.option(
+    "--since", default="10m", show_default=True, help="30s, 10m, 2h, 1d, or a time such as 2026-01-31T12:00Z."
+)
+@click.option("--filter", "pattern", default="", help="A CloudWatch Logs filter pattern.")
+@click.option("--raw", is_flag=True, help="Messages as they were written, without time and source.")
+def command(
+    invocation: Invocation, services: tuple[str, ...], is_following: bool, since: str, pattern: str, raw: bool
+) -> None:
+    """One line each; with --json one object per line."""
+    from alva.release import logs
+
+    groups = logs.log_groups(invocation.manifest, services)
+    start = parse_since(since, datetime.now(UTC))
+    lines = (
+        logs.follow(invocation.aws, groups, since=start, pattern=pattern)
+        if is_following
+        else iter(logs.read(invocation.aws, groups, since=start, pattern=pattern))
+    )
+    colours: dict[str, str] = {}
+    for line in lines:
+        if invocation.as_json:
+            click.echo(json.dumps(line.as_json()))
+        elif raw:
+            click.echo(line.message)
+        else:
+            colour = colours.setdefault(line.source, COLOURS[len(colours) % len(COLOURS)])
+            time = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+            click.echo(
+                f"{click.style(time, dim=True)} {click.style(f'{line.source:<12}', fg=colour)} {say(line.message)}"
+            )
+
+
+def say(message: str) -> str:
+    """A JSON log line as a sentence: level, message, then the fields that are not the same in every line."""
+    try:
+        fields = json.loads(message)
+    except ValueError:
+        return message
+    if not isinstance(fields, dict) or "message" not in fields:
+        return message
+    level = str(fields.pop("level", "")).upper()
+    text = str(fields.pop("message"))
+    for ordinary in ("time", "timestamp", "service", "logger", "environment"):
+        fields.pop(ordinary, None)
+    exception = fields.pop("exception", None)
+    rest = " ".join(f"{key}={value}" for key, value in fields.items() if value not in (None, ""))
+    said = f"{click.style(f'{level:<7}', fg=LEVEL_COLOURS.get(level))} {text}"
+    if rest:
+        said += " " + click.style(rest, dim=True)
+    return said + (f"\n{exception}" if exception else "")
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """The moment that "10m" or "2026-01-31T12:00Z" means; raises UsageError for anything else."""
+    if found := re.fullmatch(r"(\d+)([smhd])", text):
+        return now - timedelta(**{UNITS[found[2]]: int(found[1])})
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"cannot read the time {text!r}", next_step="write 30s, 10m, 2h, 1d or 2026-01-31T12:00Z"
+        ) from error
+    return time if time.tzinfo else time.astimezone()

@@ -1,0 +1,21 @@
+"""`./alva migrate`: the migration alone, with the image that is deployed."""
+
+from __future__ import annotations
+
+from alva.cli.invocation import Invocation, verb
+from alva.cli.progress import step
+
+
+@verb(summary="Run the migration alone, with the image that is deployed; its log is shown as it comes.")
+def command(invocation: Invocation) -> None:
+    """Run it under the environment's lock."""
+    from alva.release import migration
+    from alva.release.lock import Lock
+
+    aws, manifest = invocation.aws, invocation.manifest
+    with (
+        invocation.progress as progress,
+        Lock(aws, manifest).held("migration", progress.note),
+        step(progress, "migration", "migration"),
+    ):
+        migration.run(aws, manifest, lambda text: progress.step_line("migration", text), started_by="alva-migrate")

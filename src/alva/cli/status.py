@@ -1,0 +1,88 @@
+"""`./alva status`: what runs where, and since when."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from alva.cli.invocation import Invocation, verb
+
+if TYPE_CHECKING:
+    from alva.release.status import ServiceStatus
+
+
+@verb(summary="What runs where, and since when: services, tasks, targets, stacks, the last release.")
+def command(invocation: Invocation) -> None:
+    """Print it."""
+    from alva.release import status
+
+    region = _region(invocation) if invocation.is_local else None
+    found = status.look(invocation.aws, invocation.manifest)
+    if invocation.as_json:
+        invocation.print_json({**asdict(found), **({"local_region": region} if region else {})})
+        return
+    now = datetime.now(UTC)
+    invocation.print(f"{found.environment} at {found.url or 'nowhere yet'}")
+    if region is not None:
+        invocation.print(
+            f"local region: process {region['pid']} since {_ago(region['started_at'], now)}, "
+            f"{region['endpoint']}, inbox {region['inbox']}"
+        )
+        invocation.print(f"  names in tasks: {region['names']}")
+    if found.release is not None:
+        invocation.print(
+            f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
+            f"by {found.release.by} at {found.release.started_at}"
+        )
+    if found.lock is not None:
+        invocation.print(f"locked by {found.lock}")
+    invocation.print("")
+    for service in found.services:
+        _print_service(invocation, service, now)
+    invocation.print("")
+    for stack in found.stacks:
+        good = stack.status.endswith("_COMPLETE") and "ROLLBACK" not in stack.status
+        invocation.print(f"  {stack.name:<26} {click.style(stack.status, fg=None if good else 'yellow')}")
+
+
+def _print_service(invocation: Invocation, service: ServiceStatus, now: datetime) -> None:
+    good = service.running >= service.desired > 0 and service.deployment == "COMPLETED"
+    count = click.style(f"{service.running}/{service.desired}", fg="green" if good else "red")
+    invocation.print(
+        f"  {service.name:<7} {count}  {service.deployment:<12} {service.digest[7:19]:<12}  "
+        f"since {_ago(service.since, now):<10}  targets {', '.join(service.targets) or 'none'}"
+    )
+    for task in service.tasks:
+        invocation.print(
+            f"            {task.task[:12]}  {task.status:<12} {task.health.lower():<9} {task.address:<15} "
+            f"{task.digest[7:19]}  up {_ago(task.started_at, now)}"
+        )
+
+
+def _region(invocation: Invocation) -> dict[str, object]:
+    """What there is to say about the local region itself."""
+    from alva.region import daemon
+
+    config = invocation.region_config
+    region = daemon.status(config)
+    return {
+        "pid": region.pid,
+        "started_at": region.started_at,
+        "endpoint": config.endpoint_url,
+        "inbox": f"http://127.0.0.1:{config.inbox_port}/",
+        "home": str(config.home),
+        "names": "a hosts file of its own for each task, in its mount namespace",
+    }
+
+
+def _ago(time: object, now: datetime) -> str:
+    if not isinstance(time, datetime):
+        return "-"
+    seconds = int((now - time).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"

@@ -1,0 +1,77 @@
+"""`./alva up`: the local region with the whole environment in it; doing it again does only what is missing."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from alva.cli.deploy import Builds, current_commit, show_result
+from alva.cli.invocation import Invocation, only_local, verb
+from alva.cli.progress import step
+from alva.cli.synth import synthesise
+
+STANDIN_KEY = "alva-local-standin-key"
+"""What the two outside APIs are called with in the local region, where stand-ins answer for them."""
+
+
+@verb(summary="Start the local region and release into it. Repeat it as you like: it does only what is missing.")
+def command(invocation: Invocation) -> None:
+    """Region, templates and images side by side; then the release; then where to look."""
+    from alva.region import daemon
+    from alva.release.deploy import Request, deploy
+
+    only_local(invocation, "up")
+    started = time.monotonic()
+    config = invocation.region_config
+    with invocation.progress as progress:
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="up") as pool:
+
+            def start_region() -> None:
+                with step(progress, "region", "start the local region") as result:
+                    if daemon.status(config).is_running:
+                        result.outcome = "unchanged"
+                    else:
+                        daemon.start(config)
+
+            def write_templates() -> None:
+                with step(progress, "synth", f"synthesise {invocation.environment}") as result:
+                    if not synthesise(invocation.environment, invocation.assembly_folder):
+                        result.outcome = "unchanged"
+
+            # Building needs neither the region nor AWS: only the list of services, which the templates bring.
+            region, templates = pool.submit(start_region), pool.submit(write_templates)
+            templates.result()
+            builds = Builds(invocation, progress)
+            digests = builds.build_all()
+            region.result()
+        api_keys = {s.name: STANDIN_KEY for s in invocation.manifest.secrets if s.kind == "api-key"}
+        _ensure_staging_bucket(invocation)
+        result = deploy(
+            invocation.aws,
+            invocation.manifest,
+            Request(digests=digests, commit=current_commit(), secret_values=api_keys),
+            builds.builder,
+            progress,
+        )
+    show_result(
+        invocation,
+        result,
+        seconds=time.monotonic() - started,
+        more={"inbox": f"http://127.0.0.1:{config.inbox_port}/", "endpoint": config.endpoint_url},
+    )
+
+
+def _ensure_staging_bucket(invocation: Invocation) -> None:
+    """What `cdk bootstrap` does once per account: the bucket for templates that are too large to send inline."""
+    from alva.aws import error_code, explained
+    from alva.release.stacks import STAGING_BUCKET
+
+    aws = invocation.aws
+    bucket = STAGING_BUCKET.format(account=invocation.region_config.account_id, region=aws.target.region)
+    with explained("make the bucket for large templates"):
+        try:
+            aws.s3.head_bucket(Bucket=bucket)
+        except Exception as error:
+            if error_code(error) not in ("404", "NoSuchBucket", "NotFound"):
+                raise
+            aws.s3.create_bucket(Bucket=bucket)
