@@ -62,7 +62,9 @@ class Exit:
 class Process:
     """A running (or ended) child. Made by Supervisor.start."""
 
-    def __init__(self, spec: ProcessSpec, pid: int, output: _Output | None, on_end: Callable[[Process], None]) -> None:
+    def __init__(
+        self, spec: ProcessSpec, pid: int, output: _Output | None, on_end: Callable[[Process], None] | None
+    ) -> None:
         self.spec = spec
         self.pid = pid
         self.name = spec.name
@@ -102,7 +104,7 @@ class Process:
             return await self.wait()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process itself. In a sandbox it is process 1: without a handler, SIGTERM does nothing."""
+        """Send a signal to the process itself. As process 1 (in a sandbox) it ignores what it has no handler for."""
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -125,7 +127,8 @@ class Process:
             self._output.finish()
         code = os.waitstatus_to_exitcode(status)
         self._exit.set_result(Exit(code if code >= 0 else 128 - code))
-        self._on_end(self)
+        if self._on_end is not None:
+            self._on_end(self)
 
 
 class _Output:
@@ -200,19 +203,8 @@ class Supervisor:
 
         Raises SandboxFailed, with the step that failed, when the view cannot be made or the program not be started.
         """
-        output_read, output_write = os.pipe() if spec.on_line is not None else (None, None)
-        try:
-            pid = await _launch(spec, output_write)
-        except BaseException:
-            if output_read is not None:
-                os.close(output_read)
-            raise
-        finally:
-            if output_write is not None:
-                os.close(output_write)
-        output = _Output(output_read, spec.on_line) if output_read is not None and spec.on_line is not None else None
-        process = Process(spec, pid, output, self._forget)
-        self._processes[pid] = process
+        process = await start_process(spec, self._forget)
+        self._processes[process.pid] = process
         self._record.write(self._processes.values())
         return process
 
@@ -227,6 +219,22 @@ class Supervisor:
     def _forget(self, process: Process) -> None:
         del self._processes[process.pid]
         self._record.write(self._processes.values())
+
+
+async def start_process(spec: ProcessSpec, on_end: Callable[[Process], None] | None = None) -> Process:
+    """Start a program outside of any region's books (a build's RUN); otherwise as Supervisor.start."""
+    output_read, output_write = os.pipe() if spec.on_line is not None else (None, None)
+    try:
+        pid = await _launch(spec, output_write)
+    except BaseException:
+        if output_read is not None:
+            os.close(output_read)
+        raise
+    finally:
+        if output_write is not None:
+            os.close(output_write)
+    output = _Output(output_read, spec.on_line) if output_read is not None and spec.on_line is not None else None
+    return Process(spec, pid, output, on_end)
 
 
 async def _launch(spec: ProcessSpec, output_write: int | None) -> int:

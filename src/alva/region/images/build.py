@@ -1,11 +1,36 @@
-"""Builds a Dockerfile without Docker: the CLI's part of an image's way into the region."""
+"""Builds a Dockerfile without Docker: the CLI's part of an image's way into the region.
+
+Each COPY and RUN makes one layer, found again by a key over everything that goes into it. COPY's key is its files'
+content, whatever came before, so that an edit remakes its own layer alone. RUN runs for real, in a sandbox over the
+stage so far, and its layer is the whole stage after it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+import posixpath
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from alva.region.images.store import Image, ImageStore
+from alva.errors import BuildFailed, SandboxFailed
+from alva.region.images import tree
+from alva.region.images.bases import find_base_name, find_outside_image
+from alva.region.images.context import Ignored, select
+from alva.region.images.dockerfile import Dockerfile, DockerfileError, Instruction, parse, substitute
+from alva.region.images.run import Mount, RunFailed, read_mounts, run_in_stage
+from alva.region.images.store import Configuration, Image, ImageStore, Layer
+from alva.region.sandbox import Base, find_base
+
+_STEP_FORMAT = "1"
+"""Part of every key: changes when the same instruction would make another layer than before."""
+_MOST_ATTEMPTS = 5
 
 
 def build(
@@ -14,12 +39,426 @@ def build(
     store: ImageStore,
     *,
     target: str | None = None,
+    arguments: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Image:
     """Build `dockerfile` with `context` as its folder and return the image, from the cache as far as nothing changed.
 
-    `target` stops at that stage. `on_line` gets each line of output of what RUN runs, and a line per instruction that
-    is executed rather than found in the cache. Blocking (seconds when RUN runs); safe to call side by side from
-    threads and processes. Raises BuildFailed, naming the Dockerfile and its line.
+    `target` stops at that stage; `arguments` are values for ARG. `on_line` gets a line per instruction that is executed
+    rather than found in the cache, and each line that RUN prints. Blocking (seconds when RUN runs); safe to call side
+    by side from threads and processes. Raises BuildFailed, naming the Dockerfile and its line.
     """
-    raise NotImplementedError
+    try:
+        with store.building():
+            parsed = parse(dockerfile.read_text())
+            ignored = Ignored.of(context, dockerfile)
+            return _Build(parsed, context, ignored, store, arguments or {}, on_line or (lambda _: None)).image(target)
+    except DockerfileError as error:
+        raise BuildFailed(
+            f"cannot build {dockerfile}: line {error.line}: {error.problem}",
+            evidence=error.evidence,
+            next_step=error.next_step,
+        ) from error
+    except SandboxFailed as error:
+        raise BuildFailed(
+            f"cannot build {dockerfile}: {error.message}", evidence=error.evidence, next_step=error.next_step
+        ) from error
+    except OSError as error:
+        raise BuildFailed(f"cannot build {dockerfile}: {error}") from error
+
+
+@dataclass
+class _Stage:
+    """A stage as far as it has been built."""
+
+    name: str
+    base: Base
+    configuration: Configuration
+    layers: list[Layer] = field(default_factory=list)
+    arguments: dict[str, str] = field(default_factory=dict)
+    global_arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What $name may stand for: ENV wins over ARG."""
+        return {**self.arguments, **self.configuration.environment}
+
+
+class _Build:
+    """One run over one Dockerfile."""
+
+    def __init__(
+        self,
+        dockerfile: Dockerfile,
+        context: Path,
+        ignored: Ignored,
+        store: ImageStore,
+        arguments: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> None:
+        self._dockerfile = dockerfile
+        self._context = context.resolve()
+        self._ignored = ignored
+        self._store = store
+        self._arguments = arguments
+        self._on_line = on_line
+        self._stages: dict[str, _Stage] = {}
+
+    def image(self, target: str | None) -> Image:
+        """Build the stages that the target (or last) stage needs, and keep the image."""
+        wanted = target.lower() if target is not None else self._dockerfile.stages[-1].name
+        if wanted not in {stage.name for stage in self._dockerfile.stages}:
+            raise BuildFailed(f"cannot build stage {wanted}: no FROM ... AS {wanted}")
+        stage = self._stage(wanted)
+        return self._store.add(stage.configuration, stage.layers)
+
+    def _stage(self, name: str) -> _Stage:
+        """The stage `name`, built on first use: a stage that nothing needs is not built."""
+        if name in self._stages:
+            return self._stages[name]
+        parsed = next(stage for stage in self._dockerfile.stages if stage.name == name)
+        global_arguments: dict[str, str] = {}
+        for instruction in self._dockerfile.arguments:
+            global_arguments.update(self._argument(instruction, global_arguments, {}))
+        base = substitute(parsed.base, global_arguments, parsed.line)
+        stage = self._start(parsed.name, base, parsed.line)
+        stage.global_arguments = global_arguments
+        for instruction in parsed.instructions:
+            self._execute(instruction, stage)
+        self._stages[name] = stage
+        return stage
+
+    def _start(self, name: str, image: str, line: int) -> _Stage:
+        earlier = self._earlier_stage(image, line)
+        if earlier is not None:
+            return dataclasses.replace(
+                earlier,
+                name=name,
+                configuration=dataclasses.replace(
+                    earlier.configuration, environment=dict(earlier.configuration.environment)
+                ),
+                layers=list(earlier.layers),
+                arguments={},
+            )
+        try:
+            base_name = find_base_name(image)
+        except LookupError as error:
+            raise DockerfileError(line, f"FROM {error}") from error
+        if base_name is None:
+            raise DockerfileError(
+                line, f"FROM {image} is not supported here: use python:X.Y-slim, node:N-slim or a stage"
+            )
+        base = find_base(base_name)
+        return _Stage(name, base, Configuration(base_name, environment=dict(base.environment)))
+
+    def _earlier_stage(self, name: str, line: int) -> _Stage | None:
+        """The stage `name` (or of that number), if it begins before `line`."""
+        for number, stage in enumerate(self._dockerfile.stages):
+            if stage.line < line and name.lower() in (stage.name, str(number)):
+                return self._stage(stage.name)
+        return None
+
+    def _execute(self, instruction: Instruction, stage: _Stage) -> None:
+        configuration = stage.configuration
+        match instruction.name:
+            case "ARG":
+                stage.arguments.update(self._argument(instruction, stage.variables, stage.global_arguments))
+            case "ENV":
+                configuration.environment.update(instruction.pairs(stage.variables))
+            case "LABEL":
+                configuration.labels = {**configuration.labels, **instruction.pairs(stage.variables)}
+            case "WORKDIR":
+                configuration.working_directory = self._inside(stage, self._text(instruction, stage))
+            case "USER":
+                configuration.user = self._user(instruction, stage)
+            case "EXPOSE":
+                words = instruction.words(stage.variables)
+                ports = {int(word.removesuffix("/tcp")) for word in words if word.removesuffix("/tcp").isdigit()}
+                if len(ports) != len(set(words)):
+                    raise DockerfileError(instruction.line, f"EXPOSE {instruction.text}: expected TCP port numbers")
+                configuration.exposed_ports = tuple(sorted({*configuration.exposed_ports, *ports}))
+            case "STOPSIGNAL":
+                configuration.stop_signal = _signal(self._text(instruction, stage), instruction.line)
+            case "ENTRYPOINT":
+                # As Docker has it: ENTRYPOINT forgets a CMD that came with the base.
+                configuration.entrypoint = instruction.command()
+            case "CMD":
+                configuration.command = instruction.command()
+            case "COPY":
+                stage.layers.append(self._copy(instruction, stage))
+            case "RUN":
+                stage.layers[:] = [self._run(instruction, stage)]
+            case _:
+                raise AssertionError(instruction.name)
+
+    def _text(self, instruction: Instruction, stage: _Stage) -> str:
+        return substitute(instruction.text, stage.variables, instruction.line).strip("\"'")
+
+    def _argument(
+        self, instruction: Instruction, variables: Mapping[str, str], inherited: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What an ARG sets: the value given to the build, else its default, else that of a global ARG of its name."""
+        values: dict[str, str] = {}
+        for word in instruction.words(variables):
+            name, has_default, default = word.partition("=")
+            if name in self._arguments:
+                values[name] = self._arguments[name]
+            elif has_default:
+                values[name] = default
+            elif name in inherited:
+                values[name] = inherited[name]
+        return values
+
+    def _user(self, instruction: Instruction, stage: _Stage) -> tuple[int, int] | None:
+        known = {"root": "0", "nobody": "65534", "nogroup": "65534"}
+        user, _, group = self._text(instruction, stage).partition(":")
+        user, group = known.get(user, user), known.get(group, group)
+        # Docker looks the group up in the image; a user that is not there has group 0.
+        group = group or ("65534" if user == "65534" else "0")
+        if not (user.isdigit() and group.isdigit()):
+            raise DockerfileError(
+                instruction.line,
+                f"USER {instruction.text}: write numbers, such as 10001:10001; names would need useradd",
+            )
+        return (int(user), int(group)) if user != "0" else None
+
+    def _inside(self, stage: _Stage, path: str) -> str:
+        """`path` as an absolute one inside, from the working directory, with the base's own links followed."""
+        absolute = posixpath.normpath(posixpath.join(stage.configuration.working_directory, path))
+        first, _, rest = absolute.lstrip("/").partition("/")
+        if first in stage.base.links:  # /bin is usr/bin
+            return posixpath.join("/", stage.base.links[first], rest).rstrip("/")
+        return absolute
+
+    # -- COPY ---
+
+    def _copy(self, instruction: Instruction, stage: _Stage) -> Layer:
+        *sources, destination = instruction.words(stage.variables)
+        if not sources:
+            raise DockerfileError(instruction.line, "COPY needs a source and a destination")
+        inside = self._inside(stage, destination)
+        # A file goes into a destination that is a folder, and becomes one that is not.
+        is_folder = destination.endswith(("/", "/.")) or destination == "." or self._is_folder(stage, inside)
+        if len(sources) > 1 and not destination.endswith(("/", "/.")) and destination != ".":
+            raise DockerfileError(instruction.line, f"COPY of several sources needs a folder: write {destination}/")
+        for flag in ("chown", "chmod"):
+            value = instruction.flag(flag)
+            if value is not None and not re.fullmatch(r"[0-7]{3,4}" if flag == "chmod" else r"\d+(:\d+)?", value):
+                raise DockerfileError(instruction.line, f"COPY --{flag}={value}: write it in numbers")
+        from_ = instruction.flag("from")
+        if from_ is None:
+            return self._copy_from_context(instruction, sources, inside, is_folder)
+        name = substitute(from_, stage.global_arguments, instruction.line)
+        return self._copy_from_image(instruction, name, sources, inside, is_folder)
+
+    def _copy_from_context(
+        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
+    ) -> Layer:
+        for _ in range(_MOST_ATTEMPTS):
+            selected = list(self._select(instruction, sources, inside, is_folder))
+            key = _key("COPY", inside, is_folder, instruction.flags, self._describe(selected))
+            with self._store.making(key):
+                layer = self._store.find_step(key)
+                if layer is not None:
+                    return layer
+                self._on_line(f"COPY {instruction.text}")
+                with self._store.work_folder() as work:
+                    root = work / "root"
+                    root.mkdir()
+                    for place, file in selected:
+                        if place.endswith("/"):
+                            (root / place).mkdir(parents=True, exist_ok=True)
+                        else:
+                            tree.copy_file(file, root / place)
+                    # An edit while we copied: what was copied may be neither the old files nor the new.
+                    if _key("COPY", inside, is_folder, instruction.flags, self._describe(selected)) == key:
+                        return self._keep(key, root, instruction)
+        raise DockerfileError(
+            instruction.line, f"COPY {instruction.text}: the files keep changing while they are copied"
+        )
+
+    def _select(
+        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
+    ) -> Iterator[tuple[str, Path]]:
+        """What COPY selects from the context: its path in the layer (a folder's with a slash) and its file."""
+        target = inside.lstrip("/")
+        for source in sources:
+            path = posixpath.normpath(source.lstrip("/")).removeprefix("./")
+            if path.startswith(".."):
+                raise DockerfileError(instruction.line, f"COPY {source}: outside of the context {self._context}")
+            for match in self._matches(instruction, "" if path == "." else path):
+                file = self._context / match
+                if file.is_dir():
+                    yield posixpath.join(target, ""), file
+                    for below in select(self._context, match, self._ignored):
+                        relative = below[len(match) :].lstrip("/") if match else below
+                        yield posixpath.join(target, relative), self._context / below
+                else:
+                    yield posixpath.join(target, posixpath.basename(match)) if is_folder else target, file.resolve()
+
+    def _matches(self, instruction: Instruction, path: str) -> list[str]:
+        """The paths in the context that a source names, wildcards within names expanded."""
+        matches = [""]
+        for part in path.split("/") if path else []:
+            if not re.search(r"[*?\[]", part):
+                matches = [posixpath.join(match, part) for match in matches]
+                continue
+            matches = [
+                posixpath.join(match, name)
+                for match in matches
+                if (self._context / match).is_dir()
+                for name in sorted(entry.name for entry in (self._context / match).iterdir())
+                if fnmatch.fnmatchcase(name, part)
+            ]
+        found = [match for match in matches if (self._context / match).exists() and not self._is_ignored(match)]
+        if not found:
+            why = "left out by .dockerignore" if any(map(self._is_ignored, matches)) else "not found"
+            raise DockerfileError(instruction.line, f"COPY {path}: {why} in {self._context}")
+        return found
+
+    def _is_ignored(self, path: str) -> bool:
+        return bool(path) and (
+            self._ignored.leaves_out_all_below(path)
+            or (self._ignored.leaves_out(path) and not (self._context / path).is_dir())
+        )
+
+    def _describe(self, selected: Sequence[tuple[str, Path]]) -> str:
+        """The content of what is selected, as far as it gets into the layer."""
+        total = hashlib.sha256()
+        for place, file in sorted(selected):
+            mode = None if file.is_symlink() else tree.permissions_of(file)
+            total.update(tree.describe(place, file, mode=mode).encode())
+        return total.hexdigest()
+
+    def _copy_from_image(
+        self, instruction: Instruction, name: str, sources: Sequence[str], inside: str, is_folder: bool
+    ) -> Layer:
+        stage = self._earlier_stage(name, instruction.line)
+        if stage is not None:
+            origin: object = [layer.digest for layer in stage.layers]
+            roots = [self._store.layer_folder(layer.digest) for layer in stage.layers]
+        else:
+            outside = self._outside_image(instruction, name)
+            origin, roots = name, [outside]
+        key = _key("COPY", inside, is_folder, instruction.flags, origin, list(sources))
+        with self._store.making(key):
+            layer = self._store.find_step(key)
+            if layer is not None:
+                return layer
+            self._on_line(f"COPY --from={name} {instruction.text}")
+            with self._store.work_folder() as work:
+                root = work / "root"
+                for source in sources:
+                    path = (self._inside(stage, "/" + source) if stage is not None else source).lstrip("/")
+                    found = [folder / path for folder in roots if os.path.lexists(folder / path)]
+                    if not found:
+                        raise DockerfileError(
+                            instruction.line, f"COPY --from={name} {source}: not found among what the stage itself made"
+                        )
+                    place = root / inside.lstrip("/")
+                    if not found[-1].is_dir():
+                        target = place / found[-1].name if is_folder else place
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        tree.link_file(found[-1].resolve(), target)
+                    for folder in found if found[-1].is_dir() else []:
+                        if instruction.flag("chown") or instruction.flag("chmod"):
+                            tree.merge_copy([folder], place)  # not a link: its owner or mode is about to change
+                        else:
+                            tree.link_tree(folder, place)
+                return self._keep(key, root, instruction)
+
+    def _outside_image(self, instruction: Instruction, name: str) -> Path:
+        try:
+            folder = find_outside_image(name)
+        except LookupError as error:
+            raise DockerfileError(instruction.line, f"COPY --from={error}") from error
+        if folder is None:
+            raise DockerfileError(
+                instruction.line, f"COPY --from={name} is neither a stage above nor an image that is known here"
+            )
+        return folder
+
+    def _keep(self, key: str, root: Path, instruction: Instruction) -> Layer:
+        """Finish a layer and put it into the store."""
+        chmod, chown = instruction.flag("chmod"), instruction.flag("chown")
+        if chmod is not None:
+            tree.change_mode(root, int(chmod, 8))
+        tree.compile_python(root)
+        if chown is not None:
+            uid, _, gid = chown.partition(":")
+            tree.change_owner(root, int(uid), int(gid or uid))
+        return self._store.add_step(key, root, owner=chown or "")
+
+    def _is_folder(self, stage: _Stage, inside: str) -> bool:
+        relative = inside.lstrip("/")
+        if inside in ("/", stage.configuration.working_directory):
+            return True
+        if any((self._store.layer_folder(layer.digest) / relative).is_dir() for layer in stage.layers):
+            return True
+        return any(
+            (source / relative[len(path) :].lstrip("/")).is_dir()
+            for path, source in stage.base.folders.items()
+            if source is not None and (relative == path or relative.startswith(path + "/"))
+        )
+
+    # -- RUN ---
+
+    def _run(self, instruction: Instruction, stage: _Stage) -> Layer:
+        mounts = read_mounts(instruction, stage.variables)
+        key = _key(
+            "RUN",
+            stage.base.identity,
+            [layer.digest for layer in stage.layers],
+            instruction.command(),
+            stage.variables,
+            stage.configuration.working_directory,
+            stage.configuration.user,
+            [(mount.kind, mount.target, self._describe_mount(instruction, mount)) for mount in mounts],
+        )
+        with self._store.making(key):
+            layer = self._store.find_step(key)
+            if layer is not None:
+                return layer
+            self._on_line(f"RUN {instruction.text}")
+            with self._store.work_folder() as work:
+                root = work / "root"
+                root.mkdir()
+                tree.merge_copy((self._store.layer_folder(layer.digest) for layer in stage.layers), root)
+                try:
+                    run_in_stage(
+                        instruction.command(),
+                        root,
+                        base=stage.base,
+                        environment=stage.variables,
+                        working_directory=stage.configuration.working_directory,
+                        user=stage.configuration.user,
+                        mounts=[(mount, self._mount_source(mount)) for mount in mounts],
+                        on_line=self._on_line,
+                    )
+                except RunFailed as error:
+                    failure = DockerfileError(instruction.line, f"RUN {instruction.text[:200]}: exit code {error.code}")
+                    failure.evidence = tuple(error.last_lines)
+                    raise failure from error
+                tree.compile_python(root)
+                return self._store.add_step(key, root)
+
+    def _mount_source(self, mount: Mount) -> Path:
+        if mount.kind == "cache":
+            return self._store.cache_folder(mount.target)
+        return self._context / mount.source
+
+    def _describe_mount(self, instruction: Instruction, mount: Mount) -> str:
+        if mount.kind == "cache":
+            return ""
+        return self._describe(list(self._select(instruction, [mount.source], "/", is_folder=True)))
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([_STEP_FORMAT, *parts], sort_keys=True).encode()).hexdigest()
+
+
+def _signal(name: str, line: int) -> int:
+    try:
+        return int(name) if name.isdigit() else int(signal.Signals["SIG" + name.removeprefix("SIG")])
+    except KeyError:
+        raise DockerfileError(line, f"STOPSIGNAL {name}: no such signal") from None

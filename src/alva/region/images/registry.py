@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,29 @@ if TYPE_CHECKING:
 def push(image: Image, repository: str, tags: Sequence[str], client: ECRClient) -> str:
     """Register `image` in the ECR repository under each of `tags` and return its digest. Safe to repeat.
 
-    Raises botocore's ClientError as ECR gives it (RepositoryNotFoundException, say).
+    Without a tag it is registered by digest alone. Raises botocore's ClientError as ECR gives it
+    (RepositoryNotFoundException, or ImageTagAlreadyExistsException where an immutable tag names another image).
     """
-    raise NotImplementedError
+    known = _known_tags(image, repository, client)
+    missing: list[str | None] = [tag for tag in tags if known is None or tag not in known]
+    if known is None and not missing:
+        missing = [None]
+    for tag in missing:
+        client.put_image(
+            repositoryName=repository,
+            imageManifest=image.manifest,
+            imageManifestMediaType=json.loads(image.manifest)["mediaType"],
+            imageDigest=image.digest,
+            **({"imageTag": tag} if tag is not None else {}),
+        )
+    return image.digest
+
+
+def _known_tags(image: Image, repository: str, client: ECRClient) -> set[str] | None:
+    """The tags that the repository has for the image; None when it does not have the image."""
+    try:
+        answer = client.describe_images(repositoryName=repository, imageIds=[{"imageDigest": image.digest}])
+    except client.exceptions.ImageNotFoundException:
+        return None
+    details = answer["imageDetails"]
+    return {tag for detail in details for tag in detail.get("imageTags", [])} if details else None

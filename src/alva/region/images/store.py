@@ -1,10 +1,33 @@
-"""The image store: immutable layers and images by digest, shared by the builds that write and the tasks that run."""
+"""The image store: immutable layers and images by digest, shared by the builds that write and the tasks that run.
+
+images/<digest>.json    the manifest and configuration of an image
+layers/<digest>/        a layer's files, as they are inside
+steps/<key>.json        which layer an instruction made from which inputs: the builds' cache
+caches/                 what RUN --mount=type=cache keeps
+work/                   what is being made; whole things are renamed into place
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from alva.region.images.tree import digest_tree
+
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_CONFIGURATION_TYPE = "application/vnd.oci.image.config.v1+json"
+_LAYER_TYPE = "application/vnd.alva.image.layer.v1.tree"
+"""Not OCI's tar: a layer stays a folder, named by the digest of its content (`tree.digest_tree`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +54,228 @@ class Image:
     """The OCI image manifest, to be registered byte for byte (ECR PutImage's imageManifest)."""
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A layer in the store."""
+
+    digest: str
+    size_bytes: int
+
+
+@dataclass
+class Configuration:
+    """What an image says about running it; a build's instructions fill it in."""
+
+    base: str
+    environment: dict[str, str] = field(default_factory=dict)
+    working_directory: str = "/"
+    user: tuple[int, int] | None = None
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    exposed_ports: tuple[int, ...] = ()
+    stop_signal: int = signal.SIGTERM
+    labels: dict[str, str] = field(default_factory=dict)
+
+
 class ImageStore:
     """Images in `folder` (RegionConfig.images_folder). Safe to use from several processes at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    # -- images ---
+
     def find(self, digest: str) -> Image | None:
         """The image with that manifest digest ("sha256:..."), or None when the store does not have it whole."""
-        raise NotImplementedError
+        try:
+            record: dict[str, Any] = json.loads(self._image_file(digest).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        configuration = Configuration(**record["configuration"])
+        layers = tuple(self.layer_folder(layer) for layer in record["layers"])
+        if not all(layer.is_dir() for layer in layers):
+            return None
+        return Image(
+            digest=digest,
+            base=configuration.base,
+            layers=layers,
+            environment=configuration.environment,
+            working_directory=configuration.working_directory,
+            user=(configuration.user[0], configuration.user[1]) if configuration.user else None,
+            entrypoint=tuple(configuration.entrypoint),
+            command=tuple(configuration.command),
+            exposed_ports=tuple(configuration.exposed_ports),
+            stop_signal=configuration.stop_signal,
+            labels=configuration.labels,
+            manifest=record["manifest"],
+        )
+
+    def add(self, configuration: Configuration, layers: Iterable[Layer]) -> Image:
+        """Keep an image of layers that are in the store, and return it. The same content has the same digest."""
+        layers = tuple(layers)
+        values = asdict(configuration)
+        configuration_text = _canonical(_oci_configuration(configuration, layers))
+        manifest = _canonical(
+            {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST_TYPE,
+                "config": {
+                    "mediaType": _CONFIGURATION_TYPE,
+                    "digest": _sha256(configuration_text),
+                    "size": len(configuration_text.encode()),
+                },
+                "layers": [
+                    {"mediaType": _LAYER_TYPE, "digest": layer.digest, "size": layer.size_bytes} for layer in layers
+                ],
+            }
+        )
+        digest = _sha256(manifest)
+        record = {"manifest": manifest, "configuration": values, "layers": [layer.digest for layer in layers]}
+        self._write(self._image_file(digest), record)
+        image = self.find(digest)
+        assert image is not None, "what was just written"  # noqa: S101
+        return image
+
+    def prune(self, keep: Iterable[str], *, unused_for_seconds: float = 7 * 86400) -> int:
+        """Remove all images but those whose digests are in `keep`, and what builds have not used for a while.
+
+        `keep` must hold what tasks run from and what may be rolled back to. Waits for running builds. Returns the
+        number of bytes that were freed.
+        """
+        kept_layers: set[str] = set()
+        with self._lock(fcntl.LOCK_EX):
+            self._clear_work()
+            for file in self._records("images"):
+                if f"sha256:{file.stem}" in set(keep):
+                    kept_layers.update(json.loads(file.read_text())["layers"])
+                else:
+                    file.unlink()
+            for file in self._records("steps"):
+                if time.time() - file.stat().st_mtime > unused_for_seconds:
+                    file.unlink()
+                else:
+                    kept_layers.add(json.loads(file.read_text())["digest"])
+            freed = 0
+            for folder in (self.folder / "layers").glob("*"):
+                if f"sha256:{folder.name}" not in kept_layers:
+                    # A file that other layers share is not freed.
+                    files = [path.lstat() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+                    freed += sum(status.st_size for status in files if status.st_nlink == 1)
+                    shutil.rmtree(folder)
+        return freed
+
+    # -- builds ---
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """While this lasts, nothing is pruned. What a killed build left half-made is removed first."""
+        with contextlib.suppress(BlockingIOError), self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            self._clear_work()
+        with self._lock(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def making(self, key: str) -> Iterator[None]:
+        """Only one build at a time makes the step `key`; the others wait, and find it made."""
+        with self._lock(fcntl.LOCK_EX, f"locks/{key}"):
+            yield
+
+    @contextlib.contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """An empty folder on the store's file system, gone afterwards."""
+        (self.folder / "work").mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.folder / "work"))
+        folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def find_step(self, key: str) -> Layer | None:
+        """The layer that the step `key` made, if it was made before and is still whole."""
+        file = self.folder / "steps" / f"{key}.json"
+        try:
+            layer = Layer(**json.loads(file.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        if not self.layer_folder(layer.digest).is_dir():
+            return None
+        file.touch()
+        return layer
+
+    def add_step(self, key: str, tree: Path, *, owner: str = "") -> Layer:
+        """Take the folder `tree` (in a work folder) as a layer, remember that the step `key` made it, and return it."""
+        digest, size = digest_tree(tree, owner=owner)
+        target = self.layer_folder(digest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            tree.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            # Another step made the same content: either will do.
+        layer = Layer(digest, size)
+        self._write(self.folder / "steps" / f"{key}.json", asdict(layer))
+        return layer
+
+    def layer_folder(self, digest: str) -> Path:
+        """Where the layer `digest` is, or would be."""
+        return self.folder / "layers" / digest.removeprefix("sha256:")
+
+    def cache_folder(self, name: str) -> Path:
+        """A folder that outlives builds, for RUN --mount=type=cache."""
+        folder = self.folder / "caches" / hashlib.sha256(name.encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _image_file(self, digest: str) -> Path:
+        return self.folder / "images" / f"{digest.removeprefix('sha256:')}.json"
+
+    def _records(self, kind: str) -> list[Path]:
+        return list((self.folder / kind).glob("*.json"))
+
+    def _clear_work(self) -> None:
+        for folder in (self.folder / "work").glob("*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(self, file: Path, value: object) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self.work_folder() as work:
+            (work / "record").write_text(_canonical(value))
+            (work / "record").replace(file)
+
+    @contextlib.contextmanager
+    def _lock(self, operation: int, name: str = "lock") -> Iterator[None]:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, operation)
+            yield
+
+
+def _oci_configuration(configuration: Configuration, layers: tuple[Layer, ...]) -> dict[str, object]:
+    """As https://github.com/opencontainers/image-spec/blob/main/config.md has it, without a creation time."""
+    user = configuration.user
+    return {
+        "os": "linux",
+        "base": configuration.base,
+        "config": {
+            "User": f"{user[0]}:{user[1]}" if user else "",
+            "Env": [f"{name}={value}" for name, value in sorted(configuration.environment.items())],
+            "WorkingDir": configuration.working_directory,
+            "Entrypoint": list(configuration.entrypoint),
+            "Cmd": list(configuration.command),
+            "ExposedPorts": {f"{port}/tcp": {} for port in configuration.exposed_ports},
+            "Labels": configuration.labels,
+            "StopSignal": signal.Signals(configuration.stop_signal).name,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+    }
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

