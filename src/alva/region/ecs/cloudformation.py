@@ -98,6 +98,10 @@ class _Types:
         self._state = state
 
     async def _call(self, action: str, request: Json) -> Json:
+        if "tags" in request:
+            # CloudFormation's own tags (aws:cloudformation:...) are not for callers to set: `_set_tags` adds them.
+            own = [tag for tag in request["tags"] if not tag["key"].startswith("aws:")]
+            request = {**request, "tags": own}
         try:
             return await self._api.call(action, request)
         except EcsError as error:
@@ -122,7 +126,9 @@ class _Types:
                 f"Resource of type 'AWS::ECS::Cluster' with identifier '{name}' already exists.", "AlreadyExists"
             )
         request = request_from("CreateCluster", {**_renamed(properties), "ClusterName": name})
-        return self._cluster(await self._call("CreateCluster", request))
+        answer = await self._call("CreateCluster", request)
+        self._set_tags(answer["cluster"]["clusterArn"], properties)
+        return self._cluster(answer)
 
     async def update_cluster(self, physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:  # noqa: ARG002
         changeable = {
@@ -178,6 +184,7 @@ class _Types:
         family = properties.get("Family") or _made_up_name(stack_name, logical_id)
         request = request_from("RegisterTaskDefinition", {**properties, "Family": family})
         arn = (await self._call("RegisterTaskDefinition", request))["taskDefinition"]["taskDefinitionArn"]
+        self._set_tags(arn, properties)
         return arn, {"TaskDefinitionArn": arn}
 
     async def update_task_definition(
@@ -200,6 +207,7 @@ class _Types:
         name = properties.get("ServiceName") or f"{stack_name}-{logical_id}-{new_short_id()[:12]}"
         request = request_from("CreateService", {**_without(properties, "ForceNewDeployment"), "ServiceName": name})
         arn = (await self._call("CreateService", request))["service"]["serviceArn"]
+        self._set_tags(arn, properties)
         announce(arn)
         service = self._state.services[arn]
         await self._until_stable(service, service.service_deployments[0])
