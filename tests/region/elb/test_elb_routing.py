@@ -1,5 +1,7 @@
 """Requests through the real Envoy: what an ALB would do with them."""
 
+# ruff: noqa: ARG001 - answers and tests have one signature each, and not all need all of it
+
 from __future__ import annotations
 
 import asyncio
@@ -237,7 +239,7 @@ def test_without_a_target_it_answers_503_as_an_alb(make_rig):
 
 def test_a_target_that_refuses_resets_or_babbles_gives_502_and_no_second_try(make_rig):
     async def test(rig, client):
-        group, target = await rig.serving()
+        _, target = await rig.serving()
 
         async def reset(head, reader, writer):
             writer.transport.abort()
@@ -405,7 +407,7 @@ def test_envoy_is_started_again_when_it_dies(make_rig):
 
         async with asyncio.timeout(10):
             await asyncio.sleep(0.3)
-            while not await answers():
+            while not await answers():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
 
     run(make_rig, test)

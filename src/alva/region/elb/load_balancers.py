@@ -123,7 +123,7 @@ class LoadBalancers:
         alb._targets[target_group_arn] = [
             item for item in alb._targets.get(target_group_arn, ()) if (item["Id"], int(item["Port"])) != key[1:]
         ]
-        if target_group_arn in self._attached and self._loop is not None:
+        if self._loop is not None and _is_attached(target_group_arn):
             delay = target.group.deregistration_delay_seconds
             self._draining[key] = _Draining(self._loop.time() + delay)
             if self._drain_task is None or self._drain_task.done():
@@ -138,7 +138,7 @@ class LoadBalancers:
         target = self._checked.get(key)
         if target is None:
             return NOT_REGISTERED
-        return target.health if target_group_arn in self._attached else NOT_IN_USE
+        return target.health if _is_attached(target_group_arn) else NOT_IN_USE
 
     def is_drained(self, target_group_arn: str, address: str, port: int) -> bool:
         """Whether a deregistered target may be stopped.
@@ -312,6 +312,11 @@ class LoadBalancers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_attached(target_group_arn: str) -> bool:
+    """Whether a rule routes to the target group now, be the data plane up to date or not."""
+    return bool((alb._tgs.get(target_group_arn) or {}).get("LoadBalancerArns"))
 
 
 def _read_target_group(arn: str) -> TargetGroup:

@@ -132,8 +132,8 @@ class HealthCheck:
     port: str
     """`traffic-port`, or a number."""
     path: str
-    interval_seconds: int
-    timeout_seconds: int
+    interval_seconds: float
+    timeout_seconds: float
     healthy_threshold: int
     unhealthy_threshold: int
     matcher: str
@@ -451,8 +451,8 @@ def read_target_group(record: Mapping[str, Any], attributes: Iterable[Mapping[st
             protocol=record["HealthCheckProtocol"],
             port=str(record["HealthCheckPort"]),
             path=record["HealthCheckPath"],
-            interval_seconds=int(record["HealthCheckIntervalSeconds"]),
-            timeout_seconds=int(record["HealthCheckTimeoutSeconds"]),
+            interval_seconds=float(record["HealthCheckIntervalSeconds"]),
+            timeout_seconds=float(record["HealthCheckTimeoutSeconds"]),
             healthy_threshold=int(record["HealthyThresholdCount"]),
             unhealthy_threshold=int(record["UnhealthyThresholdCount"]),
             matcher=record["Matcher"]["HttpCode"],
