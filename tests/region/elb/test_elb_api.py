@@ -1,0 +1,280 @@
+"""The elbv2 API and the CloudFormation types on top of it: what is stored is what is served, or it is refused."""
+
+# ruff: noqa: ARG001 - tests have one signature, and not all need all of it
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from ministack.services import alb
+
+from alva.region.cloudformation.registry import registered
+from alva.region.elb import query
+from alva.region.elb.records import Invalid, NotHonoured, Redirect, read_action
+from alva.region.elb.routes import network_regex, query_regex, wildcard_regex
+
+
+def run(make_rig, test):
+    async def body():
+        async with make_rig() as rig:
+            await test(rig)
+
+    asyncio.run(body())
+
+
+def path(*patterns):
+    return {"Field": "path-pattern", "Values": list(patterns)}
+
+
+FIXED = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
+
+
+def test_query_parameters_and_structures_are_each_others_inverse():
+    actions = [
+        {"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": "a", "Weight": "1"}]}},
+        {"Type": "redirect", "RedirectConfig": {"Host": "#{host}"}},
+    ]
+    parameters = query.flatten({"Actions": actions, "Enabled": True})
+    assert parameters["Actions.member.1.ForwardConfig.TargetGroups.member.1.Weight"] == ["1"]
+    assert parameters["Enabled"] == ["true"]
+    assert query.members(parameters, "Actions") == actions
+
+
+def test_members_come_in_the_order_of_their_numbers():
+    parameters = query.flatten({"Targets": [str(number) for number in range(12)]})
+    assert query.members(dict(sorted(parameters.items())), "Targets") == [str(number) for number in range(12)]
+
+
+def test_wildcards_are_the_only_special_characters_of_a_pattern():
+    import re
+
+    assert re.fullmatch(wildcard_regex("/a.b/*?"), "/a.b/x")
+    assert not re.fullmatch(wildcard_regex("/a.b/?"), "/axb/x")
+    assert re.fullmatch(wildcard_regex(r"100\*", escapes=True), "100*")
+    assert not re.fullmatch(wildcard_regex(r"100\*", escapes=True), "1000")
+
+
+@pytest.mark.parametrize(
+    ("block", "inside", "outside"),
+    [
+        ("10.0.0.0/8", "10.255.3.4", "11.0.0.1"),
+        ("192.168.4.0/22", "192.168.7.9", "192.168.8.1"),
+        ("203.0.113.7/32", "203.0.113.7", "203.0.113.70"),
+        ("0.0.0.0/0", "8.8.8.8", "x"),
+    ],
+)
+def test_a_network_as_a_regular_expression_holds_exactly_its_addresses(block, inside, outside):
+    import re
+
+    assert re.fullmatch(network_regex(block), inside)
+    assert not re.fullmatch(network_regex(block), outside)
+
+
+def test_a_query_condition_does_not_reach_into_the_next_parameter():
+    import re
+
+    regex = query_regex((("a", "*b"),))
+    assert re.fullmatch(regex, "/x?c=d&a=xb&e")
+    assert not re.fullmatch(regex, "/x?a=x&c=b")
+
+
+def test_a_redirect_to_itself_is_refused_as_a_loop():
+    with pytest.raises(Invalid, match="loop"):
+        read_action([{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301"}}])
+    assert read_action([{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Port": "443"}}]) == Redirect(
+        port="443", status_code=301
+    )
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"Type": "authenticate-oidc"},
+        {"Type": "forward", "ForwardConfig": {"TargetGroupStickinessConfig": {"Enabled": "true"}}},
+        {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Host": "www.#{host}"}},
+    ],
+)
+def test_an_action_that_would_not_be_served_is_refused(action):
+    with pytest.raises(NotHonoured, match="local region's load balancer does not honour"):
+        read_action([action])
+
+
+def test_calls_that_aws_refuses_are_refused_with_its_codes(make_rig):
+    async def test(rig):
+        load_balancer, group = await rig.load_balancer(), await rig.target_group()
+        forward = {"Type": "forward", "TargetGroupArn": group}
+        listener = await rig.listener(load_balancer, FIXED)
+        await rig.rule(listener, 5, [path("/a")], forward)
+        new_rule = {"ListenerArn": listener, "Conditions": [path("/b")], "Actions": [forward]}
+        other = await rig.load_balancer()
+        new_listener = {"Port": 80, "Protocol": "HTTP", "DefaultActions": [forward]}
+        unknown = {"Type": "forward", "TargetGroupArn": group + "x"}
+        ill = {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 6}
+        refused = [
+            await rig.error_of("CreateRule", Priority=5, **new_rule),
+            await rig.error_of("CreateRule", Priority=6, **(new_rule | {"Actions": [unknown]})),
+            await rig.error_of("CreateListener", LoadBalancerArn=load_balancer, **new_listener),
+            await rig.error_of("CreateListener", LoadBalancerArn=other, **new_listener),
+            await rig.error_of("DeleteTargetGroup", TargetGroupArn=group),
+            await rig.error_of("ModifyTargetGroup", TargetGroupArn=group, **ill),
+            await rig.error_of("RegisterTargets", TargetGroupArn=group, Targets=[{"Id": "i-0123"}]),
+        ]
+        assert [code for code, _ in refused] == [
+            "PriorityInUse",
+            "TargetGroupNotFound",
+            "DuplicateListener",
+            "TargetGroupAssociationLimit",
+            "ResourceInUse",
+            "ValidationError",
+            "ValidationError",
+        ]
+        assert refused[0][1] == "Priority '5' is currently in use"
+
+    run(make_rig, test)
+
+
+def test_what_is_not_honoured_is_refused_by_name(make_rig):
+    async def test(rig):
+        load_balancer, group = await rig.load_balancer(), await rig.target_group()
+        stickiness = [{"Key": "stickiness.enabled", "Value": "true"}]
+        unknown = [{"Key": "routing.http.surprise", "Value": "true"}]
+        group_request = {"Name": "x", "Protocol": "HTTP", "Port": 80}
+        listener = {"LoadBalancerArn": load_balancer, "DefaultActions": [FIXED], "Protocol": "HTTP"}
+        refused = [
+            await rig.error_of("CreateLoadBalancer", Name="n", Type="network"),
+            await rig.error_of("CreateTargetGroup", TargetType="lambda", **group_request),
+            await rig.error_of("CreateTargetGroup", TargetType="ip", ProtocolVersion="GRPC", **group_request),
+            await rig.error_of("ModifyTargetGroupAttributes", TargetGroupArn=group, Attributes=stickiness),
+            await rig.error_of("ModifyLoadBalancerAttributes", LoadBalancerArn=load_balancer, Attributes=unknown),
+            await rig.error_of("CreateListener", Port=9000, **listener),
+        ]
+        assert {code for code, _ in refused} == {"UnsupportedOperation"}
+        for (_, message), name in zip(
+            refused,
+            ("type network", "lambda", "GRPC", "stickiness.enabled=true", "routing.http.surprise", "port 9000"),
+            strict=True,
+        ):
+            assert name in message
+        assert not [group for group in alb._tgs.values() if group["TargetGroupName"] == "x"]
+
+    run(make_rig, test)
+
+
+def test_a_weighted_forward_and_a_query_condition_are_described_as_they_were_made(make_rig):
+    async def test(rig):
+        groups = [await rig.target_group(), await rig.target_group()]
+        listener = await rig.listener(await rig.load_balancer(), FIXED)
+        condition = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Key": "a", "Value": "<b>"}]}}
+        weights = [{"TargetGroupArn": group, "Weight": weight} for group, weight in zip(groups, (9, 1), strict=True)]
+        rule = await rig.rule(listener, 1, [condition], {"Type": "forward", "ForwardConfig": {"TargetGroups": weights}})
+        described = await rig.call("DescribeRules", RuleArns=[rule])
+        assert [node.text for node in described.findall(".//ForwardConfig//Weight")] == ["9", "1"]
+        assert described.findtext(".//QueryStringConfig//Value") == "<b>"
+        for group in groups:
+            described = await rig.call("DescribeTargetGroups", TargetGroupArns=[group])
+            assert ":loadbalancer/app/lb-" in described.findtext(".//LoadBalancerArns/member")
+
+    run(make_rig, test)
+
+
+def test_deletion_protection_is_honoured_and_deletion_takes_the_listeners_along(make_rig):
+    async def test(rig):
+        arn = await rig.load_balancer(**{"deletion_protection.enabled": "true"})
+        group = await rig.target_group()
+        await rig.listener(arn, {"Type": "forward", "TargetGroupArn": group})
+        code, message = await rig.error_of("DeleteLoadBalancer", LoadBalancerArn=arn)
+        assert (code, "deletion protection is enabled" in message) == ("OperationNotPermitted", True)
+        off = [{"Key": "deletion_protection.enabled", "Value": "false"}]
+        await rig.call("ModifyLoadBalancerAttributes", LoadBalancerArn=arn, Attributes=off)
+        await rig.call("DeleteLoadBalancer", LoadBalancerArn=arn)
+        assert not alb._listeners
+        assert not alb._rules
+        await rig.call("DeleteTargetGroup", TargetGroupArn=group)
+
+    run(make_rig, test)
+
+
+def of(name):
+    return registered[f"AWS::ElasticLoadBalancingV2::{name}"]
+
+
+def test_a_template_gets_the_attributes_of_its_resources(make_rig):
+    async def test(rig):
+        properties = {
+            "Name": "alva-staging",
+            "Scheme": "internet-facing",
+            "Subnets": ["subnet-1", "subnet-2"],
+            "SecurityGroups": ["sg-1"],
+            "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "30"}],
+        }
+        load_balancer, attributes = of("LoadBalancer").create("Alb", properties, "alva-staging-alb")
+        assert attributes["DNSName"] == f"127.0.0.1:{rig.config.edge_port}"
+        assert attributes["LoadBalancerFullName"] == load_balancer.partition("loadbalancer/")[2]
+        assert attributes["CanonicalHostedZoneID"] == "Z35SXDOTRQ7X7K"
+        assert {"Key": "idle_timeout.timeout_seconds", "Value": "30"} in alb._lb_attrs[load_balancer]
+        group, attributes = of("TargetGroup").create(
+            "Api",
+            {
+                "Port": 3001,
+                "Protocol": "HTTP",
+                "TargetType": "ip",
+                "VpcId": "vpc-1",
+                "HealthCheckPath": "/health",
+                "HealthCheckIntervalSeconds": 5,
+                "HealthCheckTimeoutSeconds": 3,
+                "Matcher": {"HttpCode": "200"},
+                "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "15"}],
+            },
+            "alva-staging-services",
+        )
+        assert attributes["TargetGroupFullName"] == group.rpartition(":")[2]
+        listener, _ = of("Listener").create(
+            "Http", {"LoadBalancerArn": load_balancer, "Port": 80, "Protocol": "HTTP", "DefaultActions": [FIXED]}, "s"
+        )
+        rule_properties = {
+            "ListenerArn": listener,
+            "Priority": 10,
+            "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/api", "/api/*"]}}],
+            "Actions": [{"Type": "forward", "TargetGroupArn": group}],
+        }
+        rule, _ = of("ListenerRule").create("Rule", rule_properties, "s")
+        assert alb._tgs[group]["LoadBalancerArns"] == [load_balancer]
+        changed = rule_properties | {"Priority": 20, "Actions": [FIXED]}
+        assert of("ListenerRule").update(rule, rule_properties, changed, "s")[0] == rule
+        assert (alb._rules[rule]["Priority"], alb._tgs[group]["LoadBalancerArns"]) == ("20", [])
+        for name, arn in (("ListenerRule", rule), ("Listener", listener), ("TargetGroup", group)):
+            of(name).delete(arn, {})
+            of(name).delete(arn, {})
+        of("LoadBalancer").delete(load_balancer, {})
+        assert [len(store) for store in (alb._lbs, alb._tgs, alb._listeners, alb._rules)] == [0, 0, 0, 0]
+
+    run(make_rig, test)
+
+
+def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(make_rig):
+    async def test(rig):
+        good = {"Subnets": ["subnet-1"]}
+        with pytest.raises(ValueError, match=r"unsupported property Subnet$"):
+            of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
+        unknown = {"LoadBalancerAttributes": [{"Key": "routing.surprise", "Value": "1"}]}
+        with pytest.raises(ValueError, match=r"routing\.surprise"):
+            of("LoadBalancer").create("Alb", good | unknown, "s")
+        assert not alb._lbs
+
+    run(make_rig, test)
+
+
+def test_a_target_group_goes_back_to_the_defaults_of_what_its_template_drops(make_rig):
+    async def test(rig):
+        base = {"Port": 80, "Protocol": "HTTP", "TargetType": "ip"}
+        old = base | {
+            "HealthCheckPath": "/health",
+            "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "15"}],
+        }
+        arn, _ = of("TargetGroup").create("Api", old, "s")
+        of("TargetGroup").update(arn, old, base, "s")
+        assert alb._tgs[arn]["HealthCheckPath"] == "/"
+        assert {"Key": "deregistration_delay.timeout_seconds", "Value": "300"} in alb._tg_attrs[arn]
+
+    run(make_rig, test)
