@@ -44,7 +44,8 @@ async def pull_image(control_plane: ControlPlane, store: ImageStore, reference: 
     if match is None:
         raise TaskStartError(
             "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
-            f"failed to resolve ref {reference}: the local region pulls from its own ECR alone (ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY)",
+            f"failed to resolve ref {reference}: "
+            "the local region pulls from its own ECR alone (ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY)",
             container,
         )
     wanted = {"imageDigest": match["digest"]} if match["digest"] else {"imageTag": match["tag"] or "latest"}

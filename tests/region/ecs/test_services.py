@@ -1,0 +1,242 @@
+"""Services behind a load balancer: rollouts, failures, rollbacks, with real processes and the real Envoy."""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from .workbench import SERVER, Json, Workbench, until
+
+pytestmark = pytest.mark.region
+
+BREAKER = {"enable": True, "rollback": True, "thresholdConfiguration": {"type": "COUNT", "value": 2}}
+
+
+@pytest.fixture(scope="module")
+def listener(workbench: Workbench) -> str:
+    """The ARN of the listener on port 80 of a load balancer."""
+    elb = workbench.client("elbv2")
+    balancer = elb.create_load_balancer(Name="edge", Subnets=workbench.subnets, Scheme="internet-facing")
+    return str(
+        elb.create_listener(
+            LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"],
+            Port=80,
+            Protocol="HTTP",
+            DefaultActions=[
+                {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain"}}
+            ],
+        )["Listeners"][0]["ListenerArn"]
+    )
+
+
+class Web:
+    """A service of the given name behind /name."""
+
+    def __init__(self, workbench: Workbench, listener: str, name: str, priority: int, **service: Any) -> None:
+        self.workbench, self.name = workbench, name
+        self.image = workbench.image(SERVER)
+        elb = workbench.client("elbv2")
+        self.target_group = elb.create_target_group(
+            Name=name,
+            Protocol="HTTP",
+            Port=3000,
+            VpcId=workbench.vpc,
+            TargetType="ip",
+            HealthCheckPath="/health",
+            HealthCheckIntervalSeconds=5,
+            HealthCheckTimeoutSeconds=2,
+            HealthyThresholdCount=2,
+            UnhealthyThresholdCount=2,
+        )["TargetGroups"][0]["TargetGroupArn"]
+        elb.modify_target_group_attributes(
+            TargetGroupArn=self.target_group,
+            Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "5"}],
+        )
+        elb.create_rule(
+            ListenerArn=listener,
+            Priority=priority,
+            Conditions=[{"Field": "path-pattern", "Values": [f"/{name}", f"/{name}/*"]}],
+            Actions=[{"Type": "forward", "TargetGroupArn": self.target_group}],
+        )
+        workbench.create_service(
+            name,
+            self.definition(GREETING="one"),
+            loadBalancers=[{"targetGroupArn": self.target_group, "containerName": "web", "containerPort": 3000}],
+            deploymentConfiguration={"deploymentCircuitBreaker": BREAKER},
+            **service,
+        )
+
+    def definition(self, image: str | None = None, **environment: str) -> str:
+        return self.workbench.task_definition(
+            self.name,
+            {
+                "name": "web",
+                "image": image or self.image,
+                "portMappings": [{"containerPort": 3000}],
+                "environment": [{"name": k, "value": v} for k, v in {"PORT": "3000", **environment}.items()],
+                "stopTimeout": 2,
+            },
+        )
+
+    def update(self, **parameters: Any) -> Json:
+        workbench = self.workbench
+        updated: Json = workbench.ecs.update_service(cluster=workbench.cluster, service=self.name, **parameters)
+        return updated
+
+    def get(self, path: str = "") -> tuple[int, str]:
+        url = f"http://127.0.0.1:{self.workbench.config.edge_port}/{self.name}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    @contextmanager
+    def load(self) -> Iterator[Counter[tuple[int, str]]]:
+        """Requests, one after another from two clients, for as long as the block lasts; what they were answered."""
+        answers: Counter[tuple[int, str]] = Counter()
+        over = threading.Event()
+
+        def client() -> None:
+            while not over.is_set():
+                try:
+                    answers[self.get()] += 1
+                except OSError as error:
+                    answers[(0, repr(error))] += 1
+                time.sleep(0.01)
+
+        clients = [threading.Thread(target=client) for _ in range(2)]
+        for thread in clients:
+            thread.start()
+        try:
+            yield answers
+        finally:
+            over.set()
+            for thread in clients:
+                thread.join()
+
+
+@pytest.fixture(scope="module")
+def web(workbench: Workbench, listener: str) -> Web:
+    """A service that serves "one" behind /web."""
+    web = Web(workbench, listener, "web", 10)
+    assert workbench.deployed("web")["status"] == "SUCCESSFUL"
+    return web
+
+
+def test_first_deployment_serves_through_the_load_balancer_when_it_is_successful(web: Web) -> None:
+    assert web.get() == (200, "one")
+    service = web.workbench.service("web")
+    assert [d["rolloutState"] for d in service["deployments"]] == ["COMPLETED"]
+    assert (service["runningCount"], service["pendingCount"]) == (1, 0)
+    events = web.workbench.events("web")
+    assert events[0].startswith("has started 1 tasks: (task ")
+    assert events[1] == f"registered 1 targets in (target-group {web.target_group})"
+    assert events[2].startswith("(deployment ecs-svc/")
+    assert events[2].endswith(" deployment completed.")
+    assert events[3] == "has reached a steady state."
+
+
+def test_rolling_update_replaces_the_tasks_and_no_request_fails(web: Web) -> None:
+    before = {t["taskArn"] for t in web.workbench.tasks_of("web")}
+    with web.load() as answers:
+        began = time.monotonic()
+        web.update(taskDefinition=web.definition(GREETING="two"), desiredCount=2)
+        deployment = web.workbench.deployed("web")
+        lasted = time.monotonic() - began
+    assert deployment["status"] == "SUCCESSFUL"
+    assert {status for status, _ in answers} == {200}, answers
+    assert answers[(200, "two")] > 0
+    assert web.get() == (200, "two")
+    assert before.isdisjoint(t["taskArn"] for t in web.workbench.tasks_of("web"))
+    assert lasted < 15
+
+
+def test_failing_update_rolls_back_and_no_request_fails(web: Web) -> None:
+    serving = web.get()
+    good = web.workbench.service("web")["taskDefinition"]
+    with web.load() as answers:
+        web.update(taskDefinition=web.definition(STATUS="500", GREETING="broken"))
+        deployment = web.workbench.deployed("web", 60)
+    assert deployment["status"] == "ROLLBACK_SUCCESSFUL"
+    assert deployment["deploymentCircuitBreaker"] == {"status": "TRIGGERED", "failureCount": 2, "threshold": 2}
+    assert set(answers) == {serving}, answers
+    service = web.workbench.service("web")
+    assert service["taskDefinition"] == good
+    assert [d["status"] for d in service["deployments"]] == ["PRIMARY"]
+    stopped = [t for t in web.workbench.tasks_of("web", "STOPPED") if "failed ELB" in t["stoppedReason"]]
+    assert stopped[0]["stoppedReason"] == f"Task failed ELB health checks in (target-group {web.target_group})"
+    assert stopped[0]["stopCode"] == "ServiceSchedulerInitiated"
+    events = "\n".join(web.workbench.events("web"))
+    assert "due to (reason Health checks failed with these codes: [500])" in events
+    assert "deployment failed: tasks failed to start." in events
+    assert "rolling back to deployment ecs-svc/" in events
+
+
+def test_killed_task_is_replaced(web: Web) -> None:
+    before = web.workbench.tasks_of("web")
+    web.workbench.ecs.stop_task(cluster=web.workbench.cluster, task=before[0]["taskArn"], reason="a test")
+    after = until(
+        lambda: (
+            len(tasks := [t for t in web.workbench.tasks_of("web") if t["lastStatus"] == "RUNNING"]) == len(before)
+            and before[0]["taskArn"] not in {t["taskArn"] for t in tasks}
+            and tasks
+        )
+    )
+    assert len(after) == len(before)
+    stopped = web.workbench.stopped(before[0]["taskArn"])
+    assert (stopped["stopCode"], stopped["stoppedReason"]) == ("UserInitiated", "a test")
+    assert stopped["containers"][0]["exitCode"] == 0
+    web.workbench.ecs.get_waiter("services_stable").wait(
+        cluster=web.workbench.cluster, services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
+
+
+def test_forced_deployment_starts_new_tasks_of_the_same_definition(web: Web) -> None:
+    before = {t["taskArn"] for t in web.workbench.tasks_of("web")}
+    definition = web.workbench.service("web")["taskDefinition"]
+    web.update(forceNewDeployment=True)
+    assert web.workbench.deployed("web")["status"] == "SUCCESSFUL"
+    assert web.workbench.service("web")["taskDefinition"] == definition
+    assert before.isdisjoint(t["taskArn"] for t in web.workbench.tasks_of("web"))
+
+
+def test_scaling_to_zero_and_back_needs_no_deployment(web: Web) -> None:
+    deployments = web.workbench.ecs.list_service_deployments(cluster=web.workbench.cluster, service="web")
+    web.update(desiredCount=0)
+    until(lambda: web.workbench.service("web")["runningCount"] == 0)
+    assert web.get()[0] == 503
+    web.update(desiredCount=1)
+    until(lambda: web.get()[0] == 200)
+    assert (
+        web.workbench.ecs.list_service_deployments(cluster=web.workbench.cluster, service="web")["serviceDeployments"]
+        == deployments["serviceDeployments"]
+    )
+
+
+def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbench, listener: str) -> None:
+    web = Web(workbench, listener, "never", 20, desiredCount=0)
+    assert workbench.deployed("never")["status"] == "SUCCESSFUL"
+    workbench.ecs.delete_service(cluster=workbench.cluster, service="never")
+    unknown = web.image.rpartition("@")[0] + "@sha256:" + "0" * 64
+    workbench.create_service(
+        "missing", web.definition(image=unknown), deploymentConfiguration={"deploymentCircuitBreaker": BREAKER}
+    )
+    deployment = workbench.deployed("missing")
+    assert deployment["status"] == "STOPPED"
+    service = workbench.service("missing")
+    assert service["deployments"][0]["rolloutState"] == "FAILED"
+    assert service["deployments"][0]["rolloutStateReason"] == "ECS deployment circuit breaker: tasks failed to start."
+    stopped = workbench.tasks_of("missing", "STOPPED")
+    assert len(stopped) == 2
+    assert stopped[0]["stopCode"] == "TaskFailedToStart"
+    assert stopped[0]["stoppedReason"].startswith("CannotPullContainerError: ")
+    assert stopped[0]["stoppedReason"].endswith(": not found")

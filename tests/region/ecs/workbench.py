@@ -1,0 +1,256 @@
+"""A region to try ECS in: network, cluster, images of small programs, and ways to wait."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+
+from alva.region import daemon
+from alva.region.config import RegionConfig
+from alva.region.images.registry import push
+from alva.region.images.store import Configuration, ImageStore
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+SERVER = """
+import http.server, json, os, signal, sys, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(2)
+        status = int(os.environ.get("STATUS", "200"))
+        body = os.environ.get("GREETING", "hello").encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+def stop(*_):
+    print("terminating", flush=True)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+time.sleep(float(os.environ.get("STARTUP_SECONDS", "0")))
+server = http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler)
+print("listening on", server.server_address, flush=True)
+server.serve_forever()
+"""
+
+
+@dataclass
+class Workbench:
+    """A running region with a VPC, a cluster and a log group."""
+
+    config: RegionConfig
+    cluster: str = "workbench"
+    log_group: str = "/workbench"
+    subnets: list[str] = field(default_factory=list)
+    security_group: str = ""
+    vpc: str = ""
+
+    def client(self, name: str) -> Any:
+        return boto3.client(
+            name,  # type: ignore[call-overload]
+            endpoint_url=self.config.endpoint_url,
+            region_name=self.config.region,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    @property
+    def ecs(self) -> Any:
+        return self.client("ecs")
+
+    def prepare(self) -> None:
+        ec2 = self.client("ec2")
+        self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        for index, zone in enumerate(("us-east-1a", "us-east-1b")):
+            subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{10 + index}.0/24", AvailabilityZone=zone)
+            self.subnets.append(subnet["Subnet"]["SubnetId"])
+        group = ec2.create_security_group(GroupName="tasks", Description="tasks", VpcId=self.vpc)
+        self.security_group = group["GroupId"]
+        self.ecs.create_cluster(clusterName=self.cluster, capacityProviders=["FARGATE", "FARGATE_SPOT"])
+        self.client("logs").create_log_group(logGroupName=self.log_group)
+
+    @property
+    def network(self) -> Json:
+        return {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.security_group]}}
+
+    def image(self, program: str, name: str = "program") -> str:
+        """The reference, by digest, of an image that runs a Python program."""
+        store = ImageStore(self.config.images_folder)
+        with store.work_folder() as work:
+            tree = work / "tree"
+            (tree / "app").mkdir(parents=True)
+            (tree / "app" / "main.py").write_text(program)
+            layer = store.add_step(f"{name}-{hash(program)}", tree)
+        image = store.add(
+            Configuration(
+                base="python:3.11",
+                environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+                working_directory="/app",
+                user=(1000, 1000),
+                entrypoint=("python3", "-u"),
+                command=("/app/main.py",),
+            ),
+            [layer],
+        )
+        ecr = self.client("ecr")
+        if name not in [r["repositoryName"] for r in ecr.describe_repositories()["repositories"]]:
+            ecr.create_repository(repositoryName=name)
+        digest = push(image, name, [digest_tag(image.digest)], ecr)
+        return f"{self.config.account_id}.dkr.ecr.{self.config.region}.amazonaws.com/{name}@{digest}"
+
+    def task_definition(self, family: str, *containers: Json, **more: Any) -> str:
+        """Register a task definition whose containers log to the workbench's group; returns its ARN."""
+        answer = self.ecs.register_task_definition(
+            family=family,
+            networkMode="awsvpc",
+            requiresCompatibilities=["FARGATE"],
+            cpu="256",
+            memory="512",
+            executionRoleArn=f"arn:aws:iam::{self.config.account_id}:role/execution",
+            containerDefinitions=[{"logConfiguration": self.logs, **container} for container in containers],
+            **more,
+        )
+        return str(answer["taskDefinition"]["taskDefinitionArn"])
+
+    @property
+    def logs(self) -> Json:
+        return {
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-group": self.log_group,
+                "awslogs-region": self.config.region,
+                "awslogs-stream-prefix": "w",
+            },
+        }
+
+    def run(self, definition: str, **more: Any) -> str:
+        """Run one task; returns its ARN."""
+        answer = self.ecs.run_task(
+            cluster=self.cluster,
+            taskDefinition=definition,
+            launchType="FARGATE",
+            networkConfiguration=self.network,
+            **more,
+        )
+        assert answer["failures"] == []
+        return str(answer["tasks"][0]["taskArn"])
+
+    def task(self, arn: str) -> Json:
+        """What DescribeTasks says of a task."""
+        found: Json = self.ecs.describe_tasks(cluster=self.cluster, tasks=[arn])["tasks"][0]
+        return found
+
+    def stopped(self, arn: str, timeout_seconds: float = 20) -> Json:
+        """The task once it is STOPPED."""
+        return until(lambda: (t := self.task(arn))["lastStatus"] == "STOPPED" and t, timeout_seconds)
+
+    def running(self, arn: str, timeout_seconds: float = 20) -> Json:
+        """The task once it is RUNNING."""
+        return until(lambda: (t := self.task(arn))["lastStatus"] == "RUNNING" and t, timeout_seconds)
+
+    def log_lines(self, arn: str, container: str) -> list[str]:
+        """What a container printed, according to CloudWatch Logs."""
+        stream = f"w/{container}/{arn.rpartition('/')[2]}"
+        events = self.client("logs").get_log_events(
+            logGroupName=self.log_group, logStreamName=stream, startFromHead=True
+        )["events"]
+        return [event["message"] for event in events]
+
+    def service(self, name: str) -> Json:
+        """What DescribeServices says of a service."""
+        found: Json = self.ecs.describe_services(cluster=self.cluster, services=[name])["services"][0]
+        return found
+
+    def create_service(self, name: str, definition: str, **more: Any) -> Json:
+        created: Json = self.ecs.create_service(
+            **{
+                "cluster": self.cluster,
+                "serviceName": name,
+                "taskDefinition": definition,
+                "desiredCount": 1,
+                "launchType": "FARGATE",
+                "networkConfiguration": self.network,
+                **more,
+            }
+        )["service"]
+        return created
+
+    def tasks_of(self, name: str, status: str = "RUNNING") -> list[Json]:
+        """The service's tasks of that desired status."""
+        arns = self.ecs.list_tasks(cluster=self.cluster, serviceName=name, desiredStatus=status)["taskArns"]
+        found: list[Json] = self.ecs.describe_tasks(cluster=self.cluster, tasks=arns)["tasks"] if arns else []
+        return found
+
+    def deployment(self, name: str) -> Json:
+        """The service's latest service deployment, as DescribeServiceDeployments tells it."""
+        briefs = self.ecs.list_service_deployments(cluster=self.cluster, service=name)["serviceDeployments"]
+        found: Json = self.ecs.describe_service_deployments(serviceDeploymentArns=[briefs[0]["serviceDeploymentArn"]])[
+            "serviceDeployments"
+        ][0]
+        return found
+
+    def deployed(self, name: str, timeout_seconds: float = 40) -> Json:
+        """The latest service deployment once it is over."""
+        over = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
+        return until(lambda: (d := self.deployment(name))["status"] in over and d, timeout_seconds)
+
+    def events(self, name: str) -> list[str]:
+        """The service's events, oldest first, without the service's name."""
+        return [event["message"].removeprefix(f"(service {name}) ") for event in reversed(self.service(name)["events"])]
+
+
+def digest_tag(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+def until(probe: Callable[[], T | bool], timeout_seconds: float = 20) -> T:
+    """What `probe` returns once it is true; AssertionError with its last answer after the timeout."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer  # type: ignore[return-value]
+        assert time.monotonic() < deadline, f"not within {timeout_seconds} s; last answer: {answer!r}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_region(home: Path, loopback_octet: int) -> Iterator[Workbench]:
+    """A region of its own in `home`, stopped at the end."""
+    config = RegionConfig(
+        home=home,
+        api_port=free_port(),
+        edge_port=free_port(),
+        edge_tls_port=free_port(),
+        inbox_port=free_port(),
+        loopback_octet=loopback_octet,
+    )
+    daemon.start(config)
+    try:
+        yield Workbench(config)
+    finally:
+        daemon.stop(config)
