@@ -30,12 +30,13 @@ def command(
     """One line each; with --json one object per line."""
     from alva.release import logs
 
+    aws = invocation.aws
     groups = logs.log_groups(invocation.manifest, services)
     start = parse_since(since, datetime.now(UTC))
     lines = (
-        logs.follow(invocation.aws, groups, since=start, pattern=pattern)
+        logs.follow(aws, groups, since=start, pattern=pattern)
         if is_following
-        else iter(logs.read(invocation.aws, groups, since=start, pattern=pattern))
+        else iter(logs.read(aws, groups, since=start, pattern=pattern))
     )
     colours: dict[str, str] = {}
     for line in lines:

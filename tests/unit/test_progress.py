@@ -1,0 +1,90 @@
+"""Progress as plain lines, as JSON and on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import threading
+
+import pytest
+
+from alva.cli.progress import JsonProgress, LiveProgress, PlainProgress, Progress, choose_progress, step
+
+
+def work(progress: Progress) -> None:
+    with progress:
+        with step(progress, "a", "first"):
+            progress.step_line("a", "inside")
+        with step(progress, "b", "second") as result:
+            result.outcome = "unchanged"
+        progress.note("by the way")
+        with pytest.raises(ValueError, match="broken"), step(progress, "c", "third"):
+            raise ValueError("broken")
+
+
+def test_plain_progress_is_one_line_per_step_with_its_duration() -> None:
+    stream = io.StringIO()
+    work(PlainProgress(stream))
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    assert lines[0] == ["✓", "first", "0.0s"]
+    assert lines[1] == ["·", "second", "0.0s", "unchanged"]
+    assert lines[2] == ["by", "the", "way"]
+    assert lines[3] == ["✗", "third", "0.0s", "failed"]
+
+
+def test_verbose_progress_shows_what_happens_inside() -> None:
+    stream = io.StringIO()
+    work(PlainProgress(stream, verbose=True))
+    assert "    first: inside" in stream.getvalue().splitlines()
+
+
+def test_json_progress_is_one_object_per_event() -> None:
+    stream = io.StringIO()
+    work(JsonProgress(stream))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(e["event"], e.get("step")) for e in events] == [
+        ("started", "a"),
+        ("line", "a"),
+        ("finished", "a"),
+        ("started", "b"),
+        ("finished", "b"),
+        ("note", None),
+        ("started", "c"),
+        ("finished", "c"),
+    ]
+    assert [e["outcome"] for e in events if e["event"] == "finished"] == ["done", "unchanged", "failed"]
+
+
+def test_progress_on_a_terminal_ends_with_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    ours, theirs = pty.openpty()
+    printed: list[bytes] = []
+
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            printed.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(theirs, "w") as terminal:
+        progress = choose_progress(terminal, as_json=False, verbose=False)
+        assert isinstance(progress, LiveProgress)
+        work(progress)
+    reader.join(timeout=5)
+    os.close(ours)
+    text = b"".join(printed).decode()
+    for title in ("✓ first", "· second", "by the way", "✗ third"):
+        assert title in text
+
+
+def test_no_terminal_means_plain_lines_and_json_means_json() -> None:
+    assert isinstance(choose_progress(io.StringIO(), as_json=False, verbose=False), PlainProgress)
+    assert isinstance(choose_progress(io.StringIO(), as_json=True, verbose=False), JsonProgress)
