@@ -30,9 +30,9 @@ def is_published(aws: Aws, repository: str, digest: str) -> bool:
     """Whether the repository has the image; False also when there is no such repository yet."""
     with explained(f"look for an image in repository {repository}"):
         try:
-            aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])
+            found = aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])
         except Exception as error:
             if error_code(error) in ("ImageNotFoundException", "RepositoryNotFoundException"):
                 return False
             raise
-    return True
+    return any(image.get("imageDigest") == digest for image in found["imageDetails"])

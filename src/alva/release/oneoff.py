@@ -73,7 +73,7 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
     started = time.monotonic()
     seen_status = ""
 
-    def ended() -> TaskTypeDef | None:
+    def stopped() -> TaskTypeDef | None:
         nonlocal seen_status
         with explained(f"follow task {_short(task_arn)}"):
             tasks = aws.ecs.describe_tasks(cluster=one_off.cluster, tasks=[task_arn])["tasks"]
@@ -88,7 +88,7 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
 
     try:
         task = aws.poll.until(
-            ended, timeout_seconds=one_off.timeout_seconds, what=f"task {_short(task_arn)} ({one_off.container})"
+            stopped, timeout_seconds=one_off.timeout_seconds, what=f"task {_short(task_arn)} ({one_off.container})"
         )
     except (TimedOut, Interrupted, KeyboardInterrupt) as error:
         reason = "time limit" if isinstance(error, TimedOut) else "interrupted"
@@ -100,8 +100,10 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
                 evidence=tail.last_lines(),
             ) from error
         raise
-    tail.finish(output)
-    return _judge(task, one_off.container, paused=_others(definition, one_off))
+    ended = _judge(task, one_off.container, paused=_others(definition, one_off))
+    if ended.exit_code is not None:
+        tail.finish(output)
+    return ended
 
 
 def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
