@@ -7,6 +7,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.accepted_findings import accept
 
 ACCESS_LOG_PREFIX = "alb"
 
@@ -58,7 +59,9 @@ class AccessLogs(Construct):
         # A bucket that holds objects cannot be deleted with its stack.
         bucket.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
         bucket.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
-        self.bucket = bucket
+        accept(
+            bucket, "It holds the logs itself; logs of reading them would go nowhere", "AwsSolutions-S1", "CKV_AWS_18"
+        )
         self.bucket_name = bucket.ref
         self.bucket_policy = s3.CfnBucketPolicy(
             self,

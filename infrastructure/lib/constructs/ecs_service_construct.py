@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
@@ -17,22 +17,21 @@ from lib.constructs.service_alarms import ServiceTrafficAlarms
 from lib.constructs.service_environment import Addresses, service_variables
 from lib.constructs.service_scaling import ServiceScaling
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
-from lib.stacks.alb_stack import AlbStack
-from lib.stacks.ecs_stack import EcsStack
-from lib.stacks.monitoring_stack import MonitoringStack
-from lib.stacks.network_stack import NetworkStack
-from lib.stacks.secrets_stack import SecretsStack
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
     """What all services of an environment share."""
 
-    network: NetworkStack
-    secrets: SecretsStack
-    alb: AlbStack
-    ecs: EcsStack
-    monitoring: MonitoringStack
+    vpc_id: str
+    subnet_ids: Sequence[str]
+    security_group_id: str
+    listener_arn: str
+    load_balancer_full_name: str
+    cluster_name: str
+    namespace_id: str
+    alarm_topic_arn: str
+    secret_arns: Mapping[str, str]
     addresses: Addresses
 
 
@@ -50,7 +49,6 @@ class EcsService(Construct):
         environment: Environment,
         platform: Platform,
         repository: ecr.CfnRepository,
-        log_group_deletion_policy: cdk.CfnDeletionPolicy,
     ) -> None:
         super().__init__(scope, settings.name.capitalize())
         self._settings = settings
@@ -58,28 +56,24 @@ class EcsService(Construct):
         self._platform = platform
 
         digest = digest_parameter(scope, settings.image_parameter, settings.name)
-        self.task_definition = self._task_definition(repository, digest.value_as_string, log_group_deletion_policy)
+        self.task_definition = self._task_definition(repository, digest.value_as_string)
         self.target_group = self._target_group()
         rule = self._listener_rule()
         self.alarms = self._alarms()
         self.service = self._service(self._discovery())
         # ECS refuses a service whose target group no listener uses.
         self.service.add_resource_dependency(rule)
-        if environment.tasks.deployment_alarms:
-            self.service.add_resource_dependency(self.alarms.server_errors)
         if environment.tasks.scales or environment.working_hours:
             ServiceScaling(
                 self,
                 "Scaling",
                 settings=settings,
                 environment=environment,
-                cluster_name=platform.ecs.cluster_name,
+                cluster_name=platform.cluster_name,
                 service=self.service,
             )
 
-    def _task_definition(
-        self, repository: ecr.CfnRepository, image_digest: str, log_group_deletion_policy: cdk.CfnDeletionPolicy
-    ) -> TaskDefinition:
+    def _task_definition(self, repository: ecr.CfnRepository, image_digest: str) -> TaskDefinition:
         settings, environment = self._settings, self._environment
         cpu_units, memory_mib = environment.tasks.sizes.get(settings.name, (settings.cpu_units, settings.memory_mib))
         variables = service_variables(
@@ -112,9 +106,8 @@ class EcsService(Construct):
             containers=[main, *companions],
             repository=repository,
             image_digest=image_digest,
-            secrets=self._platform.secrets,
+            secret_arns=self._platform.secret_arns,
             log_group_name=environment.log_group(settings.name),
-            log_group_deletion_policy=log_group_deletion_policy,
             exec_enabled=environment.tasks.exec_enabled,
         )
 
@@ -128,7 +121,7 @@ class EcsService(Construct):
             target_type="ip",
             protocol="HTTP",
             port=self._settings.port,
-            vpc_id=self._platform.network.vpc_id,
+            vpc_id=self._platform.vpc_id,
             health_check_enabled=True,
             health_check_protocol="HTTP",
             # Straight to the target, past the listener's rules: the path has no prefix.
@@ -153,9 +146,9 @@ class EcsService(Construct):
             settings=self._settings,
             environment=self._environment,
             log_group_name=self.task_definition.log_group.ref,
-            load_balancer_full_name=self._platform.alb.load_balancer_full_name,
+            load_balancer_full_name=self._platform.load_balancer_full_name,
             target_group_full_name=self.target_group.attr_target_group_full_name,
-            topic_arn=self._platform.monitoring.topic_arn,
+            topic_arn=self._platform.alarm_topic_arn,
         )
 
     def _listener_rule(self) -> elbv2.CfnListenerRule:
@@ -196,7 +189,7 @@ class EcsService(Construct):
         return elbv2.CfnListenerRule(
             self,
             construct_id,
-            listener_arn=self._platform.alb.listener_arn,
+            listener_arn=self._platform.listener_arn,
             priority=priority,
             conditions=conditions,
             actions=[action],
@@ -207,7 +200,7 @@ class EcsService(Construct):
             self,
             "Name",
             name=self._settings.name,
-            namespace_id=self._platform.ecs.namespace_id,
+            namespace_id=self._platform.namespace_id,
             dns_config=servicediscovery.CfnService.DnsConfigProperty(
                 routing_policy="MULTIVALUE",
                 # As short as a deployment is: a client that caches longer calls a task that is gone.
@@ -222,7 +215,7 @@ class EcsService(Construct):
             self,
             "Service",
             service_name=settings.service_name,
-            cluster=self._platform.ecs.cluster_name,
+            cluster=self._platform.cluster_name,
             task_definition=self.task_definition.arn,
             # Where the service scales, a count here would undo the scaling at each release.
             desired_count=None if tasks.scales or self._environment.working_hours else tasks.desired_count,
@@ -255,8 +248,8 @@ class EcsService(Construct):
             propagate_tags="SERVICE",
             network_configuration=ecs.CfnService.NetworkConfigurationProperty(
                 awsvpc_configuration=ecs.CfnService.AwsVpcConfigurationProperty(
-                    subnets=self._platform.network.private_subnet_ids,
-                    security_groups=[self._platform.network.ecs_security_group_id],
+                    subnets=list(self._platform.subnet_ids),
+                    security_groups=[self._platform.security_group_id],
                     assign_public_ip="DISABLED",
                 )
             ),

@@ -5,28 +5,19 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.log_group import log_group
 from lib.constructs.task_roles import allow, policy
 
 
 class FlowLogs(Construct):
     """https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html"""
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, vpc_id: str, environment: Environment, keep: cdk.CfnDeletionPolicy
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, vpc_id: str, environment: Environment) -> None:
         super().__init__(scope, construct_id)
-        log_group = logs.CfnLogGroup(
-            self,
-            "LogGroup",
-            log_group_name=environment.log_group("flow-logs"),
-            retention_in_days=environment.tasks.log_retention_days,
-        )
-        log_group.cfn_options.deletion_policy = keep
-        log_group.cfn_options.update_replace_policy = keep
+        group = log_group(self, "LogGroup", environment.log_group("flow-logs"), environment=environment)
         role = iam.CfnRole(
             self,
             "Role",
@@ -47,7 +38,7 @@ class FlowLogs(Construct):
                         [
                             allow(
                                 ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                                log_group.attr_arn,
+                                group.attr_arn,
                             ),
                         ]
                     ),
@@ -61,7 +52,7 @@ class FlowLogs(Construct):
             resource_id=vpc_id,
             traffic_type="ALL",
             log_destination_type="cloud-watch-logs",
-            log_group_name=log_group.ref,
+            log_group_name=group.ref,
             deliver_logs_permission_arn=role.attr_arn,
             max_aggregation_interval=600,
         )

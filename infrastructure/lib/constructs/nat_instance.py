@@ -6,8 +6,9 @@ import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
-# Amazon's own image, newest at each deployment of the stack.
-# https://docs.aws.amazon.com/linux/al2023/ug/ec2.html#launch-via-cloudformation
+from lib.constructs.accepted_findings import accept
+
+# https://docs.aws.amazon.com/autoscaling/ec2/userguide/using-systems-manager-parameters.html
 IMAGE_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/work-with-nat-instances.html
@@ -44,9 +45,6 @@ class NatInstance(Construct):
         after: cdk.CfnResource,
     ) -> None:
         super().__init__(scope, construct_id)
-        image = cdk.CfnParameter(
-            self, "Image", type="AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>", default=IMAGE_PARAMETER
-        )
         group = ec2.CfnSecurityGroup(
             self,
             "SecurityGroup",
@@ -68,26 +66,39 @@ class NatInstance(Construct):
                 )
             ],
         )
+        # A launch template looks the image up when the instance starts; a parameter of the stack would look it up at each
+        # deployment, and replace the instance at an hour that nobody chose.
+        template = ec2.CfnLaunchTemplate(
+            self,
+            "LaunchTemplate",
+            launch_template_name=f"{prefix}-nat",
+            launch_template_data=ec2.CfnLaunchTemplate.LaunchTemplateDataProperty(
+                image_id=f"resolve:ssm:{IMAGE_PARAMETER}",
+                instance_type=instance_type,
+                metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(http_tokens="required"),
+                block_device_mappings=[
+                    ec2.CfnLaunchTemplate.BlockDeviceMappingProperty(
+                        device_name="/dev/xvda",
+                        ebs=ec2.CfnLaunchTemplate.EbsProperty(volume_size=8, volume_type="gp3", encrypted=True),
+                    )
+                ],
+                user_data=cdk.Fn.base64(USER_DATA),
+            ),
+        )
         instance = ec2.CfnInstance(
             self,
             "Instance",
-            image_id=image.value_as_string,
-            instance_type=instance_type,
+            launch_template=ec2.CfnInstance.LaunchTemplateSpecificationProperty(
+                launch_template_id=template.ref, version=template.attr_latest_version_number
+            ),
             subnet_id=public_subnet_id,
             security_group_ids=[group.attr_group_id],
             # What it forwards is neither from nor to itself.
             source_dest_check=False,
-            metadata_options=ec2.CfnInstance.MetadataOptionsProperty(http_tokens="required", http_endpoint="enabled"),
-            block_device_mappings=[
-                ec2.CfnInstance.BlockDeviceMappingProperty(
-                    device_name="/dev/xvda",
-                    ebs=ec2.CfnInstance.EbsProperty(volume_size=8, volume_type="gp3", encrypted=True),
-                )
-            ],
-            user_data=cdk.Fn.base64(USER_DATA),
             tags=[cdk.CfnTag(key="Name", value=f"{prefix}-nat")],
         )
+        accept(instance, "Five-minute metrics are enough for a machine that only forwards", "AwsSolutions-EC28")
+        accept(instance, "It has no state: whoever terminates it has it made anew", "AwsSolutions-EC29")
         address = ec2.CfnEIP(self, "Address", domain="vpc", instance_id=instance.ref)
         address.add_resource_dependency(after)
-        self.instance = instance
         self.instance_id = instance.ref

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.services import SecretKey
+from lib.constructs.accepted_findings import accept
+from lib.constructs.log_group import log_group
 from lib.constructs.task_roles import TaskRoles
-from lib.stacks.secrets_stack import SecretsStack
 
 SCRATCH_VOLUME = "scratch"
 
@@ -52,20 +52,15 @@ class TaskDefinition(Construct):
         containers: Sequence[Container],
         repository: ecr.CfnRepository,
         image_digest: str,
-        secrets: SecretsStack,
+        secret_arns: Mapping[str, str],
         log_group_name: str,
-        log_group_deletion_policy: cdk.CfnDeletionPolicy,
         exec_enabled: bool = False,
     ) -> None:
         super().__init__(scope, construct_id)
         self._environment = environment
-        self._secrets = secrets
+        self._secret_arns = secret_arns
         self._image = cdk.Fn.join("@", [repository.attr_repository_uri, image_digest])
-        self.log_group = logs.CfnLogGroup(
-            self, "LogGroup", log_group_name=log_group_name, retention_in_days=environment.tasks.log_retention_days
-        )
-        self.log_group.cfn_options.deletion_policy = log_group_deletion_policy
-        self.log_group.cfn_options.update_replace_policy = log_group_deletion_policy
+        self.log_group = log_group(self, "LogGroup", log_group_name, environment=environment)
 
         read = {secret_key.secret for container in containers for secret_key in container.secrets.values()}
         self.roles = TaskRoles(
@@ -73,7 +68,7 @@ class TaskDefinition(Construct):
             "Roles",
             repository_arn=repository.attr_arn,
             log_group_arn=self.log_group.attr_arn,
-            secret_arns=[secret.ref for name, secret in secrets.secrets.items() if name in read],
+            secret_arns=[arn for name, arn in secret_arns.items() if name in read],
             exec_enabled=exec_enabled,
         )
         definition = ecs.CfnTaskDefinition(
@@ -92,7 +87,16 @@ class TaskDefinition(Construct):
             volumes=[ecs.CfnTaskDefinition.VolumeProperty(name=SCRATCH_VOLUME)],
             container_definitions=[self._container(container) for container in containers],
         )
+        accept(definition, "Configuration only: what is secret comes from Secrets Manager", "AwsSolutions-ECS2")
         self.arn = definition.ref
+
+    def _value_from(self, secret_key: SecretKey) -> str:
+        """The secret's ARN, or one JSON key of its current version.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
+        """
+        arn = self._secret_arns[secret_key.secret]
+        return arn if secret_key.key is None else f"{arn}:{secret_key.key}::"
 
     def _container(self, container: Container) -> ecs.CfnTaskDefinition.ContainerDefinitionProperty:
         tasks = self._environment.tasks
@@ -109,7 +113,7 @@ class TaskDefinition(Construct):
                 for name, value in container.environment.items()
             ],
             secrets=[
-                ecs.CfnTaskDefinition.SecretProperty(name=name, value_from=self._secrets.value_from(secret_key))
+                ecs.CfnTaskDefinition.SecretProperty(name=name, value_from=self._value_from(secret_key))
                 for name, secret_key in container.secrets.items()
             ]
             or None,

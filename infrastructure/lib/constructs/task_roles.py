@@ -9,6 +9,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from lib.constructs.accepted_findings import accept
+
 Statement = Mapping[str, Any]
 
 PULL_ACTIONS = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
@@ -41,6 +43,7 @@ class TaskRoles(Construct):
         if secret_arns:
             statements.append(allow(["secretsmanager:GetSecretValue"], list(secret_arns)))
         self.execution_role = self._role("ExecutionRole", "Starts the task", statements)
+        accept(self.execution_role, "GetAuthorizationToken knows no resource", "AwsSolutions-IAM5[Resource::*]")
         self.execution_role_arn = self.execution_role.attr_arn
 
         # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html#ecs-exec-required-iam-permissions
@@ -56,6 +59,8 @@ class TaskRoles(Construct):
             )
         ]
         self.task_role = self._role("TaskRole", "What the task's code may do", exec_statements if exec_enabled else [])
+        if exec_enabled:
+            accept(self.task_role, "ECS Exec's four calls know no resource", "AwsSolutions-IAM5[Resource::*]")
         self.task_role_arn = self.task_role.attr_arn
 
     def _role(self, name: str, description: str, statements: Sequence[Statement]) -> iam.CfnRole:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_wafv2 as wafv2
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.log_group import log_group
 
 # https://docs.aws.amazon.com/waf/latest/developerguide/aws-managed-rule-groups-list.html
 MANAGED_RULES = (
@@ -61,21 +61,14 @@ class WebAcl(Construct):
             visibility_config=_visibility(environment.prefix),
         )
         wafv2.CfnWebACLAssociation(self, "Association", resource_arn=load_balancer_arn, web_acl_arn=acl.attr_arn)
-        log_group = logs.CfnLogGroup(
-            self,
-            "LogGroup",
-            # WAF takes only log groups with this prefix.
-            log_group_name=f"aws-waf-logs-{environment.prefix}",
-            retention_in_days=environment.tasks.log_retention_days,
-        )
-        log_group.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.DELETE
-        log_group.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.DELETE
+        # WAF takes only log groups with this prefix.
+        group = log_group(self, "LogGroup", f"aws-waf-logs-{environment.prefix}", environment=environment)
         wafv2.CfnLoggingConfiguration(
             self,
             "Logging",
             resource_arn=acl.attr_arn,
             log_destination_configs=[
-                f"arn:{cdk.Aws.PARTITION}:logs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:log-group:{log_group.ref}"
+                f"arn:{cdk.Aws.PARTITION}:logs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:log-group:{group.ref}"
             ],
             redacted_fields=[
                 wafv2.CfnLoggingConfiguration.FieldToMatchProperty(single_header={"Name": header})

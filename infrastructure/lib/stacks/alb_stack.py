@@ -10,6 +10,7 @@ from constructs import Construct
 
 from lib.config.environments import Domain, Environment
 from lib.config.services import Service
+from lib.constructs.accepted_findings import accept
 from lib.constructs.access_logs import ACCESS_LOG_PREFIX, AccessLogs
 from lib.constructs.web_acl import WebAcl
 from lib.stacks.environment_stack import EnvironmentStack
@@ -47,6 +48,13 @@ class AlbStack(EnvironmentStack):
         if self._access_logs is not None:
             # The load balancer writes a test object when it is created.
             self.load_balancer.add_resource_dependency(self._access_logs.bucket_policy)
+        else:
+            accept(
+                self.load_balancer,
+                "The services log each request (setting: load_balancer.access_logs)",
+                "AwsSolutions-ELB2",
+                "CKV_AWS_91",
+            )
         if settings.web_acl:
             WebAcl(self, "WebAcl", environment=environment, load_balancer_arn=self.load_balancer.ref)
         self.load_balancer_full_name = self.load_balancer.attr_load_balancer_full_name
@@ -56,7 +64,14 @@ class AlbStack(EnvironmentStack):
             self._hosts(environment.domain)
             certificate_arn = certificate_arn or self._certificate(environment.domain)
         if certificate_arn is None:
-            self.listener_arn = self._listener("Http", 80, _not_found()).attr_listener_arn
+            listener = self._listener("Http", 80, _not_found())
+            accept(
+                listener,
+                "No domain, so no certificate (settings: domain, load_balancer.certificate_arn)",
+                "CKV_AWS_2",
+                "CKV_AWS_103",
+            )
+            self.listener_arn = listener.attr_listener_arn
         else:
             self._listener("Http", 80, _redirect_to_https())
             self.listener_arn = self._listener(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_elasticache as elasticache
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.accepted_findings import accept
+from lib.constructs.log_group import log_group
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import REDIS_PORT, NetworkStack
 from lib.stacks.secrets_stack import SecretsStack
@@ -37,14 +38,9 @@ class CacheStack(EnvironmentStack):
             description="Never evict: BullMQ loses jobs when a key goes missing",
             properties={"maxmemory-policy": "noeviction"},
         )
-        log_group = logs.CfnLogGroup(
-            self,
-            "LogGroup",
-            log_group_name=f"/aws/elasticache/{self.replication_group_id}",
-            retention_in_days=environment.tasks.log_retention_days,
+        engine_log = log_group(
+            self, "LogGroup", f"/aws/elasticache/{self.replication_group_id}", environment=environment
         )
-        log_group.cfn_options.deletion_policy = self.keep_data_policy
-        log_group.cfn_options.update_replace_policy = self.keep_data_policy
 
         replicated = settings.replicas > 0
         # TLS and AUTH need a replication group, of one node if need be; a cache cluster has neither.
@@ -67,7 +63,7 @@ class CacheStack(EnvironmentStack):
             at_rest_encryption_enabled=True,
             transit_encryption_enabled=True,
             transit_encryption_mode="required",
-            auth_token=f"{{{{resolve:secretsmanager:{secrets.database_secret.ref}:SecretString:password}}}}",
+            auth_token=f"{{{{resolve:secretsmanager:{secrets.database_secret_arn}:SecretString:password}}}}",
             preferred_maintenance_window="sun:05:30-sun:06:30",
             snapshot_retention_limit=settings.snapshot_retention_days,
             snapshot_window="02:00-03:00" if settings.snapshot_retention_days else None,
@@ -78,7 +74,7 @@ class CacheStack(EnvironmentStack):
                     destination_type="cloudwatch-logs",
                     destination_details=elasticache.CfnReplicationGroup.DestinationDetailsProperty(
                         cloud_watch_logs_details=elasticache.CfnReplicationGroup.CloudWatchLogsDestinationDetailsProperty(
-                            log_group=log_group.ref
+                            log_group=engine_log.ref
                         )
                     ),
                 )
@@ -89,6 +85,18 @@ class CacheStack(EnvironmentStack):
         if settings.snapshot_retention_days:
             self.replication_group.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.SNAPSHOT
         self.replication_group.cfn_options.update_replace_policy = self.replication_group.cfn_options.deletion_policy
+
+        accept(
+            self.replication_group,
+            "The security group decides who reaches it; another port would hide it from nobody who is inside",
+            "AwsSolutions-AEC5",
+        )
+        if not replicated:
+            accept(
+                self.replication_group,
+                "A replica doubles the price; staging's queue can be filled again (setting: cache.replicas)",
+                "AwsSolutions-AEC4",
+            )
 
         host = self.replication_group.attr_primary_end_point_address
         self.url = f"rediss://{host}:{self.replication_group.attr_primary_end_point_port}/0"

@@ -207,8 +207,21 @@ class CicdStack(EnvironmentStack):
         ]
 
     def _wildcard_findings(self) -> list[str]:
-        """cdk-nag's names for the wildcards that the statements have."""
-        return []
+        """cdk-nag's names for the wildcards in the statements."""
+        resources: list[str] = []
+        for statement in self._statements():
+            resource = statement["Resource"]
+            resources += [resource] if isinstance(resource, str) else resource
+        findings = []
+        for resource in dict.fromkeys(each for each in resources if "*" in each):
+            for token, name in (
+                (cdk.Aws.PARTITION, "<AWS::Partition>"),
+                (cdk.Aws.REGION, "<AWS::Region>"),
+                (cdk.Aws.ACCOUNT_ID, "<AWS::AccountId>"),
+            ):
+                resource = resource.replace(token, name)
+            findings.append(f"AwsSolutions-IAM5[Resource::{resource}]")
+        return findings
 
     def _arn(self, service: str, resource: str, *, region: str = cdk.Aws.REGION) -> str:
         return f"arn:{cdk.Aws.PARTITION}:{service}:{region}:{cdk.Aws.ACCOUNT_ID}:{resource}"

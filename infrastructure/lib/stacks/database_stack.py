@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.accepted_findings import accept
+from lib.constructs.log_group import log_group
 from lib.constructs.night_stop import NightStop
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import POSTGRESQL_PORT, NetworkStack
@@ -87,20 +88,17 @@ class DatabaseStack(EnvironmentStack):
             parameters=PARAMETERS,
         )
         log_groups = [
-            logs.CfnLogGroup(
+            # RDS makes these without retention if they do not exist, so they must come first.
+            log_group(
                 self,
                 f"{each.capitalize()}LogGroup",
-                # RDS makes these without retention if they do not exist, so they must come first.
-                log_group_name=f"/aws/rds/instance/{self.instance_identifier}/{each}",
-                retention_in_days=environment.tasks.log_retention_days,
+                f"/aws/rds/instance/{self.instance_identifier}/{each}",
+                environment=environment,
             )
             for each in EXPORTED_LOGS
         ]
-        for log_group in log_groups:
-            log_group.cfn_options.deletion_policy = self.keep_data_policy
-            log_group.cfn_options.update_replace_policy = self.keep_data_policy
 
-        secret = secrets.database_secret.ref
+        secret = secrets.database_secret_arn
         self.instance = rds.CfnDBInstance(
             self,
             "Instance",
@@ -132,8 +130,9 @@ class DatabaseStack(EnvironmentStack):
         )
         self.instance.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.SNAPSHOT
         self.instance.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.SNAPSHOT
-        for log_group in log_groups:
-            self.instance.add_resource_dependency(log_group)
+        for each in log_groups:
+            self.instance.add_resource_dependency(each)
+        self._accept_findings()
 
         # Adds host, port, dbname and engine to the secret, for people and for rotation.
         secretsmanager.CfnSecretTargetAttachment(
@@ -154,3 +153,39 @@ class DatabaseStack(EnvironmentStack):
             )
         endpoint = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}"
         self.url = f"postgresql://{DATABASE_USER}@{endpoint}/{DATABASE_NAME}?sslmode=verify-full"
+
+    def _accept_findings(self) -> None:
+        settings = self.environment_settings.database
+        accept(
+            self.instance,
+            "The security group decides who reaches it; another port would hide it from nobody who is inside",
+            "AwsSolutions-RDS11",
+        )
+        accept(
+            self.instance,
+            "Tasks get the generated password from Secrets Manager; IAM tokens last 15 minutes, pools longer",
+            "CKV_AWS_161",
+        )
+        accept(
+            self.instance,
+            "CloudWatch's own metrics are what the alarms need; the operating system's are read when one rings",
+            "CKV_AWS_118",
+        )
+        accept(
+            self.instance,
+            "A major version alone lets AWS choose the minor one, and automatic upgrades then cause no drift",
+            "W3691",
+        )
+        if not settings.multi_az:
+            accept(
+                self.instance,
+                "A standby doubles the price; staging is restored from its backup (setting: database.multi_az)",
+                "AwsSolutions-RDS3",
+                "CKV_AWS_157",
+            )
+        if not settings.deletion_protection:
+            accept(
+                self.instance,
+                "Staging can be destroyed, with a final snapshot (setting: database.deletion_protection)",
+                "AwsSolutions-RDS10",
+            )

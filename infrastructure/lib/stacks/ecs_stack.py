@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.services import DATA_TIER_PASSWORD, MIGRATION
+from lib.constructs.accepted_findings import accept
+from lib.constructs.log_group import log_group
 from lib.constructs.service_environment import common_variables
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
 from lib.stacks.database_stack import DatabaseStack
@@ -49,6 +50,13 @@ class EcsStack(EnvironmentStack):
                 )
             ],
         )
+        if not tasks.container_insights:
+            accept(
+                cluster,
+                "About $31 a month for four services; the alarms do without (setting: tasks.container_insights)",
+                "AwsSolutions-ECS4",
+                "CKV_AWS_65",
+            )
         self.cluster_name = cluster.ref
 
         namespace = servicediscovery.CfnPrivateDnsNamespace(
@@ -80,28 +88,21 @@ class EcsStack(EnvironmentStack):
             ],
             repository=registry.repositories[MIGRATION.service],
             image_digest=digest.value_as_string,
-            secrets=secrets,
+            secret_arns=secrets.arns,
             log_group_name=environment.log_group("migrations"),
-            log_group_deletion_policy=self.keep_data_policy,
         )
         cdk.CfnOutput(self, "ClusterName", value=self.cluster_name)
         cdk.CfnOutput(self, "MigrationTaskDefinitionArn", value=migration.arn)
 
     def _exec_logging(self) -> ecs.CfnCluster.ClusterConfigurationProperty:
         """What people type in a shell in a task is kept."""
-        log_group = logs.CfnLogGroup(
-            self,
-            "ExecLogGroup",
-            log_group_name=self.environment_settings.log_group("exec"),
-            retention_in_days=self.environment_settings.tasks.log_retention_days,
-        )
-        log_group.cfn_options.deletion_policy = self.keep_data_policy
-        log_group.cfn_options.update_replace_policy = self.keep_data_policy
+        environment = self.environment_settings
+        exec_log = log_group(self, "ExecLogGroup", environment.log_group("exec"), environment=environment)
         return ecs.CfnCluster.ClusterConfigurationProperty(
             execute_command_configuration=ecs.CfnCluster.ExecuteCommandConfigurationProperty(
                 logging="OVERRIDE",
                 log_configuration=ecs.CfnCluster.ExecuteCommandLogConfigurationProperty(
-                    cloud_watch_log_group_name=log_group.ref
+                    cloud_watch_log_group_name=exec_log.ref
                 ),
             )
         )

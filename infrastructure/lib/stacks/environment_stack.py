@@ -28,8 +28,3 @@ class EnvironmentStack(cdk.Stack):
             suppress_template_indentation=True,
         )
         self.environment_settings = environment
-
-    @property
-    def keep_data_policy(self) -> cdk.CfnDeletionPolicy:
-        """What happens to logs and other by-products when their resource goes."""
-        return cdk.CfnDeletionPolicy.RETAIN if self.environment_settings.keep_data else cdk.CfnDeletionPolicy.DELETE

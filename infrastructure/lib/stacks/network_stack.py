@@ -14,6 +14,7 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.environments import Subnet as SubnetSettings
+from lib.constructs.accepted_findings import accept
 from lib.constructs.flow_logs import FlowLogs
 from lib.constructs.nat_instance import NatInstance
 from lib.stacks.environment_stack import EnvironmentStack
@@ -101,14 +102,20 @@ class NetworkStack(EnvironmentStack):
                     destination_cidr_block=ANYWHERE,
                     instance_id=nat.instance_id,
                 )
-        if settings.flow_logs:
-            FlowLogs(self, "FlowLogs", vpc_id=self.vpc_id, environment=environment, keep=self.keep_data_policy)
+        if not settings.flow_logs:
+            accept(
+                self.vpc,
+                "Flow logs of staging cost more than they have told anybody yet (setting: network.flow_logs)",
+                "AwsSolutions-VPC7",
+            )
+        else:
+            FlowLogs(self, "FlowLogs", vpc_id=self.vpc_id, environment=environment)
 
         cdk.CfnOutput(self, "PrivateSubnetIds", value=cdk.Fn.join(",", self.private_subnet_ids))
         cdk.CfnOutput(self, "EcsSecurityGroupId", value=self.ecs_security_group_id)
 
     def _subnet(self, kind: str, subnet: SubnetSettings, *, public: bool) -> ec2.CfnSubnet:
-        return ec2.CfnSubnet(
+        resource = ec2.CfnSubnet(
             self,
             f"{kind}Subnet{_zone(subnet)}",
             vpc_id=self.vpc_id,
@@ -117,6 +124,8 @@ class NetworkStack(EnvironmentStack):
             map_public_ip_on_launch=public,
             tags=[_name(f"{self.environment_settings.prefix}-{kind.lower()}-{subnet.availability_zone}")],
         )
+        accept(resource, "A chosen zone: a subnet that moves to another one is replaced, with all in it", "W3010")
+        return resource
 
     def _route_table(
         self, name: str, subnets: Sequence[ec2.CfnSubnet], settings: Sequence[SubnetSettings]
@@ -198,6 +207,7 @@ class NetworkStack(EnvironmentStack):
             ],
             egress=[_to_group(ecs.attr_group_id, first, "Tasks", last=last) for first, last in service_ports],
         )
+        accept(alb, "It serves the internet", "AwsSolutions-EC23", "CKV_AWS_260")
         for first, last in service_ports:
             ports = f"{first}" if first == last else f"{first}To{last}"
             self._ingress(f"EcsFromAlb{ports}", ecs, alb, first, last, "From the load balancer")

@@ -9,6 +9,7 @@ from aws_cdk import aws_ecr as ecr
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 
 IMAGES_KEPT = 30
@@ -72,4 +73,5 @@ class RegistryStack(EnvironmentStack):
             # Images are what a rollback needs: they outlive the stack, and `destroy` empties them on purpose.
             repository.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             repository.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
+            accept(repository, "Images hold no secret and no customer's data: ECR's own key does", "CKV_AWS_136")
             self.repositories[service.name] = repository

@@ -9,7 +9,8 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import DATABASE_SECRET, SECRETS, SecretKey
+from lib.config.services import DATABASE_SECRET, SECRETS
+from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 
 # Recognisable: a generated placeholder would let services start with a JWT key that is no key.
@@ -40,19 +41,24 @@ class SecretsStack(EnvironmentStack):
             # A value that a person set is not in the template: without this it would go with the stack.
             secret.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             secret.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
+            accept(
+                secret, "One account, one reader role each: a key of its own ($1 a month) adds nothing", "CKV_AWS_149"
+            )
+            accept(
+                secret,
+                "Rotated on purpose, by a runbook: tasks read a new value only when they start",
+                "AwsSolutions-SMG4",
+            )
             self.secrets[each.name] = secret
 
     @property
-    def database_secret(self) -> secretsmanager.CfnSecret:
-        return self.secrets[DATABASE_SECRET]
+    def arns(self) -> dict[str, str]:
+        """The secrets' ARNs, which is what Ref returns."""
+        return {name: secret.ref for name, secret in self.secrets.items()}
 
-    def value_from(self, secret_key: SecretKey) -> str:
-        """What a container definition's `ValueFrom` says: the ARN, or one JSON key of the current version.
-
-        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
-        """
-        arn = self.secrets[secret_key.secret].ref
-        return arn if secret_key.key is None else f"{arn}:{secret_key.key}::"
+    @property
+    def database_secret_arn(self) -> str:
+        return str(self.secrets[DATABASE_SECRET].ref)
 
 
 def _generated_credentials() -> secretsmanager.CfnSecret.GenerateSecretStringProperty:

@@ -24,7 +24,6 @@ class ServicesStack(EnvironmentStack):
                 environment=environment,
                 platform=platform,
                 repository=registry.repositories[service.name],
-                log_group_deletion_policy=self.keep_data_policy,
             )
             for service in environment.services
         }
