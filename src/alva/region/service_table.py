@@ -11,18 +11,22 @@ from ministack.core import router
 Response = tuple[int, dict[str, str], bytes]
 
 
-class Service(Protocol):
-    """What MiniStack expects of a service's module; a module or an object with these functions."""
-
-    def handle_request(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
-    ) -> Awaitable[Response]: ...
+class State(Protocol):
+    """State that is saved with MiniStack's; a module or an object with these functions."""
 
     def get_state(self) -> dict[str, Any]: ...
 
     def load_persisted_state(self, data: dict[str, Any]) -> None: ...
 
     def reset(self) -> None: ...
+
+
+class Service(State, Protocol):
+    """What MiniStack expects of a service's module."""
+
+    def handle_request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Awaitable[Response]: ...
 
 
 def replace_service(name: str, service: Service) -> None:
@@ -37,6 +41,11 @@ def add_service(name: str, service: Service, target_prefix: str) -> None:
     module_name = name.replace("-", "_")
     ministack_app.SERVICE_REGISTRY[name] = {"module": module_name}
     ministack_app.SERVICE_HANDLERS[name] = service.handle_request
-    ministack_app._state_map[module_name] = module_name
-    ministack_app._loaded_modules[module_name] = service
+    add_state(module_name, service)
     router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix]}
+
+
+def add_state(name: str, state: State) -> None:
+    """Save and restore state that no service of MiniStack's has."""
+    ministack_app._state_map[name] = name
+    ministack_app._loaded_modules[name] = state

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 from ministack import app as ministack_app
 
@@ -26,9 +28,35 @@ class HandlerFailed(Exception):
 _HANDLER_CODES = {
     "ResourceExistsException": "AlreadyExists",
     "ResourceNotFoundException": "NotFound",
+    "NotFoundException": "NotFound",
+    "DuplicateRecordException": "AlreadyExists",
     "InvalidParameterException": "InvalidRequest",
     "InvalidRequestException": "InvalidRequest",
 }
+
+
+async def call_query(service: str, action: str, parameters: dict[str, str]) -> ElementTree.Element:
+    """Call an operation of a service with the query protocol in process; the answer without its XML namespaces.
+
+    Raises HandlerFailed with the service's message.
+    """
+    status, _, body = await ministack_app.SERVICE_HANDLERS[service](
+        "POST",
+        "/",
+        {"content-type": "application/x-www-form-urlencoded"},
+        urlencode({"Action": action, **parameters}).encode(),
+        {},
+    )
+    answer = ElementTree.fromstring(body)  # noqa: S314 - this process wrote it
+    for element in answer.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if status >= 400:
+        code, message = answer.findtext(".//Code", ""), answer.findtext(".//Message", "")
+        raise HandlerFailed(
+            f"{message} (Service: {service}, Status Code: {status}, Error Code: {code})",
+            "AlreadyExists" if "Exists" in code else "NotFound" if "NoSuch" in code else "GeneralServiceException",
+        )
+    return answer
 
 
 async def call_json(service: str, target: str, parameters: dict[str, Any]) -> dict[str, Any]:

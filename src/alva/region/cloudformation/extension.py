@@ -14,7 +14,7 @@ from typing import Any
 from ministack.services import cloudformation as records
 from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
-from alva.region import scaling, service_table
+from alva.region import query_definitions, scaling, service_table
 from alva.region.cloudformation import operations, provisioning, registry, requests
 from alva.region.cloudformation.types import register_all
 from alva.region.config import RegionConfig
@@ -38,6 +38,7 @@ def install(config: RegionConfig) -> None:  # noqa: ARG001 (types may come to ne
             if hasattr(module, name):
                 setattr(module, name, function)
     service_table.add_service("application-autoscaling", scaling, "AnyScaleFrontendService")
+    query_definitions.install()
     register_all()
     requests.install()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alva.region import scaling
 from alva.region.cloudformation import registry
 from alva.region.cloudformation.api import HandlerFailed
@@ -51,7 +53,7 @@ def _as_arguments(key: Properties) -> dict[str, str]:
     }
 
 
-def _call(operation: scaling.Operation, request: Properties) -> dict[str, object]:
+def _call(operation: scaling.Operation, request: Properties) -> dict[str, Any]:
     try:
         return operation(request)
     except scaling.ScalingError as error:
