@@ -50,7 +50,11 @@ def connect(database_url: str) -> Iterator[Connection]:
     engine = create_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         poolclass=NullPool,
-        connect_args={"application_name": "alva-migrations", "connect_timeout": 10},
+        connect_args={
+            "application_name": "alva-migrations",
+            "connect_timeout": 10,
+            "options": f"-c lock_timeout={LOCK_TIMEOUT_SECONDS}s -c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s",
+        },
     )
     with engine.connect() as connection:
         yield connection
@@ -86,9 +90,6 @@ def downgrade(connection: Connection, say: Callable[[str], None], target: str) -
 
 def _move(connection: Connection, say: Callable[[str], None], run: Callable[[Config], None]) -> None:
     with _only_one(connection):
-        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
-        connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'"))
-        connection.commit()
         config = _config()
         config.attributes["connection"] = connection
         config.attributes["say"] = say
@@ -99,6 +100,7 @@ def _move(connection: Connection, say: Callable[[str], None], run: Callable[[Con
 def _only_one(connection: Connection) -> Iterator[None]:
     connection.execute(text(f"SET lock_timeout = '{WAIT_FOR_ANOTHER_MIGRATION_SECONDS}s'"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
     connection.commit()
     try:
         yield

@@ -85,7 +85,9 @@ def test_watcher_sees_progress_rise_until_the_plan_is_ready(customer: httpx.Clie
     assert again.status_code == 204, "an EventSource that reconnects to a finished plan must be told to stop"
 
 
-def test_cancelled_plan_stays_cancelled_and_its_worker_stops(customer: httpx.Client, outside: Outside) -> None:
+def test_cancelled_plan_stays_cancelled_and_its_worker_stops(
+    customer: httpx.Client, worker: RunningProcess, outside: Outside
+) -> None:
     outside.seconds_per_chunk = 0.5
     plan = ask(customer)
     wait_for(customer, plan["id"], "running")
