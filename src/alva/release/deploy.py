@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from alva.aws import Aws
-from alva.errors import AlvaError, RolledBack, UsageError
+from alva.errors import AlvaError, RollbackFailed, RolledBack, UsageError
 from alva.release import ledger, rollout, verify
 from alva.release.executor import Executor
 from alva.release.images import Builder, is_published
@@ -54,6 +54,8 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
     """
     with Lock(aws, manifest).held(f"release of {request.commit}", reporter.note):
         wanted, observed = look(aws, manifest, request)
+        if _settle(aws, observed, reporter):
+            wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
         for text in plan.lines():
             reporter.note(f"plan: {text}")
@@ -78,10 +80,17 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         try:
             executor.run(plan)
             checks = _verify(aws, manifest, observed, executor, reporter)
-        except AlvaError as error:
-            outcome = ledger.ROLLED_BACK if isinstance(error, RolledBack) else ledger.FAILED
-            _record_failure(aws, manifest, entry(outcome, "; ".join((error.message, *error.evidence[:2]))), reporter)
+        except KeyboardInterrupt:
+            _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise
+        except AlvaError as error:
+            failure = error
+            if isinstance(error, RolledBack):
+                failure = _confirm_way_back(aws, manifest, observed, error, reporter)
+            outcome = ledger.ROLLED_BACK if isinstance(failure, RolledBack) else ledger.FAILED
+            cause = "; ".join((failure.message, *failure.evidence[:2]))
+            _record_failure(aws, manifest, entry(outcome, cause), reporter)
+            raise failure from error.__cause__
         release = None
         if not plan.is_empty:
             release = entry(ledger.SUCCEEDED)
@@ -89,6 +98,21 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         return Result(
             plan=plan, changed=not plan.is_empty, digests=executor.digests, checks=tuple(checks), release=release
         )
+
+
+def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
+    """Let operations end that an interrupted release, or somebody else, began; False if there were none.
+
+    A stack that is being updated already has its new template and parameters: planning from them would find nothing
+    to do, and not wait for what is still under way.
+    """
+    unsettled = [stack for stack in observed.stacks.values() if stack is not None and not stack.is_settled]
+    for stack in unsettled:
+        key = f"settle:{stack.name}"
+        reporter.step_started(key, f"let {stack.name} settle ({stack.status})")
+        settled = Stacks(aws).settle(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
+        reporter.step_finished(key, "done", settled.status if settled is not None else "gone")
+    return bool(unsettled)
 
 
 def plan_only(aws: Aws, manifest: Manifest, request: Request) -> Plan:
@@ -172,6 +196,31 @@ def _verify(
         ) from failure
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
+
+
+def _confirm_way_back(
+    aws: Aws, manifest: Manifest, observed: Observed, failure: RolledBack, reporter: Reporter
+) -> AlvaError:
+    """After a rollback: does what ran before serve again? The failure as it was, or RollbackFailed with both causes."""
+    previous = _running(manifest, observed.stacks)
+    if not previous or not any(
+        (stack := observed.stacks.get(s.name)) is not None and _runs_something(stack)
+        for s in manifest.stacks_of("services")
+    ):
+        return failure  # a first release: there was nothing before it
+    key = "verify-back"
+    reporter.step_started(key, "verify what runs again")
+    try:
+        verify.require(verify.Verification(aws, manifest, previous).run())
+    except AlvaError as error:
+        reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
+        return RollbackFailed(
+            "cannot release, and the services do not serve as before either",
+            evidence=[*failure.evidence, *error.evidence],
+            next_step="./alva status and ./alva logs; ./alva deploy releases anew",
+        )
+    reporter.step_finished(key, "done")
+    return failure
 
 
 def _runs_something(stack: ObservedStack) -> bool:

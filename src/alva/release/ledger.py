@@ -16,6 +16,7 @@ from alva.release.manifest import Manifest
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 ROLLED_BACK = "rolled back"
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,7 @@ def run(aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", t
     migration = manifest.migration
     network = _outputs(aws, f"{manifest.prefix}-network")
     ecs = _outputs(aws, migration.stack)
-    with explained("see whether a migration runs already"):
-        running = aws.ecs.list_tasks(cluster=ecs["ClusterName"], family=migration.family, desiredStatus="RUNNING")
-    if running["taskArns"]:
-        raise MigrationFailed(
-            "cannot migrate: another migration runs",
-            evidence=running["taskArns"],
-            next_step="wait for it to end",
-        )
+    _wait_for_others(aws, ecs["ClusterName"], migration.family, line, timeout_seconds)
     lines: list[str] = []
 
     def keep(text: str) -> None:
@@ -52,6 +45,29 @@ def run(aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", t
             evidence=[*ended.reasons, f"ECS: {ended.stopped_reason}", *(f"last log: {text}" for text in lines[-4:])],
             next_step="./alva logs migrations",
         )
+
+
+def _wait_for_others(aws: Aws, cluster: str, family: str, line: Line, timeout_seconds: float) -> None:
+    """Wait for a migration that an interrupted release left running; raises MigrationFailed at the time limit."""
+    running: list[str] = []
+
+    def none_left() -> bool | None:
+        nonlocal running
+        with explained("see whether a migration runs already"):
+            now = aws.ecs.list_tasks(cluster=cluster, family=family, desiredStatus="RUNNING")["taskArns"]
+        if now and not running:
+            line("another migration runs: waiting for it to end")
+        running = now
+        return None if now else True
+
+    try:
+        aws.poll.until(none_left, timeout_seconds=timeout_seconds, what="another migration to end")
+    except TimedOut as error:
+        raise MigrationFailed(
+            "cannot migrate: another migration does not end",
+            evidence=running,
+            next_step="look at that task, or stop it",
+        ) from error
 
 
 def _outputs(aws: Aws, stack: str) -> dict[str, str]:

@@ -58,13 +58,19 @@ def roll_out(
         for service in manifest.services
         if service.image_parameter in parameters
     }
-    confirm(aws, manifest, expected, line)
+    confirm(aws, manifest, expected, line, since=events.since)
 
 
 def confirm(
-    aws: Aws, manifest: Manifest, digests: Mapping[str, str], line: Line, *, timeout_seconds: float = 300
+    aws: Aws,
+    manifest: Manifest,
+    digests: Mapping[str, str],
+    line: Line,
+    *,
+    since: datetime,
+    timeout_seconds: float = 300,
 ) -> None:
-    """Return when each service's last deployment is SUCCESSFUL with its digest and only its tasks are left.
+    """Return when each service runs its digest, and nothing else, and every deployment since then is SUCCESSFUL.
 
     Raises RolledBack naming the services that run something else.
     """
@@ -77,7 +83,7 @@ def confirm(
             found = services.get(service.service)
             if found is None:
                 raise RolledBack(f"cannot release {name}: ECS has no service {service.service}")
-            problem = _problem(aws, manifest, service, found, digest)
+            problem = _problem(aws, manifest, service, found, digest, since)
             if problem is None:
                 line(f"{name} runs {digest[7:19]}")
                 del pending[name]
@@ -128,14 +134,17 @@ def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDe
         ][0]
 
 
-def _problem(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef, digest: str) -> str | None:
+def _problem(
+    aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef, digest: str, since: datetime
+) -> str | None:
     """Why the service is not there yet, or None; raises RolledBack when it never will be."""
     deployment = last_deployment(aws, manifest, service)
     if deployment is not None:
         status = deployment["status"]
         if status not in DEPLOYMENT_ENDED:
             return f"its deployment is {status}"
-        if status != "SUCCESSFUL":
+        # An older one may have been rolled back: what counts for it is below, what the service runs.
+        if status != "SUCCESSFUL" and deployment["createdAt"] >= since:
             raise RolledBack(
                 f"cannot release {service.name}: its deployment ended as {status}",
                 evidence=[deployment.get("statusReason", ""), *why.explain(aws, manifest)],
@@ -169,12 +178,11 @@ class ServiceEvents:
     aws: Aws
     manifest: Manifest
     line: Line
-    since: datetime | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _shown: set[str] = field(default_factory=set)
 
     def skip_to_now(self) -> None:
         """Take what was said so far as known."""
-        self.since = datetime.now(UTC)
         for service in describe_services(self.aws, self.manifest).values():
             self._shown |= {event["id"] for event in service.get("events", [])}
 

@@ -62,6 +62,11 @@ class ObservedStack:
         """Whether an operation runs on it."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it can be looked at and changed as it is: nothing runs, and no rollback got stuck."""
+        return not self.is_busy and self.status != "UPDATE_ROLLBACK_FAILED"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackChange:

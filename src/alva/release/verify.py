@@ -119,9 +119,12 @@ class Verification:
             if digest is not None and runs != digest:
                 return Verdict.FAIL, f"{runs} is deployed, {digest} should be"
             deployment = rollout.last_deployment(self._aws, self._manifest, service)
-            if deployment is not None and deployment["status"] != "SUCCESSFUL":
-                return Verdict.FAIL, f"its last deployment is {deployment['status']}"
-            return Verdict.OK, f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
+            said = f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
+            status = deployment["status"] if deployment is not None else "SUCCESSFUL"
+            if status not in ("SUCCESSFUL", "ROLLBACK_SUCCESSFUL"):
+                return Verdict.FAIL, f"its last deployment is {status}"
+            # What was rolled back to is, by its digest, what should run.
+            return Verdict.OK, said if status == "SUCCESSFUL" else f"{said}, after a rollback"
 
         return look
 
