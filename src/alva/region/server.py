@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alva.errors import RegionFailed
+from alva.region import offered_services
 from alva.region.component import Component
 from alva.region.config import RegionConfig
 from alva.region.daemon import hold_lock
@@ -84,6 +85,7 @@ def prepare_environment(config: RegionConfig) -> None:
         # No Docker client is ever made, even where there is a daemon.
         DOCKER_HOST="unix:///nonexistent/docker.sock",
     )
+    offered_services.restrict()
 
 
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
@@ -106,13 +108,9 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     )
     components: list[Component] = []
     for module_name, class_name in COMPONENTS:
-        try:
-            component = getattr(importlib.import_module(module_name), class_name)(region)
-        except (ImportError, AttributeError) as error:
-            logger.warning("%s is not there yet: %s", class_name, error)
-            continue
+        component: Component = getattr(importlib.import_module(module_name), class_name)(region)
         if class_name == "LoadBalancers":
-            region.load_balancers = component
+            region.load_balancers = cast("LoadBalancers", component)
         components.append(component)
     return region, components
 
@@ -134,6 +132,7 @@ async def run(config: RegionConfig) -> None:
     from alva.region.cloudformation import extension
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
+    offered_services.close_side_doors(ministack_app)
     region, components = build(config)
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)

@@ -28,6 +28,17 @@ REPLACED: dict[str, Callable[..., Any]] = {
     "_delete_stack_async": operations.delete_stack,
     "_continue_update_rollback_async": operations.continue_rollback,
 }
+# The namespaces whose types MiniStack provides here; another type is refused by name before anything is touched.
+OFFERED_NAMESPACES = frozenset({
+    "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache", "ElasticLoadBalancingV2",
+    "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM", "SecretsManager", "ServiceDiscovery",
+    "WAFv2",
+})  # fmt: skip
+# Of these, what would be a record without the thing behind it.
+WITHHELD = frozenset({
+    "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
+    "AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack", "AWS::EC2::Instance",
+})  # fmt: skip
 _background: set[asyncio.Task[None]] = set()
 
 
@@ -45,6 +56,9 @@ def install(config: RegionConfig) -> None:  # noqa: ARG001 (types may come to ne
 
 def finish_install() -> None:
     """Make the registered types, the components' too, known to MiniStack. Called after every component's `install`."""
+    for type_name in list(provisioners._RESOURCE_HANDLERS):
+        if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
+            del provisioners._RESOURCE_HANDLERS[type_name]
     for type_name, type_handlers in registry.registered.items():
         ours = provisioning.handler_entry(type_name, type_handlers)
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})

