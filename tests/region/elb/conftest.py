@@ -99,6 +99,7 @@ class Rig:
             supervisor=self.supervisor,
             addresses=Addresses(self.config),
             certificates=self.certificates,
+            persistence=SimpleNamespace(mark_changed=lambda: None),
         )
         self.load_balancers = LoadBalancers(region, registration_seconds=0.05)
         self.url = f"http://127.0.0.1:{port}"

@@ -110,6 +110,7 @@ class LoadBalancers:
         self._draining.pop(key, None)
         others = [item for item in alb._targets.get(target_group_arn, ()) if (item["Id"], int(item["Port"])) != key[1:]]
         alb._targets[target_group_arn] = [*others, {"Id": address, "Port": port}]
+        self._region.persistence.mark_changed()
         self._add(*key)
         self.changed()
 
@@ -123,6 +124,7 @@ class LoadBalancers:
         alb._targets[target_group_arn] = [
             item for item in alb._targets.get(target_group_arn, ()) if (item["Id"], int(item["Port"])) != key[1:]
         ]
+        self._region.persistence.mark_changed()
         if self._loop is not None and _is_attached(target_group_arn):
             delay = target.group.deregistration_delay_seconds
             self._draining[key] = _Draining(self._loop.time() + delay)

@@ -1,11 +1,33 @@
-"""Stand-ins for the two outside APIs, OpenAI and Resend, as tasks of the local region see them, and the inbox."""
+"""Stand-ins for the two outside APIs, OpenAI and Resend, as tasks of the local region see them, and the inbox.
+
+Both are served by the region's own process. Inside tasks their names resolve to loopback addresses where Envoy ends
+TLS with a certificate of the region's authority: client libraries connect, verify and talk as they do outside.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alva.errors import RegionFailed
+from alva.region.standins.faults import Faults
 
 if TYPE_CHECKING:
     from alva.region.server import Region
+    from alva.region.standins.mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+OPENAI_NAME = "api.openai.com"
+RESEND_NAME = "api.resend.com"
+PLAIN_PORT = 8080
+"""Where a stand-in answers without TLS, on its own address."""
 
 
 class StandIns:
@@ -13,12 +35,99 @@ class StandIns:
 
     def __init__(self, region: Region) -> None:
         self._region = region
+        self._addresses = {
+            OPENAI_NAME: f"127.{region.config.loopback_octet}.255.10",
+            RESEND_NAME: f"127.{region.config.loopback_octet}.255.11",
+        }
+        self.faults = Faults()
+        self.problem: str | None = None
+        """Why tasks cannot reach the stand-ins, where that is so."""
+        self._mailbox: Mailbox | None = None
+        self._stopping = asyncio.Event()
+        self._servers: list[asyncio.Task[None]] = []
 
     def install(self) -> None:
         """Nothing: the stand-ins are no part of AWS's API."""
 
     async def start(self) -> None:
-        """Serve the stand-ins and publish their names."""
+        """Serve the stand-ins and the inbox, and publish the names.
+
+        Raises RegionFailed when the inbox's port is taken. Without the right to listen on port 443 (not root, and
+        net.ipv4.ip_unprivileged_port_start above 443) the region serves everything else, and `problem` says what to do.
+        """
+        from alva.region.standins import inbox, openai_api, resend_api
+        from alva.region.standins.mailbox import Mailbox
+
+        self._stopping = asyncio.Event()
+        self._mailbox = Mailbox(self._region.config.state_folder / "inbox.sqlite")
+        self._serve(inbox.application(self._mailbox, self.faults), "127.0.0.1", self._region.config.inbox_port)
+        applications = {
+            OPENAI_NAME: openai_api.application(self.faults),
+            RESEND_NAME: resend_api.application(self._mailbox, self.faults),
+        }
+        if not can_listen_on(443):
+            self.problem = (
+                f"cannot serve {OPENAI_NAME} and {RESEND_NAME} to tasks: port 443 is for root"
+                " (next: sudo sysctl net.ipv4.ip_unprivileged_port_start=443)"
+            )
+            logger.warning("%s", self.problem)
+        for name, application in applications.items():
+            address = self._addresses[name]
+            self._serve(application, address, PLAIN_PORT)
+            self._region.names.publish(name, [address])
+            if self.problem is None:
+                certificate = self._region.certificates.issue(name)
+                self._region.load_balancers.tls_proxy(name, address, 443, address, PLAIN_PORT, certificate)
 
     async def stop(self) -> None:
         """Stop serving; the mails stay."""
+        for name in self._addresses:
+            self._region.load_balancers.remove_tls_proxy(name)
+            self._region.names.withdraw(name)
+        self._stopping.set()
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*servers, return_exceptions=True)
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+
+    def _serve(self, application: Callable[..., Any], address: str, port: int) -> None:
+        from hypercorn.asyncio import serve
+        from hypercorn.config import Config
+
+        listener = _listen(address, port)
+        config = Config()
+        config.bind = [f"fd://{listener.detach()}"]
+        config.loglevel = "WARNING"
+        config.keep_alive_timeout = 75
+        # A call that hangs on demand must not hold up the region's end.
+        config.graceful_timeout = 0.2
+        config.shutdown_timeout = 0.5
+        work = serve(application, config, shutdown_trigger=self._stopping.wait)
+        self._servers.append(asyncio.get_running_loop().create_task(work, name=f"stand-in {address}:{port}"))
+
+
+def can_listen_on(port: int) -> bool:
+    """Whether this process may listen on a port below 1024 (ip(7))."""
+    if os.geteuid() == 0:
+        return True
+    start = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    return start.exists() and int(start.read_text()) <= port
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        variable = "ALVA_INBOX_PORT" if address == "127.0.0.1" else "ALVA_LOOPBACK_OCTET"
+        raise RegionFailed(
+            f"cannot start the local region: port {port} is in use on {address}",
+            evidence=[f"{address}:{port}: {error.strerror}"],
+            next_step=f"end what listens there, or choose another with {variable}",
+        ) from error
+    return listener
