@@ -172,3 +172,11 @@ def test_failed_update_leaves_the_stack_as_it_was_and_says_why(aws: Aws, name: s
     assert back is not None
     assert back.status == "UPDATE_ROLLBACK_COMPLETE"
     assert back.template == template(name)
+
+
+def test_validation_names_an_unknown_resource_type_and_makes_nothing(aws: Aws, name: str) -> None:
+    stacks = Stacks(aws)
+    bad = template(name, extra={"Odd": {"Type": "AWS::Nothing::Here", "Properties": {}}})
+    assert "AWS::Nothing::Here" in (stacks.validate(name, bad) or "")
+    assert stacks.validate(name, template(name)) is None
+    assert stacks.observe(name) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -74,8 +75,18 @@ def _region(invocation: Invocation) -> dict[str, object]:
         "endpoint": config.endpoint_url,
         "inbox": f"http://127.0.0.1:{config.inbox_port}/",
         "home": str(config.home),
-        "names": "a hosts file of its own for each task, in its mount namespace",
+        "names": _name_resolution(region.pid),
     }
+
+
+def _name_resolution(pid: int | None) -> str:
+    """How tasks find each other by name: it depends on whose process the region is (see region/sandbox)."""
+    try:
+        owner = Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return "unknown"
+    how = "a mount namespace (as root)" if owner == 0 else "a user and a mount namespace (without root)"
+    return f"each task has its own hosts file, in {how}"
 
 
 def _ago(time: object, now: datetime) -> str:

@@ -41,6 +41,8 @@ def command(invocation: Invocation) -> None:
             # Building needs neither the region nor AWS: only the list of services, which the templates bring.
             region, templates = pool.submit(start_region), pool.submit(write_templates)
             templates.result()
+            if region.done():
+                region.result()  # a port in use, say, is told before images are built
             builds = Builds(invocation, progress)
             digests = builds.build_all()
             region.result()

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from alva.aws import Aws
-from alva.errors import AlvaError, RollbackFailed, RolledBack, UsageError
+from alva.errors import AlvaError, PreflightRefused, RollbackFailed, RolledBack, UsageError
 from alva.release import ledger, rollout, verify
 from alva.release.executor import Executor
 from alva.release.images import Builder, is_published
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
-from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
+from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted, make_plan, running_digests
 from alva.release.reporting import Reporter
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import ObservedStack, Stacks
@@ -57,6 +57,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         if _settle(aws, observed, reporter):
             wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
+        _refuse_invalid_templates(aws, wanted, plan)
         for text in plan.lines():
             reporter.note(f"plan: {text}")
         executor = Executor(
@@ -97,6 +98,21 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             release = replace(release, number=Ledger(aws, manifest).record(release))
         return Result(
             plan=plan, changed=not plan.is_empty, digests=executor.digests, checks=tuple(checks), release=release
+        )
+
+
+def _refuse_invalid_templates(aws: Aws, wanted: Wanted, plan: Plan) -> None:
+    """Have CloudFormation look at every template that will be used, before the first stack is touched."""
+    stacks = Stacks(aws)
+    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
+        problems = list(pool.map(lambda name: stacks.validate(name, wanted.templates[name]), names))
+    wrong = [f"{name}: {problem}" for name, problem in zip(names, problems, strict=True) if problem]
+    if wrong:
+        raise PreflightRefused(
+            "cannot release: CloudFormation refuses a template; nothing was touched",
+            evidence=wrong,
+            next_step="correct infrastructure/",
         )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
-from alva.errors import AlvaError, RollbackFailed, StackFailed
+from alva.errors import AlvaError, RollbackFailed, StackFailed, TimedOut
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
@@ -127,9 +127,10 @@ class _ChangeSet:
 class Stacks:
     """CloudFormation, for one target."""
 
-    def __init__(self, aws: Aws, *, timeout_seconds: float = 1800) -> None:
+    def __init__(self, aws: Aws, *, timeout_seconds: float = 1800, cancel_timeout_seconds: float = 900) -> None:
         self._aws = aws
         self._timeout_seconds = timeout_seconds
+        self._cancel_timeout_seconds = cancel_timeout_seconds
 
     def observe(self, name: str, *, with_template: bool = True) -> ObservedStack | None:
         """The stack as it is, or None when there is none."""
@@ -199,13 +200,33 @@ class Stacks:
         since = self._last_event(change_set.stack_id)
         with explained(f"change stack {name}"):
             self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
-        status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
+        try:
+            status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
+        except TimedOut as error:
+            raise self._call_off(change_set.stack_id, since, line) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return True
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
             raise RollbackFailed(f"cannot take stack {name} back to what it was", evidence=evidence)
         raise StackFailed(f"cannot {'create' if creates else 'update'} stack {name}", evidence=evidence)
+
+    def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
+        """What CloudFormation finds wrong with the template without making anything of it, or None.
+
+        Only templates that can be sent inline are looked at: ValidateTemplate of a larger one needs it in S3.
+        """
+        body = _minified(template)
+        if len(body.encode()) > INLINE_TEMPLATE_BYTES:
+            return None
+        try:
+            self._aws.cloudformation.validate_template(TemplateBody=body)
+        except Exception as error:
+            if error_code(error) == "ValidationError":
+                return str(error).partition("operation: ")[2] or str(error)
+            with explained(f"validate the template of stack {name}"):
+                raise
+        return None
 
     def delete(self, name: str, line: Line) -> None:
         """Delete the stack and wait until it is gone; raises StackFailed when something of it stays."""
@@ -232,7 +253,7 @@ class Stacks:
         """Make a change set, or None when CloudFormation finds nothing to change; raises StackFailed if it refuses."""
         declared = template.get("Parameters", {})
         previous = observed.parameters if observed is not None and not creates else {}
-        body = json.dumps(template, separators=(",", ":"), ensure_ascii=False)
+        body = _minified(template)
         source: dict[str, Any] = (
             {"TemplateBody": body}
             if len(body.encode()) <= INLINE_TEMPLATE_BYTES
@@ -278,6 +299,31 @@ class Stacks:
             return None
         raise StackFailed(f"cannot {what}", evidence=[reason])
 
+    def _call_off(self, stack_id: str, since: str | None, line: Line) -> TimedOut:
+        """At the deadline: take an update back rather than wait for hours; what to raise."""
+        unfinished = {
+            event["LogicalResourceId"]: event["ResourceStatus"]
+            for event in self._events_since(stack_id, since)
+            if event.get("PhysicalResourceId") != stack_id
+        }
+        evidence = [f"{name} is {status}" for name, status in unfinished.items() if status.endswith("_IN_PROGRESS")]
+        with explained(f"cancel the update of {_name(stack_id)}"):
+            try:
+                self._aws.cloudformation.cancel_update_stack(StackName=stack_id)
+            except Exception as error:
+                # A creation cannot be cancelled, nor what is already going back.
+                if error_code(error) != "ValidationError":
+                    raise
+                evidence.append(str(error))
+            else:
+                status, _ = self._wait(stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds)
+                evidence.append(f"the update was cancelled: the stack is {status}")
+        return TimedOut(
+            f"cannot wait any longer for {_name(stack_id)}: {self._timeout_seconds:.0f} s have passed",
+            evidence=evidence,
+            next_step="./alva status, then release again",
+        )
+
     def _upload(self, name: str, body: str) -> str:
         bucket = STAGING_BUCKET.format(account=self._aws.account_id(), region=self._aws.target.region)
         key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
@@ -304,7 +350,13 @@ class Stacks:
         return new[::-1]
 
     def _wait(
-        self, stack_id: str, line: Line, *, since: str | None, while_waiting: Callable[[], None] | None = None
+        self,
+        stack_id: str,
+        line: Line,
+        *,
+        since: str | None,
+        while_waiting: Callable[[], None] | None = None,
+        timeout_seconds: float | None = None,
     ) -> tuple[str, list[StackEventTypeDef]]:
         """Wait for the running operation and report its events; the stack's last status and all events since."""
         shown: set[str] = set()
@@ -329,13 +381,19 @@ class Stacks:
                 while_waiting()
             return None
 
-        status = self._aws.poll.until(ended, timeout_seconds=self._timeout_seconds, what=_name(stack_id))
+        status = self._aws.poll.until(
+            ended, timeout_seconds=timeout_seconds or self._timeout_seconds, what=_name(stack_id)
+        )
         return status, events
 
 
 def _describe(event: StackEventTypeDef) -> str:
     reason = event.get("ResourceStatusReason")
     return f"{event.get('ResourceStatus')} {event.get('LogicalResourceId')}" + (f": {reason}" if reason else "")
+
+
+def _minified(template: Mapping[str, Any]) -> str:
+    return json.dumps(template, separators=(",", ":"), ensure_ascii=False)
 
 
 def _name(stack_id: str) -> str:

@@ -96,8 +96,9 @@ class Verification:
             found = services.get(service.service)
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(found)))
+            base = url if service.host is None else f"{urlsplit(url).scheme}://{service.host}"
             checks += [
-                (f"{service.name} answers {path}", self._answers(url, path, digest)) for path in probe_paths(service)
+                (f"{service.name} answers {path}", self._answers(base, path, digest)) for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
             return list(pool.map(_run_check, checks))
@@ -162,6 +163,8 @@ def probe_paths(service: Service) -> list[str]:
 
     `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
     """
+    if service.host is not None:
+        return ["/"]
     prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
     paths = []
     for prefix in prefixes:
