@@ -33,6 +33,14 @@ _CHANNEL = "plans:changed"
 COUNTED_STATES = ("waiting", "active", "delayed", "completed", "failed")
 
 
+def connection_name(worker_name: str) -> str:
+    """What all connections of a worker are called, so that it is counted.
+
+    BullMQ itself names one connection, which in a pool is any. It knows workers by `bull:<queue>:w:<worker>`.
+    """
+    return f"bull:{QUEUE_NAME}:w:{worker_name}"
+
+
 class PlanQueue:
     """Plans to make, as jobs."""
 
@@ -87,9 +95,8 @@ class PlanQueue:
         return counts
 
     async def count_workers(self) -> int:
-        """How many workers are connected."""
-        count: int = await self._queue.get_workers_count()
-        return count
+        """How many workers are connected: BullMQ counts connections, and a worker has several of one name."""
+        return len({connection["rawname"] for connection in await self._queue.get_workers()})
 
     async def announce(self, plan_id: str) -> None:
         """Tell who watches that the plan changed. Losing this is no loss: they look again soon anyway."""

@@ -6,37 +6,15 @@ from typing import ClassVar
 
 from pydantic import SecretStr, field_validator
 
-from kit.settings import CommaJoined, ServiceSettings
-from kit.tokens import read_public_key
+from kit.settings import CommaJoined, Pem, ServiceSettings
 
 
-class ApiSettings(ServiceSettings):
-    """The api's environment (docs/architecture.md); the worker's container has the same."""
-
-    service: ClassVar[str] = "api"
+class StoreSettings(ServiceSettings):
+    """Where database and cache are."""
 
     database_url: str
     redis_url: str
     redis_password: SecretStr | None = None
-    jwt_public_key: str
-    """Verifies access tokens (RS256)."""
-    openai_api_key: SecretStr
-    openai_model: str = "gpt-4.1-mini"
-    cors_origins: CommaJoined = ()
-
-    @field_validator("jwt_public_key", mode="before")
-    @classmethod
-    def _restore_newlines(cls, value: str) -> str:
-        return value.replace("\\n", "\n").strip() + "\n"
-
-    @field_validator("jwt_public_key")
-    @classmethod
-    def _check_public_key(cls, value: str) -> str:
-        try:
-            read_public_key(value)
-        except ValueError:
-            raise ValueError("must be an RSA public key in PEM") from None
-        return value
 
     @property
     def redis_password_value(self) -> str | None:
@@ -44,9 +22,33 @@ class ApiSettings(ServiceSettings):
         return self.redis_password.get_secret_value() if self.redis_password else None
 
 
-class WorkerSettings(ApiSettings):
-    """The same, for a process that calls itself worker in its logs and listens on no port."""
+class ApiSettings(StoreSettings):
+    """The api's environment (docs/architecture.md)."""
+
+    service: ClassVar[str] = "api"
+
+    jwt_public_key: Pem
+    """Verifies access tokens (RS256)."""
+    cors_origins: CommaJoined = ()
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _check_public_key(cls, value: str) -> str:
+        # Imported here, since the worker has no use for the cryptography behind it.
+        from kit.tokens import read_public_key
+
+        try:
+            read_public_key(value)
+        except ValueError:
+            raise ValueError("must be an RSA public key in PEM") from None
+        return value
+
+
+class WorkerSettings(StoreSettings):
+    """The worker's environment: it listens on no port, and it alone asks OpenAI."""
 
     service: ClassVar[str] = "worker"
 
     port: int = 0
+    openai_api_key: SecretStr
+    openai_model: str = "gpt-4.1-mini"

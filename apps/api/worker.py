@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -24,13 +25,14 @@ from redis.asyncio import Redis
 from api import repository
 from api.content import PlanContent
 from api.planner import Planner, PlannerError
-from api.queue import ATTEMPTS, QUEUE_NAME, ChangeFeed, PlanQueue
+from api.queue import ATTEMPTS, QUEUE_NAME, ChangeFeed, PlanQueue, connection_name
 from api.schemas import IN_THE_MAKING
 from api.settings import WorkerSettings
 from api.tables import Plan
-from kit import cache, serve
+from kit import cache
 from kit.database import Database
 from kit.logs import RequestContext, current_request
+from kit.process import load_or_exit
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +194,6 @@ def start_worker(plans: PlanWorker, redis: Redis, **options: Any) -> Worker:
         plans.process,
         {
             "connection": redis,
-            "name": "plans",
             "concurrency": CONCURRENCY,
             "lockDuration": 15_000,
             "stalledInterval": 10_000,
@@ -219,7 +220,13 @@ async def run(settings: WorkerSettings) -> None:
     """Work until SIGTERM."""
     database = Database(settings.database_url, application_name="alva-worker", pool_size=2, max_overflow=1)
     # A blocking wait for jobs lasts up to ten seconds, so answers may take longer here.
-    redis = cache.connect(settings.redis_url, settings.redis_password_value, timeout_seconds=20)
+    name = uuid.uuid4().hex[:12]
+    redis = cache.connect(
+        settings.redis_url,
+        settings.redis_password_value,
+        timeout_seconds=20,
+        client_name=connection_name(name),
+    )
     planner = Planner.create(settings.openai_api_key.get_secret_value(), settings.openai_model)
     feed = ChangeFeed(redis)
     plans = PlanWorker(database, PlanQueue(redis), feed, planner)
@@ -227,7 +234,7 @@ async def run(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
-    worker = start_worker(plans, redis)
+    worker = start_worker(plans, redis, name=name)
     reconciling = asyncio.create_task(plans.reconcile_for_ever())
     log.info("working on the queue %s", QUEUE_NAME)
     await told_to_stop.wait()
@@ -242,4 +249,4 @@ async def run(settings: WorkerSettings) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(serve.load_or_exit(WorkerSettings)))
+    asyncio.run(run(load_or_exit(WorkerSettings)))

@@ -11,8 +11,9 @@ from auth.app import build_service
 from auth.credentials import AccessTokens
 from auth.schemas import Email
 from auth.settings import AuthSettings
-from kit import cache, serve
+from kit import cache
 from kit.database import Database
+from kit.process import load_or_exit
 
 
 async def promote(settings: AuthSettings, email: str) -> None:
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, ValidationError):
         print("usage: python -m auth.promote EMAIL", file=sys.stderr)
         return 2
-    asyncio.run(promote(serve.load_or_exit(AuthSettings), email))
+    asyncio.run(promote(load_or_exit(AuthSettings), email))
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from kit.settings import CommaJoined, ServiceSettings
+from kit.settings import CommaJoined, Pem, SecretPem, ServiceSettings
 from kit.tokens import read_private_key, read_public_key
 
 
@@ -18,9 +18,9 @@ class AuthSettings(ServiceSettings):
     database_url: str
     redis_url: str
     redis_password: SecretStr | None = None
-    jwt_private_key: SecretStr
+    jwt_private_key: SecretPem
     """Signs access tokens (RS256)."""
-    jwt_public_key: str
+    jwt_public_key: Pem
     jwt_secret: SecretStr = Field(min_length=32)
     """Signs the links in mails (HS256), and nothing else."""
     cookie_secret: SecretStr = Field(min_length=32)
@@ -35,16 +35,6 @@ class AuthSettings(ServiceSettings):
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")
-
-    @field_validator("jwt_private_key", mode="before")
-    @classmethod
-    def _restore_newlines(cls, value: str) -> str:
-        return value.replace("\\n", "\n").strip() + "\n"
-
-    @field_validator("jwt_public_key", mode="before")
-    @classmethod
-    def _restore_public_newlines(cls, value: str) -> str:
-        return value.replace("\\n", "\n").strip() + "\n"
 
     @field_validator("jwt_private_key")
     @classmethod

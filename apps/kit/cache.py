@@ -13,8 +13,8 @@ UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
 """What is raised where the cache does not answer."""
 
 
-def connect(url: str, password: str | None, *, timeout_seconds: float = 5) -> Redis:
-    """A client with a pool of its own; nothing is opened before the first use.
+def connect(url: str, password: str | None, *, timeout_seconds: float = 5, client_name: str | None = None) -> Redis:
+    """A client with a pool of its own; nothing is opened before the first use. `client_name` names its connections.
 
     Certificates are verified against the system's bundle (SSL_CERT_FILE). A connection that broke is made anew, with
     three attempts within half a second.
@@ -22,6 +22,7 @@ def connect(url: str, password: str | None, *, timeout_seconds: float = 5) -> Re
     return Redis.from_url(
         url,
         password=password or None,
+        client_name=client_name,
         decode_responses=True,
         socket_connect_timeout=3,
         socket_timeout=timeout_seconds,

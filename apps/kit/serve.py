@@ -10,11 +10,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from kit import logs
-from kit.settings import Settings, SettingsError, load
+from kit.process import load_or_exit
+from kit.settings import Settings
 
-EXIT_WRONG_SETTINGS = 78
-"""sysexits.h's EX_CONFIG."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than the load balancer's idle timeout of 60 s: were we to close first, users would see a 502 now and then."""
 GRACEFUL_SHUTDOWN_SECONDS = 20
@@ -54,14 +52,3 @@ def run(settings_class: type[Settings], create_app: Callable[[Settings], FastAPI
     server.run()
     if not server.started:
         sys.exit(1)
-
-
-def load_or_exit(settings_class: type[Settings]) -> Settings:
-    """Read the settings and configure the logs; exit with 78 and a line per wrong setting on standard error."""
-    try:
-        settings = load(settings_class)
-    except SettingsError as error:
-        print(error, file=sys.stderr, flush=True)
-        sys.exit(EXIT_WRONG_SETTINGS)
-    logs.configure(settings_class.service, settings.log_level, settings.secret_values)
-    return settings

@@ -26,6 +26,7 @@ def _pem(value: object) -> object:
 
 CommaJoined = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_joined)]
 Pem = Annotated[str, BeforeValidator(_pem)]
+SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
 
 
 class ServiceSettings(BaseSettings):

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from kit.serve import EXIT_WRONG_SETTINGS
+from kit.process import EXIT_WRONG_SETTINGS
 from kit.settings import ServiceSettings, SettingsError, load
 from migrations import history
 

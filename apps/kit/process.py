@@ -1,0 +1,22 @@
+"""The start of any process of ours: its settings, or the end; then its logs."""
+
+from __future__ import annotations
+
+import sys
+
+from kit import logs
+from kit.settings import Settings, SettingsError, load
+
+EXIT_WRONG_SETTINGS = 78
+"""sysexits.h's EX_CONFIG."""
+
+
+def load_or_exit(settings_class: type[Settings]) -> Settings:
+    """Read the settings and configure the logs; exit with 78 and a line per wrong setting on standard error."""
+    try:
+        settings = load(settings_class)
+    except SettingsError as error:
+        print(error, file=sys.stderr, flush=True)
+        sys.exit(EXIT_WRONG_SETTINGS)
+    logs.configure(settings_class.service, settings.log_level, settings.secret_values)
+    return settings
