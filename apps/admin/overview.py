@@ -10,6 +10,7 @@ import httpx
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from admin.work import STATES
 from kit.site.backends import Backend
 from kit.site.parts import Admin, Api, Auth, Pages
 
@@ -41,12 +42,18 @@ async def show_overview(request: Request, pages: Pages, api: Api, auth: Auth, _:
         request,
         "overview.html",
         page="overview",
-        queue=queue,
+        queue=queue | {"counts": _in_order(queue["counts"])},
         plans_total=plans["total"],
         users_total=users["total"],
         running=[*running, own],
         environment=request.app.state.settings.environment,
     )
+
+
+def _in_order(counts: dict[str, int]) -> dict[str, int]:
+    """The counts in the order in which a job passes through the states; states that we do not know come last."""
+    known = {state: counts[state] for state in STATES if state in counts}
+    return known | {state: counts[state] for state in sorted(counts) if state not in known}
 
 
 async def _get(backend: Backend, request: Request, path: str) -> dict[str, Any]:
