@@ -1,0 +1,148 @@
+"""A local region for the tests that need a whole one: its own home, ports and addresses, started once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from alva.region import daemon
+from alva.region.config import RegionConfig
+
+WAIT_SECONDS = 60.0
+# Second octets of loopback addresses for whole regions under test; 20 is the default region's.
+OCTETS = range(101, 180)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack as DescribeStacks and DescribeStackEvents show it after an operation."""
+
+    id: str
+    status: str
+    outputs: dict[str, str]
+    events: list[dict[str, Any]]
+    """Oldest first."""
+
+    def history(self, logical_id: str) -> list[str]:
+        """The statuses that a resource (or the stack) went through."""
+        return [event["ResourceStatus"] for event in self.events if event["LogicalResourceId"] == logical_id]
+
+    def reason(self, logical_id: str, status: str) -> str:
+        """The reason given with a status."""
+        return next(
+            event.get("ResourceStatusReason", "")
+            for event in reversed(self.events)
+            if event["LogicalResourceId"] == logical_id and event["ResourceStatus"] == status
+        )
+
+
+class RunningRegion:
+    """A region that runs, seen as a client of AWS sees it."""
+
+    def __init__(self, config: RegionConfig) -> None:
+        self.config = config
+        self._session = boto3.Session(
+            aws_access_key_id="test", aws_secret_access_key="test", region_name=config.region
+        )
+
+    def client(self, service: str) -> Any:
+        """A boto3 client that makes no second attempt: what the region answers is what the test sees."""
+        config = Config(retries={"max_attempts": 0}, read_timeout=60)
+        return self._session.client(service, endpoint_url=self.config.endpoint_url, config=config)
+
+    def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
+        """Create a stack and wait for the end of it."""
+        arn = self.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        return self.settled(arn["StackId"])
+
+    def update(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
+        """Update a stack and wait for the end of it."""
+        arn = self.client("cloudformation").update_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        return self.settled(arn["StackId"])
+
+    def delete(self, name: str, **options: Any) -> Stack:
+        """Delete a stack and wait for the end of it."""
+        client = self.client("cloudformation")
+        arn = client.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
+        client.delete_stack(StackName=name, **options)
+        return self.settled(arn)
+
+    def settled(self, stack: str) -> Stack:
+        """Wait until no operation is in progress on a stack, named by its name or id."""
+        client = self.client("cloudformation")
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            seen = client.describe_stacks(StackName=stack)["Stacks"][0]
+            if not seen["StackStatus"].endswith("_IN_PROGRESS"):
+                break
+            assert time.monotonic() < deadline, f"{stack} is still {seen['StackStatus']}"
+            time.sleep(0.02)
+        pages = client.get_paginator("describe_stack_events").paginate(StackName=seen["StackId"])
+        events = [event for page in pages for event in page["StackEvents"]][::-1]
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in seen.get("Outputs", [])}
+        return Stack(id=seen["StackId"], status=seen["StackStatus"], outputs=outputs, events=events)
+
+    def log(self) -> str:
+        """What the region's process has said."""
+        return (self.config.logs_folder / "region.log").read_text()
+
+
+@contextmanager
+def reserved_region_config(home: Path) -> Iterator[RegionConfig]:
+    """A configuration whose ports are free and whose addresses no other test of this machine uses."""
+    with ExitStack() as reserved:
+        octet = _reserve_octet(reserved)
+        api, edge, edge_tls, inbox = _free_ports(4)
+        yield RegionConfig(
+            home=home, api_port=api, edge_port=edge, edge_tls_port=edge_tls, inbox_port=inbox, loopback_octet=octet
+        )
+
+
+@contextmanager
+def running_region(home: Path) -> Iterator[RunningRegion]:
+    """A region of its own, for a test that breaks, restarts or fills it."""
+    with reserved_region_config(home) as config:
+        daemon.start(config)
+        try:
+            yield RunningRegion(config)
+        finally:
+            daemon.stop(config)
+
+
+@pytest.fixture(scope="session")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
+    """One region for all tests that only use it; each test's stacks have names of their own."""
+    with running_region(tmp_path_factory.mktemp("region")) as running:
+        yield running
+
+
+def _reserve_octet(reserved: ExitStack) -> int:
+    for octet in OCTETS:
+        lock = reserved.enter_context((Path(tempfile.gettempdir()) / f"alva-test-octet-{octet}.lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return octet
+    raise RuntimeError(f"no loopback octet is free among {OCTETS} (process {os.getpid()})")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as bound:
+        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
