@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from botocore.exceptions import ClientError
 
 from .workbench import SERVER, Workbench, until
 
@@ -10,8 +13,34 @@ pytestmark = pytest.mark.region
 
 REPORT = """
 import json, os, sys
-print(json.dumps({"host": os.environ.get("HOST"), "greeting": os.environ.get("GREETING"), "argv": sys.argv[1:]}))
+print(json.dumps({"environment": dict(os.environ), "argv": sys.argv[1:], "uid": os.getuid()}))
 sys.exit(int(os.environ.get("CODE", "0")))
+"""
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("started", flush=True)
+time.sleep(600)
+"""
+
+SLEEPER = """
+import time
+print("started", flush=True)
+time.sleep(600)
+"""
+
+PINGER = """
+import os, pathlib, sys
+shared = pathlib.Path("/shared/mark")
+if sys.argv[1] == "write":
+    shared.write_text("written")
+else:
+    print(shared.read_text())
+    try:
+        pathlib.Path("/app/x").write_text("x")
+    except OSError as error:
+        print(error.strerror)
 """
 
 
@@ -26,4 +55,296 @@ def test_task_runs_to_its_end_with_its_exit_code_and_its_output_in_the_logs(work
     assert task["startedBy"] == "test"
     details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
     assert details["privateIPv4Address"].startswith("127.61.1")
-    assert f'"host": "{details["privateIPv4Address"]}"' in workbench.log_lines(task["taskArn"], "main")[0]
+    assert details["subnetId"] in workbench.subnets
+    report = json.loads(workbench.log_lines(task["taskArn"], "main")[0])
+    assert report["environment"]["HOST"] == details["privateIPv4Address"]
+    assert report["uid"] == 1000
+
+
+def test_override_changes_command_and_environment_of_one_run(workbench: Workbench) -> None:
+    definition = workbench.task_definition(
+        "overridden",
+        {
+            "name": "main",
+            "image": workbench.image(REPORT),
+            "environment": [{"name": "GREETING", "value": "definition"}],
+        },
+    )
+    override = {
+        "name": "main",
+        "command": ["/app/main.py", "with", "arguments"],
+        "environment": [{"name": "GREETING", "value": "override"}],
+    }
+    task = workbench.stopped(workbench.run(definition, overrides={"containerOverrides": [override]}))
+    report = json.loads(workbench.log_lines(task["taskArn"], "main")[0])
+    assert report["argv"] == ["with", "arguments"]
+    assert report["environment"]["GREETING"] == "override"
+    assert task["overrides"]["containerOverrides"] == [override]
+
+
+def test_secrets_reach_the_environment_whole_or_by_key(workbench: Workbench) -> None:
+    secrets = workbench.client("secretsmanager")
+    pem = "-----BEGIN KEY-----\nline\n-----END KEY-----\n"
+    whole = secrets.create_secret(Name="whole", SecretString=pem)["ARN"]
+    keyed = secrets.create_secret(Name="keyed", SecretString=json.dumps({"username": "u", "password": "p:%/@"}))["ARN"]
+    definition = workbench.task_definition(
+        "secretive",
+        {
+            "name": "main",
+            "image": workbench.image(REPORT),
+            "secrets": [
+                {"name": "KEY", "valueFrom": whole},
+                {"name": "PASSWORD", "valueFrom": f"{keyed}:password::"},
+            ],
+        },
+    )
+    task = workbench.stopped(workbench.run(definition))
+    environment = json.loads(workbench.log_lines(task["taskArn"], "main")[0])["environment"]
+    assert environment["KEY"] == pem
+    assert environment["PASSWORD"] == "p:%/@"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        (
+            "absent-AbCdEf",
+            "failed to fetch secret {arn} from secrets manager: "
+            "ResourceNotFoundException: Secrets Manager can't find the specified secret.",
+        ),
+        (None, "retrieved secret from Secrets Manager did not contain json key port"),
+    ],
+    ids=["secret", "key"],
+)
+def test_missing_secret_or_key_stops_the_task_in_awss_words(
+    workbench: Workbench, suffix: str | None, reason: str
+) -> None:
+    if suffix is None:
+        arn = workbench.client("secretsmanager").create_secret(Name="portless", SecretString="{}")["ARN"]
+        value_from = f"{arn}:port::"
+    else:
+        arn = value_from = f"arn:aws:secretsmanager:us-east-1:{workbench.config.account_id}:secret:{suffix}"
+    definition = workbench.task_definition(
+        "lacking",
+        {"name": "main", "image": workbench.image(REPORT), "secrets": [{"name": "X", "valueFrom": value_from}]},
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert task["stoppedReason"] == (
+        "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: "
+        "unable to retrieve secret from asm: service call has been retried 1 time(s): " + reason.format(arn=arn)
+    )
+    assert "exitCode" not in task["containers"][0]
+
+
+def test_unknown_digest_cannot_be_pulled(workbench: Workbench) -> None:
+    image = workbench.image(REPORT).rpartition("@")[0] + "@sha256:" + "1" * 64
+    task = workbench.stopped(workbench.run(workbench.task_definition("unknown", {"name": "main", "image": image})))
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert task["stoppedReason"] == (
+        "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+        f"failed to resolve ref {image}: {image}: not found"
+    )
+    assert task["containers"][0]["reason"] == task["stoppedReason"]
+
+
+def test_missing_log_group_stops_the_task(workbench: Workbench) -> None:
+    logs = {**workbench.logs, "options": {**workbench.logs["options"], "awslogs-group": "/absent"}}
+    definition = workbench.task_definition(
+        "logless", {"name": "main", "image": workbench.image(REPORT), "logConfiguration": logs}
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert task["stoppedReason"].startswith("ResourceInitializationError: failed to validate logger args: ")
+    assert "ResourceNotFoundException: The specified log group does not exist" in task["stoppedReason"]
+
+
+def test_program_that_is_not_there_cannot_be_started(workbench: Workbench) -> None:
+    definition = workbench.task_definition(
+        "absent", {"name": "main", "image": workbench.image(REPORT), "entryPoint": ["/app/absent"]}
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert task["stoppedReason"].startswith("CannotStartContainerError: ")
+    assert "/app/absent" in task["stoppedReason"]
+
+
+def test_ignored_sigterm_ends_in_sigkill_after_the_stop_timeout(workbench: Workbench) -> None:
+    definition = workbench.task_definition(
+        "stubborn", {"name": "main", "image": workbench.image(STUBBORN), "stopTimeout": 2}
+    )
+    arn = workbench.run(definition)
+    workbench.running(arn)
+    until(lambda: workbench.log_lines(arn, "main"))
+    workbench.ecs.stop_task(cluster=workbench.cluster, task=arn, reason="enough")
+    task = workbench.stopped(arn)
+    assert task["containers"][0]["exitCode"] == 137
+    assert (task["stopCode"], task["stoppedReason"]) == ("UserInitiated", "enough")
+    assert 2 <= (task["executionStoppedAt"] - task["stoppingAt"]).total_seconds() < 4
+
+
+def test_sigterm_that_is_not_handled_ends_a_task_as_on_aws(workbench: Workbench) -> None:
+    """A first process has no default action for SIGTERM: without a handler it takes SIGKILL, as in a container."""
+    definition = workbench.task_definition(
+        "sleeper", {"name": "main", "image": workbench.image(SLEEPER), "stopTimeout": 1}
+    )
+    arn = workbench.run(definition)
+    until(lambda: workbench.log_lines(arn, "main"))
+    workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
+    assert workbench.stopped(arn)["containers"][0]["exitCode"] in (137, 143)
+
+
+def test_task_that_is_stopped_before_it_runs_does_not_run(workbench: Workbench) -> None:
+    definition = workbench.task_definition("stillborn", {"name": "main", "image": workbench.image(SLEEPER)})
+    arn = workbench.run(definition)
+    workbench.ecs.stop_task(cluster=workbench.cluster, task=arn, reason="changed my mind")
+    task = workbench.stopped(arn)
+    assert task["stoppedReason"] == "changed my mind"
+
+
+def test_containers_start_in_the_order_of_their_dependencies_and_share_a_volume(workbench: Workbench) -> None:
+    image = workbench.image(PINGER, "pinger")
+    mount = {"mountPoints": [{"sourceVolume": "shared", "containerPath": "/shared"}]}
+    definition = workbench.task_definition(
+        "ordered",
+        {
+            "name": "reader",
+            "image": image,
+            "command": ["/app/main.py", "read"],
+            "dependsOn": [{"containerName": "writer", "condition": "SUCCESS"}],
+            "readonlyRootFilesystem": True,
+            **mount,
+        },
+        {"name": "writer", "image": image, "command": ["/app/main.py", "write"], "essential": False, **mount},
+        volumes=[{"name": "shared"}],
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert {c["name"]: c["exitCode"] for c in task["containers"]} == {"reader": 0, "writer": 0}
+    assert workbench.log_lines(task["taskArn"], "reader") == ["written", "Read-only file system"]
+
+
+def test_dependency_that_fails_stops_the_task(workbench: Workbench) -> None:
+    image = workbench.image(REPORT)
+    definition = workbench.task_definition(
+        "dependent",
+        {"name": "main", "image": image, "dependsOn": [{"containerName": "first", "condition": "SUCCESS"}]},
+        {"name": "first", "image": image, "essential": False, "environment": [{"name": "CODE", "value": "1"}]},
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert "first" in task["stoppedReason"]
+    assert {c["name"]: c.get("exitCode") for c in task["containers"]} == {"main": None, "first": 1}
+
+
+def test_end_of_an_essential_container_stops_the_others(workbench: Workbench) -> None:
+    definition = workbench.task_definition(
+        "pair",
+        {"name": "main", "image": workbench.image(REPORT)},
+        {"name": "side", "image": workbench.image(STUBBORN), "stopTimeout": 1, "essential": False},
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert {c["name"]: c["exitCode"] for c in task["containers"]} == {"main": 0, "side": 137}
+
+
+def test_container_health_check_runs_in_the_containers_view(workbench: Workbench) -> None:
+    check = (
+        "import os, urllib.request; "
+        "urllib.request.urlopen(f\"http://{os.environ['HOST']}:{os.environ['PORT']}/\", timeout=1)"
+    )
+    definition = workbench.task_definition(
+        "checked",
+        {
+            "name": "main",
+            "image": workbench.image(SERVER),
+            "environment": [{"name": "PORT", "value": "3000"}],
+            "healthCheck": {"command": ["CMD", "python3", "-c", check], "interval": 5, "timeout": 2, "retries": 1},
+        },
+    )
+    arn = workbench.run(definition)
+    assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
+    until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY", 15)
+    workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
+    assert workbench.stopped(arn)["containers"][0]["exitCode"] == 0
+
+
+def test_list_tasks_filters_by_family_starter_and_status(workbench: Workbench) -> None:
+    definition = workbench.task_definition("listed", {"name": "main", "image": workbench.image(REPORT)})
+    first = workbench.run(definition, startedBy="one")
+    second = workbench.run(definition, startedBy="two")
+    for arn in (first, second):
+        workbench.stopped(arn)
+
+    def listed(**filters: object) -> list[str]:
+        answer = workbench.ecs.list_tasks(cluster=workbench.cluster, desiredStatus="STOPPED", **filters)
+        return sorted(answer["taskArns"])
+
+    assert listed(family="listed") == sorted([first, second])
+    assert listed(family="listed", startedBy="two") == [second]
+    page = workbench.ecs.list_tasks(cluster=workbench.cluster, desiredStatus="STOPPED", family="listed", maxResults=1)
+    rest = listed(family="listed", nextToken=page["nextToken"])
+    assert sorted(page["taskArns"] + rest) == sorted([first, second])
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"taskDefinition": "never-registered"}, "ClientException", "TaskDefinition not found."),
+        ({"cluster": "absent"}, "ClusterNotFoundException", "Cluster not found."),
+        ({"count": 11}, "InvalidParameterException", "count must be between 1 and 10."),
+        ({"launchType": "EC2"}, "UnsupportedFeatureException", "does not honour launchType = 'EC2'"),
+        ({"launchType": "MOON"}, "InvalidParameterException", "Member must satisfy enum value set"),
+        (
+            {"networkConfiguration": {}},
+            "InvalidParameterException",
+            "Network Configuration must be provided when networkMode 'awsvpc' is specified.",
+        ),
+        (
+            {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-0"]}}},
+            "InvalidParameterException",
+            "Error retrieving subnet information for ['subnet-0']",
+        ),
+        (
+            {"overrides": {"containerOverrides": [{"name": "absent"}]}},
+            "InvalidParameterException",
+            "Override for container named absent is not a container in the TaskDefinition.",
+        ),
+    ],
+)
+def test_run_task_is_refused_as_on_aws(
+    workbench: Workbench, change: dict[str, object], code: str, message: str
+) -> None:
+    definition = workbench.task_definition("refused", {"name": "main", "image": "x"})
+    request = {
+        "cluster": workbench.cluster,
+        "taskDefinition": definition,
+        "launchType": "FARGATE",
+        "networkConfiguration": workbench.network,
+    }
+    with pytest.raises(ClientError) as raised:
+        workbench.ecs.run_task(**{**request, **change})
+    assert raised.value.response["Error"]["Code"] == code
+    assert message in raised.value.response["Error"]["Message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"restartPolicy": {"enabled": True}}, "containerDefinitions.restartPolicy"),
+        ({"privileged": True}, "containerDefinitions.privileged"),
+        ({"logConfiguration": {"logDriver": "splunk"}}, "containerDefinitions.logConfiguration.logDriver = 'splunk'"),
+        ({"environmentFiles": [{"type": "s3", "value": "x"}]}, "containerDefinitions.environmentFiles"),
+    ],
+)
+def test_container_setting_without_effect_here_is_refused_by_name(
+    workbench: Workbench, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ClientError) as raised:
+        workbench.task_definition("refused", {"name": "main", "image": "x", **change})
+    assert raised.value.response["Error"]["Code"] == "UnsupportedFeatureException"
+    assert message in raised.value.response["Error"]["Message"]
+
+
+def test_execute_command_and_other_actions_without_an_honest_way_are_refused(workbench: Workbench) -> None:
+    with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*ExecuteCommand"):
+        workbench.ecs.execute_command(cluster=workbench.cluster, task="x", command="sh", interactive=True)
+    with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*CreateTaskSet"):
+        workbench.ecs.create_task_set(cluster="c", service="s", taskDefinition="t")

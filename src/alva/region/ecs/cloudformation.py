@@ -14,7 +14,7 @@ from alva.region.ecs import shapes
 from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError
-from alva.region.ecs.model import Json, Service, ServiceDeployment, ServiceDeploymentStatus
+from alva.region.ecs.model import Json, RolloutState, Service, ServiceDeployment, ServiceDeploymentStatus
 from alva.region.ecs.state import State, new_short_id
 
 STABILISATION_SECONDS = 3 * 3600.0
@@ -236,7 +236,7 @@ class _Types:
         latest = service.service_deployments[0]
         if latest is not before or not latest.status.is_final:
             await self._until_stable(service, latest)
-        elif latest.status is ServiceDeploymentStatus.SUCCESSFUL:
+        elif service.primary.rollout_state is RolloutState.COMPLETED:
             await self._until(lambda: service.is_steady or service.status != "ACTIVE")
         return self._service(service)
 

@@ -203,9 +203,7 @@ class RunningContainer:
 
     async def stop(self) -> None:
         """Stop signal, then SIGKILL after the stop timeout; returns when the record shows the exit code."""
-        if self._process is not None:
-            await self._process.stop(self.plan.stop_timeout_seconds)
-        await self.close()
+        await self.end(self.plan.stop_timeout_seconds)
 
     async def close(self) -> None:
         """Wait for the process that was stopped or has ended; end the health checks."""
@@ -213,10 +211,11 @@ class RunningContainer:
             self._watchers[1].cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
-    def kill(self) -> None:
-        """SIGKILL now: the region is going down."""
-        if self._process is not None and self._process.is_running:
-            self._process.kill()
+    async def end(self, timeout_seconds: float) -> None:
+        """Stop signal, then SIGKILL after `timeout_seconds` instead of the stop timeout."""
+        if self._process is not None:
+            await self._process.stop(timeout_seconds)
+        await self.close()
 
     def _watch(self, coroutine: asyncio._CoroutineLike[None]) -> None:
         self._watchers.append(asyncio.get_running_loop().create_task(coroutine))

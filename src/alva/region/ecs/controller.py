@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 """How late a change of a target's health is noticed; everything else wakes the loop."""
 
-_STOP_SECONDS = 3.0
+_STOP_SECONDS = 2.0
+"""What a container gets between SIGTERM and SIGKILL when the whole region stops."""
 
 
 class Controller:
@@ -58,10 +59,7 @@ class Controller:
             await asyncio.gather(self._loop_task, return_exceptions=True)
         for life in self._lives.values():
             life.cancel()
-        for running in self._running.values():
-            running.kill()
-        if self._lives:
-            await asyncio.wait(self._lives.values(), timeout=_STOP_SECONDS)
+        await asyncio.gather(*(running.abandon(_STOP_SECONDS) for running in list(self._running.values())))
 
     async def _bury_the_dead(self) -> None:
         for task in self._state.tasks.values():

@@ -71,6 +71,7 @@ class RunningTask:
         self._container_changed = asyncio.Event()
         self._published_health: bool | None = None
         self._is_registered = False
+        self._is_abandoned = False
         self._discovery_lock = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -86,10 +87,10 @@ class RunningTask:
         self._stop_requested.set()
         self._tell()
 
-    def kill(self) -> None:
-        """SIGKILL every container: the region is going down."""
-        for container in self._running.values():
-            container.kill()
+    async def abandon(self, timeout_seconds: float) -> None:
+        """End the processes and leave the record as it is: the region is going down, the task is not stopped."""
+        self._is_abandoned = True
+        await asyncio.gather(*(container.end(timeout_seconds) for container in self._running.values()))
 
     async def run(self) -> None:
         """Live. Returns when the task is STOPPED; whatever goes wrong is in its record."""
@@ -270,6 +271,8 @@ class RunningTask:
     # In between
 
     def _on_container_change(self) -> None:
+        if self._is_abandoned:
+            return
         self._container_changed.set()
         self.task.version += 1
         ended = [c for c in self.task.containers if c.last_status == "STOPPED"]

@@ -1,0 +1,161 @@
+"""The resource types AWS::ECS::*, in stacks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from .workbench import SERVER, Json, Workbench, until
+
+pytestmark = pytest.mark.region
+
+
+def template(workbench: Workbench, image: str, **service: Any) -> str:
+    return json.dumps(
+        {
+            "Resources": {
+                "Cluster": {
+                    "Type": "AWS::ECS::Cluster",
+                    "Properties": {
+                        "ClusterName": "stacked",
+                        "ClusterSettings": [{"Name": "containerInsights", "Value": "disabled"}],
+                        "Tags": [{"Key": "owner", "Value": "alva"}],
+                    },
+                },
+                "Providers": {
+                    "Type": "AWS::ECS::ClusterCapacityProviderAssociations",
+                    "Properties": {
+                        "Cluster": {"Ref": "Cluster"},
+                        "CapacityProviders": ["FARGATE", "FARGATE_SPOT"],
+                        "DefaultCapacityProviderStrategy": [{"CapacityProvider": "FARGATE", "Weight": 1}],
+                    },
+                },
+                "Definition": {
+                    "Type": "AWS::ECS::TaskDefinition",
+                    "Properties": {
+                        "Family": "stacked",
+                        "NetworkMode": "awsvpc",
+                        "RequiresCompatibilities": ["FARGATE"],
+                        "Cpu": "256",
+                        "Memory": "512",
+                        "ContainerDefinitions": [
+                            {
+                                "Name": "web",
+                                "Image": image,
+                                "Essential": True,
+                                "Environment": [{"Name": "PORT", "Value": "3000"}],
+                                "PortMappings": [{"ContainerPort": 3000}],
+                                "StopTimeout": "2",
+                            }
+                        ],
+                    },
+                },
+                "Service": {
+                    "Type": "AWS::ECS::Service",
+                    "DependsOn": "Providers",
+                    "Properties": {
+                        "Cluster": {"Ref": "Cluster"},
+                        "ServiceName": "stacked",
+                        "TaskDefinition": {"Ref": "Definition"},
+                        "DesiredCount": 1,
+                        "DeploymentConfiguration": {
+                            "DeploymentCircuitBreaker": {
+                                "Enable": True,
+                                "Rollback": True,
+                                "ThresholdConfiguration": {"Type": "COUNT", "Value": 1},
+                            }
+                        },
+                        "NetworkConfiguration": {
+                            "AwsvpcConfiguration": {
+                                "Subnets": workbench.subnets,
+                                "SecurityGroups": [workbench.security_group],
+                            }
+                        },
+                        **service,
+                    },
+                },
+            },
+            "Outputs": {
+                "Name": {"Value": {"Fn::GetAtt": ["Service", "Name"]}},
+                "Arn": {"Value": {"Ref": "Service"}},
+                "Definition": {"Value": {"Ref": "Definition"}},
+            },
+        }
+    )
+
+
+def settled(workbench: Workbench, stack: str) -> Json:
+    def look() -> Any:
+        found = workbench.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        return not found["StackStatus"].endswith("IN_PROGRESS") and found
+
+    found: Json = until(look, 40)
+    return found
+
+
+def reasons(workbench: Workbench, stack: str, logical_id: str) -> list[str]:
+    events = workbench.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+    return [e.get("ResourceStatusReason", "") for e in events if e["LogicalResourceId"] == logical_id]
+
+
+def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> None:
+    cloudformation = workbench.client("cloudformation")
+    good = workbench.image(SERVER)
+    cloudformation.create_stack(StackName="ecs", TemplateBody=template(workbench, good))
+    stack = settled(workbench, "ecs")
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in stack["Outputs"]}
+    assert outputs["Name"] == "stacked"
+    assert outputs["Arn"].endswith(":service/stacked/stacked")
+    described = workbench.ecs.describe_services(cluster="stacked", services=["stacked"])["services"][0]
+    assert described["deployments"][0]["rolloutState"] == "COMPLETED"
+    assert described["taskDefinition"] == outputs["Definition"]
+
+    bad = good.rpartition("@")[0] + "@sha256:" + "2" * 64
+    cloudformation.update_stack(StackName="ecs", TemplateBody=template(workbench, bad))
+    assert settled(workbench, "ecs")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert any(
+        "Error occurred during operation 'ECS Deployment Circuit Breaker was triggered'." in reason
+        for reason in reasons(workbench, "ecs", "Service")
+    )
+    described = workbench.ecs.describe_services(cluster="stacked", services=["stacked"])["services"][0]
+    assert described["taskDefinition"] == outputs["Definition"]
+    assert described["runningCount"] == 1
+
+    cloudformation.update_stack(StackName="ecs", TemplateBody=template(workbench, good, DesiredCount=2))
+    assert settled(workbench, "ecs")["StackStatus"] == "UPDATE_COMPLETE"
+    described = workbench.ecs.describe_services(cluster="stacked", services=["stacked"])["services"][0]
+    assert described["runningCount"] == 2
+
+    cloudformation.delete_stack(StackName="ecs")
+    until(lambda: _is_gone(workbench, "ecs"), 30)
+    assert workbench.ecs.list_clusters()["clusterArns"] == [
+        c for c in workbench.ecs.list_clusters()["clusterArns"] if "stacked" not in c
+    ]
+
+
+def test_unknown_property_of_a_service_fails_the_stack(workbench: Workbench) -> None:
+    workbench.client("cloudformation").create_stack(
+        StackName="typo", TemplateBody=template(workbench, workbench.image(SERVER), DesiredCuont=1)
+    )
+    assert settled(workbench, "typo")["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert any("DesiredCuont" in reason for reason in reasons(workbench, "typo", "Service"))
+
+
+def test_first_deployment_that_fails_rolls_the_stack_back(workbench: Workbench) -> None:
+    bad = workbench.image(SERVER).rpartition("@")[0] + "@sha256:" + "3" * 64
+    workbench.client("cloudformation").create_stack(StackName="stillborn", TemplateBody=template(workbench, bad))
+    assert settled(workbench, "stillborn")["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert workbench.ecs.describe_clusters(clusters=["stacked"])["clusters"][0]["status"] == "INACTIVE"
+
+
+def _is_gone(workbench: Workbench, stack: str) -> bool:
+    try:
+        found = workbench.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError:
+        return True
+    assert found["StackStatus"] in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"), found
+    return bool(found["StackStatus"] == "DELETE_COMPLETE")
