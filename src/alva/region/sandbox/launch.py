@@ -32,6 +32,7 @@ SYSTEM_CALLS = {  # clone, pivot_root, mount_setattr
 # net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
 LAST_CAPABILITY = 63
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 TYPE_CHECKING = False  # typing is not imported either
 if TYPE_CHECKING:
@@ -209,14 +210,21 @@ def become_program(job: Job) -> None:
     os.chdir(job["working_directory"])
     for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
         libc.signal(number, None)
+    # Not os.execvpe: it imports, and Python's library may be out of sight by now.
     argv, environment = job["argv"], job["environment"]
-    try:
-        os.execvpe(argv[0], argv, environment)
-    except FileNotFoundError:
-        where = "no such file or directory" if "/" in argv[0] else "executable file not found in $PATH"
-        raise StepFailed(f'exec: "{argv[0]}": {where}') from None
-    except PermissionError:
-        raise StepFailed(f'exec: "{argv[0]}": permission denied') from None
+    folders = [""] if "/" in argv[0] else [f"{folder}/" for folder in environment.get("PATH", DEFAULT_PATH).split(":")]
+    was_refused = False
+    for folder in folders:
+        try:
+            os.execve(folder + argv[0], argv, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except PermissionError:
+            was_refused = True
+    if was_refused:
+        raise StepFailed(f'exec: "{argv[0]}": permission denied')
+    where = "no such file or directory" if "/" in argv[0] else "executable file not found in $PATH"
+    raise StepFailed(f'exec: "{argv[0]}": {where}')
 
 
 def main() -> None:
