@@ -16,7 +16,7 @@ STANDIN_KEY = "alva-local-standin-key"
 
 @verb(summary="Start the local region and release into it. Repeat it as you like: it does only what is missing.")
 def command(invocation: Invocation) -> None:
-    """Region, templates and images side by side; then the release; then where to look."""
+    """Region and templates side by side, then the images; then the release; then where to look."""
     from alva.region import daemon
     from alva.release.deploy import Request, deploy
 
@@ -38,14 +38,11 @@ def command(invocation: Invocation) -> None:
                     if not synthesise(invocation.environment, invocation.assembly_folder):
                         result.outcome = "unchanged"
 
-            # Building needs neither the region nor AWS: only the list of services, which the templates bring.
             region, templates = pool.submit(start_region), pool.submit(write_templates)
+            region.result()  # a port in use, say, is told before images are built
             templates.result()
-            if region.done():
-                region.result()  # a port in use, say, is told before images are built
-            builds = Builds(invocation, progress)
-            digests = builds.build_all()
-            region.result()
+        builds = Builds(invocation, progress)
+        digests = builds.build_all()
         api_keys = {s.name: STANDIN_KEY for s in invocation.manifest.secrets if s.kind == "api-key"}
         _ensure_staging_bucket(invocation)
         result = deploy(

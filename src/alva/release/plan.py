@@ -129,7 +129,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
             key=f"image:{service.name}",
             title=f"image {service.name}",
             after=registry_keys,
-            reasons=("to be built",) if wanted.digests[service.name] is None else (wanted.digests[service.name] or "",),
+            reasons=((wanted.digests[service.name] or "to be built").removeprefix("sha256:")[:12],),
             service=service.name,
         )
         for service in manifest.services
