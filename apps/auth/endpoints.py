@@ -90,10 +90,16 @@ class _Cookies:
     def set_registration(self, response: Response, browser_token: str) -> None:
         self._set(response, REGISTRATION_COOKIE, browser_token, LINK_LIFETIME.total_seconds(), self._own_path)
 
+    def forget_registration(self, response: Response) -> None:
+        self._delete(response, REGISTRATION_COOKIE, self._own_path)
+
     def clear(self, response: Response) -> None:
         for name, path in ((ACCESS_COOKIE, "/"), (REFRESH_COOKIE, self._own_path)):
-            response.delete_cookie(name, path=path, httponly=True, samesite="lax", secure=self._is_secure)
+            self._delete(response, name, path)
         response.headers["Cache-Control"] = "no-store"
+
+    def _delete(self, response: Response, name: str, path: str) -> None:
+        response.delete_cookie(name, path=path, httponly=True, samesite="lax", secure=self._is_secure)
 
 
 def _client(request: Request) -> str:
@@ -128,7 +134,10 @@ async def verify(request: Request, token: Annotated[str, Query(max_length=1000)]
         return RedirectResponse("/signin?problem=link", status_code=303)
     target = safe_next(signed_in.next, "/onboarding" if signed_in.is_new else "/plans")
     response = RedirectResponse(target, status_code=303, headers={"Referrer-Policy": "no-referrer"})
-    _Cookies(request).set(response, signed_in)
+    cookies = _Cookies(request)
+    cookies.set(response, signed_in)
+    if REGISTRATION_COOKIE in request.cookies:
+        cookies.forget_registration(response)
     return response
 
 
