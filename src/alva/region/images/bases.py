@@ -12,6 +12,8 @@ _PYTHON = re.compile(
     r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?python:(\d+\.\d+)(?:\.\d+)?(?:-[\w.-]+)?$"
 )
 _NODE = re.compile(r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?node:(\d+)(?:\.[\d.]+)?(?:-[\w.-]+)?$")
+# Asked once, at import: builds run in threads, and sysconfig, which find_uv_bin reads, is not safe there (Python 3.11).
+_UV_FOLDER = Path(uv.find_uv_bin()).parent
 _UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")
 
 
@@ -43,4 +45,4 @@ def find_outside_image(image: str) -> Path | None:
     installed = metadata.version("uv")
     if match[1].partition("-")[0] != installed:
         raise LookupError(f"{image}: the pinned uv here is {installed}; write ghcr.io/astral-sh/uv:{installed}")
-    return Path(uv.find_uv_bin()).parent
+    return _UV_FOLDER
