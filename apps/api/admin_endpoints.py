@@ -35,14 +35,7 @@ router = APIRouter(prefix="/admin", dependencies=[Depends(access.admin)], respon
 async def list_plans(service: Service, limit: PageSize = 50, offset: Offset = 0) -> AdminPlanPage:
     """Everybody's plans, newest first."""
     plans, total = await service.list_plans(None, limit, offset)
-    items = [
-        AdminPlanView(
-            **PlanProgress.model_validate(plan).model_dump(),
-            user_id=plan.user_id,
-            business_name=plan.profile.get("business_name", ""),
-        )
-        for plan in plans
-    ]
+    items = [AdminPlanView.model_validate(plan) for plan in plans]
     return AdminPlanPage(items=items, total=total)
 
 

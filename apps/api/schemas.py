@@ -65,6 +65,7 @@ class PlanProgress(_View):
     """How far a plan is."""
 
     id: UUID
+    business_name: str
     status: PlanStatus
     progress: int
     step: str
@@ -119,7 +120,6 @@ class AdminPlanView(PlanProgress):
     """A plan as administrators see it: whose it is, not what it says."""
 
     user_id: UUID
-    business_name: str
 
 
 class AdminPlanPage(BaseModel):

@@ -72,6 +72,12 @@ class Plan(Table):
     updated_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     finished_at: Mapped[datetime | None]
 
+    @property
+    def business_name(self) -> str:
+        """What the business was called when the plan was asked for."""
+        name: str = self.profile.get("business_name", "")
+        return name
+
 
 class Task(Table):
     """Something to do of a plan that is ready."""

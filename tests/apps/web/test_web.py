@@ -84,6 +84,7 @@ def test_visitor_gets_from_the_first_page_to_a_finished_plan(visit: Visit, outsi
     assert '<noscript><meta http-equiv="refresh"' in making.text
 
     text = _until(client, making.url.path, "Quick wins")
+    assert '<h1 class="break">Hagen’s &lt;Bakery&gt;</h1>' in text
     assert "A neighbourhood bakery that more people should know." in text
     assert making.url.path in client.get("/plans").text
     assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are kept"
