@@ -14,7 +14,7 @@ import click
 import pytest
 
 from alva.cli import main
-from alva.cli.deploy import _given_digests
+from alva.cli.deploy import given_digests
 from alva.cli.logs import parse_since, say
 from alva.cli.verbs import GROUPS, VERBS
 from alva.errors import AlvaError, UsageError
@@ -146,10 +146,10 @@ def test_error_shows_evidence_and_next_step_below_its_message() -> None:
 
 def test_image_option_takes_digests_only() -> None:
     digest = "sha256:" + "0" * 64
-    assert _given_digests((f"api={digest}",)) == {"api": digest}
+    assert given_digests((f"api={digest}",)) == {"api": digest}
     for wrong in ("api=latest", "api", f"api={digest[:-1]}"):
         with pytest.raises(UsageError):
-            _given_digests((wrong,))
+            given_digests((wrong,))
 
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

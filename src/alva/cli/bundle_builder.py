@@ -25,6 +25,10 @@ class BundleBuilder:
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
         return build(dockerfile, self._root, self._store, on_line=line).digest
 
+    def has(self, digest: str) -> bool:
+        """Whether the image store holds it."""
+        return self._store.find(digest) is not None
+
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Register the image in the service's repository."""
         image = self._store.find(digest)

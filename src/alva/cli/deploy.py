@@ -119,8 +119,8 @@ def command(
             if not synthesise(invocation.environment, invocation.assembly_folder):
                 synthesis.outcome = "unchanged"
         manifest = invocation.manifest
-        given = _given_digests(images)
-        only = frozenset(manifest.service(name).name for name in (*services, *given))
+        given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
+        only = frozenset({*given, *(manifest.service(name).name for name in services)})
         aws = invocation.aws
         wanted = only or frozenset(service.name for service in manifest.services)
         to_build = wanted - set(given)
@@ -146,7 +146,8 @@ def command(
             invocation.print(line)
 
 
-def _given_digests(images: tuple[str, ...]) -> dict[str, str]:
+def given_digests(images: tuple[str, ...]) -> dict[str, str]:
+    """Name -> digest, from NAME=DIGEST; raises UsageError for anything that is no digest."""
     given = {}
     for image in images:
         name, _, digest = image.partition("=")

@@ -57,6 +57,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         if _settle(aws, observed, reporter):
             wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
+        _refuse_missing_images(wanted, observed, builder)
         _refuse_invalid_templates(aws, wanted, plan)
         for text in plan.lines():
             reporter.note(f"plan: {text}")
@@ -98,6 +99,20 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             release = replace(release, number=Ledger(aws, manifest).record(release))
         return Result(
             plan=plan, changed=not plan.is_empty, digests=executor.digests, checks=tuple(checks), release=release
+        )
+
+
+def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
+    missing = [
+        f"{wanted.manifest.service(name).repository}@{digest}"
+        for name, digest in wanted.digests.items()
+        if digest is not None and name not in observed.published and not builder.has(digest)
+    ]
+    if missing:
+        raise PreflightRefused(
+            "cannot release: an image is neither in its repository nor here; nothing was touched",
+            evidence=missing,
+            next_step="build and push it first, or leave --image out",
         )
 
 

@@ -17,6 +17,9 @@ class Builder(Protocol):
     def build(self, service: Service, line: Line) -> str:
         """Build the image and return its digest ("sha256:..."); raises BuildFailed. Safe to call side by side."""
 
+    def has(self, digest: str) -> bool:
+        """Whether this builder holds the image, and so could push it."""
+
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Put the built image into the service's repository."""
 
