@@ -90,7 +90,7 @@ class Rig:
     def __init__(self, home: Path) -> None:
         port = next(_ports)
         self.config = RegionConfig(
-            home=home, edge_port=port, edge_tls_port=port + 1, loopback_octet=100 + os.getpid() % 100
+            home=home, edge_port=port, edge_tls_port=port + 1, loopback_octet=180 + os.getpid() % 20
         )
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
@@ -101,7 +101,7 @@ class Rig:
             certificates=self.certificates,
             persistence=SimpleNamespace(mark_changed=lambda: None),
         )
-        self.load_balancers = LoadBalancers(region, registration_seconds=0.05)
+        self.load_balancers = LoadBalancers(region, registration_seconds=0.05, publish_seconds=0.2)
         self.url = f"http://127.0.0.1:{port}"
         self.tls_url = f"https://127.0.0.1:{port + 1}"
         self._targets: list[Target] = []

@@ -352,6 +352,26 @@ def test_https_is_verified_against_the_regions_authority(make_rig):
     run(make_rig, test)
 
 
+def test_https_to_the_dns_name_reaches_the_https_listener(make_rig):
+    async def test(rig, client):
+        load_balancer = await rig.load_balancer()
+        redirect = {
+            "Type": "redirect",
+            "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"},
+        }
+        await rig.listener(load_balancer, redirect)
+        certificates = [{"CertificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/x"}]
+        await rig.listener(load_balancer, fixed("secure"), Port=443, Protocol="HTTPS", Certificates=certificates)
+        await rig.until(lambda: True)
+        trust = ssl.create_default_context(cafile=str(rig.certificates.authority_file))
+        assert (await client.get("/")).headers["location"] == f"{rig.tls_url}/"
+        async with httpx.AsyncClient(verify=trust) as own:
+            for url in (rig.tls_url, rig.url.replace("http:", "https:")):
+                assert (await own.get(url)).text == "secure"
+
+    run(make_rig, test)
+
+
 def test_a_tls_proxy_verifies_and_passes_bytes_until_it_is_removed(make_rig):
     async def test(rig, client):
         async def shout(reader, writer):

@@ -129,9 +129,7 @@ def configuration(
         for listener in load_balancer.listeners:
             routes = route_configuration(load_balancer, listener, cluster_name, edge.port_of)
             result[files.routes(listener.id)] = [{"@type": _type("config.route.v3.RouteConfiguration"), **routes}]
-            listeners.append(
-                listener_resource(load_balancer, listener, certificates.get(listener.arn), edge, files, access_log)
-            )
+            listeners.append(listener_resource(load_balancer, listener, certificates, edge, files, access_log))
     result[files.listeners] = listeners + [proxy_listener(proxy) for proxy in proxies]
     return result
 
@@ -198,24 +196,41 @@ def cluster_resource(group: TargetGroup, files: Files, *, idle_timeout_seconds: 
 def listener_resource(
     load_balancer: LoadBalancer,
     listener: Listener,
-    certificate: Certificate | None,
+    certificates: Mapping[str, Certificate],
     edge: Edge,
     files: Files,
     access_log: Path,
 ) -> Json:
-    """A listener on the edge; HTTPS with the region's certificate, HTTP/2 offered where the attribute allows it."""
-    chain: Json = {"filters": [_connection_manager(load_balancer, listener, files, access_log)]}
-    if listener.protocol == "HTTPS":
-        if certificate is None:
-            raise ValueError(f"no certificate for listener {listener.arn}")
-        http2 = load_balancer.attributes["routing.http2.enabled"] == "true"
-        chain["transport_socket"] = _tls_server(certificate, ["h2", "http/1.1"] if http2 else ["http/1.1"])
-    return {
+    """A listener on the edge.
+
+    The port that stands for 80 also takes TLS when there is an HTTPS listener: the DNS name holds that one port, and
+    `https://<DNSName>` has to lead to the HTTPS listener as it does on AWS.
+    """
+
+    def chain(served: Listener) -> Json:
+        result: Json = {"filters": [_connection_manager(load_balancer, served, files, access_log)]}
+        if served.protocol == "HTTPS":
+            http2 = load_balancer.attributes["routing.http2.enabled"] == "true"
+            protocols = ["h2", "http/1.1"] if http2 else ["http/1.1"]
+            result["transport_socket"] = _tls_server(certificates[served.arn], protocols)
+        return result
+
+    resource: Json = {
         "@type": _type("config.listener.v3.Listener"),
         "name": listener.id,
         "address": _address(load_balancer.address, edge.port_of(listener.port)),
-        "filter_chains": [chain],
+        "filter_chains": [chain(listener)],
     }
+    secure = [other for other in load_balancer.listeners if other.port == 443 and other.protocol == "HTTPS"]
+    if secure and listener.port == 80 and listener.protocol == "HTTP":
+        resource["filter_chains"].append(chain(secure[0]) | {"filter_chain_match": {"transport_protocol": "tls"}})
+        resource["listener_filters"] = [
+            {
+                "name": "envoy.filters.listener.tls_inspector",
+                "typed_config": {"@type": _type("extensions.filters.listener.tls_inspector.v3.TlsInspector")},
+            }
+        ]
+    return resource
 
 
 def _connection_manager(load_balancer: LoadBalancer, listener: Listener, files: Files, access_log: Path) -> Json:
@@ -243,7 +258,7 @@ def _connection_manager(load_balancer: LoadBalancer, listener: Listener, files: 
             "max_request_headers_kb": 64,
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             "local_reply_config": _local_replies(listener),
-            "access_log": [_access_log(load_balancer, listener, access_log)],
+            "access_log": [_access_log(load_balancer, access_log)],
             "http_filters": [
                 _request_headers(load_balancer),
                 {
@@ -397,8 +412,7 @@ ACCESS_LOG_FIELDS = (
 """One tab-separated line a request; `metrics.py` reads it."""
 
 
-def _access_log(load_balancer: LoadBalancer, listener: Listener, access_log: Path) -> Json:
-    del listener
+def _access_log(load_balancer: LoadBalancer, access_log: Path) -> Json:
     line = "\t".join(ACCESS_LOG_FIELDS).replace("LOAD_BALANCER", load_balancer.full_name)
     return {
         "name": "envoy.access_loggers.file",

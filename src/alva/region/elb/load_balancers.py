@@ -16,6 +16,7 @@ from alva.region.elb import api, cloudformation
 from alva.region.elb.checker import REGISTRATION_SECONDS, CheckedTarget
 from alva.region.elb.envoy import Envoy
 from alva.region.elb.envoy_config import Edge, Endpoint, TlsProxy, configuration
+from alva.region.elb.metrics import PUBLISH_SECONDS, AccessLog, Publisher
 from alva.region.elb.records import (
     Listener,
     Records,
@@ -24,7 +25,7 @@ from alva.region.elb.records import (
     read_load_balancer,
     read_target_group,
 )
-from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, TargetHealth
+from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, State, TargetHealth
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
@@ -54,9 +55,16 @@ class LoadBalancers:
     All methods are called on the event loop.
     """
 
-    def __init__(self, region: Region, *, registration_seconds: float = REGISTRATION_SECONDS) -> None:
+    def __init__(
+        self,
+        region: Region,
+        *,
+        registration_seconds: float = REGISTRATION_SECONDS,
+        publish_seconds: float = PUBLISH_SECONDS,
+    ) -> None:
         self._region = region
         self._registration_seconds = registration_seconds
+        self._publish_seconds = publish_seconds
         self._edge = Edge(port=region.config.edge_port, tls_port=region.config.edge_tls_port)
         self._envoy = Envoy(region.config, region.supervisor)
         self._records = Records()
@@ -92,6 +100,13 @@ class LoadBalancers:
         self._update()
         await self._envoy.start()
         self._spawn(self._keep_envoy_running(), "envoy")
+        publisher = Publisher(
+            AccessLog(self._envoy.access_log),
+            self._host_counts,
+            self._region.persistence.mark_changed,
+            publish_seconds=self._publish_seconds,
+        )
+        self._spawn(publisher.run(), "load balancer metrics")
 
     async def stop(self) -> None:
         """Stop the health checks and Envoy; the records stay."""
@@ -257,6 +272,17 @@ class LoadBalancers:
         if is_new and self._loop is not None and not self._is_verification_pending:
             self._is_verification_pending = True
             self._spawn(self._verify_soon(), "verification of Envoy's configuration")
+
+    def _host_counts(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """How many targets of each attached group are healthy and unhealthy; new and draining ones are neither."""
+        counts: dict[tuple[str, str], tuple[int, int]] = {}
+        for arn, balancers in self._records.attached().items():
+            states = [target.health.state for key, target in self._checked.items() if key[0] == arn]
+            # A group without any target has no such metric.
+            if states:
+                names = (balancers[0].full_name, self._records.target_groups[arn].full_name)
+                counts[names] = (states.count(State.HEALTHY), states.count(State.UNHEALTHY))
+        return counts
 
     def _add(self, arn: str, address: str, port: int) -> None:
         key = (arn, address, port)

@@ -1,0 +1,113 @@
+"""The load balancer's CloudWatch metrics, from real requests."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+from ministack.services import cloudwatch
+
+from alva.region.elb.metrics import AccessLog, read_request, request_metrics
+
+
+def run(make_rig, test):
+    async def body():
+        cloudwatch.reset()
+        async with make_rig() as rig, httpx.AsyncClient(base_url=rig.url, timeout=20) as client:
+            await test(rig, client)
+
+    asyncio.run(body())
+
+
+def line(status_code, details="via_upstream", flags="-", host="127.20.1.1:80", response_ms="120"):
+    fields = (
+        "t",
+        "app/x/1",
+        "targetgroup/api/1",
+        host,
+        status_code,
+        details,
+        flags,
+        "130",
+        response_ms,
+        "9",
+        "GET",
+        "/",
+    )
+    return "\t".join(map(str, fields))
+
+
+def test_what_targets_and_what_the_load_balancer_answered_are_counted_apart():
+    balancer = (("LoadBalancer", "app/x/1"),)
+    both = (*balancer, ("TargetGroup", "targetgroup/api/1"))
+    lines = (
+        line(200),
+        line(500, response_ms="121"),
+        line(502, "upstream_reset_before_response_started{connection_termination}", "UC"),
+        line(502, "upstream_reset_before_response_started{remote_connection_failure}", "UF"),
+        line(503, "no_healthy_upstream", "UH", host="-"),
+    )
+    metrics = {key: sum(series.values.values()) for key, series in request_metrics(map(read_request, lines)).items()}
+    assert metrics == {
+        ("RequestCount", balancer): 4,
+        ("RequestCount", both): 4,
+        ("HTTPCode_Target_2XX_Count", balancer): 1,
+        ("HTTPCode_Target_2XX_Count", both): 1,
+        ("HTTPCode_Target_5XX_Count", balancer): 1,
+        ("HTTPCode_Target_5XX_Count", both): 1,
+        ("TargetResponseTime", balancer): 2,
+        ("TargetResponseTime", both): 2,
+        ("TargetConnectionErrorCount", balancer): 1,
+        ("TargetConnectionErrorCount", both): 1,
+        ("HTTPCode_ELB_5XX_Count", balancer): 3,
+        ("HTTPCode_ELB_502_Count", balancer): 2,
+        ("HTTPCode_ELB_503_Count", balancer): 1,
+    }
+
+
+def test_a_half_written_line_is_read_when_it_is_whole(tmp_path):
+    path = tmp_path / "access.log"
+    log = AccessLog(path)
+    path.write_text(line(200) + "\n" + line(200)[:20])
+    assert len(log.read()) == 1
+    path.write_text(line(200) + "\n" + line(200) + "\n")
+    assert len(log.read()) == 1
+    assert log.read() == []
+
+
+def points(name, **dimensions):
+    return [
+        point
+        for (namespace, metric, _), stored in cloudwatch._metrics.items()
+        for point in stored
+        if (namespace, metric) == ("AWS/ApplicationELB", name) and point["Dimensions"].keys() == dimensions.keys()
+    ]
+
+
+def total(name, **dimensions):
+    return sum(point["Value"] * point["Count"] for point in points(name, **dimensions))
+
+
+def test_real_requests_reach_cloudwatch(make_rig):
+    async def test(rig, client):
+        group, target = await rig.serving()
+        for _ in range(3):
+            await client.get("/")
+        await rig.until(lambda: points("HealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Value"] == 1)
+        target.answer = rig.answer("500 Oops")
+        await client.get("/")
+        await target.stop()
+        await client.get("/")
+        await rig.until(lambda: total("HTTPCode_ELB_5XX_Count", LoadBalancer=1) == 1)
+        assert total("HTTPCode_Target_2XX_Count", LoadBalancer=1, TargetGroup=1) == 3
+        assert total("HTTPCode_Target_5XX_Count", LoadBalancer=1, TargetGroup=1) == 1
+        assert total("RequestCount", LoadBalancer=1) == 5
+        latency = points("TargetResponseTime", LoadBalancer=1)
+        assert all(0 <= point["Value"] < 2 and point["Unit"] == "Seconds" for point in latency)
+        await rig.until_state(group, target, "unhealthy")
+        await rig.until(lambda: points("UnHealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Value"] == 1)
+        names = points("HealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Dimensions"]
+        assert names["LoadBalancer"].startswith("app/lb-")
+        assert names["TargetGroup"] == group.rpartition(":")[2]
+
+    run(make_rig, test)
