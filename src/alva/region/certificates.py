@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -75,6 +76,10 @@ class CertificateAuthority:
         if not (certificate.certificate_file.exists() and certificate.key_file.exists()):
             return False
         issued = x509.load_pem_x509_certificate(certificate.certificate_file.read_bytes())
+        try:
+            issued.verify_directly_issued_by(self._certificate)
+        except InvalidSignature:
+            return False  # by an authority that is gone
         return issued.not_valid_after_utc - _RENEWAL_MARGIN > datetime.now(UTC)
 
     def _make(self) -> None:

@@ -289,8 +289,11 @@ class _Build:
             for match in self._matches(instruction, "" if path == "." else path):
                 file = self._context / match
                 if file.is_dir():
+                    selected = list(select(self._context, match, self._ignored))
+                    if not selected and match and self._ignored.leaves_out(match):
+                        raise DockerfileError(instruction.line, f"COPY {source}: left out by .dockerignore")
                     yield posixpath.join(target, ""), file
-                    for below in select(self._context, match, self._ignored):
+                    for below in selected:
                         relative = below[len(match) :].lstrip("/") if match else below
                         yield posixpath.join(target, relative), self._context / below
                 else:
