@@ -24,22 +24,33 @@ def prepare_node() -> None:
     os.environ.setdefault("CDK_VALIDATION", "false")
 
 
-def main() -> int:
-    prepare_node()
-    sys.path.insert(0, str(INFRASTRUCTURE))
+def synthesise(name: str, output_folder: Path) -> None:
+    """Write the environment's templates and manifest. Raises SettingError for one that cannot be made."""
     from lib.config.environments import ENVIRONMENTS
     from lib.config.errors import SettingError
 
-    name = os.environ.get("ALVA_ENVIRONMENT", "staging")
     if name not in ENVIRONMENTS:
         raise SettingError("ALVA_ENVIRONMENT", name, f"one of {', '.join(ENVIRONMENTS)}")
-    output_folder = Path(os.environ.get("CDK_OUTDIR") or INFRASTRUCTURE.parent / "cdk.out")
 
     from lib.composition import compose
     from lib.manifest import write_manifest
 
     compose(ENVIRONMENTS[name], output_folder).synth()
     write_manifest(ENVIRONMENTS[name], output_folder)
+
+
+def main() -> int:
+    prepare_node()
+    sys.path.insert(0, str(INFRASTRUCTURE))
+    from lib.config.errors import SettingError
+
+    output_folder = Path(os.environ.get("CDK_OUTDIR") or INFRASTRUCTURE.parent / "cdk.out")
+    try:
+        # The settings are checked when their module is imported.
+        synthesise(os.environ.get("ALVA_ENVIRONMENT", "staging"), output_folder)
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

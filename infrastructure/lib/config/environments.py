@@ -218,6 +218,9 @@ class Tasks:
                f"one of {', '.join(map(str, RETENTION_DAYS))}")  # fmt: skip
         _check("tasks.stop_timeout_seconds", 2 <= self.stop_timeout_seconds <= 120, self.stop_timeout_seconds,
                "2 to 120 seconds, Fargate's limit")  # fmt: skip
+        # ECS takes more, but a container's health check starts to count after at most 300 seconds.
+        _check("tasks.grace_period_seconds", 0 <= self.grace_period_seconds <= 300, self.grace_period_seconds,
+               "0 to 300 seconds")  # fmt: skip
         _check("tasks.deregistration_delay_seconds", 0 <= self.deregistration_delay_seconds <= 3600,
                self.deregistration_delay_seconds, "0 to 3600 seconds")  # fmt: skip
         _check("tasks.health_interval_seconds", 5 <= self.health_interval_seconds <= 300, self.health_interval_seconds,

@@ -66,7 +66,7 @@ class NatInstance(Construct):
                 )
             ],
         )
-        # A launch template looks the image up when the instance starts; a parameter of the stack would look it up at each
+        # A launch template looks the image up when the instance starts; a stack parameter would look it up at each
         # deployment, and replace the instance at an hour that nobody chose.
         template = ec2.CfnLaunchTemplate(
             self,
@@ -76,12 +76,6 @@ class NatInstance(Construct):
                 image_id=f"resolve:ssm:{IMAGE_PARAMETER}",
                 instance_type=instance_type,
                 metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(http_tokens="required"),
-                block_device_mappings=[
-                    ec2.CfnLaunchTemplate.BlockDeviceMappingProperty(
-                        device_name="/dev/xvda",
-                        ebs=ec2.CfnLaunchTemplate.EbsProperty(volume_size=8, volume_type="gp3", encrypted=True),
-                    )
-                ],
                 user_data=cdk.Fn.base64(USER_DATA),
             ),
         )
@@ -93,6 +87,12 @@ class NatInstance(Construct):
             ),
             subnet_id=public_subnet_id,
             security_group_ids=[group.attr_group_id],
+            block_device_mappings=[
+                ec2.CfnInstance.BlockDeviceMappingProperty(
+                    device_name="/dev/xvda",
+                    ebs=ec2.CfnInstance.EbsProperty(volume_size=8, volume_type="gp3", encrypted=True),
+                )
+            ],
             # What it forwards is neither from nor to itself.
             source_dest_check=False,
             tags=[cdk.CfnTag(key="Name", value=f"{prefix}-nat")],

@@ -36,7 +36,9 @@ LISTING_ACTIONS = [
     "ec2:DescribeSubnets",
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
+    "ecs:ListServices",
     "ecs:ListTaskDefinitions",
+    "ecs:ListTasks",
     "elasticloadbalancing:DescribeListeners",
     "elasticloadbalancing:DescribeLoadBalancers",
     "elasticloadbalancing:DescribeRules",
@@ -108,6 +110,7 @@ class CicdStack(EnvironmentStack):
         tasks_roles = self._arn("iam", f"role/{prefix}-*", region="")
         return [
             _allow("List", LISTING_ACTIONS, "*"),
+            # Not DeleteStack: what a first, failed creation leaves behind is deleted by a person.
             _allow(
                 "Stacks",
                 [
@@ -166,12 +169,15 @@ class CicdStack(EnvironmentStack):
                     "ecs:DescribeServices",
                     "ecs:DescribeTasks",
                     "ecs:ListServiceDeployments",
-                    "ecs:ListServices",
-                    "ecs:ListTasks",
                     "ecs:StopServiceDeployment",
                 ],
-                "*",
-                ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},
+                [
+                    self._arn("ecs", f"cluster/{cluster}"),
+                    *(
+                        self._arn("ecs", f"{kind}/{cluster}/*")
+                        for kind in ("service", "service-deployment", "service-revision", "task")
+                    ),
+                ],
             ),
             _allow(
                 "Migrate",

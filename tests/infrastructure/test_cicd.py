@@ -1,0 +1,99 @@
+"""What the pipeline may do, and from where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from lib.config.environments import STAGING
+
+# Whoever may do one of these can give itself the rest, or take the environment down.
+NEVER = (
+    "cloudformation:DeleteStack",
+    "ecr:BatchDeleteImage",
+    "ecr:DeleteRepository",
+    "ecs:DeleteService",
+    "ecs:RegisterTaskDefinition",
+    "ecs:UpdateService",
+    "rds:",
+    "secretsmanager:PutSecretValue",
+    "secretsmanager:DeleteSecret",
+    "ssmmessages:",
+)
+
+
+def statements(synthesis: Any) -> list[dict[str, Any]]:
+    return synthesis.one("cicd", "IAM::ManagedPolicy")["PolicyDocument"]["Statement"]  # type: ignore[no-any-return]
+
+
+def text(resource: Any) -> str:
+    """A resource of a statement as one string."""
+    if isinstance(resource, dict):
+        return "".join(part if isinstance(part, str) else f"<{part['Ref']}>" for part in resource["Fn::Join"][1])
+    return str(resource)
+
+
+def test_only_one_branch_of_one_repository_may_assume_the_role(staging: Any) -> None:
+    (statement,) = staging.one("cicd", "IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+            "token.actions.githubusercontent.com:sub": "repo:alva/alva:ref:refs/heads/staging",
+        }
+    }
+    assert staging.one("cicd", "IAM::OIDCProvider")["Url"] == "https://token.actions.githubusercontent.com"
+
+
+def test_no_action_is_a_wildcard_and_none_is_dangerous(staging: Any) -> None:
+    actions = [action for statement in statements(staging) for action in statement["Action"]]
+    assert not [action for action in actions if "*" in action]
+    for action in actions:
+        reads = action.split(":")[1].startswith(("Describe", "List", "Get"))
+        assert reads or not action.startswith(NEVER), action
+
+
+def test_changes_are_confined_to_this_environment(staging: Any) -> None:
+    for statement in statements(staging):
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        if statement["Sid"] == "List":
+            assert all(a.split(":")[1].startswith(("Describe", "List", "Get", "Validate")) for a in statement["Action"])
+            continue
+        for resource in map(text, resources):
+            named = ("alva-", "/alva/", "cdk-hnb659fds", "cdk-bootstrap")
+            assert any(part in resource for part in named), f"{statement['Sid']}: {resource}"
+
+
+def test_roles_are_passed_to_cloudformation_and_to_tasks_only(staging: Any) -> None:
+    passed = {
+        text(statement["Resource"]).rsplit("/", 1)[1]: statement["Condition"]["StringEquals"]["iam:PassedToService"]
+        for statement in statements(staging)
+        if "iam:PassRole" in statement["Action"]
+    }
+    assert passed == {
+        "cdk-hnb659fds-cfn-exec-role-*": "cloudformation.amazonaws.com",
+        "alva-staging-*": "ecs-tasks.amazonaws.com",
+    }
+
+
+def test_only_the_migration_may_be_run(staging: Any) -> None:
+    (statement,) = [each for each in statements(staging) if "ecs:RunTask" in each["Action"]]
+    assert "task-definition/alva-migrations:*" in text(statement["Resource"][0])
+    assert "cluster/alva-staging-cluster" in text(statement["Condition"]["ArnEquals"]["ecs:cluster"])
+
+
+def test_user_with_keys_is_a_setting_with_the_same_policy(staging: Any, synthesise: Callable[..., Any]) -> None:
+    assert staging.resources("cicd", "IAM::User") == []
+    keyed = synthesise(STAGING.with_settings(pipeline__user=True))
+    user = keyed.one("cicd", "IAM::User")
+    assert user["UserName"] == "alva-cicd-user"
+    assert user["ManagedPolicyArns"] == [{"Ref": "ReleasePolicy"}]
+    assert keyed.resources("cicd", "IAM::AccessKey") == [], "a key in a template is a key in its outputs"
+
+
+def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[..., Any]) -> None:
+    arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
+    shared = synthesise(STAGING.with_settings(pipeline__oidc_provider_arn=arn))
+    assert shared.resources("cicd", "IAM::OIDCProvider") == []
+    assert arn in json.dumps(shared.one("cicd", "IAM::Role"))

@@ -1,0 +1,165 @@
+"""Alarms, topic, dashboard, queries and budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lib.config.environments import STAGING, WorkingHours
+from lib.stacks.database_stack import max_connections
+
+NAMES = ["web", "api", "auth", "admin"]
+
+
+def alarms(synthesis: Any) -> dict[str, dict[str, Any]]:
+    return {
+        each.properties["AlarmName"]: each.properties
+        for part in ("monitoring", "services")
+        for each in synthesis.resources(part, "CloudWatch::Alarm")
+    }
+
+
+def test_alarms_are_all_that_the_plan_names(staging: Any) -> None:
+    per_service = {
+        f"alva-staging-{name}-{what}"
+        for name in NAMES
+        for what in ("unhealthy-hosts", "below-desired", "server-errors", "latency", "cpu", "memory", "log-errors")
+    }
+    shared = {
+        f"alva-staging-{what}"
+        for what in (
+            "alb-errors",
+            "target-errors",
+            "latency",
+            "database-cpu",
+            "database-storage",
+            "database-connections",
+            "database-memory",
+            "redis-memory",
+            "redis-evictions",
+            "redis-connections",
+        )
+    }
+    assert set(alarms(staging)) == per_service | shared
+
+
+def test_every_alarm_tells_the_one_topic_that_it_rings_and_that_it_is_over(staging: Any) -> None:
+    for name, alarm in alarms(staging).items():
+        for action in (alarm["AlarmActions"], alarm["OKActions"]):
+            assert len(action) == 1, name
+            assert "Topic" in json.dumps(action), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fewer_tasks_than_desired_ring_even_when_none_is_left(staging: Any, name: str) -> None:
+    alarm = alarms(staging)[f"alva-staging-{name}-below-desired"]
+    assert alarm["MetricName"] == "HealthyHostCount"
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+def test_nobody_is_woken_by_a_service_that_sleeps(synthesise: Callable[..., Any]) -> None:
+    daily = synthesise(STAGING.with_settings(working_hours=WorkingHours(start_hour=8, stop_hour=20)))
+    assert alarms(daily)["alva-staging-web-below-desired"]["TreatMissingData"] == "notBreaching"
+
+
+def test_database_alarms_follow_from_its_class_and_storage(staging: Any, production: Any) -> None:
+    assert max_connections("db.t3.micro") == 112
+    assert alarms(staging)["alva-staging-database-connections"]["Threshold"] == 112 * 80 // 100
+    assert alarms(staging)["alva-staging-database-storage"]["Threshold"] == 20 * 2**30 * 20 // 100
+    assert alarms(production)["alva-production-database-storage"]["Threshold"] == 100 * 2**30 * 30 // 100
+
+
+def test_redis_alarms_before_writes_fail(staging: Any) -> None:
+    memory = alarms(staging)["alva-staging-redis-memory"]
+    assert (memory["MetricName"], memory["Threshold"]) == ("DatabaseMemoryUsagePercentage", 75)
+    assert memory["Dimensions"] == [{"Name": "CacheClusterId", "Value": "alva-staging-redis-001"}]
+    assert alarms(staging)["alva-staging-redis-evictions"]["Threshold"] == 0
+
+
+def test_each_node_of_a_replicated_cache_is_watched(production: Any) -> None:
+    nodes = {
+        each["Dimensions"][0]["Value"]
+        for name, each in alarms(production).items()
+        if name.startswith("alva-production-redis-memory")
+    }
+    assert nodes == {"alva-production-redis-001", "alva-production-redis-002"}
+
+
+def test_production_rings_earlier(staging: Any, production: Any) -> None:
+    def threshold(synthesis: Any, name: str) -> float:
+        return float(alarms(synthesis)[f"{synthesis.environment.prefix}-{name}"]["Threshold"])
+
+    for name in ("api-cpu", "api-memory", "api-latency", "api-server-errors", "api-log-errors", "database-cpu"):
+        assert threshold(production, name) < threshold(staging, name)
+
+
+def test_errors_in_a_services_log_are_counted(staging: Any) -> None:
+    for each in staging.resources("services", "Logs::MetricFilter"):
+        assert '$.level = "ERROR"' in each.properties["FilterPattern"]
+    counted = {
+        each.properties["MetricTransformations"][0]["MetricName"]
+        for each in staging.resources("services", "Logs::MetricFilter")
+    }
+    watched = {each["MetricName"] for name, each in alarms(staging).items() if name.endswith("-log-errors")}
+    assert counted == watched == {f"staging-{name}-errors" for name in NAMES}
+
+
+def test_failed_deployments_reach_the_topic(staging: Any) -> None:
+    rule = staging.one("monitoring", "Events::Rule")
+    assert rule["EventPattern"]["detail"] == {"eventName": ["SERVICE_DEPLOYMENT_FAILED"]}
+    assert rule["EventPattern"]["detail-type"] == ["ECS Deployment State Change"]
+    assert rule["Targets"][0]["Arn"] == {"Ref": "Topic"}
+
+
+def test_topic_takes_messages_from_its_account_over_tls_only(staging: Any) -> None:
+    allow, deny = staging.one("monitoring", "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert set(allow["Principal"]["Service"]) == {
+        "cloudwatch.amazonaws.com",
+        "events.amazonaws.com",
+        "budgets.amazonaws.com",
+    }
+    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_alarms_reach_an_inbox_where_one_is_set(staging: Any, synthesise: Callable[..., Any]) -> None:
+    assert "Subscription" not in staging.one("monitoring", "SNS::Topic")
+    told = synthesise(STAGING.with_settings(monitoring__alarm_email="ops@example.com"))
+    assert told.one("monitoring", "SNS::Topic")["Subscription"] == [
+        {"Endpoint": "ops@example.com", "Protocol": "email"}
+    ]
+
+
+def test_budget_warns_at_80_percent_and_when_the_month_is_going_to_exceed_it(staging: Any) -> None:
+    budget = staging.one("monitoring", "Budgets::Budget")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 250, "Unit": "USD"}
+    assert budget["Budget"]["TimeUnit"] == "MONTHLY"
+    assert {
+        (each["Notification"]["NotificationType"], each["Notification"]["Threshold"])
+        for each in budget["NotificationsWithSubscribers"]
+    } == {("ACTUAL", 80), ("FORECASTED", 100)}
+
+
+def test_dashboard_is_valid_json_about_this_environment(staging: Any) -> None:
+    body = staging.one("monitoring", "CloudWatch::Dashboard")["DashboardBody"]
+    text = "".join(part if isinstance(part, str) else "LB" for part in body["Fn::Join"][1])
+    widgets = json.loads(text)["widgets"]
+    assert len(widgets) == 8
+    assert {widget["properties"]["region"] for widget in widgets} == {"us-east-1"}
+    metrics = json.dumps(widgets)
+    for name in NAMES:
+        assert f'"alva-{name}"' in metrics
+
+
+def test_saved_queries_search_the_services_logs(staging: Any) -> None:
+    queries = {
+        each.properties["Name"]: each.properties for each in staging.resources("monitoring", "Logs::QueryDefinition")
+    }
+    assert set(queries) == {
+        f"alva-staging/{name}" for name in ("errors", "slow-requests", "one-request", "requests-per-path")
+    }
+    for query in queries.values():
+        assert query["LogGroupNames"] == [f"/alva/staging/{name}" for name in NAMES]

@@ -1,0 +1,173 @@
+"""The VPC, its routes and its security groups, as the plan has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lib.config.environments import STAGING
+from lib.stacks.network_stack import contiguous_ranges
+
+
+def group(name: str) -> dict[str, Any]:
+    return {"Fn::GetAtt": [f"{name.capitalize()}SecurityGroup", "GroupId"]}
+
+
+def ingress(staging: Any, name: str) -> list[tuple[int, int, Any]]:
+    """Every ingress rule of a group: inline, and in resources of its own."""
+    inline = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}").get(
+        "SecurityGroupIngress", []
+    )
+    apart = [
+        each.properties
+        for each in staging.resources("network", "EC2::SecurityGroupIngress")
+        if each.properties["GroupId"] == group(name)
+    ]
+    return [
+        (rule["FromPort"], rule["ToPort"], rule.get("CidrIp") or rule["SourceSecurityGroupId"])
+        for rule in [*inline, *apart]
+    ]
+
+
+def egress(staging: Any, name: str) -> list[tuple[int, int, Any]]:
+    inline = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}")["SecurityGroupEgress"]
+    apart = [
+        each.properties
+        for each in staging.resources("network", "EC2::SecurityGroupEgress")
+        if each.properties["GroupId"] == group(name)
+    ]
+    return [
+        (rule["FromPort"], rule["ToPort"], rule.get("CidrIp") or rule["DestinationSecurityGroupId"])
+        for rule in [*inline, *apart]
+        if rule["IpProtocol"] != "icmp"
+    ]
+
+
+def test_vpc_is_the_planned_one_with_dns(staging: Any) -> None:
+    vpc = staging.one("network", "EC2::VPC")
+    assert (vpc["CidrBlock"], vpc["EnableDnsHostnames"], vpc["EnableDnsSupport"]) == ("10.0.0.0/16", True, True)
+
+
+def test_subnets_have_the_planned_cidrs_and_zones(staging: Any) -> None:
+    subnets = {
+        each.properties["CidrBlock"]: (each.properties["AvailabilityZone"], each.properties["MapPublicIpOnLaunch"])
+        for each in staging.resources("network", "EC2::Subnet")
+    }
+    assert subnets == {
+        "10.0.1.0/24": ("us-east-1a", True),
+        "10.0.2.0/24": ("us-east-1b", True),
+        "10.0.10.0/24": ("us-east-1a", False),
+        "10.0.11.0/24": ("us-east-1b", False),
+    }
+
+
+def test_private_subnets_leave_through_one_nat_gateway_in_the_first_zone(staging: Any) -> None:
+    (gateway,) = staging.resources("network", "EC2::NatGateway")
+    assert gateway.properties["SubnetId"] == {"Ref": "PublicSubnetA"}
+    assert len(staging.resources("network", "EC2::EIP")) == 1
+    routes = [each.properties for each in staging.resources("network", "EC2::Route")]
+    through_nat = {
+        route["RouteTableId"]["Ref"]
+        for route in routes
+        if route.get("NatGatewayId") == {"Ref": gateway.logical_id} and route["DestinationCidrBlock"] == "0.0.0.0/0"
+    }
+    assert through_nat == {"PrivateARouteTable", "PrivateBRouteTable"}
+
+
+def test_public_subnets_leave_through_the_internet_gateway(staging: Any) -> None:
+    (route,) = [
+        each.properties for each in staging.resources("network", "EC2::Route") if "GatewayId" in each.properties
+    ]
+    assert route["RouteTableId"] == {"Ref": "PublicRouteTable"}
+    assert route["GatewayId"] == {"Ref": "InternetGateway"}
+    associated = {
+        each.properties["SubnetId"]["Ref"]: each.properties["RouteTableId"]["Ref"]
+        for each in staging.resources("network", "EC2::SubnetRouteTableAssociation")
+    }
+    assert associated == {
+        "PublicSubnetA": "PublicRouteTable",
+        "PublicSubnetB": "PublicRouteTable",
+        "PrivateSubnetA": "PrivateARouteTable",
+        "PrivateSubnetB": "PrivateBRouteTable",
+    }
+
+
+def test_image_layers_come_through_the_s3_gateway(staging: Any) -> None:
+    endpoint = staging.one("network", "EC2::VPCEndpoint")
+    assert endpoint["ServiceName"] == "com.amazonaws.us-east-1.s3"
+    assert endpoint["VpcEndpointType"] == "Gateway"
+    assert [each["Ref"] for each in endpoint["RouteTableIds"]] == ["PrivateARouteTable", "PrivateBRouteTable"]
+
+
+def test_load_balancer_listens_to_everybody_on_80_only(staging: Any) -> None:
+    assert ingress(staging, "alb") == [(80, 80, "0.0.0.0/0")]
+    assert egress(staging, "alb") == [(3000, 3003, group("ecs"))]
+
+
+def test_tasks_are_reached_by_the_load_balancer_and_by_each_other(staging: Any) -> None:
+    assert ingress(staging, "ecs") == [(3000, 3003, group("alb")), (3000, 3003, group("ecs"))]
+
+
+def test_tasks_may_leave_for_what_they_need_and_nothing_else(staging: Any) -> None:
+    assert egress(staging, "ecs") == [
+        (5432, 5432, group("rds")),
+        (6379, 6379, group("redis")),
+        (443, 443, "0.0.0.0/0"),
+        (3000, 3003, group("ecs")),
+    ]
+
+
+@pytest.mark.parametrize(("name", "port"), [("rds", 5432), ("redis", 6379)])
+def test_data_stores_are_reached_by_tasks_only_and_reach_nobody(staging: Any, name: str, port: int) -> None:
+    assert ingress(staging, name) == [(port, port, group("ecs"))]
+    assert egress(staging, name) == []
+    rules = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}")["SecurityGroupEgress"]
+    assert rules, "without any rule AWS adds one that allows everything"
+
+
+def test_port_443_is_open_only_with_a_certificate(synthesise: Callable[..., Any]) -> None:
+    arn = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
+    secure = synthesise(STAGING.with_settings(load_balancer__certificate_arn=arn))
+    assert [rule[0] for rule in ingress(secure, "alb")] == [80, 443]
+
+
+def test_outputs_are_what_a_one_off_task_needs(staging: Any) -> None:
+    outputs = staging.template("network")["Outputs"]
+    assert outputs["PrivateSubnetIds"]["Value"] == {
+        "Fn::Join": [",", [{"Ref": "PrivateSubnetA"}, {"Ref": "PrivateSubnetB"}]]
+    }
+    assert outputs["EcsSecurityGroupId"]["Value"] == group("ecs")
+
+
+def test_nat_instance_replaces_the_gateway(synthesise: Callable[..., Any]) -> None:
+    cheap = synthesise(STAGING.with_settings(network__nat="instance"))
+    assert cheap.resources("network", "EC2::NatGateway") == []
+    instance = cheap.one("network", "EC2::Instance")
+    assert instance["SourceDestCheck"] is False, "a NAT instance forwards what is not addressed to it"
+    assert instance["SubnetId"] == {"Ref": "PublicSubnetA"}
+    routes = [each.properties for each in cheap.resources("network", "EC2::Route")]
+    assert sum("InstanceId" in route for route in routes) == 2
+    template = cheap.one("network", "EC2::LaunchTemplate")["LaunchTemplateData"]
+    assert template["InstanceType"] == "t4g.nano"
+    assert template["MetadataOptions"]["HttpTokens"] == "required"
+
+
+def test_flow_logs_are_a_setting(staging: Any, synthesise: Callable[..., Any]) -> None:
+    assert staging.resources("network", "EC2::FlowLog") == []
+    watched = synthesise(STAGING.with_settings(network__flow_logs=True))
+    assert watched.one("network", "EC2::FlowLog")["TrafficType"] == "ALL"
+    assert watched.one("network", "Logs::LogGroup")["RetentionInDays"] == 30
+
+
+@pytest.mark.parametrize(
+    ("ports", "ranges"),
+    [
+        ([3000, 3001, 3002, 3003], [(3000, 3003)]),
+        ([3003, 3000], [(3000, 3000), (3003, 3003)]),
+        ([3000, 3001, 3010, 3011, 3001], [(3000, 3001), (3010, 3011)]),
+        ([], []),
+    ],
+)
+def test_ranges_hold_the_services_ports_and_no_other(ports: list[int], ranges: list[tuple[int, int]]) -> None:
+    assert contiguous_ranges(ports) == ranges

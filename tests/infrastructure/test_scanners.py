@@ -1,0 +1,48 @@
+"""Scanners that nobody here wrote, over the templates. (cdk-nag runs in every synthesis: see conftest.)"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+CHECKOV = REPOSITORY / "tools" / "checkov"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_cfn_lint_finds_nothing(environment: str, request: pytest.FixtureRequest) -> None:
+    synthesis = request.getfixturevalue(environment)
+    finished = subprocess.run(
+        [Path(sys.executable).parent / "cfn-lint", "--regions", "us-east-1", "--", *synthesis.template_files()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (finished.returncode, finished.stdout) == (0, ""), finished.stdout + finished.stderr
+
+
+def test_checkov_finds_nothing_that_is_not_accepted_with_a_reason(
+    staging: Any, production: Any, tmp_path: Path
+) -> None:
+    for synthesis in (staging, production):
+        for file in synthesis.template_files():
+            (tmp_path / file.name).write_text(file.read_text())
+    finished = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "uv", "run", "--quiet", "--frozen", "--project", CHECKOV, "checkov"),
+            *("--framework", "cloudformation", "--directory", tmp_path, "--output", "json"),
+            *("--skip-download", "--compact", "--quiet"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(finished.stdout)
+    failed = [f"{each['check_id']} {each['resource']}" for each in report["results"]["failed_checks"]]
+    assert failed == []
+    assert report["summary"]["passed"] > 300, "it looked at the templates"
