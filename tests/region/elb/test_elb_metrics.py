@@ -88,12 +88,17 @@ def total(name, **dimensions):
     return sum(point["Value"] * point["Count"] for point in points(name, **dimensions))
 
 
+def latest(name):
+    found = points(name, LoadBalancer=1, TargetGroup=1)
+    return found[-1]["Value"] if found else None
+
+
 def test_real_requests_reach_cloudwatch(make_rig):
     async def test(rig, client):
         group, target = await rig.serving()
         for _ in range(3):
             await client.get("/")
-        await rig.until(lambda: points("HealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Value"] == 1)
+        await rig.until(lambda: latest("HealthyHostCount") == 1)
         target.answer = rig.answer("500 Oops")
         await client.get("/")
         await target.stop()
@@ -105,7 +110,7 @@ def test_real_requests_reach_cloudwatch(make_rig):
         latency = points("TargetResponseTime", LoadBalancer=1)
         assert all(0 <= point["Value"] < 2 and point["Unit"] == "Seconds" for point in latency)
         await rig.until_state(group, target, "unhealthy")
-        await rig.until(lambda: points("UnHealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Value"] == 1)
+        await rig.until(lambda: latest("UnHealthyHostCount") == 1)
         names = points("HealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Dimensions"]
         assert names["LoadBalancer"].startswith("app/lb-")
         assert names["TargetGroup"] == group.rpartition(":")[2]

@@ -1,0 +1,144 @@
+"""A load balancer in a whole region: made by CloudFormation, seen by boto3, used by a browser's kind of client."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.region
+
+TEMPLATE = {
+    "Resources": {
+        "Alb": {
+            "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+            "Properties": {
+                "Subnets": ["subnet-1", "subnet-2"],
+                "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "20"}],
+            },
+        },
+        "Http": {
+            "Type": "AWS::ElasticLoadBalancingV2::Listener",
+            "Properties": {
+                "LoadBalancerArn": {"Ref": "Alb"},
+                "Port": 80,
+                "Protocol": "HTTP",
+                "DefaultActions": [
+                    {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "MessageBody": "nothing"}}
+                ],
+            },
+        },
+        "Api": {
+            "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
+            "Properties": {
+                "Port": 8000,
+                "Protocol": "HTTP",
+                "TargetType": "ip",
+                "VpcId": "vpc-1",
+                "HealthCheckPath": "/health",
+                "HealthCheckIntervalSeconds": 5,
+                "HealthCheckTimeoutSeconds": 2,
+                "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "1"}],
+            },
+        },
+        "Rule": {
+            "Type": "AWS::ElasticLoadBalancingV2::ListenerRule",
+            "Properties": {
+                "ListenerArn": {"Ref": "Http"},
+                "Priority": 10,
+                "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/api", "/api/*"]}}],
+                "Actions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Api"}}],
+            },
+        },
+    },
+    "Outputs": {
+        "Url": {"Value": {"Fn::Sub": "http://${Alb.DNSName}"}},
+        "FullName": {"Value": {"Fn::GetAtt": ["Alb", "LoadBalancerFullName"]}},
+        "TargetGroup": {"Value": {"Ref": "Api"}},
+        "TargetGroupFullName": {"Value": {"Fn::GetAtt": ["Api", "TargetGroupFullName"]}},
+    },
+}
+
+
+class Hello(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"hello from {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def target(region):
+    """A server in the region's VPC at 10.0.250.5:8000."""
+    server = ThreadingHTTPServer((f"127.{region.config.loopback_octet}.250.5", 8000), Hello)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield {"Id": "10.0.250.5", "Port": 8000}
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def wait_for(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_stack_with_a_load_balancer_serves_changes_rolls_back_and_goes(region, target):
+    stack = region.create("elb-serves", TEMPLATE)
+    assert stack.status == "CREATE_COMPLETE", stack.events
+    elb = region.client("elbv2")
+    url, group = stack.outputs["Url"], stack.outputs["TargetGroup"]
+    assert stack.outputs["FullName"].startswith("app/")
+    assert stack.outputs["TargetGroupFullName"] == group.rpartition(":")[2]
+    wait_for(lambda: httpx.get(f"{url}/x").text == "nothing")
+    assert httpx.get(f"{url}/api").status_code == 503
+    elb.register_targets(TargetGroupArn=group, Targets=[target])
+    elb.get_waiter("target_in_service").wait(
+        TargetGroupArn=group, Targets=[target], WaiterConfig={"Delay": 1, "MaxAttempts": 15}
+    )
+    wait_for(lambda: httpx.get(f"{url}/api/plans").text == "hello from /api/plans")
+
+    changed = copy.deepcopy(TEMPLATE)
+    conditions = changed["Resources"]["Rule"]["Properties"]["Conditions"]
+    conditions[0]["PathPatternConfig"]["Values"] = ["/v2/*"]
+    assert region.update("elb-serves", changed).status == "UPDATE_COMPLETE"
+    wait_for(lambda: httpx.get(f"{url}/v2/plans").text == "hello from /v2/plans")
+    assert httpx.get(f"{url}/api/plans").status_code == 404
+
+    broken = copy.deepcopy(TEMPLATE)
+    attributes = broken["Resources"]["Alb"]["Properties"]["LoadBalancerAttributes"]
+    attributes.append({"Key": "routing.surprise", "Value": "on"})
+    failed = region.update("elb-serves", broken)
+    assert failed.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "routing.surprise" in failed.reason("Alb", "UPDATE_FAILED")
+    assert httpx.get(f"{url}/v2/plans").text == "hello from /v2/plans"
+
+    elb.deregister_targets(TargetGroupArn=group, Targets=[target])
+    health = elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    assert [each["TargetHealth"]["State"] for each in health] == ["draining"]
+    elb.get_waiter("target_deregistered").wait(
+        TargetGroupArn=group, Targets=[target], WaiterConfig={"Delay": 1, "MaxAttempts": 10}
+    )
+    assert region.delete("elb-serves").status == "DELETE_COMPLETE"
+    assert not [each for each in elb.describe_target_groups()["TargetGroups"] if each["TargetGroupArn"] == group]
+
+
+def test_tasks_names_for_the_outside_apis_resolve_to_the_standins(region):
+    hosts = (region.config.run_folder / "names" / "hosts").read_text()
+    assert f"127.{region.config.loopback_octet}.255.10 api.openai.com" in hosts
+    inbox = httpx.get(f"http://127.0.0.1:{region.config.inbox_port}/")
+    assert "no mail leaves this machine" in inbox.text
