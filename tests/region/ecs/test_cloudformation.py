@@ -41,6 +41,7 @@ def template(workbench: Workbench, image: str, **service: Any) -> str:
                         "RequiresCompatibilities": ["FARGATE"],
                         "Cpu": "256",
                         "Memory": "512",
+                        "ExecutionRoleArn": f"arn:aws:iam::{workbench.config.account_id}:role/execution",
                         "ContainerDefinitions": [
                             {
                                 "Name": "web",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def test_services_run_again_after_a_restart_and_former_tasks_are_stopped(tmp_pat
             cluster=bench.cluster, services=["kept"], WaiterConfig={"Delay": 1, "MaxAttempts": 10}
         )
 
+        # A change is on disk within half a second of it.
+        time.sleep(1.5)
         if ending == "stopped":
             daemon.stop(bench.config)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,12 @@ server.serve_forever()
 """
 
 
+EXECUTION_POLICY: Json = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": ["ecr:*", "logs:*", "secretsmanager:GetSecretValue"], "Resource": "*"}],
+}
+
+
 @dataclass
 class Workbench:
     """A running region with a VPC, a cluster and a log group."""
@@ -85,6 +92,15 @@ class Workbench:
         self.security_group = group["GroupId"]
         self.ecs.create_cluster(clusterName=self.cluster, capacityProviders=["FARGATE", "FARGATE_SPOT"])
         self.client("logs").create_log_group(logGroupName=self.log_group)
+        self.role("execution", EXECUTION_POLICY)
+
+    def role(self, name: str, policy: Json, service: str = "ecs-tasks.amazonaws.com") -> str:
+        """Make a role that `service` may assume, with one inline policy; returns its ARN."""
+        iam = self.client("iam")
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}}
+        created = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
+        iam.put_role_policy(RoleName=name, PolicyName="task", PolicyDocument=json.dumps(policy))
+        return str(created["Role"]["Arn"])
 
     @property
     def network(self) -> Json:
@@ -123,9 +139,8 @@ class Workbench:
             requiresCompatibilities=["FARGATE"],
             cpu="256",
             memory="512",
-            executionRoleArn=f"arn:aws:iam::{self.config.account_id}:role/execution",
             containerDefinitions=[{"logConfiguration": self.logs, **container} for container in containers],
-            **more,
+            **{"executionRoleArn": f"arn:aws:iam::{self.config.account_id}:role/execution", **more},
         )
         return str(answer["taskDefinition"]["taskDefinitionArn"])
 

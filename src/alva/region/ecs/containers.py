@@ -12,8 +12,8 @@ from pathlib import Path
 
 from alva.errors import SandboxFailed
 from alva.region.certificates import CertificateAuthority
+from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Container, Health, Json
-from alva.region.ecs.pull import TaskStartError
 from alva.region.images.store import Image
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
@@ -164,9 +164,9 @@ class RunningContainer:
         self._watchers: list[asyncio.Task[None]] = []
 
     @property
-    def was_started(self) -> bool:
-        """Its process was started, whatever became of it."""
-        return self._process is not None
+    def started_at(self) -> float | None:
+        """When its process was started, whatever became of it; None before."""
+        return self._process.started_at if self._process is not None else None
 
     @property
     def is_running(self) -> bool:

@@ -51,6 +51,27 @@ def blocked(definitions: Sequence[Json], containers: Mapping[str, Container]) ->
     return None
 
 
+DEFAULT_START_TIMEOUT_SECONDS = 180.0
+"""`startTimeout` of a container definition on Fargate."""
+
+
+def deadlines(
+    definitions: Sequence[Json], containers: Mapping[str, Container], started_at: Mapping[str, float]
+) -> list[tuple[float, str, str]]:
+    """When which container gives up waiting for which other, soonest first.
+
+    The other's `startTimeout` counts, from its start on (`started_at`, by name).
+    """
+    timeouts = {d["name"]: d.get("startTimeout", DEFAULT_START_TIMEOUT_SECONDS) for d in definitions}
+    return sorted(
+        (started_at[other] + timeouts[other], definition["name"], other)
+        for definition in definitions
+        if containers[definition["name"]].last_status == "PENDING"
+        for other in (d["containerName"] for d in definition.get("dependsOn") or [])
+        if other in started_at
+    )
+
+
 def stop_order(definitions: Sequence[Json]) -> list[list[str]]:
     """Groups to stop one after another: a container stops only after those that depend on it.
 

@@ -1,4 +1,4 @@
-"""What the ECS API answers when it refuses: AWS's exception names, AWS's wording."""
+"""What the ECS API answers when it refuses, and why a task cannot start: AWS's names, AWS's wording."""
 
 from __future__ import annotations
 
@@ -36,3 +36,12 @@ def service_not_found() -> EcsError:
 def not_honoured(what: str) -> EcsError:
     """Asked for something with an effect that this region does not have: refused, never ignored."""
     return EcsError("UnsupportedFeatureException", f"The local region does not honour {what}.")
+
+
+class TaskStartError(Exception):
+    """A task cannot start; the text is its `stoppedReason`. `container` names the one that is to blame, if one is."""
+
+    def __init__(self, reason: str, container: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.container = container

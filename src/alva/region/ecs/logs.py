@@ -7,8 +7,9 @@ import logging
 import time
 
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
-from alva.region.ecs.pull import TaskStartError
+from alva.region.ecs.permissions import Role
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,14 @@ class LogStream:
         self._waiting: list[Json] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def create(self, *, create_group: bool = False) -> None:
-        """Make the stream. Raises TaskStartError in AWS's words when the log group does not exist."""
+    async def create(self, role: Role, *, create_group: bool = False) -> None:
+        """Make the stream. Raises TaskStartError in AWS's words: no such log group, or the role may not write there."""
+        arn = f"arn:aws:logs:{self._control_plane.region}:{self._control_plane.account_id}:log-group:{self.group}"
         try:
+            if create_group:
+                role.check("logs:CreateLogGroup", arn)
+            for action in ("CreateLogStream", "PutLogEvents"):
+                role.check(f"logs:{action}", f"{arn}:log-stream:{self.stream}")
             if create_group:
                 await self._create_group()
             await self._control_plane.call(

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from alva.errors import SubnetFull
 from alva.region.addresses import Addresses
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
-from alva.region.ecs.errors import invalid_parameter
+from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.model import Task
-from alva.region.ecs.pull import TaskStartError
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,10 @@ import re
 from dataclasses import dataclass
 
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
+from alva.region.ecs.permissions import Role
 from alva.region.images.store import Image, ImageStore
-
-
-class TaskStartError(Exception):
-    """A task cannot start; the text is its `stoppedReason`. `container` names the one that is to blame, if one is."""
-
-    def __init__(self, reason: str, container: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.container = container
-
 
 _ECR_REFERENCE = re.compile(
     r"(?P<registry>\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com)/(?P<repository>[a-z0-9._/-]+)"
@@ -34,11 +26,13 @@ _SECRETS_PREFIX = (
 )
 
 
-async def pull_image(control_plane: ControlPlane, store: ImageStore, reference: str, container: str) -> Image:
+async def pull_image(
+    control_plane: ControlPlane, store: ImageStore, role: Role, reference: str, container: str
+) -> Image:
     """The image that `reference` names in ECR, from the region's image store.
 
     Raises TaskStartError with CannotPullContainerError: no such repository, tag or digest; not an ECR image; a digest
-    that ECR knows and the store does not have (never pushed from here).
+    that ECR knows and the store does not have (never pushed from here). The execution role must allow it.
     """
     match = _ECR_REFERENCE.fullmatch(reference)
     if match is None:
@@ -54,6 +48,7 @@ async def pull_image(control_plane: ControlPlane, store: ImageStore, reference: 
         f"failed to resolve ref {reference}: {reference}: not found",
         container,
     )
+    _check_pull(role, control_plane, match["repository"], reference, container)
     try:
         answer = await control_plane.call("ecr", "BatchGetImage", repositoryName=match["repository"], imageIds=[wanted])
     except ServiceError as error:
@@ -70,6 +65,26 @@ async def pull_image(control_plane: ControlPlane, store: ImageStore, reference: 
     if image is None:
         raise not_found
     return image
+
+
+def _check_pull(role: Role, control_plane: ControlPlane, repository: str, reference: str, container: str) -> None:
+    """Raise TaskStartError as the agent does when the role may not log in to ECR or not read the repository."""
+    try:
+        role.check("ecr:GetAuthorizationToken", "*")
+    except ServiceError as error:
+        raise TaskStartError(
+            f"{_SECRETS_PREFIX}unable to retrieve ecr registry auth: service call has been retried 1 time(s): {error}"
+        ) from error
+    arn = f"arn:aws:ecr:{control_plane.region}:{control_plane.account_id}:repository/{repository}"
+    try:
+        for action in ("BatchGetImage", "GetDownloadUrlForLayer"):
+            role.check(f"ecr:{action}", arn)
+    except ServiceError as error:
+        raise TaskStartError(
+            "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
+            f"failed to resolve ref {reference}: 403 Forbidden: {error}",
+            container,
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,14 @@ class SecretReference:
         return cls("ssm", value_from)
 
 
-async def pull_secret(control_plane: ControlPlane, value_from: str) -> str:
+async def pull_secret(control_plane: ControlPlane, role: Role, value_from: str) -> str:
     """The value of one `secrets` entry. Raises TaskStartError with ResourceInitializationError.
 
-    The execution role's permission is not looked at yet: the call is made as the account itself.
+    The execution role must allow it.
     """
     reference = SecretReference.parse(value_from)
     if reference.service == "ssm":
-        return await _pull_parameter(control_plane, reference.identifier)
+        return await _pull_parameter(control_plane, role, reference.identifier)
     asm = _SECRETS_PREFIX + "unable to retrieve secret from asm: service call has been retried 1 time(s): "
     arguments = {"SecretId": reference.identifier}
     if reference.version_stage:
@@ -112,6 +127,7 @@ async def pull_secret(control_plane: ControlPlane, value_from: str) -> str:
     if reference.version_id:
         arguments["VersionId"] = reference.version_id
     try:
+        role.check("secretsmanager:GetSecretValue", reference.identifier)
         secret = await control_plane.call("secretsmanager", "GetSecretValue", **arguments)
     except ServiceError as error:
         raise TaskStartError(
@@ -130,9 +146,11 @@ async def pull_secret(control_plane: ControlPlane, value_from: str) -> str:
     return found if isinstance(found, str) else json.dumps(found)
 
 
-async def _pull_parameter(control_plane: ControlPlane, name: str) -> str:
+async def _pull_parameter(control_plane: ControlPlane, role: Role, name: str) -> str:
     ssm = _SECRETS_PREFIX + "unable to retrieve secrets from ssm: service call has been retried 1 time(s): "
+    arn = f"arn:aws:ssm:{control_plane.region}:{control_plane.account_id}:parameter/{name.removeprefix('/')}"
     try:
+        role.check("ssm:GetParameters", arn)
         answer = await control_plane.call("ssm", "GetParameters", Names=[name], WithDecryption=True)
     except ServiceError as error:
         raise TaskStartError(f"{ssm}{error}") from error

@@ -151,9 +151,10 @@ ACTIONS: dict[str, Honoured] = {
         "volumes": {"name": HONOURED, "host": {}, "configuredAtLaunch": frozenset({False})},
         "requiresCompatibilities": frozenset({"FARGATE"}),
         "tags": _TAGS,
-        # Tasks have no credentials here, and no limits.
+        # Tasks have no credentials here: the role must exist and trust ECS, and that is all.
         "taskRoleArn": WITHOUT_EFFECT,
-        "executionRoleArn": WITHOUT_EFFECT,
+        "executionRoleArn": HONOURED,
+        # No limits are enforced.
         "cpu": WITHOUT_EFFECT,
         "memory": WITHOUT_EFFECT,
         "ephemeralStorage": WITHOUT_EFFECT,
@@ -229,7 +230,7 @@ ACTIONS: dict[str, Honoured] = {
             "cpu": WITHOUT_EFFECT,
             "memory": WITHOUT_EFFECT,
             "taskRoleArn": WITHOUT_EFFECT,
-            "executionRoleArn": WITHOUT_EFFECT,
+            "executionRoleArn": HONOURED,
             "ephemeralStorage": WITHOUT_EFFECT,
         },
         "platformVersion": frozenset({"LATEST", "1.4.0"}),

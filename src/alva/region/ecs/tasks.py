@@ -19,9 +19,11 @@ from alva.region.ecs import dependencies, network
 from alva.region.ecs.containers import ContainerPlan, RunningContainer, plan_container
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
+from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Json, Task, TaskStatus
-from alva.region.ecs.pull import TaskStartError, pull_image, pull_secret
+from alva.region.ecs.permissions import Role
+from alva.region.ecs.pull import pull_image, pull_secret
 from alva.region.server import Region
 
 logger = logging.getLogger(__name__)
@@ -144,11 +146,12 @@ class RunningTask:
         task, definitions = self.task, self._definition["containerDefinitions"]
         environment = self._task_environment()
         volumes = self._make_volumes()
+        role = self._assume_roles()
         secret_values: dict[str, dict[str, str]] = {}
         for definition in definitions:
-            await self._open_log(definition)
+            await self._open_log(role, definition)
             secret_values[definition["name"]] = {
-                secret["name"]: await pull_secret(self._control_plane, secret["valueFrom"])
+                secret["name"]: await pull_secret(self._control_plane, role, secret["valueFrom"])
                 for secret in definition.get("secrets") or []
             }
         task.pull_started_at = time.time()
@@ -156,7 +159,7 @@ class RunningTask:
         plans = []
         for definition in definitions:
             name = definition["name"]
-            image = await pull_image(self._control_plane, self._region.images, definition["image"], name)
+            image = await pull_image(self._control_plane, self._region.images, role, definition["image"], name)
             self._records[name].image_digest = image.digest
             plans.append(
                 plan_container(
@@ -172,6 +175,22 @@ class RunningTask:
             )
         task.pull_stopped_at = time.time()
         return plans
+
+    def _assume_roles(self) -> Role:
+        """The execution role; the task role must be assumable too, though nothing here uses it."""
+        config, overrides = self._region.config, self.task.overrides
+
+        def assume(member: str) -> Role | None:
+            arn = overrides.get(member) or self._definition.get(member)
+            if not arn:
+                return None
+            return Role(arn, self.task.id, account_id=config.account_id, region=config.region)
+
+        assume("taskRoleArn")
+        execution_role = assume("executionRoleArn")
+        if execution_role is None:
+            raise TaskStartError("ResourceInitializationError: the task definition has no execution role")
+        return execution_role
 
     def _task_environment(self) -> dict[str, str]:
         address = self.task.address or ""
@@ -198,7 +217,7 @@ class RunningTask:
             volumes[volume["name"]] = folder
         return volumes
 
-    async def _open_log(self, definition: Json) -> None:
+    async def _open_log(self, role: Role, definition: Json) -> None:
         options = (definition.get("logConfiguration") or {}).get("options")
         if not options:
             return
@@ -207,7 +226,7 @@ class RunningTask:
             options["awslogs-group"],
             f"{options['awslogs-stream-prefix']}/{definition['name']}/{self.task.id}",
         )
-        await stream.create(create_group=options.get("awslogs-create-group") == "true")
+        await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
         self._streams.append(stream)
 
     async def _start_containers(self, plans: list[ContainerPlan]) -> None:
@@ -237,7 +256,22 @@ class RunningTask:
                     deadlock[0],
                 )
             if waiting and not dependencies.startable(definitions, self._records):
-                await self._container_changed.wait()
+                await self._wait_for_change(definitions)
+
+    async def _wait_for_change(self, definitions: list[Json]) -> None:
+        """Wait until a container changes. Raises TaskStartError when one gives up waiting for another."""
+        started_at = {name: c.started_at for name, c in self._running.items() if c.started_at is not None}
+        gives_up = dependencies.deadlines(definitions, self._records, started_at)
+        timeout = gives_up[0][0] - time.time() if gives_up else None
+        try:
+            await asyncio.wait_for(self._container_changed.wait(), timeout)
+        except TimeoutError:
+            _, waiting, other = gives_up[0]
+            raise TaskStartError(
+                f"ResourceInitializationError: failed to start container {waiting}: "
+                f"dependency {other} did not get there within its start timeout",
+                waiting,
+            ) from None
 
     async def _register(self) -> None:
         """Make the task known: to Cloud Map, then to its target groups."""

@@ -90,14 +90,23 @@ def _check(request: Json) -> None:
         raise client_error("At least one essential container must be specified.")
     for container in containers:
         _check_container(container, names, [v["name"] for v in request.get("volumes") or []])
-        if not request.get("executionRoleArn") and container.get("secrets"):
-            raise client_error(
-                "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'."
-            )
+    if not request.get("executionRoleArn"):
+        _check_needs_no_role(containers)
     try:
         dependencies.stop_order(containers)
     except ValueError as error:
         raise client_error(f"Container dependencies are circular. {error}") from None
+
+
+def _check_needs_no_role(containers: list[Json]) -> None:
+    if any(c.get("secrets") for c in containers):
+        raise client_error(
+            "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'."
+        )
+    if any(c.get("logConfiguration") for c in containers):
+        raise client_error("Fargate requires task definition to have execution role ARN to support log driver awslogs.")
+    # Every image of this region is one of ECR's.
+    raise client_error("Fargate requires task definition to have execution role ARN to support ECR images.")
 
 
 def _check_size(request: Json) -> None:
