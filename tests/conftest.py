@@ -42,10 +42,12 @@ class Stack:
 
     def reason(self, logical_id: str, status: str) -> str:
         """The reason given with a status."""
-        return next(
-            event.get("ResourceStatusReason", "")
-            for event in reversed(self.events)
-            if event["LogicalResourceId"] == logical_id and event["ResourceStatus"] == status
+        return str(
+            next(
+                event.get("ResourceStatusReason", "")
+                for event in reversed(self.events)
+                if event["LogicalResourceId"] == logical_id and event["ResourceStatus"] == status
+            )
         )
 
 
@@ -54,14 +56,13 @@ class RunningRegion:
 
     def __init__(self, config: RegionConfig) -> None:
         self.config = config
-        self._session = boto3.Session(
-            aws_access_key_id="test", aws_secret_access_key="test", region_name=config.region
-        )
+        self._session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=config.region)
 
     def client(self, service: str) -> Any:
         """A boto3 client that makes no second attempt: what the region answers is what the test sees."""
         config = Config(retries={"max_attempts": 0}, read_timeout=60)
-        return self._session.client(service, endpoint_url=self.config.endpoint_url, config=config)
+        make_client: Any = self._session.client
+        return make_client(service, endpoint_url=self.config.endpoint_url, config=config)
 
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Create a stack and wait for the end of it."""

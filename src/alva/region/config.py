@@ -57,7 +57,7 @@ class RegionConfig:
 
     @classmethod
     def from_environment(cls, default_home: Path) -> Self:
-        """Read ALVA_HOME, ALVA_API_PORT, ALVA_EDGE_PORT, ALVA_EDGE_TLS_PORT, ALVA_INBOX_PORT and ALVA_LOOPBACK_OCTET."""
+        """Read ALVA_HOME, ALVA_LOOPBACK_OCTET and ALVA_{API,EDGE,EDGE_TLS,INBOX}_PORT."""
         defaults = cls(home=default_home)
 
         def number(name: str, default: int) -> int:

@@ -1,7 +1,7 @@
 """What the command line calls to start, stop and look at a region: the daemon seen from outside.
 
-A region holds a lock on `<home>/region.lock` as long as it lives, with its process id in the file: whether one runs is never
-guessed from a process id that may be another program's by now.
+A region holds a lock on `<home>/region.lock` as long as it lives, with its process id in the file: whether one runs is
+never guessed from a process id that may be another program's by now.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class RegionStatus:
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
     """Start the region as a detached process and return when it serves; does nothing when it runs already.
 
-    Raises RegionFailed when a port is in use, the disk is full, or the region ends while it starts (with the last lines of
-    its log).
+    Raises RegionFailed when a port is in use, the disk is full, or the region ends while it starts (with the last lines
+    of its log).
     """
     deadline = time.monotonic() + timeout_seconds
     if _wait_until_settled(config, deadline):
@@ -165,7 +165,7 @@ def _lock_holder(config: RegionConfig) -> int | None:
     """The process id of the region of this home, None when there is none."""
     try:
         descriptor = os.open(_lock_file(config), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -267,7 +267,7 @@ def _tail(log_file: Path, began_at: int) -> list[str]:
 def _read_running_file(config: RegionConfig) -> dict[str, Any] | None:
     try:
         contents: dict[str, Any] = json.loads(config.running_file.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return contents
 

@@ -1,7 +1,7 @@
 """Which of MiniStack's services the region offers. The others are not even imported, and refuse.
 
-MiniStack's CloudFormation imports all of its 60 services: a second, and 50 MB, for what no template here may use. In the
-place of each service that is not offered stands a module that has nothing: no resources, and functions that refuse.
+MiniStack's CloudFormation imports all of its 60 services: a second, and 20 MB, for what no template here may use. In
+the place of each service that is not offered stands a module that has nothing: no resources, functions that refuse.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Nothing(dict[Any, Any]):
         super().__init__()
         self._name = name
 
-    def __call__(self, *arguments: object, **keywords: object) -> Any:
+    def __call__(self, *_: object, **__: object) -> Any:
         raise ServiceNotOffered(f"the local region does not have {self._name}")
 
     def __getattr__(self, name: str) -> Nothing:
@@ -61,7 +61,7 @@ class _Absence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,
+        path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.startswith(_PACKAGE) and fullname.removeprefix(_PACKAGE) in ABSENT:
@@ -103,7 +103,7 @@ def close_side_doors(application: ModuleType) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any], request_id: str,
         **_: object,
     ) -> Any:  # fmt: skip
-        """What addresses a bucket by host name, and S3's control API; MiniStack's own load balancer is among the rest."""
+        """What addresses a bucket by host name, and S3's control API; the rest (such as its own ALB) is left out."""
         if response := await application._handle_s3_control_request(
             path, method, body, query_params, request_id, headers
         ):

@@ -1,12 +1,13 @@
 """The control plane's state on disk: written soon after every change and at stop, all of it in one transaction.
 
-One SQLite file holds a row per service. A commit is all or nothing, also under SIGKILL, so that what is restored is a state
-that existed: never a stack that says complete beside resources that were not written yet.
+One SQLite file holds a row per service. A commit is all or nothing, also under SIGKILL, so that what is restored is a
+state that existed: never a stack that says complete beside resources that were not written yet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -24,6 +25,10 @@ from alva.errors import RegionFailed
 logger = logging.getLogger("alva.persistence")
 
 DELAY_SECONDS = 0.5
+# Lines that tasks log arrive without a request; they are saved this often when nothing else is.
+IDLE_SAVE_SECONDS = 10.0
+# By far the largest state, and it changes with its own requests and operations only: saved when those say so.
+_ON_REQUEST_ONLY = "cloudformation"
 # A service whose state takes long to write down (many log lines) is written less often: at most this share of the time.
 SHARE_OF_TIME = 0.05
 _SCHEMA_VERSION = 1
@@ -35,13 +40,22 @@ class Persistence:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._changed = asyncio.Event()
+        self._is_cloudformation_changed = True
         self._written: dict[str, bytes] = {}
         self._not_before: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self._last_error = ""
 
     def mark_changed(self) -> None:
-        """Have the state saved within half a second. Call it on the event loop after a change outside a request."""
+        """Have the state saved within half a second. Call it on the event loop after a change outside a request.
+
+        CloudFormation's is not among it: `mark_stacks_changed`.
+        """
+        self._changed.set()
+
+    def mark_stacks_changed(self) -> None:
+        """The same after a change of a stack."""
+        self._is_cloudformation_changed = True
         self._changed.set()
 
     def restore(self) -> list[str]:
@@ -88,6 +102,7 @@ class Persistence:
             await asyncio.wait([self._task])
             self._task = None
         self._not_before.clear()
+        self._is_cloudformation_changed = True
         await self.save()
 
     async def save(self) -> None:
@@ -99,7 +114,8 @@ class Persistence:
 
     async def _save_after_changes(self) -> None:
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
             # Not a wait for anything: it gathers the changes of a burst of requests into one write.
             await asyncio.sleep(DELAY_SECONDS)
             self._changed.clear()
@@ -107,6 +123,7 @@ class Persistence:
                 await self.save()
                 self._last_error = ""
             except (OSError, sqlite3.Error) as error:
+                self._is_cloudformation_changed = True
                 # A full disk, most often. The next change tries again; nothing that was saved before is lost.
                 if str(error) != self._last_error:
                     logger.error("cannot save the region's state to %s: %s", self._file, error)
@@ -122,6 +139,8 @@ class Persistence:
         rows = {}
         for service, module_name in ministack_app._state_map.items():
             if self._not_before.get(service, 0.0) > now:
+                continue
+            if service == _ON_REQUEST_ONLY and not self._is_cloudformation_changed:
                 continue
             module = ministack_app._loaded_modules.get(module_name) or sys.modules.get(
                 f"ministack.services.{module_name}"
@@ -139,6 +158,7 @@ class Persistence:
                 rows[service] = payload
                 if took > DELAY_SECONDS * SHARE_OF_TIME:
                     self._not_before[service] = now + took / SHARE_OF_TIME
+        self._is_cloudformation_changed = False
         return rows
 
     def _connect(self) -> sqlite3.Connection:

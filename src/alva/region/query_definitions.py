@@ -1,4 +1,4 @@
-"""CloudWatch Logs' saved queries, which MiniStack lacks: kept, listed and deleted; running one is StartQuery's business."""
+"""CloudWatch Logs' saved queries, which MiniStack lacks: kept, listed, deleted. Running one is StartQuery's."""
 
 from __future__ import annotations
 

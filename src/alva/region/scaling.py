@@ -1,6 +1,6 @@
 """Application Auto Scaling, which MiniStack lacks: scalable targets and scaling policies of ECS services, as records.
 
-Honoured: registering, describing, deregistering. Without effect: a target-tracking policy changes no desired count here,
+Honoured: registering, describing, deregistering. Without effect: a target-tracking policy changes no desired count,
 since the region measures no CPU; `docs/reference` lists it so.
 """
 
@@ -168,8 +168,8 @@ OPERATIONS: dict[str, Operation] = {
 
 
 async def handle_request(
-    method: str,
-    path: str,
+    method: str,  # noqa: ARG001
+    path: str,  # noqa: ARG001
     headers: dict[str, str],
     body: bytes,
     query_params: dict[str, Any],  # noqa: ARG001

@@ -136,7 +136,7 @@ async def run(config: RegionConfig) -> None:
     region, components = build(config)
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)
-    extension.install(config)
+    extension.install(region.persistence.mark_stacks_changed)
     for component in components:
         component.install()
     extension.finish_install()
@@ -184,8 +184,12 @@ ASGIApplication = Callable[
 ]
 
 
+# Requests whose action begins with one of these change nothing worth saving.
+READ_ONLY = ("Describe", "Get", "List", "BatchGet", "Filter", "Lookup", "Validate", "Estimate", "Discover", "Detect")
+
+
 def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
-    """MiniStack's application; state is saved after each request, since any may have changed it."""
+    """MiniStack's application; the state is saved after a request that may have changed it."""
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -194,12 +198,39 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
                 await send({"type": message["type"] + ".complete"})
                 if message["type"] == "lifespan.shutdown":
                     return
+        body = b""
+
+        async def overhear() -> Any:
+            nonlocal body
+            message = await receive()
+            body = body or message.get("body", b"")
+            return message
+
         try:
-            await ministack(scope, receive, send)
+            await ministack(scope, overhear, send)
         finally:
-            region.persistence.mark_changed()
+            service, action = requested_action(scope, body)
+            if not action.startswith(READ_ONLY):
+                region.persistence.mark_changed()
+                if service == "cloudformation":
+                    region.persistence.mark_stacks_changed()
 
     return application
+
+
+def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
+    """The service and the action of a request, as far as they can be told; S3's are its methods (`Get`, `Put`)."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
+    credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
+    service = credential[3] if len(credential) > 3 else ""
+    if target := headers.get("x-amz-target"):
+        return service, target.rpartition(".")[2]
+    if "/operation/" in scope.get("path", ""):
+        return service, scope["path"].rpartition("/")[2]
+    for part in (body + b"&" + scope.get("query_string", b"")).split(b"&"):
+        if part.startswith(b"Action="):
+            return service, part[7:].decode("latin-1")
+    return service, scope.get("method", "").capitalize().replace("Head", "Get")
 
 
 async def _serve(application: ASGIApplication, listener: socket.socket, stopping: asyncio.Event) -> None:

@@ -32,7 +32,7 @@ def test_independent_steps_run_side_by_side() -> None:
     async def both() -> None:
         meeting = asyncio.Barrier(3)
 
-        async def work(name: str) -> None:
+        async def work(_: str) -> None:
             await meeting.wait()
 
         await run_in_order({"a": set(), "b": set(), "c": set()}, work)
@@ -66,7 +66,7 @@ def test_what_may_not_be_cancelled_is_waited_for() -> None:
 
 
 def test_a_request_to_stop_cancels() -> None:
-    async def work(name: str) -> None:
+    async def work(_: str) -> None:
         await asyncio.sleep(60)
 
     outcome = run(CHAIN, work, stop_requested=lambda: True)

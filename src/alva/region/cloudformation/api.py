@@ -14,8 +14,8 @@ from ministack import app as ministack_app
 class HandlerFailed(Exception):
     """A resource handler's failure, in the form in which CloudFormation shows it.
 
-    `code` is one of CloudFormation's handler error codes (AlreadyExists, InvalidRequest, NotFound, GeneralServiceException,
-    NotStabilized ...): CloudFormation CLI User Guide, "Handler error codes".
+    `code` is one of CloudFormation's handler error codes (AlreadyExists, InvalidRequest, NotFound, NotStabilized ...):
+    CloudFormation CLI User Guide, "Handler error codes".
     """
 
     def __init__(self, message: str, code: str = "GeneralServiceException") -> None:
@@ -60,7 +60,7 @@ async def call_query(service: str, action: str, parameters: dict[str, str]) -> E
 
 
 async def call_json(service: str, target: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Call an operation of a service with a JSON protocol in process, such as ("secretsmanager", "secretsmanager.CreateSecret").
+    """Call an operation of a JSON service in process, such as ("secretsmanager", "secretsmanager.CreateSecret").
 
     Raises HandlerFailed with the service's message.
     """

@@ -1,7 +1,7 @@
 """Puts the region's CloudFormation into MiniStack: operations, resource types, corrections.
 
-Every name of MiniStack that is replaced is listed here, and `tests/region/test_ministack_contract.py` fails when one of them
-is gone or has another signature.
+Every name of MiniStack that is replaced is listed here; `tests/region/control_plane/test_ministack_contract.py` fails
+when one of them is gone or has another signature.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ministack.services.cloudformation import changesets, handlers, provisioners
 from alva.region import query_definitions, scaling, service_table
 from alva.region.cloudformation import operations, provisioning, registry, requests
 from alva.region.cloudformation.types import register_all
-from alva.region.config import RegionConfig
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -42,8 +41,12 @@ WITHHELD = frozenset({
 _background: set[asyncio.Task[None]] = set()
 
 
-def install(config: RegionConfig) -> None:  # noqa: ARG001 (types may come to need it)
-    """Replace the stack operations and register the types that belong to no component."""
+def install(stacks_changed: Callable[[], None]) -> None:
+    """Replace the stack operations and register the types that belong to no component.
+
+    `stacks_changed` is called after every step of an operation.
+    """
+    operations.stacks_changed = stacks_changed
     for name, function in REPLACED.items():
         for module in (stacks, handlers, changesets):
             if hasattr(module, name):

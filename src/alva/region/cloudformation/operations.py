@@ -33,6 +33,10 @@ REPLACEMENT_REASON = "Requested update requires the creation of a new physical r
 RETAINING_POLICIES = ("Retain", "RetainExceptOnCreate")
 
 
+def stacks_changed() -> None:
+    """Called after every step of an operation; `extension.install` has the state saved then."""
+
+
 class Context:
     """A stack with one of its templates: resolves what the template says, records what happens."""
 
@@ -82,6 +86,7 @@ class Context:
 
     def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
         stacks._add_event(self.id, self.name, logical_id, resource_type, status, reason, physical_id)
+        stacks_changed()
 
     def stack_event(self, status: str, reason: str = "") -> None:
         """Set the stack's status and record the event of it."""
@@ -466,7 +471,11 @@ async def _fail(context: Context, operation: Operation, reason: str, *, is_outpu
 
 
 async def roll_back(
-    stack_name: str, stack_id: str, stack: Stack, operation: Operation, reason_override: str = ""
+    stack_name: str,  # noqa: ARG001 (MiniStack's signature)
+    stack_id: str,
+    stack: Stack,
+    operation: Operation,
+    reason_override: str = "",
 ) -> None:
     """Undo an operation, as far as its steps say it came. In place of MiniStack's `_roll_back_operation`.
 
@@ -684,8 +693,8 @@ async def delete_stack(
     if stack["StackStatus"] == "CREATE_IN_PROGRESS":
         # AWS stops a creation in order to delete the stack.
         stack["_delete_requested"] = True
-        while "_operation" in stack:
-            await asyncio.sleep(STOP_POLL_SECONDS / 4)
+        while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
+            await asyncio.sleep(STOP_POLL_SECONDS / 4)  # the operation's own loop looks as often
     stack.pop("_operation", None)
     context = Context(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
     context.stack_event("DELETE_IN_PROGRESS")

@@ -14,7 +14,7 @@ Provisioned = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Handlers:
-    """How one resource type is made, changed and deleted. A raised exception fails the resource; its text is the reason.
+    """How a resource type is made, changed and deleted. A raised exception fails the resource, its text is the reason.
 
     `create(logical_id, properties, stack_name)` returns the physical id and the attributes.
     `update(physical_id, old, new, stack_name)` returns the same; another physical id means that the resource was
@@ -32,8 +32,8 @@ class Handlers:
 
     create: Callable[[str, Properties, str], Provisioned | Awaitable[Provisioned]]
     update: Callable[[str, Properties, Properties, str], Provisioned | Awaitable[Provisioned]]
-    delete: Callable[[str, Properties], None | Awaitable[None]]
-    snapshot: Callable[[str, Properties], None | Awaitable[None]] | None = None
+    delete: Callable[[str, Properties], Awaitable[None] | None]
+    snapshot: Callable[[str, Properties], Awaitable[None] | None] | None = None
     """`snapshot(physical_id, properties)` runs before `delete` where the deletion policy is Snapshot."""
     blocking: bool = False
     replacing_properties: tuple[str, ...] = ()

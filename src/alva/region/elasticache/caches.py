@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import ec2, elasticache
 
-from alva.region.ecs.control_plane import ControlPlane
-from alva.region.ecs.logs import LogStream
 from alva.region.elasticache import api, resources
 from alva.region.elasticache.node import CacheNode, NodeFailed
 from alva.region.elasticache.parameters import Node
+from alva.region.engine_log import EngineLog
 
 if TYPE_CHECKING:
     from alva.region.server import Region
@@ -191,35 +190,19 @@ class Caches:
         return blocks
 
     def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:
-        """Where a node's lines go: a file, and CloudWatch Logs where the group delivers its engine log there."""
-        file = self.region.config.logs_folder / f"elasticache-{cluster_id}.log"
-        delivered: LogStream | None = None
+        """Where a node's lines go: CloudWatch Logs too, where the group delivers its engine log there."""
 
-        def write(line: str) -> None:
-            nonlocal delivered
-            with file.open("a") as log:
-                log.write(line + "\n")
-            group = _engine_log_group(record)
-            if group is None:
-                return
-            if delivered is None:
-                control_plane = ControlPlane(self.region.config.account_id, self.region.config.region)
-                delivered = LogStream(control_plane, group, f"elasticache/redis/{cluster_id}/0001/engine-log")
-                task = asyncio.get_running_loop().create_task(delivered.create(create_group=True))
-                task.add_done_callback(lambda done: done.exception())
-            delivered.write(
-                json.dumps(
-                    {
-                        "CacheClusterId": cluster_id,
-                        "CacheNodeId": "0001",
-                        "LogLevel": "NOTICE",
-                        "Time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
-                        "Message": line,
-                    }
-                )
-            )
+        def event(line: str) -> str:
+            now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+            return json.dumps({"CacheClusterId": cluster_id, "CacheNodeId": "0001", "Time": now, "Message": line})
 
-        return write
+        return EngineLog(
+            self.region.config,
+            self.region.config.logs_folder / f"elasticache-{cluster_id}.log",
+            stream=f"elasticache/redis/{cluster_id}/0001/engine-log",
+            group=lambda: _engine_log_group(record),
+            event=event,
+        ).write
 
 
 def _engine_log_group(record: Record) -> str | None:

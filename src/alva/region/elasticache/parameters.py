@@ -21,14 +21,15 @@ OWN = frozenset({"reserved-memory-percent", "reserved-memory", "cluster-enabled"
 MODIFIABLE = OWN | {
     "acllog-max-len", "active-defrag-cycle-max", "active-defrag-cycle-min", "active-defrag-ignore-bytes",
     "active-defrag-max-scan-fields", "active-defrag-threshold-lower", "active-defrag-threshold-upper", "activedefrag",
-    "activerehashing", "client-query-buffer-limit", "databases", "hash-max-listpack-entries", "hash-max-listpack-value",
-    "hll-sparse-max-bytes", "latency-tracking", "lazyfree-lazy-eviction", "lazyfree-lazy-expire",
-    "lazyfree-lazy-server-del", "lazyfree-lazy-user-del", "lazyfree-lazy-user-flush", "lfu-decay-time", "lfu-log-factor",
-    "list-compress-depth", "list-max-listpack-size", "maxmemory-clients", "maxmemory-policy", "maxmemory-samples",
-    "min-replicas-max-lag", "min-replicas-to-write", "notify-keyspace-events", "proto-max-bulk-len", "repl-backlog-size",
-    "repl-backlog-ttl", "repl-timeout", "set-max-intset-entries", "slowlog-log-slower-than", "slowlog-max-len",
-    "stream-node-max-bytes", "stream-node-max-entries", "tcp-keepalive", "timeout", "tracking-table-max-keys",
-    "zset-max-listpack-entries", "zset-max-listpack-value",
+    "activerehashing", "client-query-buffer-limit", "databases", "hash-max-listpack-entries",
+    "hash-max-listpack-value", "hll-sparse-max-bytes", "latency-tracking", "lazyfree-lazy-eviction",
+    "lazyfree-lazy-expire", "lazyfree-lazy-server-del", "lazyfree-lazy-user-del", "lazyfree-lazy-user-flush",
+    "lfu-decay-time", "lfu-log-factor", "list-compress-depth", "list-max-listpack-size", "maxmemory-clients",
+    "maxmemory-policy", "maxmemory-samples", "min-replicas-max-lag", "min-replicas-to-write",
+    "notify-keyspace-events", "proto-max-bulk-len", "repl-backlog-size", "repl-backlog-ttl", "repl-timeout",
+    "set-max-intset-entries", "slowlog-log-slower-than", "slowlog-max-len", "stream-node-max-bytes",
+    "stream-node-max-entries", "tcp-keepalive", "timeout", "tracking-table-max-keys", "zset-max-listpack-entries",
+    "zset-max-listpack-value",
 }  # fmt: skip
 
 # ElastiCache User Guide, "Supported and restricted commands": these answer "unknown command".

@@ -122,7 +122,8 @@ def _available(parameters: Parameters, *states: str) -> dict[str, Any] | Respons
     if record["DBInstanceStatus"] not in states:
         return _error(
             "InvalidDBInstanceState",
-            f"DBInstance {name} is in {record['DBInstanceStatus']} state but expected it to be one of {', '.join(states)}.",
+            f"DBInstance {name} is in {record['DBInstanceStatus']} state "
+            f"but expected it to be one of {', '.join(states)}.",
         )
     return record
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import ec2, rds
 
-from alva.region.ecs.control_plane import ControlPlane
-from alva.region.ecs.logs import LogStream
+from alva.region.engine_log import EngineLog
 from alva.region.rds import api, resources
 from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
@@ -163,28 +162,21 @@ class Databases:
         return self._servers[key]
 
     def _log_of(self, record: Record) -> Callable[[str], None]:
-        """Where a server's lines go: a file, and CloudWatch Logs where EnableCloudwatchLogsExports says so."""
+        """Where a server's lines go: CloudWatch Logs too, where EnableCloudwatchLogsExports says so."""
         name = record["DBInstanceIdentifier"]
-        file = self.region.config.logs_folder / f"rds-{name}.log"
-        exported: LogStream | None = None
-
-        def write(line: str) -> None:
-            nonlocal exported
-            with file.open("a") as log:
-                log.write(line + "\n")
-            if "postgresql" in (record.get("EnabledCloudwatchLogsExports") or []):
-                if exported is None:
-                    control_plane = ControlPlane(self.region.config.account_id, self.region.config.region)
-                    exported = LogStream(control_plane, f"/aws/rds/instance/{name}/postgresql", f"{name}.0")
-                    stream = exported
-                    task = asyncio.get_running_loop().create_task(stream.create(create_group=True))
-                    task.add_done_callback(lambda done: done.exception())
-                exported.write(line)
-
-        return write
+        return EngineLog(
+            self.region.config,
+            self.region.config.logs_folder / f"rds-{name}.log",
+            stream=f"{name}.0",
+            group=lambda: (
+                f"/aws/rds/instance/{name}/postgresql"
+                if "postgresql" in (record.get("EnabledCloudwatchLogsExports") or [])
+                else None
+            ),
+        ).write
 
     def _cidr_block(self, record: Record) -> str:
-        """The CIDR block of a subnet of the instance's subnet group, in its availability zone where one is asked for."""
+        """The CIDR block of a subnet of the subnet group: the one in the instance's zone, if there is one."""
         group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
         if not group:
             raise ServerFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")

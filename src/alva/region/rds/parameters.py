@@ -12,7 +12,8 @@ CLASS_MEMORY_GIB: Mapping[str, float] = {
     "db.t3.micro": 1, "db.t3.small": 2, "db.t3.medium": 4, "db.t3.large": 8, "db.t3.xlarge": 16, "db.t3.2xlarge": 32,
     "db.t4g.micro": 1, "db.t4g.small": 2, "db.t4g.medium": 4, "db.t4g.large": 8, "db.t4g.xlarge": 16,
     "db.t4g.2xlarge": 32,
-    "db.m5.large": 8, "db.m5.xlarge": 16, "db.m6g.large": 8, "db.m6g.xlarge": 16, "db.m6i.large": 8, "db.m6i.xlarge": 16,
+    "db.m5.large": 8, "db.m5.xlarge": 16, "db.m6g.large": 8, "db.m6g.xlarge": 16, "db.m6i.large": 8,
+    "db.m6i.xlarge": 16,
     "db.m7g.large": 8, "db.m7g.xlarge": 16, "db.m7i.large": 8, "db.m7i.xlarge": 16,
     "db.r5.large": 16, "db.r6g.large": 16, "db.r6i.large": 16, "db.r7g.large": 16, "db.r7i.large": 16,
 }  # fmt: skip
@@ -22,8 +23,10 @@ CLASS_MEMORY_GIB: Mapping[str, float] = {
 RDS_PARAMETERS: Mapping[str, str] = {"rds.force_ssl": "1", "rds.log_retention_period": "4320"}
 
 # What RDS decides, whatever the parameter group says ("cannot be modified").
-FIXED = ("listen_addresses", "port", "ssl", "ssl_cert_file", "ssl_key_file", "data_directory", "hba_file", "config_file",
-         "unix_socket_directories", "logging_collector", "log_destination", "log_filename", "log_directory")  # fmt: skip
+FIXED = (
+   "listen_addresses", "port", "ssl", "ssl_cert_file", "ssl_key_file", "data_directory", "hba_file",
+    "config_file", "unix_socket_directories", "logging_collector", "log_destination", "log_filename", "log_directory",
+)  # fmt: skip
 
 
 class UnknownParameter(ValueError):
@@ -44,7 +47,7 @@ def memory_bytes(instance_class: str) -> int:
         return int(CLASS_MEMORY_GIB[instance_class] * GIB)
     except KeyError:
         raise ValueError(
-            f"Invalid DB Instance class: {instance_class} (the local region knows {', '.join(sorted(CLASS_MEMORY_GIB))})"
+            f"Invalid DB Instance class: {instance_class}. The local region knows {', '.join(sorted(CLASS_MEMORY_GIB))}"
         ) from None
 
 

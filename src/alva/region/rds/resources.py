@@ -26,8 +26,8 @@ HONOURED = {
 }  # fmt: skip
 # On record, without an effect: there is one disk, one machine, and no clock for windows.
 RECORDED = {
-    "AllocatedStorage", "MaxAllocatedStorage", "StorageType", "StorageThroughput", "Iops", "StorageEncrypted", "KmsKeyId",
-    "VPCSecurityGroups", "PubliclyAccessible", "MultiAZ", "BackupRetentionPeriod", "PreferredBackupWindow",
+    "AllocatedStorage", "MaxAllocatedStorage", "StorageType", "StorageThroughput", "Iops", "StorageEncrypted",
+    "KmsKeyId", "VPCSecurityGroups", "PubliclyAccessible", "MultiAZ", "BackupRetentionPeriod", "PreferredBackupWindow",
     "PreferredMaintenanceWindow", "AutoMinorVersionUpgrade", "AllowMajorVersionUpgrade", "CACertificateIdentifier",
     "CopyTagsToSnapshot", "DeleteAutomatedBackups", "EnablePerformanceInsights", "PerformanceInsightsRetentionPeriod",
     "PerformanceInsightsKMSKeyId", "MonitoringInterval", "MonitoringRoleArn", "NetworkType", "LicenseModel",
@@ -158,9 +158,10 @@ class DBParameterGroup:
     async def _check(self, properties: Properties) -> Any:
         if properties.get("Family") != "postgres16":
             raise HandlerFailed(
-                f"ParameterGroupFamily {properties.get('Family')} is not a valid parameter group family in the local region, "
-                "which has postgres16", "InvalidRequest",
-            )  # fmt: skip
+                f"ParameterGroupFamily {properties.get('Family')} is not a valid parameter group family"
+                " in the local region, which has postgres16",
+                "InvalidRequest",
+            )
         known = await self._databases.known_parameters()
         try:
             parameters.check_names(provisioners._rds_parameter_values(properties), known)

@@ -146,7 +146,7 @@ class PostgresServer:
     async def snapshot(self, destination: Path) -> None:
         """Copy the data to `destination`, as they are at one moment.
 
-        The server stands still meanwhile, as a Single-AZ instance's I/O does on RDS; the copy recovers as after a crash.
+        The server stands still meanwhile, as a Single-AZ instance's I/O does on RDS; the copy recovers like a crash.
         """
         new = destination.with_name(destination.name + ".new")
         frozen = _freeze(self._process.pid) if self._process is not None and self._process.is_running else []
@@ -245,7 +245,7 @@ class PostgresServer:
                 sandbox=spec.sandbox,
                 on_line=self._hear,
                 user=spec.user,
-            )  # fmt: skip
+            )
         )
         result = await process.wait()
         if result.code != 0:
@@ -280,7 +280,8 @@ def _initial_statements(login: Login) -> list[str]:
     user, database = _identifier(login.user), _identifier(login.database)
     return [
         "CREATE ROLE rds_superuser",
-        "GRANT pg_monitor, pg_signal_backend, pg_checkpoint, pg_use_reserved_connections TO rds_superuser WITH ADMIN OPTION",
+        "GRANT pg_monitor, pg_signal_backend, pg_checkpoint, pg_use_reserved_connections"
+        " TO rds_superuser WITH ADMIN OPTION",
         f"CREATE ROLE {user} LOGIN CREATEDB CREATEROLE PASSWORD {_literal(login.password)} IN ROLE rds_superuser",
         f"CREATE DATABASE {database} OWNER {user}",
     ]

@@ -23,7 +23,7 @@ async def update_target(physical_id: str, old: Properties, new: Properties, stac
     return await create_target("", new, stack_name)
 
 
-async def delete_target(physical_id: str, properties: Properties) -> None:
+async def delete_target(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     key = {name: properties[name] for name in _KEY}
     if scaling.scalable_target(**_as_arguments(key)) is not None:
         _call(scaling.deregister_scalable_target, key)

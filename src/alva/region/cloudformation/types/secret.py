@@ -1,7 +1,7 @@
 """AWS::SecretsManager::Secret: as MiniStack's, corrected.
 
-`Ref` is the ARN, GenerateSecretString is honoured whole (MiniStack ignores most of it), a generated value is kept when only
-something else changes, and a secret that exists is not overwritten.
+`Ref` is the ARN, GenerateSecretString is honoured whole (MiniStack ignores most of it), a generated value is kept when
+only something else changes, and a secret that exists is not overwritten.
 """
 
 from __future__ import annotations

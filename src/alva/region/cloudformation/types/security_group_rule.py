@@ -27,7 +27,7 @@ def _register_direction(type_name: str, permissions_key: str) -> None:
         (wanted,) = provisioners._ec2_sg_permissions([properties])
         if _key(wanted) in map(_key, permissions):
             raise HandlerFailed(
-                f"the specified rule already exists in security group {group_id} (Error Code: InvalidPermission.Duplicate)",
+                f"the specified rule already exists in {group_id} (Error Code: InvalidPermission.Duplicate)",
                 "AlreadyExists",
             )
         ec2._security_groups[group_id][permissions_key] = [*permissions, wanted]

@@ -1,0 +1,61 @@
+"""What a database or cache engine prints: into a file, and into CloudWatch Logs where its record says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from alva.region.config import RegionConfig
+from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.logs import LogStream
+
+logger = logging.getLogger("alva.region")
+
+
+class EngineLog:
+    """Takes an engine's lines, one by one, on the event loop."""
+
+    def __init__(
+        self,
+        config: RegionConfig,
+        file: Path,
+        *,
+        stream: str,
+        group: Callable[[], str | None],
+        event: Callable[[str], str] = str,
+    ) -> None:
+        """`group` is asked at each line for the log group to write to, None for none; `event` makes the message."""
+        self._control_plane = ControlPlane(config.account_id, config.region)
+        self._file = file
+        self._stream_name = stream
+        self._group = group
+        self._event = event
+        self._stream: LogStream | None = None
+        self._making: asyncio.Task[None] | None = None
+
+    def write(self, line: str) -> None:
+        """Take one line."""
+        with self._file.open("a") as log:
+            log.write(line + "\n")
+        group = self._group()
+        if group is None or not line:
+            return
+        if self._stream is None or self._stream.group != group:
+            self._stream = LogStream(self._control_plane, group, self._stream_name)
+            self._making = asyncio.get_running_loop().create_task(self._make(group))
+        self._stream.write(self._event(line))
+
+    async def _make(self, group: str) -> None:
+        """Make the log group, as RDS and ElastiCache do, and the stream."""
+        names = {"logGroupName": group}
+        for action, parameters in (
+            ("CreateLogGroup", names),
+            ("CreateLogStream", {**names, "logStreamName": self._stream_name}),
+        ):
+            try:
+                await self._control_plane.call("logs", action, **parameters)
+            except ServiceError as error:
+                if error.code != "ResourceAlreadyExistsException":
+                    logger.error("cannot write to log group %s: %s", group, error)
