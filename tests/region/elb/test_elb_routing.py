@@ -281,6 +281,32 @@ def test_a_target_that_is_silent_for_the_idle_timeout_gives_504(make_rig):
     run(make_rig, test)
 
 
+def test_a_target_that_does_not_accept_in_time_gives_504(make_rig, monkeypatch):
+    monkeypatch.setattr("alva.region.elb.envoy_config.CONNECT_TIMEOUT_SECONDS", 1)
+
+    async def test(rig, client):
+        with contextlib.ExitStack() as sockets:
+            # A listener whose queue is full lets further connections wait (Linux drops their SYN).
+            full = sockets.enter_context(socket.socket())
+            full.bind((f"127.{rig.config.loopback_octet}.7.200", 8000))
+            full.listen(0)
+            group = await rig.target_group()
+            await rig.listener(await rig.load_balancer(), {"Type": "forward", "TargetGroupArn": group})
+            rig.load_balancers.register(group, full.getsockname()[0], 8000)
+            for _ in range(4):
+                waiting = sockets.enter_context(socket.socket())
+                waiting.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    waiting.connect(full.getsockname())
+            health = rig.load_balancers.health
+            await rig.until(lambda: health(group, full.getsockname()[0], 8000).state == "unhealthy")
+            answer = await client.get("/")
+        assert answer.status_code == 504
+        assert "<h1>504 Gateway Time-out</h1>" in answer.text
+
+    run(make_rig, test)
+
+
 def test_streamed_events_pass_as_they_are_made(make_rig):
     async def test(rig, client):
         async def events(head, reader, writer):

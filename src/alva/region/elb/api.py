@@ -38,6 +38,15 @@ Answer = tuple[int, dict[str, str], bytes]
 Handler = Callable[[Mapping[str, Any]], Answer]
 
 SERVED_PORTS = (80, 443)
+REPLACED_CALLS = (
+    "CreateLoadBalancer",
+    "CreateTargetGroup",
+    "DeleteLoadBalancer",
+    "RegisterTargets",
+    "DeregisterTargets",
+    "DescribeTargetHealth",
+)
+"""The calls whose answer is the region's own; those in `_CHECKS` are checked first and then MiniStack's."""
 
 _original: dict[str, Handler] = {}
 
@@ -134,14 +143,8 @@ def install(load_balancers: LoadBalancers) -> None:
             f"<TargetHealthDescriptions>{query.to_xml(described)}</TargetHealthDescriptions>",
         )
 
-    for name, handler in (
-        ("CreateLoadBalancer", create_load_balancer),
-        ("CreateTargetGroup", create_target_group),
-        ("DeleteLoadBalancer", delete_load_balancer),
-        ("RegisterTargets", register),
-        ("DeregisterTargets", deregister),
-        ("DescribeTargetHealth", describe_health),
-    ):
+    handlers = (create_load_balancer, create_target_group, delete_load_balancer, register, deregister, describe_health)
+    for name, handler in zip(REPLACED_CALLS, handlers, strict=True):
         alb._ACTION_MAP[name] = answering(handler)
 
 

@@ -407,7 +407,8 @@ ACCESS_LOG_FIELDS = (
     "%RESPONSE_DURATION%",
     "%BYTES_SENT%",
     "%REQ(:METHOD)%",
-    "%REQ(:PATH)%",
+    # Without the query: links in mails carry tokens.
+    "%PATH(NQ)%",
 )
 """One tab-separated line a request; `metrics.py` reads it."""
 
