@@ -1,0 +1,140 @@
+"""The figures of the README, measured: installation, first and later `up`, a release, memory at rest, `down`.
+
+    .venv/bin/python benchmarks/figures.py [--fresh] [--json]
+
+Runs in a clone, with a home and ports of its own, beside a region that may already run. `--fresh` also times its
+installation, with this machine's package caches as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+ASKED_SECONDS = {
+    "fresh clone to serving": 240.0,
+    "up, everything installed": 30.0,
+    "up, nothing to do": 4.0,
+    "release of one service": 20.0,
+    "down": 5.0,
+}
+ASKED_RESIDENT_MB = 900.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--fresh", action="store_true", help="also time a fresh clone to serving")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix="alva-figures-", ignore_cleanup_errors=True) as folder:
+        project = Path(folder) / "alva"
+        figures = measure(project, fresh=arguments.fresh)
+    print(json.dumps(figures, indent=2) if arguments.json else as_table(figures))
+
+
+def measure(project: Path, *, fresh: bool) -> dict[str, dict[str, float]]:
+    """Time each step once, in the order in which a person meets them, in a clone of HEAD at `project`."""
+    clone(project)
+    environment = isolated(project)
+    if not fresh:
+        share_installation(project)
+    seconds: dict[str, float] = {}
+    try:
+        first = timed(lambda: alva(project, environment, "up"))
+        if fresh:
+            seconds["fresh clone to serving"] = first
+            alva(project, environment, "down", "--wipe")
+            first = timed(lambda: alva(project, environment, "up"))
+        seconds["up, everything installed"] = first
+        seconds["up, nothing to do"] = timed(lambda: alva(project, environment, "up"))
+        edit_api(project)
+        seconds["release of one service"] = timed(lambda: alva(project, environment, "up"))
+        time.sleep(5)  # at rest: the old tasks are gone and the new ones have warmed up
+        resident = resident_megabytes(Path(environment["ALVA_HOME"]))
+    finally:
+        seconds["down"] = timed(lambda: alva(project, environment, "down"))
+    figures = {name: {"asked": ASKED_SECONDS[name], "measured": round(value, 1)} for name, value in seconds.items()}
+    figures["resident at rest, MB"] = {"asked": ASKED_RESIDENT_MB, "measured": round(resident, 1)}
+    return figures
+
+
+def clone(project: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(project)], check=True)
+
+
+def share_installation(project: Path) -> None:
+    """Install as the launcher would; the package caches make it quick, and it is not part of what is timed."""
+    subprocess.run([project / "alva", "--version"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def isolated(project: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "ALVA_HOME": str(project / ".alva"),
+        "ALVA_API_PORT": "14566",
+        "ALVA_EDGE_PORT": "18080",
+        "ALVA_EDGE_TLS_PORT": "18443",
+        "ALVA_INBOX_PORT": "18025",
+        "ALVA_LOOPBACK_OCTET": "77",
+    }
+
+
+def alva(project: Path, environment: Mapping[str, str], *arguments: str) -> None:
+    run = subprocess.run([project / "alva", *arguments], env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        sys.exit(f"cannot measure: ./alva {' '.join(arguments)} ended with {run.returncode}\n{run.stderr[-4000:]}")
+
+
+def timed(step: Callable[[], None]) -> float:
+    start = time.monotonic()
+    step()
+    return time.monotonic() - start
+
+
+def edit_api(project: Path) -> None:
+    module = project / "apps" / "api" / "app.py"
+    module.write_text(module.read_text() + "\n# a change that makes a new image\n")
+
+
+def resident_megabytes(home: Path) -> float:
+    """Proportional set size of the region and all its children, in MB: shared pages are counted once."""
+    region = int(json.loads((home / "region.json").read_text())["pid"])
+    return sum(proportional_set_kilobytes(pid) for pid in [region, *descendants(region)]) / 1024
+
+
+def descendants(pid: int) -> list[int]:
+    children = [
+        int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()
+    ]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def proportional_set_kilobytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def as_table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    width = max(map(len, figures))
+    lines = [f"{'':{width}}  {'asked':>8}  {'measured':>8}"]
+    lines += [f"{name:{width}}  {figure['asked']:8.1f}  {figure['measured']:8.1f}" for name, figure in figures.items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if shutil.which("git") is None:
+        sys.exit("cannot measure: git is not installed")
+    main()

@@ -1,0 +1,108 @@
+"""One environment, brought up by `./alva up` as a person would, for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+COPIED = (
+    "apps",
+    "infrastructure",
+    "src",
+    "pyproject.toml",
+    "uv.lock",
+    "package.json",
+    "package-lock.json",
+    ".dockerignore",
+)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A copy of the project that may be edited, with a home and ports of its own."""
+
+    project: Path
+    variables: dict[str, str] = field(repr=False)
+
+    def alva(self, *arguments: str, timeout_seconds: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "alva", *arguments],
+            env={**os.environ, **self.variables, "PYTHONPATH": str(self.project / "src"), **variables},
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    @property
+    def home(self) -> Path:
+        return Path(self.variables["ALVA_HOME"])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.variables['ALVA_EDGE_PORT']}"
+
+    @property
+    def inbox(self) -> str:
+        return f"http://127.0.0.1:{self.variables['ALVA_INBOX_PORT']}"
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The files that `./alva` needs, run with this checkout's installation."""
+    folder.mkdir()
+    for name in COPIED:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cdk.out"))
+        elif source.exists():
+            shutil.copy2(source, folder / name)
+    (folder / "node_modules").symlink_to(PROJECT / "node_modules")
+    return folder
+
+
+def rehearsal_in(folder: Path, loopback_octet: int) -> Rehearsal:
+    api, edge, edge_tls, inbox = free_ports(4)
+    return Rehearsal(
+        project=copy_of_the_project(folder / "alva"),
+        variables={
+            "ALVA_HOME": str(folder / "alva" / ".alva"),
+            "ALVA_API_PORT": str(api),
+            "ALVA_EDGE_PORT": str(edge),
+            "ALVA_EDGE_TLS_PORT": str(edge_tls),
+            "ALVA_INBOX_PORT": str(inbox),
+            "ALVA_LOOPBACK_OCTET": str(loopback_octet),
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """The environment, up."""
+    rehearsal = rehearsal_in(tmp_path_factory.mktemp("rehearsal"), loopback_octet=100 + os.getpid() % 120)
+    up = rehearsal.alva("up")
+    try:
+        assert up.returncode == 0, up.stderr
+        yield rehearsal
+    finally:
+        rehearsal.alva("down", "--wipe")
