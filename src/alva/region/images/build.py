@@ -8,21 +8,21 @@ stage so far, and its layer is the whole stage after it.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
+import errno
 import hashlib
 import json
 import os
 import posixpath
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alva.errors import BuildFailed, SandboxFailed
 from alva.region.images import tree
 from alva.region.images.bases import find_base_name, find_outside_image
-from alva.region.images.context import Ignored, select
+from alva.region.images.context import Context, Ignored, NotInContext, describe
 from alva.region.images.dockerfile import Dockerfile, DockerfileError, Instruction, parse, substitute
 from alva.region.images.run import Mount, RunFailed, read_mounts, run_in_stage
 from alva.region.images.store import Configuration, Image, ImageStore, Layer
@@ -51,8 +51,8 @@ def build(
     try:
         with store.building():
             parsed = parse(dockerfile.read_text())
-            ignored = Ignored.of(context, dockerfile)
-            return _Build(parsed, context, ignored, store, arguments or {}, on_line or (lambda _: None)).image(target)
+            files = Context(context.resolve(), Ignored.of(context, dockerfile))
+            return _Build(parsed, files, store, arguments or {}, on_line or (lambda _: None)).image(target)
     except DockerfileError as error:
         raise BuildFailed(
             f"cannot build {dockerfile}: line {error.line}: {error.problem}",
@@ -64,7 +64,11 @@ def build(
             f"cannot build {dockerfile}: {error.message}", evidence=error.evidence, next_step=error.next_step
         ) from error
     except OSError as error:
-        raise BuildFailed(f"cannot build {dockerfile}: {error}") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise BuildFailed(
+            f"cannot build {dockerfile}: {error}",
+            next_step=f"free some space where {store.folder} is, then build again" if is_full else None,
+        ) from error
 
 
 @dataclass
@@ -90,15 +94,13 @@ class _Build:
     def __init__(
         self,
         dockerfile: Dockerfile,
-        context: Path,
-        ignored: Ignored,
+        context: Context,
         store: ImageStore,
         arguments: Mapping[str, str],
         on_line: Callable[[str], None],
     ) -> None:
         self._dockerfile = dockerfile
-        self._context = context.resolve()
-        self._ignored = ignored
+        self._context = context
         self._store = store
         self._arguments = arguments
         self._on_line = on_line
@@ -255,8 +257,8 @@ class _Build:
         self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
     ) -> Layer:
         for _ in range(_MOST_ATTEMPTS):
-            selected = list(self._select(instruction, sources, inside, is_folder))
-            key = _key("COPY", inside, is_folder, instruction.flags, self._describe(selected))
+            selected = self._select(instruction, sources, inside, is_folder)
+            key = _key("COPY", inside, is_folder, instruction.flags, describe(selected))
             with self._store.making(key):
                 layer = self._store.find_step(key)
                 if layer is not None:
@@ -271,7 +273,7 @@ class _Build:
                         else:
                             tree.copy_file(file, root / place)
                     # An edit while we copied: what was copied may be neither the old files nor the new.
-                    if _key("COPY", inside, is_folder, instruction.flags, self._describe(selected)) == key:
+                    if _key("COPY", inside, is_folder, instruction.flags, describe(selected)) == key:
                         return self._keep(key, root, instruction)
         raise DockerfileError(
             instruction.line, f"COPY {instruction.text}: the files keep changing while they are copied"
@@ -279,59 +281,11 @@ class _Build:
 
     def _select(
         self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
-    ) -> Iterator[tuple[str, Path]]:
-        """What COPY selects from the context: its path in the layer (a folder's with a slash) and its file."""
-        target = inside.lstrip("/")
-        for source in sources:
-            path = posixpath.normpath(source.lstrip("/")).removeprefix("./")
-            if path.startswith(".."):
-                raise DockerfileError(instruction.line, f"COPY {source}: outside of the context {self._context}")
-            for match in self._matches(instruction, "" if path == "." else path):
-                file = self._context / match
-                if file.is_dir():
-                    selected = list(select(self._context, match, self._ignored))
-                    if not selected and match and self._ignored.leaves_out(match):
-                        raise DockerfileError(instruction.line, f"COPY {source}: left out by .dockerignore")
-                    yield posixpath.join(target, ""), file
-                    for below in selected:
-                        relative = below[len(match) :].lstrip("/") if match else below
-                        yield posixpath.join(target, relative), self._context / below
-                else:
-                    yield posixpath.join(target, posixpath.basename(match)) if is_folder else target, file.resolve()
-
-    def _matches(self, instruction: Instruction, path: str) -> list[str]:
-        """The paths in the context that a source names, wildcards within names expanded."""
-        matches = [""]
-        for part in path.split("/") if path else []:
-            if not re.search(r"[*?\[]", part):
-                matches = [posixpath.join(match, part) for match in matches]
-                continue
-            matches = [
-                posixpath.join(match, name)
-                for match in matches
-                if (self._context / match).is_dir()
-                for name in sorted(entry.name for entry in (self._context / match).iterdir())
-                if fnmatch.fnmatchcase(name, part)
-            ]
-        found = [match for match in matches if (self._context / match).exists() and not self._is_ignored(match)]
-        if not found:
-            why = "left out by .dockerignore" if any(map(self._is_ignored, matches)) else "not found"
-            raise DockerfileError(instruction.line, f"COPY {path}: {why} in {self._context}")
-        return found
-
-    def _is_ignored(self, path: str) -> bool:
-        return bool(path) and (
-            self._ignored.leaves_out_all_below(path)
-            or (self._ignored.leaves_out(path) and not (self._context / path).is_dir())
-        )
-
-    def _describe(self, selected: Sequence[tuple[str, Path]]) -> str:
-        """The content of what is selected, as far as it gets into the layer."""
-        total = hashlib.sha256()
-        for place, file in sorted(selected):
-            mode = None if file.is_symlink() else tree.permissions_of(file)
-            total.update(tree.describe(place, file, mode=mode).encode())
-        return total.hexdigest()
+    ) -> list[tuple[str, Path]]:
+        try:
+            return list(self._context.select(sources, inside.lstrip("/"), is_folder=is_folder))
+        except NotInContext as error:
+            raise DockerfileError(instruction.line, f"{instruction.name} {error}") from error
 
     def _copy_from_image(
         self, instruction: Instruction, name: str, sources: Sequence[str], inside: str, is_folder: bool
@@ -448,12 +402,12 @@ class _Build:
     def _mount_source(self, mount: Mount) -> Path:
         if mount.kind == "cache":
             return self._store.cache_folder(mount.target)
-        return self._context / mount.source
+        return self._context.root / mount.source
 
     def _describe_mount(self, instruction: Instruction, mount: Mount) -> str:
         if mount.kind == "cache":
             return ""
-        return self._describe(list(self._select(instruction, [mount.source], "/", is_folder=True)))
+        return describe(self._select(instruction, [mount.source], "/", is_folder=True))
 
 
 def _key(*parts: object) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import os
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from alva.region.images import tree
 
 _BYTECODE = "__pycache__"
 """Never copied: it follows from the sources, and it differs from one build to the next."""
@@ -49,26 +54,90 @@ class Ignored:
         return not self._has_exceptions and self.leaves_out(folder)
 
 
-def select(root: Path, path: str, ignored: Ignored) -> Iterator[str]:
-    """Paths below `root` of the files and links at or below `path`, sorted, relative to `root` with slashes.
+class NotInContext(LookupError):
+    """A source names nothing that may be copied."""
 
-    Folders come too, with a slash at their end, so that empty ones are kept.
-    """
-    start = root / path if path else root
-    if not start.is_dir() or start.is_symlink():
-        if not ignored.leaves_out(path):
-            yield path
-        return
-    for entry in sorted(os.scandir(start), key=lambda entry: entry.name):
-        relative = f"{path}/{entry.name}" if path else entry.name
-        if entry.name == _BYTECODE or ignored.leaves_out_all_below(relative):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if not ignored.leaves_out(relative):
-                yield relative + "/"
-            yield from select(root, relative, ignored)
-        elif not ignored.leaves_out(relative):
-            yield relative
+
+class Context:
+    """The folder that a build copies from."""
+
+    def __init__(self, root: Path, ignored: Ignored) -> None:
+        self.root = root
+        self._ignored = ignored
+
+    def select(self, sources: Sequence[str], target: str, *, is_folder: bool) -> Iterator[tuple[str, Path]]:
+        """What `COPY sources target` copies: each file or link, and the path in the layer that it gets.
+
+        A folder has a slash at the end of its path. `is_folder` tells whether a file goes into `target` or becomes it.
+        Raises NotInContext.
+        """
+        for source in sources:
+            path = posixpath.normpath(source.lstrip("/")).removeprefix("./")
+            if path.startswith(".."):
+                raise NotInContext(f"{source}: outside of the context {self.root}")
+            for match in self._matches("" if path == "." else path):
+                file = self.root / match
+                if not file.resolve().is_relative_to(self.root):
+                    raise NotInContext(f"{source}: leads outside of the context {self.root}")
+                if file.is_dir():
+                    yield from self._folder(source, match, target)
+                else:
+                    yield posixpath.join(target, posixpath.basename(match)) if is_folder else target, file.resolve()
+
+    def _folder(self, source: str, folder: str, target: str) -> Iterator[tuple[str, Path]]:
+        below = list(self._below(folder))
+        if not below and folder and self._ignored.leaves_out(folder):
+            raise NotInContext(f"{source}: left out by .dockerignore")
+        yield posixpath.join(target, ""), self.root / folder
+        for path in below:
+            yield posixpath.join(target, path[len(folder) :].lstrip("/")), self.root / path
+
+    def _below(self, folder: str) -> Iterator[str]:
+        """Paths from the root of all that is below `folder` and not left out, sorted; folders with a slash."""
+        for entry in sorted(os.scandir(self.root / folder), key=lambda entry: entry.name):
+            path = posixpath.join(folder, entry.name)
+            if entry.name == _BYTECODE or self._ignored.leaves_out_all_below(path):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if not self._ignored.leaves_out(path):
+                    yield path + "/"
+                yield from self._below(path)
+            elif not self._ignored.leaves_out(path):
+                yield path
+
+    def _matches(self, path: str) -> list[str]:
+        """The paths that a source names, wildcards within names expanded."""
+        matches = [""]
+        for part in path.split("/") if path else []:
+            if not re.search(r"[*?\[]", part):
+                matches = [posixpath.join(match, part) for match in matches]
+                continue
+            matches = [
+                posixpath.join(match, name)
+                for match in matches
+                if (self.root / match).is_dir()
+                for name in sorted(entry.name for entry in (self.root / match).iterdir())
+                if fnmatch.fnmatchcase(name, part)
+            ]
+        found = [match for match in matches if (self.root / match).exists() and not self._is_left_out(match)]
+        if not found:
+            why = "left out by .dockerignore" if any(map(self._is_left_out, matches)) else "not found"
+            raise NotInContext(f"{path}: {why} in {self.root}")
+        return found
+
+    def _is_left_out(self, path: str) -> bool:
+        if not path or not self._ignored.leaves_out(path):
+            return False
+        return not (self.root / path).is_dir() or self._ignored.leaves_out_all_below(path)
+
+
+def describe(selected: Iterable[tuple[str, Path]]) -> str:
+    """The content of what is selected, as far as it gets into a layer: a digest."""
+    total = hashlib.sha256()
+    for place, file in sorted(selected):
+        mode = None if file.is_symlink() else tree.permissions_of(file)
+        total.update(tree.describe(place, file, mode=mode).encode())
+    return total.hexdigest()
 
 
 def _pattern(line: str) -> _Pattern | None:

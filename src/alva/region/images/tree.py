@@ -108,9 +108,9 @@ def change_owner(root: Path, uid: int, gid: int) -> None:
 
 
 def change_mode(root: Path, mode: int) -> None:
-    """Give every file below `root` the permissions `mode`."""
+    """Give every file below `root` the permissions `mode`; folders stay open to whom they were."""
     for _, entry in walk(root):
-        if not entry.is_symlink():
+        if entry.is_file(follow_symlinks=False):
             Path(entry.path).chmod(mode)
 
 

@@ -1,0 +1,77 @@
+"""Which child processes run, on file: what still outlives a SIGKILLed region is found by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class ProcessRecord:
+    """The children that run, on file, for the region that comes after a SIGKILL.
+
+    A process id alone may have become another program's; with its start time and the machine's boot it cannot.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def write(self, pids: Iterable[int]) -> None:
+        """Replace what is on file by these running processes."""
+        entries = [[pid, started] for pid in pids if (started := _start_time(pid)) is not None]
+        new = self._file.with_suffix(".new")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps({"boot": _boot(), "processes": entries}))
+        new.replace(self._file)
+
+    def kill(self) -> list[int]:
+        """SIGKILL what is on file and still runs, with its group, and wait until it is gone; return the process ids."""
+        try:
+            record = json.loads(self._file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return []
+        if record["boot"] != _boot():
+            return []
+        killed = []
+        for pid, started in record["processes"]:
+            # A group outlives its leader; its id is not given to another process while it does.
+            group = [member for member in _session_members(pid) if (_start_time(member) or 0) >= started]
+            if _start_time(pid) not in (started, None):
+                continue  # the id is another program's by now
+            for member in group:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
+                    killed.append(member)
+        deadline = time.monotonic() + 5
+        while any(_start_time(pid) is not None for pid in killed) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._file.unlink(missing_ok=True)
+        return killed
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _stat_fields(pid: int | str) -> list[str] | None:
+    """The fields of /proc/PID/stat after the program's name (which may hold anything), from `state` on; see proc(5)."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return content.rpartition(") ")[2].split()
+
+
+def _start_time(pid: int) -> int | None:
+    """When a running process started, in clock ticks since boot; None when there is no such process (or a zombie)."""
+    fields = _stat_fields(pid)
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
+def _session_members(session: int) -> list[int]:
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if (fields := _stat_fields(pid)) is not None and int(fields[3]) == session]
