@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from .workbench import SERVER, Json, Workbench, until
 
@@ -240,3 +241,86 @@ def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbe
     assert stopped[0]["stopCode"] == "TaskFailedToStart"
     assert stopped[0]["stoppedReason"].startswith("CannotPullContainerError: ")
     assert stopped[0]["stoppedReason"].endswith(": not found")
+
+
+def test_ringing_alarm_rolls_a_deployment_back(web: Web) -> None:
+    workbench, cloudwatch = web.workbench, web.workbench.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="too-slow",
+        Namespace="Test",
+        MetricName="Latency",
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    good = workbench.service("web")["taskDefinition"]
+    web.update(
+        taskDefinition=web.definition(GREETING="slow"),
+        deploymentConfiguration={
+            "alarms": {"alarmNames": ["too-slow"], "enable": True, "rollback": True},
+            "bakeTimeInMinutes": 1,
+        },
+    )
+    until(lambda: web.get() == (200, "slow"))
+    cloudwatch.set_alarm_state(AlarmName="too-slow", StateValue="ALARM", StateReason="a test")
+    until(lambda: workbench.deployment("web")["status"] == "ROLLBACK_IN_PROGRESS")
+    deployment = workbench.deployment("web")
+    assert deployment["alarms"]["status"] == "TRIGGERED"
+    assert deployment["alarms"]["triggeredAlarmNames"] == ["too-slow"]
+    until(lambda: workbench.service("web")["taskDefinition"] == good)
+    web.update(forceNewDeployment=True, deploymentConfiguration={"bakeTimeInMinutes": 0})
+    assert workbench.deployed("web")["status"] == "SUCCESSFUL"
+
+
+def test_stopped_deployment_goes_back_to_what_ran_before(web: Web) -> None:
+    workbench = web.workbench
+    good = workbench.service("web")["taskDefinition"]
+    web.update(taskDefinition=web.definition(STARTUP_SECONDS="600"))
+    arn = workbench.deployment("web")["serviceDeploymentArn"]
+    workbench.ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ROLLBACK")
+    deployment = workbench.deployed("web")
+    assert (deployment["serviceDeploymentArn"], deployment["status"]) == (arn, "ROLLBACK_SUCCESSFUL")
+    assert workbench.service("web")["taskDefinition"] == good
+    with pytest.raises(ClientError, match="ConflictException"):
+        workbench.ecs.stop_service_deployment(serviceDeploymentArn=arn)
+
+
+def test_newer_deployment_stops_the_one_under_way(web: Web) -> None:
+    web.update(taskDefinition=web.definition(STARTUP_SECONDS="600"))
+    overtaken = web.workbench.deployment("web")["serviceDeploymentArn"]
+    web.update(taskDefinition=web.definition(GREETING="newest"))
+    assert web.workbench.deployed("web")["status"] == "SUCCESSFUL"
+    assert web.get() == (200, "newest")
+    described = web.workbench.ecs.describe_service_deployments(serviceDeploymentArns=[overtaken])
+    assert described["serviceDeployments"][0]["status"] == "STOPPED"
+
+
+def test_events_of_a_rollout_come_in_the_order_of_aws(web: Web) -> None:
+    until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.")
+    before = {event["id"] for event in web.workbench.service("web")["events"]}
+    web.update(forceNewDeployment=True)
+    web.workbench.deployed("web")
+    until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.")
+    events = [e["message"] for e in reversed(web.workbench.service("web")["events"]) if e["id"] not in before]
+    told = [event.removeprefix("(service web) ").split(" (")[0].split(":")[0] for event in events]
+    assert [e for e in told if not e.startswith("(deployment")] == [
+        "has started 1 tasks",
+        "registered 1 targets in",
+        "has begun draining connections on 1 tasks.",
+        "deregistered 1 targets in",
+        "has stopped 1 running tasks",
+        "has reached a steady state.",
+    ]
+
+
+def test_deleted_service_drains_and_is_inactive(web: Web) -> None:
+    workbench = web.workbench
+    with pytest.raises(ClientError, match="cannot be stopped while it is scaled above 0"):
+        workbench.ecs.delete_service(cluster=workbench.cluster, service="web")
+    workbench.ecs.delete_service(cluster=workbench.cluster, service="web", force=True)
+    assert workbench.service("web")["status"] == "DRAINING"
+    until(lambda: workbench.service("web")["status"] == "INACTIVE")
+    assert web.get()[0] == 503
+    assert workbench.tasks_of("web") == []

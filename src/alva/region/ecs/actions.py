@@ -51,6 +51,7 @@ class Fail:
     deployment_id: str
     cause: str
     rollback_to: str | None
+    triggered_alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 
 from alva.region.ecs import actions, rollouts, scheduler
+from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
+from alva.region.ecs.alarms import DeploymentAlarms
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
@@ -39,24 +41,27 @@ class Controller:
         self._control_plane = control_plane
         self._timing = timing or scheduler.Timing()
         self.discovery = Discovery(control_plane, region.names)
+        self._alarms = DeploymentAlarms(control_plane)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._loop_task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._waiters: set[asyncio.Event] = set()
+        self._last_failures: dict[str, str] = {}
 
     # Life
 
     async def start(self) -> None:
         """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
         await self._bury_the_dead()
-        self._loop_task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._loops = [loop.create_task(self._run()), loop.create_task(self._watch_alarms())]
 
     async def stop(self) -> None:
         """End the loop and every task's processes; what the records say stays."""
-        if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         for life in self._lives.values():
             life.cancel()
         await asyncio.gather(*(running.abandon(_STOP_SECONDS) for running in list(self._running.values())))
@@ -112,13 +117,24 @@ class Controller:
                 if service.status != "INACTIVE":
                     try:
                         self._reconcile(service)
-                    except Exception:
+                    except Exception as error:
+                        # The loop comes by five times a second: say each failure once.
+                        if self._last_failures.get(service.arn) == repr(error):
+                            continue
+                        self._last_failures[service.arn] = repr(error)
                         logger.exception("cannot reconcile service %s", service.name)
             self._state.forget_old_tasks(time.time())
             try:
                 await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
             except TimeoutError:
                 continue
+
+    async def _watch_alarms(self) -> None:
+        while True:
+            records = [s.open_service_deployment for s in self._state.services.values()]
+            if await self._alarms.look([r for r in records if r is not None]):
+                self.changed()
+            await asyncio.sleep(ALARM_POLL_SECONDS)
 
     # Tasks
 
@@ -176,7 +192,8 @@ class Controller:
         views = [
             self._view(task) for task in self._state.tasks_of(service) if task.last_status is not TaskStatus.STOPPED
         ]
-        for action in scheduler.decide(service, views, time.time()):
+        ringing = self._alarms.of(service.open_service_deployment)
+        for action in scheduler.decide(service, views, time.time(), ringing):
             self._carry_out(service, action)
 
     def _view(self, task: Task) -> scheduler.TaskView:
@@ -242,7 +259,6 @@ class Controller:
         service.is_steady = False
         if action.event:
             add_event(service, action.event)
-        add_event(service, f"has stopped 1 running tasks: (task {task.id}).")
         self.stop_task(task, "ServiceSchedulerInitiated", action.reason)
 
     def _start_service_tasks(self, service: Service, deployment: Deployment, count: int) -> None:

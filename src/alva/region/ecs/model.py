@@ -141,6 +141,8 @@ class Task:
     capacity_provider: str | None = None
     platform_version: str = "1.4.0"
     enable_execute_command: bool = False
+    client_token: str | None = None
+    """RunTask's; the same token again returns the same tasks."""
     last_status: TaskStatus = TaskStatus.PROVISIONING
     desired_status: str = "RUNNING"
     version: int = 1

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployme
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from alva.region.ecs import actions, scheduler
@@ -43,8 +44,7 @@ def begin(service: Service, revision: Revision, now: float) -> ServiceDeployment
         updated_at=now,
         rollout_state_reason=f"ECS deployment ecs-svc/{number} in progress.",
     )
-    if revision not in service.revisions:
-        service.revisions.append(revision)
+    service.revisions.append(revision)
     service.deployments.insert(0, deployment)
     breaker = service.deployment_configuration.get("deploymentCircuitBreaker") or {}
     alarms = service.deployment_configuration.get("alarms") or {}
@@ -64,10 +64,19 @@ def begin(service: Service, revision: Revision, now: float) -> ServiceDeployment
     )
     service.service_deployments.insert(0, record)
     del service.service_deployments[SERVICE_DEPLOYMENTS_KEPT:]
+    _forget_revisions(service)
     service.is_steady = False
     service.is_stuck = False
     service.is_throttled = False
     return record
+
+
+def _forget_revisions(service: Service) -> None:
+    """Drop the revisions that nothing names any more."""
+    named = {service.last_completed_revision_arn, *(d.revision_arn for d in service.deployments)}
+    for record in service.service_deployments:
+        named.update((record.target_revision_arn, *record.source_revision_arns))
+    service.revisions = [r for r in service.revisions if r.arn in named]
 
 
 def stop(record: ServiceDeployment, reason: str, now: float) -> None:
@@ -109,7 +118,7 @@ def apply(service: Service, action: actions.Action, now: float) -> None:
         case actions.Complete():
             _complete(service, now)
         case actions.Fail():
-            fail(service, action.cause, action.rollback_to, now)
+            fail(service, action.cause, action.rollback_to, now, action.triggered_alarms)
         case actions.Remove():
             service.deployments = [d for d in service.deployments if d.id != action.deployment_id]
         case actions.NoteSteady():
@@ -151,7 +160,9 @@ def _end_monitors(record: ServiceDeployment) -> None:
         record.alarms_status = "MONITORING_COMPLETE"
 
 
-def fail(service: Service, cause: str, rollback_to: str | None, now: float) -> None:
+def fail(
+    service: Service, cause: str, rollback_to: str | None, now: float, triggered_alarms: Sequence[str] = ()
+) -> None:
     """End the primary deployment as FAILED and, where there is a revision to return to, begin to return to it."""
     failed, record = service.primary, service.open_service_deployment
     failed.rollout_state = RolloutState.FAILED
@@ -165,6 +176,7 @@ def fail(service: Service, cause: str, rollback_to: str | None, now: float) -> N
             record.breaker_failures = failed.failed_tasks
         else:
             record.alarms_status = "TRIGGERED"
+            record.triggered_alarms = list(triggered_alarms)
     if rollback_to is None:
         if record is not None:
             record.status = (
@@ -172,15 +184,15 @@ def fail(service: Service, cause: str, rollback_to: str | None, now: float) -> N
                 if record.rollback is not None
                 else ServiceDeploymentStatus.STOPPED
             )
-            record.status_reason = _status_reason(cause)
+            record.status_reason = _status_reason(cause, rolls_back=False)
             record.stopped_at = record.finished_at = now
         return
     back = roll_back(service, rollback_to, cause.partition(":")[0], now)
     if record is not None:
         record.status = ServiceDeploymentStatus.ROLLBACK_IN_PROGRESS
-        record.status_reason = _status_reason(cause)
+        record.status_reason = _status_reason(cause, rolls_back=True)
         record.rollback = {
-            "reason": _status_reason(cause),
+            "reason": record.status_reason,
             "startedAt": now,
             "serviceRevisionArn": rollback_to,
         }
@@ -191,10 +203,11 @@ def _tail(cause: str) -> str:
     return cause.partition(": ")[2] or cause
 
 
-def _status_reason(cause: str) -> str:
+def _status_reason(cause: str, *, rolls_back: bool) -> str:
+    what = "rolled back" if rolls_back else "was stopped"
     if cause == scheduler.BREAKER:
-        return "Service deployment rolled back because of deployment circuit breaker: tasks failed to start."
-    return f"Service deployment rolled back because {cause}"
+        return f"Service deployment {what} because of deployment circuit breaker: tasks failed to start."
+    return f"Service deployment {what} because of a deployment alarm: alarm detected."
 
 
 def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -> Deployment:

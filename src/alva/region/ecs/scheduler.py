@@ -86,6 +86,7 @@ class Verdict:
 
 SCALING = "Scaling activity initiated by"
 BREAKER = "ECS deployment circuit breaker: tasks failed to start."
+ALARM = "ECS deployment alarm: alarm detected."
 
 
 def failure_threshold(breaker: Json, desired_count: int) -> int:
@@ -142,11 +143,14 @@ def retry_delay_seconds(short_lived_tasks: int, timing: Timing) -> float:
     return min(timing.longest_retry_delay_seconds, doubled)
 
 
-def decide(service: Service, tasks: Sequence[TaskView], now: float) -> list[Action]:
-    """What to do now for one service. `tasks` are all of its tasks that have not stopped."""
+def decide(service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str] = ()) -> list[Action]:
+    """What to do now for one service.
+
+    `tasks` are all of its tasks that have not stopped, `ringing_alarms` the deployment alarms in ALARM.
+    """
     if service.status == "DRAINING":
         return _decide_deletion(service, tasks)
-    return _Decision(service, tasks, now).actions()
+    return _Decision(service, tasks, now, ringing_alarms).actions()
 
 
 def scaling_reason(deployment_id: str) -> str:
@@ -164,10 +168,11 @@ def _decide_deletion(service: Service, tasks: Sequence[TaskView]) -> list[Action
 class _Decision:
     """One round for one service. The steps are methods; each looks at what the earlier ones have decided."""
 
-    def __init__(self, service: Service, tasks: Sequence[TaskView], now: float) -> None:
+    def __init__(self, service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str]) -> None:
         configuration = service.deployment_configuration
         self.service = service
         self.now = now
+        self.ringing_alarms = ringing_alarms
         self.primary = service.primary
         self.desired = service.desired_count
         self.most = math.floor(self.desired * configuration.get("maximumPercent", 200) / 100)
@@ -214,16 +219,23 @@ class _Decision:
         )
 
     def _fail_deployment(self) -> bool:
+        if self.primary.rollout_state is not RolloutState.IN_PROGRESS:
+            return False
         breaker = self.service.deployment_configuration.get("deploymentCircuitBreaker") or {}
-        if self.primary.rollout_state is not RolloutState.IN_PROGRESS or not breaker.get("enable"):
+        alarms = self.service.deployment_configuration.get("alarms") or {}
+        if breaker.get("enable") and self.primary.failed_tasks >= failure_threshold(breaker, self.desired):
+            cause, monitor = BREAKER, breaker
+        elif self.ringing_alarms:
+            cause, monitor = ALARM, alarms
+        else:
             return False
-        if self.primary.failed_tasks < failure_threshold(breaker, self.desired):
-            return False
+        rollback_to = rollback_revision(self.service, wanted=bool(monitor.get("rollback")))
         self.decided.append(
             Fail(
                 deployment_id=self.primary.id,
-                cause=BREAKER,
-                rollback_to=rollback_revision(self.service, wanted=bool(breaker.get("rollback"))),
+                cause=cause,
+                rollback_to=rollback_to,
+                triggered_alarms=tuple(self.ringing_alarms) if cause == ALARM else (),
             )
         )
         return True
@@ -318,7 +330,8 @@ class _Decision:
             return
         if self.primary.stable_since is None:
             self.decided.append(NoteStable(deployment_id=self.primary.id))
-        bake_seconds = 60.0 * (self.service.deployment_configuration.get("bakeTimeInMinutes") or 0)
+        minutes = self.service.deployment_configuration.get("bakeTimeInMinutes") or 0
+        bake_seconds = 0.0 if self.primary.is_rollback else 60.0 * minutes
         if self.now >= (self.primary.stable_since or self.now) + bake_seconds:
             self.decided.append(Complete(deployment_id=self.primary.id))
 

@@ -183,7 +183,8 @@ ACTIONS: dict[str, Honoured] = {
     "CreateService": {
         **_SERVICE,
         "serviceName": HONOURED,
-        "clientToken": HONOURED,
+        # A service's name keeps it from being made twice.
+        "clientToken": WITHOUT_EFFECT,
         "launchType": _FARGATE,
         "schedulingStrategy": frozenset({"REPLICA"}),
         "tags": _TAGS,

@@ -131,7 +131,11 @@ class RunningTask:
     # Up
 
     async def _start(self) -> None:
-        await network.attach_interface(self._control_plane, self._region.addresses, self.task, self._neighbours())
+        try:
+            await network.attach_interface(self._control_plane, self._region.addresses, self.task, self._neighbours())
+        except TaskStartError as error:
+            self._on_event(f"was unable to place a task. Reason: {error.reason}")
+            raise
         self._move(TaskStatus.PENDING)
         self.task.connectivity_at = time.time()
         plans = await self._prepare()
@@ -341,6 +345,7 @@ class RunningTask:
             self._move(TaskStatus.DEACTIVATING)
             await self._deregister()
             self._move(TaskStatus.STOPPING)
+            self._tell_stopped()
             await self._stop_containers()
         if self._running:
             self.task.execution_stopped_at = time.time()
@@ -354,6 +359,10 @@ class RunningTask:
             container.last_status = "STOPPED"
         self.task.stopped_at = time.time()
         self._move(TaskStatus.STOPPED)
+
+    def _tell_stopped(self) -> None:
+        if self.task.stop_code == "ServiceSchedulerInitiated":
+            self._on_event(f"has stopped 1 running tasks: (task {self.task.id}).")
 
     async def _deregister(self) -> None:
         """Take the task out of its name and its target groups, and wait until no request is left in it."""

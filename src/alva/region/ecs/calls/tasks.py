@@ -71,8 +71,13 @@ async def run_task(state: State, controller: Controller, control_plane: ControlP
         tags = {**state.tags.get(definition["taskDefinitionArn"], {}), **tags}
     if request.get("enableECSManagedTags"):
         tags["aws:ecs:clusterName"] = cluster.name
-    tasks = []
-    for _ in range(count):
+    token = request.get("clientToken")
+    tasks = [
+        render.task(state, t, ("TAGS",))
+        for t in state.tasks.values()
+        if token and t.client_token == token and t.cluster_arn == cluster.arn
+    ]
+    for _ in range(0 if tasks else count):
         task_id = new_task_id()
         task = Task(
             id=task_id,
@@ -88,6 +93,7 @@ async def run_task(state: State, controller: Controller, control_plane: ControlP
             assign_public_ip=vpc["assignPublicIp"],
             overrides=overrides,
             capacity_provider=strategy[0]["capacityProvider"] if strategy and not launch_type else None,
+            client_token=token,
             enable_execute_command=bool(request.get("enableExecuteCommand")),
         )
         if tags:

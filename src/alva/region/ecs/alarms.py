@@ -1,0 +1,54 @@
+"""Deployment alarms: which of a deployment's CloudWatch alarms are in ALARM.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html
+"""
+
+from __future__ import annotations
+
+import logging
+
+from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.model import ServiceDeployment
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+
+
+class DeploymentAlarms:
+    """Watches the alarms of the deployments that asked for it."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._control_plane = control_plane
+        self._seen: set[str] = set()
+        self._alarming: dict[str, tuple[str, ...]] = {}
+
+    def of(self, record: ServiceDeployment | None) -> tuple[str, ...]:
+        """The names of the alarms that ring during this deployment; empty when it watches none."""
+        if record is None or record.alarms_status != "MONITORING" or record.rollback is not None:
+            return ()
+        return self._alarming.get(record.arn, ())
+
+    async def look(self, records: list[ServiceDeployment]) -> bool:
+        """Ask CloudWatch about the deployments under way; True when any alarm rings.
+
+        An alarm that rings already when a deployment begins switches the alarms off for that deployment, as on AWS.
+        """
+        watched = [r for r in records if r.alarms_status == "MONITORING" and r.rollback is None]
+        self._alarming = {r.arn: await self._ringing(r) for r in watched}
+        for record in watched:
+            if record.arn not in self._seen and self._alarming[record.arn]:
+                record.alarms_status = "DISABLED"
+        self._seen = {r.arn for r in watched}
+        return any(self._alarming.values())
+
+    async def _ringing(self, record: ServiceDeployment) -> tuple[str, ...]:
+        names = record.deployment_configuration["alarms"]["alarmNames"]
+        members = {f"AlarmNames__member__{i}": name for i, name in enumerate(names, 1)}
+        try:
+            root = await self._control_plane.query("monitoring", "DescribeAlarms", StateValue="ALARM", **members)
+        except ServiceError as error:
+            logger.warning("cannot look at the alarms of %s: %s", record.arn, error)
+            return ()
+        found = {element.text for element in root.iter("AlarmName")}
+        return tuple(name for name in names if name in found)
