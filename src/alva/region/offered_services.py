@@ -24,7 +24,7 @@ OFFERED = (
 # The modules of what is not offered, and that MiniStack's CloudFormation or an offered service imports.
 ABSENT = (
     "apigateway", "apigateway_v1", "appconfig", "appsync", "appsync_events", "athena", "autoscaling", "backup", "batch",
-    "cloudfront", "codebuild", "cognito", "documentdb", "dynamodb", "dynamodb_streams", "ecs_metadata", "efs", "eks",
+    "cloudfront", "codebuild", "cognito", "dynamodb", "dynamodb_streams", "ecs_metadata", "efs", "eks",
     "emr", "firehose", "glue", "iot", "iot_data", "kinesis", "kinesisanalyticsv2", "kinesisanalyticsv2_flink",
     "lambda_svc", "lambda_durable", "location", "opensearch", "pipes", "rds_iam_plugin", "s3tables", "s3files",
     "scheduler", "ses", "ses_v2", "signer", "stepfunctions", "transfer",

@@ -87,7 +87,7 @@ class DBInstance:
         if record is None:
             raise HandlerFailed(f"DBInstance {physical_id} not found.", "NotFound")
         provisioners._rds_db_instance_update(
-            physical_id, {**_checked(old), "DBInstanceIdentifier": physical_id},
+            physical_id, {**_completed(old), "DBInstanceIdentifier": physical_id},
             {**new, "DBInstanceIdentifier": physical_id}, stack_name,
         )  # fmt: skip
         record["EnabledCloudwatchLogsExports"] = list(new.get("EnableCloudwatchLogsExports") or [])
@@ -171,7 +171,7 @@ class DBParameterGroup:
 
 
 def _checked(properties: Properties) -> Properties:
-    """The properties with the engine's version filled in. Raises HandlerFailed for what this region does not have."""
+    """The properties, completed. Raises HandlerFailed for what this region does not have."""
     if unknown := set(properties) - HONOURED - RECORDED:
         raise HandlerFailed(
             f"the local region does not honour {', '.join(sorted(unknown))} of AWS::RDS::DBInstance", "InvalidRequest"
@@ -186,7 +186,12 @@ def _checked(properties: Properties) -> Properties:
         parameters.memory_bytes(properties.get("DBInstanceClass", ""))
     except ValueError as error:
         raise HandlerFailed(str(error), "InvalidRequest") from error
-    # "16" is whatever minor version is current; so is what DescribeDBInstances shows.
+    return _completed(properties)
+
+
+def _completed(properties: Properties) -> Properties:
+    """With the engine's version: "16" is whatever minor version is current; so is what DescribeDBInstances shows."""
+    version = str(properties.get("EngineVersion") or "16")
     return {**properties, "Engine": "postgres", "EngineVersion": INSTALLED_VERSION if version == "16" else version}
 
 

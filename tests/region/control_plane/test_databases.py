@@ -1,0 +1,274 @@
+"""RDS in the region: a real PostgreSQL that is configured, reached, changed, copied and restored as on RDS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from botocore.exceptions import ClientError
+
+from alva.region import daemon
+from tests.conftest import RunningRegion, running_region
+
+pytestmark = pytest.mark.region
+
+PASSWORD = "a'quoted\\password-0123456789"
+NAME = "test-database"
+
+
+def network() -> dict[str, Any]:
+    subnets = {
+        f"Subnet{zone.upper()}": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {
+                "VpcId": {"Ref": "Vpc"},
+                "CidrBlock": f"10.0.{third}.0/24",
+                "AvailabilityZone": f"us-east-1{zone}",
+            },  # fmt: skip
+        }
+        for zone, third in (("a", 10), ("b", 11))
+    }
+    return {"Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}}, **subnets}
+
+
+def template(parameters: dict[str, str] | None = None, **properties: Any) -> dict[str, Any]:
+    values = {"rds.force_ssl": "1", "log_min_duration_statement": "250", **(parameters or {})}
+    return {
+        "Resources": {
+            **network(),
+            "SubnetGroup": {
+                "Type": "AWS::RDS::DBSubnetGroup",
+                "Properties": {
+                    "DBSubnetGroupDescription": "private",
+                    "SubnetIds": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
+                },  # fmt: skip
+            },
+            "Parameters": {
+                "Type": "AWS::RDS::DBParameterGroup",
+                "Properties": {"Family": "postgres16", "Description": "ours", "Parameters": values},
+            },
+            "Database": {
+                "Type": "AWS::RDS::DBInstance",
+                "DeletionPolicy": "Snapshot",
+                "Properties": {
+                    "DBInstanceIdentifier": NAME,
+                    "Engine": "postgres",
+                    "EngineVersion": "16",
+                    "DBInstanceClass": "db.t3.micro",
+                    "AllocatedStorage": "20",
+                    "DBName": "alva",
+                    "MasterUsername": "alva_admin",
+                    "MasterUserPassword": PASSWORD,
+                    "DBSubnetGroupName": {"Ref": "SubnetGroup"},
+                    "DBParameterGroupName": {"Ref": "Parameters"},
+                    "EnableCloudwatchLogsExports": ["postgresql"],
+                    **properties,
+                },  # fmt: skip
+            },
+        },
+        "Outputs": {"Host": {"Value": {"Fn::GetAtt": ["Database", "Endpoint.Address"]}}},
+    }
+
+
+class Database:
+    """A region with one DB instance."""
+
+    def __init__(self, region: RunningRegion) -> None:
+        self.region = region
+        self.host = region.create("database", template()).outputs["Host"]
+
+    @property
+    def address(self) -> str:
+        hosts = (self.region.config.run_folder / "names/hosts").read_text().splitlines()
+        return next(line.split()[0] for line in hosts if line.endswith(f" {self.host}"))
+
+    def connect(self, **options: Any) -> psycopg.Connection[Any]:
+        settings = {
+            "host": self.host, "hostaddr": self.address, "dbname": "alva", "user": "alva_admin", "password": PASSWORD,
+            "sslmode": "verify-full",
+            "sslrootcert": str(self.region.config.state_folder / "certificates/authority.pem"), **options,
+        }  # fmt: skip
+        return psycopg.connect(**settings, autocommit=True)
+
+    def ask(self, statement: str, **options: Any) -> Any:
+        with self.connect(**options) as connection:
+            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+    def status(self) -> str:
+        answer = self.region.client("rds").describe_db_instances(DBInstanceIdentifier=NAME)
+        return str(answer["DBInstances"][0]["DBInstanceStatus"])
+
+    def wait_for(self, status: str) -> None:
+        deadline = time.monotonic() + 20
+        while self.status() != status:
+            assert time.monotonic() < deadline, self.status()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with running_region(tmp_path_factory.mktemp("database")) as region:
+        yield Database(region)
+
+
+def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(database: Database) -> None:
+    assert database.ask("SELECT 1") == 1
+    assert database.host.startswith(f"{NAME}.")
+    assert database.host.endswith(".us-east-1.rds.amazonaws.com")
+    assert database.address.startswith(f"127.{database.region.config.loopback_octet}.10.")
+
+
+def test_a_client_without_tls_is_refused_in_postgresqls_words(database: Database) -> None:
+    with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry .* no encryption"):
+        database.connect(sslmode="disable")
+
+
+def test_a_wrong_password_is_refused(database: Database) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        database.connect(password="wrong")
+
+
+def test_the_class_decides_how_many_connections_there_are(database: Database) -> None:
+    assert database.ask("SHOW max_connections") == "112"
+
+
+def test_the_parameter_group_reaches_the_engine(database: Database) -> None:
+    assert database.ask("SHOW log_min_duration_statement") == "250ms"
+
+
+def test_the_master_user_is_no_superuser(database: Database) -> None:
+    assert database.ask("SELECT rolsuper FROM pg_roles WHERE rolname = 'alva_admin'") is False
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        database.ask("ALTER SYSTEM SET fsync = off")
+    assert database.ask("CREATE EXTENSION IF NOT EXISTS pgcrypto") is None
+
+
+def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
+    logs = database.region.client("logs")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            events = logs.get_log_events(
+                logGroupName=f"/aws/rds/instance/{NAME}/postgresql", logStreamName=f"{NAME}.0"
+            )["events"]  # fmt: skip
+        except ClientError:
+            events = []
+        if any("ready to accept connections" in event["message"] for event in events):
+            return
+        time.sleep(0.1)
+    pytest.fail("no line arrived")
+
+
+def test_a_dynamic_parameter_applies_at_once_and_a_static_one_after_a_reboot(database: Database) -> None:
+    changed = template({"log_min_duration_statement": "99", "max_connections": "57"})
+    assert database.region.update("database", changed).status == "UPDATE_COMPLETE"
+    assert database.ask("SHOW log_min_duration_statement") == "99ms"
+    assert database.ask("SHOW max_connections") == "112"
+    rds = database.region.client("rds")
+    (group,) = rds.describe_db_instances()["DBInstances"][0]["DBParameterGroups"]
+    assert group["ParameterApplyStatus"] == "pending-reboot"
+    assert rds.reboot_db_instance(DBInstanceIdentifier=NAME)["DBInstance"]["DBInstanceStatus"] == "rebooting"
+    database.wait_for("available")
+    assert database.ask("SHOW max_connections") == "57"
+
+
+def test_a_parameter_that_does_not_exist_is_refused(database: Database) -> None:
+    before = database.ask("SHOW log_min_duration_statement")
+    stack = database.region.update("database", template({"no_such_parameter": "1"}))
+    assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Could not find parameter with name: no_such_parameter" in stack.reason("Parameters", "UPDATE_FAILED")
+    assert database.ask("SHOW log_min_duration_statement") == before
+
+
+def test_a_property_that_is_not_honoured_is_refused(database: Database) -> None:
+    stack = database.region.update("database", template(ManageMasterUserPassword=True))
+    assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "ManageMasterUserPassword" in stack.reason("Database", "UPDATE_FAILED")
+
+
+def test_operations_without_a_server_behind_them_are_refused(database: Database) -> None:
+    with pytest.raises(ClientError, match="the local region does not have RDS CreateDBInstance"):
+        database.region.client("rds").create_db_instance(
+            DBInstanceIdentifier="other", DBInstanceClass="db.t3.micro", Engine="postgres"
+        )
+
+
+def test_data_survive_stop_and_start_of_the_region(database: Database) -> None:
+    database.ask("CREATE TABLE kept AS SELECT 'yes' AS answer")
+    address = database.address
+    daemon.stop(database.region.config)
+    daemon.start(database.region.config)
+    assert database.status() == "available"
+    assert database.address == address
+    assert database.ask("SELECT answer FROM kept") == "yes"
+
+
+def test_data_survive_sigkill_of_the_region(database: Database) -> None:
+    database.ask("CREATE TABLE committed AS SELECT 'yes' AS answer")
+    pid = daemon.status(database.region.config).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and daemon.status(database.region.config).pid and time.monotonic() < deadline:
+        time.sleep(0.02)
+    daemon.start(database.region.config)
+    assert database.ask("SELECT answer FROM committed") == "yes"
+
+
+def test_stopping_and_starting_the_instance(database: Database) -> None:
+    rds = database.region.client("rds")
+    rds.stop_db_instance(DBInstanceIdentifier=NAME)
+    database.wait_for("stopped")
+    with pytest.raises(psycopg.OperationalError):
+        database.connect(connect_timeout=2)
+    rds.start_db_instance(DBInstanceIdentifier=NAME)
+    database.wait_for("available")
+    assert database.ask("SELECT 1") == 1
+
+
+def test_a_new_password_replaces_the_old_one(database: Database) -> None:
+    assert (
+        database.region.update("database", template(MasterUserPassword="another-password-1")).status
+        == "UPDATE_COMPLETE"
+    )
+    assert database.ask("SELECT 1", password="another-password-1") == 1
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        database.connect()
+    assert database.region.update("database", template()).status == "UPDATE_COMPLETE"
+
+
+def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> None:
+    database.ask("CREATE TABLE IF NOT EXISTS saved (answer text)")
+    database.ask("INSERT INTO saved VALUES ('before')")
+    rds = database.region.client("rds")
+    rds.create_db_snapshot(DBSnapshotIdentifier="one-moment", DBInstanceIdentifier=NAME)
+    database.ask("INSERT INTO saved VALUES ('after')")
+    restored = template()
+    properties = restored["Resources"]["Database"]["Properties"]
+    properties.update(DBInstanceIdentifier="restored", DBSnapshotIdentifier="one-moment")
+    for key in ("MasterUsername", "MasterUserPassword", "DBName"):
+        del properties[key]
+    host = database.region.create("restored", restored).outputs["Host"]
+    hosts = (database.region.config.run_folder / "names/hosts").read_text().splitlines()
+    address = next(line.split()[0] for line in hosts if line.endswith(f" {host}"))
+    assert database.ask("SELECT string_agg(answer, ',') FROM saved", host=host, hostaddr=address) == "before"
+    assert database.region.delete("restored").status == "DELETE_COMPLETE"
+
+
+def test_deletion_leaves_a_snapshot_where_the_policy_says_so(database: Database) -> None:
+    """Last: it takes the database away."""
+    assert database.region.delete("database").status == "DELETE_COMPLETE"
+    rds = database.region.client("rds")
+    assert rds.describe_db_instances()["DBInstances"] == []
+    snapshots = [snapshot["DBSnapshotIdentifier"] for snapshot in rds.describe_db_snapshots()["DBSnapshots"]]
+    assert f"{NAME}-final-snapshot" in snapshots
+    with pytest.raises(StopIteration):
+        _ = database.address
