@@ -77,10 +77,11 @@ class RequestMiddleware:
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("X-Frame-Options", "DENY")
         headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
-        headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
         headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         if caller.scheme == "https":
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+            # Browsers ignore this one under plain http, and complain of it in their console.
+            headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
 
     def _write_log(self, scope: Scope, path: str, status: int, seconds: float, caller: Caller) -> None:
         is_health_check = path == "/health" and status == 200
