@@ -30,7 +30,7 @@ def network() -> dict[str, Any]:
                 "VpcId": {"Ref": "Vpc"},
                 "CidrBlock": f"10.0.{third}.0/24",
                 "AvailabilityZone": f"us-east-1{zone}",
-            },  # fmt: skip
+            },
         }
         for zone, third in (("a", 10), ("b", 11))
     }
@@ -47,7 +47,7 @@ def template(parameters: dict[str, str] | None = None, **properties: Any) -> dic
                 "Properties": {
                     "DBSubnetGroupDescription": "private",
                     "SubnetIds": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
-                },  # fmt: skip
+                },
             },
             "Parameters": {
                 "Type": "AWS::RDS::DBParameterGroup",
@@ -69,7 +69,7 @@ def template(parameters: dict[str, str] | None = None, **properties: Any) -> dic
                     "DBParameterGroupName": {"Ref": "Parameters"},
                     "EnableCloudwatchLogsExports": ["postgresql"],
                     **properties,
-                },  # fmt: skip
+                },
             },
         },
         "Outputs": {"Host": {"Value": {"Fn::GetAtt": ["Database", "Endpoint.Address"]}}},
@@ -90,10 +90,15 @@ class Database:
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
         settings = {
-            "host": self.host, "hostaddr": self.address, "dbname": "alva", "user": "alva_admin", "password": PASSWORD,
+            "host": self.host,
+            "hostaddr": self.address,
+            "dbname": "alva",
+            "user": "alva_admin",
+            "password": PASSWORD,
             "sslmode": "verify-full",
-            "sslrootcert": str(self.region.config.state_folder / "certificates/authority.pem"), **options,
-        }  # fmt: skip
+            "sslrootcert": str(self.region.config.state_folder / "certificates/authority.pem"),
+            **options,
+        }
         return psycopg.connect(**settings, autocommit=True)
 
     def ask(self, statement: str, **options: Any) -> Any:
@@ -127,7 +132,7 @@ def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(databa
 
 
 def test_a_client_without_tls_is_refused_in_postgresqls_words(database: Database) -> None:
-    with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry .* no encryption"):
+    with pytest.raises(psycopg.OperationalError, match=r"no pg_hba.conf entry .* no encryption"):
         database.connect(sslmode="disable")
 
 
@@ -158,7 +163,7 @@ def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
         try:
             events = logs.get_log_events(
                 logGroupName=f"/aws/rds/instance/{NAME}/postgresql", logStreamName=f"{NAME}.0"
-            )["events"]  # fmt: skip
+            )["events"]
         except ClientError:
             events = []
         if any("ready to accept connections" in event["message"] for event in events):

@@ -1,0 +1,180 @@
+"""ElastiCache in the region: a real Valkey behind TLS and AUTH, limited and configured as ElastiCache does."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from alva.region import daemon
+from tests.conftest import RunningRegion, running_region
+from tests.region.control_plane.test_databases import network
+
+pytestmark = pytest.mark.region
+
+TOKEN = "a-token-of-more-than-sixteen"
+
+
+def template(policy: str = "noeviction", **properties: Any) -> dict[str, Any]:
+    return {
+        "Resources": {
+            **network(),
+            "SubnetGroup": {
+                "Type": "AWS::ElastiCache::SubnetGroup",
+                "Properties": {"Description": "private", "SubnetIds": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}]},
+            },
+            "Parameters": {
+                "Type": "AWS::ElastiCache::ParameterGroup",
+                "Properties": {
+                    "CacheParameterGroupFamily": "redis7",
+                    "Description": "ours",
+                    "Properties": {"maxmemory-policy": policy},
+                },
+            },
+            "Group": {
+                "Type": "AWS::ElastiCache::ReplicationGroup",
+                "Properties": {
+                    "ReplicationGroupId": "test-cache",
+                    "ReplicationGroupDescription": "queue",
+                    "Engine": "redis",
+                    "EngineVersion": "7.1",
+                    "CacheNodeType": "cache.t3.micro",
+                    "NumCacheClusters": 1,
+                    "TransitEncryptionEnabled": True,
+                    "AuthToken": TOKEN,
+                    "CacheSubnetGroupName": {"Ref": "SubnetGroup"},
+                    "CacheParameterGroupName": {"Ref": "Parameters"},
+                    **properties,
+                },
+            },
+        },
+        "Outputs": {"Host": {"Value": {"Fn::GetAtt": ["Group", "PrimaryEndPoint.Address"]}}},
+    }
+
+
+class Cache:
+    """A region with one replication group."""
+
+    def __init__(self, region: RunningRegion) -> None:
+        self.region = region
+        self.host = region.create("cache", template()).outputs["Host"]
+
+    @property
+    def address(self) -> str:
+        hosts = (self.region.config.run_folder / "names/hosts").read_text().splitlines()
+        return next(line.split()[0] for line in hosts if line.endswith(f" {self.host}"))
+
+    def ask(self, *commands: tuple[str, ...], token: str | None = TOKEN) -> str:
+        """Send commands over one verified connection; the first line (or the bulk) of the last answer."""
+        context = ssl.create_default_context(cafile=str(self.region.config.state_folder / "certificates/authority.pem"))
+        answer = ""
+        with (
+            socket.create_connection((self.address, 6379), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=self.host) as connection,
+            connection.makefile("rwb") as stream,
+        ):
+            for command in [("AUTH", token), *commands] if token else commands:
+                parts = [part.encode() for part in command]
+                stream.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+                stream.flush()
+                answer = stream.readline().decode().rstrip()
+                if answer.startswith("$") and answer != "$-1":
+                    answer = stream.read(int(answer[1:]) + 2).decode().rstrip()
+        return answer
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+    with running_region(tmp_path_factory.mktemp("cache")) as region:
+        yield Cache(region)
+
+
+def test_a_verifying_client_with_the_token_is_served(cache: Cache) -> None:
+    assert cache.ask(("PING",)) == "+PONG"
+    assert cache.host.startswith("master.test-cache.")
+    assert cache.host.endswith(".use1.cache.amazonaws.com")
+
+
+def test_without_the_token_nothing_is_answered(cache: Cache) -> None:
+    assert cache.ask(("PING",), token=None) == "-NOAUTH Authentication required."
+    assert cache.ask(token="wrong-token-wrong-token").startswith("-WRONGPASS")
+
+
+def test_without_tls_there_is_no_answer(cache: Cache) -> None:
+    with socket.create_connection((cache.address, 6379), timeout=5) as plain:
+        plain.sendall(b"PING\r\n")
+        plain.settimeout(3)
+        try:
+            answer = plain.recv(64)
+        except OSError:
+            answer = b""
+    assert b"PONG" not in answer
+    assert b"NOAUTH" not in answer
+
+
+def test_memory_and_policy_are_the_node_types_and_the_parameter_groups(cache: Cache) -> None:
+    memory = dict(line.split(":", 1) for line in cache.ask(("INFO", "memory")).splitlines() if ":" in line)
+    assert memory["maxmemory_policy"] == "noeviction"
+    assert int(memory["maxmemory"]) == 536870912 * 3 // 4
+
+
+@pytest.mark.parametrize("command", [("CONFIG", "GET", "*"), ("SAVE",), ("SHUTDOWN",), ("DEBUG", "JMAP")])
+def test_restricted_commands_are_unknown(cache: Cache, command: tuple[str, ...]) -> None:
+    assert cache.ask(command).startswith("-ERR unknown command")
+
+
+def test_scripts_run_as_the_queue_needs_them(cache: Cache) -> None:
+    assert cache.ask(("EVAL", "return redis.call('INCRBY', KEYS[1], 2)", "1", "counted")) == ":2"
+
+
+def test_a_changed_parameter_reaches_the_running_node(cache: Cache) -> None:
+    cache.ask(("SET", "before", "1"))
+    assert cache.region.update("cache", template("allkeys-lru")).status == "UPDATE_COMPLETE"
+    assert "maxmemory_policy:allkeys-lru" in cache.ask(("INFO", "memory"))
+    assert cache.ask(("GET", "before")) == "1"
+    cache.region.update("cache", template())
+
+
+def test_rotation_keeps_the_old_token_beside_the_new_one(cache: Cache) -> None:
+    new = "another-token-of-more-than-sixteen"
+    assert cache.region.update("cache", template(AuthToken=new)).status == "UPDATE_COMPLETE"
+    assert cache.ask(("PING",), token=new) == "+PONG"
+    assert cache.ask(("PING",), token=TOKEN) == "+PONG"
+    set_only = template(AuthToken=TOKEN, AuthTokenUpdateStrategy="SET")
+    assert cache.region.update("cache", set_only).status == "UPDATE_COMPLETE"
+    assert cache.ask(token=new).startswith("-WRONGPASS")
+    assert cache.ask(("PING",)) == "+PONG"
+
+
+def test_an_unknown_parameter_is_refused(cache: Cache) -> None:
+    changed = template()
+    changed["Resources"]["Parameters"]["Properties"]["Properties"]["no-such"] = "1"
+    stack = cache.region.update("cache", changed)
+    assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Could not find parameter with name: no-such" in stack.reason("Parameters", "UPDATE_FAILED")
+
+
+def test_what_was_queued_survives_stop_and_start_of_the_region(cache: Cache) -> None:
+    cache.ask(("RPUSH", "jobs", "one", "two"))
+    daemon.stop(cache.region.config)
+    daemon.start(cache.region.config)
+    assert cache.ask(("LLEN", "jobs")) == ":2"
+
+
+def test_operations_without_a_node_behind_them_are_refused(cache: Cache) -> None:
+    with pytest.raises(ClientError, match="the local region does not have ElastiCache CreateCacheCluster"):
+        cache.region.client("elasticache").create_cache_cluster(CacheClusterId="other")
+
+
+def test_deletion_takes_name_and_node_away(cache: Cache) -> None:
+    """Last."""
+    address = cache.address
+    assert cache.region.delete("cache").status == "DELETE_COMPLETE"
+    with pytest.raises(StopIteration):
+        _ = cache.address
+    with pytest.raises(OSError):  # noqa: PT011 - refused or timed out
+        socket.create_connection((address, 16379), timeout=2).close()
