@@ -7,8 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from api.content import PlanContent
 
 if TYPE_CHECKING:
@@ -79,8 +77,8 @@ class Planner:
         except openai.OpenAIError as error:
             log.warning("OpenAI did not give an answer: %s: %s", type(error).__name__, error)
             raise PlannerError("The planning service does not answer.", is_final=False) from error
-        except ValidationError as error:
-            log.warning("the model's answer is not a plan: %d errors", error.error_count())
+        except ValueError as error:  # no JSON, or (pydantic.ValidationError) JSON of another shape
+            log.warning("the model's answer is not a plan: %s", type(error).__name__)
             raise PlannerError("The planning service gave an incomplete plan.", is_final=False) from error
 
     async def _ask(self, profile: dict[str, Any], report: Report) -> PlanContent:

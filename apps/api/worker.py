@@ -18,7 +18,6 @@ from typing import Any
 from uuid import UUID
 
 from bullmq import Job, Worker
-from bullmq.abort_controller import AbortSignal
 from bullmq.custom_errors import DelayedError, UnrecoverableError
 from redis.asyncio import Redis
 
@@ -39,6 +38,7 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 4
 FINISH_SECONDS = 10.0
 """How long a worker that is told to stop works on, of the 30 s until ECS kills it."""
+RECONCILE_SECONDS = 15.0
 QUIET_FOR = timedelta(seconds=20)
 """A plan in the making that nobody touched for this long is looked after."""
 
@@ -60,27 +60,36 @@ class PlanWorker:
         self._feed = feed
         self._planner = planner
         self._look_seconds = look_for_cancellation_seconds
+        self._hand_back = asyncio.Event()
+        self._at_work = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    async def process(self, job: Job, token: str, abort: AbortSignal) -> str:
+    async def process(self, job: Job, token: str) -> str:
         """Do one job: BullMQ's processor. Returns what came of it."""
         plan_id = UUID(job.data["plan_id"])
         context = current_request.set(RequestContext(request_id=str(plan_id)))
         started = time.perf_counter()
+        self._at_work += 1
+        self._idle.clear()
         try:
-            outcome = await self._process(job, token, abort, plan_id)
+            outcome = await self._process(job, token, plan_id)
         finally:
             current_request.reset(context)
+            self._at_work -= 1
+            if self._at_work == 0:
+                self._idle.set()
         milliseconds = round((time.perf_counter() - started) * 1000)
         fields = {"plan_id": plan_id, "attempt": job.attemptsMade + 1, "duration_ms": milliseconds}
         log.info("plan %s: %s", plan_id, outcome, extra=fields)
         return outcome
 
-    async def _process(self, job: Job, token: str, abort: AbortSignal, plan_id: UUID) -> str:
+    async def _process(self, job: Job, token: str, plan_id: UUID) -> str:
         plan = await self._change(plan_id, status="running", step="Starting", progress=1)
         if plan is None:
             return "nothing left to do"
         making = asyncio.create_task(self._planner.make(plan.profile, partial(self._report, plan_id)))
-        stopping = asyncio.create_task(abort.wait())
+        stopping = asyncio.create_task(self._hand_back.wait())
         cancelled = asyncio.create_task(self._wait_for_cancellation(plan_id))
         try:
             await asyncio.wait({making, stopping, cancelled}, return_when=asyncio.FIRST_COMPLETED)
@@ -92,12 +101,15 @@ class PlanWorker:
             await job.moveToDelayed(int(time.time() * 1000), token)
             log.info("plan %s: handed back, since this worker stops", plan_id)
             raise DelayedError
-        except PlannerError as error:
-            is_last = error.is_final or job.attemptsMade + 1 >= ATTEMPTS
-            if is_last:
-                await self._fail(plan_id, error.sentence)
-                raise UnrecoverableError(error.sentence) from error
-            await self._change(plan_id, status="running", step="Trying again in a moment")
+        except DelayedError:
+            raise
+        except Exception as error:
+            sentence = error.sentence if isinstance(error, PlannerError) else "The plan could not be made."
+            is_final = isinstance(error, PlannerError) and error.is_final
+            if is_final or job.attemptsMade + 1 >= ATTEMPTS:
+                await self._fail(plan_id, sentence)
+                raise UnrecoverableError(sentence) from error
+            await self._change(plan_id, step="Trying again in a moment")
             raise
         finally:
             for task in (making, stopping, cancelled):
@@ -148,6 +160,15 @@ class PlanWorker:
                 except TimeoutError:
                     continue
 
+    async def wind_up(self, seconds: float) -> None:
+        """Finish the jobs at work within the time, hand the others back to the queue."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            self._hand_back.set()
+            await self._idle.wait()
+
     async def reconcile(self) -> None:
         """Queue plans in the making that the queue does not know (any more), and end those whose job has failed."""
         async with self._database.transaction() as db:
@@ -160,7 +181,7 @@ class PlanWorker:
                 log.warning("plan %s is in the making, its job is %s: queued anew", plan_id, state)
                 await self._queue.renew(str(plan_id))
 
-    async def reconcile_for_ever(self, seconds: float = 15.0) -> None:
+    async def reconcile_for_ever(self, seconds: float) -> None:
         """Reconcile now and then; what is not available now is there later."""
         while True:
             try:
@@ -207,17 +228,14 @@ def start_worker(plans: PlanWorker, redis: Redis, **options: Any) -> Worker:
     return worker
 
 
-async def stop_worker(worker: Worker, finish_seconds: float = FINISH_SECONDS) -> None:
-    """Take no more jobs, finish those at work within the time, hand the others back."""
-    closing = asyncio.create_task(worker.close())
-    done, _ = await asyncio.wait({closing}, timeout=finish_seconds)
-    if not done:
-        worker.cancelAllJobs("this worker stops")
-    await closing
-
-
-async def run(settings: WorkerSettings) -> None:
-    """Work until SIGTERM."""
+async def run(
+    settings: WorkerSettings,
+    *,
+    finish_seconds: float = FINISH_SECONDS,
+    reconcile_seconds: float = RECONCILE_SECONDS,
+    **options: Any,
+) -> None:
+    """Work until SIGTERM; delays and BullMQ's options are for tests that cannot wait."""
     database = Database(settings.database_url, application_name="alva-worker", pool_size=2, max_overflow=1)
     # A blocking wait for jobs lasts up to ten seconds, so answers may take longer here.
     name = uuid.uuid4().hex[:12]
@@ -234,13 +252,16 @@ async def run(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
-    worker = start_worker(plans, redis, name=name)
-    reconciling = asyncio.create_task(plans.reconcile_for_ever())
+    worker = start_worker(plans, redis, name=name, **options)
+    reconciling = asyncio.create_task(plans.reconcile_for_ever(reconcile_seconds))
     log.info("working on the queue %s", QUEUE_NAME)
     await told_to_stop.wait()
     log.info("told to stop")
     reconciling.cancel()
-    await stop_worker(worker)
+    # Paused, not closed: a worker that is closing renews no locks, and its jobs could be taken by another meanwhile.
+    await worker.pause(do_not_wait_active=True)
+    await plans.wind_up(finish_seconds)
+    await worker.close()
     await feed.close()
     await planner.close()
     await database.close()

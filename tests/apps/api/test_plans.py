@@ -4,50 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.apps.conftest import EXAMPLE_PLAN, Outside, Person, RunningProcess, wait_until
+from tests.apps.api.conftest import ask, sign_token, wait_for
+from tests.apps.conftest import EXAMPLE_PLAN, KeyPair, Outside, RunningProcess, wait_until
 
 pytestmark = pytest.mark.usefixtures("worker", "outside")
-
-PROFILE = {
-    "business_name": "Crumb & Co",
-    "industry": "Bakery",
-    "audience": "People who live nearby",
-    "goals": ["More guests on weekdays"],
-    "location": "Ghent",
-    "budget_per_month": 300,
-    "channels": ["Instagram"],
-}
-
-
-@pytest.fixture
-def customer(sign_up: Callable[..., Person], api: RunningProcess) -> Iterator[httpx.Client]:
-    """A customer with a profile, as a client of the api."""
-    person = sign_up()
-    with httpx.Client(base_url=f"{api.url}/api", headers=person.headers, trust_env=False) as client:
-        assert client.put("/profile", json=PROFILE).status_code == 200
-        yield client
-
-
-def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
-    answer = client.post("/plans", headers=headers)
-    assert answer.status_code == 202, answer.text
-    plan: dict[str, Any] = answer.json()
-    return plan
-
-
-def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 20) -> dict[str, Any]:
-    def plan() -> dict[str, Any]:
-        body: dict[str, Any] = client.get(f"/plans/{plan_id}").json()
-        return body
-
-    wait_until(lambda: plan()["status"] == status, f"the plan to be {status}", seconds)
-    return plan()
 
 
 def test_plan_is_made_with_its_tasks_in_the_boards_order(customer: httpx.Client) -> None:
@@ -118,12 +82,10 @@ def test_plan_that_cannot_be_made_fails_with_a_sentence(customer: httpx.Client, 
     assert plan["content"] is None
 
 
-def test_plan_of_somebody_else_does_not_exist(
-    customer: httpx.Client, sign_up: Callable[..., Person], api: RunningProcess
-) -> None:
+def test_plan_of_somebody_else_does_not_exist(customer: httpx.Client, api: RunningProcess, keys: KeyPair) -> None:
     plan = wait_for(customer, ask(customer)["id"], "ready")
     task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
-    stranger = sign_up().headers
+    stranger = sign_token(keys)
     for method, path, body in [
         ("GET", f"/plans/{plan['id']}", None),
         ("GET", f"/plans/{plan['id']}/events", None),
@@ -143,6 +105,6 @@ def test_task_moves_over_the_board(customer: httpx.Client) -> None:
     assert customer.patch(f"/tasks/{task['id']}", json={"status": "lost"}).status_code == 422
 
 
-def test_plan_needs_a_profile(sign_up: Callable[..., Person], api: RunningProcess) -> None:
-    answer = httpx.post(f"{api.url}/api/plans", headers=sign_up().headers, trust_env=False)
+def test_plan_needs_a_profile(api: RunningProcess, keys: KeyPair) -> None:
+    answer = httpx.post(f"{api.url}/api/plans", headers=sign_token(keys), trust_env=False)
     assert (answer.status_code, answer.json()["detail"]) == (409, "Please tell us about your business first.")

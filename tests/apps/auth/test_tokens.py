@@ -81,9 +81,9 @@ def test_confused_token_is_nobody(auth: RunningProcess, api: RunningProcess, key
         f"{api.url}/api/profile",
         f"{api.url}/api/admin/queue",
     ):
-        answer = httpx.get(url, headers={"Authorization": b"Bearer " + token.encode()}, trust_env=False)
+        answer = httpx.get(url, headers={b"Authorization": b"Bearer " + token.encode()}, trust_env=False)
         assert answer.status_code == 401, url
-        answer = httpx.get(url, headers={"Cookie": b"alva_access=" + token.encode()}, trust_env=False)
+        answer = httpx.get(url, headers={b"Cookie": b"alva_access=" + token.encode()}, trust_env=False)
         assert answer.status_code == 401, url
 
 

@@ -1,0 +1,156 @@
+"""What happens to plans when workers, the queue or the model fail."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import httpx
+import redis
+from bullmq import Queue
+from redis.asyncio import Redis
+
+from tests.apps.api.conftest import Laboratory, ask, eventually, wait_for
+from tests.apps.conftest import Outside, PostgresServer, wait_until
+
+
+def status_of(client: httpx.Client, plan_id: str) -> str:
+    status: str = client.get(f"/plans/{plan_id}").json()["status"]
+    return status
+
+
+def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.5
+    victim = laboratory.start_worker()
+    plan = ask(laboratory.customer)
+    wait_for(laboratory.customer, plan["id"], "running")
+    victim.stop(signal.SIGKILL)
+    outside.seconds_per_chunk = 0.0
+    other = laboratory.start_worker()
+    wait_for(laboratory.customer, plan["id"], "ready")
+    assert "lost its worker" in other.log
+
+
+def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.5
+    first = laboratory.start_worker()
+    plan = ask(laboratory.customer)
+    wait_for(laboratory.customer, plan["id"], "running")
+    started = time.monotonic()
+    assert first.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - started < 10, "longer than finishing the plan would have been no handing back"
+    assert "handed back" in first.log
+    outside.seconds_per_chunk = 0.0
+    second = laboratory.start_worker()
+    wait_for(laboratory.customer, plan["id"], "ready")
+    assert "lost its worker" not in second.log, "a job that was handed back need not be found"
+    jobs = laboratory.admin.get("/jobs").json()["items"]
+    assert [job["attempts"] for job in jobs] == [1], "handing back costs no attempt"
+
+
+def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.04
+    worker = laboratory.start_worker()
+    plan = ask(laboratory.customer)
+    wait_for(laboratory.customer, plan["id"], "running")
+    wait_until(lambda: laboratory.customer.get(f"/plans/{plan['id']}").json()["progress"] >= 45, "half the plan")
+    assert worker.stop(signal.SIGTERM) == 0
+    assert status_of(laboratory.customer, plan["id"]) == "ready"
+
+
+def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Outside) -> None:
+    outside.seconds_per_chunk = 0.2
+    worker = laboratory.start_worker()
+    plan = ask(laboratory.customer)
+    wait_for(laboratory.customer, plan["id"], "running")
+    laboratory.stop_cache()
+    time.sleep(1)  # long enough for connections to be found dead
+    laboratory.start_cache()
+    eventually(lambda: status_of(laboratory.customer, plan["id"]) == "ready", "the plan", 40)
+    assert worker.process.poll() is None
+    outside.seconds_per_chunk = 0.0
+    wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready", 40)
+
+
+def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Laboratory, postgres: PostgresServer) -> None:
+    laboratory.stop_cache()
+    plan = ask(laboratory.customer)
+    assert plan["status"] == "queued"
+    laboratory.start_cache()
+    laboratory.start_worker()
+    _let_time_pass(laboratory, postgres)
+    wait_for(laboratory.customer, plan["id"], "ready")
+
+
+def test_queue_that_lost_everything_is_filled_again(laboratory: Laboratory, postgres: PostgresServer) -> None:
+    plan = ask(laboratory.customer)
+    with redis.Redis(port=laboratory.cache_port, password=laboratory.environment["REDIS_PASSWORD"]) as client:
+        client.flushall()
+    laboratory.start_worker()
+    _let_time_pass(laboratory, postgres)
+    wait_for(laboratory.customer, plan["id"], "ready")
+
+
+def _let_time_pass(laboratory: Laboratory, postgres: PostgresServer) -> None:
+    """A plan that nobody touched for a while, without the while."""
+    name = laboratory.environment["DATABASE_URL"].rpartition("/")[2].partition("?")[0]
+    with postgres.connect(name) as connection:
+        connection.execute("UPDATE api.plans SET updated_at = updated_at - interval '1 minute'")
+
+
+def test_plan_fails_after_all_attempts_and_an_administrator_can_retry_it(
+    laboratory: Laboratory, outside: Outside
+) -> None:
+    laboratory.start_worker()
+    outside.plan_faults += ["no plan at all"] * 4
+    plan = ask(laboratory.customer)
+
+    def promote() -> bool:
+        asyncio.run(_promote(laboratory))  # the back-off's delays, not waited for
+        return status_of(laboratory.customer, plan["id"]) == "failed"
+
+    wait_until(promote, "the last attempt")
+    failed = laboratory.customer.get(f"/plans/{plan['id']}").json()
+    assert failed["problem"] == "The planning service gave an incomplete plan."
+    job = laboratory.admin.get("/jobs", params={"state": "failed"}).json()["items"][0]
+    assert (job["id"], job["attempts"], job["failed_reason"]) == (plan["id"], 4, failed["problem"])
+    assert laboratory.admin.post(f"/jobs/{plan['id']}/retry").status_code == 200
+    assert wait_for(laboratory.customer, plan["id"], "ready")["problem"] == ""
+    assert laboratory.admin.post(f"/jobs/{plan['id']}/retry").status_code == 409
+
+
+async def _promote(laboratory: Laboratory) -> None:
+    client = Redis(port=laboratory.cache_port, password=laboratory.environment["REDIS_PASSWORD"], decode_responses=True)
+    await Queue("plans", {"connection": client}).promoteJobs()
+    await client.aclose()
+
+
+def test_administrator_sees_queue_workers_and_plans(laboratory: Laboratory) -> None:
+    plan = ask(laboratory.customer)
+    queue = laboratory.admin.get("/queue").json()
+    assert (queue["name"], queue["counts"]["waiting"], queue["workers"]) == ("plans", 1, 0)
+    laboratory.start_worker()
+    laboratory.start_worker()
+    wait_for(laboratory.customer, plan["id"], "ready")
+    queue = laboratory.admin.get("/queue").json()
+    assert (queue["counts"]["waiting"], queue["counts"]["completed"], queue["workers"]) == (0, 1, 2)
+    plans = laboratory.admin.get("/plans").json()
+    assert [(entry["id"], entry["business_name"]) for entry in plans["items"]] == [(plan["id"], "Crumb & Co")]
+    assert "content" not in plans["items"][0], "what a plan says is its customer's"
+
+
+def test_administrator_cancels_a_waiting_job(laboratory: Laboratory) -> None:
+    plan = ask(laboratory.customer)
+    assert laboratory.admin.post(f"/jobs/{plan['id']}/cancel").json()["status"] == "cancelled"
+    assert laboratory.admin.get("/jobs").json() == {"items": [], "total": 0}
+    assert laboratory.admin.post(f"/jobs/{plan['id']}/retry").json()["state"] == "waiting"
+    laboratory.start_worker()
+    wait_for(laboratory.customer, plan["id"], "ready")
+
+
+def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) -> None:
+    for path in ("plans", "queue", "jobs"):
+        assert laboratory.customer.get(f"/admin/{path}").status_code == 403
+        bare = httpx.get(f"{laboratory.customer.base_url}admin/{path}", trust_env=False)
+        assert bare.status_code == 401
