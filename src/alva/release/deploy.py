@@ -22,6 +22,12 @@ from alva.release.reporting import Reporter
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import ObservedStack, Stacks
 
+RELEASED_PATIENCE_SECONDS = 5
+"""What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
+
+FOUND_PATIENCE_SECONDS = 90
+"""What was only found may still be starting: the region was started a moment ago, or a task was replaced."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -200,14 +206,15 @@ def _verify(
     """Verify; when that fails after the services changed, take all of them back and raise RolledBack."""
     key = "verify"
     reporter.step_started(key, "verify")
-    results = verify.Verification(aws, manifest, executor.digests).run()
+    services = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.done]
+    patience_seconds = RELEASED_PATIENCE_SECONDS if services else FOUND_PATIENCE_SECONDS
+    results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
     try:
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        services = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.done]
         previous = [
             stack
             for name in services

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from alva.aws import Aws, explained
-from alva.errors import AlvaError, VerificationFailed
+from alva.errors import AlvaError, TimedOut, VerificationFailed
 from alva.release import rollout
 from alva.release.manifest import Manifest, Service
 from alva.release.secrets import Secrets, State
@@ -102,6 +102,21 @@ class Verification:
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
             return list(pool.map(_run_check, checks))
+
+    def run_until_good(self, patience_seconds: float) -> list[Result]:
+        """Run the checks until none fails, or for `patience_seconds`; the last results."""
+        results = self.run()
+
+        def good() -> list[Result] | None:
+            nonlocal results
+            if any(result.verdict is Verdict.FAIL for result in results):
+                results = self.run()
+            return None if any(result.verdict is Verdict.FAIL for result in results) else results
+
+        try:
+            return self._aws.poll.until(good, timeout_seconds=patience_seconds, what="the checks to pass")
+        except TimedOut:
+            return results
 
     def _secrets(self) -> tuple[Verdict, str]:
         wrong = [s for s in Secrets(self._aws, self._manifest).check() if s.state is not State.SET and s.secret.used_by]
