@@ -1,0 +1,152 @@
+"""Steps run in the order of the plan, side by side where they may, and none begins after a failure."""
+
+# ruff: noqa: ARG002  (stand-ins for the engine's protocols take what they must and use what they need)
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alva.aws import Aws, Poll
+from alva.errors import PreflightRefused, StackFailed
+from alva.release.executor import Executor
+from alva.release.manifest import Manifest, Service, Stack
+from alva.release.plan import ApplyStack, CheckSecrets, Plan, PublishImage, Wanted
+from alva.release.stacks import Action, Stacks
+
+
+class Record:
+    """A reporter that remembers; `on_start` is called when a step begins."""
+
+    def __init__(self) -> None:
+        self.finished: dict[str, str] = {}
+        self.order: list[str] = []
+        self.on_start: dict[str, Any] = {}
+
+    def step_started(self, key: str, title: str) -> None:
+        self.order.append(key)
+        if (call := self.on_start.get(key)) is not None:
+            call()
+
+    def step_line(self, key: str, text: str) -> None:
+        return None
+
+    def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
+        self.finished[key] = outcome
+
+    def note(self, text: str) -> None:
+        return None
+
+
+class NoBuilder:
+    """Holds no image and can build none."""
+
+    def build(self, service: Service, line: Any) -> str:
+        raise AssertionError(f"nobody asked for an image of {service.name}")
+
+    def has(self, digest: str) -> bool:
+        return False
+
+    def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
+        raise AssertionError("nobody asked for a push")
+
+
+def parameter(name: str) -> dict[str, Any]:
+    return {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Name": name, "Value": "x"}}
+
+
+def executor(aws: Aws, manifest: Manifest, templates: dict[str, dict[str, Any]], record: Record) -> Executor:
+    wanted = Wanted(manifest=manifest, templates=templates, digests={})
+    return Executor(aws=aws, wanted=wanted, builder=NoBuilder(), reporter=record)
+
+
+def apply_step(name: str, *after: str) -> ApplyStack:
+    return ApplyStack(
+        key=name,
+        title=name,
+        after=after,
+        stack=Stack(name=name, template_file=Path("unused"), depends_on=(), phase="data"),
+        action=Action.CREATE,
+    )
+
+
+def test_steps_wait_for_those_they_name(aws: Aws, manifest: Manifest, name: str) -> None:
+    record = Record()
+    names = [f"{name}-{i}" for i in range(3)]
+    templates = {n: {"Resources": {"R": parameter(f"/{n}/x")}} for n in names}
+    plan = Plan(steps=(apply_step(names[2], names[1]), apply_step(names[1], names[0]), apply_step(names[0])))
+    executor(aws, manifest, templates, record).run(plan)
+    assert record.order == names
+    assert all(Stacks(aws).observe(n) is not None for n in names)
+
+
+def test_independent_steps_run_side_by_side(aws: Aws, manifest: Manifest, name: str) -> None:
+    record = Record()
+    names = [f"{name}-{i}" for i in range(4)]
+    together = threading.Barrier(len(names), timeout=10)
+    record.on_start = dict.fromkeys(names, together.wait)
+    templates = {n: {"Resources": {"R": parameter(f"/{n}/x")}} for n in names}
+    executor(aws, manifest, templates, record).run(Plan(steps=tuple(apply_step(n) for n in names)))
+    assert not together.broken
+
+
+def test_after_a_failure_no_step_begins_and_those_that_run_end(aws: Aws, manifest: Manifest, name: str) -> None:
+    record = Record()
+    bad, beside, later = f"{name}-bad", f"{name}-beside", f"{name}-later"
+    templates = {
+        bad: {"Resources": {"R": parameter("aws-not-allowed")}},
+        beside: {"Resources": {"R": parameter(f"/{beside}/x")}},
+        later: {"Resources": {"R": parameter(f"/{later}/x")}},
+    }
+    plan = Plan(steps=(apply_step(bad), apply_step(beside), apply_step(later, bad, beside)))
+    with pytest.raises(StackFailed, match=bad):
+        executor(aws, manifest, templates, record).run(plan)
+    assert record.finished == {bad: "failed", beside: "done"}
+    assert Stacks(aws).observe(later) is None
+
+
+def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest, name: str) -> None:
+    record = Record()
+    interrupted = Aws(aws.target, Poll(shortest_seconds=0.02))
+    record.on_start = {name: interrupted.poll.interrupt.set}
+    never = {
+        "Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
+        "Never": {
+            "Type": "AWS::CloudFormation::WaitCondition",
+            "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "600"},
+        },
+    }
+    templates = {name: {"Resources": never}}
+    with pytest.raises(KeyboardInterrupt):
+        executor(interrupted, manifest, templates, record).run(Plan(steps=(apply_step(name),)))
+    assert record.finished == {name: "cancelled"}
+
+
+def test_secrets_are_made_only_when_the_caller_says_so(aws: Aws, manifest: Manifest) -> None:
+    for secret in manifest.secrets:
+        aws.secretsmanager.create_secret(Name=secret.name, SecretString="alva:unset")
+    plan = Plan(steps=(CheckSecrets(key="secrets", title="secrets"),))
+    only_check = executor(aws, manifest, {}, Record())
+    with pytest.raises(PreflightRefused):
+        only_check.run(plan)
+    keys = {secret.name: "sk-standin" for secret in manifest.secrets if secret.kind == "api-key"}
+    replace(only_check, secret_values=keys).run(plan)
+    only_check.run(plan)
+
+
+def test_known_digest_is_pushed_without_a_build(aws: Aws, manifest: Manifest) -> None:
+    pushed: list[str] = []
+
+    class Holder(NoBuilder):
+        def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
+            pushed.append(f"{service.repository}:{tag}@{digest}")
+
+    digest = "sha256:" + "ab" * 32
+    wanted = Wanted(manifest=manifest, templates={}, digests={"web": digest})
+    run = Executor(aws=aws, wanted=wanted, builder=Holder(), reporter=Record())
+    run.run(Plan(steps=(PublishImage(key="image:web", title="image web", service="web"),)))
+    assert pushed == [f"{manifest.prefix}-web:{'ab' * 10}@{digest}"]
