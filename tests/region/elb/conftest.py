@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,11 +54,12 @@ class Target:
         self.requests: list[bytes] = []
         """Heads of what was asked, health checks left out."""
         self.health_checks = 0
+        self.tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> Target:
-        self._server = await asyncio.start_server(self._serve, self.address, self.port)
+        self._server = await asyncio.start_server(self._serve, self.address, self.port, ssl=self.tls)
         return self
 
     async def stop(self) -> None:

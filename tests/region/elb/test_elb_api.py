@@ -11,7 +11,9 @@ from ministack.services import alb
 
 from alva.region.cloudformation.registry import registered
 from alva.region.elb import query
-from alva.region.elb.records import Invalid, NotHonoured, Redirect, read_action
+from alva.region.elb.reading import read_action
+from alva.region.elb.records import Redirect
+from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.routes import network_regex, query_regex, wildcard_regex
 
 

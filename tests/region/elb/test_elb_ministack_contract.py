@@ -7,7 +7,7 @@ import inspect
 import pytest
 from ministack.services import acm, alb, cloudwatch
 
-from alva.region.elb import api, query
+from alva.region.elb import api, checks, query
 
 STORES = (
     "_lbs",
@@ -50,7 +50,7 @@ def test_the_records_are_where_they_are_read_and_are_saved_with_the_state():
 
 
 def test_every_corrected_call_is_one_of_ministacks_and_takes_parameters_alone():
-    replaced = {*api._CHECKS, *api.REPLACED_CALLS}
+    replaced = {*checks.CHECKS, *api.REPLACED_CALLS}
     assert replaced <= set(alb._ACTION_MAP)
     assert {len(inspect.signature(alb._ACTION_MAP[name]).parameters) for name in replaced} == {1}
 

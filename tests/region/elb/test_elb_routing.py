@@ -398,6 +398,22 @@ def test_https_to_the_dns_name_reaches_the_https_listener(make_rig):
     run(make_rig, test)
 
 
+def test_an_https_target_is_checked_and_used_without_verifying_it(make_rig):
+    async def test(rig, client):
+        group = await rig.target_group(Protocol="HTTPS", HealthCheckProtocol="HTTPS")
+        await rig.listener(await rig.load_balancer(), {"Type": "forward", "TargetGroupArn": group})
+        target = await rig.target(start=False)
+        certificate = rig.certificates.issue("some.other.name")
+        target.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        target.tls.load_cert_chain(certificate.certificate_file, certificate.key_file)
+        await target.start()
+        rig.load_balancers.register(group, target.address, target.port)
+        await rig.until_state(group, target, "healthy")
+        assert (await client.get("/")).text == "fine"
+
+    run(make_rig, test)
+
+
 def test_a_tls_proxy_verifies_and_passes_bytes_until_it_is_removed(make_rig):
     async def test(rig, client):
         async def shout(reader, writer):

@@ -331,3 +331,12 @@ def test_a_taken_inbox_port_is_said_with_what_to_do(start_rig, monkeypatch):
         with pytest.raises(RegionFailed, match=f"port {port} is in use") as raised:
             start_rig()
         assert "ALVA_INBOX_PORT" in str(raised.value)
+
+
+def test_without_the_right_to_port_443_the_region_serves_the_rest_and_says_what_to_do(start_rig, monkeypatch):
+    monkeypatch.setattr("alva.region.standins.can_listen_on", lambda port: port != 443)
+    rig = start_rig()
+    assert "sudo sysctl net.ipv4.ip_unprivileged_port_start=443" in rig.standins.problem
+    assert httpx.get(rig.inbox_url).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"https://{rig.openai_address}/v1/models")

@@ -13,7 +13,7 @@ from ministack.services.cloudformation.provisioners import _physical_name
 
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
 from alva.region.elb import api
-from alva.region.elb.records import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
+from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
 
 HOSTED_ZONE_ID = "Z35SXDOTRQ7X7K"
 """Of Application Load Balancers in us-east-1.

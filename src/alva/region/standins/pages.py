@@ -39,7 +39,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--paper); border: 1px solid var(--line);
   border-radius: .5rem; padding: 1rem; margin: 0; }
 iframe { width: 100%; height: 32rem; border: 1px solid var(--line); border-radius: .5rem; background: #fff; }
-button, input { font: inherit; padding: .4rem .8rem; border: 1px solid var(--line); border-radius: .4rem;
+button, input { font: inherit; padding: .4rem .8rem; border: 1px solid var(--soft); border-radius: .4rem;
   background: var(--paper); color: var(--ink); }
 form.row { display: flex; gap: .5rem; flex-wrap: wrap; align-items: end; margin: 1rem 0; }
 form.row label { display: block; }

@@ -1,0 +1,83 @@
+"""What all of Envoy's configuration is made of: where things are, and the shapes that repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alva.region.certificates import Certificate
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """Where the listener ports of a load balancer are served."""
+
+    port: int
+    tls_port: int
+
+    def port_of(self, listener_port: int) -> int:
+        """The port that serves a listener port; of any other port, itself."""
+        return {80: self.port, 443: self.tls_port}.get(listener_port, listener_port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The folder of Envoy's configuration."""
+
+    folder: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        return self.folder / "bootstrap.json"
+
+    @property
+    def listeners(self) -> Path:
+        return self.folder / "listeners.json"
+
+    @property
+    def clusters(self) -> Path:
+        return self.folder / "clusters.json"
+
+    def routes(self, listener_id: str) -> Path:
+        return self.folder / f"routes-{listener_id}.json"
+
+    def endpoints(self, target_group_id: str) -> Path:
+        return self.folder / f"endpoints-{target_group_id}.json"
+
+
+def tls_server(certificate: Certificate, protocols: list[str]) -> Json:
+    """A transport socket that ends TLS; `protocols` are offered by ALPN."""
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": type_url("extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
+            "common_tls_context": {
+                "alpn_protocols": protocols,
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_certificates": [
+                    {
+                        "certificate_chain": {"filename": str(certificate.certificate_file)},
+                        "private_key": {"filename": str(certificate.key_file)},
+                    }
+                ],
+            },
+        },
+    }
+
+
+def address_of(address: str, port: int) -> Json:
+    """A TCP address."""
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def from_file(path: Path) -> Json:
+    """A configuration source that Envoy watches: a new version is put there by rename."""
+    return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
+
+
+def type_url(name: str) -> str:
+    """The type of a message, `config.listener.v3.Listener` say."""
+    return f"type.googleapis.com/envoy.{name}"
