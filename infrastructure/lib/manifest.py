@@ -11,6 +11,7 @@ from typing import Any
 
 from lib.config.environments import Environment
 from lib.config.services import MIGRATION, SECRETS, Service
+from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
 
@@ -34,12 +35,17 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "tags": {"Project": "alva", "Environment": environment.name},
         "stacks": _stacks(environment, output_folder),
         "services": [_service(service, environment) for service in environment.services],
+        "database": {
+            "instance_class": environment.database.instance_class,
+            "max_connections": max_connections(environment.database.instance_class),
+        },
         "migration": {
             "family": MIGRATION.family,
             "container": MIGRATION.container,
             "service": MIGRATION.service,
             "image_parameter": MIGRATION.image_parameter,
             "stack": f"{environment.prefix}-ecs",
+            "database_connections": MIGRATION.database_connections,
         },
         "secrets": [
             {
@@ -64,6 +70,7 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "health_path": service.health_path,
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,
+        "database_connections": service.database_connections,
     }
 
 

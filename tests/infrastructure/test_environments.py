@@ -155,6 +155,7 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "health_path": "/health",
         "log_group": "/alva/staging/api",
         "image_parameter": "ApiImageDigest",
+        "database_connections": 8,
     }
     assert manifest["migration"] == {
         "family": "alva-migrations",
@@ -162,7 +163,9 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "service": "api",
         "image_parameter": "MigrationsImageDigest",
         "stack": "alva-staging-ecs",
+        "database_connections": 2,
     }
+    assert manifest["database"] == {"instance_class": "db.t3.micro", "max_connections": 112}
     kinds = {secret["name"].removeprefix("alva-staging-"): secret["kind"] for secret in manifest["secrets"]}
     assert kinds == {
         "database": "generated",

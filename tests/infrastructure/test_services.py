@@ -376,6 +376,7 @@ def test_a_fifth_service_is_one_entry(synthesise: Callable[..., Any]) -> None:
         environment={"DATABASE_URL": "{database_url}", "API_INTERNAL_URL": "{internal_url[api]}"},
         secrets={"PGPASSWORD": SERVICES[1].secrets["PGPASSWORD"]},
         health_command=("/app/reports", "--healthy"),
+        database_connections=2,
     )
     larger = synthesise(replace(STAGING, services=(*SERVICES, fifth)))
     container = larger.containers("services", "alva-reports")["reports"]

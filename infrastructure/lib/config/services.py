@@ -91,6 +91,7 @@ class Service:
     `priority` orders the listener rules: lower is asked first. `host_label` is the label of its host where the
     environment has a domain; `{}` stands for the environment's name.
     `health_command` is run inside the container (`CMD` form, no shell). An image without `kit` overrides it.
+    `database_connections` is how many one task opens at most, with its companions: preflight adds them up.
     `cpu_units` and `memory_mib` are a Fargate size. Raises SettingError when any of this cannot be deployed.
     """
 
@@ -105,6 +106,7 @@ class Service:
     companions: tuple[Companion, ...] = ()
     health_path: str = "/health"
     health_command: tuple[str, ...] = ("python", "-m", "kit.healthcheck")
+    database_connections: int = 0
     cpu_units: int = 512
     memory_mib: int = 1024
     read_only_root: bool = True
@@ -133,6 +135,11 @@ class Service:
                 raise SettingError(f"{where}.paths", pattern, "starts with / and has at most 128 characters")
         if not self.health_path.startswith("/"):
             raise SettingError(f"{where}.health_path", self.health_path, "starts with /")
+        if self.uses_database != (self.database_connections > 0):
+            expected = (
+                "at least 1: it is given DATABASE_URL" if self.uses_database else "0: it is given no DATABASE_URL"
+            )
+            raise SettingError(f"{where}.database_connections", self.database_connections, expected)
         if self.path_prefix and not re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix):
             raise SettingError(f"{where}.path_prefix", self.path_prefix, "empty, or like /api")
         for variable, template in self.environment.items():
@@ -233,6 +240,7 @@ SERVICES: tuple[Service, ...] = (
             "OPENAI_API_KEY": SecretKey(secret="openai-api-key"),
         },
         companions=(Companion(name="worker", command=("python", "-m", "api.worker")),),
+        database_connections=8,
     ),
     Service(
         name="auth",
@@ -255,6 +263,7 @@ SERVICES: tuple[Service, ...] = (
             "COOKIE_SECRET": SecretKey(secret="cookie-secret"),
             "RESEND_API_KEY": SecretKey(secret="resend-api-key"),
         },
+        database_connections=5,
     ),
     Service(
         name="admin",
@@ -278,6 +287,7 @@ class Migration:
     service: str = "api"
     image_parameter: str = "MigrationsImageDigest"
     command: tuple[str, ...] = ("python", "-m", "migrations")
+    database_connections: int = 2
     cpu_units: int = 256
     memory_mib: int = 512
 

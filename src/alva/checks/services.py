@@ -1,0 +1,82 @@
+"""A service as the templates have it: the resources of one `AWS::ECS::Service`, found by following its references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alva.checks.assembly import Assembly, Resource
+from alva.errors import AlvaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One container definition."""
+
+    name: str
+    image: str
+    ports: tuple[int, ...]
+    environment: Mapping[str, str]
+    secrets: Mapping[str, object]
+    """The variable -> what ValueFrom says, resolved."""
+    log_group: object
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedService:
+    """A service of the manifest with its resources."""
+
+    name: str
+    manifest: Mapping[str, Any]
+    service: Resource
+    task_definition: Resource
+    target_group: Resource
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        return tuple(containers_of(self.task_definition))
+
+    @property
+    def main_container(self) -> Container:
+        """The container that the load balancer talks to."""
+        (balancer,) = self.service.properties["LoadBalancers"]
+        return next(each for each in self.containers if each.name == balancer["ContainerName"])
+
+
+def containers_of(task_definition: Resource) -> Iterator[Container]:
+    """The containers of a task definition."""
+    for each in task_definition.properties["ContainerDefinitions"]:
+        yield Container(
+            name=each["Name"],
+            image=str(each["Image"]),
+            ports=tuple(mapping["ContainerPort"] for mapping in each.get("PortMappings", [])),
+            environment={pair["Name"]: str(pair["Value"]) for pair in each.get("Environment", [])},
+            secrets={secret["Name"]: secret["ValueFrom"] for secret in each.get("Secrets", [])},
+            log_group=each.get("LogConfiguration", {}).get("Options", {}).get("awslogs-group"),
+        )
+
+
+def deployed_services(assembly: Assembly) -> list[DeployedService]:
+    """The services of the manifest, in its order. Raises AlvaError for one that the templates do not have."""
+    by_name = {each.properties["ServiceName"]: each for each in assembly.of_type("ECS::Service")}
+    found = []
+    for entry in assembly.manifest["services"]:
+        service = by_name.get(entry["service"])
+        if service is None:
+            raise AlvaError(f"cannot find the service {entry['service']} in the templates", next_step="./alva synth")
+        balancers = service.properties.get("LoadBalancers", [])
+        task_definition = assembly.target(service.properties["TaskDefinition"])
+        target_group = assembly.target(balancers[0]["TargetGroupArn"]) if len(balancers) == 1 else None
+        if task_definition is None or target_group is None:
+            raise AlvaError(f"cannot follow {service} to its task definition and its one target group")
+        found.append(
+            DeployedService(
+                name=entry["name"],
+                manifest=entry,
+                service=service,
+                task_definition=task_definition,
+                target_group=target_group,
+            )
+        )
+    return found

@@ -1,0 +1,332 @@
+"""Rules about the templates that scanners do not know, because they are about how this environment's parts agree.
+
+Each rule takes what was synthesised and yields findings; `RULES` names them all. Nothing is called, nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alva.checks.assembly import Assembly, Parameter, Reference, Resource
+from alva.checks.dockerfiles import copied_folders, exposed_ports
+from alva.checks.findings import Finding
+from alva.checks.routing import listener_rules, probes, served_by
+from alva.checks.security_groups import SecurityGroup, security_groups
+from alva.checks.services import containers_of, deployed_services
+
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
+
+# superuser_reserved_connections (3) and rds.rds_superuser_reserved_connections (2) are not for applications.
+RESERVED_CONNECTIONS = 5
+
+# What one of RDS' master password, an ElastiCache AUTH token and a URL does not take.
+# https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBInstance.html (MasterUserPassword)
+# https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html
+PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+PASSWORD_LENGTHS = range(16, 129)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What rules look at: the templates, and the sources that images are built from."""
+
+    assembly: Assembly
+    repository: Path
+
+
+Rule = Callable[[Inputs], Iterator[tuple[object, str]]]
+
+
+def listener_priorities(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """Two rules of a listener with one priority are refused when the second one is created."""
+    taken: dict[tuple[Reference, int], Resource] = {}
+    for rule in listener_rules(inputs.assembly):
+        key = (rule.listener, rule.priority)
+        if key in taken:
+            yield rule.resource, f"priority {rule.priority} is that of {taken[key]}"
+        taken[key] = rule.resource
+
+
+def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """Every path that a service is meant to serve reaches it: `/api/*` alone does not match `/api`."""
+    rules = listener_rules(inputs.assembly)
+    for service in deployed_services(inputs.assembly):
+        host = service.manifest["host"] or "example.com"
+        for path in dict.fromkeys(probe for pattern in service.manifest["paths"] for probe in probes(pattern)):
+            target_group = served_by(rules, path, host)
+            if target_group != service.target_group:
+                yield service.name, f"{path} reaches {target_group or 'nobody'}, not its target group"
+
+
+def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """The target group asks the path that the service serves, and its image's sources have it."""
+    for service in deployed_services(inputs.assembly):
+        asked = service.target_group.properties.get("HealthCheckPath")
+        promised = service.manifest["health_path"]
+        if asked != promised:
+            yield service.target_group, f"asks {asked}, the service serves {promised}"
+        dockerfile = inputs.repository / service.manifest["dockerfile"]
+        if not _mentions(copied_folders(dockerfile, inputs.repository), promised):
+            yield service.name, f"nothing that {service.manifest['dockerfile']} copies mentions {promised}"
+
+
+def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """One port from the Dockerfile to the security group, or every request ends in 502 or 504."""
+    groups = security_groups(inputs.assembly)
+    for service in deployed_services(inputs.assembly):
+        port = service.manifest["port"]
+        container = service.main_container
+        (balancer,) = service.service.properties["LoadBalancers"]
+        stated: Mapping[str, object] = {
+            service.manifest["dockerfile"]: exposed_ports(inputs.repository / service.manifest["dockerfile"]),
+            "the container's port mapping": list(container.ports),
+            "PORT in the container's environment": [int(container.environment["PORT"])],
+            "the service's load balancer": [balancer["ContainerPort"]],
+            "the target group": [service.target_group.properties["Port"]],
+        }
+        for where, ports in stated.items():
+            if ports != [port]:
+                yield service.name, f"serves port {port}, but {where} says {ports}"
+        if not _admits_load_balancer(inputs.assembly, groups, service.service, port):
+            yield service.name, f"its security group admits nothing from the load balancer on port {port}"
+
+
+def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """While all services roll at once and the migration runs, nobody is told "too many connections"."""
+    manifest = inputs.assembly.manifest
+    allowed = manifest["database"]["max_connections"] - RESERVED_CONNECTIONS
+    needed = manifest["migration"]["database_connections"]
+    for service in deployed_services(inputs.assembly):
+        percent = service.service.properties["DeploymentConfiguration"]["MaximumPercent"]
+        tasks = _most_tasks(inputs.assembly, service.service)
+        needed += service.manifest["database_connections"] * (tasks * percent // 100)
+    if needed > allowed:
+        instance_class = manifest["database"]["instance_class"]
+        yield "database", f"{needed} connections at most are opened, {instance_class} allows {allowed}"
+
+
+def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """A generated password works in the database, in the cache and inside a URL."""
+    for secret in inputs.assembly.of_type("SecretsManager::Secret"):
+        generated = secret.properties.get("GenerateSecretString")
+        if generated is None:
+            continue
+        excluded = set(generated.get("ExcludeCharacters", ""))
+        if generated.get("ExcludePunctuation"):
+            excluded |= set(PUNCTUATION)
+        if left := set(PUNCTUATION) - excluded - set("-_."):
+            yield secret, f"may hold {' '.join(sorted(left))}, which a URL, RDS or an AUTH token does not take"
+        if generated.get("IncludeSpace"):
+            yield secret, "may hold a space"
+        if (length := generated.get("PasswordLength", 32)) not in PASSWORD_LENGTHS:
+            yield secret, f"has {length} characters; an AUTH token has {PASSWORD_LENGTHS[0]} to {PASSWORD_LENGTHS[-1]}"
+
+
+def secrets_consumed(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """Each secret is read by some container."""
+    read = {
+        str(arn)
+        for definition in inputs.assembly.of_type("ECS::TaskDefinition")
+        for container in containers_of(definition)
+        for arn in container.secrets.values()
+    }
+    for secret in inputs.assembly.of_type("SecretsManager::Secret"):
+        if not any(arn.startswith(str(secret.reference)) for arn in read):
+            yield secret, "no container reads it"
+
+
+def secrets_readable(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """What a container is given, its task's execution role may read; otherwise ResourceInitializationError."""
+    for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
+        role = inputs.assembly.target(definition.properties.get("ExecutionRoleArn"))
+        readable = _allowed_resources(role, "secretsmanager:GetSecretValue") if role else set()
+        for container in containers_of(definition):
+            for variable, value in container.secrets.items():
+                if not any(str(value).startswith(arn) for arn in readable):
+                    yield definition, f"{variable} of {container.name}: the execution role may not read {value}"
+
+
+def open_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """What is open to everybody has a listener behind it, and each listener is open."""
+    groups = security_groups(inputs.assembly)
+    for balancer in inputs.assembly.of_type("ElasticLoadBalancingV2::LoadBalancer"):
+        listening = {
+            int(each.properties["Port"])
+            for each in inputs.assembly.of_type("ElasticLoadBalancingV2::Listener")
+            if inputs.assembly.target(each.properties["LoadBalancerArn"]) == balancer
+        }
+        own = [groups[group.reference] for group in _groups_of(inputs.assembly, balancer.properties["SecurityGroups"])]
+        ingress = [rule for group in own for rule in group.ingress]
+        for rule in ingress:
+            silent = [port for port in range(rule.first, rule.last + 1) if port not in listening]
+            if silent:
+                yield balancer, f"port {silent[0]} is open, and nothing listens on it"
+        for port in listening:
+            if not any(rule.admits_port(port) for rule in ingress):
+                yield balancer, f"listens on port {port}, which no security group opens"
+    served = {reference for reference, group in groups.items() if _serves_everybody(inputs.assembly, group)}
+    for reference, group in groups.items():
+        for rule in group.ingress:
+            if rule.admits_everybody and reference not in served:
+                yield (
+                    group.resource,
+                    f"ports {rule.first} to {rule.last} are open to everybody, without a load balancer",
+                )
+
+
+def images_by_digest(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """An image is named by digest: a tag can mean another image when the next task starts."""
+    for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
+        for container in containers_of(definition):
+            _, _, digest = container.image.partition("@")
+            if re.fullmatch(DIGEST_PATTERN.strip("^$"), digest):
+                continue
+            parameter = next(
+                (
+                    declared
+                    for name, declared in inputs.assembly.templates[definition.stack].get("Parameters", {}).items()
+                    if digest == str(Parameter(definition.stack, name))
+                ),
+                None,
+            )
+            if parameter is None:
+                yield definition, f"{container.name} runs {container.image}, which is not chosen by digest"
+            elif parameter.get("AllowedPattern") != DIGEST_PATTERN or "Default" in parameter:
+                yield (
+                    definition,
+                    f"the parameter of {container.name}'s image takes more than a digest, or has a default",
+                )
+
+
+def stack_order(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """Each stack comes after those that it imports from: there is no cycle, and the manifest knows each dependency."""
+    seen: set[str] = set()
+    for stack in inputs.assembly.manifest["stacks"]:
+        template = json.dumps(inputs.assembly.templates[stack["name"]])
+        imported = {
+            exporter
+            for name, (exporter, _) in inputs.assembly.exports.items()
+            if json.dumps({"Fn::ImportValue": name}) in template
+        }
+        for missing in sorted(imported - set(stack["depends_on"])):
+            yield stack["name"], f"imports from {missing}, which the manifest does not name as a dependency"
+        for late in sorted(set(stack["depends_on"]) - seen):
+            yield stack["name"], f"depends on {late}, which does not come before it"
+        seen.add(stack["name"])
+
+
+def log_retention(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """No log is kept for ever, and every container's log group is one of ours."""
+    for group in inputs.assembly.of_type("Logs::LogGroup"):
+        if not group.properties.get("RetentionInDays"):
+            yield group, "has no retention: its lines are kept, and billed, for ever"
+    for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
+        for container in containers_of(definition):
+            if inputs.assembly.target(container.log_group) is None:
+                yield definition, f"{container.name} logs to {container.log_group}, which no stack makes"
+
+
+def service_after_rule(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """ECS refuses a service whose target group is attached to no listener: the service waits for its rule."""
+    rules = listener_rules(inputs.assembly)
+    for service in deployed_services(inputs.assembly):
+        own = {rule.resource.logical_id for rule in rules if rule.target_group == service.target_group}
+        if not own & service.service.depends_on:
+            yield service.service, "does not depend on the rule that attaches its target group to a listener"
+
+
+RULES: Mapping[str, Rule] = {
+    rule.__name__.replace("_", "-"): rule
+    for rule in (
+        listener_priorities,
+        path_coverage,
+        health_path,
+        port_agreement,
+        connection_budget,
+        password_alphabet,
+        secrets_consumed,
+        secrets_readable,
+        open_ports,
+        images_by_digest,
+        stack_order,
+        log_retention,
+        service_after_rule,
+    )
+}
+
+
+def check(assembly: Assembly, repository: Path) -> dict[str, list[Finding]]:
+    """Ask every rule, in order: the rule's name -> what it found, which is nothing where all is well.
+
+    `repository` is the folder that the manifest's Dockerfiles are relative to.
+    """
+    inputs = Inputs(assembly, repository)
+    return {
+        name: [Finding(rule=name, subject=str(subject), message=message) for subject, message in rule(inputs)]
+        for name, rule in RULES.items()
+    }
+
+
+def _mentions(folders: list[Path], path: str) -> bool:
+    quoted = (f'"{path}"', f"'{path}'", f"`{path}`")
+    files = (file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*")))
+    return any(
+        any(each in file.read_text(errors="ignore") for each in quoted)
+        for file in files
+        if file.is_file() and file.suffix in {".py", ".js", ".mjs", ".ts", ".go", ".rb"}
+    )
+
+
+def _groups_of(assembly: Assembly, values: list[object]) -> list[Resource]:
+    return [group for value in values if (group := assembly.target(value)) is not None]
+
+
+def _admits_load_balancer(
+    assembly: Assembly, groups: Mapping[Reference, SecurityGroup], service: Resource, port: int
+) -> bool:
+    network = service.properties["NetworkConfiguration"]["AwsvpcConfiguration"]
+    balancers = [
+        group.reference
+        for balancer in assembly.of_type("ElasticLoadBalancingV2::LoadBalancer")
+        for group in _groups_of(assembly, balancer.properties["SecurityGroups"])
+    ]
+    return any(
+        rule.admits_port(port) and rule.group in balancers
+        for group in _groups_of(assembly, network["SecurityGroups"])
+        for rule in groups[group.reference].ingress
+    )
+
+
+def _serves_everybody(assembly: Assembly, group: SecurityGroup) -> bool:
+    return any(
+        group.resource in _groups_of(assembly, balancer.properties["SecurityGroups"])
+        and balancer.properties.get("Scheme") == "internet-facing"
+        for balancer in assembly.of_type("ElasticLoadBalancingV2::LoadBalancer")
+    )
+
+
+def _most_tasks(assembly: Assembly, service: Resource) -> int:
+    """How many tasks the service may have: its desired count, or what it may scale to."""
+    name = service.properties["ServiceName"]
+    for target in assembly.of_type("ApplicationAutoScaling::ScalableTarget"):
+        if str(target.properties["ResourceId"]).endswith(f"/{name}"):
+            return int(target.properties["MaxCapacity"])
+    return int(service.properties.get("DesiredCount", 1))
+
+
+def _allowed_resources(role: Resource, action: str) -> set[str]:
+    return {
+        str(resource)
+        for policy in role.properties.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow" and action in _as_list(statement["Action"])
+        for resource in _as_list(statement["Resource"])
+    }
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
