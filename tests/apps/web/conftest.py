@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -43,18 +44,34 @@ def serving(app: FastAPI, port: int) -> Iterator[None]:
         thread.join(10)
 
 
-@pytest.fixture(scope="session")
-def lonely_web() -> Iterator[httpx.Client]:
-    """A browser without redirects at a web whose api and auth are down."""
+@contextmanager
+def _web_behind(api_url: str, auth_url: str) -> Iterator[httpx.Client]:
     port = free_port()
     settings = WebSettings(
-        port=port,
-        image_digest="sha256:" + "ab" * 32,
-        api_internal_url=f"http://127.0.0.1:{free_port()}",
-        auth_internal_url=f"http://127.0.0.1:{free_port()}",
+        port=port, image_digest="sha256:" + "ab" * 32, api_internal_url=api_url, auth_internal_url=auth_url
     )
     with (
         serving(create_app(settings), port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def closed_url() -> str:
+    """Where nobody listens."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="session")
+def lonely_web(closed_url: str) -> Iterator[httpx.Client]:
+    """A browser without redirects at a web whose api and auth are down."""
+    with _web_behind(closed_url, closed_url) as client:
+        yield client
+
+
+@pytest.fixture
+def web_without_api(closed_url: str, auth: Any) -> Iterator[httpx.Client]:
+    """The same, where auth runs and the api is down."""
+    with _web_behind(closed_url, auth.url) as client:
         yield client

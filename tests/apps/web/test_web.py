@@ -301,3 +301,15 @@ def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside:
         names = [line for line in events.iter_lines() if line.startswith("event:")]
     assert set(names) == {"event: progress"}
     assert "Quick wins" in signed_in.get(path).text, "the stream ends when the plan is ready"
+
+
+def test_plans_that_cannot_be_fetched_are_told_in_a_sentence_and_nobody_is_signed_out(
+    signed_in: httpx.Client, web_without_api: httpx.Client
+) -> None:
+    web_without_api.cookies.set("alva_access", signed_in.cookies["alva_access"])
+    for path in ("/plans", "/onboarding"):
+        answer = web_without_api.get(path)
+        assert answer.status_code == 503
+        assert "We cannot do this right now" in answer.text
+        assert "set-cookie" not in answer.headers
+    assert web_without_api.get("/").status_code == 200
