@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -78,15 +79,22 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if verbose:
             _print_traceback()
-        _print_error(
-            AlvaError(
-                f"cannot go on: {type(error).__name__}: {error}",
-                next_step="this is unexpected; the same command with --verbose shows where it comes from",
-            ),
-            as_json,
-        )
+        _print_error(_explain(error), as_json)
         return UNEXPECTED_EXIT_CODE
     return outcome if isinstance(outcome, int) else 0
+
+
+def _explain(error: Exception) -> AlvaError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AlvaError(
+            "cannot write: the disk is full",
+            evidence=[f"{error.filename or 'a file'}: {error.strerror}"],
+            next_step="free some space, then run the same command again",
+        )
+    return AlvaError(
+        f"cannot go on: {type(error).__name__}: {error}",
+        next_step="this is unexpected; the same command with --verbose shows where it comes from",
+    )
 
 
 def _print_error(error: AlvaError, as_json: bool) -> None:
