@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
+from kit.metrics import CONTENT_TYPE, RequestMetrics
 from kit.origins import normalise_origin
 from kit.refusal import Refusal
 from kit.requests import RequestMiddleware
@@ -33,10 +34,13 @@ class Service(FastAPI):
 
     alva_settings: ServiceSettings
     alva_policy: str
+    alva_metrics: RequestMetrics
 
     def build_middleware_stack(self) -> ASGIApp:
         """The middleware with ours outermost, so that it sees the answers to unexpected errors too."""
-        return RequestMiddleware(super().build_middleware_stack(), self.alva_settings, self.alva_policy)
+        return RequestMiddleware(
+            super().build_middleware_stack(), self.alva_settings, self.alva_policy, self.alva_metrics
+        )
 
 
 def create(
@@ -55,9 +59,10 @@ def create(
 
     Routers are mounted under the path prefix; declare their paths as `/...` (the prefix itself, `/admin`, is answered
     as `/admin/`). `/health` is unprefixed: 200 where the process serves; `/health?deep=1`, from inside the network
-    only, runs the `checks` and answers 503 where one fails. Exceptions in `unavailable` become 503. `cors_origins` may
-    call with credentials. `app.state.stopping` is an asyncio.Event that is set when the process is told to stop: long
-    responses end when it is. Services that ask who is signed in set `app.state.verifier`.
+    only, runs the `checks` and answers 503 where one fails. `/metrics` is for the inside too. Exceptions in
+    `unavailable` become 503. `cors_origins` may call with credentials. `app.state.stopping` is an asyncio.Event that
+    is set when the process is told to stop: long responses end when it is. Services that ask who is signed in set
+    `app.state.verifier`.
     """
     prefix = settings.path_prefix
     origins = [origin for origin in map(normalise_origin, cors_origins) if origin]
@@ -72,6 +77,7 @@ def create(
     )
     app.alva_settings = settings
     app.alva_policy = content_security_policy
+    app.alva_metrics = RequestMetrics()
     app.state.settings = settings
     app.state.allowed_origins = frozenset(origins)
     app.state.stopping = asyncio.Event()
@@ -86,6 +92,7 @@ def create(
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         )
     _add_health(app, settings, checks or {})
+    _add_metrics(app)
     for router in routers:
         app.include_router(router, prefix=prefix)
     return app
@@ -103,6 +110,14 @@ def _add_health(app: FastAPI, settings: ServiceSettings, checks: Mapping[str, Ch
         is_healthy = all(result == "ok" for result in results)
         body["status"] = "ok" if is_healthy else "failing"
         return JSONResponse(body, status_code=200 if is_healthy else 503)
+
+
+def _add_metrics(app: Service) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> PlainTextResponse:
+        if not request.state.caller.is_inside:
+            raise HTTPException(404, "Not Found")
+        return PlainTextResponse(app.alva_metrics.render(), media_type=CONTENT_TYPE)
 
 
 async def _run_check(name: str, check: Check) -> str:

@@ -79,5 +79,5 @@ def configure(service: str, level: str = "INFO", secrets: Sequence[str] = ()) ->
     root.setLevel(level)
     logging.captureWarnings(True)
     # Request lines of the HTTP client quote whole URLs, and a URL can hold a token.
-    for noisy in ("httpx", "httpcore", "openai", "uvicorn.access"):
+    for noisy in ("httpx", "httpcore", "httpx2", "httpcore2", "openai", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.logs import RequestContext, current_request
+from kit.metrics import RequestMetrics
 from kit.proxies import Caller, find_caller
 from kit.settings import ServiceSettings
 
@@ -25,8 +26,11 @@ _TRACE_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,256}")
 class RequestMiddleware:
     """Pure ASGI, outermost. Sets `request.state.caller` (kit.proxies.Caller) and the scope's scheme and client."""
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, content_security_policy: str) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServiceSettings, content_security_policy: str, metrics: RequestMetrics
+    ) -> None:
         self._app = app
+        self._metrics = metrics
         self._settings = settings
         self._policy = content_security_policy
 
@@ -57,6 +61,7 @@ class RequestMiddleware:
             await send(message)
 
         reset = current_request.set(context)
+        self._metrics.in_flight += 1
         try:
             try:
                 await self._app(scope, receive, send_with_headers)
@@ -65,8 +70,11 @@ class RequestMiddleware:
                 log.exception("unexpected error")
                 if status == 0:
                     await PlainTextResponse("Something went wrong.", status_code=500)(scope, receive, send_with_headers)
-            self._write_log(scope, original_path, status, time.perf_counter() - started, caller)
+            seconds = time.perf_counter() - started
+            self._write_log(scope, original_path, status, seconds, caller)
+            self._metrics.count(scope["method"], _route(scope, self._settings.path_prefix), status, seconds)
         finally:
+            self._metrics.in_flight -= 1
             current_request.reset(reset)
 
     def _add_headers(self, headers: MutableHeaders, context: RequestContext, caller: Caller) -> None:
@@ -94,6 +102,16 @@ class RequestMiddleware:
         }
         level = logging.DEBUG if is_health_check else logging.INFO
         log.log(level, "%s %s %s", scope["method"], path, status, extra=fields)
+
+
+def _route(scope: Scope, prefix: str) -> str:
+    """The template of the route that answered; never the path itself, of which there are endlessly many."""
+    path: str = getattr(scope.get("route"), "path", "")
+    if not path:
+        return "unmatched"
+    # FastAPI's routes of an included router know their path without the prefix that they were included with.
+    is_below_prefix = scope["path"].startswith(f"{prefix}/") and not path.startswith(f"{prefix}/")
+    return prefix + path if is_below_prefix else path
 
 
 def _identify(headers: Headers, caller: Caller) -> RequestContext:
