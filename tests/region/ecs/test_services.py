@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.error
@@ -324,3 +325,27 @@ def test_deleted_service_drains_and_is_inactive(web: Web) -> None:
     until(lambda: workbench.service("web")["status"] == "INACTIVE")
     assert web.get()[0] == 503
     assert workbench.tasks_of("web") == []
+
+
+def test_failed_deployment_is_told_to_eventbridge(workbench: Workbench) -> None:
+    sqs, events = workbench.client("sqs"), workbench.client("events")
+    queue = sqs.create_queue(QueueName="told")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {
+        "source": ["aws.ecs"],
+        "detail-type": ["ECS Deployment State Change"],
+        "resources": [{"suffix": "/untold"}],
+        "detail": {"eventName": ["SERVICE_DEPLOYMENT_FAILED"]},
+    }
+    events.put_rule(Name="failed", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="failed", Targets=[{"Id": "queue", "Arn": arn}])
+    unknown = workbench.image(SERVER).rpartition("@")[0] + "@sha256:" + "4" * 64
+    workbench.create_service(
+        "untold",
+        workbench.task_definition("untold", {"name": "web", "image": unknown}),
+        deploymentConfiguration={"deploymentCircuitBreaker": BREAKER},
+    )
+    messages = until(lambda: sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"))
+    (event,) = [json.loads(message["Body"]) for message in messages]
+    assert event["detail"]["eventName"] == "SERVICE_DEPLOYMENT_FAILED"
+    assert event["detail"]["reason"] == "ECS deployment circuit breaker: tasks failed to start."

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from alva.region.ecs import actions, rollouts, scheduler
 from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
-from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.discovery import Discovery
+from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
+from alva.region.ecs.notifications import Notifications
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
 from alva.region.server import Region
@@ -42,6 +44,8 @@ class Controller:
         self._timing = timing or scheduler.Timing()
         self.discovery = Discovery(control_plane, region.names)
         self._alarms = DeploymentAlarms(control_plane)
+        self._notifications = Notifications(state.account_id, state.region)
+        self._metrics = Metrics(control_plane, state)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -54,8 +58,9 @@ class Controller:
     async def start(self) -> None:
         """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
         await self._bury_the_dead()
+        self._notifications.take_note(self._state.services.values())
         loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(self._run()), loop.create_task(self._watch_alarms())]
+        self._loops = [loop.create_task(each) for each in (self._run(), self._watch_alarms(), self._measure())]
 
     async def stop(self) -> None:
         """End the loop and every task's processes; what the records say stays."""
@@ -115,6 +120,7 @@ class Controller:
             self._wake.clear()
             for service in list(self._state.services.values()):
                 if service.status != "INACTIVE":
+                    self._notifications.tell(service)
                     try:
                         self._reconcile(service)
                     except Exception as error:
@@ -123,6 +129,7 @@ class Controller:
                             continue
                         self._last_failures[service.arn] = repr(error)
                         logger.exception("cannot reconcile service %s", service.name)
+                    self._notifications.tell(service)
             self._state.forget_old_tasks(time.time())
             try:
                 await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
@@ -135,6 +142,14 @@ class Controller:
             if await self._alarms.look([r for r in records if r is not None]):
                 self.changed()
             await asyncio.sleep(ALARM_POLL_SECONDS)
+
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD_SECONDS)
+            try:
+                await self._metrics.publish({arn: running.pids for arn, running in self._running.items()})
+            except ServiceError as error:
+                logger.warning("cannot publish metrics: %s", error)
 
     # Tasks
 

@@ -77,6 +77,11 @@ class RunningTask:
         self._discovery_lock = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
 
+    @property
+    def pids(self) -> list[int]:
+        """The first processes of its running containers."""
+        return [container.pid for container in self._running.values() if container.pid is not None]
+
     def request_stop(self, stop_code: str, reason: str) -> None:
         """Let the task stop; the first reason given is the one that is told."""
         if self.task.is_stopping:

@@ -1,0 +1,118 @@
+"""AWS/ECS metrics: what tasks use of the CPU and memory that their definitions reserve, once a minute.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/available-metrics.html
+Measured from /proc: the processes of a container share its process namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.model import Json, Service, Task
+from alva.region.ecs.state import State
+
+PERIOD_SECONDS = 60.0
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some processes have used: CPU time so far, memory now."""
+
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Utilization:
+    """What a task uses of what it reserves, in percent."""
+
+    cpu_percent: float
+    memory_percent: float
+
+
+def usage_by_namespace() -> dict[str, Usage]:
+    """Usage of this machine's processes, by process namespace; those that may not be looked at are left out."""
+    found: dict[str, Usage] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            namespace = str((folder / "ns" / "pid").readlink())
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+            pages = int((folder / "statm").read_text().split()[1])
+            # utime, stime and those of children that were waited for; proc(5), counted from `state`
+            ticks = sum(int(field) for field in fields[11:15])
+            before = found.get(namespace, Usage())
+            found[namespace] = Usage(
+                before.cpu_seconds + ticks / _TICKS_PER_SECOND, before.memory_bytes + pages * _PAGE_BYTES
+            )
+    return found
+
+
+def utilization(definition: Json, before: Usage, now: Usage, seconds: float) -> Utilization:
+    """A task's utilization over `seconds`, against the task definition's cpu (1024 a vCPU) and memory (MiB)."""
+    reserved_cpu_seconds = seconds * int(definition["cpu"]) / 1024
+    return Utilization(
+        cpu_percent=max(0.0, 100 * (now.cpu_seconds - before.cpu_seconds) / reserved_cpu_seconds),
+        memory_percent=100 * now.memory_bytes / (int(definition["memory"]) * 2**20),
+    )
+
+
+class Metrics:
+    """Publishes the utilization of services and clusters."""
+
+    def __init__(self, control_plane: ControlPlane, state: State) -> None:
+        self._control_plane = control_plane
+        self._state = state
+        self._before: dict[str, Usage] = {}
+        self._at = time.monotonic()
+
+    async def publish(self, processes: Mapping[str, Iterable[int]]) -> None:
+        """Measure and publish. `processes` are the first processes of each running task's containers, by its ARN."""
+        seconds = time.monotonic() - self._at
+        self._at += seconds
+        now = await asyncio.to_thread(_usage_of, processes)
+        for arn, usage in now.items():
+            task = self._state.tasks.get(arn)
+            service = self._state.services.get(task.service_arn or "") if task else None
+            if task and service and arn in self._before:
+                definition = self._state.task_definitions[task.task_definition_arn]
+                await self._put(task, service, utilization(definition, self._before[arn], usage, seconds))
+        self._before = now
+
+    async def _put(self, task: Task, service: Service, measured: Utilization) -> None:
+        cluster = task.cluster_arn.rpartition("/")[2]
+        data = {"Namespace": "AWS/ECS"}
+        index = 0
+        for name, value in (
+            ("CPUUtilization", measured.cpu_percent),
+            ("MemoryUtilization", measured.memory_percent),
+        ):
+            for dimensions in ({"ClusterName": cluster, "ServiceName": service.name}, {"ClusterName": cluster}):
+                index += 1
+                member = f"MetricData.member.{index}"
+                data |= {f"{member}.MetricName": name, f"{member}.Unit": "Percent", f"{member}.Value": str(value)}
+                for position, (dimension, content) in enumerate(dimensions.items(), 1):
+                    data[f"{member}.Dimensions.member.{position}.Name"] = dimension
+                    data[f"{member}.Dimensions.member.{position}.Value"] = content
+        await self._control_plane.query("monitoring", "PutMetricData", **data)
+
+
+def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:
+    by_namespace = usage_by_namespace()
+    found = {}
+    for arn, pids in processes.items():
+        with contextlib.suppress(OSError, KeyError):  # It has ended meanwhile, or may not be looked at.
+            usages = [by_namespace[str(Path(f"/proc/{pid}/ns/pid").readlink())] for pid in pids]
+            found[arn] = Usage(sum(u.cpu_seconds for u in usages), sum(u.memory_bytes for u in usages))
+    return found

@@ -1,0 +1,192 @@
+"""The parts of ECS that are plain functions of values."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alva.region.ecs import dependencies, metrics, shapes, support
+from alva.region.ecs.containers import HealthCheck
+from alva.region.ecs.errors import EcsError
+from alva.region.ecs.model import Container, Health, Service, Task, TaskStatus, from_state, state_of
+from alva.region.ecs.paging import page
+from alva.region.ecs.pull import SecretReference
+
+SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:database-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("value_from", "reference"),
+    [
+        (SECRET, SecretReference("secretsmanager", SECRET)),
+        (f"{SECRET}:password::", SecretReference("secretsmanager", SECRET, "password")),
+        (f"{SECRET}::AWSPREVIOUS:", SecretReference("secretsmanager", SECRET, "", "AWSPREVIOUS")),
+        (f"{SECRET}:key:AWSCURRENT:v1", SecretReference("secretsmanager", SECRET, "key", "AWSCURRENT", "v1")),
+        ("arn:aws:ssm:us-east-1:000000000000:parameter/a/b", SecretReference("ssm", "/a/b")),
+        ("/a/b", SecretReference("ssm", "/a/b")),
+    ],
+)
+def test_value_from_names_a_secret_or_a_parameter(value_from: str, reference: SecretReference) -> None:
+    assert SecretReference.parse(value_from) == reference
+
+
+def test_health_check_has_dockers_forms_and_the_apis_defaults() -> None:
+    assert HealthCheck.parse({"command": ["CMD", "python", "-m", "check"]}) == HealthCheck(
+        argv=("python", "-m", "check"), interval_seconds=30, timeout_seconds=5, retries=3, start_period_seconds=0
+    )
+    shell = HealthCheck.parse({"command": ["CMD-SHELL", "exit 0"]})
+    assert shell is not None
+    assert shell.argv == ("/bin/sh", "-c", "exit 0")
+    assert HealthCheck.parse({"command": ["NONE"]}) is None
+    assert HealthCheck.parse(None) is None
+
+
+def container(name: str, status: str, exit_code: int | None = None, health: Health = Health.UNKNOWN) -> Container:
+    return Container(name=name, arn=name, image="x", last_status=status, exit_code=exit_code, health=health)
+
+
+@pytest.mark.parametrize(
+    ("condition", "other", "satisfied", "impossible"),
+    [
+        ("START", container("b", "PENDING"), False, False),
+        ("START", container("b", "RUNNING"), True, False),
+        ("HEALTHY", container("b", "RUNNING"), False, False),
+        ("HEALTHY", container("b", "RUNNING", health=Health.HEALTHY), True, False),
+        ("HEALTHY", container("b", "RUNNING", health=Health.UNHEALTHY), False, True),
+        ("COMPLETE", container("b", "STOPPED", 1), True, False),
+        ("SUCCESS", container("b", "STOPPED", 0), True, False),
+        ("SUCCESS", container("b", "STOPPED", 1), False, True),
+    ],
+)
+def test_dependency_conditions(condition: str, other: Container, satisfied: bool, impossible: bool) -> None:
+    assert dependencies.is_satisfied(condition, other) is satisfied
+    assert dependencies.is_impossible(condition, other) is impossible
+
+
+def waits_for(name: str, *others: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "dependsOn": [{"containerName": o, "condition": "HEALTHY"} for o in others], **more}
+
+
+def test_containers_stop_before_those_they_depend_on() -> None:
+    assert dependencies.stop_order([waits_for("a", "b"), waits_for("b", "c"), waits_for("c")]) == [["a"], ["b"], ["c"]]
+    with pytest.raises(ValueError, match="cycle"):
+        dependencies.stop_order([waits_for("a", "b"), waits_for("b", "a")])
+
+
+def test_waiting_ends_at_the_start_timeout_of_what_is_waited_for() -> None:
+    definitions = [waits_for("a", "b"), waits_for("b", startTimeout=20)]
+    records = {"a": container("a", "PENDING"), "b": container("b", "RUNNING")}
+    assert dependencies.deadlines(definitions, records, {"b": 100.0}) == [(120.0, "a", "b")]
+    assert dependencies.deadlines(definitions, records, {}) == []
+
+
+def test_records_survive_the_way_to_disk() -> None:
+    task = Task(
+        id="1",
+        arn="t",
+        cluster_arn="c",
+        task_definition_arn="d",
+        group="g",
+        started_by=None,
+        containers=[container("a", "RUNNING", health=Health.HEALTHY)],
+        created_at=1.5,
+        subnets=["s"],
+        security_groups=[],
+        last_status=TaskStatus.RUNNING,
+    )
+    restored = from_state(Task, state_of(task))
+    assert restored == task
+    assert restored.last_status is TaskStatus.RUNNING
+    assert restored.containers[0].health is Health.HEALTHY
+
+
+def test_state_of_a_newer_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown fields colour"):
+        from_state(Service, {"name": "x", "colour": "red"})
+
+
+def test_pages_cover_everything_once() -> None:
+    items = [str(n) for n in range(7)]
+    seen: list[str] = []
+    token: str | None = None
+    while True:
+        answer = page("items", items, {"maxResults": 3, "nextToken": token})
+        seen += answer["items"]
+        token = answer.get("nextToken")
+        if token is None:
+            break
+    assert seen == items
+    with pytest.raises(EcsError, match="Invalid token"):
+        page("items", items, {"nextToken": "%%"})
+
+
+def test_cloudformation_properties_become_the_apis_members() -> None:
+    shape = shapes.service_model().operation_model("RegisterTaskDefinition").input_shape
+    assert shape is not None
+    properties = {
+        "Family": "f",
+        "ContainerDefinitions": [
+            {
+                "Name": "c",
+                "Image": "i",
+                "StopTimeout": "2",
+                "ReadonlyRootFilesystem": "true",
+                "DockerLabels": {"Some.Key": "v"},
+                "Secrets": [{"Name": "S", "ValueFrom": "x"}],
+            }
+        ],
+        "Volumes": [{"Name": "v", "EFSVolumeConfiguration": {"FilesystemId": "fs"}}],
+    }
+    assert shapes.from_cloudformation(properties, shape) == {
+        "family": "f",
+        "containerDefinitions": [
+            {
+                "name": "c",
+                "image": "i",
+                "stopTimeout": 2,
+                "readonlyRootFilesystem": True,
+                "dockerLabels": {"Some.Key": "v"},
+                "secrets": [{"name": "S", "valueFrom": "x"}],
+            }
+        ],
+        "volumes": [{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs"}}],
+    }
+
+
+def test_what_is_said_to_be_honoured_exists_in_awss_model() -> None:
+    def check(honoured: Any, shape: Any, path: str) -> None:
+        while shape.type_name == "list":
+            shape = shape.member
+        if shape.type_name == "map":
+            return
+        for member, rule in honoured.items():
+            assert member in shape.members, f"{path}.{member}"
+            if isinstance(rule, dict):
+                check(rule, shape.members[member], f"{path}.{member}")
+
+    for action, honoured in support.ACTIONS.items():
+        check(honoured, shapes.service_model().operation_model(action).input_shape, action)
+
+
+def test_utilization_is_what_is_used_of_what_is_reserved() -> None:
+    measured = metrics.utilization(
+        {"cpu": "512", "memory": "1024"},
+        metrics.Usage(cpu_seconds=10),
+        metrics.Usage(cpu_seconds=16, memory_bytes=256 * 2**20),
+        60,
+    )
+    assert measured == metrics.Utilization(cpu_percent=20, memory_percent=25)
+
+
+def test_usage_is_measured_from_the_processes_of_a_namespace() -> None:
+    namespace = str(Path(f"/proc/{os.getpid()}/ns/pid").readlink())
+    before = metrics.usage_by_namespace()[namespace]
+    subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
+    after = metrics.usage_by_namespace()[namespace]
+    assert after.cpu_seconds >= before.cpu_seconds + 0.05
+    assert after.memory_bytes > 2**20
