@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 from alva.aws import Aws, explained
 from alva.errors import BuildFailed
@@ -14,8 +15,9 @@ from alva.release.manifest import Service
 class BundleBuilder:
     """`release.images.Builder` with the region's own builder."""
 
-    def __init__(self, root: Path, store_folder: Path) -> None:
+    def __init__(self, root: Path, store_folder: Path, cancelled: Event | None = None) -> None:
         self._root = root
+        self._cancelled = cancelled
         self._store = ImageStore(store_folder)
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
@@ -23,7 +25,7 @@ class BundleBuilder:
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
-        return build(dockerfile, self._root, self._store, on_line=line).digest
+        return build(dockerfile, self._root, self._store, on_line=line, cancelled=self._cancelled).digest
 
     def has(self, digest: str) -> bool:
         """Whether the image store holds it."""

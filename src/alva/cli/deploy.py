@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -28,7 +29,8 @@ class Builds:
     def __init__(self, invocation: Invocation, progress: Progress) -> None:
         from alva.cli.bundle_builder import BundleBuilder
 
-        self.builder: Builder = BundleBuilder(ROOT, invocation.region_config.images_folder)
+        self._cancelled = Event()
+        self.builder: Builder = BundleBuilder(ROOT, invocation.region_config.images_folder, self._cancelled)
         self._manifest = invocation.manifest
         self._progress = progress
 
@@ -37,7 +39,11 @@ class Builds:
         services = [service for service in self._manifest.services if names is None or service.name in names]
         with ThreadPoolExecutor(max_workers=BUILDS_SIDE_BY_SIDE, thread_name_prefix="build") as pool:
             futures = {service.name: pool.submit(self._build, service.name) for service in services}
-            return {name: future.result() for name, future in futures.items()}
+            try:
+                return {name: future.result() for name, future in futures.items()}
+            except BaseException:  # Ctrl-C, or a build that failed: the others need not end first
+                self._cancelled.set()
+                raise
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"

@@ -273,6 +273,6 @@ def _read_running_file(config: RegionConfig) -> dict[str, Any] | None:
 
 
 def _kill_leftovers(config: RegionConfig) -> list[int]:
-    from alva.region.supervisor import ProcessRecord
+    from alva.region.process_record import ProcessRecord
 
     return ProcessRecord(config.home / "processes.json").kill()

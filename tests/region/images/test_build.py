@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from alva.errors import BuildFailed
-from alva.region.images import Image, ImageStore
+from alva.region.images import Image, ImageStore, build
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, start_process
 
@@ -272,8 +272,6 @@ def test_what_is_outside_of_the_subset_is_refused_with_its_line(project: Any, do
 
 def test_builds_side_by_side_make_each_step_once(project: Any) -> None:
     project.write("Dockerfile", "FROM python:3.11-slim\nWORKDIR /app\nRUN sleep 0.5; date +%s%N > now\n")
-    from alva.region.images import build
-
     images: list[Image] = []
     lines: list[str] = []
 
@@ -288,6 +286,35 @@ def test_builds_side_by_side_make_each_step_once(project: Any) -> None:
     assert len(images) == 3
     assert len({image.digest for image in images}) == 1
     assert len([line for line in lines if line.startswith("RUN")]) == 1
+
+
+def test_cancelled_build_ends_at_once_and_leaves_nothing(project: Any) -> None:
+    cancelled, errors = threading.Event(), []
+    lines: list[str] = []
+
+    def one() -> None:
+        try:
+            build(
+                project.context / "Dockerfile",
+                project.context,
+                project.store,
+                on_line=lines.append,
+                cancelled=cancelled,
+            )
+        except BuildFailed as error:
+            errors.append(str(error))
+
+    project.write("Dockerfile", "FROM python:3.11-slim\nRUN echo up; sleep 66.5\n")
+    thread = threading.Thread(target=one)
+    thread.start()
+    while "up" not in lines:
+        time.sleep(0.01)
+    cancelled.set()
+    started = time.monotonic()
+    thread.join()
+    assert time.monotonic() - started < 3
+    assert errors == [f"cannot build {project.context}/Dockerfile: line 2: cancelled"]
+    assert not any(b"sleep 66.5" in line for line in command_lines())
 
 
 def test_killed_build_leaves_nothing_half_and_no_process(project: Any) -> None:

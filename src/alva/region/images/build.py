@@ -18,6 +18,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from alva.errors import BuildFailed, SandboxFailed
 from alva.region.images import tree
@@ -41,10 +42,12 @@ def build(
     target: str | None = None,
     arguments: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    cancelled: Event | None = None,
 ) -> Image:
     """Build `dockerfile` with `context` as its folder and return the image, from the cache as far as nothing changed.
 
-    `target` stops at that stage; `arguments` are values for ARG. `on_line` gets a line per instruction that is executed
+    `target` stops at that stage; `arguments` are values for ARG; a build in a thread ends soon after `cancelled` is set
+    (Ctrl-C reaches the main thread alone). `on_line` gets a line per instruction that is executed
     rather than found in the cache, and each line that RUN prints. Blocking (seconds when RUN runs); safe to call side
     by side from threads and processes. Raises BuildFailed, naming the Dockerfile and its line.
     """
@@ -52,7 +55,8 @@ def build(
         with store.building():
             parsed = parse(dockerfile.read_text())
             files = Context(context.resolve(), Ignored.of(context, dockerfile))
-            return _Build(parsed, files, store, arguments or {}, on_line or (lambda _: None)).image(target)
+            one = _Build(parsed, files, store, arguments or {}, on_line or (lambda _: None), cancelled or Event())
+            return one.image(target)
     except DockerfileError as error:
         raise BuildFailed(
             f"cannot build {dockerfile}: line {error.line}: {error.problem}",
@@ -98,12 +102,14 @@ class _Build:
         store: ImageStore,
         arguments: Mapping[str, str],
         on_line: Callable[[str], None],
+        cancelled: Event,
     ) -> None:
         self._dockerfile = dockerfile
         self._context = context
         self._store = store
         self._arguments = arguments
         self._on_line = on_line
+        self._cancelled = cancelled
         self._stages: dict[str, _Stage] = {}
 
     def image(self, target: str | None) -> Image:
@@ -161,6 +167,8 @@ class _Build:
         return None
 
     def _execute(self, instruction: Instruction, stage: _Stage) -> None:
+        if self._cancelled.is_set():
+            raise DockerfileError(instruction.line, "cancelled")
         configuration = stage.configuration
         match instruction.name:
             case "ARG":
@@ -391,8 +399,11 @@ class _Build:
                         user=stage.configuration.user,
                         mounts=[(mount, self._mount_source(mount)) for mount in mounts],
                         on_line=self._on_line,
+                        cancelled=self._cancelled,
                     )
                 except RunFailed as error:
+                    if self._cancelled.is_set():
+                        raise DockerfileError(instruction.line, "cancelled") from error
                     failure = DockerfileError(instruction.line, f"RUN {instruction.text[:200]}: exit code {error.code}")
                     failure.evidence = tuple(error.last_lines)
                     raise failure from error

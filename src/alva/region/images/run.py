@@ -6,6 +6,7 @@ import asyncio
 import collections
 import os
 import ssl
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _PASSED_ON = frozenset(
 )
 """How this machine reaches its registries; what is installed does not depend on it, so neither does the cache."""
 _LAST_LINES = 15
+_CANCELLATION_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,12 @@ def run_in_stage(
     user: tuple[int, int] | None,
     mounts: Sequence[tuple[Mount, Path]],
     on_line: Callable[[str], None],
+    cancelled: threading.Event,
 ) -> None:
-    """Run `command` with the folder `root` as what it may change. Blocking. Raises RunFailed, SandboxFailed."""
+    """Run `command` with the folder `root` as what it may change, until it ends or `cancelled` is set. Blocking.
+
+    Raises RunFailed (137 when cancelled), SandboxFailed.
+    """
     last_lines: collections.deque[str] = collections.deque(maxlen=_LAST_LINES)
 
     def take(line: str) -> None:
@@ -114,7 +120,7 @@ def run_in_stage(
         user=user,
         on_line=take,
     )
-    code = asyncio.run(_run(spec))
+    code = asyncio.run(_run(spec, cancelled))
     for placeholder in (path for path in made if path.is_file() and path.stat().st_size == 0):
         placeholder.unlink()
     remove_empty(path for path in made if path.is_dir())
@@ -122,10 +128,15 @@ def run_in_stage(
         raise RunFailed(code, list(last_lines))
 
 
-async def _run(spec: ProcessSpec) -> int:
+async def _run(spec: ProcessSpec, cancelled: threading.Event) -> int:
     process = await start_process(spec)
+    end = asyncio.ensure_future(process.wait())
     try:
-        return (await process.wait()).code
+        while not end.done():
+            await asyncio.wait({end}, timeout=_CANCELLATION_SECONDS)
+            if cancelled.is_set():
+                process.kill()
+        return end.result().code
     finally:
         process.kill()  # nothing, unless we were interrupted
 
