@@ -28,7 +28,7 @@ class Check:
 CHECKS = (
     Check(name="lint", argv=(PYTHON, "-m", "ruff", "check", ".")),
     Check(name="format", argv=(PYTHON, "-m", "ruff", "format", "--check", ".")),
-    Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva")),
+    Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva", "apps", "infrastructure")),
     Check(name="fast tests", argv=(PYTHON, "-m", "pytest", "-q", "tests/unit", "tests/release")),
 )
 """Architecture tests (who may import whom) are among the fast ones: tests/unit/test_architecture.py."""

@@ -1,0 +1,105 @@
+"""`./alva cost`: the month's bill from the templates, and what each saving would change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alva.cli.invocation import ROOT, Invocation, verb
+from alva.cli.progress import step
+from alva.cli.synth import DIGEST_FILE, TIMEOUT_SECONDS, source_digest, synthesise
+from alva.errors import SynthesisFailed
+
+if TYPE_CHECKING:
+    from alva.checks.cost import Item
+
+SAVINGS_FOLDER = "savings"
+
+
+@verb(summary="What a month costs, per resource, and what each saving setting would change.")
+@click.option("--no-savings", is_flag=True, help="The bill alone.")
+def command(invocation: Invocation, no_savings: bool) -> None:
+    """Print the bill; nothing is asked of AWS."""
+    from alva.checks.assembly import Assembly
+    from alva.checks.cost import Prices, bill, total
+
+    prices = Prices.read()
+    folder = invocation.assembly_folder
+    with invocation.progress as progress:
+        with step(progress, "synth", f"synthesise {invocation.environment}"):
+            synthesise(invocation.environment, folder)
+        items = bill(Assembly.read(folder), prices)
+        savings: list[dict[str, object]] = []
+        if not no_savings:
+            with step(progress, "savings", "synthesise it with each saving"):
+                index = _synthesise_savings(invocation.environment, _savings_folder(folder))
+            for saving in index:
+                cheaper = total(bill(Assembly.read(_savings_folder(folder) / saving["name"]), prices))
+                savings.append({**saving, "usd": round(cheaper, 2), "saves_usd": round(total(items) - cheaper, 2)})
+    if invocation.as_json:
+        invocation.print_json(
+            {
+                "environment": invocation.environment,
+                "prices_as_of": prices.as_of,
+                "usd": round(total(items), 2),
+                "items": [{"subject": each.subject, "what": each.what, "usd": round(each.usd, 2)} for each in items],
+                "savings": savings,
+            }
+        )
+        return
+    for line in _lines(items, total(items), savings, prices.as_of):
+        invocation.print(line)
+
+
+def _lines(items: Iterable[Item], sum_usd: float, savings: Iterable[dict[str, object]], as_of: str) -> Iterable[str]:
+    small = 0.0
+    for item in items:
+        if item.usd < 1:
+            small += item.usd
+        elif item.usd:
+            yield f"{item.usd:>9.2f}  {item.subject:<36} {item.what}"
+    yield f"{small:>9.2f}  {'secrets, alarms and other small things':<36}"
+    yield f"{sum_usd:>9.2f}  a month in USD, list prices of {as_of}; traffic, requests and log lines come on top"
+    for number, saving in enumerate(savings):
+        if number == 0:
+            yield "\nwhat each setting would save"
+        yield f"{saving['saves_usd']:>9.2f}  {saving['name']:<24} {saving['usd']:>8} left; price: {saving['price']}"
+
+
+def _savings_folder(assembly_folder: Path) -> Path:
+    return assembly_folder.with_name(f"{assembly_folder.name}.{SAVINGS_FOLDER}")
+
+
+def _synthesise_savings(environment: str, folder: Path) -> list[dict[str, str]]:
+    """Write the environment's templates with each saving, unless those there are still right; return the savings."""
+    digest, digest_file = source_digest(environment), folder / DIGEST_FILE
+    if not digest_file.exists() or digest_file.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "infrastructure" / "bin" / "savings.py")],
+            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        if ended.returncode != 0:
+            raise SynthesisFailed(
+                f"cannot synthesise {environment} with its savings: exit code {ended.returncode}",
+                evidence=ended.stdout.strip().splitlines()[-8:],
+                next_step="./alva cost --no-savings prints the bill alone",
+            )
+        digest_file.write_text(digest)
+    index: list[dict[str, str]] = json.loads((folder / "savings.json").read_text())
+    return index
