@@ -13,6 +13,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
+from kit import documentation
 from kit.metrics import CONTENT_TYPE, RequestMetrics
 from kit.origins import normalise_origin
 from kit.refusal import Refusal
@@ -60,9 +61,9 @@ def create(
     Routers are mounted under the path prefix; declare their paths as `/...` (the prefix itself, `/admin`, is answered
     as `/admin/`). `/health` is unprefixed: 200 where the process serves; `/health?deep=1`, from inside the network
     only, runs the `checks` and answers 503 where one fails. `/metrics` is for the inside too. Exceptions in
-    `unavailable` become 503. `cors_origins` may call with credentials. `app.state.stopping` is an asyncio.Event that
-    is set when the process is told to stop: long responses end when it is. Services that ask who is signed in set
-    `app.state.verifier`.
+    `unavailable` become 503. With `serve_openapi` there is `/openapi.json` under the prefix and, for people, `/docs`.
+    `cors_origins` may call with credentials. `app.state.stopping` is an asyncio.Event that is set when the process is
+    told to stop: long responses end when it is. Services that ask who is signed in set `app.state.verifier`.
     """
     prefix = settings.path_prefix
     origins = [origin for origin in map(normalise_origin, cors_origins) if origin]
@@ -95,6 +96,8 @@ def create(
     _add_metrics(app)
     for router in routers:
         app.include_router(router, prefix=prefix)
+    if serve_openapi:
+        documentation.add_page(app, f"{prefix}/docs")
     return app
 
 

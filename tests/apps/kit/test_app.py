@@ -181,3 +181,13 @@ def test_metrics_count_by_route_for_the_inside_only() -> None:
     assert 'alva_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 2' in text
     assert "alva_requests_in_flight 1" in text, "the one that asks"
     assert get("/metrics", X_Forwarded_For="203.0.113.9").status_code == 404
+
+
+def test_documentation_page_fetches_nothing_and_names_every_operation() -> None:
+    page, document = get_all("/small/docs", "/small/openapi.json")
+    assert page.headers["content-type"].startswith("text/html")
+    for path in document.json()["paths"]:
+        assert path in page.text
+    assert "src=" not in page.text
+    assert "http" not in page.text.replace("HTTP", "")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
