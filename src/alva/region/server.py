@@ -45,6 +45,7 @@ STOP_TIMEOUT_SECONDS = 4.0
 # In the order in which they start; stopped in the opposite order. Tasks come last: they need all the others.
 COMPONENTS = (
     ("alva.region.elb", "LoadBalancers"),
+    ("alva.region.alarms", "Alarms"),
     ("alva.region.standins", "StandIns"),
     ("alva.region.rds", "Databases"),
     ("alva.region.elasticache", "Caches"),

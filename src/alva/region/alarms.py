@@ -1,0 +1,289 @@
+"""CloudWatch alarms that ring: evaluated all the time, over the periods, dimensions and missing data that they name.
+
+MiniStack evaluates an alarm only when PutMetricData is called, over one sum of all periods, regardless of dimensions,
+DatapointsToAlarm and TreatMissingData, and no metric math. Its record of alarms, their history and actions stay.
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
+
+Periods here end now rather than on the minute: a service that breaks is noticed a little sooner than on AWS, never by
+other numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import logging
+import operator
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ministack.services import cloudwatch
+
+if TYPE_CHECKING:
+    from alva.region.server import Region
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_SECONDS = 5.0
+
+Alarm = dict[str, Any]
+Values = Sequence[float | None]
+"""One value for each period, the newest first; None where there are no data."""
+
+_BREACHES: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "GreaterThanThreshold": (operator.gt, "greater than"),
+    "GreaterThanOrEqualToThreshold": (operator.ge, "greater than or equal to"),
+    "LessThanThreshold": (operator.lt, "less than"),
+    "LessThanOrEqualToThreshold": (operator.le, "less than or equal to"),
+}
+
+
+class Alarms:
+    """The component that keeps evaluating."""
+
+    def __init__(self, region: Region, *, evaluation_seconds: float = EVALUATION_SECONDS) -> None:
+        self._region = region
+        self._evaluation_seconds = evaluation_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Evaluate in place of MiniStack, also when an alarm is put."""
+        cloudwatch._evaluate_alarm = evaluate
+
+    async def start(self) -> None:
+        """Begin to evaluate."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="alarms")
+
+    async def stop(self) -> None:
+        """Stop evaluating; states stay as they are."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            for alarm in list(cloudwatch._alarms.values()):
+                try:
+                    has_changed = evaluate(alarm)
+                except Exception:
+                    logger.exception("cannot evaluate alarm %s", alarm.get("AlarmName"))
+                    continue
+                if has_changed:
+                    self._region.persistence.mark_changed()
+            await asyncio.sleep(self._evaluation_seconds)
+
+
+def evaluate(alarm: Alarm) -> bool:
+    """Bring an alarm's state to what its metrics say, with its history and actions; returns whether it changed."""
+    now = time.time()
+    period = _period(alarm)
+    count = int(alarm.get("EvaluationPeriods") or 1)
+    values = metric_values(alarm, period, count, now)
+    verdict = judge(alarm, values, [now - period * (index + 1) for index in range(count)])
+    if verdict is None or verdict[0] == alarm["StateValue"]:
+        return False
+    before, (state, reason) = alarm["StateValue"], verdict
+    alarm |= {"StateValue": state, "StateReason": reason, "StateUpdatedTimestamp": int(now)}
+    cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
+    cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+    cloudwatch._evaluate_parent_alarms(alarm)
+    return True
+
+
+def judge(alarm: Mapping[str, Any], values: Values, starts: Sequence[float]) -> tuple[str, str] | None:
+    """The state that follows from the values of the last periods, and the reason in CloudWatch's words.
+
+    None when the state stays as it is (TreatMissingData is "ignore" and there are no data).
+    """
+    threshold = float(alarm.get("Threshold") or 0)
+    breaches, words = _BREACHES[alarm["ComparisonOperator"]]
+    total = len(values)
+    needed = int(alarm.get("DatapointsToAlarm") or total)
+    missing_data = alarm.get("TreatMissingData") or "missing"
+    known = [(value, start) for value, start in zip(values, starts, strict=True) if value is not None]
+    missing = total - len(known)
+    breaching = [(value, start) for value, start in known if breaches(value, threshold)]
+    if not known:
+        if missing_data == "ignore":
+            return None
+        if missing_data == "missing":
+            return "INSUFFICIENT_DATA", f"Insufficient Data: {total} datapoints were unknown."
+        treated = "Breaching" if missing_data == "breaching" else "NonBreaching"
+        periods = f"{total} period{'s' if total > 1 else ''}"
+        return (
+            "ALARM" if missing_data == "breaching" else "OK",
+            f"Threshold Crossed: no datapoints were received for {periods} and {total} missing"
+            f" datapoint{'s were' if total > 1 else ' was'} treated as [{treated}].",
+        )
+    if len(breaching) + (missing if missing_data == "breaching" else 0) >= needed:
+        shown = breaching or known
+        return "ALARM", _crossed(shown, total, threshold, words, needed, "OK -> ALARM")
+    shown = [point for point in known if point not in breaching] or known
+    return "OK", _crossed(shown, total, threshold, f"not {words}", total - needed + 1, "ALARM -> OK")
+
+
+def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float) -> Values:
+    """What the alarm watches, for each of the last `count` periods, the newest first.
+
+    Raises ValueError for metric math that is not understood.
+    """
+    if not alarm.get("Metrics"):
+        statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
+        return _statistics(
+            alarm["Namespace"],
+            alarm["MetricName"],
+            alarm.get("Dimensions") or (),
+            statistic,
+            alarm.get("Unit"),
+            period,
+            count,
+            now,
+        )
+    series: dict[str, Values] = {}
+    expressions: dict[str, str] = {}
+    for query in alarm["Metrics"]:
+        if "Expression" in query:
+            expressions[query["Id"]] = query["Expression"]
+            continue
+        stat = query["MetricStat"]
+        metric = stat["Metric"]
+        series[query["Id"]] = _statistics(
+            metric["Namespace"],
+            metric["MetricName"],
+            metric.get("Dimensions") or (),
+            stat["Stat"],
+            stat.get("Unit"),
+            period,
+            count,
+            now,
+        )
+    returned = next(query["Id"] for query in alarm["Metrics"] if query.get("ReturnData", True))
+
+    def value(name: str, index: int) -> float | None:
+        if name in series:
+            return series[name][index]
+        if name not in expressions:
+            raise ValueError(f"no metric has the id {name!r}")
+        return calculate(expressions[name], lambda other: value(other, index))
+
+    return [value(returned, index) for index in range(count)]
+
+
+def calculate(expression: str, value: Callable[[str], float | None]) -> float | None:
+    """Metric math for one period: arithmetic, comparisons, IF, FILL, ABS, CEIL, FLOOR, SUM, AVG, MIN and MAX of a list.
+
+    `value` gives the metric of an id. None where a metric has no data. Raises ValueError for anything else.
+    """
+
+    def of(node: ast.expr) -> float | None:
+        match node:
+            case ast.Constant(value=int() | float() as constant):
+                return float(constant)
+            case ast.Name(id=name):
+                return value(name)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                number = of(operand)
+                return None if number is None else -number
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                return _apply(_ARITHMETIC[type(op)], of(left), of(right))
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
+                return _apply(_COMPARISONS[type(op)], of(left), of(right))
+            case ast.Call(func=ast.Name(id="IF"), args=[condition, yes, no]):
+                chosen = of(condition)
+                return None if chosen is None else of(yes if chosen else no)
+            case ast.Call(func=ast.Name(id="FILL"), args=[metric, filling]):
+                number = of(metric)
+                return of(filling) if number is None else number
+            case ast.Call(func=ast.Name(id=name), args=[ast.List(elts=elements)]) if name in _OF_LISTS:
+                numbers = [number for number in map(of, elements) if number is not None]
+                return _OF_LISTS[name](numbers) if numbers else None
+            case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _OF_ONE:
+                number = of(argument)
+                return None if number is None else _OF_ONE[name](number)
+        raise ValueError(f"cannot evaluate metric math: {ast.unparse(node)!r} in {expression!r}")
+
+    try:
+        parsed = ast.parse(expression.strip(), mode="eval")
+    except SyntaxError as error:
+        raise ValueError(f"cannot evaluate metric math: {expression!r}") from error
+    return of(parsed.body)
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float | None]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    # CloudWatch has no value where it would divide by zero.
+    ast.Div: lambda left, right: left / right if right else None,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], float | None]] = {
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_OF_LISTS: dict[str, Callable[[list[float]], float]] = {
+    "SUM": sum,
+    "MIN": min,
+    "MAX": max,
+    "AVG": lambda numbers: sum(numbers) / len(numbers),
+}
+_OF_ONE: dict[str, Callable[[float], float]] = {
+    "ABS": abs,
+    "CEIL": lambda number: float(-(-number // 1)),
+    "FLOOR": lambda number: float(number // 1),
+}
+
+
+def _apply(function: Callable[[float, float], float | None], left: float | None, right: float | None) -> float | None:
+    if left is None or right is None:
+        return None
+    result = function(left, right)
+    return None if result is None else float(result)
+
+
+def _statistics(
+    namespace: str,
+    name: str,
+    dimensions: Sequence[Mapping[str, str]],
+    statistic: str,
+    unit: str | None,
+    period: int,
+    count: int,
+    now: float,
+) -> Values:
+    key = (namespace, name, cloudwatch._dims_key({each["Name"]: each["Value"] for each in dimensions}))
+    points = [point for point in cloudwatch._metrics.get(key) or () if not unit or point.get("Unit") == unit]
+    values: list[float | None] = []
+    for index in range(count):
+        end = now - period * index
+        inside = [point for point in points if end - period < point["Timestamp"] <= end]
+        stats = cloudwatch._calc_stats(inside)
+        values.append(cloudwatch._stat_value(stats, statistic, inside) if stats else None)
+    return values
+
+
+def _period(alarm: Mapping[str, Any]) -> int:
+    if alarm.get("Period"):
+        return int(alarm["Period"])
+    for query in alarm.get("Metrics") or ():
+        period = (query.get("MetricStat") or {}).get("Period") or query.get("Period")
+        if period:
+            return int(period)
+    return 60
+
+
+def _crossed(
+    points: Sequence[tuple[float, float]], total: int, threshold: float, words: str, needed: int, transition: str
+) -> str:
+    shown = ", ".join(f"{value} ({datetime.fromtimestamp(start, UTC):%d/%m/%y %H:%M:%S})" for value, start in points)
+    verb = "was" if len(points) == 1 else "were"
+    return (
+        f"Threshold Crossed: {len(points)} out of the last {total} datapoints [{shown}] {verb} {words} the threshold"
+        f" ({threshold}) (minimum {needed} datapoint{'s' if needed > 1 else ''} for {transition} transition)."
+    )

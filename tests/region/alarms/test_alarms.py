@@ -1,0 +1,230 @@
+"""Alarms: what state follows from which data, and that a load balancer's alarm rings in a region."""
+
+from __future__ import annotations
+
+import inspect
+import time
+
+import httpx
+import pytest
+from ministack.services import cloudwatch
+
+from alva.region.alarms import calculate, evaluate, judge
+
+STARTS = [180.0, 120.0, 60.0]
+
+
+def alarm(**more):
+    return {
+        "AlarmName": "errors",
+        "AlarmArn": "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors",
+        "Namespace": "AWS/ApplicationELB",
+        "MetricName": "HTTPCode_Target_5XX_Count",
+        "Dimensions": [{"Name": "LoadBalancer", "Value": "app/x/1"}],
+        "Statistic": "Sum",
+        "Period": 60,
+        "EvaluationPeriods": 3,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Threshold": 5,
+        "StateValue": "INSUFFICIENT_DATA",
+        "StateReason": "",
+    } | more
+
+
+@pytest.fixture
+def put():
+    """Stores a data point some seconds ago."""
+    cloudwatch.reset()
+
+    def store(value, seconds_ago=5, load_balancer="app/x/1"):
+        cloudwatch._store_datum(
+            "AWS/ApplicationELB",
+            "HTTPCode_Target_5XX_Count",
+            {"LoadBalancer": load_balancer},
+            time.time() - seconds_ago,
+            "Count",
+            value,
+            None,
+            None,
+            None,
+        )
+
+    yield store
+    cloudwatch.reset()
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "state"),
+    [
+        ((6, 6, 6), {}, "ALARM"),
+        ((6, 6, 5), {}, "OK"),
+        ((6, 0, 6), {"DatapointsToAlarm": 2}, "ALARM"),
+        ((6, 0, 0), {"DatapointsToAlarm": 2}, "OK"),
+        ((6, None, None), {"DatapointsToAlarm": 1}, "ALARM"),
+        ((None, None, None), {}, "INSUFFICIENT_DATA"),
+        ((None, None, None), {"TreatMissingData": "notBreaching"}, "OK"),
+        ((None, None, None), {"TreatMissingData": "breaching"}, "ALARM"),
+        ((0, None, None), {"TreatMissingData": "breaching"}, "OK"),
+        ((0, None, None), {"TreatMissingData": "breaching", "DatapointsToAlarm": 2}, "ALARM"),
+        ((1, 1, 1), {"ComparisonOperator": "LessThanThreshold", "Threshold": 2}, "ALARM"),
+    ],
+)
+def test_the_state_follows_from_m_of_n_periods_and_the_treatment_of_missing_data(values, settings, state):
+    assert judge(alarm(**settings), values, STARTS)[0] == state
+
+
+def test_missing_data_that_are_ignored_change_nothing():
+    assert judge(alarm(TreatMissingData="ignore"), (None, None, None), STARTS) is None
+
+
+def test_the_reason_is_in_cloudwatchs_words():
+    assert judge(alarm(DatapointsToAlarm=2), (7, 0, 6), STARTS)[1] == (
+        "Threshold Crossed: 2 out of the last 3 datapoints [7 (01/01/70 00:03:00), 6 (01/01/70 00:01:00)] were greater"
+        " than the threshold (5.0) (minimum 2 datapoints for OK -> ALARM transition)."
+    )
+
+
+def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
+    watched = alarm(EvaluationPeriods=2, DatapointsToAlarm=2, TreatMissingData="notBreaching")
+    put(100, load_balancer="app/other/2")
+    evaluate(watched)
+    assert watched["StateValue"] == "OK"
+    put(4)
+    put(4, seconds_ago=65)
+    evaluate(watched)
+    assert watched["StateValue"] == "OK"
+    put(4)
+    put(4, seconds_ago=66)
+    assert evaluate(watched)
+    assert watched["StateValue"] == "ALARM"
+    assert "2 out of the last 2 datapoints" in watched["StateReason"]
+    history = cloudwatch._history_entries()
+    assert history[-1]["HistorySummary"] == "Alarm updated from OK to ALARM"
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("100 * (e / r)", 25),
+        ("IF(r > 10, e, 0)", 0),
+        ("FILL(gone, 7) + 1", 8),
+        ("SUM([e, r, gone])", 5),
+        ("e / zero", None),
+        ("gone + 1", None),
+        ("-ABS(-e)", -1),
+    ],
+)
+def test_metric_math_is_calculated_and_without_data_there_is_no_value(expression, value):
+    metrics = {"e": 1, "r": 4, "zero": 0, "gone": None}
+    assert calculate(expression, metrics.__getitem__) == value
+
+
+@pytest.mark.parametrize("expression", ["ANOMALY_DETECTION_BAND(m1)", "m1 +", "__import__('os')", "SEARCH('x', 'Sum')"])
+def test_metric_math_that_is_not_understood_is_an_error(expression):
+    with pytest.raises(ValueError, match="cannot evaluate metric math"):
+        calculate(expression, lambda _: 1.0)
+
+
+def test_a_metric_math_alarm_is_evaluated(put):
+    stat = {
+        "Metric": {
+            "Namespace": "AWS/ApplicationELB",
+            "MetricName": "HTTPCode_Target_5XX_Count",
+            "Dimensions": [{"Name": "LoadBalancer", "Value": "app/x/1"}],
+        },
+        "Period": 60,
+        "Stat": "Sum",
+    }
+    math = alarm(
+        EvaluationPeriods=1,
+        Metrics=[
+            {"Id": "m1", "MetricStat": stat, "ReturnData": False},
+            {"Id": "e1", "Expression": "m1 * 2", "ReturnData": True},
+        ],
+    )
+    for key in ("Namespace", "MetricName", "Dimensions", "Statistic", "Period"):
+        del math[key]
+    put(3)
+    evaluate(math)
+    assert math["StateValue"] == "ALARM"
+
+
+def test_ministack_has_what_the_evaluation_uses():
+    assert list(inspect.signature(cloudwatch._record_history).parameters)[:4] == [
+        "alarm_name",
+        "old_state",
+        "new_state",
+        "reason",
+    ]
+    assert list(inspect.signature(cloudwatch._dispatch_alarm_actions).parameters) == [
+        "alarm",
+        "old_state",
+        "new_state",
+        "reason",
+    ]
+    for user in (cloudwatch._put_metric_alarm, cloudwatch._evaluate_all_alarms):
+        assert "_evaluate_alarm(" in inspect.getsource(user)
+
+
+@pytest.mark.region
+def test_an_alarm_on_the_load_balancers_errors_rings(region):
+    template = {
+        "Resources": {
+            "Alb": {"Type": "AWS::ElasticLoadBalancingV2::LoadBalancer", "Properties": {"Subnets": ["subnet-1"]}},
+            "Group": {
+                "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
+                "Properties": {"Port": 80, "Protocol": "HTTP", "TargetType": "ip", "VpcId": "vpc-1"},
+            },
+            "Http": {
+                "Type": "AWS::ElasticLoadBalancingV2::Listener",
+                "Properties": {
+                    "LoadBalancerArn": {"Ref": "Alb"},
+                    "Port": 80,
+                    "Protocol": "HTTP",
+                    "DefaultActions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Group"}}],
+                },
+            },
+            "Errors": {
+                "Type": "AWS::CloudWatch::Alarm",
+                "Properties": {
+                    "AlarmName": "elb-rings",
+                    "Namespace": "AWS/ApplicationELB",
+                    "MetricName": "HTTPCode_ELB_5XX_Count",
+                    "Dimensions": [{"Name": "LoadBalancer", "Value": {"Fn::GetAtt": ["Alb", "LoadBalancerFullName"]}}],
+                    "Statistic": "Sum",
+                    "Period": 60,
+                    "EvaluationPeriods": 1,
+                    "Threshold": 2,
+                    "ComparisonOperator": "GreaterThanThreshold",
+                    "TreatMissingData": "notBreaching",
+                },
+            },
+        },
+        "Outputs": {"Url": {"Value": {"Fn::Sub": "http://${Alb.DNSName}"}}},
+    }
+    stack = region.create("alarm-rings", template)
+    assert stack.status == "CREATE_COMPLETE", stack.events
+    client = region.client("cloudwatch")
+
+    def state():
+        return client.describe_alarms(AlarmNames=["elb-rings"])["MetricAlarms"][0]
+
+    def wait_for(value):
+        deadline = time.monotonic() + 40
+        while state()["StateValue"] != value:
+            assert time.monotonic() < deadline, state()
+            time.sleep(0.2)
+
+    wait_for("OK")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            answered = [httpx.get(stack.outputs["Url"]).status_code for _ in range(5)]
+            break
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert answered == [503] * 5
+    wait_for("ALARM")
+    assert "was greater than the threshold (2.0)" in state()["StateReason"]
+    assert region.delete("alarm-rings").status == "DELETE_COMPLETE"
