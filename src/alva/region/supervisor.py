@@ -349,8 +349,15 @@ def _kill_and_reap(pid: int) -> None:
 
 
 def _next_step(error: str) -> str | None:
+    if "ENOSYS" in error:
+        return f"use Linux 5.12 or later (this is {os.uname().release})"
     if "namespace" not in error:
         return None
+    if os.geteuid() == 0:
+        return (
+            "this root may not make namespaces; in a container, start it with --privileged, or with"
+            " --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        )
     return (
         "run as root, or allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
         " user.max_user_namespaces=10000 (Ubuntu: kernel.apparmor_restrict_unprivileged_userns=0)"

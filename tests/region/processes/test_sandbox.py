@@ -250,6 +250,24 @@ def test_second_process_joins_the_view_of_the_first(workbench: Any, tmp_path: Pa
     workbench(test)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give up rights")
+def test_root_in_a_container_without_the_right_is_told_what_to_change() -> None:
+    program = (
+        "import asyncio\nfrom alva.errors import SandboxFailed\nfrom alva.region.sandbox import SandboxSpec\n"
+        "from alva.region.supervisor import ProcessSpec, start_process\n"
+        "spec = ProcessSpec(name='x', argv=('true',), environment={}, sandbox=SandboxSpec(layers=()))\n"
+        "try: asyncio.run(start_process(spec))\nexcept SandboxFailed as error: print(error)\n"
+    )
+    result = subprocess.run(
+        [shutil.which("setpriv") or "setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot start x: enter a mount namespace: Operation not permitted" in result.stdout
+    assert "--cap-add SYS_ADMIN" in result.stdout
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is what all other tests here do, when not root")
 def test_everything_above_works_without_root(request: pytest.FixtureRequest) -> None:
     """Run this file again as nobody, in user namespaces."""
