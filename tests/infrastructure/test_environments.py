@@ -182,7 +182,7 @@ def run_app(output_folder: Path, **variables: str) -> subprocess.CompletedProces
     """The app as the command line runs it: no credentials, no network settings, nothing of this test's environment."""
     # HOME holds CDK's unpacked libraries, and perhaps credentials: those are hidden.
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
-    hidden = {name: os.devnull for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
+    hidden = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     environment = {**kept, **hidden, "CDK_OUTDIR": str(output_folder), **variables}
     return subprocess.run(
         [sys.executable, REPOSITORY / "infrastructure" / "bin" / "app.py"],
