@@ -94,8 +94,8 @@ _SENTENCES = {
         " " + LABEL
     ),
     "positioning": (
-        "For {audience}{place}, {name} is the choice in {industry} that knows them personally, answers quickly and"
-        " keeps its word."
+        "For {audience}{place}, {name} is the one in its field ({industry}) that knows them personally, answers"
+        " quickly and keeps its word."
     ),
     "audience": "{audience}",
     "industry": "{industry}",
@@ -211,7 +211,7 @@ def _template(place: _Place) -> str:
         return _channel(index)
     if parent == "channels" and name in ("why", "reason", "rationale", "description"):
         reason = _CHANNELS[index % len(_CHANNELS)][1]
-        return f"{reason[0].upper()}{reason[1:]}." if reason[0] != "{" else f"{reason}."
+        return f"{reason}."
     if name in ("actions", "steps"):
         return _ACTIONS[index % len(_ACTIONS)]
     for word, stock in (("win", _QUICK_WINS), ("task", _TASKS)):
@@ -243,7 +243,8 @@ def _word(template: str, business: Business, channel: str = _CHANNELS[0][0]) -> 
         "place": business.place,
         "channel": channel,
     }
-    return re.sub(r"\{(\w+)\}", lambda match: words[match[1]], template)
+    text = re.sub(r"\{(\w+)\}", lambda match: words[match[1]], template)
+    return text[:1].upper() + text[1:]
 
 
 def _number(schema: Mapping[str, Any], place: _Place) -> int | float:
