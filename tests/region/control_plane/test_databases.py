@@ -103,7 +103,7 @@ class Database:
 
     def ask(self, statement: str, **options: Any) -> Any:
         with self.connect(**options) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
 

@@ -15,7 +15,7 @@ from ministack.services import cloudformation as records
 from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
 from alva.region import query_definitions, scaling, service_table
-from alva.region.cloudformation import operations, provisioning, registry, requests
+from alva.region.cloudformation import imports, operations, provisioning, registry, requests, schemas
 from alva.region.cloudformation.types import register_all
 
 logger = logging.getLogger("alva.cloudformation")
@@ -54,6 +54,7 @@ def install(stacks_changed: Callable[[], None]) -> None:
     service_table.add_service("application-autoscaling", scaling, "AnyScaleFrontendService")
     query_definitions.install()
     register_all()
+    imports.install()
     requests.install()
 
 
@@ -62,6 +63,8 @@ def finish_install() -> None:
     for type_name in list(provisioners._RESOURCE_HANDLERS):
         if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
             del provisioners._RESOURCE_HANDLERS[type_name]
+    for type_name in schemas.all_schemas():
+        provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
     for type_name, type_handlers in registry.registered.items():
         ours = provisioning.handler_entry(type_name, type_handlers)
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
@@ -69,6 +72,8 @@ def finish_install() -> None:
         provisioners._RESOURCE_HANDLERS[type_name] = {**kept, **ours}
         if type_handlers.replacing_properties:
             provisioners._REPLACING_PROPERTIES[type_name] = type_handlers.replacing_properties
+    for type_name in imports.IMPORTABLE:
+        provisioners._RESOURCE_HANDLERS[type_name]["import"] = imports.import_handler(type_name)
 
 
 def resume_interrupted() -> None:

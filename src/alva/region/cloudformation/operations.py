@@ -19,7 +19,7 @@ from ministack.core.responses import now_iso
 from ministack.services import cloudformation as records
 from ministack.services.cloudformation import engine, handlers, stacks
 
-from alva.region.cloudformation import provisioning
+from alva.region.cloudformation import imports, provisioning, schemas
 from alva.region.cloudformation.graph import STOP_POLL_SECONDS, Outcome, reversed_dependencies, run_in_order
 
 logger = logging.getLogger("alva.cloudformation")
@@ -194,6 +194,10 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     operation["steps"][logical_id] = step
     try:
         properties, dynamic = _resolved_properties(context, operation, logical_id, definition, previous)
+        if problems := schemas.problems(resource_type, properties):
+            # Before the handler is called, as AWS validates a request against the type's schema.
+            listed = "\n".join(problems)
+            raise ValueError(f"Properties validation failed for resource {logical_id} with message:\n[{listed}]")
         new = context.with_tags(resource_type, logical_id, properties, operation["stack_tags"])
         step["new"] = new
 
@@ -221,6 +225,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
                 )
                 made = provisioning.Made(physical_id, attributes)
             else:
+                imports.refuse_existing(resource_type, new)
                 made = await provisioning.create(resource_type, logical_id, new, context.name, announced)
         step["physical_id"] = made.physical_id
         step["state"] = "done"

@@ -1,0 +1,53 @@
+"""What a resource type's schema says of its properties: which there are, which are required, which only creation sets.
+
+`schemas.json` is made from AWS's own registry of resource types by `tools/resource_schemas.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("schemas.json")
+
+
+@functools.cache
+def all_schemas() -> dict[str, dict[str, Any]]:
+    """Every known type's schema."""
+    schemas: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
+    return schemas
+
+
+def create_only(type_name: str) -> tuple[str, ...]:
+    """The properties whose change replaces a resource of this type."""
+    return tuple(all_schemas().get(type_name, {}).get("create_only", ()))
+
+
+def problems(type_name: str, properties: dict[str, Any]) -> list[str]:
+    """What is wrong with a resource's properties, in the words in which CloudFormation's model validation says it.
+
+    A type without a schema has none. Names are checked, values are not.
+    """
+    schema = all_schemas().get(type_name)
+    if schema is None:
+        return []
+    found = [f"#: extraneous key [{name}] is not permitted" for name in schema["read_only"] if name in properties]
+    return found + list(_problems(schema, properties, "#"))
+
+
+def _problems(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:
+    if "items" in schema and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _problems(schema["items"], item, f"{path}/{index}")
+    elif "properties" in schema and isinstance(value, dict):
+        for name in schema["required"]:
+            if name not in value:
+                yield f"{path}: required key [{name}] not found"
+        for name, item in value.items():
+            if name not in schema["properties"]:
+                yield f"{path}: extraneous key [{name}] is not permitted"
+            else:
+                yield from _problems(schema["properties"][name], item, f"{path}/{name}")
