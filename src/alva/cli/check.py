@@ -30,6 +30,8 @@ CHECKS = (
     Check(name="format", argv=(PYTHON, "-m", "ruff", "format", "--check", ".")),
     Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva", "apps", "infrastructure")),
     Check(name="fast tests", argv=(PYTHON, "-m", "pytest", "-q", "tests/unit", "tests/release")),
+    # Each environment and setting synthesised, every figure asserted, and the scanners: cfn-lint, cdk-nag, checkov.
+    Check(name="templates", argv=(PYTHON, "-m", "pytest", "-q", "tests/infrastructure")),
 )
 """Architecture tests (who may import whom) are among the fast ones: tests/unit/test_architecture.py."""
 

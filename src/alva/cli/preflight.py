@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
 from alva.errors import PreflightRefused
+
+if TYPE_CHECKING:
+    from alva.checks.assembly import Assembly
 
 
 @verb(summary="Check the templates for what is known to fail. Ends with 3 when something is.")
@@ -48,15 +52,16 @@ def command(invocation: Invocation, reachability: bool) -> None:
         )
 
 
-def _print_reachability(invocation: Invocation, assembly: object) -> None:
-    from alva.checks.assembly import Assembly
+def _print_reachability(invocation: Invocation, assembly: Assembly) -> None:
     from alva.checks.reachability import node_names, reachability
 
-    assert isinstance(assembly, Assembly)  # noqa: S101
     matrix = reachability(assembly)
     if invocation.as_json:
         invocation.print_json(
-            [{"from": source, "to": destination, "ports": list(ports)} for (source, destination), ports in matrix.items()]
+            [
+                {"from": source, "to": destination, "ports": list(ports)}
+                for (source, destination), ports in matrix.items()
+            ]
         )
         return
     for line in table(node_names(assembly), matrix):

@@ -30,6 +30,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         "Release",
         (
             _verb("synth", "write the templates to .alva/cdk.out"),
+            _verb("preflight", "what is known to fail before anything is touched; --reachability"),
             _verb("deploy", "release: stacks, images, migration, services, verification"),
             _verb("migrate", "run the migration alone"),
             _verb("verify", "named checks against what runs"),
@@ -41,6 +42,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         (
             _verb("status", "what runs where, and since when"),
             _verb("logs", "logs of one or all services"),
+            _verb("cost", "what a month costs, and what each saving would change"),
         ),
     ),
     (

@@ -1,0 +1,285 @@
+"""Our own template rules: silent on what we deploy, and each one loud about what it is for."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lib.config.environments import PRODUCTION, STAGING, Domain, Environment, WorkingHours
+
+from alva.checks.assembly import Assembly
+from alva.checks.dockerfiles import copied_folders, exposed_ports
+from alva.checks.routing import probes
+from alva.checks.template_rules import RULES, check
+from alva.errors import AlvaError
+
+REPOSITORY = Path(__file__).parents[2]
+Edit = Callable[[dict[str, Any]], None]
+
+
+def assembly_of(synthesis: Any) -> Assembly:
+    templates = {stack["name"]: _template(synthesis, stack["name"]) for stack in synthesis.manifest["stacks"]}
+    return Assembly(synthesis.manifest, templates)
+
+
+def _template(synthesis: Any, name: str) -> dict[str, Any]:
+    return synthesis.template(name.removeprefix(f"{synthesis.environment.prefix}-"))  # type: ignore[no-any-return]
+
+
+def broken(synthesis: Any, part: str, edit: Edit) -> Assembly:
+    """The synthesised environment after `edit` changed one stack's resources."""
+    assembly = assembly_of(synthesis)
+    templates = copy.deepcopy(dict(assembly.templates))
+    edit(templates[f"alva-staging-{part}"]["Resources"])
+    return Assembly(assembly.manifest, templates)
+
+
+def found(assembly: Assembly, repository: Path = REPOSITORY) -> dict[str, list[str]]:
+    """What every rule that found something found."""
+    return {
+        rule: [str(finding) for finding in findings]
+        for rule, findings in check(assembly, repository).items()
+        if findings
+    }
+
+
+def logical_id(resources: dict[str, Any], start: str, resource_type: str) -> str:
+    (name,) = [
+        name for name, each in resources.items() if name.startswith(start) and each["Type"] == f"AWS::{resource_type}"
+    ]
+    return name
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        STAGING,
+        PRODUCTION,
+        STAGING.with_settings(domain=Domain(name="example.com", hosted_zone_id="Z0123456789ABC")),
+        STAGING.with_settings(load_balancer__admin_allowed_cidrs=("203.0.113.0/24",)),
+        STAGING.with_settings(network__nat="instance"),
+        STAGING.with_settings(working_hours=WorkingHours(start_hour=8, stop_hour=20)),
+    ],
+    ids=["staging", "production", "domain", "allowlist", "nat-instance", "working-hours"],
+)
+def test_what_we_deploy_breaks_no_rule(environment: Environment, synthesise: Callable[[Environment], Any]) -> None:
+    assert found(assembly_of(synthesise(environment))) == {}
+
+
+def _same_priority(resources: dict[str, Any]) -> None:
+    rule = resources[logical_id(resources, "Admin", "ElasticLoadBalancingV2::ListenerRule")]
+    rule["Properties"]["Priority"] = 100
+
+
+def _admin_below_web(resources: dict[str, Any]) -> None:
+    rule = resources[logical_id(resources, "Admin", "ElasticLoadBalancingV2::ListenerRule")]
+    rule["Properties"]["Priority"] = 500
+
+
+def _no_bare_path(resources: dict[str, Any]) -> None:
+    rule = resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::ListenerRule")]
+    rule["Properties"]["Conditions"][0]["PathPatternConfig"]["Values"] = ["/api/*"]
+
+
+def _health_with_prefix(resources: dict[str, Any]) -> None:
+    resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::TargetGroup")]["Properties"]["HealthCheckPath"] = (
+        "/api/health"
+    )
+
+
+def _other_target_port(resources: dict[str, Any]) -> None:
+    resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::TargetGroup")]["Properties"]["Port"] = 8080
+
+
+def _other_environment_port(resources: dict[str, Any]) -> None:
+    definition = resources[logical_id(resources, "Web", "ECS::TaskDefinition")]["Properties"]
+    for pair in definition["ContainerDefinitions"][0]["Environment"]:
+        if pair["Name"] == "PORT":
+            pair["Value"] = "8000"
+
+
+def _without_ingress(resources: dict[str, Any]) -> None:
+    del resources["EcsFromAlb3000To3003"]
+
+
+def _ten_tasks(resources: dict[str, Any]) -> None:
+    for start in ("Api", "Auth"):
+        resources[logical_id(resources, start, "ECS::Service")]["Properties"]["DesiredCount"] = 10
+
+
+def _punctuation(resources: dict[str, Any]) -> None:
+    resources["Database"]["Properties"]["GenerateSecretString"]["ExcludePunctuation"] = False
+
+
+def _short_password(resources: dict[str, Any]) -> None:
+    resources["Database"]["Properties"]["GenerateSecretString"]["PasswordLength"] = 12
+
+
+def _eighth_secret(resources: dict[str, Any]) -> None:
+    resources["Forgotten"] = {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": "alva-staging-forgotten"}}
+
+
+def _no_right_to_read(resources: dict[str, Any]) -> None:
+    role = resources[logical_id(resources, "AuthTaskRolesExecution", "IAM::Role")]["Properties"]
+    (policy,) = role["Policies"]
+    policy["PolicyDocument"]["Statement"] = [
+        each for each in policy["PolicyDocument"]["Statement"] if each["Action"] != ["secretsmanager:GetSecretValue"]
+    ]
+
+
+def _open_443(resources: dict[str, Any]) -> None:
+    resources["AlbSecurityGroup"]["Properties"]["SecurityGroupIngress"].append(
+        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "0.0.0.0/0"}
+    )
+
+
+def _open_database(resources: dict[str, Any]) -> None:
+    resources["RdsFromEcs"]["Properties"] = {
+        "GroupId": resources["RdsFromEcs"]["Properties"]["GroupId"],
+        "IpProtocol": "tcp",
+        "FromPort": 5432,
+        "ToPort": 5432,
+        "CidrIp": "0.0.0.0/0",
+    }
+
+
+def _listen_on_8080(resources: dict[str, Any]) -> None:
+    resources["Other"] = copy.deepcopy(resources["HttpListener"])
+    resources["Other"]["Properties"]["Port"] = 8080
+
+
+def _latest(resources: dict[str, Any]) -> None:
+    definition = resources[logical_id(resources, "Web", "ECS::TaskDefinition")]["Properties"]
+    definition["ContainerDefinitions"][0]["Image"] = "alva-web:latest"
+
+
+def _kept_for_ever(resources: dict[str, Any]) -> None:
+    del resources[logical_id(resources, "Web", "Logs::LogGroup")]["Properties"]["RetentionInDays"]
+
+
+def _foreign_log_group(resources: dict[str, Any]) -> None:
+    definition = resources[logical_id(resources, "Web", "ECS::TaskDefinition")]["Properties"]
+    definition["ContainerDefinitions"][0]["LogConfiguration"]["Options"]["awslogs-group"] = "/ecs/web"
+
+
+def _at_once(resources: dict[str, Any]) -> None:
+    del resources[logical_id(resources, "Web", "ECS::Service")]["DependsOn"]
+
+
+BREAKAGES: list[tuple[str, str, Edit, str]] = [
+    ("listener-priorities", "services", _same_priority, "priority 100 is that of"),
+    ("path-coverage", "services", _admin_below_web, "/admin reaches"),
+    ("path-coverage", "services", _no_bare_path, "/api reaches"),
+    ("health-path", "services", _health_with_prefix, "asks /api/health, the service serves /health"),
+    ("port-agreement", "services", _other_target_port, "the target group says [8080]"),
+    ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
+    ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
+    ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 107"),
+    ("password-alphabet", "secrets", _punctuation, "may hold"),
+    ("password-alphabet", "secrets", _short_password, "has 12 characters"),
+    ("secrets-consumed", "secrets", _eighth_secret, "Forgotten: no container reads it"),
+    ("secrets-readable", "services", _no_right_to_read, "COOKIE_SECRET of auth: the execution role may not read"),
+    ("open-ports", "network", _open_443, "port 443 is open, and nothing listens on it"),
+    ("open-ports", "network", _open_database, "ports 5432 to 5432 are open to everybody"),
+    ("open-ports", "alb", _listen_on_8080, "listens on port 8080, which no security group opens"),
+    ("images-by-digest", "services", _latest, "web runs alva-web:latest"),
+    ("log-retention", "services", _kept_for_ever, "has no retention"),
+    ("log-retention", "services", _foreign_log_group, "web logs to /ecs/web, which no stack makes"),
+    ("service-after-rule", "services", _at_once, "does not depend on the rule"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "part", "edit", "message"), BREAKAGES, ids=[f"{rule}-{edit.__name__}" for rule, _, edit, _ in BREAKAGES]
+)
+def test_rule_finds_what_it_is_for(rule: str, part: str, edit: Edit, message: str, staging: Any) -> None:
+    findings = found(broken(staging, part, edit))
+    assert message in " ".join(findings.get(rule, []))
+
+
+def test_every_rule_is_shown_to_find_something() -> None:
+    shown = {rule for rule, *_ in BREAKAGES}
+    assert set(RULES) - shown == {"stack-order"}, "which has its own tests"
+
+
+def test_stack_before_what_it_imports_is_found(staging: Any) -> None:
+    assembly = assembly_of(staging)
+    stacks = assembly.manifest["stacks"]
+    backwards = Assembly({**assembly.manifest, "stacks": stacks[::-1]}, assembly.templates)
+    assert "depends on alva-staging-network, which does not come before it" in " ".join(found(backwards)["stack-order"])
+
+
+def test_dependency_that_the_manifest_does_not_name_is_found(staging: Any) -> None:
+    assembly = assembly_of(staging)
+    stacks = [{**stack, "depends_on": []} for stack in assembly.manifest["stacks"]]
+    alone = Assembly({**assembly.manifest, "stacks": stacks}, assembly.templates)
+    assert "imports from alva-staging-network" in " ".join(found(alone)["stack-order"])
+
+
+def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "apps", tmp_path / "apps", ignore=shutil.ignore_patterns("__pycache__"))
+    dockerfile = tmp_path / "apps" / "web" / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("EXPOSE 3000", "EXPOSE 8000"))
+    findings = found(assembly_of(staging), tmp_path)
+    assert list(findings) == ["port-agreement"]
+    assert "apps/web/Dockerfile says [8000]" in findings["port-agreement"][0]
+
+
+def test_image_without_the_health_path_is_found(staging: Any, tmp_path: Path) -> None:
+    (tmp_path / "apps" / "web").mkdir(parents=True)
+    for name in ("web", "api", "auth", "admin"):
+        folder = tmp_path / "apps" / name
+        folder.mkdir(exist_ok=True)
+        port = {"web": 3000, "api": 3001, "auth": 3002, "admin": 3003}[name]
+        (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY apps/{name} /app\nEXPOSE {port}\n")
+        (folder / "app.py").write_text('@app.get("/health")\n' if name != "api" else '@app.get("/alive")\n')
+    findings = found(assembly_of(staging), tmp_path)
+    assert findings == {"health-path": ["health-path: api: nothing that apps/api/Dockerfile copies mentions /health"]}
+
+
+def test_intrinsic_function_that_is_not_known_is_an_error_not_a_pass(staging: Any) -> None:
+    def conditional(resources: dict[str, Any]) -> None:
+        resources["Database"]["Properties"]["Name"] = {"Fn::If": ["A", "b", "c"]}
+
+    with pytest.raises(AlvaError, match="Fn::If"):
+        check(broken(staging, "secrets", conditional), REPOSITORY)
+
+
+def test_import_of_an_export_that_nobody_has_is_an_error(staging: Any) -> None:
+    def elsewhere(resources: dict[str, Any]) -> None:
+        resources["SubnetGroup"]["Properties"]["SubnetIds"] = [{"Fn::ImportValue": "other-stack:Subnet"}]
+
+    with pytest.raises(AlvaError, match="other-stack:Subnet"):
+        check(broken(staging, "database", elsewhere), REPOSITORY)
+
+
+def test_folder_without_templates_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(AlvaError) as raised:
+        Assembly.read(tmp_path)
+    assert raised.value.next_step == "./alva synth"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("/admin/*", ["/admin", "/admin/", "/admin/x", "/admin/x/y"]),
+        ("/*", ["/", "/x", "/x/y"]),
+        ("/api", ["/api"]),
+    ],
+)
+def test_pattern_is_probed_with_what_people_type(pattern: str, paths: list[str]) -> None:
+    assert probes(pattern) == paths
+
+
+def test_only_the_last_stage_of_a_dockerfile_counts(tmp_path: Path) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text(
+        "FROM a AS build\nCOPY secret /s\nEXPOSE 1\nFROM b\n# EXPOSE 2\nCOPY --from=build /x /x\n"
+        "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp 3001\n"
+    )
+    assert exposed_ports(dockerfile) == [3000, 3001]
+    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "one", tmp_path / "two"]
