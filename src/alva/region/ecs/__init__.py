@@ -8,7 +8,10 @@ From a request to a process, in this order:
     state.py          everything that is known (model.py), on disk and back
     scheduler.py      pure: a service and its tasks in, actions (actions.py) out
     controller.py     carries the actions out; rollouts.py keeps the records of deployments
-    tasks.py          a task's life: network.py, pull.py, containers.py, logs.py, discovery.py
+    tasks.py          a task's life, with network.py, containers.py, dependencies.py, discovery.py
+    preparation.py    what it needs first: permissions.py, pull.py, logs.py
+    alarms.py, notifications.py, metrics.py
+                      deployment alarms; what EventBridge and CloudWatch are told
     control_plane.py  calls to the other services of the region
     render.py         records as the API shows them
 """

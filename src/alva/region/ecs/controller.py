@@ -19,6 +19,7 @@ from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
 from alva.region.ecs.notifications import Notifications
+from alva.region.ecs.preparation import remove_all_volumes
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
 from alva.region.server import Region
@@ -57,6 +58,7 @@ class Controller:
 
     async def start(self) -> None:
         """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
+        remove_all_volumes(self._region.config)
         await self._bury_the_dead()
         self._notifications.take_note(self._state.services.values())
         loop = asyncio.get_running_loop()

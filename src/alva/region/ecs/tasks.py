@@ -8,22 +8,18 @@ about services: the controller tells it to stop, or sees that it has.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from alva.region.ecs import dependencies, network
-from alva.region.ecs.containers import ContainerPlan, RunningContainer, plan_container
+from alva.region.ecs.containers import ContainerPlan, RunningContainer
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Json, Task, TaskStatus
-from alva.region.ecs.permissions import Role
-from alva.region.ecs.pull import pull_image, pull_secret
+from alva.region.ecs.preparation import prepare, remove_volumes
 from alva.region.server import Region
 
 logger = logging.getLogger(__name__)
@@ -68,7 +64,7 @@ class RunningTask:
         self._on_event = on_event
         self._records = {c.name: c for c in task.containers}
         self._running: dict[str, RunningContainer] = {}
-        self._streams: list[LogStream] = []
+        self._streams: dict[str, LogStream] = {}
         self._stop_requested = asyncio.Event()
         self._container_changed = asyncio.Event()
         self._published_health: bool | None = None
@@ -143,110 +139,22 @@ class RunningTask:
             raise
         self._move(TaskStatus.PENDING)
         self.task.connectivity_at = time.time()
-        plans = await self._prepare()
+        prepared = await prepare(self.task, self._definition, self._region, self._control_plane)
+        self._streams = prepared.streams
         self._move(TaskStatus.ACTIVATING)
-        await self._start_containers(plans)
+        await self._start_containers(prepared.plans)
         await self._register()
         self.task.started_at = time.time()
         self._move(TaskStatus.RUNNING)
-
-    async def _prepare(self) -> list[ContainerPlan]:
-        """Pull images, secrets and log streams; in the order in which the agent fails: logs, secrets, images."""
-        task, definitions = self.task, self._definition["containerDefinitions"]
-        environment = self._task_environment()
-        volumes = self._make_volumes()
-        role = self._assume_roles()
-        secret_values: dict[str, dict[str, str]] = {}
-        for definition in definitions:
-            await self._open_log(role, definition)
-            secret_values[definition["name"]] = {
-                secret["name"]: await pull_secret(self._control_plane, role, secret["valueFrom"])
-                for secret in definition.get("secrets") or []
-            }
-        task.pull_started_at = time.time()
-        overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
-        plans = []
-        for definition in definitions:
-            name = definition["name"]
-            image = await pull_image(self._control_plane, self._region.images, role, definition["image"], name)
-            self._records[name].image_digest = image.digest
-            plans.append(
-                plan_container(
-                    definition=definition,
-                    override=overrides.get(name, {}),
-                    image=image,
-                    secret_values=secret_values[name],
-                    task_environment=environment,
-                    volumes=volumes,
-                    certificates=self._region.certificates,
-                    hosts_folder=self._region.names.folder,
-                )
-            )
-        task.pull_stopped_at = time.time()
-        return plans
-
-    def _assume_roles(self) -> Role:
-        """The execution role; the task role must be assumable too, though nothing here uses it."""
-        config, overrides = self._region.config, self.task.overrides
-
-        def assume(member: str) -> Role | None:
-            arn = overrides.get(member) or self._definition.get(member)
-            if not arn:
-                return None
-            return Role(arn, self.task.id, account_id=config.account_id, region=config.region)
-
-        assume("taskRoleArn")
-        execution_role = assume("executionRoleArn")
-        if execution_role is None:
-            raise TaskStartError("ResourceInitializationError: the task definition has no execution role")
-        return execution_role
-
-    def _task_environment(self) -> dict[str, str]:
-        address = self.task.address or ""
-        return {
-            "HOST": address,
-            "HOSTNAME": "ip-" + address.replace(".", "-"),
-            "AWS_REGION": self._region.config.region,
-            "AWS_DEFAULT_REGION": self._region.config.region,
-            "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
-        }
-
-    @property
-    def _folder(self) -> Path:
-        return self._region.config.run_folder / "tasks" / self.task.id
-
-    def _make_volumes(self) -> dict[str, Path]:
-        """A folder per volume of the task definition, shared by its containers, gone with the task."""
-        volumes = {}
-        for volume in self._definition.get("volumes") or []:
-            folder = self._folder / volume["name"]
-            folder.mkdir(parents=True, exist_ok=True)
-            # As on Fargate, an empty volume is writable for whatever user the image has.
-            folder.chmod(0o777)
-            volumes[volume["name"]] = folder
-        return volumes
-
-    async def _open_log(self, role: Role, definition: Json) -> None:
-        options = (definition.get("logConfiguration") or {}).get("options")
-        if not options:
-            return
-        stream = LogStream(
-            self._control_plane,
-            options["awslogs-group"],
-            f"{options['awslogs-stream-prefix']}/{definition['name']}/{self.task.id}",
-        )
-        await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
-        self._streams.append(stream)
 
     async def _start_containers(self, plans: list[ContainerPlan]) -> None:
         """Start every container once its dependencies allow; returns when all have started."""
         definitions = self._definition["containerDefinitions"]
         waiting = {plan.name: plan for plan in plans}
-        streams = {stream.stream.split("/")[-2]: stream for stream in self._streams}
         while waiting:
             self._container_changed.clear()
             for name in dependencies.startable(definitions, self._records):
-                stream = streams.get(name)
+                stream = self._streams.get(name)
                 container = RunningContainer(
                     self._records[name],
                     waiting.pop(name),
@@ -348,18 +256,21 @@ class RunningTask:
     async def _end(self) -> None:
         if self.task.last_status in (TaskStatus.ACTIVATING, TaskStatus.RUNNING):
             self._move(TaskStatus.DEACTIVATING)
-            await self._deregister()
+            try:
+                await self._deregister()
+            except Exception:
+                # Whatever the other services say, a task that should stop stops.
+                logger.exception("task %s could not be deregistered", self.task.id)
             self._move(TaskStatus.STOPPING)
             self._tell_stopped()
             await self._stop_containers()
         if self._running:
             self.task.execution_stopped_at = time.time()
         self._move(TaskStatus.DEPROVISIONING)
-        for stream in self._streams:
+        for stream in self._streams.values():
             await stream.close()
         network.detach_interface(self._region.addresses, self.task)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._folder)
+        remove_volumes(self.task, self._region.config)
         for container in self.task.containers:
             container.last_status = "STOPPED"
         self.task.stopped_at = time.time()

@@ -1,0 +1,137 @@
+"""Everything that a task needs before its first container starts: roles, volumes, log streams, secrets, images.
+
+It fails as the Fargate agent does, with AWS's words, in the agent's order.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from alva.region.config import RegionConfig
+from alva.region.ecs.containers import ContainerPlan, plan_container
+from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.errors import TaskStartError
+from alva.region.ecs.logs import LogStream
+from alva.region.ecs.model import Json, Task
+from alva.region.ecs.permissions import Role
+from alva.region.ecs.pull import pull_image, pull_secret
+from alva.region.server import Region
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the containers of a task are started with."""
+
+    plans: list[ContainerPlan]
+    streams: dict[str, LogStream]
+    """By container; those without a log configuration have none."""
+
+
+async def prepare(task: Task, definition: Json, region: Region, control_plane: ControlPlane) -> Prepared:
+    """Get everything ready, and note in the task's record when images were pulled and which they are.
+
+    Raises TaskStartError with the task's `stoppedReason`.
+    """
+    containers = definition["containerDefinitions"]
+    records = {record.name: record for record in task.containers}
+    overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
+    role = _assume_roles(task, definition, region.config)
+    volumes = _make_volumes(task, definition, region.config)
+    streams: dict[str, LogStream] = {}
+    secrets: dict[str, dict[str, str]] = {}
+    for container in containers:
+        stream = await _open_stream(task, container, role, control_plane)
+        if stream is not None:
+            streams[container["name"]] = stream
+        secrets[container["name"]] = {
+            secret["name"]: await pull_secret(control_plane, role, secret["valueFrom"])
+            for secret in container.get("secrets") or []
+        }
+    task.pull_started_at = time.time()
+    plans = []
+    for container in containers:
+        name = container["name"]
+        image = await pull_image(control_plane, region.images, role, container["image"], name)
+        records[name].image_digest = image.digest
+        plans.append(
+            plan_container(
+                definition=container,
+                override=overrides.get(name, {}),
+                image=image,
+                secret_values=secrets[name],
+                task_environment=task_environment(task, region.config),
+                volumes=volumes,
+                certificates=region.certificates,
+                hosts_folder=region.names.folder,
+            )
+        )
+    task.pull_stopped_at = time.time()
+    return Prepared(plans, streams)
+
+
+def task_environment(task: Task, config: RegionConfig) -> dict[str, str]:
+    """What every container of a task gets, whatever its image and definition say.
+
+    HOST is where a server must listen: here a task has an address, not a network of its own.
+    """
+    address = task.address or ""
+    return {
+        "HOST": address,
+        "HOSTNAME": "ip-" + address.replace(".", "-"),
+        "AWS_REGION": config.region,
+        "AWS_DEFAULT_REGION": config.region,
+        "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+    }
+
+
+def remove_volumes(task: Task, config: RegionConfig) -> None:
+    """Remove what the task's volumes held."""
+    shutil.rmtree(_folder(task, config), ignore_errors=True)
+
+
+def remove_all_volumes(config: RegionConfig) -> None:
+    """Remove what tasks of an earlier region left behind."""
+    shutil.rmtree(config.run_folder / "tasks", ignore_errors=True)
+
+
+def _folder(task: Task, config: RegionConfig) -> Path:
+    return config.run_folder / "tasks" / task.id
+
+
+def _make_volumes(task: Task, definition: Json, config: RegionConfig) -> dict[str, Path]:
+    """A folder per volume of the task definition, shared by its containers, gone with the task."""
+    volumes = {}
+    for volume in definition.get("volumes") or []:
+        folder = _folder(task, config) / volume["name"]
+        folder.mkdir(parents=True, exist_ok=True)
+        # As on Fargate, an empty volume is writable for whatever user the image has.
+        folder.chmod(0o777)
+        volumes[volume["name"]] = folder
+    return volumes
+
+
+def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
+    """The execution role; the task role must be assumable too, though nothing here uses it."""
+
+    def assume(member: str) -> Role | None:
+        arn = task.overrides.get(member) or definition.get(member)
+        return Role(arn, task.id, account_id=config.account_id, region=config.region) if arn else None
+
+    assume("taskRoleArn")
+    execution_role = assume("executionRoleArn")
+    if execution_role is None:
+        raise TaskStartError("ResourceInitializationError: the task definition has no execution role")
+    return execution_role
+
+
+async def _open_stream(task: Task, container: Json, role: Role, control_plane: ControlPlane) -> LogStream | None:
+    options = (container.get("logConfiguration") or {}).get("options")
+    if not options:
+        return None
+    name = f"{options['awslogs-stream-prefix']}/{container['name']}/{task.id}"
+    stream = LogStream(control_plane, options["awslogs-group"], name)
+    await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
+    return stream
