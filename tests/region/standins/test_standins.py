@@ -337,6 +337,6 @@ def test_without_the_right_to_port_443_the_region_serves_the_rest_and_says_what_
     monkeypatch.setattr("alva.region.standins.can_listen_on", lambda port: port != 443)
     rig = start_rig()
     assert "sudo sysctl net.ipv4.ip_unprivileged_port_start=443" in rig.standins.problem
-    assert httpx.get(rig.inbox_url).status_code == 200
+    assert "sudo sysctl" in httpx.get(rig.inbox_url).text
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"https://{rig.openai_address}/v1/models")

@@ -60,7 +60,6 @@ class StandIns:
 
         self._stopping = asyncio.Event()
         self._mailbox = Mailbox(self._region.config.state_folder / "inbox.sqlite")
-        self._serve(inbox.application(self._mailbox, self.faults), "127.0.0.1", self._region.config.inbox_port)
         applications = {
             OPENAI_NAME: openai_api.application(self.faults),
             RESEND_NAME: resend_api.application(self._mailbox, self.faults),
@@ -71,6 +70,8 @@ class StandIns:
                 " (next: sudo sysctl net.ipv4.ip_unprivileged_port_start=443)"
             )
             logger.warning("%s", self.problem)
+        page = inbox.application(self._mailbox, self.faults, self.problem)
+        self._serve(page, "127.0.0.1", self._region.config.inbox_port)
         for name, application in applications.items():
             address = self._addresses[name]
             self._serve(application, address, PLAIN_PORT)

@@ -24,12 +24,15 @@ from alva.region.standins.mailbox import Mailbox
 _FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: https: http:; frame-ancestors 'self'"
 
 
-def application(mailbox: Mailbox, faults: Faults) -> Starlette:
-    """The inbox as an ASGI application. Only for this machine: other host names are refused (DNS rebinding)."""
+def application(mailbox: Mailbox, faults: Faults, problem: str | None = None) -> Starlette:
+    """The inbox as an ASGI application. Only for this machine: other host names are refused (DNS rebinding).
+
+    `problem` is shown to people: why no mail can arrive, where that is so.
+    """
 
     async def list_page(request: Request) -> Response:
         to = request.query_params.get("to") or None
-        return _html(pages.mails_page(mailbox.mails(to), to))
+        return _html(pages.mails_page(mailbox.mails(to), to, problem))
 
     async def message_page(request: Request) -> Response:
         mail = mailbox.mail(request.path_params["id"])

@@ -46,8 +46,12 @@ form.row label { display: block; }
 """
 
 
-def mails_page(mails: Sequence[Mail], to: str | None) -> str:
-    """The list of mails, newest first; `to` is the address that was asked for."""
+def mails_page(mails: Sequence[Mail], to: str | None, problem: str | None = None) -> str:
+    """The list of mails, newest first.
+
+    `to` is the address that was asked for, `problem` why no mail can arrive, where that is so.
+    """
+    alert = f'<p role="alert"><strong>{escape(problem)}</strong></p>' if problem else ""
     if mails:
         items = "".join(
             f'<li><a href="/messages/{escape(mail.id)}"><strong>{escape(mail.subject) or "(no subject)"}</strong>'
@@ -66,7 +70,7 @@ def mails_page(mails: Sequence[Mail], to: str | None) -> str:
         '<form class="row" method="post" action="/delete"><button>Delete all mails</button></form>' if mails else ""
     )
     count = f"{len(mails)} mail{'' if len(mails) == 1 else 's'}"
-    return _page("Inbox", f'<h1>Inbox</h1><p class="soft">{count}</p>{search}{listing}{delete}')
+    return _page("Inbox", f'<h1>Inbox</h1><p class="soft">{count}</p>{alert}{search}{listing}{delete}')
 
 
 def mail_page(mail: Mail) -> str:
