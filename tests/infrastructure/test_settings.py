@@ -91,6 +91,8 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
         "services.api.secrets",
         lambda: replace(SERVICES[1], environment={"X": "1"}, secrets={"X": SecretKey(secret="database")}),
     ),
+    ("services.api.database_connections", lambda: replace(SERVICES[1], database_connections=0)),
+    ("services.web.database_connections", lambda: replace(SERVICES[0], database_connections=1)),
     ("services.copy.port", lambda: check_services([*SERVICES, replace(SERVICES[1], name="copy")])),
     (
         "services.copy.priority",

@@ -135,11 +135,6 @@ class Service:
                 raise SettingError(f"{where}.paths", pattern, "starts with / and has at most 128 characters")
         if not self.health_path.startswith("/"):
             raise SettingError(f"{where}.health_path", self.health_path, "starts with /")
-        if self.uses_database != (self.database_connections > 0):
-            expected = (
-                "at least 1: it is given DATABASE_URL" if self.uses_database else "0: it is given no DATABASE_URL"
-            )
-            raise SettingError(f"{where}.database_connections", self.database_connections, expected)
         if self.path_prefix and not re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix):
             raise SettingError(f"{where}.path_prefix", self.path_prefix, "empty, or like /api")
         for variable, template in self.environment.items():
@@ -160,6 +155,11 @@ class Service:
             raise SettingError(
                 f"{where}.secrets", sorted(both), "a variable is either configuration or a secret, not both"
             )
+        if self.uses_database != (self.database_connections > 0):
+            expected = (
+                "at least 1: it is given DATABASE_URL" if self.uses_database else "0: it is given no DATABASE_URL"
+            )
+            raise SettingError(f"{where}.database_connections", self.database_connections, expected)
 
     @property
     def service_name(self) -> str:
