@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -156,8 +157,11 @@ def test_an_export_in_use_can_neither_change_nor_go(region: RunningRegion) -> No
         stack = region.update("exporter", exporter(value))
         assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
         assert "as it is in use by importer" in stack.reason("exporter", "UPDATE_FAILED")
-    with pytest.raises(ClientError, match="in-use"):
-        region.client("cloudformation").delete_stack(StackName="exporter")
+    stack = region.delete("exporter")
+    assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert stack.reason("exporter", stack.status) == (
+        "Delete canceled. Cannot delete export in-use as it is in use by importer."
+    )
     region.delete("importer")
     assert region.delete("exporter").status == "DELETE_COMPLETE"
 
@@ -184,3 +188,57 @@ def test_a_template_above_the_inline_limit_is_refused(region: RunningRegion) -> 
     template = {"Description": "x", "Metadata": {"Padding": "x" * 52_000}, "Resources": {"Group": log_group("/big")}}
     with pytest.raises(ClientError, match="51200"):
         region.create("big", template)
+
+
+def test_a_deletion_stops_a_creation(region: RunningRegion) -> None:
+    """A wait that AWS would interrupt is interrupted, and what was begun is deleted."""
+    subnets = {
+        f"Subnet{zone}": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {
+                "VpcId": {"Ref": "Vpc"},
+                "CidrBlock": f"10.7.{third}.0/24",
+                "AvailabilityZone": f"us-east-1{zone}",
+            },
+        }
+        for zone, third in (("a", 1), ("b", 2))
+    }
+    template = {
+        "Resources": {
+            "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.7.0.0/16"}},
+            **subnets,
+            "SubnetGroup": {
+                "Type": "AWS::RDS::DBSubnetGroup",
+                "Properties": {
+                    "DBSubnetGroupDescription": "x",
+                    "SubnetIds": [{"Ref": name} for name in subnets],
+                },
+            },
+            "Database": {
+                "Type": "AWS::RDS::DBInstance",
+                "DeletionPolicy": "Delete",
+                "Properties": {
+                    "DBInstanceIdentifier": "interrupted",
+                    "Engine": "postgres",
+                    "DBInstanceClass": "db.t3.micro",
+                    "AllocatedStorage": "20",
+                    "MasterUsername": "someone",
+                    "MasterUserPassword": "long-enough-1",
+                    "DBSubnetGroupName": {"Ref": "SubnetGroup"},
+                },
+            },
+        }
+    }
+    client = region.client("cloudformation")
+    client.create_stack(StackName="interrupted", TemplateBody=json.dumps(template))
+    deadline = time.monotonic() + 20
+    while not any(
+        resource["LogicalResourceId"] == "Database"
+        for resource in client.describe_stack_events(StackName="interrupted")["StackEvents"]
+    ):
+        assert time.monotonic() < deadline
+    stack = region.delete("interrupted")
+    assert stack.status == "DELETE_COMPLETE"
+    assert stack.history("Database")[-1] == "DELETE_COMPLETE"
+    assert "CREATE_COMPLETE" not in stack.history("interrupted")
+    assert region.client("rds").describe_db_instances()["DBInstances"] == []

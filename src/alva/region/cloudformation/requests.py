@@ -10,7 +10,7 @@ from ministack.services import cloudformation as records
 from ministack.services.cloudformation import handlers
 from ministack.services.cloudformation.helpers import _error, _p
 
-from alva.region.cloudformation.operations import Context
+from alva.region.cloudformation.operations import Context, importing_stacks
 
 Parameters = dict[str, Any]
 Response = tuple[int, dict[str, str], Any]
@@ -135,22 +135,43 @@ def execute_change_set(original: Handler) -> Handler:
 
 
 def delete_stack(original: Handler) -> Handler:
-    """Refuses a stack in the middle of an update or a rollback; a second deletion changes nothing."""
+    """Refuses a stack in the middle of an update or a rollback; a second deletion changes nothing.
+
+    A stack whose exports are in use keeps its status, with an event that says why; the call itself succeeds (public
+    reports of "Delete canceled", iam-identity-center-team 474 and aws-cft-tools 27).
+    """
 
     def handle(parameters: Parameters) -> Response:
         stack = _stack(parameters)
         status = stack["StackStatus"] if stack else ""
         if stack and status == "DELETE_IN_PROGRESS":
-            response: Response = handlers._xml(200, "DeleteStackResponse", "")
-            return response
+            return _deleting()
         if stack and status.endswith("_IN_PROGRESS") and status not in ("CREATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"):
             refused: Response = _error(
                 "ValidationError", f"Stack [{stack['StackName']}] cannot be deleted while in status {status}"
             )
             return refused
+        for output in (stack or {}).get("Outputs") or []:
+            name = output.get("ExportName")
+            if stack and name and (users := importing_stacks(name, stack["StackName"])):
+                context = Context(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
+                context.stack_event(
+                    status, f"Delete canceled. Cannot delete export {name} as it is in use by {_enumerated(users)}."
+                )
+                return _deleting()
         return original(parameters)
 
     return handle
+
+
+def _deleting() -> Response:
+    response: Response = handlers._xml(200, "DeleteStackResponse", "")
+    return response
+
+
+def _enumerated(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 WRAPPERS: dict[str, Callable[[Handler], Handler]] = {

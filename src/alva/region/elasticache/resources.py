@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HONOURED = {
     "ReplicationGroupId", "ReplicationGroupDescription", "Engine", "EngineVersion", "CacheNodeType", "NumCacheClusters",
     "NumNodeGroups", "ReplicasPerNodeGroup", "Port", "CacheParameterGroupName", "CacheSubnetGroupName",
-    "TransitEncryptionEnabled", "TransitEncryptionMode", "AuthToken", "AuthTokenUpdateStrategy",
+    "TransitEncryptionEnabled", "TransitEncryptionMode", "AuthToken",
     "LogDeliveryConfigurations", "Tags",
 }  # fmt: skip
 # On record, without an effect: one machine, one disk, no clock for windows, no automatic failover.
@@ -59,6 +59,7 @@ class ReplicationGroup:
             raise HandlerFailed(f"Replication group {name} already exists (Service: ElastiCache)", "AlreadyExists")
         provisioners._ec_rg_create(logical_id, {**properties, "ReplicationGroupId": name}, stack_name)
         record = elasticache._replication_groups[name]
+        _name_nodes(record)
         registry.announce(name)
         try:
             await self._caches.create(record, int(properties.get("Port") or DEFAULT_PORT))
@@ -123,6 +124,21 @@ class ParameterGroup:
         provisioners._ec_parameter_group_delete(physical_id, properties)
 
 
+def _name_nodes(record: dict[str, Any]) -> None:
+    """Name the group's nodes as AWS does with cluster mode disabled: `group-001`, not MiniStack's `group-0001-001`."""
+    renamed = {old: f"{record['ReplicationGroupId']}-{old[-3:]}" for old in record["MemberClusters"]}
+    record["MemberClusters"] = list(renamed.values())
+    for group in record["NodeGroups"]:
+        for member in group["NodeGroupMembers"]:
+            member["CacheClusterId"] = renamed[member["CacheClusterId"]]
+    for old, new in renamed.items():
+        cluster = elasticache._clusters.pop(old)
+        tags = elasticache._tags.pop(cluster["CacheClusterArn"], [])
+        cluster.update(CacheClusterId=new, CacheClusterArn=elasticache._arn_cluster(new))
+        elasticache._clusters[new] = cluster
+        elasticache._tags[cluster["CacheClusterArn"]] = tags
+
+
 def _check(properties: Properties) -> None:
     """Raise HandlerFailed for what this region does not have."""
     if unknown := set(properties) - HONOURED - RECORDED:
@@ -156,9 +172,9 @@ def _check_parameters(properties: Properties) -> None:
 
 
 def _tokens(before: list[str], new: Properties) -> list[str]:
-    """The tokens that are valid after a change (ElastiCache User Guide, "Modifying the AUTH token")."""
-    strategy = new.get("AuthTokenUpdateStrategy", "ROTATE")
+    """The tokens that are valid after a change: the new one beside the last one (the update strategy ROTATE).
+
+    ElastiCache User Guide, "Authenticating with the AUTH command"; CloudFormation has no other strategy.
+    """
     token: Any = new.get("AuthToken")
-    if strategy == "DELETE" or token is None:
-        return []
-    return [token] if strategy == "SET" else [*before[-1:], token]
+    return [*before[-1:], token] if token is not None else []
