@@ -23,12 +23,7 @@ from api.service import ApiService
 from kit import access
 from kit.tokens import Principal
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem},
-    403: {"model": Problem},
-    404: {"model": Problem},
-    409: {"model": Problem},
-}
+REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 403, 404, 409, 429, 503)}
 
 
 def _service(request: Request) -> ApiService:
@@ -59,7 +54,7 @@ async def save_profile(body: ProfileBody, user_id: UserId, service: Service) -> 
     return ProfileView.model_validate(await service.save_profile(user_id, body))
 
 
-@router.post("/plans", status_code=202, responses={429: {"model": Problem}})
+@router.post("/plans", status_code=202)
 async def ask_for_plan(
     user_id: UserId,
     service: Service,

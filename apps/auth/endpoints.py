@@ -66,7 +66,8 @@ async def _administrator(signed: Signed, service: Annotated[AuthService, Depends
 
 Service = Annotated[AuthService, Depends(_service)]
 Administrator = Annotated[Principal, Depends(_administrator)]
-router = APIRouter(dependencies=[Depends(_refuse_foreign_pages)])
+REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Message} for status in (401, 403, 404, 409, 429, 503)}
+router = APIRouter(dependencies=[Depends(_refuse_foreign_pages)], responses=REFUSALS)
 
 
 class _Cookies:
@@ -176,7 +177,6 @@ _REFRESH_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": UserView},
     303: {"description": "With `next`: on to it, or to the sign-in page"},
     307: {"description": "With `next`, for a form: back to it, with the form"},
-    401: {"model": Message},
 }
 
 

@@ -1,0 +1,67 @@
+"""Auth and api against their own OpenAPI documents, with whatever inputs schemathesis thinks of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import APIRouter, FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+import api.admin_endpoints
+import api.endpoints
+import auth.endpoints
+from tests.apps.api.conftest import sign_token
+from tests.apps.conftest import KeyPair, Person, RunningProcess
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+EFFORT = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def operations(prefix: str, *routers: APIRouter) -> list[tuple[str, str]]:
+    """Path and method of all that the routers serve."""
+    app = FastAPI()
+    for router in routers:
+        app.include_router(router, prefix=prefix)
+    return [(path, method) for path, entry in app.openapi()["paths"].items() for method in entry]
+
+
+def probe(document: Any, path: str, method: str, headers: dict[str, str]) -> None:
+    """Call one operation with many inputs, good and bad, and hold every answer against the document."""
+
+    @EFFORT
+    @given(case=document[path][method].as_strategy())
+    def call(case: Case) -> None:
+        case.call_and_validate(checks=CHECKS, headers=headers, timeout=20)
+
+    call()
+
+
+@pytest.mark.parametrize(("path", "method"), operations("/api", api.endpoints.router, api.admin_endpoints.router))
+def test_api_keeps_its_document(api: RunningProcess, keys: KeyPair, path: str, method: str) -> None:
+    document = schemathesis.openapi.from_url(f"{api.url}/api/openapi.json")
+    probe(document, path, method, sign_token(keys, "admin"))
+
+
+@pytest.mark.parametrize(("path", "method"), operations("/auth", auth.endpoints.router))
+def test_auth_keeps_its_document(
+    auth: RunningProcess, sign_up_administrator: Callable[[], Person], path: str, method: str
+) -> None:
+    document = schemathesis.openapi.from_url(f"{auth.url}/auth/openapi.json")
+    probe(document, path, method, sign_up_administrator().headers)
