@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,15 @@ from alva.region.config import RegionConfig
 from alva.region.elb import LoadBalancers, api, query
 from alva.region.supervisor import Supervisor
 
-_ports = itertools.count(21000 + os.getpid() % 500 * 8, 2)
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as bound:
+        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
 
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -90,9 +99,9 @@ class Rig:
     """The load balancers of a small region, and a client of its elbv2 API."""
 
     def __init__(self, home: Path) -> None:
-        port = next(_ports)
+        port, tls_port = free_ports(2)
         self.config = RegionConfig(
-            home=home, edge_port=port, edge_tls_port=port + 1, loopback_octet=180 + os.getpid() % 20
+            home=home, edge_port=port, edge_tls_port=tls_port, loopback_octet=180 + os.getpid() % 20
         )
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
@@ -105,7 +114,7 @@ class Rig:
         )
         self.load_balancers = LoadBalancers(region, registration_seconds=0.05, publish_seconds=0.2)
         self.url = f"http://127.0.0.1:{port}"
-        self.tls_url = f"https://127.0.0.1:{port + 1}"
+        self.tls_url = f"https://127.0.0.1:{tls_port}"
         self._targets: list[Target] = []
         self._numbers = itertools.count(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from ministack.services import acm, alb, cloudwatch
+from ministack.services import acm, alb, cloudwatch, ec2
 
 from alva.region.elb import api, checks, query
 
@@ -35,6 +35,7 @@ def original():
 def test_the_records_are_where_they_are_read_and_are_saved_with_the_state():
     assert set(STORES) <= set(alb.get_state())
     assert callable(acm._certificates.get)
+    assert callable(ec2._subnets.get)
     assert callable(cloudwatch._metrics.items)
     assert list(inspect.signature(cloudwatch._store_datum).parameters) == [
         "namespace",
@@ -65,6 +66,7 @@ def test_every_corrected_call_is_one_of_ministacks_and_takes_parameters_alone():
         ("_rule_xml", "_action_xml"),
         ("_rule_xml", "_condition_xml"),
         ("_listener_xml", "_action_xml"),
+        ("_describe_lbs", "_lb_xml"),
     ],
 )
 def test_ministack_calls_the_functions_that_are_replaced_by_their_global_names(handler, parser):

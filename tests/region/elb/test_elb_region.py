@@ -14,10 +14,19 @@ pytestmark = pytest.mark.region
 
 TEMPLATE = {
     "Resources": {
+        "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+        "SubnetA": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.0.1.0/24", "AvailabilityZone": "us-east-1a"},
+        },
+        "SubnetB": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.0.2.0/24", "AvailabilityZone": "us-east-1b"},
+        },
         "Alb": {
             "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
             "Properties": {
-                "Subnets": ["subnet-1", "subnet-2"],
+                "Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
                 "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "20"}],
             },
         },
@@ -38,7 +47,7 @@ TEMPLATE = {
                 "Port": 8000,
                 "Protocol": "HTTP",
                 "TargetType": "ip",
-                "VpcId": "vpc-1",
+                "VpcId": {"Ref": "Vpc"},
                 "HealthCheckPath": "/health",
                 "HealthCheckIntervalSeconds": 5,
                 "HealthCheckTimeoutSeconds": 2,
@@ -104,6 +113,10 @@ def test_a_stack_with_a_load_balancer_serves_changes_rolls_back_and_goes(region,
     url, group = stack.outputs["Url"], stack.outputs["TargetGroup"]
     assert stack.outputs["FullName"].startswith("app/")
     assert stack.outputs["TargetGroupFullName"] == group.rpartition(":")[2]
+    described = elb.describe_load_balancers()["LoadBalancers"]
+    seen = next(each for each in described if each["LoadBalancerArn"].endswith(stack.outputs["FullName"]))
+    assert [zone["ZoneName"] for zone in seen["AvailabilityZones"]] == ["us-east-1a", "us-east-1b"]
+    assert f"http://{seen['DNSName']}" == url
     wait_for(lambda: httpx.get(f"{url}/x").text == "nothing")
     assert httpx.get(f"{url}/api").status_code == 503
     elb.register_targets(TargetGroupArn=group, Targets=[target])

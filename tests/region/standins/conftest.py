@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +24,31 @@ from alva.region.names import Names
 from alva.region.standins import StandIns
 from alva.region.supervisor import Supervisor
 
-_ports = itertools.count(26000 + os.getpid() % 500 * 8, 3)
+_octets = itertools.cycle(range(200, 250))
+for _ in range(os.getpid() % 50):
+    next(_octets)  # so that two test runs side by side seldom meet
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with contextlib.ExitStack() as bound:
+        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 class Rig:
     """The stand-ins of a small region that runs in a thread; client libraries talk to it from the test's own."""
 
     def __init__(self, home: Path) -> None:
-        port = next(_ports)
+        edge_port, edge_tls_port, inbox_port = free_ports(3)
         self.config = RegionConfig(
             home=home,
-            edge_port=port,
-            edge_tls_port=port + 1,
-            inbox_port=port + 2,
-            loopback_octet=200 + port // 3 % 50,
+            edge_port=edge_port,
+            edge_tls_port=edge_tls_port,
+            inbox_port=inbox_port,
+            loopback_octet=next(_octets),
         )
         self.inbox_url = f"http://127.0.0.1:{self.config.inbox_port}"
         self.openai_address = f"127.{self.config.loopback_octet}.255.10"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ministack.services import alb
+from ministack.core.responses import get_region
+from ministack.services import alb, ec2
 
 from alva.region.elb import query
 from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from alva.region.elb.load_balancers import LoadBalancers
 
 Answer = tuple[int, dict[str, str], bytes]
+HOSTED_ZONE_ID = "Z35SXDOTRQ7X7K"
+"""Of Application Load Balancers in us-east-1.
+https://docs.aws.amazon.com/general/latest/gr/elb.html"""
+
 Handler = Callable[[Mapping[str, Any]], Answer]
 
 REPLACED_CALLS = (
@@ -46,6 +51,7 @@ def install(load_balancers: LoadBalancers) -> None:
     alb._parse_actions = lambda params, prefix="DefaultActions": query.members(params, prefix)
     alb._parse_conditions = lambda params, prefix="Conditions": query.members(params, prefix)
     alb._action_xml = lambda action: f"<member>{query.to_xml(_described_action(action))}</member>"
+    alb._lb_xml = lambda record: f"<member>{query.to_xml(_described_load_balancer(record))}</member>"
     alb._condition_xml = lambda condition: f"<member>{query.to_xml(_described_condition(condition))}</member>"
 
     def answering(handler: Handler) -> Handler:
@@ -172,6 +178,39 @@ def _targets(params: Mapping[str, Any]) -> list[tuple[str, str, int]]:
             raise Invalid(f"The IP address '{target['Id']}' is not a valid IPv4 address", "ValidationError")
         result.append((arn, target["Id"], int(target.get("Port") or group["Port"])))
     return result
+
+
+def _described_load_balancer(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A load balancer with the zone of each of its subnets; MiniStack shows one zone for all."""
+    zones = [
+        {
+            "ZoneName": (ec2._subnets.get(subnet) or {}).get("AvailabilityZone", f"{get_region()}a"),
+            "SubnetId": subnet,
+            "LoadBalancerAddresses": [],
+        }
+        for subnet in record.get("Subnets", ())
+    ]
+    return {
+        "LoadBalancerArn": record["LoadBalancerArn"],
+        "LoadBalancerName": record["LoadBalancerName"],
+        "DNSName": record["DNSName"],
+        "CanonicalHostedZoneId": HOSTED_ZONE_ID,
+        "CreatedTime": record["CreatedTime"],
+        "Scheme": record["Scheme"],
+        "VpcId": _vpc_of(record),
+        "State": {"Code": record["State"]},
+        "Type": record["Type"],
+        "AvailabilityZones": zones,
+        "SecurityGroups": list(record.get("SecurityGroups", ())),
+        "IpAddressType": record.get("IpAddressType", "ipv4"),
+    }
+
+
+def _vpc_of(record: Mapping[str, Any]) -> str:
+    for subnet in record.get("Subnets", ()):
+        if subnet in ec2._subnets:
+            return str(ec2._subnets[subnet]["VpcId"])
+    return str(record.get("VpcId", ""))
 
 
 def _described_action(action: Mapping[str, Any]) -> dict[str, Any]:

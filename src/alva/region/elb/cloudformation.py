@@ -15,10 +15,6 @@ from alva.region.cloudformation.registry import Handlers, Properties, Provisione
 from alva.region.elb import api
 from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
 
-HOSTED_ZONE_ID = "Z35SXDOTRQ7X7K"
-"""Of Application Load Balancers in us-east-1.
-https://docs.aws.amazon.com/general/latest/gr/elb.html"""
-
 _LOAD_BALANCER = {"Name", "Scheme", "Type", "IpAddressType", "Subnets", "SecurityGroups", "Tags"}
 _TARGET_GROUP = {
     "Name",
@@ -144,7 +140,7 @@ def _load_balancer_attributes(arn: str) -> dict[str, Any]:
         "LoadBalancerName": record["LoadBalancerName"],
         "LoadBalancerFullName": arn.partition(":loadbalancer/")[2],
         "DNSName": record["DNSName"],
-        "CanonicalHostedZoneID": HOSTED_ZONE_ID,
+        "CanonicalHostedZoneID": api.HOSTED_ZONE_ID,
         "SecurityGroups": record["SecurityGroups"],
     }
 
