@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import click
 
+from alva.cli.examples import epilog
 from alva.cli.verbs import GROUPS, VERBS
 from alva.errors import AlvaError
 
@@ -30,6 +31,7 @@ class _Verbs(click.Group):
             return None
         command = importlib.import_module(verb.module).command
         assert isinstance(command, click.Command)  # noqa: S101
+        command.epilog = epilog(cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -1,0 +1,49 @@
+"""Examples of every verb, shown at the end of its help. Each is parsed by a test, as `./alva` would parse it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "up": ("./alva up", "ALVA_EDGE_PORT=8081 ./alva up"),
+    "down": ("./alva down", "./alva down --wipe"),
+    "synth": ("./alva synth --env production",),
+    "preflight": ("./alva preflight --target aws", "./alva preflight --reachability"),
+    "build": ("./alva build api", "./alva build --target aws --push api"),
+    "deploy": (
+        "./alva deploy --dry-run",
+        "./alva deploy --service api",
+        "./alva deploy --target aws --image api=sha256:" + "0" * 64,
+    ),
+    "migrate": ("./alva migrate",),
+    "verify": ("./alva verify --target aws",),
+    "releases": ("./alva releases --last 5",),
+    "status": ("./alva status", "./alva status --target aws --json"),
+    "logs": ("./alva logs -f api", "./alva logs --since 30m"),
+    "cost": ("./alva cost", "./alva cost --env production --no-savings"),
+    "run": ("./alva run auth -- python -m auth.promote me@example.com",),
+    "secrets": ("./alva secrets list", "./alva secrets set openai-api-key --restart < key.txt", "./alva secrets audit"),
+    "bootstrap": ("./alva bootstrap --target aws",),
+    "sleep": ("./alva sleep --target aws",),
+    "wake": ("./alva wake --target aws",),
+    "destroy": ("./alva destroy --target aws", "./alva destroy --confirm staging --forget secrets --forget images"),
+    "completion": ("./alva completion bash > ~/.local/share/bash-completion/completions/alva",),
+    "test": ("./alva test tests/unit -k plan",),
+    "check": ("./alva check", "./alva check lint format"),
+    "diff": ("./alva diff", "./alva diff --target aws --json"),
+    "rollback": ("./alva rollback 12",),
+    "why": ("./alva why", "./alva why api"),
+    "lock": ("./alva lock",),
+    "unlock": ("./alva unlock",),
+    "exec": ("./alva exec api -- python --version",),
+}
+"""By verb, in the order in which they help."""
+
+
+def epilog(verb: str) -> str | None:
+    """The examples as the end of a verb's help; None where there are none."""
+    examples = EXAMPLES.get(verb)
+    if examples is None:
+        return None
+    # click does not wrap a paragraph that begins with a backspace.
+    return "\b\n" + "\n".join(["Examples:" if len(examples) > 1 else "Example:", *(f"  {each}" for each in examples)])
