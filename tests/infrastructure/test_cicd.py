@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lib.config.environments import STAGING
+
+REPOSITORY = Path(__file__).parents[2]
 
 # Whoever may do one of these can give itself the rest, or take the environment down.
 NEVER = (
@@ -97,3 +102,58 @@ def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[...,
     shared = synthesise(STAGING.with_settings(pipeline__oidc_provider_arn=arn))
     assert shared.resources("cicd", "IAM::OIDCProvider") == []
     assert arn in json.dumps(shared.one("cicd", "IAM::Role"))
+
+
+IAM_PREFIXES = {
+    "cloudformation": "cloudformation",
+    "cloudwatch": "cloudwatch",
+    "ec2": "ec2",
+    "ecr": "ecr",
+    "ecs": "ecs",
+    "elbv2": "elasticloadbalancing",
+    "iam": "iam",
+    "logs": "logs",
+    "rds": "rds",
+    "s3": "s3",
+    "secretsmanager": "secretsmanager",
+    "ssm": "ssm",
+    "sts": "sts",
+}
+
+# What a person does at a terminal, with rights of their own.
+NOT_IN_THE_PIPELINE = {
+    "cloudformation:DeleteStack": "what a first, failed creation left behind",
+    "secretsmanager:PutSecretValue": "./alva secrets",
+    "sts:AssumeRole": "a person's way into the account",
+}
+
+
+def calls_of_the_engine() -> set[str]:
+    """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one."""
+    found = set()
+    for file in sorted((REPOSITORY / "src" / "alva" / "release").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Attribute) and (service := client_name(node.func.value)):
+                found.add((service, node.func.attr))
+            for client, operation in itertools.pairwise(node.args):
+                if (service := client_name(client)) and isinstance(operation, ast.Constant):
+                    found.add((service, str(operation.value)))
+    return {
+        f"{IAM_PREFIXES[service]}:{''.join(word.capitalize() for word in operation.split('_'))}"
+        for service, operation in found
+        if operation not in ("get_paginator", "get_waiter")
+    }
+
+
+def client_name(node: ast.expr) -> str | None:
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name if name in IAM_PREFIXES else None
+
+
+def test_pipeline_may_do_what_the_engine_does(staging: Any) -> None:
+    needed = calls_of_the_engine()
+    assert {"cloudformation:ExecuteChangeSet", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
+    allowed = {action for statement in statements(staging) for action in statement["Action"]}
+    assert needed - allowed - set(NOT_IN_THE_PIPELINE) == set()
