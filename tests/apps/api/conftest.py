@@ -48,10 +48,10 @@ asyncio.run(run(settings, finish_seconds=1, reconcile_seconds=1, lockDuration=20
 """
 
 
-def sign_token(keys: KeyPair, role: str = "customer") -> dict[str, str]:
+def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None) -> dict[str, str]:
     """Headers of somebody whom auth signed in."""
     now = int(time.time())
-    claims = {"iss": "alva-auth", "aud": "alva", "sub": str(uuid.uuid4()), "email": "somebody@example.com"}
+    claims = {"iss": "alva-auth", "aud": "alva", "sub": user_id or str(uuid.uuid4()), "email": "somebody@example.com"}
     claims |= {"role": role, "sid": str(uuid.uuid4())}
     token = jwt.encode({**claims, "iat": now, "exp": now + 600}, keys.private, "RS256", headers={"typ": "at+jwt"})
     return {"Authorization": f"Bearer {token}"}
