@@ -197,7 +197,8 @@ def test_address_and_gateway_hold_each_other(region: RunningRegion) -> None:
     }
     stack = region.create("gateway", template)
     ec2 = region.client("ec2")
-    (address,) = ec2.describe_addresses(PublicIps=[stack.outputs["Address"]])["Addresses"]
+    addresses = {each["PublicIp"]: each for each in ec2.describe_addresses()["Addresses"]}
+    address = addresses[stack.outputs["Address"]]
     (gateway,) = ec2.describe_nat_gateways(NatGatewayIds=[stack.outputs["Gateway"]])["NatGateways"]
     assert gateway["State"] == "available"
     assert address["AllocationId"].startswith("eipalloc-")

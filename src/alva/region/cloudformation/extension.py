@@ -15,17 +15,27 @@ from ministack.services import cloudformation as records
 from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
 
 from alva.region import query_definitions, scaling, service_table
-from alva.region.cloudformation import imports, operations, provisioning, registry, requests, schemas
+from alva.region.cloudformation import (
+    context,
+    deletion,
+    deployment,
+    imports,
+    provisioning,
+    registry,
+    requests,
+    rollback,
+    schemas,
+)
 from alva.region.cloudformation.types import register_all
 
 logger = logging.getLogger("alva.cloudformation")
 
 # MiniStack's name -> ours, in every module of it that imported the name.
 REPLACED: dict[str, Callable[..., Any]] = {
-    "_deploy_stack_async": operations.deploy,
-    "_roll_back_operation": operations.roll_back,
-    "_delete_stack_async": operations.delete_stack,
-    "_continue_update_rollback_async": operations.continue_rollback,
+    "_deploy_stack_async": deployment.deploy,
+    "_roll_back_operation": rollback.roll_back,
+    "_delete_stack_async": deletion.delete_stack,
+    "_continue_update_rollback_async": rollback.continue_rollback,
 }
 # The namespaces whose types MiniStack provides here; another type is refused by name before anything is touched.
 OFFERED_NAMESPACES = frozenset({
@@ -46,7 +56,7 @@ def install(stacks_changed: Callable[[], None]) -> None:
 
     `stacks_changed` is called after every step of an operation.
     """
-    operations.stacks_changed = stacks_changed
+    context.stacks_changed = stacks_changed
     for name, function in REPLACED.items():
         for module in (stacks, handlers, changesets):
             if hasattr(module, name):
@@ -88,9 +98,9 @@ def resume_interrupted() -> None:
         logger.warning("stack %s was left %s; bringing it to an end", name, status)
         operation = stack.get("_operation")
         if status == "DELETE_IN_PROGRESS":
-            work = operations.delete_stack(name, stack["StackId"])
+            work = deletion.delete_stack(name, stack["StackId"])
         elif operation is not None:
-            work = operations.roll_back(name, stack["StackId"], stack, operation, "The local region was stopped.")
+            work = rollback.roll_back(name, stack["StackId"], stack, operation, "The local region was stopped.")
         else:
             stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
             continue

@@ -10,7 +10,7 @@ from ministack.services import cloudformation as records
 from ministack.services.cloudformation import handlers
 from ministack.services.cloudformation.helpers import _error, _p
 
-from alva.region.cloudformation.operations import Context, importing_stacks
+from alva.region.cloudformation.context import Context, importing_stacks
 
 Parameters = dict[str, Any]
 Response = tuple[int, dict[str, str], Any]

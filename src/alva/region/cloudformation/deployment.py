@@ -1,8 +1,9 @@
-"""Stack operations: create, update, roll back and delete, each resource as soon as what it depends on is done.
+"""Creating and updating a stack: each resource as soon as what it depends on is done.
 
-They take the place of MiniStack's own, which handle one resource after the other, in the same signatures. An operation
-keeps its progress on the stack's record, so that a rollback needs nothing else: the one after a failure, the one of
-`RollbackStack` or `ContinueUpdateRollback` later, and the one after the region itself was killed.
+These operations, and those of `rollback` and `deletion`, take the place of MiniStack's own, which handle one resource
+after the other, in the same signatures. An operation keeps its progress on the stack's record, so that a rollback needs
+nothing else: the one after a failure, the one of `RollbackStack` or `ContinueUpdateRollback` later, and the one after
+the region itself was killed.
 
 Statuses, events and reasons: AWS CloudFormation User Guide, "View stack events" and "Stack failure options".
 """
@@ -10,92 +11,33 @@ Statuses, events and reasons: AWS CloudFormation User Guide, "View stack events"
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ministack.core.responses import now_iso
 from ministack.services import cloudformation as records
-from ministack.services.cloudformation import engine, handlers, stacks
+from ministack.services.cloudformation import engine, stacks
 
 from alva.region.cloudformation import imports, provisioning, schemas
-from alva.region.cloudformation.graph import STOP_POLL_SECONDS, Outcome, reversed_dependencies, run_in_order
+from alva.region.cloudformation.context import (
+    RETAINING_POLICIES,
+    STACK_TYPE,
+    Context,
+    Operation,
+    Stack,
+    Step,
+    importing_stacks,
+    replace_exports,
+)
+from alva.region.cloudformation.deletion import delete_resource
+from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
+from alva.region.cloudformation.rollback import roll_back
 
 logger = logging.getLogger("alva.cloudformation")
 
-Stack = dict[str, Any]
-Operation = dict[str, Any]
-Step = dict[str, Any]
-
-STACK_TYPE = "AWS::CloudFormation::Stack"
 REPLACEMENT_REASON = "Requested update requires the creation of a new physical resource; hence creating one."
-RETAINING_POLICIES = ("Retain", "RetainExceptOnCreate")
-
-
-def stacks_changed() -> None:
-    """Called after every step of an operation; `extension.install` has the state saved then."""
-
-
-class Context:
-    """A stack with one of its templates: resolves what the template says, records what happens."""
-
-    def __init__(self, stack: Stack, template: dict[str, Any], parameters: dict[str, Any]) -> None:
-        self.stack = stack
-        self.name: str = stack["StackName"]
-        self.id: str = stack["StackId"]
-        self.template = template
-        self.parameters = parameters
-        self.mappings = template.get("Mappings") or {}
-        self.conditions = engine._evaluate_conditions(template, parameters)
-        self.definitions: dict[str, dict[str, Any]] = {
-            name: definition
-            for name, definition in (template.get("Resources") or {}).items()
-            if not definition.get("Condition") or self.conditions.get(definition["Condition"], True)
-        }
-
-    def dependencies(self, names: Iterable[str] | None = None) -> dict[str, set[str]]:
-        """What each resource needs before it, among `names`. Raises ValueError for a circle."""
-        engine._topological_sort(self.template.get("Resources") or {}, self.conditions)
-        wanted = set(self.definitions if names is None else names)
-        return {
-            name: engine._extract_deps(self.definitions[name], set(self.definitions)) & wanted
-            if name in self.definitions
-            else set()
-            for name in wanted
-        }
-
-    def resolve(self, value: Any, resources: Mapping[str, Any]) -> Any:
-        return engine._resolve_refs(
-            copy.deepcopy(value), resources, self.parameters, self.conditions, self.mappings, self.name, self.id
-        )
-
-    def policy(self, logical_id: str, attribute: str, resources: Mapping[str, Any]) -> str:
-        """DeletionPolicy or UpdateReplacePolicy of a resource, `Delete` by default."""
-        definition = (self.template.get("Resources") or {}).get(logical_id)
-        return str(
-            stacks._resource_policy(
-                definition, attribute, resources, self.parameters, self.conditions, self.mappings, self.name, self.id
-            )
-        )
-
-    def with_tags(self, resource_type: str, logical_id: str, properties: dict[str, Any], tags: Any) -> dict[str, Any]:
-        """The properties with the stack's tags and CloudFormation's own added, as the resource gets them."""
-        tagged = stacks._with_stack_tags(resource_type, properties, tags, self.name, self.id, logical_id)
-        return dict(tagged)
-
-    def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
-        stacks._add_event(self.id, self.name, logical_id, resource_type, status, reason, physical_id)
-        stacks_changed()
-
-    def stack_event(self, status: str, reason: str = "") -> None:
-        """Set the stack's status and record the event of it."""
-        self.stack["StackStatus"] = status
-        self.stack["StackStatusReason"] = reason
-        self.event(self.name, STACK_TYPE, status, reason, self.id)
-
-
-# --- create and update ---------------------------------------------------------------------------------------------
+_FAILED_STATUS = {"create": "CREATE_FAILED", "import": "IMPORT_FAILED"}
 
 
 async def deploy(
@@ -173,7 +115,7 @@ async def deploy(
     stack["_template"] = template
     stack["_resolved_params"] = param_values
     stack["Outputs"] = outputs
-    _replace_exports(stack_id, exports)
+    replace_exports(stack_id, exports)
     if is_update:
         context.stack_event("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         await _clean_up_after_update(context, operation)
@@ -358,23 +300,6 @@ def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any],
     return list(outputs), dict(exports)
 
 
-def importing_stacks(export_name: str, exporting_stack: str) -> list[str]:
-    """The names of the other stacks that import an export."""
-    return sorted(
-        name
-        for name, stack in records._stacks.items()
-        if name != exporting_stack
-        and stack.get("StackStatus") not in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")
-        and export_name in handlers._imported_export_names(stack, name)
-    )
-
-
-def _replace_exports(stack_id: str, exports: dict[str, Any]) -> None:
-    for name in [name for name, export in records._exports.items() if export["StackId"] == stack_id]:
-        del records._exports[name]
-    records._exports.update(exports)
-
-
 async def _clean_up_after_update(context: Context, operation: Operation) -> None:
     """Delete what the update removed or replaced, dependents first. A failure here does not fail the update."""
     previous: Stack = operation["previous_stack"]
@@ -393,7 +318,7 @@ async def _clean_up_after_update(context: Context, operation: Operation) -> None
         current = context.stack["_resources"].get(name)
         if name in replaced and current and current["PhysicalResourceId"] == record["PhysicalResourceId"]:
             return
-        await _delete(context, name, record, policy_of.policy(name, attribute, old_resources))
+        await delete_resource(context, name, record, policy_of.policy(name, attribute, old_resources))
         if name in removed:
             context.stack["_resources"].pop(name, None)
 
@@ -404,32 +329,6 @@ async def _clean_up_after_update(context: Context, operation: Operation) -> None
         record = context.stack["_resources"].get(name) if name in removed else None
         if record is not None:
             record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=now_iso())
-
-
-async def _delete(context: Context, logical_id: str, record: Mapping[str, Any], policy: str) -> None:
-    """Delete one resource as its policy says, with the events of it."""
-    resource_type, physical_id = record["ResourceType"], record.get("PhysicalResourceId", "")
-    if policy in RETAINING_POLICIES:
-        context.event(logical_id, resource_type, "DELETE_SKIPPED", physical_id=physical_id)
-        return
-    context.event(logical_id, resource_type, "DELETE_IN_PROGRESS", physical_id=physical_id)
-    properties = record.get("Properties") or {}
-    try:
-        await provisioning.breathe()
-        if policy == "Snapshot":
-            await provisioning.snapshot(resource_type, physical_id, properties)
-        await provisioning.delete(resource_type, logical_id, physical_id, properties, context.name)
-    except Exception as error:
-        logger.error("cannot delete %s (%s) of %s: %s", logical_id, physical_id, context.name, error)
-        context.event(logical_id, resource_type, "DELETE_FAILED", str(error), physical_id)
-        raise
-    context.event(logical_id, resource_type, "DELETE_COMPLETE", physical_id=physical_id)
-
-
-# --- failure and rollback ------------------------------------------------------------------------------------------
-
-
-_FAILED_STATUS = {"create": "CREATE_FAILED", "import": "IMPORT_FAILED"}
 
 
 def _record_failures(context: Context, operation: Operation, outcome: Outcome) -> None:
@@ -475,186 +374,6 @@ async def _fail(context: Context, operation: Operation, reason: str, *, is_outpu
     await roll_back(context.name, context.id, stack, operation, reason)
 
 
-async def roll_back(
-    stack_name: str,  # noqa: ARG001 (MiniStack's signature)
-    stack_id: str,
-    stack: Stack,
-    operation: Operation,
-    reason_override: str = "",
-) -> None:
-    """Undo an operation, as far as its steps say it came. In place of MiniStack's `_roll_back_operation`.
-
-    Changed resources go back to their previous properties, in dependency order; then what the operation made is
-    deleted. Steps that are undone are marked, so that a rollback can be continued.
-    """
-    stack.pop("_failed_operation", None)
-    stack["_operation"] = operation
-    operation.setdefault("steps", {})
-    previous: Stack | None = operation.get("previous_stack") if operation.get("is_update") else None
-    context = Context(stack, operation.get("template") or {}, operation.get("param_values") or {})
-    context.stack_event(
-        "UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason_override
-    )
-    if previous is not None:
-        failed = await _revert_changes(context, operation, previous)
-        if failed:
-            _rollback_failed(context, operation, failed, "UPDATE_ROLLBACK_FAILED", "update")
-            return
-        _restore_record(stack, previous)
-        _replace_exports(stack_id, _exports_of(stack))
-        context.stack_event("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
-    failed = await _delete_made(context, operation)
-    if failed and previous is None:
-        _rollback_failed(context, operation, failed, "ROLLBACK_FAILED", "delete")
-        return
-    stack.pop("_operation", None)
-    context.stack_event("UPDATE_ROLLBACK_COMPLETE" if previous is not None else "ROLLBACK_COMPLETE")
-
-
-async def _revert_changes(context: Context, operation: Operation, previous: Stack) -> list[str]:
-    """Send changed resources back to their previous properties; the names of those that would not go."""
-    steps: dict[str, Step] = operation["steps"]
-    old_resources: dict[str, Any] = previous["_resources"]
-
-    def was_touched(step: Step) -> bool:
-        if step["action"] not in ("update", "refused") or "old" not in step:
-            return False
-        return step["state"] in ("done", "failed", "cancelled", "in progress", "revert failed")
-
-    async def revert(name: str) -> None:
-        step = steps[name]
-        record = old_resources[name]
-        if step["action"] == "refused" or (
-            step["state"] == "failed" and not provisioning.is_sent_back_after_failure(step["type"])
-        ):
-            context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=step["old_physical_id"])
-            step["state"] = "reverted"
-            return
-        context.event(name, step["type"], "UPDATE_IN_PROGRESS", physical_id=step["physical_id"])
-        try:
-            made = await provisioning.update(
-                step["type"],
-                name,
-                step["physical_id"],
-                step["new"],
-                step["old"],
-                record.get("Attributes") or {},
-                context.name,
-                name_seed=record.get("_name_seed", ""),
-                retains_replaced=False,
-                announced=lambda _: None,
-            )
-        except Exception as error:
-            step["state"] = "revert failed"
-            context.event(name, step["type"], "UPDATE_FAILED", str(error), step["physical_id"])
-            raise
-        step["state"] = "reverted"
-        record.update(
-            PhysicalResourceId=made.physical_id,
-            Attributes={**(record.get("Attributes") or {}), **made.attributes},
-            ResourceStatus="UPDATE_COMPLETE",
-            Timestamp=now_iso(),
-        )
-        context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=made.physical_id)
-
-    touched = {name for name, step in steps.items() if was_touched(step)}
-    old = Context(context.stack, previous.get("_template") or {}, previous.get("_resolved_params") or {})
-    outcome = await run_in_order(
-        {**{name: set() for name in touched}, **old.dependencies(touched)}, revert, keep_going=True
-    )
-    return sorted(touched - outcome.done)
-
-
-async def _delete_made(context: Context, operation: Operation) -> list[str]:
-    """Delete what the operation made, dependents first; the names of what could not be deleted."""
-    steps: dict[str, Step] = operation["steps"]
-    resources: dict[str, Any] = context.stack["_resources"]
-    is_update = bool(operation.get("is_update"))
-    made = {
-        name
-        for name, step in steps.items()
-        if step["action"] in ("create", "replace")
-        and step.get("physical_id")
-        and step["physical_id"] != step.get("old_physical_id")
-        and step["state"] != "deleted"
-    }
-
-    async def delete_one(name: str) -> None:
-        step = steps[name]
-        policy = context.policy(name, "DeletionPolicy", resources)
-        if policy == "RetainExceptOnCreate" or (policy == "Retain" and operation.get("retain_except_on_create")):
-            policy = "Delete"
-        if policy == "Snapshot":
-            # What was made a moment ago holds no data: AWS takes no snapshot in the rollback of a creation.
-            policy = "Delete"
-        record = {"ResourceType": step["type"], "PhysicalResourceId": step["physical_id"], "Properties": step["new"]}
-        await _delete(context, name, record, policy)
-        step["state"] = "deleted"
-        if not is_update:
-            resources.pop(name, None)
-
-    outcome = await run_in_order(
-        reversed_dependencies({**{name: set() for name in made}, **context.dependencies(made)}),
-        delete_one,
-        keep_going=True,
-    )
-    for name in operation.get("imports") or {}:
-        step = steps.get(name)
-        if step and step["action"] == "import" and step["state"] == "done":
-            # An imported resource leaves the stack as it came.
-            step["state"] = "deleted"
-            for status in ("IMPORT_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_COMPLETE"):
-                context.event(name, step["type"], status, physical_id=step["physical_id"])
-            if not is_update:
-                resources.pop(name, None)
-    return sorted(made - outcome.done)
-
-
-def _rollback_failed(context: Context, operation: Operation, failed: Collection[str], status: str, verb: str) -> None:
-    context.stack.pop("_operation", None)
-    context.stack["_rollback_failed"] = {name: {"ResourceType": operation["steps"][name]["type"]} for name in failed}
-    context.stack["_rollback_operation"] = operation
-    context.stack_event(status, f"The following resource(s) failed to {verb}: [{', '.join(sorted(failed))}]. ")
-
-
-async def continue_rollback(stack_name: str, stack_id: str, resources_to_skip: Collection[str]) -> None:
-    """ContinueUpdateRollback: try again what failed, but for what is skipped, which keeps its state."""
-    stack: Stack | None = records._stacks.get(stack_name)
-    if not stack:
-        return
-    operation = stack.pop("_rollback_operation", {})
-    stack.pop("_rollback_failed", None)
-    for name in resources_to_skip:
-        step = operation["steps"][name]
-        step["state"] = "skipped"
-        stacks._add_event(
-            stack_id,
-            stack_name,
-            name,
-            step["type"],
-            "UPDATE_COMPLETE",
-            "Resource rollback skipped by user",
-            step.get("physical_id", ""),
-        )
-    await roll_back(stack_name, stack_id, stack, operation, "User Initiated")
-
-
-def _restore_record(stack: Stack, previous: Stack) -> None:
-    """Make the stack report again what it ran before the update."""
-    for key in (
-        "_resources",
-        "_template",
-        "_template_body",
-        "_resolved_params",
-        "_conditions",
-        "Parameters",
-        "Tags",
-        "Outputs",
-    ):
-        if key in previous:
-            stack[key] = previous[key]
-
-
 def _keep_unfinished(context: Context, operation: Operation) -> None:
     """Put what a stopped creation had begun into the stack's resources, for its deletion."""
     for name, step in operation["steps"].items():
@@ -668,62 +387,3 @@ def _keep_unfinished(context: Context, operation: Operation) -> None:
                 "Attributes": {},
                 "Timestamp": now_iso(),
             }
-
-
-def _exports_of(stack: Stack) -> dict[str, Any]:
-    return {
-        output["ExportName"]: {
-            "StackId": stack["StackId"],
-            "Name": output["ExportName"],
-            "Value": output["OutputValue"],
-        }
-        for output in stack.get("Outputs") or []
-        if output.get("ExportName")
-    }
-
-
-# --- delete --------------------------------------------------------------------------------------------------------
-
-
-async def delete_stack(
-    stack_name: str, stack_id: str, retain_resources: Collection[str] = (), force: bool = False
-) -> None:
-    """Delete a stack's resources, dependents first. In place of MiniStack's `_delete_stack_async`.
-
-    With `force` (DeletionMode FORCE_DELETE_STACK), what cannot be deleted is retained with what it depends on.
-    """
-    stack: Stack | None = records._stacks.get(stack_name)
-    if not stack or stack["StackId"] != stack_id:
-        return
-    if stack["StackStatus"] == "CREATE_IN_PROGRESS":
-        # AWS stops a creation in order to delete the stack.
-        stack["_delete_requested"] = True
-        while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
-            await asyncio.sleep(STOP_POLL_SECONDS / 4)  # the operation's own loop looks as often
-    stack.pop("_operation", None)
-    context = Context(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
-    context.stack_event("DELETE_IN_PROGRESS")
-    resources: dict[str, Any] = stack.get("_resources") or {}
-
-    async def delete_one(name: str) -> None:
-        policy = "Retain" if name in retain_resources else context.policy(name, "DeletionPolicy", resources)
-        await _delete(context, name, resources[name], policy)
-        del resources[name]
-
-    try:
-        dependencies = {**{name: set() for name in resources}, **context.dependencies(resources)}
-    except ValueError:
-        dependencies = {name: set() for name in resources}
-    outcome = await run_in_order(reversed_dependencies(dependencies), delete_one, keep_going=True)
-    if outcome.failed and not force:
-        for name, error in outcome.failed.items():
-            resources[name].update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error))
-        context.stack_event(
-            "DELETE_FAILED", f"The following resource(s) failed to delete: [{', '.join(sorted(outcome.failed))}]. "
-        )
-        return
-    for name in list(resources):
-        record = resources.pop(name)
-        context.event(name, record["ResourceType"], "DELETE_SKIPPED", physical_id=record.get("PhysicalResourceId", ""))
-    _replace_exports(stack_id, {})
-    context.stack_event("DELETE_COMPLETE")

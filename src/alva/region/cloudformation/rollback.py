@@ -1,0 +1,195 @@
+"""Undoing an operation, as far as the steps that it kept on the stack's record say it came."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from ministack.core.responses import now_iso
+from ministack.services import cloudformation as records
+from ministack.services.cloudformation import stacks
+
+from alva.region.cloudformation import provisioning
+from alva.region.cloudformation.context import Context, Operation, Stack, Step, exports_of, replace_exports
+from alva.region.cloudformation.deletion import delete_resource
+from alva.region.cloudformation.graph import reversed_dependencies, run_in_order
+
+
+async def roll_back(
+    stack_name: str,  # noqa: ARG001 (MiniStack's signature)
+    stack_id: str,
+    stack: Stack,
+    operation: Operation,
+    reason_override: str = "",
+) -> None:
+    """Undo an operation, as far as its steps say it came. In place of MiniStack's `_roll_back_operation`.
+
+    Changed resources go back to their previous properties, in dependency order; then what the operation made is
+    deleted. Steps that are undone are marked, so that a rollback can be continued.
+    """
+    stack.pop("_failed_operation", None)
+    stack["_operation"] = operation
+    operation.setdefault("steps", {})
+    previous: Stack | None = operation.get("previous_stack") if operation.get("is_update") else None
+    context = Context(stack, operation.get("template") or {}, operation.get("param_values") or {})
+    context.stack_event(
+        "UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason_override
+    )
+    if previous is not None:
+        failed = await _revert_changes(context, operation, previous)
+        if failed:
+            _rollback_failed(context, operation, failed, "UPDATE_ROLLBACK_FAILED", "update")
+            return
+        _restore_record(stack, previous)
+        replace_exports(stack_id, exports_of(stack))
+        context.stack_event("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+    failed = await _delete_made(context, operation)
+    if failed and previous is None:
+        _rollback_failed(context, operation, failed, "ROLLBACK_FAILED", "delete")
+        return
+    stack.pop("_operation", None)
+    context.stack_event("UPDATE_ROLLBACK_COMPLETE" if previous is not None else "ROLLBACK_COMPLETE")
+
+
+async def _revert_changes(context: Context, operation: Operation, previous: Stack) -> list[str]:
+    """Send changed resources back to their previous properties; the names of those that would not go."""
+    steps: dict[str, Step] = operation["steps"]
+    old_resources: dict[str, Any] = previous["_resources"]
+
+    def was_touched(step: Step) -> bool:
+        if step["action"] not in ("update", "refused") or "old" not in step:
+            return False
+        return step["state"] in ("done", "failed", "cancelled", "in progress", "revert failed")
+
+    async def revert(name: str) -> None:
+        step = steps[name]
+        record = old_resources[name]
+        if step["action"] == "refused" or (
+            step["state"] == "failed" and not provisioning.is_sent_back_after_failure(step["type"])
+        ):
+            context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=step["old_physical_id"])
+            step["state"] = "reverted"
+            return
+        context.event(name, step["type"], "UPDATE_IN_PROGRESS", physical_id=step["physical_id"])
+        try:
+            made = await provisioning.update(
+                step["type"],
+                name,
+                step["physical_id"],
+                step["new"],
+                step["old"],
+                record.get("Attributes") or {},
+                context.name,
+                name_seed=record.get("_name_seed", ""),
+                retains_replaced=False,
+                announced=lambda _: None,
+            )
+        except Exception as error:
+            step["state"] = "revert failed"
+            context.event(name, step["type"], "UPDATE_FAILED", str(error), step["physical_id"])
+            raise
+        step["state"] = "reverted"
+        record.update(
+            PhysicalResourceId=made.physical_id,
+            Attributes={**(record.get("Attributes") or {}), **made.attributes},
+            ResourceStatus="UPDATE_COMPLETE",
+            Timestamp=now_iso(),
+        )
+        context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=made.physical_id)
+
+    touched = {name for name, step in steps.items() if was_touched(step)}
+    old = Context(context.stack, previous.get("_template") or {}, previous.get("_resolved_params") or {})
+    outcome = await run_in_order(
+        {**{name: set() for name in touched}, **old.dependencies(touched)}, revert, keep_going=True
+    )
+    return sorted(touched - outcome.done)
+
+
+async def _delete_made(context: Context, operation: Operation) -> list[str]:
+    """Delete what the operation made, dependents first; the names of what could not be deleted."""
+    steps: dict[str, Step] = operation["steps"]
+    resources: dict[str, Any] = context.stack["_resources"]
+    is_update = bool(operation.get("is_update"))
+    made = {
+        name
+        for name, step in steps.items()
+        if step["action"] in ("create", "replace")
+        and step.get("physical_id")
+        and step["physical_id"] != step.get("old_physical_id")
+        and step["state"] != "deleted"
+    }
+
+    async def delete_one(name: str) -> None:
+        step = steps[name]
+        policy = context.policy(name, "DeletionPolicy", resources)
+        if policy == "RetainExceptOnCreate" or (policy == "Retain" and operation.get("retain_except_on_create")):
+            policy = "Delete"
+        if policy == "Snapshot":
+            # What was made a moment ago holds no data: AWS takes no snapshot in the rollback of a creation.
+            policy = "Delete"
+        record = {"ResourceType": step["type"], "PhysicalResourceId": step["physical_id"], "Properties": step["new"]}
+        await delete_resource(context, name, record, policy)
+        step["state"] = "deleted"
+        if not is_update:
+            resources.pop(name, None)
+
+    outcome = await run_in_order(
+        reversed_dependencies({**{name: set() for name in made}, **context.dependencies(made)}),
+        delete_one,
+        keep_going=True,
+    )
+    for name in operation.get("imports") or {}:
+        step = steps.get(name)
+        if step and step["action"] == "import" and step["state"] == "done":
+            # An imported resource leaves the stack as it came.
+            step["state"] = "deleted"
+            for status in ("IMPORT_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_COMPLETE"):
+                context.event(name, step["type"], status, physical_id=step["physical_id"])
+            if not is_update:
+                resources.pop(name, None)
+    return sorted(made - outcome.done)
+
+
+def _rollback_failed(context: Context, operation: Operation, failed: Collection[str], status: str, verb: str) -> None:
+    context.stack.pop("_operation", None)
+    context.stack["_rollback_failed"] = {name: {"ResourceType": operation["steps"][name]["type"]} for name in failed}
+    context.stack["_rollback_operation"] = operation
+    context.stack_event(status, f"The following resource(s) failed to {verb}: [{', '.join(sorted(failed))}]. ")
+
+
+async def continue_rollback(stack_name: str, stack_id: str, resources_to_skip: Collection[str]) -> None:
+    """ContinueUpdateRollback: try again what failed, but for what is skipped, which keeps its state."""
+    stack: Stack | None = records._stacks.get(stack_name)
+    if not stack:
+        return
+    operation = stack.pop("_rollback_operation", {})
+    stack.pop("_rollback_failed", None)
+    for name in resources_to_skip:
+        step = operation["steps"][name]
+        step["state"] = "skipped"
+        stacks._add_event(
+            stack_id,
+            stack_name,
+            name,
+            step["type"],
+            "UPDATE_COMPLETE",
+            "Resource rollback skipped by user",
+            step.get("physical_id", ""),
+        )
+    await roll_back(stack_name, stack_id, stack, operation, "User Initiated")
+
+
+def _restore_record(stack: Stack, previous: Stack) -> None:
+    """Make the stack report again what it ran before the update."""
+    for key in (
+        "_resources",
+        "_template",
+        "_template_body",
+        "_resolved_params",
+        "_conditions",
+        "Parameters",
+        "Tags",
+        "Outputs",
+    ):
+        if key in previous:
+            stack[key] = previous[key]
