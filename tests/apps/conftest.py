@@ -5,6 +5,7 @@ Only the two outside APIs are played, by a server that speaks what the real clie
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import importlib
 import ipaddress
@@ -47,6 +48,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def die_with_parent() -> None:
+    """In a child before its program starts: it ends with the tests, however those end (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -165,7 +171,11 @@ def postgres() -> Iterator[PostgresServer]:
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binaries / "bin/postgres", "-D", folder / "data", *arguments], stdout=log, stderr=log, **options
+            [binaries / "bin/postgres", "-D", folder / "data", *arguments],
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,
+            **options,
         )
     server = PostgresServer(port, password, certificate)
 
@@ -216,6 +226,7 @@ def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[byt
         [str(binary), *(part for option, value in options.items() for part in (f"--{option}", value))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,
     )
 
     def is_up() -> bool:
@@ -466,7 +477,14 @@ def start_process(module: str, environment: dict[str, str], folder: Path, ready:
     """Start `python -m module`; wait for `/health` on its PORT, or for `ready` in its output."""
     log_file = folder / f"{module}-{secrets.token_hex(3)}.log"
     with log_file.open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", module], env=environment, stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            preexec_fn=die_with_parent,
+        )
     running = RunningProcess(process, log_file, f"http://{environment['HOST']}:{environment.get('PORT', '0')}")
 
     def is_ready() -> bool:

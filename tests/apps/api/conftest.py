@@ -21,6 +21,7 @@ from tests.apps.conftest import (
     Outside,
     PostgresServer,
     RunningProcess,
+    die_with_parent,
     free_port,
     start_process,
     start_valkey,
@@ -103,7 +104,9 @@ class Laboratory:
         log_file = self.folder / f"worker-{secrets.token_hex(3)}.log"
         with log_file.open("wb") as log:
             command = [sys.executable, "-c", HASTY_WORKER]
-            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, env=self.environment, stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
         worker = RunningProcess(process, log_file)
         self.workers.append(worker)
         wait_until(lambda: "working on the queue" in worker.log, "a worker")
