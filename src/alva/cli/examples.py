@@ -18,6 +18,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "migrate": ("./alva migrate",),
     "verify": ("./alva verify --target aws",),
     "releases": ("./alva releases --last 5",),
+    "summary": ("./alva summary --target aws",),
     "status": ("./alva status", "./alva status --target aws --json"),
     "logs": ("./alva logs -f api", "./alva logs --since 30m"),
     "cost": ("./alva cost", "./alva cost --env production --no-savings"),

@@ -36,6 +36,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             _verb("migrate", "run the migration alone"),
             _verb("verify", "named checks against what runs"),
             _verb("releases", "the ledger of releases"),
+            _verb("summary", "the last release as Markdown, for a pipeline's page"),
         ),
     ),
     (

@@ -1,0 +1,26 @@
+"""`./alva summary`: the last release as Markdown, for the page of a pipeline's run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from alva.cli.invocation import Invocation, verb
+from alva.cli.synth import synthesise
+
+
+@verb(summary="The last release as Markdown: its outcome, digests, how long its steps took, and its cause.")
+def command(invocation: Invocation) -> None:
+    """Print it."""
+    from alva.release.ledger import Ledger
+    from alva.release.stacks import Stacks
+    from alva.release.summary import markdown
+
+    synthesise(invocation.environment, invocation.assembly_folder)
+    manifest = invocation.manifest
+    release = Ledger(invocation.aws, manifest).latest()
+    if invocation.as_json:
+        invocation.print_json(asdict(release) if release is not None else None)
+        return
+    alb = Stacks(invocation.aws).observe(manifest.stack("alb").name, with_template=False)
+    url = alb.outputs.get("Url", "") if alb is not None else ""
+    invocation.print(markdown(manifest.environment, release, url=url))

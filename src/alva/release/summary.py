@@ -1,0 +1,31 @@
+"""A release as Markdown, for the page of a pipeline's run."""
+
+from __future__ import annotations
+
+from alva.release.ledger import Release
+
+OUTCOME_MARKS = {"succeeded": "✅", "rolled back": "↩️", "failed": "❌", "interrupted": "⏸️"}
+
+
+def markdown(environment: str, release: Release | None, *, url: str = "") -> str:
+    """The release, its digests and how long its steps took; what went wrong, where something did."""
+    if release is None:
+        return f"### {environment}\n\nNo release yet.\n"
+    mark = OUTCOME_MARKS.get(release.outcome, "")
+    lines = [
+        f"### {mark} Release {release.number} of {environment}: {release.outcome}".replace("###  ", "### "),
+        "",
+        f"Commit `{release.commit}`, by {release.by}, {release.started_at}, {release.seconds:.0f} s."
+        + (f" <{url}/>" if url else ""),
+        "",
+        "| service | digest |",
+        "| --- | --- |",
+        *(f"| {name} | `{digest}` |" for name, digest in sorted(release.digests.items())),
+    ]
+    if release.step_seconds:
+        lines += ["", "| step | seconds |", "| --- | ---: |"]
+        longest_first = sorted(release.step_seconds.items(), key=lambda item: -item[1])
+        lines += [f"| {name} | {seconds:.1f} |" for name, seconds in longest_first]
+    if release.cause:
+        lines += ["", "```", release.cause.replace("```", "'''"), "```"]
+    return "\n".join([*lines, ""])

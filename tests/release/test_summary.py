@@ -1,0 +1,37 @@
+"""A release on the page of a pipeline's run."""
+
+from __future__ import annotations
+
+from alva.release.ledger import Release
+from alva.release.summary import markdown
+
+RELEASE = Release(
+    number=7,
+    commit="abc123",
+    digests={"web": "sha256:w", "api": "sha256:a"},
+    by="github",
+    started_at="2026-11-23T10:00:00+00:00",
+    seconds=61.4,
+    step_seconds={"migration": 3.2, "stack:alva-staging-services": 48.0},
+)
+
+
+def test_release_shows_outcome_digests_and_the_longest_step_first() -> None:
+    text = markdown("staging", RELEASE, url="http://example.com")
+    assert text.startswith("### ✅ Release 7 of staging: succeeded\n")
+    assert "| api | `sha256:a` |\n| web | `sha256:w` |" in text
+    assert text.index("| stack:alva-staging-services | 48.0 |") < text.index("| migration | 3.2 |")
+    assert "<http://example.com/>" in text
+
+
+def test_cause_cannot_leave_its_block() -> None:
+    from dataclasses import replace
+
+    text = markdown("staging", replace(RELEASE, outcome="rolled back", cause="last log: ``` oops"))
+    assert text.startswith("### ↩️ Release 7")
+    assert text.count("```") == 2
+    assert "last log: ''' oops" in text
+
+
+def test_environment_without_a_release_says_so() -> None:
+    assert "No release yet" in markdown("staging", None)

