@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Operation:
     """Name, where it goes, type."""
     body: str
     answers: tuple[tuple[str, str], ...]
-    """Status and what it holds."""
+    """Statuses and what they hold."""
 
 
 def read_operations(document: dict[str, Any]) -> list[Operation]:
@@ -46,7 +47,7 @@ def _read_operation(method: str, path: str, entry: dict[str, Any], document: dic
         if parameter["in"] != "cookie"
     )
     body = entry.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    answers = tuple(
+    answers = group_answers(
         (status, _describe_answer(answer, document)) for status, answer in sorted(entry["responses"].items())
     )
     return Operation(
@@ -57,6 +58,18 @@ def _read_operation(method: str, path: str, entry: dict[str, Any], document: dic
         describe(body, document) if body else "",
         answers,
     )
+
+
+def group_answers(answers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What is given and, on one line each, what is refused in the same form."""
+    given: list[tuple[str, str]] = []
+    refused: dict[str, list[str]] = {}
+    for status, holds in answers:
+        if status < "400":
+            given.append((status, holds))
+        else:
+            refused.setdefault(holds, []).append(status)
+    return (*given, *((", ".join(statuses), holds) for holds, statuses in refused.items()))
 
 
 def _describe_answer(answer: dict[str, Any], document: dict[str, Any]) -> str:
