@@ -1,0 +1,65 @@
+"""A region that is killed in the middle of a stack operation brings the stack to an end when it is started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from alva.region import daemon
+from tests.conftest import RunningRegion, running_region
+from tests.region.control_plane.test_daemon import wait_until_saved
+from tests.region.control_plane.test_databases import NAME, template
+
+pytestmark = pytest.mark.region
+
+
+def kill(region: RunningRegion) -> None:
+    pid = daemon.status(region.config).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while daemon.status(region.config).pid is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_creation_that_was_cut_off_is_rolled_back(tmp_path: Path) -> None:
+    with running_region(tmp_path) as region:
+        cloudformation = region.client("cloudformation")
+        cloudformation.create_stack(StackName="cut", TemplateBody=json.dumps(template()))
+        # The database takes its time: the state is saved while it is being made.
+        wait_until_saved(region.config, "Resource creation Initiated")
+        kill(region)
+        daemon.start(region.config)
+        stack = region.settled("cut")
+        if stack.status == "CREATE_COMPLETE":
+            pytest.skip("the stack was complete before the region could be killed")
+        assert stack.status == "ROLLBACK_COMPLETE"
+        assert stack.reason("cut", "ROLLBACK_IN_PROGRESS") == "The local region was stopped."
+        assert stack.history("Database")[-1] == "DELETE_COMPLETE"
+        assert region.client("rds").describe_db_instances()["DBInstances"] == []
+        assert region.delete("cut").status == "DELETE_COMPLETE"
+
+
+def test_an_update_that_was_cut_off_is_rolled_back_and_the_data_are_there(tmp_path: Path) -> None:
+    with running_region(tmp_path) as region:
+        region.create("cut", template())
+        changed = template()
+        second = json.loads(json.dumps(changed["Resources"]["Database"]))
+        second["Properties"]["DBInstanceIdentifier"] = "second"
+        changed["Resources"]["Second"] = second
+        region.client("cloudformation").update_stack(StackName="cut", TemplateBody=json.dumps(changed))
+        wait_until_saved(region.config, '"PhysicalResourceId":"second"')
+        kill(region)
+        daemon.start(region.config)
+        stack = region.settled("cut")
+        if stack.status == "UPDATE_COMPLETE":
+            pytest.skip("the update was complete before the region could be killed")
+        assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
+        instances = region.client("rds").describe_db_instances()["DBInstances"]
+        assert [(each["DBInstanceIdentifier"], each["DBInstanceStatus"]) for each in instances] == [(NAME, "available")]
