@@ -51,6 +51,9 @@ class NoBuilder:
     def has(self, digest: str) -> bool:
         return False
 
+    def find_folder(self, digest: str, path: str) -> Path | None:
+        return None
+
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         raise AssertionError("nobody asked for a push")
 

@@ -31,6 +31,12 @@ class BundleBuilder:
         """Whether the image store holds it."""
         return self._store.find(digest) is not None
 
+    def find_folder(self, digest: str, path: str) -> Path | None:
+        """The folder in the highest layer that has it."""
+        image = self._store.find(digest)
+        folders = [layer / path for layer in (image.layers if image is not None else ()) if (layer / path).is_dir()]
+        return folders[-1] if folders else None
+
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Register the image in the service's repository."""
         image = self._store.find(digest)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import TYPE_CHECKING
@@ -15,22 +16,31 @@ from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import Progress, step
 from alva.cli.synth import synthesise
 from alva.errors import UsageError
+from alva.release.risks import Kind
 
 if TYPE_CHECKING:
-    from alva.release.deploy import Result
+    from alva.checks.revisions import Revision
+    from alva.release.deploy import Request, Result
+    from alva.release.diff import Diff
     from alva.release.images import Builder
+    from alva.release.plan import Plan
+    from alva.release.risks import Risk
+    from alva.release.survey import Ask
 
 BUILDS_SIDE_BY_SIDE = 4
+
+REVISIONS_FOLDER = "app/migrations/versions"
+"""Where an image has the history of the schema: its working directory is /app."""
 
 
 class Builds:
     """The images of a release, built before anything is touched."""
 
     def __init__(self, invocation: Invocation, progress: Progress) -> None:
-        from alva.cli.bundle_builder import BundleBuilder
+        from alva.cli.build import choose_builder
 
         self._cancelled = Event()
-        self.builder: Builder = BundleBuilder(ROOT, invocation.region_config.images_folder, self._cancelled)
+        self.builder: Builder = choose_builder(invocation, self._cancelled)
         self._manifest = invocation.manifest
         self._progress = progress
 
@@ -44,6 +54,13 @@ class Builds:
             except BaseException:  # Ctrl-C, or a build that failed: the others need not end first
                 self._cancelled.set()
                 raise
+
+    def revisions(self, digest: str | None) -> tuple[Revision, ...] | None:
+        """The history of the schema in the image that migrations run with; None where it is not known."""
+        from alva.checks.revisions import read_revisions
+
+        folder = self.builder.find_folder(digest, REVISIONS_FOLDER) if digest is not None else None
+        return read_revisions(folder) if folder is not None else None
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"
@@ -93,6 +110,7 @@ def show_result(
                 "changed": result.changed,
                 "release": result.release.number if result.release else None,
                 "steps": result.plan.as_json(),
+                "risks": [risk.as_json() for risk in result.diff.risks],
                 "step_seconds": dict(result.release.step_seconds) if result.release else {},
                 "digests": dict(result.digests),
                 "checks": [check.as_json() for check in result.checks],
@@ -112,44 +130,111 @@ def show_result(
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
 @click.option("--migrate-again", is_flag=True, help="Run the migration even if this image's migration ran already.")
+@click.option("--infra-only", is_flag=True, help="Only the templates: every service keeps the image that it runs.")
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="Do not ask about changes of this kind; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
-    invocation: Invocation, services: tuple[str, ...], images: tuple[str, ...], migrate_again: bool, dry_run: bool
+    invocation: Invocation,
+    services: tuple[str, ...],
+    images: tuple[str, ...],
+    migrate_again: bool,
+    infra_only: bool,
+    allowed: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Build what is to be built, then plan and release."""
+    if infra_only and (services or images):
+        raise UsageError("cannot release only the templates and images as well", next_step="leave --infra-only out")
     from alva.release import deploy as release
 
     started = time.monotonic()
     with invocation.progress as progress:
-        with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
-            if not synthesise(invocation.environment, invocation.assembly_folder):
-                synthesis.outcome = "unchanged"
-        manifest = invocation.manifest
-        given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
-        only = frozenset({*given, *(manifest.service(name).name for name in services)})
-        aws = invocation.aws
-        wanted = only or frozenset(service.name for service in manifest.services)
-        to_build = wanted - set(given)
-        if to_build and not invocation.is_local:
-            raise UsageError(
-                f"cannot build the images of {', '.join(sorted(to_build))} for AWS here",
-                next_step="give them by digest: --image NAME=sha256:...",
-            )
-        builds = Builds(invocation, progress)
-        request = release.Request(
-            digests={**builds.build_all(to_build), **given}, commit=current_commit(), is_forced=migrate_again
+        builds, request = prepare(
+            invocation,
+            services,
+            images,
+            infra_only=infra_only,
+            is_forced=migrate_again,
+            allowed=frozenset(Kind) if invocation.yes else frozenset(map(Kind, allowed)),
+            ask=person(invocation),
         )
         if dry_run:
-            plan = release.plan_only(aws, manifest, request)
+            plan, diff = release.plan_only(invocation.aws, invocation.manifest, request)
         else:
-            result = release.deploy(aws, manifest, request, builds.builder, progress)
-    if not dry_run:
-        show_result(invocation, result, seconds=time.monotonic() - started)
-    elif invocation.as_json:
-        invocation.print_json({"steps": plan.as_json()})
+            result = release.deploy(invocation.aws, invocation.manifest, request, builds.builder, progress)
+    if dry_run:
+        show_plan(invocation, plan, diff)
     else:
-        for line in plan.lines() or ["nothing to do"]:
-            invocation.print(line)
+        show_result(invocation, result, seconds=time.monotonic() - started)
+
+
+def prepare(
+    invocation: Invocation,
+    services: tuple[str, ...] = (),
+    images: tuple[str, ...] = (),
+    *,
+    infra_only: bool = False,
+    is_forced: bool = False,
+    allowed: frozenset[Kind] = frozenset(),
+    ask: Ask | None = None,
+) -> tuple[Builds, Request]:
+    """Synthesise, and build what is named (or everything): what a release is then asked to do."""
+    from alva.release.deploy import Request
+
+    progress = invocation.progress
+    with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
+        if not synthesise(invocation.environment, invocation.assembly_folder):
+            synthesis.outcome = "unchanged"
+    manifest = invocation.manifest
+    given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
+    only = frozenset({*given, *(manifest.service(name).name for name in services)})
+    wanted = only or frozenset(() if infra_only else (service.name for service in manifest.services))
+    to_build = wanted - set(given)
+    assert invocation.aws  # noqa: S101  (is it there? asked before images are built)
+    builds = Builds(invocation, progress)
+    digests: dict[str, str | None] = {**(builds.build_all(to_build) if to_build else {}), **given}
+    return builds, Request(
+        digests=digests,
+        commit=current_commit(),
+        is_forced=is_forced,
+        revisions=builds.revisions(digests.get(manifest.migration.service)),
+        allowed=allowed,
+        ask=ask,
+    )
+
+
+def person(invocation: Invocation) -> Ask | None:
+    """Asks at the terminal, with the live view out of the way; None where nobody is there to answer."""
+    if not sys.stdin.isatty() or invocation.as_json:
+        return None
+
+    def ask(risks: Sequence[Risk], question: str) -> bool:
+        with invocation.progress.paused():
+            for risk in risks:
+                click.echo(click.style(f"! {risk}", fg="yellow"), err=True)
+            return click.confirm(question, err=True)
+
+    return ask
+
+
+def show_plan(invocation: Invocation, plan: Plan, diff: Diff) -> None:
+    """What a release would do and change, on standard output."""
+    if invocation.as_json:
+        invocation.print_json({"steps": plan.as_json(), **diff.as_json()})
+        return
+    for line in plan.lines() or ["nothing to do"]:
+        invocation.print(line)
+    if lines := diff.lines():
+        invocation.print("")
+    for line in lines:
+        colour = {"!": "yellow", "+": "green", "-": "red", "~": "cyan"}.get(line.strip()[:1])
+        invocation.print(click.style(line, fg=colour) if colour else line)
 
 
 def given_digests(images: tuple[str, ...]) -> dict[str, str]:

@@ -96,6 +96,11 @@ class DockerBuilder:
         """Whether this builder built it."""
         return digest in self._built
 
+    def find_folder(self, digest: str, path: str) -> Path | None:  # noqa: ARG002
+        """The folder in the sources: images are built from the commit that is checked out, under `apps/`."""
+        folder = self._root / f"apps{path.removeprefix('app')}"
+        return folder if folder.is_dir() else None
+
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Build once more, from the cache, into the service's repository; raises BuildFailed if that is another one."""
         with explained(f"find repository {service.repository}"):

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
@@ -34,6 +34,7 @@ class Progress(Protocol):
     def step_line(self, key: str, text: str) -> None: ...
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None: ...
     def note(self, text: str) -> None: ...
+    def paused(self) -> AbstractContextManager[None]: ...
 
 
 def choose_progress(stream: TextIO, *, as_json: bool, verbose: bool) -> Progress:
@@ -83,6 +84,11 @@ class _Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Show nothing during the block: a person is being asked."""
+        yield
 
     def _begin(self, key: str, title: str) -> None:
         self._titles[key] = title
@@ -187,6 +193,18 @@ class LiveProgress(_Steps):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the view away during the block, and show it again."""
+        was_live = self._live is not None
+        if was_live:
+            self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            if was_live:
+                self.__enter__()
 
     def _render(self) -> RenderableType:
         from rich.table import Table

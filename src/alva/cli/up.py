@@ -5,17 +5,30 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from alva.cli.deploy import Builds, current_commit, show_result
+import click
+
+from alva.cli.deploy import Builds, current_commit, person, show_result
 from alva.cli.invocation import Invocation, only_local, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
+from alva.release.risks import Kind
 
 STANDIN_KEY = "alva-local-standin-key"
 """What the two outside APIs are called with in the local region, where stand-ins answer for them."""
 
+SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK})
+"""What `deploy` asks about and `up` only shows: it cannot hurt anybody in a region on this machine."""
+
 
 @verb(summary="Start the local region and release into it. Repeat it as you like: it does only what is missing.")
-def command(invocation: Invocation) -> None:
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    type=click.Choice([Kind.DATA.value, Kind.CONTRACTION.value]),
+    help="Do not ask about changes of this kind; repeatable.",
+)
+def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     """Region and templates side by side, then the images; then the release; then where to look."""
     from alva.region import daemon
     from alva.release.deploy import Request, deploy
@@ -48,7 +61,14 @@ def command(invocation: Invocation) -> None:
         result = deploy(
             invocation.aws,
             invocation.manifest,
-            Request(digests=digests, commit=current_commit(), secret_values=api_keys),
+            Request(
+                digests=digests,
+                commit=current_commit(),
+                secret_values=api_keys,
+                revisions=builds.revisions(digests[invocation.manifest.migration.service]),
+                allowed=SHOWN_ONLY | frozenset(map(Kind, allowed)),
+                ask=person(invocation),
+            ),
             builds.builder,
             progress,
         )
@@ -63,7 +83,7 @@ def command(invocation: Invocation) -> None:
 def _ensure_staging_bucket(invocation: Invocation) -> None:
     """What `cdk bootstrap` does once per account: the bucket for templates that are too large to send inline."""
     from alva.aws import error_code, explained
-    from alva.release.stacks import STAGING_BUCKET
+    from alva.release.change_sets import STAGING_BUCKET
 
     aws = invocation.aws
     bucket = STAGING_BUCKET.format(account=invocation.region_config.account_id, region=aws.target.region)

@@ -32,6 +32,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             _verb("synth", "write the templates to .alva/cdk.out"),
             _verb("preflight", "what is known to fail before anything is touched; --reachability"),
             _verb("build", "the images alone; prints NAME=DIGEST, as deploy --image takes it"),
+            _verb("diff", "what a release would change; what stands out first"),
             _verb("deploy", "release: stacks, images, migration, services, verification"),
             _verb("migrate", "run the migration alone"),
             _verb("verify", "named checks against what runs"),

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from alva.aws import Aws
+from alva.checks.revisions import Revision
 from alva.errors import AlvaError, PreflightRefused, RollbackFailed, RolledBack, UsageError
 from alva.release import ledger, rollout, verify
+from alva.release.diff import Diff
 from alva.release.executor import Executor
 from alva.release.images import Builder, is_published
 from alva.release.ledger import Ledger, Release
@@ -19,8 +21,10 @@ from alva.release.lock import Lock
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted, make_plan, running_digests
 from alva.release.reporting import Reporter
+from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import ObservedStack, Stacks
+from alva.release.survey import Ask, require_consent, survey
 
 RELEASED_PATIENCE_SECONDS = 5
 """What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
@@ -39,6 +43,16 @@ class Request:
     secret_values: Mapping[str, str] | None = None
     """As in `Executor`."""
     is_forced: bool = False
+    revisions: tuple[Revision, ...] | None = None
+    """The history of the schema in the migration's new image; None where it is not known."""
+    keeps_schema: bool = False
+    """As in `Wanted`."""
+    rollback_of: int | None = None
+    """For a rollback: the release whose digests these are."""
+    allowed: frozenset[Kind] = frozenset()
+    """What may happen without being asked about."""
+    ask: Ask | None = None
+    """How to ask about the rest; None: nobody is there to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,7 @@ class Result:
     """What came of it."""
 
     plan: Plan
+    diff: Diff
     changed: bool
     digests: Mapping[str, str]
     checks: tuple[verify.Result, ...] = ()
@@ -65,18 +80,24 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         plan = make_plan(wanted, observed)
         _refuse_missing_images(wanted, observed, builder)
         _refuse_invalid_templates(aws, wanted, plan)
-        for text in plan.lines():
+        diff = survey(aws, wanted, observed, plan)
+        for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
+        require_consent(diff, manifest, request.allowed, request.ask)
         executor = Executor(
             aws=aws, wanted=wanted, builder=builder, reporter=reporter, secret_values=request.secret_values
         )
         started_at, started = datetime.now(UTC), time.monotonic()
 
         def entry(outcome: str, cause: str = "") -> Release:
+            migrated = _migrated(plan, executor, observed, wanted)
             return Release(
                 commit=request.commit,
                 digests=executor.digests,
-                migrated_digest=_migrated(plan, executor, observed, manifest),
+                migrated_digest=migrated.digest,
+                revision=migrated.revision,
+                contractions=migrated.contractions,
+                rollback_of=request.rollback_of,
                 by=_person(),
                 started_at=started_at.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - started, 2),
@@ -104,7 +125,12 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             release = entry(ledger.SUCCEEDED)
             release = replace(release, number=Ledger(aws, manifest).record(release))
         return Result(
-            plan=plan, changed=not plan.is_empty, digests=executor.digests, checks=tuple(checks), release=release
+            plan=plan,
+            diff=diff,
+            changed=not plan.is_empty,
+            digests=executor.digests,
+            checks=tuple(checks),
+            release=release,
         )
 
 
@@ -152,9 +178,11 @@ def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
     return bool(unsettled)
 
 
-def plan_only(aws: Aws, manifest: Manifest, request: Request) -> Plan:
-    """What `deploy` would do now. Changes nothing."""
-    return make_plan(*look(aws, manifest, request))
+def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Diff]:
+    """What `deploy` would do now, and what that would change. Changes nothing."""
+    wanted, observed = look(aws, manifest, request)
+    plan = make_plan(wanted, observed)
+    return plan, survey(aws, wanted, observed, plan)
 
 
 def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
@@ -173,6 +201,7 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
             stacks={name: future.result() for name, future in observing.items()},
             published=frozenset(name for name, future in publishing.items() if future.result()),
             migrated_digest=last.migrated_digest if (last := release.result()) is not None else None,
+            revision=last.revision if last is not None else None,
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
     digests: dict[str, str | None] = {**_running(manifest, observed.stacks), **request.digests}
@@ -189,6 +218,8 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
         templates={stack.name: stack.template() for stack in manifest.stacks},
         digests=digests,
         is_forced=request.is_forced,
+        revisions=request.revisions,
+        keeps_schema=request.keeps_schema,
     )
     return wanted, replace(observed, published=observed.published | kept)
 
@@ -265,10 +296,29 @@ def _runs_something(stack: ObservedStack) -> bool:
     return stack.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 
 
-def _migrated(plan: Plan, executor: Executor, observed: Observed, manifest: Manifest) -> str | None:
-    if any(isinstance(step, Migrate) and step.key in executor.done for step in plan.steps):
-        return executor.digests.get(manifest.migration.service)
-    return observed.migrated_digest
+@dataclass(frozen=True, kw_only=True)
+class _Migrated:
+    """Where the schema is after a release."""
+
+    digest: str | None
+    revision: str | None
+    contractions: tuple[str, ...] = ()
+
+
+def _migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted) -> _Migrated:
+    done = next((s for s in plan.steps if isinstance(s, Migrate) and s.key in executor.done), None)
+    if done is None:
+        revision = observed.revision
+        if wanted.revisions and observed.revision is None and observed.migrated_digest is not None:
+            # Migrated before revisions were written down: by this very image, as far as nothing had to be done.
+            revision = wanted.revisions[-1].revision
+        return _Migrated(digest=observed.migrated_digest, revision=revision)
+    revisions = wanted.revisions
+    return _Migrated(
+        digest=executor.digests.get(wanted.manifest.migration.service),
+        revision=revisions[-1].revision if revisions else observed.revision,
+        contractions=tuple(r.revision for r in done.revisions if r.contractions and observed.revision is not None),
+    )
 
 
 def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
 from alva.errors import AlvaError
@@ -19,7 +19,7 @@ from alva.release.plan import (
     PublishImage,
     Step,
     Wanted,
-    image_parameters,
+    stack_parameters,
 )
 from alva.release.reporting import Reporter
 from alva.release.secrets import Secrets
@@ -131,5 +131,5 @@ class Executor:
         return ""
 
     def _parameters(self) -> dict[str, str]:
-        values = image_parameters(self.wanted.manifest, self.digests)
+        values = stack_parameters(replace(self.wanted, digests=self.digests))
         return {key: value for key, value in values.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from alva.aws import Aws, error_code, explained
@@ -19,6 +20,9 @@ class Builder(Protocol):
 
     def has(self, digest: str) -> bool:
         """Whether this builder holds the image, and so could push it."""
+
+    def find_folder(self, digest: str, path: str) -> Path | None:
+        """The folder at `path` inside the image, as it can be read here; None when it cannot."""
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Put the built image into the service's repository."""

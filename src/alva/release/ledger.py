@@ -6,7 +6,7 @@ Parameter Store keeps the last 100 versions of a parameter (AWS: "Working with p
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -31,6 +31,12 @@ class Release:
     """Service name -> digest that was asked for."""
     migrated_digest: str | None = None
     """The image whose migration succeeded last, in this release or before it."""
+    revision: str | None = None
+    """The revision that the schema is at afterwards, where it is known."""
+    contractions: Sequence[str] = ()
+    """The revisions among those of this release that took something away: no release before it can come back."""
+    rollback_of: int | None = None
+    """For a rollback: the release whose digests these are."""
     by: str
     started_at: str
     """ISO 8601, UTC."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alva.checks.revisions import Revision, pending
 from alva.release.manifest import Manifest, Stack
 from alva.release.stacks import Action, ObservedStack, StackChange, compare
 
@@ -24,6 +25,10 @@ class Wanted:
     """Service name -> digest; None where the image has yet to be built."""
     is_forced: bool = False
     """Migrate again even where the same image did already."""
+    revisions: tuple[Revision, ...] | None = None
+    """The history of the schema in the migration's new image; None where it is not known."""
+    keeps_schema: bool = False
+    """A rollback: the schema and the migration stay as they are, whatever image the services get."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class Observed:
     """Services whose wanted digest is in its repository."""
     migrated_digest: str | None = None
     """The image whose migration succeeded last."""
+    revision: str | None = None
+    """The revision that the schema is at, where a release wrote it down."""
     secrets_ready: bool = False
 
 
@@ -77,6 +84,9 @@ class CheckSecrets(Step):
 class Migrate(Step):
     """Run the migration with the new image."""
 
+    revisions: tuple[Revision, ...] = ()
+    """Those that the database does not have yet, as far as that is known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -110,7 +120,7 @@ class Plan:
 def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     """Decide the steps that bring the environment to what is wanted."""
     manifest = wanted.manifest
-    parameters = image_parameters(manifest, wanted.digests)
+    parameters = stack_parameters(wanted)
     changes = {
         stack.name: compare(
             stack.name, wanted.templates[stack.name], parameters, manifest.tags, observed.stacks.get(stack.name)
@@ -184,6 +194,14 @@ def image_parameters(manifest: Manifest, digests: Mapping[str, str | None]) -> d
     return values
 
 
+def stack_parameters(wanted: Wanted) -> dict[str, str | None]:
+    """The parameters that the release gives to its stacks; None where a value is not known yet."""
+    values = image_parameters(wanted.manifest, wanted.digests)
+    if wanted.keeps_schema:
+        values.pop(wanted.manifest.migration.image_parameter, None)
+    return values
+
+
 def running_digests(manifest: Manifest, services_stack: ObservedStack | None) -> dict[str, str]:
     """Service name -> digest that the services stack last succeeded with."""
     if services_stack is None:
@@ -235,7 +253,7 @@ def _migration(
     wanted: Wanted, observed: Observed, changes: Mapping[str, StackChange], before: list[Step]
 ) -> Migrate | None:
     manifest = wanted.manifest
-    if manifest.migration.service not in wanted.digests:
+    if manifest.migration.service not in wanted.digests or wanted.keeps_schema:
         return None
     digest = wanted.digests[manifest.migration.service]
     database = changes.get(f"{manifest.prefix}-database")
@@ -247,7 +265,16 @@ def _migration(
         reason = "its image changed" if observed.migrated_digest else "it never ran"
     else:
         return None
-    return Migrate(key="migration", title="migration", after=_keys(before), reasons=(reason,))
+    # A database that was never written down is new, or older than this record: then nothing is known to be pending.
+    is_known = observed.revision is not None or reason in ("the database is new", "it never ran")
+    revisions = pending(wanted.revisions, observed.revision) if wanted.revisions is not None and is_known else ()
+    return Migrate(
+        key="migration",
+        title="migration",
+        after=_keys(before),
+        reasons=(reason, *(f"{revision.revision} {revision.title}" for revision in revisions)),
+        revisions=revisions,
+    )
 
 
 def _after(step: Any, key: str) -> Any:

@@ -1,32 +1,24 @@
 """Bring one CloudFormation stack to its template, and tell why not when it cannot be done.
 
 Reading (`observe`), deciding (`compare`, values only) and doing (`Stacks.apply`) are apart. All changes go through
-change sets, with ImportExistingResources: a secret that outlived its stack comes back into it by its name
-(AWS: CreateChangeSet, ImportExistingResources).
+change sets (`change_sets.py`).
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import json
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
-from alva.errors import AlvaError, RollbackFailed, StackFailed, TimedOut
+from alva.errors import RollbackFailed, StackFailed, TimedOut
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSets, ResourceChange, minified
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
-
-INLINE_TEMPLATE_BYTES = 51_200
-"""CreateChangeSet takes larger templates from S3 only (CloudFormation quotas)."""
-
-STAGING_BUCKET = "cdk-hnb659fds-assets-{account}-{region}"
-"""The bucket that `cdk bootstrap` makes; templates that do not fit inline go there."""
 
 CANCELLED_REASONS = ("Resource creation cancelled", "Resource update cancelled", "Resource creation Cancelled")
 """Reasons of resources that failed only because another one did."""
@@ -102,6 +94,10 @@ def compare(
     return StackChange(name=name, action=Action.UPDATE if reasons else Action.NONE, reasons=tuple(reasons))
 
 
+def _previous(observed: ObservedStack | None, action: Action) -> Mapping[str, str] | None:
+    return observed.parameters if observed is not None and action is Action.UPDATE else None
+
+
 def first_failure(events: list[StackEventTypeDef]) -> list[str]:
     """The reasons of the resources that failed first, from events in the order they happened."""
     failures = [
@@ -116,12 +112,6 @@ def first_failure(events: list[StackEventTypeDef]) -> list[str]:
         f"{event.get('ResourceStatusReason') or event.get('ResourceStatus')}"
         for event in (of_resources or failures)[:3]
     ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ChangeSet:
-    arn: str
-    stack_id: str
 
 
 class Stacks:
@@ -193,8 +183,9 @@ class Stacks:
             line(f"{change.reasons[0]}: deleting it first")
             self.delete(name, line)
             observed = None
-        creates = change.action is not Action.UPDATE
-        change_set = self._create_change_set(name, template, parameters, tags, observed, creates=creates)
+        change_set = ChangeSets(self._aws).create(
+            name, template, parameters, tags, previous=_previous(observed, change.action)
+        )
         if change_set is None:
             return False
         since = self._last_event(change_set.stack_id)
@@ -209,14 +200,37 @@ class Stacks:
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
             raise RollbackFailed(f"cannot take stack {name} back to what it was", evidence=evidence)
-        raise StackFailed(f"cannot {'create' if creates else 'update'} stack {name}", evidence=evidence)
+        verb = "update" if change.action is Action.UPDATE else "create"
+        raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence)
+
+    def preview(
+        self,
+        name: str,
+        template: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        tags: Mapping[str, str],
+        observed: ObservedStack,
+    ) -> list[ResourceChange]:
+        """What an update of the existing stack would change, from a change set that is removed again.
+
+        Raises StackFailed when CloudFormation cannot tell, such as for an import of what another stack has yet to
+        export.
+        """
+        change_sets = ChangeSets(self._aws)
+        change_set = change_sets.create(name, template, parameters, tags, previous=observed.parameters)
+        if change_set is None:
+            return []
+        try:
+            return change_sets.read(name, change_set)
+        finally:
+            change_sets.delete(name, change_set)
 
     def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
         """What CloudFormation finds wrong with the template without making anything of it, or None.
 
         Only templates that can be sent inline are looked at: ValidateTemplate of a larger one needs it in S3.
         """
-        body = _minified(template)
+        body = minified(template)
         if len(body.encode()) > INLINE_TEMPLATE_BYTES:
             return None
         try:
@@ -239,65 +253,6 @@ class Stacks:
         status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
-
-    def _create_change_set(
-        self,
-        name: str,
-        template: Mapping[str, Any],
-        parameters: Mapping[str, str],
-        tags: Mapping[str, str],
-        observed: ObservedStack | None,
-        *,
-        creates: bool,
-    ) -> _ChangeSet | None:
-        """Make a change set, or None when CloudFormation finds nothing to change; raises StackFailed if it refuses."""
-        declared = template.get("Parameters", {})
-        previous = observed.parameters if observed is not None and not creates else {}
-        body = _minified(template)
-        source: dict[str, Any] = (
-            {"TemplateBody": body}
-            if len(body.encode()) <= INLINE_TEMPLATE_BYTES
-            else {"TemplateURL": self._upload(name, body)}
-        )
-        cloudformation = self._aws.cloudformation
-        what = f"plan the change of stack {name}"
-        try:
-            with explained(what):
-                answer = cloudformation.create_change_set(
-                    StackName=name,
-                    ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
-                    ChangeSetType="CREATE" if creates else "UPDATE",
-                    Capabilities=["CAPABILITY_NAMED_IAM"],
-                    ImportExistingResources=True,
-                    Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-                    Parameters=[
-                        {"ParameterKey": key, "ParameterValue": parameters[key]}
-                        if key in parameters
-                        else {"ParameterKey": key, "UsePreviousValue": True}
-                        for key in declared
-                        if key in parameters or key in previous
-                    ],
-                    **source,
-                )
-        except AlvaError as error:
-            raise StackFailed(error.message, evidence=error.evidence) from error
-        change_set = _ChangeSet(arn=answer["Id"], stack_id=answer["StackId"])
-
-        def ended() -> tuple[str, str] | None:
-            with explained(what):
-                answer = cloudformation.describe_change_set(StackName=name, ChangeSetName=change_set.arn)
-            if answer["Status"] in ("CREATE_COMPLETE", "FAILED"):
-                return answer["Status"], answer.get("StatusReason", "")
-            return None
-
-        status, reason = self._aws.poll.until(ended, timeout_seconds=300, what=f"the change set of stack {name}")
-        if status == "CREATE_COMPLETE":
-            return change_set
-        with explained(what):
-            cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
-        if "didn't contain changes" in reason or "No updates are to be performed" in reason:
-            return None
-        raise StackFailed(f"cannot {what}", evidence=[reason])
 
     def _call_off(self, stack_id: str, since: str | None, line: Line) -> TimedOut:
         """At the deadline: take an update back rather than wait for hours; what to raise."""
@@ -323,13 +278,6 @@ class Stacks:
             evidence=evidence,
             next_step="./alva status, then release again",
         )
-
-    def _upload(self, name: str, body: str) -> str:
-        bucket = STAGING_BUCKET.format(account=self._aws.account_id(), region=self._aws.target.region)
-        key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
-        with explained(f"put the template of stack {name} into s3://{bucket} (made by `cdk bootstrap`)"):
-            self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
-        return f"{self._aws.s3.meta.endpoint_url}/{bucket}/{key}"
 
     def _last_event(self, stack_id: str) -> str | None:
         with explained(f"read the events of {_name(stack_id)}"):
@@ -390,10 +338,6 @@ class Stacks:
 def _describe(event: StackEventTypeDef) -> str:
     reason = event.get("ResourceStatusReason")
     return f"{event.get('ResourceStatus')} {event.get('LogicalResourceId')}" + (f": {reason}" if reason else "")
-
-
-def _minified(template: Mapping[str, Any]) -> str:
-    return json.dumps(template, separators=(",", ":"), ensure_ascii=False)
 
 
 def _name(stack_id: str) -> str:

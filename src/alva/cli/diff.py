@@ -1,0 +1,22 @@
+"""`./alva diff`: what a release would change, what asks first standing out. The same plan as `deploy --dry-run`."""
+
+from __future__ import annotations
+
+import click
+
+from alva.cli.deploy import prepare, show_plan
+from alva.cli.invocation import Invocation, verb
+
+
+@verb(summary="Show what a release would change, IAM and security-group widening and lost data first. Changes nothing.")
+@click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
+@click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="With this image; repeatable.")
+@click.option("--infra-only", is_flag=True, help="Only the templates.")
+def command(invocation: Invocation, services: tuple[str, ...], images: tuple[str, ...], infra_only: bool) -> None:
+    """Build what would be released, plan, and print the plan."""
+    from alva.release.deploy import plan_only
+
+    with invocation.progress:
+        _, request = prepare(invocation, services, images, infra_only=infra_only)
+        plan, diff = plan_only(invocation.aws, invocation.manifest, request)
+    show_plan(invocation, plan, diff)

@@ -1,0 +1,57 @@
+"""Asks CloudFormation what a plan would change, and a person (or `--allow`) whether what stands out may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from alva.aws import Aws
+from alva.errors import PreflightRefused, StackFailed
+from alva.release.diff import Diff, Preview, in_words, make_diff
+from alva.release.manifest import Manifest
+from alva.release.plan import ApplyStack, Observed, Plan, Wanted, stack_parameters
+from alva.release.risks import Kind, Risk
+from alva.release.stacks import Action, Stacks
+
+Ask = Callable[[Sequence[Risk], str], bool]
+"""Shows what stands out, asks the question, and returns whether to go on."""
+
+
+def survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan) -> Diff:
+    """What the plan would change, stack by stack, from change sets that are removed again. Changes nothing."""
+    parameters = stack_parameters(wanted)
+    known = {key: value for key, value in parameters.items() if value is not None}
+    unknown = set(parameters) - set(known)
+    stacks = Stacks(aws)
+
+    def preview(step: ApplyStack) -> Preview:
+        name, template = step.stack.name, wanted.templates[step.stack.name]
+        before = observed.stacks.get(name)
+        if before is None or step.action is not Action.UPDATE:
+            return Preview(resources=None)
+        if unknown & set(template.get("Parameters", {})):
+            return Preview(resources=None, note="from the templates: an image has yet to be built")
+        try:
+            changes = stacks.preview(name, template, known, wanted.manifest.tags, before)
+        except StackFailed as error:
+            why = (error.evidence or (error.message,))[0]
+            return Preview(resources=None, note=f"from the templates: CloudFormation says {why}")
+        return Preview(resources=tuple(changes))
+
+    steps = [step for step in plan.steps if isinstance(step, ApplyStack)]
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="survey") as pool:
+        previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
+    return make_diff(wanted, observed, plan, previews)
+
+
+def require_consent(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], ask: Ask | None) -> None:
+    """Return when everything that stands out is allowed, or a person says yes; raises PreflightRefused otherwise."""
+    asking = [risk for risk in diff.risks if risk.kind not in allowed]
+    if not asking or (ask is not None and ask(asking, in_words(asking, manifest))):
+        return
+    options = " ".join(f"--allow {kind}" for kind in dict.fromkeys(risk.kind.value for risk in asking))
+    raise PreflightRefused(
+        "cannot release: changes that stand out have not been allowed; nothing was touched",
+        evidence=[str(risk) for risk in asking],
+        next_step=f"read them, then repeat with {options}",
+    )
