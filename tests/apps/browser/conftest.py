@@ -99,9 +99,12 @@ def edge_port(web: Any, admin: Any, auth: Any, api: Any, tmp_path_factory: pytes
     process.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(edge_port: int) -> Iterator[Browser]:
-    """A running Chromium, for which the site's name leads to Envoy."""
+    """A running Chromium, for which the site's name leads to Envoy.
+
+    It ends with its module: Playwright's event loop runs on this thread, and other tests have loops of their own.
+    """
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
