@@ -97,7 +97,7 @@ def test_survey_asks_cloudformation_what_an_update_would_do_and_leaves_nothing_b
 
     before = template(Kept=f"/{name}/kept", Moved=f"/{name}/old", Gone=f"/{name}/gone")
     stacks = Stacks(aws)
-    stacks.apply(name, before, {}, {}, ignore)
+    stacks.apply(name, before, {}, manifest.tags, ignore)
     after = template(Kept=f"/{name}/kept", Moved=f"/{name}/new", Added=f"/{name}/added")
     wanted = Wanted(manifest=manifest, templates={name: after}, digests={})
     observed = Observed(stacks={name: stacks.observe(name)})
