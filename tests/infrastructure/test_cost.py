@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lib.config.environments import PRODUCTION, STAGING, Environment, WorkingHours
+from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.config.savings import savings
+from lib.config.settings import WorkingHours
 
 from alva.checks.assembly import Assembly
 from alva.checks.cost import Prices, bill, total
@@ -96,7 +97,7 @@ def test_class_without_a_price_is_an_error(staging: Any) -> None:
 
 
 def test_every_class_that_a_setting_allows_has_a_price() -> None:
-    from lib.config.environments import CACHE_NODE_TYPES, DATABASE_CLASSES
+    from lib.config.settings import CACHE_NODE_TYPES, DATABASE_CLASSES
 
     prices = Prices.read()
     assert all(prices.of("rds_instance_hour", each) > 0 for each in DATABASE_CLASSES)

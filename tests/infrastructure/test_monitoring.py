@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lib.config.environments import STAGING, WorkingHours
+from lib.config.environments import STAGING
+from lib.config.settings import WorkingHours
 from lib.stacks.database_stack import max_connections
 
 NAMES = ["web", "api", "auth", "admin"]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lib.config.environments import STAGING, Domain, WorkingHours
+from lib.config.environments import STAGING
 from lib.config.services import SERVICES, Service
+from lib.config.settings import Domain, WorkingHours
 
 NAMES = ["web", "api", "auth", "admin"]
 COMMON = {"PORT", "PATH_PREFIX", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST", "VPC_CIDR", "NODE_ENV"}

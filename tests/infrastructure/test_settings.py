@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from lib.config.environments import PRODUCTION, STAGING, Domain, Pipeline, WorkingHours
+from lib.config.environments import PRODUCTION, STAGING
 from lib.config.errors import SettingError
 from lib.config.services import SERVICES, SecretKey, check_services
+from lib.config.settings import Domain, Pipeline, WorkingHours
 
 WRONG: list[tuple[str, Callable[[], object]]] = [
     ("name", lambda: replace(STAGING, name="Staging_1")),

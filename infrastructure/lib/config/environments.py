@@ -9,302 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import IPv4Network
 from types import MappingProxyType
-from zoneinfo import available_timezones
 
 from lib.config.errors import SettingError
-from lib.config.services import SERVICES, Service, check_services, check_size
-
-# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
-RETENTION_DAYS = (
-    1,
-    3,
-    5,
-    7,
-    14,
-    30,
-    60,
-    90,
-    120,
-    150,
-    180,
-    365,
-    400,
-    545,
-    731,
-    1096,
-    1827,
-    2192,
-    2557,
-    2922,
-    3288,
-    3653,
+from lib.config.services import SERVICES, Service, check_services
+from lib.config.settings import (
+    Cache,
+    Database,
+    Domain,
+    LoadBalancer,
+    Monitoring,
+    Network,
+    Pipeline,
+    Subnet,
+    Tasks,
+    WorkingHours,
+    require,
 )
-
-DATABASE_CLASSES = (
-    "db.t3.micro", "db.t3.small", "db.t3.medium", "db.t3.large",
-    "db.t4g.micro", "db.t4g.small", "db.t4g.medium", "db.t4g.large",
-    "db.m6g.large", "db.m6g.xlarge", "db.m7g.large", "db.m7g.xlarge", "db.r6g.large", "db.r7g.large",
-)  # fmt: skip
-CACHE_NODE_TYPES = (
-    "cache.t3.micro", "cache.t3.small", "cache.t3.medium",
-    "cache.t4g.micro", "cache.t4g.small", "cache.t4g.medium",
-    "cache.m6g.large", "cache.m7g.large", "cache.r6g.large", "cache.r7g.large",
-)  # fmt: skip
-
-
-def _check(setting: str, holds: bool, value: object, expected: str) -> None:
-    if not holds:
-        raise SettingError(setting, value, expected)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subnet:
-    """One subnet. A subnet's CIDR can only be changed by replacing it, so it is written down, never computed."""
-
-    cidr_block: str
-    availability_zone: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """The VPC. `nat` is `gateway`, `gateway-per-zone` or `instance` (cheaper, and one machine that can fail)."""
-
-    cidr_block: str
-    public_subnets: tuple[Subnet, ...]
-    private_subnets: tuple[Subnet, ...]
-    nat: str = "gateway"
-    nat_instance_type: str = "t4g.nano"
-    flow_logs: bool = False
-
-    def __post_init__(self) -> None:
-        vpc = _network("network.cidr_block", self.cidr_block)
-        _check("network.cidr_block", 16 <= vpc.prefixlen <= 28, self.cidr_block, "a VPC between /16 and /28")
-        _check("network.nat", self.nat in ("gateway", "gateway-per-zone", "instance"), self.nat,
-               "gateway, gateway-per-zone or instance")  # fmt: skip
-        placed: list[IPv4Network] = []
-        for kind, subnets in (("public_subnets", self.public_subnets), ("private_subnets", self.private_subnets)):
-            zones = [subnet.availability_zone for subnet in subnets]
-            _check(f"network.{kind}", len(set(zones)) >= 2 and len(set(zones)) == len(zones), zones,
-                   "at least two, each in a zone of its own, as load balancer and database ask for")  # fmt: skip
-            for subnet in subnets:
-                block = _network(f"network.{kind}", subnet.cidr_block)
-                _check(f"network.{kind}", block.subnet_of(vpc), subnet.cidr_block, f"inside the VPC's {vpc}")
-                _check(f"network.{kind}", 16 <= block.prefixlen <= 28, subnet.cidr_block, "between /16 and /28")
-                for other in placed:
-                    _check(f"network.{kind}", not block.overlaps(other), subnet.cidr_block, f"no overlap with {other}")
-                placed.append(block)
-        public_zones, private_zones = (
-            [subnet.availability_zone for subnet in subnets] for subnets in (self.public_subnets, self.private_subnets)
-        )
-        _check("network.public_subnets", public_zones == private_zones, public_zones,
-               f"the zones of network.private_subnets in their order, {private_zones}")  # fmt: skip
-
-
-def _network(setting: str, value: str) -> IPv4Network:
-    try:
-        return IPv4Network(value)
-    except ValueError as error:
-        raise SettingError(setting, value, f"an IPv4 network such as 10.0.0.0/16 ({error})") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Database:
-    """PostgreSQL on RDS. Storage is encrypted whatever is set: that cannot be changed later without a replacement."""
-
-    instance_class: str = "db.t3.micro"
-    storage_gib: int = 20
-    storage_type: str = "gp2"
-    multi_az: bool = False
-    backup_retention_days: int = 7
-    deletion_protection: bool = False
-
-    def __post_init__(self) -> None:
-        _check("database.instance_class", self.instance_class in DATABASE_CLASSES, self.instance_class,
-               f"one of {', '.join(DATABASE_CLASSES)}")  # fmt: skip
-        _check("database.storage_gib", 20 <= self.storage_gib <= 16_384, self.storage_gib, "20 to 16384 GiB")
-        _check("database.storage_type", self.storage_type in ("gp2", "gp3"), self.storage_type, "gp2 or gp3")
-        _check("database.backup_retention_days", 1 <= self.backup_retention_days <= 35, self.backup_retention_days,
-               "1 to 35 days: 0 would switch backups off")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cache:
-    """Redis on ElastiCache: one primary and `replicas`, with automatic failover as soon as there is one."""
-
-    node_type: str = "cache.t3.micro"
-    replicas: int = 0
-    snapshot_retention_days: int = 0
-
-    def __post_init__(self) -> None:
-        _check("cache.node_type", self.node_type in CACHE_NODE_TYPES, self.node_type,
-               f"one of {', '.join(CACHE_NODE_TYPES)}")  # fmt: skip
-        _check("cache.replicas", 0 <= self.replicas <= 5, self.replicas, "0 to 5")
-        _check("cache.snapshot_retention_days", 0 <= self.snapshot_retention_days <= 35, self.snapshot_retention_days,
-               "0 (none) to 35 days")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Domain:
-    """The environment's hosts under `name`, in the hosted zone `hosted_zone_id`: `staging.`, `api-staging.`, ...
-
-    The certificate is made and validated in that zone.
-    """
-
-    name: str
-    hosted_zone_id: str | None = None
-
-    def __post_init__(self) -> None:
-        _check("domain.name", bool(re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", self.name)), self.name,
-               "a domain in lower case, such as example.com")  # fmt: skip
-        _check("domain.hosted_zone_id", bool(re.fullmatch(r"Z[A-Z0-9]{1,31}", self.hosted_zone_id or "")),
-               self.hosted_zone_id, "the id of the Route 53 zone of the domain, such as Z0123456789ABC")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadBalancer:
-    """The ALB. Either `certificate_arn` or the environment's domain turns on 443 and the redirect from 80."""
-
-    certificate_arn: str | None = None
-    idle_timeout_seconds: int = 60
-    access_logs: bool = False
-    deletion_protection: bool = False
-    web_acl: bool = False
-    admin_allowed_cidrs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.certificate_arn is not None:
-            _check("load_balancer.certificate_arn",
-                   bool(re.fullmatch(r"arn:aws:acm:[a-z0-9-]+:\d{12}:certificate/[a-f0-9-]+", self.certificate_arn)),
-                   self.certificate_arn, "the ARN of an ACM certificate in the environment's region")  # fmt: skip
-        _check("load_balancer.idle_timeout_seconds", 1 <= self.idle_timeout_seconds <= 4000, self.idle_timeout_seconds,
-               "1 to 4000 seconds")  # fmt: skip
-        for cidr in self.admin_allowed_cidrs:
-            _network("load_balancer.admin_allowed_cidrs", cidr)
-        # With two path values of its own, admin's rule has three of the five condition values left.
-        _check("load_balancer.admin_allowed_cidrs", len(self.admin_allowed_cidrs) <= 3, self.admin_allowed_cidrs,
-               "at most 3: a listener rule takes 5 values, two of which are paths")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tasks:
-    """What holds for all services' tasks. A service's own size is in `services.py`; `sizes` overrides it here."""
-
-    desired_count: int = 1
-    max_count: int = 1
-    sizes: Mapping[str, tuple[int, int]] = field(default_factory=lambda: MappingProxyType({}))
-    arm64: bool = False
-    spot: bool = False
-    exec_enabled: bool = False
-    container_insights: bool = False
-    deployment_alarms: bool = False
-    log_level: str = "info"
-    log_retention_days: int = 30
-    stop_timeout_seconds: int = 30
-    grace_period_seconds: int = 60
-    deregistration_delay_seconds: int = 20
-    health_interval_seconds: int = 5
-    health_timeout_seconds: int = 4
-    circuit_breaker_failures: int = 2
-
-    def __post_init__(self) -> None:
-        _check("tasks.desired_count", self.desired_count >= 1, self.desired_count, "at least 1")
-        _check("tasks.max_count", self.max_count >= self.desired_count, self.max_count,
-               f"at least tasks.desired_count, which is {self.desired_count}")  # fmt: skip
-        _check("tasks.log_level", self.log_level in ("debug", "info", "warning", "error"), self.log_level,
-               "debug, info, warning or error")  # fmt: skip
-        _check("tasks.log_retention_days", self.log_retention_days in RETENTION_DAYS, self.log_retention_days,
-               f"one of {', '.join(map(str, RETENTION_DAYS))}")  # fmt: skip
-        _check("tasks.stop_timeout_seconds", 2 <= self.stop_timeout_seconds <= 120, self.stop_timeout_seconds,
-               "2 to 120 seconds, Fargate's limit")  # fmt: skip
-        # ECS takes more, but a container's health check starts to count after at most 300 seconds.
-        _check("tasks.grace_period_seconds", 0 <= self.grace_period_seconds <= 300, self.grace_period_seconds,
-               "0 to 300 seconds")  # fmt: skip
-        _check("tasks.deregistration_delay_seconds", 0 <= self.deregistration_delay_seconds <= 3600,
-               self.deregistration_delay_seconds, "0 to 3600 seconds")  # fmt: skip
-        _check("tasks.health_interval_seconds", 5 <= self.health_interval_seconds <= 300, self.health_interval_seconds,
-               "5 to 300 seconds")  # fmt: skip
-        _check("tasks.health_timeout_seconds", 2 <= self.health_timeout_seconds < self.health_interval_seconds,
-               self.health_timeout_seconds, "at least 2, and less than tasks.health_interval_seconds")  # fmt: skip
-        _check("tasks.circuit_breaker_failures", 1 <= self.circuit_breaker_failures <= 200,
-               self.circuit_breaker_failures, "1 to 200 failed tasks")  # fmt: skip
-        for service, (cpu_units, memory_mib) in self.sizes.items():
-            check_size(f"tasks.sizes.{service}", cpu_units, memory_mib)
-
-    @property
-    def scales(self) -> bool:
-        return self.max_count > self.desired_count
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkingHours:
-    """When an environment that stops at night runs: tasks from `start_hour` to `stop_hour` on Mondays to Fridays.
-
-    Hours are of `time_zone` (an IANA name). The database starts an hour earlier, since that takes RDS some minutes.
-    """
-
-    start_hour: int = 8
-    stop_hour: int = 20
-    time_zone: str = "Europe/Berlin"
-
-    def __post_init__(self) -> None:
-        _check("working_hours.start_hour", 1 <= self.start_hour <= 23, self.start_hour, "1 to 23")
-        _check("working_hours.stop_hour", self.start_hour < self.stop_hour <= 23, self.stop_hour,
-               f"after working_hours.start_hour, which is {self.start_hour}, and at most 23")  # fmt: skip
-        _check("working_hours.time_zone", self.time_zone in available_timezones(), self.time_zone,
-               "an IANA time zone such as Europe/Berlin")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Monitoring:
-    """When an alarm rings, and who hears it. Counts are per minute."""
-
-    alarm_email: str | None = None
-    monthly_budget_usd: int = 250
-    cpu_percent: int = 85
-    memory_percent: int = 85
-    server_errors: int = 5
-    latency_seconds: float = 2.0
-    log_errors: int = 5
-    connections_percent: int = 80
-    storage_free_percent: int = 20
-
-    def __post_init__(self) -> None:
-        if self.alarm_email is not None:
-            _check("monitoring.alarm_email", bool(re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email)),
-                   self.alarm_email, "an e-mail address")  # fmt: skip
-        for name in ("cpu_percent", "memory_percent", "connections_percent", "storage_free_percent"):
-            _check(f"monitoring.{name}", 1 <= getattr(self, name) <= 99, getattr(self, name), "1 to 99 percent")
-        for name in ("monthly_budget_usd", "server_errors", "log_errors"):
-            _check(f"monitoring.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
-        _check("monitoring.latency_seconds", 0 < self.latency_seconds < 60, self.latency_seconds, "less than 60 s")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pipeline:
-    """Who may release from GitHub: the workflows of one branch of one repository, and nothing with a stored key.
-
-    `user` makes `alva-cicd-user` too, with the same policy, for pipelines that want access keys.
-    `oidc_provider_arn` is the account's provider for GitHub where it has one already: an account can have only one.
-    """
-
-    repository: str = "alva/alva"
-    branch: str = "staging"
-    oidc_provider_arn: str | None = None
-    user: bool = False
-
-    def __post_init__(self) -> None:
-        _check("pipeline.repository", bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
-               self.repository, "owner/name, as on GitHub")  # fmt: skip
-        # A `*` here would let every branch, and with it every pull request of a member, deploy.
-        _check("pipeline.branch", bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)), self.branch,
-               "one branch, without wildcards")  # fmt: skip
-        if self.oidc_provider_arn is not None:
-            _check("pipeline.oidc_provider_arn",
-                   bool(re.fullmatch(r"arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
-                                     self.oidc_provider_arn)),
-                   self.oidc_provider_arn, "the ARN of the provider token.actions.githubusercontent.com")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,19 +48,19 @@ class Environment:
     keep_data: bool = False
 
     def __post_init__(self) -> None:
-        _check("name", bool(re.fullmatch(r"[a-z][a-z0-9]{1,11}", self.name)), self.name,
+        require("name", bool(re.fullmatch(r"[a-z][a-z0-9]{1,11}", self.name)), self.name,
                "2 to 12 lower-case letters and digits: it is part of names that AWS limits to 32")  # fmt: skip
-        _check("region", bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", self.region)), self.region,
+        require("region", bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", self.region)), self.region,
                "an AWS region such as us-east-1")  # fmt: skip
         check_services(self.services)
         for subnet in (*self.network.public_subnets, *self.network.private_subnets):
-            _check("network", subnet.availability_zone.startswith(self.region), subnet.availability_zone,
+            require("network", subnet.availability_zone.startswith(self.region), subnet.availability_zone,
                    f"a zone of the region {self.region}")  # fmt: skip
-        _check("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
+        require("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
                "none where database.multi_az is set: an environment that stops at night needs no standby")  # fmt: skip
         names = {service.name for service in self.services}
         for name in self.tasks.sizes:
-            _check("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
+            require("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
 
     @property
     def prefix(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lib.config.environments import CACHE_NODE_TYPES, DATABASE_CLASSES, Environment, WorkingHours
+from lib.config.environments import Environment
+from lib.config.settings import CACHE_NODE_TYPES, DATABASE_CLASSES, WorkingHours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
-from lib.config.environments import WorkingHours
+from lib.config.settings import WorkingHours
 from lib.constructs.task_roles import allow, policy
 
 

@@ -6,8 +6,9 @@ from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
-from lib.config.environments import Environment, WorkingHours
+from lib.config.environments import Environment
 from lib.config.services import Service
+from lib.config.settings import WorkingHours
 
 CPU_TARGET_PERCENT = 60
 MEMORY_TARGET_PERCENT = 70

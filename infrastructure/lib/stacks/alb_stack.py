@@ -8,8 +8,9 @@ from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from aws_cdk import aws_route53 as route53
 from constructs import Construct
 
-from lib.config.environments import Domain, Environment
+from lib.config.environments import Environment
 from lib.config.services import Service
+from lib.config.settings import Domain
 from lib.constructs.accepted_findings import accept
 from lib.constructs.access_logs import ACCESS_LOG_PREFIX, AccessLogs
 from lib.constructs.web_acl import WebAcl

@@ -13,7 +13,7 @@ from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.environments import Subnet as SubnetSettings
+from lib.config.settings import Subnet as SubnetSettings
 from lib.constructs.accepted_findings import accept
 from lib.constructs.flow_logs import FlowLogs
 from lib.constructs.nat_instance import NatInstance

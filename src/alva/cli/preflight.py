@@ -10,7 +10,6 @@ import click
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
-from alva.errors import PreflightRefused
 
 if TYPE_CHECKING:
     from alva.checks.assembly import Assembly
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def command(invocation: Invocation, reachability: bool) -> None:
     """Ask every template rule, or print the reachability matrix; nothing is asked of AWS."""
     from alva.checks.assembly import Assembly
-    from alva.checks.template_rules import check
+    from alva.checks.template_rules import check, require
 
     with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}"):
         synthesise(invocation.environment, invocation.assembly_folder)
@@ -43,13 +42,7 @@ def command(invocation: Invocation, reachability: bool) -> None:
             invocation.print(f"{verdict}  {name}")
             for finding in findings:
                 invocation.print(f"      {finding.subject}: {finding.message}")
-    failed = [str(finding) for findings in found.values() for finding in findings]
-    if failed:
-        raise PreflightRefused(
-            f"cannot release {invocation.environment}: {len(failed)} things are known to fail",
-            evidence=failed,
-            next_step="correct infrastructure/ and run ./alva preflight",
-        )
+    require(invocation.assembly_folder, ROOT)
 
 
 def _print_reachability(invocation: Invocation, assembly: Assembly) -> None:
