@@ -29,7 +29,9 @@ DELAY_SECONDS = 0.5
 IDLE_SAVE_SECONDS = 10.0
 # By far the largest state, and it changes with its own requests and operations only: saved when those say so.
 _ON_REQUEST_ONLY = "cloudformation"
-# A service whose state takes long to write down (many log lines) is written less often: at most this share of the time.
+# Histories grow without end and nothing refers to them: one that takes long to write down is written less often, at most
+# this share of the time. What else changed is written together, or a stack would be missing whose role is there.
+_HISTORIES = frozenset({"cloudwatch", "cloudwatch_logs"})
 SHARE_OF_TIME = 0.05
 _SCHEMA_VERSION = 1
 
@@ -156,7 +158,7 @@ class Persistence:
             self._not_before.pop(service, None)
             if self._written.get(service) != hashlib.blake2b(payload).digest():
                 rows[service] = payload
-                if took > DELAY_SECONDS * SHARE_OF_TIME:
+                if service in _HISTORIES and took > DELAY_SECONDS * SHARE_OF_TIME:
                     self._not_before[service] = now + took / SHARE_OF_TIME
         self._is_cloudformation_changed = False
         return rows
