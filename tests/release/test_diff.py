@@ -101,12 +101,13 @@ def test_survey_asks_cloudformation_what_an_update_would_do_and_leaves_nothing_b
     after = template(Kept=f"/{name}/kept", Moved=f"/{name}/new", Added=f"/{name}/added")
     wanted = Wanted(manifest=manifest, templates={name: after}, digests={})
     observed = Observed(stacks={name: stacks.observe(name)})
+    change_sets = aws.cloudformation.list_change_sets(StackName=name)["Summaries"]
     diff = survey(aws, wanted, observed, Plan(steps=(step(manifest, name),)))
     (stack,) = diff.stacks
     changes = {change.logical_id: (change.action, change.replacement) for change in stack.resources}
     assert changes == {"Moved": ("Modify", "True"), "Gone": ("Remove", ""), "Added": ("Add", "")}
     assert stack.note == ""
-    assert aws.cloudformation.list_change_sets(StackName=name)["Summaries"] == []
+    assert aws.cloudformation.list_change_sets(StackName=name)["Summaries"] == change_sets
     assert stacks.observe(name) == observed.stacks[name]
 
 
