@@ -29,8 +29,8 @@ DELAY_SECONDS = 0.5
 IDLE_SAVE_SECONDS = 10.0
 # By far the largest state, and it changes with its own requests and operations only: saved when those say so.
 _ON_REQUEST_ONLY = "cloudformation"
-# Histories grow without end and nothing refers to them: one that takes long to write down is written less often, at most
-# this share of the time. What else changed is written together, or a stack would be missing whose role is there.
+# Histories grow without end and nothing refers to them: one that takes long to write down is written less often, at
+# most this share of the time. The rest is written together: no stack is missing while what it made is there.
 _HISTORIES = frozenset({"cloudwatch", "cloudwatch_logs"})
 SHARE_OF_TIME = 0.05
 _SCHEMA_VERSION = 1
