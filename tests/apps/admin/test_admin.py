@@ -54,7 +54,7 @@ def customer(visit: Visit, sign_up: Callable[..., Any], people: dict[str, Any]) 
     return _sign_in(visit(), people["customer"])
 
 
-def _until(client: httpx.Client, path: str, pattern: str, seconds: float = 20) -> str:
+def _until(client: httpx.Client, path: str, pattern: str, seconds: float = 60) -> str:
     deadline = time.monotonic() + seconds
     while not re.search(pattern, text := client.get(path).text, re.DOTALL):
         assert time.monotonic() < deadline, f"{pattern!r} did not appear at {path}:\n{text}"

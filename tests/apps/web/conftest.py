@@ -52,7 +52,7 @@ def _web_behind(api_url: str, auth_url: str) -> Iterator[httpx.Client]:
     )
     with (
         serving(create_app(settings), port),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         yield client
 

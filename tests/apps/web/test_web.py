@@ -35,7 +35,7 @@ def _hidden(text: str, name: str) -> str:
     return unescape(found.group(1))
 
 
-def _until(client: httpx.Client, path: str, words: str, seconds: float = 20) -> str:
+def _until(client: httpx.Client, path: str, words: str, seconds: float = 60) -> str:
     deadline = time.monotonic() + seconds
     while words not in (text := client.get(path).text):
         assert time.monotonic() < deadline, f"{words!r} did not appear at {path}:\n{text}"
@@ -285,8 +285,13 @@ def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: 
     request_id = secrets.token_hex(16)
     signed_in.get("/plans", headers={"X-Request-Id": request_id})
     for service in (web, api):
-        lines = [line for line in service.log_lines if line.get("request_id") == request_id and "path" in line]
-        assert len(lines) == 1, service.log[-2000:]
+        deadline = time.monotonic() + 10  # a line is written once the answer is sent
+        while not (
+            lines := [one for one in service.log_lines if one.get("request_id") == request_id and "path" in one]
+        ):
+            assert time.monotonic() < deadline, service.log[-2000:]
+            time.sleep(0.05)
+        assert len(lines) == 1
         assert lines[0]["user"]
         assert lines[0]["client"].startswith("198.51."), "the person's address, not web's"
 
