@@ -236,7 +236,7 @@ async def run(
     **options: Any,
 ) -> None:
     """Work until SIGTERM; delays and BullMQ's options are for tests that cannot wait."""
-    database = Database(settings.database_url, application_name="alva-worker", pool_size=2, max_overflow=1)
+    database = Database(settings.database_url, application_name="alva-worker", pool_size=3)
     # A blocking wait for jobs lasts up to ten seconds, so answers may take longer here.
     name = uuid.uuid4().hex[:12]
     redis = cache.connect(

@@ -18,7 +18,7 @@ from kit.process import load_or_exit
 
 async def promote(settings: AuthSettings, email: str) -> None:
     """Make the user with this address an administrator; they sign in by a link sent to it."""
-    store = Database(settings.database_url, application_name="alva-auth-promote", pool_size=1, max_overflow=0)
+    store = Database(settings.database_url, application_name="alva-auth-promote", pool_size=1)
     password = settings.redis_password
     redis = cache.connect(settings.redis_url, password.get_secret_value() if password else None)
     access_tokens = AccessTokens(settings.jwt_private_key.get_secret_value())

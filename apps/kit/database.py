@@ -23,12 +23,13 @@ UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
 class Database:
     """A pool of connections; nothing is opened before the first use."""
 
-    def __init__(self, url: str, *, application_name: str, pool_size: int = 3, max_overflow: int = 2) -> None:
+    def __init__(self, url: str, *, application_name: str, pool_size: int = 5) -> None:
         """`url` is libpq's (`postgresql://user@host:5432/name?sslmode=verify-full`)."""
         self._engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
-            max_overflow=max_overflow,
+            max_overflow=0,  # a connection beyond the pool would be made and closed for each request, TLS and all
+            pool_use_lifo=True,
             pool_timeout=5,
             pool_recycle=600,
             pool_pre_ping=True,  # a connection that died in a failover is replaced, not handed out

@@ -111,7 +111,7 @@ def test_many_requests_at_once_stay_within_the_tasks_share_of_connections(
     with (
         httpx.Client(base_url=f"{api.url}/api", headers=headers, trust_env=False, timeout=30) as client,
         postgres.connect("postgres") as watcher,
-        ThreadPoolExecutor(40) as pool,
+        ThreadPoolExecutor(20) as pool,
     ):
         answers = [pool.submit(client.get, "/plans") for _ in range(300)]
         while not all(answer.done() for answer in answers):
