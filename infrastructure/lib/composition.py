@@ -48,12 +48,11 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
     database = DatabaseStack(app, environment=environment, network=network, secrets=secrets)
     cache = CacheStack(app, environment=environment, network=network, secrets=secrets)
     alb = AlbStack(app, environment=environment, network=network)
-    ecs = EcsStack(app, environment=environment, network=network, registry=registry, secrets=secrets, database=database)
+    ecs = EcsStack(app, environment=environment, network=network, secrets=secrets, database=database)
     monitoring = MonitoringStack(app, environment=environment, database=database, cache=cache, alb=alb, ecs=ecs)
-    ServicesStack(
+    services = ServicesStack(
         app,
         environment=environment,
-        registry=registry,
         platform=Platform(
             vpc_id=network.vpc_id,
             subnet_ids=network.private_subnet_ids,
@@ -71,5 +70,8 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
             ),
         ),
     )
+    for stack in (ecs, services):
+        # They name the repositories that they pull from; nothing else says that those come first.
+        stack.add_stack_dependency(registry)
     CicdStack(app, environment=environment)
     return app

@@ -62,8 +62,7 @@ def test_migration_runs_the_apis_image_with_the_database_secret_only(staging: An
     containers = staging.containers("ecs", "alva-migrations")
     migration = containers["migrations"]
     assert list(containers) == ["migrations"]
-    assert "ApiRepository" in json.dumps(migration["Image"])
-    assert migration["Image"]["Fn::Join"][1][1] == {"Ref": "MigrationsImageDigest"}
+    assert migration["Image"]["Fn::Join"][1][-2:] == ["/alva-api@", {"Ref": "MigrationsImageDigest"}]
     assert migration["Command"] == ["python", "-m", "migrations"]
     assert set(secrets(migration)) == {"PGPASSWORD"}
     assert set(variables(migration)) == COMMON - {"PORT", "PATH_PREFIX"} | {"DATABASE_URL"}
@@ -86,10 +85,13 @@ def test_image_is_chosen_by_digest_and_nothing_is_deployed_by_default(staging: A
     assert "Default" not in declared
     assert declared["AllowedPattern"] == "^sha256:[0-9a-f]{64}$"
     for container in staging.containers("services", f"alva-{name}").values():
-        separator, (repository, digest) = container["Image"]["Fn::Join"]
-        assert separator == "@"
-        assert f"{name.capitalize()}Repository" in repository["Fn::ImportValue"]
-        assert digest == {"Ref": parameter}
+        assert container["Image"]["Fn::Join"][1] == [
+            {"Ref": "AWS::AccountId"},
+            ".dkr.ecr.us-east-1.",
+            {"Ref": "AWS::URLSuffix"},
+            f"/alva-{name}@",
+            {"Ref": parameter},
+        ]
         assert variables(container)["IMAGE_DIGEST"] == {"Ref": parameter}
 
 
@@ -197,7 +199,7 @@ def test_execution_role_reads_only_its_own_services_secrets(staging: Any, name: 
     (statement,) = [
         each for each in role["Policies"][0]["PolicyDocument"]["Statement"] if "ecr:BatchGetImage" in each["Action"]
     ]
-    assert f"{name.capitalize()}Repository" in statement["Resource"]["Fn::ImportValue"]
+    assert statement["Resource"]["Fn::Join"][1][-1] == f":repository/alva-{name}"
     assert "ManagedPolicyArns" not in role, "AWS's managed policy reads every repository of the account"
 
 

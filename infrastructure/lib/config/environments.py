@@ -76,6 +76,13 @@ class Environment:
     def has_https(self) -> bool:
         return self.domain is not None or self.load_balancer.certificate_arn is not None
 
+    def service(self, name: str) -> Service:
+        """The service of this name. Raises SettingError where there is none."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise SettingError("services", name, f"one of {', '.join(each.name for each in self.services)}")
+
     def host(self, service: Service) -> str | None:
         """The service's host name, where the environment has a domain."""
         return None if self.domain is None else f"{service.host_label.format(self.name)}.{self.domain.name}"

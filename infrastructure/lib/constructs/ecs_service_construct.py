@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
 from aws_cdk import aws_servicediscovery as servicediscovery
@@ -48,7 +47,6 @@ class EcsService(Construct):
         settings: Service,
         environment: Environment,
         platform: Platform,
-        repository: ecr.CfnRepository,
     ) -> None:
         super().__init__(scope, settings.name.capitalize())
         self._settings = settings
@@ -56,7 +54,7 @@ class EcsService(Construct):
         self._platform = platform
 
         digest = digest_parameter(scope, settings.image_parameter, settings.name)
-        self.task_definition = self._task_definition(repository, digest.value_as_string)
+        self.task_definition = self._task_definition(digest.value_as_string)
         self.target_group = self._target_group()
         rule = self._listener_rule()
         self.alarms = self._alarms()
@@ -73,7 +71,7 @@ class EcsService(Construct):
                 service=self.service,
             )
 
-    def _task_definition(self, repository: ecr.CfnRepository, image_digest: str) -> TaskDefinition:
+    def _task_definition(self, image_digest: str) -> TaskDefinition:
         settings, environment = self._settings, self._environment
         cpu_units, memory_mib = environment.tasks.sizes.get(settings.name, (settings.cpu_units, settings.memory_mib))
         variables = service_variables(
@@ -104,7 +102,7 @@ class EcsService(Construct):
             family=settings.service_name,
             size=TaskSize(cpu_units=cpu_units, memory_mib=memory_mib),
             containers=[main, *companions],
-            repository=repository,
+            repository_name=settings.service_name,
             image_digest=image_digest,
             secret_arns=self._platform.secret_arns,
             log_group_name=environment.log_group(settings.name),

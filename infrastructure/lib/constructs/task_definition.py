@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aws_cdk as cdk
-from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
@@ -50,7 +49,7 @@ class TaskDefinition(Construct):
         family: str,
         size: TaskSize,
         containers: Sequence[Container],
-        repository: ecr.CfnRepository,
+        repository_name: str,
         image_digest: str,
         secret_arns: Mapping[str, str],
         log_group_name: str,
@@ -59,14 +58,19 @@ class TaskDefinition(Construct):
         super().__init__(scope, construct_id)
         self._environment = environment
         self._secret_arns = secret_arns
-        self._image = cdk.Fn.join("@", [repository.attr_repository_uri, image_digest])
+        # By its name, not by reference: a service that is removed would otherwise hold on to its repository's export.
+        registry = f"{cdk.Aws.ACCOUNT_ID}.dkr.ecr.{environment.region}.{cdk.Aws.URL_SUFFIX}"
+        repository_arn = (
+            f"arn:{cdk.Aws.PARTITION}:ecr:{environment.region}:{cdk.Aws.ACCOUNT_ID}:repository/{repository_name}"
+        )
+        self._image = f"{registry}/{repository_name}@{image_digest}"
         self.log_group = log_group(self, "LogGroup", log_group_name, environment=environment)
 
         read = {secret_key.secret for container in containers for secret_key in container.secrets.values()}
         self.roles = TaskRoles(
             self,
             "Roles",
-            repository_arn=repository.attr_arn,
+            repository_arn=repository_arn,
             log_group_arn=self.log_group.attr_arn,
             secret_arns=[arn for name, arn in secret_arns.items() if name in read],
             exec_enabled=exec_enabled,

@@ -64,20 +64,20 @@ class AlbStack(EnvironmentStack):
         if environment.domain is not None:
             self._hosts(environment.domain)
             certificate_arn = certificate_arn or self._certificate(environment.domain)
+        http = self._listener("Http", 80, _not_found() if certificate_arn is None else _redirect_to_https())
+        self.listener_arn = http.attr_listener_arn
         if certificate_arn is None:
-            listener = self._listener("Http", 80, _not_found())
             accept(
-                listener,
+                http,
                 "No domain, so no certificate (settings: domain, load_balancer.certificate_arn)",
                 "CKV_AWS_2",
                 "CKV_AWS_103",
             )
-            self.listener_arn = listener.attr_listener_arn
         else:
-            self._listener("Http", 80, _redirect_to_https())
-            self.listener_arn = self._listener(
-                "Https", 443, _not_found(), certificate_arn=certificate_arn
-            ).attr_listener_arn
+            https = self._listener("Https", 443, _not_found(), certificate_arn=certificate_arn)
+            self.listener_arn = https.attr_listener_arn
+        # The listener that rules leave when HTTPS is turned on stays exported until they have left it.
+        self.keep_exported(http.attr_listener_arn, self.load_balancer.attr_dns_name, self.load_balancer_full_name)
 
         cdk.CfnOutput(self, "Url", value=self.public_url(environment.services[0]))
 

@@ -98,5 +98,8 @@ class CacheStack(EnvironmentStack):
                 "AwsSolutions-AEC4",
             )
 
+        self.keep_exported(
+            self.replication_group.attr_primary_end_point_address, self.replication_group.attr_primary_end_point_port
+        )
         host = self.replication_group.attr_primary_end_point_address
         self.url = f"rediss://{host}:{self.replication_group.attr_primary_end_point_port}/0"

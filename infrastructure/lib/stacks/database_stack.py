@@ -151,6 +151,7 @@ class DatabaseStack(EnvironmentStack):
                 instance_identifier=self.instance_identifier,
                 instance_arn=self.instance.attr_db_instance_arn,
             )
+        self.keep_exported(self.instance.attr_endpoint_address, self.instance.attr_endpoint_port)
         endpoint = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}"
         self.url = f"postgresql://{DATABASE_USER}@{endpoint}/{DATABASE_NAME}?sslmode=verify-full"
 

@@ -16,7 +16,6 @@ from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, 
 from lib.stacks.database_stack import DatabaseStack
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import NetworkStack
-from lib.stacks.registry_stack import RegistryStack
 from lib.stacks.secrets_stack import SecretsStack
 
 
@@ -29,7 +28,6 @@ class EcsStack(EnvironmentStack):
         *,
         environment: Environment,
         network: NetworkStack,
-        registry: RegistryStack,
         secrets: SecretsStack,
         database: DatabaseStack,
     ) -> None:
@@ -86,11 +84,12 @@ class EcsStack(EnvironmentStack):
                     secrets={"PGPASSWORD": DATA_TIER_PASSWORD},
                 )
             ],
-            repository=registry.repositories[MIGRATION.service],
+            repository_name=environment.service(MIGRATION.service).service_name,
             image_digest=digest.value_as_string,
             secret_arns=secrets.arns,
             log_group_name=environment.log_group("migrations"),
         )
+        self.keep_exported(self.cluster_name, self.namespace_id)
         cdk.CfnOutput(self, "ClusterName", value=self.cluster_name)
         cdk.CfnOutput(self, "MigrationTaskDefinitionArn", value=migration.arn)
 

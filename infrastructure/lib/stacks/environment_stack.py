@@ -28,3 +28,12 @@ class EnvironmentStack(cdk.Stack):
             suppress_template_indentation=True,
         )
         self.environment_settings = environment
+
+    def keep_exported(self, *values: str) -> None:
+        """Export these attributes of resources whether or not another stack uses them at the moment.
+
+        CDK exports what is used. When a stack later ceases to use a value, the export is taken away before that stack
+        is updated, and CloudFormation refuses: "Export ... cannot be deleted as it is in use by ...".
+        """
+        for value in values:
+            self.export_value(value)

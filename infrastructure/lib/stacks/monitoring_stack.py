@@ -70,6 +70,7 @@ class MonitoringStack(EnvironmentStack):
         self._dashboard(alb, database, cache)
         self._queries()
         self._budget()
+        self.keep_exported(self.topic_arn)
         cdk.CfnOutput(self, "AlarmTopicArn", value=self.topic_arn)
 
     def _topic(self) -> str:

@@ -111,6 +111,15 @@ class NetworkStack(EnvironmentStack):
         else:
             FlowLogs(self, "FlowLogs", vpc_id=self.vpc_id, environment=environment)
 
+        self.keep_exported(
+            self.vpc_id,
+            *self.public_subnet_ids,
+            *self.private_subnet_ids,
+            self.alb_security_group_id,
+            self.ecs_security_group_id,
+            self.rds_security_group_id,
+            self.redis_security_group_id,
+        )
         cdk.CfnOutput(self, "PrivateSubnetIds", value=cdk.Fn.join(",", self.private_subnet_ids))
         cdk.CfnOutput(self, "EcsSecurityGroupId", value=self.ecs_security_group_id)
 

@@ -53,7 +53,7 @@ LIFECYCLE_POLICY = {
 
 
 class RegistryStack(EnvironmentStack):
-    """Attribute: `repositories`, by the service's name."""
+    """One repository for each service, called as the service is."""
 
     def __init__(self, scope: Construct, *, environment: Environment) -> None:
         super().__init__(scope, "registry", environment=environment, description="Image repositories")

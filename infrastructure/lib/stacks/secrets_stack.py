@@ -51,6 +51,8 @@ class SecretsStack(EnvironmentStack):
             )
             self.secrets[each.name] = secret
 
+        self.keep_exported(*self.arns.values())
+
     @property
     def arns(self) -> dict[str, str]:
         """The secrets' ARNs, which is what Ref returns."""

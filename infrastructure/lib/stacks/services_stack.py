@@ -7,15 +7,12 @@ from constructs import Construct
 from lib.config.environments import Environment
 from lib.constructs.ecs_service_construct import EcsService, Platform
 from lib.stacks.environment_stack import EnvironmentStack
-from lib.stacks.registry_stack import RegistryStack
 
 
 class ServicesStack(EnvironmentStack):
     """Attribute: `services`, by name."""
 
-    def __init__(
-        self, scope: Construct, *, environment: Environment, registry: RegistryStack, platform: Platform
-    ) -> None:
+    def __init__(self, scope: Construct, *, environment: Environment, platform: Platform) -> None:
         super().__init__(scope, "services", environment=environment, description="The services")
         self.services = {
             service.name: EcsService(
@@ -23,7 +20,6 @@ class ServicesStack(EnvironmentStack):
                 settings=service,
                 environment=environment,
                 platform=platform,
-                repository=registry.repositories[service.name],
             )
             for service in environment.services
         }
