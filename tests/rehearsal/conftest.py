@@ -33,11 +33,14 @@ class Rehearsal:
     project: Path
     variables: dict[str, str] = field(repr=False)
 
-    def alva(self, *arguments: str, timeout_seconds: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+    def alva(
+        self, *arguments: str, timeout_seconds: float = 240, standard_input: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-P", "-m", "alva", *arguments],
             env={**os.environ, **self.variables, "PYTHONPATH": str(self.project / "src"), **variables},
             cwd=self.project,
+            input=standard_input,
             capture_output=True,
             text=True,
             timeout=timeout_seconds,

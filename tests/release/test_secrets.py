@@ -7,6 +7,7 @@ import pytest
 from alva.aws import Aws
 from alva.errors import PreflightRefused, UsageError
 from alva.release.manifest import Manifest
+from alva.release.secret_audit import SecretAudit
 from alva.release.secrets import UNSET, Secrets, State
 
 
@@ -94,3 +95,16 @@ def test_value_that_cannot_be_right_is_refused_and_not_repeated(secrets: Secrets
 def test_unknown_name_lists_those_that_exist(secrets: Secrets) -> None:
     with pytest.raises(UsageError, match="cookie-secret"):
         secrets.find("nonsense")
+
+
+def test_audit_names_secret_and_person_and_no_value(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+    audit = SecretAudit(aws, manifest)
+    assert audit.history() == []
+    secrets.assign("openai-api-key", "sk-first")
+    secrets.assign("openai-api-key", "sk-second")
+    history = audit.history()
+    assert [entry.secret for entry in history] == [f"{manifest.prefix}-openai-api-key"] * 2
+    assert history[0].at >= history[1].at
+    assert history[0].by
+    stored = aws.ssm.get_parameter_history(Name=audit.parameter_name)["Parameters"]
+    assert not any("sk-" in version["Value"] for version in stored)

@@ -26,6 +26,8 @@ class Item:
     subject: str
     what: str
     usd: float
+    is_storage: bool = False
+    """Whether it is paid for whether or not something runs on it."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ def bill(assembly: Assembly, prices: Prices) -> list[Item]:
 def total(items: list[Item]) -> float:
     """The sum, in USD."""
     return sum(item.usd for item in items)
+
+
+def saved_asleep(items: list[Item], subjects: frozenset[str]) -> float:
+    """What a month saves, in USD, while the named services and databases do not run: all but their storage."""
+    return sum(item.usd for item in items if item.subject in subjects and not item.is_storage)
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ class _Estimate:
         yield Item(subject=subject, what=what, usd=instance * copies * share)
         size, kind = int(properties["AllocatedStorage"]), properties["StorageType"]
         storage = size * self.prices.of("rds_storage_gb_month", kind) * copies
-        yield Item(subject=subject, what=f"{size} GB {kind}", usd=storage)
+        yield Item(subject=subject, what=f"{size} GB {kind}", usd=storage, is_storage=True)
 
     @cached_property
     def _database_share(self) -> float:

@@ -17,6 +17,8 @@ from alva.errors import AlvaError
 
 INTERRUPTED_EXIT_CODE = 130
 UNEXPECTED_EXIT_CODE = 1
+COMPLETION_VARIABLE = "_ALVA_COMPLETE"
+"""What the script of `./alva completion` sets when it asks for completions."""
 
 
 class _Verbs(click.Group):
@@ -59,7 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in own
     verbose = "--verbose" in own
     try:
-        outcome = application.main(args=list(arguments), prog_name="./alva", standalone_mode=False)
+        outcome = application.main(
+            args=list(arguments), prog_name="./alva", complete_var=COMPLETION_VARIABLE, standalone_mode=False
+        )
     except AlvaError as error:
         if verbose:
             _print_traceback()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from alva.cli.invocation import Invocation, verb
+from alva.cli.progress import step
 from alva.errors import UsageError
+
+if TYPE_CHECKING:
+    from alva.release.manifest import Service
 
 
 @click.group(help="The secrets of an environment. Values are read from standard input and never printed.")
 def command() -> None:
-    """Holds the four below."""
+    """Holds those below."""
 
 
 @verb(summary="The secrets, whether each is set, since when, and who uses it.")
@@ -62,9 +69,10 @@ def init(invocation: Invocation) -> None:
 
 
 @verb(summary="Set one secret to what standard input holds, or to what is typed (without echo).")
+@click.option("--restart/--no-restart", default=None, help="Restart the services that use it; asks, if not given.")
 @click.argument("name")
-def set_(invocation: Invocation, name: str) -> None:
-    """Read the value, judge it, and store it."""
+def set_(invocation: Invocation, name: str, restart: bool | None) -> None:
+    """Read the value, judge it, store it, and offer the restart without which nobody reads it."""
     from alva.release.secrets import Secrets
 
     secrets = Secrets(invocation.aws, invocation.manifest)
@@ -78,10 +86,66 @@ def set_(invocation: Invocation, name: str) -> None:
     if not value:
         raise UsageError(f"cannot set {secret.name}: standard input is empty")
     secrets.assign(secret.name, value)
+    users = [invocation.manifest.service(service) for service in secret.used_by]
+    said = f"set {secret.name}; tasks read it when they start: {', '.join(secret.used_by) or 'none'}"
+    if restart is None and users and sys.stdin.isatty() and not invocation.as_json:
+        restart = click.confirm(f"{said}. Restart them now, one task after another?", err=True)
+    if restart and users:
+        restart_services(invocation, users)
     if invocation.as_json:
-        invocation.print_json({"set": secret.name, "used_by": list(secret.used_by)})
+        invocation.print_json(
+            {"set": secret.name, "used_by": list(secret.used_by), "restarted": bool(restart and users)}
+        )
+    elif restart and users:
+        invocation.print(f"set {secret.name}, and restarted {', '.join(secret.used_by)}")
     else:
-        invocation.print(f"set {secret.name}; tasks read it when they start: {', '.join(secret.used_by)}")
+        invocation.print(f"{said}; restart them with ./alva secrets restart {secret.name}" if users else said)
+
+
+def restart_services(invocation: Invocation, services: Sequence[Service]) -> None:
+    """Under the environment's lock: a release at the same time would be judged by the wrong deployment."""
+    from alva.release.lock import Lock
+    from alva.release.restart import restart
+
+    names = ", ".join(service.name for service in services)
+    aws, manifest = invocation.aws, invocation.manifest
+    with (
+        invocation.progress as progress,
+        Lock(aws, manifest).held(f"restart of {names}", progress.note),
+        step(progress, "restart", f"restart {names}"),
+    ):
+        restart(aws, manifest, services, lambda text: progress.step_line("restart", text))
+
+
+@verb(summary="Restart the services that use a secret, one task after another, so that they read it again.")
+@click.argument("name")
+def restart(invocation: Invocation, name: str) -> None:
+    """Find them and restart them."""
+    from alva.release.secrets import Secrets
+
+    secret = Secrets(invocation.aws, invocation.manifest).find(name)
+    services = [invocation.manifest.service(service) for service in secret.used_by]
+    if services:
+        restart_services(invocation, services)
+    if invocation.as_json:
+        invocation.print_json({"restarted": list(secret.used_by)})
+    else:
+        invocation.print(f"restarted {', '.join(secret.used_by)}" if services else f"nothing uses {secret.name}")
+
+
+@verb(summary="Who set which secret when, newest first. No value is kept with it.")
+def audit(invocation: Invocation) -> None:
+    """Print what Parameter Store still has, at most 100 changes."""
+    from alva.release.secret_audit import SecretAudit
+
+    history = SecretAudit(invocation.aws, invocation.manifest).history()
+    if invocation.as_json:
+        invocation.print_json([asdict(entry) for entry in history])
+        return
+    for entry in history:
+        invocation.print(f"{entry.at}  {entry.secret}  by {entry.by} on {entry.host}")
+    if not history:
+        invocation.print("nobody set a secret yet")
 
 
 @verb(summary="Check that every secret is set and well-formed. Ends with 3 when one is not.")
@@ -99,4 +163,6 @@ def check(invocation: Invocation) -> None:
 command.add_command(list_, "list")
 command.add_command(init, "init")
 command.add_command(set_, "set")
+command.add_command(restart, "restart")
+command.add_command(audit, "audit")
 command.add_command(check, "check")

@@ -22,7 +22,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "The local region",
         (
-            _verb("up", "start the local region and release into it; repeat it as you like"),
+            _verb("up", "start the local region and release into it; repeat as you like"),
             _verb("down", "stop the local region; --wipe forgets its data"),
         ),
     ),
@@ -52,13 +52,18 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         "Operate",
         (
             _verb("run", "a one-off task with a service's environment"),
-            _verb("secrets", "list, init, set, check"),
+            _verb("secrets", "list, init, set, restart, audit, check"),
+            _verb("sleep", "stop tasks and database until woken; what that saves"),
+            _verb("wake", "start what sleep stopped, and verify it"),
+            _verb("bootstrap", "prepare an AWS account, once"),
+            _verb("destroy", "delete an environment; says what goes, stays, costs"),
         ),
     ),
     (
         "Develop",
         (
             _verb("test", "the tests; arguments go to pytest"),
+            _verb("completion", "the script that completes verbs and options in a shell"),
             _verb("check", "what CI runs: lint, types, architecture, fast tests"),
         ),
     ),

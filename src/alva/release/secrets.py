@@ -15,6 +15,7 @@ from datetime import datetime
 from alva.aws import Aws, error_code, explained
 from alva.errors import PreflightRefused, UsageError
 from alva.release.manifest import Manifest, Secret
+from alva.release.secret_audit import Entry, SecretAudit
 
 UNSET = "alva:unset"
 """What a template puts into a secret that somebody has yet to set."""
@@ -45,6 +46,7 @@ class Secrets:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
         self._manifest = manifest
+        self._audit = SecretAudit(aws, manifest)
 
     def check(self) -> list[SecretStatus]:
         """Look at every secret: is it set, and is what is in it well-formed (a key pair that signs and verifies)?"""
@@ -165,6 +167,7 @@ class Secrets:
                         next_step="./alva deploy makes the secrets and stops until they are set; then set it",
                     ) from error
                 raise
+        self._audit.record(Entry.now(name))
 
 
 def _judge(secret: Secret, value: str | None, partner: str | None) -> tuple[State, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
+from alva.release.adoption import adopt
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSets, ResourceChange, minified
 
 if TYPE_CHECKING:
@@ -183,11 +184,16 @@ class Stacks:
             line(f"{change.reasons[0]}: deleting it first")
             self.delete(name, line)
             observed = None
+        action, adopted = change.action, False
+        if action is not Action.UPDATE and adopt(
+            self._aws, name, template, line, lambda stack_id: self._wait(stack_id, line, since=None)[0]
+        ):
+            action, adopted, observed = Action.UPDATE, True, self.observe(name)
         change_set = ChangeSets(self._aws).create(
-            name, template, parameters, tags, previous=_previous(observed, change.action)
+            name, template, parameters, tags, previous=_previous(observed, action)
         )
         if change_set is None:
-            return False
+            return adopted
         since = self._last_event(change_set.stack_id)
         with explained(f"change stack {name}"):
             self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)

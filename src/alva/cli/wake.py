@@ -1,0 +1,36 @@
+"""`./alva wake`: what slept runs again, and is verified."""
+
+from __future__ import annotations
+
+import time
+
+from alva.cli.invocation import Invocation, verb
+from alva.cli.progress import step
+from alva.cli.synth import synthesise
+
+PATIENCE_SECONDS = 90
+"""New tasks may have to find each other's names before every check passes."""
+
+
+@verb(summary="Start the database and the tasks that ./alva sleep stopped, and verify them.")
+def command(invocation: Invocation) -> None:
+    """Start, verify."""
+    from alva.release import verify
+    from alva.release.hibernation import Hibernation
+    from alva.release.lock import Lock
+
+    started = time.monotonic()
+    synthesise(invocation.environment, invocation.assembly_folder)
+    aws, manifest = invocation.aws, invocation.manifest
+    with invocation.progress as progress, Lock(aws, manifest).held("wake", progress.note):
+        with step(progress, "wake", f"wake {manifest.environment}"):
+            asleep = Hibernation(aws, manifest).wake(lambda text: progress.step_line("wake", text))
+        with step(progress, "verify", "verify") as result:
+            checks = verify.Verification(aws, manifest).run_until_good(PATIENCE_SECONDS)
+            verify.require(checks)
+            result.detail = f"{len(checks)} checks"
+    seconds = time.monotonic() - started
+    if invocation.as_json:
+        invocation.print_json({"services": dict(asleep.services), "seconds": round(seconds, 2)})
+        return
+    invocation.print(f"{manifest.environment} is awake after {seconds:.0f} s; it slept since {asleep.since}")

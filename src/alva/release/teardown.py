@@ -1,0 +1,242 @@
+"""Taking an environment down: what goes and what stays is decided from the deployed templates, then done.
+
+What a template retains (images, secrets, a last snapshot of the database) stays and is adopted by the next release;
+`forget` deletes it, kind by kind.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from alva.aws import Aws, error_code, explained, pages
+from alva.errors import PreflightRefused
+from alva.release.manifest import Manifest
+from alva.release.stacks import ObservedStack, Stacks
+
+Line = Callable[[str], None]
+
+KEEPING = ("Retain", "RetainExceptOnCreate")
+
+
+class Kind(enum.Enum):
+    """What can stay behind."""
+
+    IMAGES = "images"
+    SECRETS = "secrets"
+    SNAPSHOTS = "snapshots"
+    LOGS = "logs"
+    OTHER = "other"
+
+
+KIND_OF_TYPE = {
+    "AWS::ECR::Repository": Kind.IMAGES,
+    "AWS::SecretsManager::Secret": Kind.SECRETS,
+    "AWS::RDS::DBInstance": Kind.SNAPSHOTS,
+    "AWS::ElastiCache::ReplicationGroup": Kind.SNAPSHOTS,
+    "AWS::Logs::LogGroup": Kind.LOGS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One resource of a deployed stack."""
+
+    stack: str
+    type: str
+    name: str
+    """Its physical id."""
+
+    def __str__(self) -> str:
+        return f"{self.type.removeprefix('AWS::')} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teardown:
+    """What taking an environment down will do."""
+
+    waves: tuple[tuple[str, ...], ...]
+    """Stacks to delete, those of a wave side by side: none is deleted before those that use it."""
+    goes: tuple[Resource, ...]
+    stays: tuple[Resource, ...]
+    buckets: tuple[Resource, ...]
+    """CloudFormation deletes an empty bucket only."""
+    protected: tuple[str, ...]
+    """What has deletion protection, in words: nothing is begun while there is any."""
+
+
+def plan_teardown(
+    manifest: Manifest,
+    stacks: Mapping[str, ObservedStack | None],
+    physical_ids: Mapping[str, Mapping[str, str]],
+) -> Teardown:
+    """Decide from the templates that are deployed; `physical_ids` are stack -> logical id -> physical id."""
+    goes: list[Resource] = []
+    stays: list[Resource] = []
+    buckets: list[Resource] = []
+    protected: list[str] = []
+    there = [stack for stack in manifest.stacks if stacks.get(stack.name) is not None]
+    for stack in there:
+        observed = stacks[stack.name]
+        assert observed is not None  # noqa: S101
+        for logical_id, body in observed.template.get("Resources", {}).items():
+            physical_id = physical_ids.get(stack.name, {}).get(logical_id)
+            if physical_id is None:  # it was never created
+                continue
+            resource = Resource(stack=stack.name, type=body["Type"], name=physical_id)
+            policy = body.get("DeletionPolicy", "Delete")
+            if policy in KEEPING:
+                stays.append(resource)
+                continue
+            goes.append(resource)
+            if policy == "Snapshot":
+                stays.append(resource)
+            if resource.type == "AWS::S3::Bucket":
+                buckets.append(resource)
+            if _is_protected(body.get("Properties", {})):
+                protected.append(str(resource))
+    remaining = {stack.name: set(stack.depends_on) for stack in there}
+    waves: list[tuple[str, ...]] = []
+    while remaining:
+        used = {other for depends_on in remaining.values() for other in depends_on}
+        wave = tuple(name for name in remaining if name not in used)
+        waves.append(wave)
+        for name in wave:
+            del remaining[name]
+    return Teardown(
+        waves=tuple(waves),
+        goes=tuple(goes),
+        stays=tuple(stays),
+        buckets=tuple(buckets),
+        protected=tuple(protected),
+    )
+
+
+def _is_protected(properties: Mapping[str, Any]) -> bool:
+    if properties.get("DeletionProtection") in (True, "true"):
+        return True
+    return any(
+        attribute.get("Key") == "deletion_protection.enabled" and str(attribute.get("Value")).lower() == "true"
+        for attribute in properties.get("LoadBalancerAttributes", [])
+        if isinstance(attribute, Mapping)
+    )
+
+
+def look(aws: Aws, manifest: Manifest) -> Teardown:
+    """Look at the deployed stacks and plan. Changes nothing."""
+    stacks = Stacks(aws)
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
+        names = [stack.name for stack in manifest.stacks]
+        observed = dict(zip(names, pool.map(stacks.observe, names), strict=True))
+        present = [name for name, stack in observed.items() if stack is not None]
+        ids = dict(zip(present, pool.map(lambda name: _physical_ids(aws, name), present), strict=True))
+    return plan_teardown(manifest, observed, ids)
+
+
+def _physical_ids(aws: Aws, stack: str) -> dict[str, str]:
+    with explained(f"list the resources of stack {stack}"):
+        return {
+            each["LogicalResourceId"]: each["PhysicalResourceId"]
+            for each in pages(aws.cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack)
+            if each.get("PhysicalResourceId") and each["ResourceStatus"] != "DELETE_COMPLETE"
+        }
+
+
+def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) -> None:
+    """Delete every stack, wave by wave; `line` gets the stack and what happens to it.
+
+    Raises PreflightRefused before anything is touched when something is protected, StackFailed naming what stayed.
+    """
+    if teardown.protected:
+        raise PreflightRefused(
+            "cannot destroy: deletion protection is on; nothing was touched",
+            evidence=list(teardown.protected),
+            next_step="turn the setting off, ./alva deploy, then destroy again",
+        )
+    stacks = Stacks(aws)
+    for wave in teardown.waves:
+        for bucket in teardown.buckets:
+            if bucket.stack in wave:
+                line(bucket.stack, f"emptying bucket {bucket.name}")
+                _empty_bucket(aws, bucket.name)
+        with ThreadPoolExecutor(max_workers=len(wave), thread_name_prefix="delete") as pool:
+
+            def delete(name: str) -> None:
+                stacks.delete(name, lambda text: line(name, text))
+                line(name, "is gone")
+
+            for future in [pool.submit(delete, name) for name in wave]:
+                future.result()
+
+
+def _empty_bucket(aws: Aws, bucket: str) -> None:
+    with explained(f"empty bucket {bucket}"):
+        for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if versions:
+                answer = aws.s3.delete_objects(
+                    Bucket=bucket,
+                    Delete={
+                        "Objects": [{"Key": v["Key"], "VersionId": v["VersionId"]} for v in versions],
+                        "Quiet": True,
+                    },
+                )
+                for error in answer.get("Errors", []):
+                    raise PreflightRefused(
+                        f"cannot empty bucket {bucket}", evidence=[f"{error.get('Key')}: {error.get('Message')}"]
+                    )
+
+
+def forget(aws: Aws, kept: Sequence[Resource], kinds: frozenset[Kind], line: Line) -> None:
+    """Delete what stayed, of the given kinds, for good: no recovery window, no last image."""
+    for resource in kept:
+        kind = KIND_OF_TYPE.get(resource.type, Kind.OTHER)
+        if kind not in kinds:
+            continue
+        with explained(f"delete {resource}"):
+            try:
+                _delete(aws, resource, kind, line)
+            except Exception as error:
+                if not error_code(error).endswith(("NotFoundException", "NotFound", "NotFoundFault")):
+                    raise
+
+
+def _delete(aws: Aws, resource: Resource, kind: Kind, line: Line) -> None:
+    if kind is Kind.IMAGES:
+        aws.ecr.delete_repository(repositoryName=resource.name, force=True)
+    elif kind is Kind.SECRETS:
+        # With a recovery window its name stays taken for days, and the next release could not make it again.
+        aws.secretsmanager.delete_secret(SecretId=resource.name, ForceDeleteWithoutRecovery=True)
+    elif kind is Kind.LOGS:
+        aws.logs.delete_log_group(logGroupName=resource.name)
+    elif resource.type == "AWS::RDS::DBInstance":
+        for snapshot in snapshots_of(aws, resource.name):
+            aws.client("rds").delete_db_snapshot(DBSnapshotIdentifier=snapshot)
+            line(f"deleted snapshot {snapshot}")
+        return
+    else:
+        line(f"{resource} is left to a person")
+        return
+    line(f"deleted {resource}")
+
+
+def snapshots_of(aws: Aws, instance: str) -> list[str]:
+    """The snapshots of a DB instance that outlive it, oldest first."""
+    with explained(f"look for snapshots of {instance}"):
+        found = list(
+            pages(
+                aws.client("rds"),
+                "describe_db_snapshots",
+                "DBSnapshots",
+                DBInstanceIdentifier=instance,
+                SnapshotType="manual",
+            )
+        )
+    return [
+        each["DBSnapshotIdentifier"]
+        for each in sorted(found, key=lambda each: str(each.get("SnapshotCreateTime", "")))
+        if each["DBInstanceIdentifier"] == instance
+    ]

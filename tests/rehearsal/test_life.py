@@ -1,0 +1,80 @@
+"""An environment's life beside its releases: secrets change, it sleeps and wakes, it is destroyed and made again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import httpx
+import pytest
+
+from .conftest import Rehearsal
+from .test_releases import digests, tasks
+
+
+def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`./alva ARGUMENTS` with `value` on its standard input."""
+    return rehearsal.alva(*arguments, standard_input=value)
+
+
+def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsal: Rehearsal) -> None:
+    before = tasks(rehearsal)
+    value = "sk-rotated-value"
+    changed = with_input(rehearsal, f"{value}\n", "secrets", "set", "openai-api-key", "--restart")
+    assert changed.returncode == 0, changed.stderr
+    after = tasks(rehearsal)
+    assert not set(after["api"]) & set(before["api"])
+    assert {name: after[name] for name in ("web", "auth", "admin")} == {
+        name: before[name] for name in ("web", "auth", "admin")
+    }
+    code = "import os; print(os.environ['OPENAI_API_KEY'])"
+    assert rehearsal.alva("run", "api", "--", "python", "-c", code).stdout == f"{value}\n"
+    audit = rehearsal.alva("secrets", "audit", "--json").stdout
+    assert json.loads(audit)[0]["secret"] == "alva-staging-openai-api-key"
+    assert value not in audit + changed.stdout + changed.stderr
+
+
+def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehearsal) -> None:
+    before = digests(rehearsal)
+    refused = rehearsal.alva("sleep")
+    assert refused.returncode == 2, "it asks, and nobody answers"
+    slept = rehearsal.alva("sleep", "--yes", "--json")
+    assert slept.returncode == 0, slept.stderr
+    said = json.loads(slept.stdout)
+    assert said["databases"] == ["alva-staging-database"]
+    assert said["saves_usd_an_hour"] > 0.05
+    assert not any(tasks(rehearsal).values())
+    assert httpx.get(rehearsal.url).status_code == 503
+    again = rehearsal.alva("sleep", "--yes")
+    assert again.returncode == 0, "asleep already: what it remembers stays what ran before"
+
+    woken = rehearsal.alva("wake")
+    assert woken.returncode == 0, woken.stderr
+    assert digests(rehearsal) == before
+    assert rehearsal.alva("wake").returncode == 2
+
+
+def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> None:
+    before = tasks(rehearsal)
+    assert rehearsal.alva("destroy", "--confirm", "production").returncode == 2
+    unnamed = rehearsal.alva("destroy")
+    assert unnamed.returncode == 2
+    assert "--confirm staging" in unnamed.stderr
+    listed = json.loads(rehearsal.alva("destroy", "--dry-run", "--json").stdout)
+    assert listed["destroyed"] is False
+    assert any("alva-staging-jwt-private-key" in each for each in listed["stays"])
+    assert "RDS::DBInstance alva-staging-database" in listed["goes"]
+    assert tasks(rehearsal) == before
+
+
+def test_destroyed_environment_comes_back_with_its_secrets_and_images(rehearsal: Rehearsal) -> None:
+    secrets_before = rehearsal.alva("secrets", "audit", "--json").stdout
+    digests_before = digests(rehearsal)
+    destroyed = rehearsal.alva("destroy", "--confirm", "staging")
+    assert destroyed.returncode == 0, destroyed.stderr
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(rehearsal.url)
+    back = rehearsal.alva("up")
+    assert back.returncode == 0, back.stderr
+    assert digests(rehearsal) == digests_before
+    assert rehearsal.alva("secrets", "audit", "--json").stdout == secrets_before, "none was made anew"
