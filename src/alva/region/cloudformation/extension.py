@@ -19,6 +19,7 @@ from alva.region.cloudformation import (
     context,
     deletion,
     deployment,
+    drift,
     imports,
     provisioning,
     registry,
@@ -66,6 +67,7 @@ def install(stacks_changed: Callable[[], None]) -> None:
     register_all()
     imports.install()
     requests.install()
+    drift.install()
 
 
 def finish_install() -> None:
