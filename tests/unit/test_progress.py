@@ -7,8 +7,13 @@ import json
 import os
 import pty
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 import pytest
+from rich.console import RenderableType
 
 from alva.cli.progress import JsonProgress, LiveProgress, PlainProgress, Progress, choose_progress, step
 
@@ -57,7 +62,9 @@ def test_json_progress_is_one_object_per_event() -> None:
     assert [e["outcome"] for e in events if e["event"] == "finished"] == ["done", "unchanged", "failed"]
 
 
-def test_progress_on_a_terminal_ends_with_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TextIO, list[bytes]]]:
+    """A pseudo-terminal to print on, and what was printed there, whole once the block has ended."""
     monkeypatch.setenv("TERM", "xterm-256color")
     ours, theirs = pty.openpty()
     printed: list[bytes] = []
@@ -74,15 +81,48 @@ def test_progress_on_a_terminal_ends_with_the_same_lines(monkeypatch: pytest.Mon
 
     reader = threading.Thread(target=read)
     reader.start()
-    with os.fdopen(theirs, "w") as terminal:
-        progress = choose_progress(terminal, as_json=False, verbose=False)
-        assert isinstance(progress, LiveProgress)
-        work(progress)
+    with os.fdopen(theirs, "w") as stream:
+        yield stream, printed
     reader.join(timeout=5)
     os.close(ours)
+
+
+def test_progress_on_a_terminal_ends_with_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as (stream, printed):
+        progress = choose_progress(stream, as_json=False, verbose=False)
+        assert isinstance(progress, LiveProgress)
+        work(progress)
     text = b"".join(printed).decode()
     for title in ("✓ first", "· second", "by the way", "✗ third"):
         assert title in text
+
+
+def test_lines_that_come_while_the_view_is_drawn_do_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_drawn = threading.Event()
+
+    class Slow(LiveProgress):
+        """Stays in the drawing of its view, as a slow machine does."""
+
+        def _render(self) -> RenderableType:
+            is_drawn.set()
+            time.sleep(0.5)
+            return super()._render()
+
+    def many_lines() -> None:
+        with progress:
+            progress.step_started("a", "first")
+            is_drawn.clear()
+            is_drawn.wait(timeout=10)
+            progress.note("by the way")
+            progress.step_line("a", "inside")
+            progress.step_finished("a", "done")
+
+    with terminal(monkeypatch) as (stream, _):
+        progress = Slow(stream, verbose=True)
+        worker = threading.Thread(target=many_lines, daemon=True)
+        worker.start()
+        worker.join(timeout=20)
+        assert not worker.is_alive(), "the view and the lines wait for each other"
 
 
 def test_no_terminal_means_plain_lines_and_json_means_json() -> None:

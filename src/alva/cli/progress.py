@@ -227,24 +227,26 @@ class LiveProgress(_Steps):
         with self._lock:
             self._begin(key, title)
 
+    # Nothing is printed while the lock is held: the view's thread holds the console's when it asks _render for ours.
+
     def step_line(self, key: str, text: str) -> None:
         """The row's last column; a line above as well, when verbose."""
         with self._lock:
             self._last_lines[key] = text
-            if self._verbose:
-                self._console.print(f"    {self._titles.get(key, key)}: {text}", style="dim", markup=False)
+            title = self._titles.get(key, key)
+        if self._verbose:
+            self._console.print(f"    {title}: {text}", style="dim", markup=False)
 
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
         """The row becomes a line."""
         with self._lock:
             title, seconds = self._end(key)
             self._last_lines.pop(key, None)
-            self._console.print(_line(outcome, title, detail, seconds), style=STYLES.get(outcome, ""), markup=False)
+        self._console.print(_line(outcome, title, detail, seconds), style=STYLES.get(outcome, ""), markup=False)
 
     def note(self, text: str) -> None:
         """A line."""
-        with self._lock:
-            self._console.print(text, markup=False)
+        self._console.print(text, markup=False)
 
 
 def _line(outcome: str, title: str, detail: str, seconds: float) -> str:
