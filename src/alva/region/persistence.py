@@ -63,7 +63,9 @@ class Persistence:
     def restore(self) -> list[str]:
         """Load the saved state into the services; returns their names (none at the first start).
 
-        Raises RegionFailed when the file is damaged or was written by a newer version; the file is left as it is.
+        What an earlier version saved for a service that is no longer offered is told in the log, left in the file for
+        the version that knows it, and otherwise without effect. Raises RegionFailed when the file is damaged or was
+        written by a newer version; the file is left as it is.
         """
         if not self._file.exists():
             return []
@@ -75,14 +77,18 @@ class Persistence:
                 evidence=[f"{self._file}: {error}"],
                 next_step=f"keep a copy of {self._file} if its contents matter, then ./alva down --wipe",
             ) from error
+        unknown = sorted(set(rows) - set(ministack_app._state_map))
+        if unknown:
+            logger.warning(
+                "%s was written by an earlier version of alva: the state of %s is kept there and not restored, since "
+                "this version does not offer it; everything else is restored",
+                self._file,
+                ", ".join(unknown),
+            )
+        for service in unknown:
+            del rows[service]
         for service, state in rows.items():
-            module_name = ministack_app._state_map.get(service)
-            if module_name is None:
-                raise RegionFailed(
-                    f"cannot restore the local region: nothing here knows the state of {service!r}",
-                    evidence=[str(self._file)],
-                    next_step="use the version of alva that wrote it, or ./alva down --wipe",
-                )
+            module_name = ministack_app._state_map[service]
             try:
                 ministack_app._get_module(module_name).load_persisted_state(state)
             except Exception as error:
@@ -187,7 +193,11 @@ class Persistence:
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > _SCHEMA_VERSION:
-                raise ValueError(f"format {version}, and this version of alva reads up to {_SCHEMA_VERSION}")
+                raise RegionFailed(
+                    "cannot restore the local region: a newer version of alva wrote its saved state",
+                    evidence=[f"{self._file}: format {version}; this version reads up to {_SCHEMA_VERSION}"],
+                    next_step="use the version of alva that wrote it, or ./alva down --wipe",
+                )
             if version == 0:
                 return {}
             (check,) = connection.execute("PRAGMA quick_check").fetchone()

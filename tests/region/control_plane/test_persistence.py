@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ministack import app as ministack_app
 
+from alva.errors import RegionFailed
 from alva.region import persistence
 from alva.region.persistence import Persistence
 
@@ -55,3 +56,40 @@ def test_long_history_waits_and_is_written_at_the_end(tmp_path: Path, monkeypatc
     assert saved.save() == {"ssm": 1, "cloudwatch_logs": 0}
     asyncio.run(saved.persistence.stop())
     assert saved.save() == saved.states
+
+
+def test_what_was_saved_for_a_service_that_is_no_longer_offered_is_told_and_kept_and_the_rest_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "state.sqlite"
+    earlier = Saved(file, monkeypatch, "ssm", "dynamodb")
+    earlier.states = {"ssm": {"a": 1}, "dynamodb": {"a table": "of an earlier version"}}
+    earlier.save()
+
+    now = Saved(file, monkeypatch, "ssm")
+    restored: dict[str, Any] = {}
+    module = SimpleNamespace(load_persisted_state=restored.update, get_state=lambda: {"a": 2})
+    monkeypatch.setattr(ministack_app, "_get_module", {"ssm": module}.__getitem__)
+    monkeypatch.setattr(ministack_app, "_loaded_modules", {"ssm": module})
+    assert now.persistence.restore() == ["ssm"]
+    assert restored == {"a": 1}
+    (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "the state of dynamodb is kept there and not restored" in told
+    assert str(file) in told
+    assert now.save() == {"ssm": {"a": 2}, "dynamodb": {"a table": "of an earlier version"}}
+
+
+def test_state_that_a_newer_version_wrote_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state.sqlite"
+    saved = Saved(file, monkeypatch, "ssm")
+    saved.save()
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(RegionFailed, match="a newer version of alva wrote its saved state") as failure:
+        Persistence(file).restore()
+    assert "format 99; this version reads up to" in failure.value.evidence[0]
+    assert file.read_bytes() == before
