@@ -11,32 +11,29 @@ from lib.config.environments import STAGING
 APPS = Path(__file__).parents[2] / "apps"
 
 
-def pool_of(call: ast.Call, defaults: dict[str, int]) -> int:
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-
-    def number(name: str) -> int:
-        value = given.get(name)
-        if value is None:
-            return defaults[name]
-        assert isinstance(value, ast.Constant), f"{name} is not written as a number"
-        assert isinstance(value.value, int)
-        return value.value
-
-    return number("pool_size") + number("max_overflow")
+def number(node: ast.expr | None) -> int:
+    assert isinstance(node, ast.Constant), "a pool's size is not written as a number"
+    assert isinstance(node.value, int)
+    return node.value
 
 
-def default_pool() -> dict[str, int]:
-    """The defaults of kit.database.Database."""
-    tree = ast.parse((APPS / "kit" / "database.py").read_text())
-    for node in ast.walk(tree):
+def kit_database() -> ast.FunctionDef:
+    """`__init__` of kit.database.Database."""
+    for node in ast.walk(ast.parse((APPS / "kit" / "database.py").read_text())):
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            return {
-                arg.arg: default.value
-                for arg, default in pairs
-                if isinstance(default, ast.Constant) and isinstance(default.value, int)
-            }
+            return node
     raise AssertionError("kit.database.Database has no __init__")
+
+
+def default_pool_size() -> int:
+    arguments = kit_database().args
+    defaults = dict(zip((arg.arg for arg in arguments.kwonlyargs), arguments.kw_defaults, strict=True))
+    return number(defaults["pool_size"])
+
+
+def pool_of(call: ast.Call) -> int:
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    return number(given["pool_size"]) if "pool_size" in given else default_pool_size()
 
 
 def pools_of(service: str) -> dict[str, int]:
@@ -49,7 +46,7 @@ def pools_of(service: str) -> dict[str, int]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Database"
         ]
         if calls:
-            pools[file.stem] = sum(pool_of(call, default_pool()) for call in calls)
+            pools[file.stem] = sum(pool_of(call) for call in calls)
     return pools
 
 
@@ -59,3 +56,15 @@ def test_promised_connections_are_those_of_the_pools(name: str) -> None:
     containers = {"app", *(companion.name for companion in service.companions)}
     opened = {module: size for module, size in pools_of(name).items() if module in containers}
     assert sum(opened.values()) == service.database_connections, opened
+
+
+def test_pools_do_not_overflow() -> None:
+    """SQLAlchemy's default would open ten connections more than the pool's size."""
+    overflows = [
+        keyword.value
+        for node in ast.walk(kit_database())
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "max_overflow"
+    ]
+    assert [number(each) for each in overflows] == [0]

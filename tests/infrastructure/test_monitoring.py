@@ -116,12 +116,9 @@ def test_failed_deployments_reach_the_topic(staging: Any) -> None:
 
 
 def test_topic_takes_messages_from_its_account_over_tls_only(staging: Any) -> None:
-    allow, deny = staging.one("monitoring", "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
-    assert set(allow["Principal"]["Service"]) == {
-        "cloudwatch.amazonaws.com",
-        "events.amazonaws.com",
-        "budgets.amazonaws.com",
-    }
+    allow, events, deny = staging.one("monitoring", "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert set(allow["Principal"]["Service"]) == {"cloudwatch.amazonaws.com", "budgets.amazonaws.com"}
+    assert events["Principal"] == {"Service": "events.amazonaws.com"}
     assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 

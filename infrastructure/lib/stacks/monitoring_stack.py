@@ -88,7 +88,6 @@ class MonitoringStack(EnvironmentStack):
             "CKV_AWS_26",
         )
         arn = str(topic.ref)
-        publishers = ["cloudwatch.amazonaws.com", "events.amazonaws.com", "budgets.amazonaws.com"]
         sns.CfnTopicPolicy(
             self,
             "TopicPolicy",
@@ -97,12 +96,21 @@ class MonitoringStack(EnvironmentStack):
                 "Version": "2012-10-17",
                 "Statement": [
                     {
-                        "Sid": "Publishers",
+                        "Sid": "AlarmsAndBudget",
                         "Effect": "Allow",
-                        "Principal": {"Service": publishers},
+                        "Principal": {"Service": ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"]},
                         "Action": "sns:Publish",
                         "Resource": arn,
                         "Condition": {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+                    },
+                    {
+                        # As AWS documents it, without a condition: EventBridge names no source account to SNS.
+                        # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+                        "Sid": "FailedDeployments",
+                        "Effect": "Allow",
+                        "Principal": {"Service": "events.amazonaws.com"},
+                        "Action": "sns:Publish",
+                        "Resource": arn,
                     },
                     {
                         "Sid": "TlsOnly",
