@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from alva.region import daemon
+from alva.region.elasticache import metrics
+from alva.region.engine_metrics import Usage
 from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_databases import network
 
@@ -139,6 +143,57 @@ def test_a_changed_parameter_reaches_the_running_node(cache: Cache) -> None:
     assert "maxmemory_policy:allkeys-lru" in cache.ask(("INFO", "memory"))
     assert cache.ask(("GET", "before")) == "1"
     cache.region.update("cache", template())
+
+
+def test_cloudwatch_is_told_what_the_node_uses(cache: Cache) -> None:
+    def latest(metric: str) -> float | None:
+        answer = cache.region.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/ElastiCache",
+            MetricName=metric,
+            Dimensions=[{"Name": "CacheClusterId", "Value": "test-cache-001"}],
+            StartTime=datetime.now(UTC) - timedelta(minutes=5),
+            EndTime=datetime.now(UTC) + timedelta(minutes=5),
+            Period=1,
+            Statistics=["Maximum"],
+        )
+        points = sorted(answer["Datapoints"], key=lambda point: point["Timestamp"])
+        return float(points[-1]["Maximum"]) if points else None
+
+    cache.ask(("SET", "large", "x" * 20_000_000))
+    deadline = time.monotonic() + 40
+    while (latest("DatabaseMemoryUsagePercentage") or 0) < 3:
+        assert time.monotonic() < deadline, latest("DatabaseMemoryUsagePercentage")
+        time.sleep(0.2)
+    cache.ask(("DEL", "large"))
+    assert (latest("CurrItems") or 0) >= 1
+    assert (latest("CurrConnections") or 0) >= 1
+    assert latest("Evictions") == 0
+    assert 2**28 < (latest("FreeableMemory") or 0) < 2**29
+
+
+def test_counters_are_what_happened_since_the_last_time_also_over_a_restart() -> None:
+    def seen(evicted: int, at: float) -> tuple[Usage, dict[str, str]]:
+        text = f"""# Memory
+used_memory:300
+maxmemory:400
+connected_clients:5
+evicted_keys:{evicted}
+expired_keys:0
+total_connections_received:9
+keyspace_hits:0
+keyspace_misses:0
+db0:keys=2,expires=0,avg_ttl=0
+db3:keys=5,expires=0,avg_ttl=0
+"""
+        return Usage(cpu_seconds=at / 2, memory_bytes=100, at=at), metrics.read_info(text)
+
+    data = metrics.data(seen(10, 20.0), seen(17, 30.0), memory_bytes=1000)
+    assert data["Evictions"] == (7.0, "Count")
+    assert data["DatabaseMemoryUsagePercentage"] == (75.0, "Percent")
+    assert data["CurrItems"] == (7.0, "Count")
+    assert data["EngineCPUUtilization"] == (50.0, "Percent")
+    assert data["FreeableMemory"] == (900.0, "Bytes")
+    assert metrics.data(seen(10, 20.0), seen(4, 30.0), memory_bytes=1000)["Evictions"] == (4.0, "Count")
 
 
 def test_rotation_keeps_the_old_token_beside_the_new_one(cache: Cache) -> None:

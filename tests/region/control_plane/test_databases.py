@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from alva.region import daemon
+from alva.region.rds import metrics
 from tests.conftest import RunningRegion, running_region
 
 pytestmark = pytest.mark.region
 
 PASSWORD = "a'quoted\\password-0123456789"
 NAME = "test-database"
+GIB = 1024**3
 
 
 def network() -> dict[str, Any]:
@@ -134,6 +137,52 @@ def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(databa
 def test_a_client_without_tls_is_refused_in_postgresqls_words(database: Database) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"no pg_hba.conf entry .* no encryption"):
         database.connect(sslmode="disable")
+
+
+def latest(region: RunningRegion, metric: str) -> float | None:
+    """The latest value of one of the instance's metrics, None when there is none yet."""
+    answer = region.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/RDS",
+        MetricName=metric,
+        Dimensions=[{"Name": "DBInstanceIdentifier", "Value": NAME}],
+        StartTime=datetime.now(UTC) - timedelta(minutes=5),
+        EndTime=datetime.now(UTC) + timedelta(minutes=5),
+        Period=1,
+        Statistics=["Maximum"],
+    )
+    points = sorted(answer["Datapoints"], key=lambda point: point["Timestamp"])
+    return float(points[-1]["Maximum"]) if points else None
+
+
+def test_cloudwatch_is_told_what_the_server_uses(database: Database) -> None:
+    connections = [database.connect() for _ in range(3)]
+    try:
+        deadline = time.monotonic() + 40
+        while (latest(database.region, "DatabaseConnections") or 0) < 3:
+            assert time.monotonic() < deadline, latest(database.region, "DatabaseConnections")
+            time.sleep(0.2)
+    finally:
+        for connection in connections:
+            connection.close()
+    storage, memory = latest(database.region, "FreeStorageSpace"), latest(database.region, "FreeableMemory")
+    cpu = latest(database.region, "CPUUtilization")
+    assert storage is not None
+    assert 19 * GIB < storage < 20 * GIB
+    assert memory is not None
+    assert 0.8 * GIB < memory < 1 * GIB
+    assert cpu is not None
+    assert 0 <= cpu <= 100
+
+
+def test_only_processes_that_serve_a_client_count_as_connections() -> None:
+    titles = [
+        "postgres: checkpointer ",
+        "postgres: autovacuum launcher ",
+        "postgres: alva_admin alva 127.20.10.5(53214) idle ",
+        "postgres: alva_admin alva 127.20.10.5(53216) SELECT ",
+        "/opt/postgresql/bin/postgres -D /var/lib/postgresql/data ",
+    ]
+    assert metrics.count_clients(titles) == 2
 
 
 def test_a_wrong_password_is_refused(database: Database) -> None:

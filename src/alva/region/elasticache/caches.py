@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import ec2, elasticache
 
-from alva.region.elasticache import api, resources
+from alva.region import engine_metrics
+from alva.region.elasticache import api, metrics, parameters, resources
 from alva.region.elasticache.node import CacheNode, NodeFailed
 from alva.region.elasticache.parameters import Node
 from alva.region.engine_log import EngineLog
@@ -35,6 +36,8 @@ class Caches:
         self.region = region
         self._nodes: dict[str, list[CacheNode]] = {}
         self._folder = region.config.state_folder / "elasticache"
+        self._seen: dict[str, tuple[engine_metrics.Usage, metrics.Info]] = {}
+        self._metrics = engine_metrics.Publisher("caches", self._measure)
 
     def install(self) -> None:
         """Register the resource types and refuse the operations that have no node behind them."""
@@ -50,9 +53,11 @@ class Caches:
             for address in record["_addresses"]:
                 self.region.addresses.reserve(address)
         await asyncio.gather(*(self._restore(record) for record in records))
+        self._metrics.start()
 
     async def stop(self) -> None:
         """Stop every node; the data stay."""
+        await self._metrics.stop()
         await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
 
     async def create(self, record: Record, port: int) -> None:
@@ -123,6 +128,33 @@ class Caches:
         self.region.names.publish(reader_name, addresses[1:] or addresses[:1])
         record["Status"] = "available"
         self.region.persistence.mark_changed()
+        self._metrics.wake()
+
+    async def _measure(self) -> None:
+        """Publish what each running node uses."""
+        for record in list(elasticache._replication_groups.values()):
+            if record["Status"] != "available":
+                continue
+            node_type = record["CacheNodeType"]
+            for node in self._nodes_of(record):
+                pid = node.pid
+                if pid is None:
+                    self._seen.pop(node.name, None)
+                    continue
+                try:
+                    info = metrics.read_info(await node.info())
+                except (OSError, NodeFailed) as error:
+                    logger.warning("cannot ask node %s for its metrics: %s", node.name, error)
+                    continue
+                now = (engine_metrics.usage(engine_metrics.processes_under(pid)), info)
+                before = self._seen.get(node.name, now)
+                engine_metrics.publish(
+                    metrics.NAMESPACE,
+                    {"CacheClusterId": node.name},
+                    metrics.data(before, now, memory_bytes=parameters.NODE_MAXMEMORY[node_type]),
+                )
+                self._seen[node.name] = now
+                self.region.persistence.mark_changed()
 
     def _configuration(self, record: Record, index: int) -> Node:
         has_tls = record["TransitEncryptionEnabled"]

@@ -44,6 +44,11 @@ class CacheNode:
         """Whether the server process lives."""
         return self._process is not None and self._process.is_running
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.is_running else None
+
     async def start(self, node: Node, values: Mapping[str, str]) -> None:
         """Start the server with this configuration and return when it answers. Raises NodeFailed."""
         self._node = node
@@ -107,8 +112,15 @@ class CacheNode:
         await self.stop()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
+    async def info(self) -> str:
+        """INFO's answer. Raises NodeFailed or OSError when the server does not give it."""
+        return await self._ask("INFO")
+
     async def _ask(self, *command: str) -> str:
-        """Send one command over a connection of its own; the answer's first line. Raises NodeFailed for an error."""
+        """Send one command over a connection of its own; the answer's first line, or its text where it is a bulk.
+
+        Raises NodeFailed for an error.
+        """
         assert self._node is not None  # noqa: S101 - it was started
         reader, writer = await asyncio.open_connection(self._node.address, self._node.port)
         try:
@@ -134,6 +146,8 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     answer = (await reader.readline()).decode().rstrip("\r\n")
     if not answer or answer.startswith("-"):
         raise NodeFailed(f"{command[0]}: {answer[1:] or 'the connection was closed'}")
+    if answer.startswith("$") and answer != "$-1":
+        return (await reader.readexactly(int(answer[1:]) + 2)).decode()
     return answer[1:]
 
 

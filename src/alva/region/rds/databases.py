@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import ec2, rds
 
+from alva.region import engine_metrics
 from alva.region.engine_log import EngineLog
-from alva.region.rds import api, resources
+from alva.region.rds import api, metrics, parameters, resources
 from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
 
@@ -31,6 +32,8 @@ class Databases:
         self.region = region
         self._servers: dict[str, PostgresServer] = {}
         self._folder = region.config.state_folder / "rds"
+        self._usage: dict[str, engine_metrics.Usage] = {}
+        self._metrics = engine_metrics.Publisher("databases", self._measure)
 
     def install(self) -> None:
         """Register the resource types and the operations that act on servers."""
@@ -45,9 +48,11 @@ class Databases:
         for record in records:
             self.region.addresses.reserve(record["_address"])
         await asyncio.gather(*(self._restore(record) for record in records))
+        self._metrics.start()
 
     async def stop(self) -> None:
         """Shut every server down; the data stay."""
+        await self._metrics.stop()
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     async def create(self, record: Record, snapshot_id: str | None) -> None:
@@ -144,6 +149,33 @@ class Databases:
         for membership in record["DBParameterGroups"]:
             membership["ParameterApplyStatus"] = "in-sync"
         self.region.persistence.mark_changed()
+        self._metrics.wake()
+
+    async def _measure(self) -> None:
+        """Publish what each running server uses."""
+        for record in list(rds._instances.values()):
+            key = record["DbiResourceId"]
+            server = self._servers.get(key)
+            if server is None or server.pid is None:
+                self._usage.pop(key, None)
+                continue
+            now = await asyncio.to_thread(metrics.measure, server.pid, self._folder / key / "data")
+            if server.pid is None:
+                continue
+            instance_class = record["DBInstanceClass"]
+            engine_metrics.publish(
+                metrics.NAMESPACE,
+                {"DBInstanceIdentifier": record["DBInstanceIdentifier"]},
+                metrics.data(
+                    self._usage.get(key, now.usage),
+                    now,
+                    vcpus=parameters.vcpus(instance_class),
+                    memory_bytes=parameters.memory_bytes(instance_class),
+                    allocated_gib=int(record.get("AllocatedStorage") or 20),
+                ),
+            )
+            self._usage[key] = now.usage
+            self.region.persistence.mark_changed()
 
     def _configure(self, record: Record, server: PostgresServer) -> None:
         server.configure(

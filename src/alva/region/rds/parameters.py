@@ -51,6 +51,11 @@ def memory_bytes(instance_class: str) -> int:
         ) from None
 
 
+def vcpus(instance_class: str) -> int:
+    """The virtual CPUs of an instance class that `memory_bytes` knows (same table)."""
+    return {"xlarge": 4, "2xlarge": 8}.get(instance_class.rpartition(".")[2], 2)
+
+
 def max_connections(instance_class: str) -> int:
     """LEAST({DBInstanceClassMemory/9531392}, 5000), RDS's default: 112 for 1 GiB."""
     return min(memory_bytes(instance_class) // 9531392, 5000)

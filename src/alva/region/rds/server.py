@@ -77,6 +77,11 @@ class PostgresServer:
         return self._process is not None and self._process.is_running
 
     @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.is_running else None
+
+    @property
     def is_initialised(self) -> bool:
         """Whether there is a complete data folder."""
         return (self._folder / "complete").exists()

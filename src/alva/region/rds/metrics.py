@@ -1,0 +1,71 @@
+"""The metrics of a DB instance, in the namespace AWS/RDS.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-metrics.html
+Measured: CPUUtilization, DatabaseConnections, FreeableMemory, FreeStorageSpace. The rest is not published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alva.region import engine_metrics
+from alva.region.engine_metrics import Data, Usage
+
+NAMESPACE = "AWS/RDS"
+GIB = 1024**3
+
+# A backend's title is "postgres: user database address(port) activity"; the engine's own processes have no address.
+_CLIENT = re.compile(r"^postgres: \S+ \S+ \S+\(\d+\) ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a server uses at one moment."""
+
+    usage: Usage
+    connections: int
+    stored_bytes: int
+
+
+def measure(postmaster: int, folder: Path) -> Measured:
+    """Look at a running server. Reads files only; may take a while on a large data folder."""
+    pids = engine_metrics.processes_under(postmaster)
+    return Measured(
+        usage=engine_metrics.usage(pids), connections=count_clients(_titles(pids)), stored_bytes=_stored_bytes(folder)
+    )
+
+
+def data(before: Usage, now: Measured, *, vcpus: int, memory_bytes: int, allocated_gib: int) -> Data:
+    """The values to publish, against what the instance class and the record say there is."""
+    return {
+        "CPUUtilization": (engine_metrics.cpu_percent(before, now.usage, vcpus), "Percent"),
+        "DatabaseConnections": (float(now.connections), "Count"),
+        "FreeableMemory": (float(max(0, memory_bytes - now.usage.memory_bytes)), "Bytes"),
+        "FreeStorageSpace": (float(max(0, allocated_gib * GIB - now.stored_bytes)), "Bytes"),
+    }
+
+
+def count_clients(titles: Iterable[str]) -> int:
+    """How many of PostgreSQL's processes serve a client."""
+    return sum(1 for title in titles if _CLIENT.match(title))
+
+
+def _titles(pids: Iterable[int]) -> Iterable[str]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace") + " "
+
+
+def _stored_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            # PostgreSQL removes files while this goes through them.
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118 - thousands of them
+    return total
