@@ -7,7 +7,7 @@ else raises. A secret's value never goes into a message or its evidence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class AlvaError(Exception):
@@ -30,6 +30,12 @@ class AlvaError(Exception):
         if self.next_step:
             lines.append(f"  next: {self.next_step}")
         return "\n".join(lines)
+
+    def because(self, causes: Sequence[str], next_step: str | None) -> Self:
+        """The same error with its causes before the rest of the evidence, and what to do about them."""
+        self.evidence = tuple(dict.fromkeys((*causes, *self.evidence)))
+        self.next_step = next_step or self.next_step
+        return self
 
     def as_json(self) -> dict[str, object]:
         """The same as values, for `--json`."""
@@ -92,6 +98,8 @@ class RollbackFailed(AlvaError):
 
 class StackFailed(AlvaError):
     """CloudFormation could not bring a stack to its template; the stack is as it was before, or gone."""
+
+    exit_code = 5
 
 
 class RegionNotRunning(AlvaError):

@@ -66,3 +66,21 @@ def test_force_takes_the_lock_and_says_from_whom(aws: Aws, manifest: Manifest) -
     assert taken is not None
     assert taken.what == "stuck"
     assert lock.holder() is None
+
+
+def test_lock_that_a_person_took_outlives_the_command_and_is_never_taken_over(aws: Aws, manifest: Manifest) -> None:
+    lock = Lock(aws, manifest)
+    taken = lock.take("looking at the database")
+    assert not taken.is_gone()
+    with pytest.raises(Locked, match="somebody else") as caught, lock.held("release", ignore):
+        pass
+    assert "by hand" in str(caught.value)
+    assert "./alva unlock" in str(caught.value)
+    assert lock.release_by_force() == taken
+
+
+def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest) -> None:
+    lock = Lock(aws, manifest)
+    with lock.held("a release that began meanwhile", ignore):
+        assert lock.release_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
+        assert lock.holder() is not None

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,14 @@ def show_result(
     type=click.Choice([kind.value for kind in Kind]),
     help="Do not ask about changes of this kind; repeatable.",
 )
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=1),
+    default=1800,
+    show_default=True,
+    help="Seconds after which a step is called off.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
     invocation: Invocation,
@@ -146,6 +155,7 @@ def command(
     migrate_again: bool,
     infra_only: bool,
     allowed: tuple[str, ...],
+    timeout_seconds: float,
     dry_run: bool,
 ) -> None:
     """Build what is to be built, then plan and release."""
@@ -164,6 +174,7 @@ def command(
             allowed=frozenset(Kind) if invocation.yes else frozenset(map(Kind, allowed)),
             ask=person(invocation),
         )
+        request = replace(request, step_timeout_seconds=timeout_seconds)
         if dry_run:
             plan, diff = release.plan_only(invocation.aws, invocation.manifest, request)
         else:
@@ -204,9 +215,19 @@ def prepare(
         commit=current_commit(),
         is_forced=is_forced,
         revisions=builds.revisions(digests.get(manifest.migration.service)),
+        findings=findings(invocation),
         allowed=allowed,
         ask=ask,
     )
+
+
+def findings(invocation: Invocation) -> dict[str, list[str]]:
+    """What the template rules find: rule -> findings, also of rules that find nothing."""
+    from alva.checks.assembly import Assembly
+    from alva.checks.template_rules import check
+
+    found = check(Assembly.read(invocation.assembly_folder), ROOT)
+    return {rule: [f"{each.subject}: {each.message}" for each in each_found] for rule, each_found in found.items()}
 
 
 def person(invocation: Invocation) -> Ask | None:

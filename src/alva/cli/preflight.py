@@ -7,42 +7,66 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alva.cli.invocation import ROOT, Invocation, verb
+from alva.cli.build import choose_builder
+from alva.cli.deploy import findings, given_digests
+from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
+from alva.cli.verify import show_checks
 
 if TYPE_CHECKING:
     from alva.checks.assembly import Assembly
 
 
-@verb(summary="Check the templates for what is known to fail. Ends with 3 when something is.")
+@verb(
+    summary="Check everything that can be known to fail before anything is touched: account, templates and their "
+    "rules, images, secrets, what runs, alarms. Ends with 3 when something is."
+)
+@click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Would this image be there? Repeatable.")
+@click.option("--rules", "only_rules", is_flag=True, help="Only the template rules: nothing is asked of AWS.")
 @click.option("--reachability", is_flag=True, help="Print who can reach whom on which port, instead.")
-def command(invocation: Invocation, reachability: bool) -> None:
-    """Ask every template rule, or print the reachability matrix; nothing is asked of AWS."""
-    from alva.checks.assembly import Assembly
-    from alva.checks.template_rules import check, require
+def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, reachability: bool) -> None:
+    """Ask every check, or print the reachability matrix."""
+    from alva.release import preflight
+    from alva.release.verify import Result, Verdict
 
     with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}"):
         synthesise(invocation.environment, invocation.assembly_folder)
-    assembly = Assembly.read(invocation.assembly_folder)
     if reachability:
-        _print_reachability(invocation, assembly)
+        from alva.checks.assembly import Assembly
+
+        _print_reachability(invocation, Assembly.read(invocation.assembly_folder))
         return
-    found = check(assembly, ROOT)
-    if invocation.as_json:
-        invocation.print_json(
-            [
-                {"check": name, "findings": [{"subject": each.subject, "message": each.message} for each in findings]}
-                for name, findings in found.items()
-            ]
-        )
+    found = findings(invocation)
+    if only_rules:
+        results = [
+            Result(name=f"rule {rule}", verdict=Verdict.FAIL if said else Verdict.OK, reason="; ".join(said))
+            for rule, said in found.items()
+        ]
     else:
-        for name, findings in found.items():
-            verdict = click.style("FAIL", fg="red") if findings else click.style("OK  ", fg="green")
-            invocation.print(f"{verdict}  {name}")
-            for finding in findings:
-                invocation.print(f"      {finding.subject}: {finding.message}")
-    require(invocation.assembly_folder, ROOT)
+        manifest = invocation.manifest
+        given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
+        results = preflight.Preflight(
+            aws=invocation.aws,
+            manifest=manifest,
+            digests={**running(invocation), **given},
+            builder=choose_builder(invocation),
+            findings=found,
+        ).run()
+    show_checks(invocation, results)
+    preflight.require(results, invocation.environment)
+
+
+def running(invocation: Invocation) -> dict[str, str]:
+    """Service -> digest that runs."""
+    from alva.release.plan import running_digests
+    from alva.release.stacks import Stacks
+
+    digests: dict[str, str] = {}
+    for stack in invocation.manifest.stacks_of("services"):
+        observed = Stacks(invocation.aws).observe(stack.name, with_template=False)
+        digests |= running_digests(invocation.manifest, observed)
+    return digests
 
 
 def _print_reachability(invocation: Invocation, assembly: Assembly) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, person, show_result
+from alva.cli.deploy import Builds, current_commit, findings, person, show_result
 from alva.cli.invocation import Invocation, only_local, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
@@ -16,7 +16,7 @@ from alva.release.risks import Kind
 STANDIN_KEY = "alva-local-standin-key"
 """What the two outside APIs are called with in the local region, where stand-ins answer for them."""
 
-SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK})
+SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES})
 """What `deploy` asks about and `up` only shows: it cannot hurt anybody in a region on this machine."""
 
 
@@ -66,6 +66,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                 commit=current_commit(),
                 secret_values=api_keys,
                 revisions=builds.revisions(digests[invocation.manifest.migration.service]),
+                findings=findings(invocation),
                 allowed=SHOWN_ONLY | frozenset(map(Kind, allowed)),
                 ask=person(invocation),
             ),

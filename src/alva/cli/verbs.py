@@ -30,13 +30,14 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         "Release",
         (
             _verb("synth", "write the templates to .alva/cdk.out"),
-            _verb("preflight", "what is known to fail before anything is touched; --reachability"),
+            _verb("preflight", "what can be known to fail before anything is touched"),
             _verb("build", "the images alone; prints NAME=DIGEST, as deploy --image takes it"),
             _verb("diff", "what a release would change; what stands out first"),
             _verb("deploy", "release: stacks, images, migration, services, verification"),
             _verb("migrate", "run the migration alone"),
             _verb("verify", "named checks against what runs"),
             _verb("releases", "the ledger of releases"),
+            _verb("rollback", "a new release of an earlier one's images"),
             _verb("summary", "the last release as Markdown, for a pipeline's page"),
         ),
     ),
@@ -45,6 +46,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         (
             _verb("status", "what runs where, and since when"),
             _verb("logs", "logs of one or all services"),
+            _verb("why", "cause, evidence and next step of what fails or failed"),
             _verb("cost", "what a month costs, and what each saving would change"),
         ),
     ),
@@ -53,6 +55,8 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         (
             _verb("run", "a one-off task with a service's environment"),
             _verb("secrets", "list, init, set, restart, audit, check"),
+            _verb("lock", "who holds the environment, or hold it"),
+            _verb("unlock", "take the lock from whoever holds it"),
             _verb("sleep", "stop tasks and database until woken; what that saves"),
             _verb("wake", "start what sleep stopped, and verify it"),
             _verb("bootstrap", "prepare an AWS account, once"),

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from alva.aws import Aws
 from alva.checks.revisions import Revision
-from alva.errors import AlvaError, PreflightRefused, RollbackFailed, RolledBack, UsageError
-from alva.release import ledger, rollout, verify
+from alva.errors import AlvaError, RolledBack, UsageError
+from alva.release import ledger, preflight, verify, way_back
 from alva.release.diff import Diff
-from alva.release.executor import Executor
+from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
-from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted, make_plan, running_digests
+from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
+from alva.release.signs import Diagnosis
 from alva.release.stacks import ObservedStack, Stacks
 from alva.release.survey import Ask, require_consent, survey
-
-RELEASED_PATIENCE_SECONDS = 5
-"""What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
-
-FOUND_PATIENCE_SECONDS = 90
-"""What was only found may still be starting: the region was started a moment ago, or a task was replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +44,11 @@ class Request:
     """As in `Wanted`."""
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
+    findings: Mapping[str, Sequence[str]] | None = None
+    """Template rule -> what it found."""
     allowed: frozenset[Kind] = frozenset()
     """What may happen without being asked about."""
+    step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
     ask: Ask | None = None
     """How to ask about the rest; None: nobody is there to answer."""
 
@@ -78,14 +76,20 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         if _settle(aws, observed, reporter):
             wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
-        _refuse_missing_images(wanted, observed, builder)
-        _refuse_invalid_templates(aws, wanted, plan)
-        diff = survey(aws, wanted, observed, plan)
+        preflight.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
+        diff = survey(aws, wanted, observed, plan, request.findings)
+        if not plan.is_empty:
+            _warn(aws, manifest, reporter)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
         require_consent(diff, manifest, request.allowed, request.ask)
         executor = Executor(
-            aws=aws, wanted=wanted, builder=builder, reporter=reporter, secret_values=request.secret_values
+            aws=aws,
+            wanted=wanted,
+            builder=builder,
+            reporter=reporter,
+            secret_values=request.secret_values,
+            step_timeout_seconds=request.step_timeout_seconds,
         )
         started_at, started = datetime.now(UTC), time.monotonic()
 
@@ -108,17 +112,19 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
 
         try:
             executor.run(plan)
-            checks = _verify(aws, manifest, observed, executor, reporter)
+            checks = _verify(aws, manifest, executor, reporter)
         except KeyboardInterrupt:
             _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise
         except AlvaError as error:
-            failure = error
-            if isinstance(error, RolledBack):
-                failure = _confirm_way_back(aws, manifest, observed, error, reporter)
+            causes = way_back.explain(aws, manifest, error, since=started_at)
+            failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+            failure = way_back.with_causes(failure, causes)
             outcome = ledger.ROLLED_BACK if isinstance(failure, RolledBack) else ledger.FAILED
             cause = "; ".join((failure.message, *failure.evidence[:2]))
-            _record_failure(aws, manifest, entry(outcome, cause), reporter)
+            number = _record_failure(aws, manifest, entry(outcome, cause), reporter)
+            if number is not None:
+                _keep_causes(aws, manifest, number, failure, causes, reporter)
             raise failure from error.__cause__
         release = None
         if not plan.is_empty:
@@ -134,33 +140,14 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         )
 
 
-def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
-    missing = [
-        f"{wanted.manifest.service(name).repository}@{digest}"
-        for name, digest in wanted.digests.items()
-        if digest is not None and name not in observed.published and not builder.has(digest)
-    ]
-    if missing:
-        raise PreflightRefused(
-            "cannot release: an image is neither in its repository nor here; nothing was touched",
-            evidence=missing,
-            next_step="build and push it first, or leave --image out",
-        )
-
-
-def _refuse_invalid_templates(aws: Aws, wanted: Wanted, plan: Plan) -> None:
-    """Have CloudFormation look at every template that will be used, before the first stack is touched."""
-    stacks = Stacks(aws)
-    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
-        problems = list(pool.map(lambda name: stacks.validate(name, wanted.templates[name]), names))
-    wrong = [f"{name}: {problem}" for name, problem in zip(names, problems, strict=True) if problem]
-    if wrong:
-        raise PreflightRefused(
-            "cannot release: CloudFormation refuses a template; nothing was touched",
-            evidence=wrong,
-            next_step="correct infrastructure/",
-        )
+def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
+    """Say what a release may well be the cure of, so that it does not stop one."""
+    try:
+        verdict, said = preflight.alarms_are_quiet(aws, manifest)
+    except AlvaError as error:
+        verdict, said = verify.Verdict.FAIL, "; ".join((error.message, *error.evidence))
+    if verdict is verify.Verdict.FAIL:
+        reporter.note(f"alarms: {said}")
 
 
 def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
@@ -182,7 +169,7 @@ def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Dif
     """What `deploy` would do now, and what that would change. Changes nothing."""
     wanted, observed = look(aws, manifest, request)
     plan = make_plan(wanted, observed)
-    return plan, survey(aws, wanted, observed, plan)
+    return plan, survey(aws, wanted, observed, plan, request.findings)
 
 
 def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
@@ -231,14 +218,12 @@ def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> 
     return running
 
 
-def _verify(
-    aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, reporter: Reporter
-) -> list[verify.Result]:
-    """Verify; when that fails after the services changed, take all of them back and raise RolledBack."""
+def _verify(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter) -> list[verify.Result]:
+    """Run the checks; raises VerificationFailed."""
     key = "verify"
     reporter.step_started(key, "verify")
-    services = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.done]
-    patience_seconds = RELEASED_PATIENCE_SECONDS if services else FOUND_PATIENCE_SECONDS
+    is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
+    patience_seconds = verify.RELEASED_PATIENCE_SECONDS if is_new else verify.FOUND_PATIENCE_SECONDS
     results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
@@ -246,54 +231,9 @@ def _verify(
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        previous = [
-            stack
-            for name in services
-            if (stack := observed.stacks.get(name)) is not None and stack.template and _runs_something(stack)
-        ]
-        if not previous:
-            raise
-        for stack in previous:
-            back = f"back:{stack.name}"
-            reporter.step_started(back, f"take {stack.name} back")
-            rollout.go_back(aws, stack, lambda text, back=back: reporter.step_line(back, text))  # type: ignore[misc]
-            reporter.step_finished(back, "done")
-        raise RolledBack(
-            "cannot release: the new version runs but does not pass its checks; all services run again what they ran",
-            evidence=failure.evidence,
-            next_step=failure.next_step,
-        ) from failure
+        raise
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
-
-
-def _confirm_way_back(
-    aws: Aws, manifest: Manifest, observed: Observed, failure: RolledBack, reporter: Reporter
-) -> AlvaError:
-    """After a rollback: does what ran before serve again? The failure as it was, or RollbackFailed with both causes."""
-    previous = _running(manifest, observed.stacks)
-    if not previous or not any(
-        (stack := observed.stacks.get(s.name)) is not None and _runs_something(stack)
-        for s in manifest.stacks_of("services")
-    ):
-        return failure  # a first release: there was nothing before it
-    key = "verify-back"
-    reporter.step_started(key, "verify what runs again")
-    try:
-        verify.require(verify.Verification(aws, manifest, previous).run())
-    except AlvaError as error:
-        reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
-        return RollbackFailed(
-            "cannot release, and the services do not serve as before either",
-            evidence=[*failure.evidence, *error.evidence],
-            next_step="./alva status and ./alva logs; ./alva deploy releases anew",
-        )
-    reporter.step_finished(key, "done")
-    return failure
-
-
-def _runs_something(stack: ObservedStack) -> bool:
-    return stack.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,12 +261,27 @@ def _migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted
     )
 
 
-def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> None:
+def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:
     """Write a failed release down; that this fails too must not hide why the release failed."""
     try:
-        Ledger(aws, manifest).record(release)
+        return Ledger(aws, manifest).record(release)
     except AlvaError as error:
         reporter.note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
+        return None
+
+
+def _keep_causes(
+    aws: Aws,
+    manifest: Manifest,
+    number: int,
+    failure: AlvaError,
+    causes: tuple[Diagnosis, ...],
+    reporter: Reporter,
+) -> None:
+    try:
+        way_back.keep(aws, manifest, number, failure, causes)
+    except AlvaError as error:
+        reporter.note(f"its causes could not be kept: {'; '.join((error.message, *error.evidence))}")
 
 
 def _person() -> str:

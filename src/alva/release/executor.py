@@ -27,6 +27,9 @@ from alva.release.stacks import Stacks
 
 SIDE_BY_SIDE = 8
 
+STEP_TIMEOUT_SECONDS = 1800.0
+"""AWS makes a database in 10 to 20 minutes; nothing of ours takes longer."""
+
 
 @dataclass
 class Executor:
@@ -38,9 +41,12 @@ class Executor:
     reporter: Reporter
     secret_values: Mapping[str, str] | None = None
     """Make what secrets can be made and set these, by name; None: secrets are a person's, only check them."""
+    step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
+    """After this long a step is called off."""
     digests: dict[str, str] = field(init=False)
     """Service name -> digest, complete once the images are built."""
     step_seconds: dict[str, float] = field(default_factory=dict, init=False)
+    begun: set[str] = field(default_factory=set, init=False)
     done: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +86,7 @@ class Executor:
 
     def _run_step(self, step: Step) -> None:
         started = time.monotonic()
+        self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)
         try:
             detail = self._perform(step)
@@ -115,17 +122,20 @@ class Executor:
                     self.wanted.templates[step.stack.name],
                     self._parameters(),
                     line,
+                    timeout_seconds=self.step_timeout_seconds,
                 )
             case ApplyStack():
                 template = self.wanted.templates[step.stack.name]
-                Stacks(self.aws).apply(step.stack.name, template, self._parameters(), manifest.tags, line)
+                stacks = Stacks(self.aws, timeout_seconds=self.step_timeout_seconds)
+                stacks.apply(step.stack.name, template, self._parameters(), manifest.tags, line)
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []
                 secrets.require()
                 return f"set {len(made)} of them now" if made else ""
             case Migrate():
-                migration.run(self.aws, manifest, line)
+                timeout_seconds = min(self.step_timeout_seconds, migration.TIMEOUT_SECONDS)
+                migration.run(self.aws, manifest, line, timeout_seconds=timeout_seconds)
             case _:
                 raise TypeError(f"no way to run a {type(step).__name__}")
         return ""

@@ -13,6 +13,9 @@ from typing import Any, Self
 from alva.aws import Aws, error_code, explained, pages
 from alva.release.manifest import Manifest
 
+PARAMETER_BYTES = 4096
+"""What a standard parameter holds."""
+
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 ROLLED_BACK = "rolled back"
@@ -51,7 +54,7 @@ class Release:
         values = asdict(self)
         del values["number"]
         text = json.dumps(values, separators=(",", ":"))
-        if len(text.encode()) > 4096:
+        if len(text.encode()) > PARAMETER_BYTES:
             values["step_seconds"] = {}
             values["cause"] = self.cause[:500]
             text = json.dumps(values, separators=(",", ":"))

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,9 @@ from typing import Self
 from alva.aws import Aws, error_code, explained
 from alva.errors import Locked
 from alva.release.manifest import Manifest
+
+BY_HAND = 0
+"""The process id of a lock that a person holds: no process, so none can be gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +65,15 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Whether the holder certainly no longer exists; a holder on another machine never certainly is."""
-        if self.host != socket.gethostname():
+        if self.host != socket.gethostname() or int(self.pid) == BY_HAND:
             return False
         if self.boot != _boot_id():
             return True
         return _process_started(int(self.pid)) != self.process_started
 
     def __str__(self) -> str:
-        return f"{self.user} on {self.host}, process {self.pid}, since {self.since}: {self.what}"
+        process = "by hand" if int(self.pid) == BY_HAND else f"process {self.pid}"
+        return f"{self.user} on {self.host}, {process}, since {self.since}: {self.what}"
 
 
 class Lock:
@@ -100,11 +104,18 @@ class Lock:
                     return None
                 raise
 
-    def release_by_force(self) -> Holder | None:
-        """Take the lock from whoever holds it; who that was."""
+    def take(self, what: str) -> Holder:
+        """Hold the lock beyond the end of this process, until somebody unlocks; raises Locked."""
+        mine = replace(Holder.this_process(what), pid=BY_HAND, process_started="")
+        self._acquire(mine, lambda _: None)
+        return mine
+
+    def release_by_force(self, expected: Holder | None = None) -> Holder | None:
+        """Take the lock from whoever holds it (only from `expected`, if given); who that was."""
         holder = self.holder()
-        if holder is not None:
-            self._delete()
+        if holder is None or (expected is not None and holder != expected):
+            return None
+        self._delete()
         return holder
 
     def _acquire(self, mine: Holder, note: Callable[[str], None]) -> None:
@@ -125,7 +136,7 @@ class Lock:
                 raise Locked(
                     f"cannot lock {self._environment}: somebody else is at work",
                     evidence=[str(holder)],
-                    next_step="wait for it to end",
+                    next_step="wait for it to end; ./alva unlock takes the lock away",
                 )
             note(f"taking over the lock of a process that is gone ({holder})")
             self._delete()

@@ -9,8 +9,12 @@ from alva.release.manifest import Manifest
 from alva.release.oneoff import Line
 from alva.release.stacks import Stacks
 
+TIMEOUT_SECONDS = 900.0
 
-def run(aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", timeout_seconds: float = 900) -> None:
+
+def run(
+    aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", timeout_seconds: float = TIMEOUT_SECONDS
+) -> None:
     """Run the migration task of the ecs stack to its end; raises MigrationFailed, with its last lines, if it fails."""
     migration = manifest.migration
     network = _outputs(aws, f"{manifest.prefix}-network")

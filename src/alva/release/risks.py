@@ -39,6 +39,7 @@ class Kind(enum.Enum):
     NETWORK = "network"
     DATA = "data"
     CONTRACTION = "contraction"
+    RULES = "rules"
 
 
 @dataclass(frozen=True, kw_only=True)

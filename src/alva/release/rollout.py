@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
-from alva.release import why
 from alva.release.manifest import Manifest, Service
 from alva.release.stacks import ObservedStack, Stacks
 
@@ -32,27 +31,22 @@ def roll_out(
     template: Mapping[str, object],
     parameters: Mapping[str, str],
     line: Line,
+    *,
+    timeout_seconds: float,
 ) -> None:
     """Update all services together and return when what was asked for is all that runs.
 
-    Raises RolledBack, with the cause, when CloudFormation took the services back; RollbackFailed when it could not.
+    Raises RolledBack when the new version does not run, TimedOut at the deadline, RollbackFailed when CloudFormation
+    could not take its update back. Whether everything runs again what it ran is for the caller to see.
     """
-    stacks = Stacks(aws)
+    stacks = Stacks(aws, timeout_seconds=timeout_seconds)
     events = ServiceEvents(aws, manifest, line)
     events.skip_to_now()
     try:
         stacks.apply(stack_name, template, parameters, manifest.tags, line, while_waiting=events.show)
     except StackFailed as error:
         events.show()
-        causes = why.explain(aws, manifest, since=events.since)
-        existed = stacks.observe(stack_name, with_template=False)
-        back = existed is not None and existed.status.startswith("UPDATE_ROLLBACK")
-        raise RolledBack(
-            "cannot release: the new version does not run"
-            + ("; all services run again what they ran before" if back else ""),
-            evidence=[*causes, *error.evidence],
-            next_step="correct the cause and release again; ./alva logs shows more",
-        ) from error
+        raise RolledBack("cannot release: the new version does not run", evidence=error.evidence) from error
     expected = {
         service.name: parameters[service.image_parameter]
         for service in manifest.services
@@ -147,7 +141,7 @@ def _problem(
         if status != "SUCCESSFUL" and deployment["createdAt"] >= since:
             raise RolledBack(
                 f"cannot release {service.name}: its deployment ended as {status}",
-                evidence=[deployment.get("statusReason", ""), *why.explain(aws, manifest)],
+                evidence=[deployment.get("statusReason", "")],
             )
     runs = running_digest(aws, found["taskDefinition"], service.name)
     if runs != digest:
@@ -162,11 +156,14 @@ def _problem(
     return None
 
 
-def go_back(aws: Aws, previous: ObservedStack, line: Line) -> None:
-    """Return all services to the previous release, as a group; raises RollbackFailed when that fails too."""
+def go_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
+    """Return all services to the previous release, as a group; False when they were there already.
+
+    Raises RollbackFailed when that fails too.
+    """
     stacks = Stacks(aws)
     try:
-        stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
+        return stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
     except StackFailed as error:
         raise RollbackFailed("cannot go back to the previous release", evidence=error.evidence) from error
 

@@ -148,17 +148,32 @@ class Stacks:
         )
 
     def settle(self, name: str, line: Line) -> ObservedStack | None:
-        """Wait for an operation that somebody else began; continue a rollback that got stuck."""
+        """Let an operation end that somebody else began, and continue a rollback that got stuck.
+
+        Raises TimedOut when the operation does not end (it is then called off), RollbackFailed when the rollback is
+        stuck for good: a person must say which resources to leave as they are.
+        """
         observed = self.observe(name, with_template=False)
         if observed is not None and observed.is_busy:
             line(f"found {observed.status}: waiting for it to end")
-            self._wait(observed.stack_id, line, since=None)
+            try:
+                self._wait(observed.stack_id, line, since=None)
+            except TimedOut as error:
+                raise self._call_off(observed.stack_id, None, line) from error
             observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
+            since = self._last_event(observed.stack_id)
             with explained(f"continue the rollback of stack {name}"):
                 self._aws.cloudformation.continue_update_rollback(StackName=name)
-            self._wait(observed.stack_id, line, since=None)
+            status, events = self._wait(observed.stack_id, line, since=since)
+            if status == "UPDATE_ROLLBACK_FAILED":
+                raise RollbackFailed(
+                    f"cannot continue the rollback of stack {name}",
+                    evidence=[*first_failure(events), f"the stack is {status}"],
+                    next_step="remove the cause and release again, or leave resources as they are: aws cloudformation "
+                    f"continue-update-rollback --stack-name {name} --resources-to-skip ...",
+                )
         return self.observe(name)
 
     def apply(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from alva.aws import Aws
 from alva.errors import PreflightRefused, StackFailed
@@ -17,8 +18,13 @@ Ask = Callable[[Sequence[Risk], str], bool]
 """Shows what stands out, asks the question, and returns whether to go on."""
 
 
-def survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan) -> Diff:
-    """What the plan would change, stack by stack, from change sets that are removed again. Changes nothing."""
+def survey(
+    aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, findings: Mapping[str, Sequence[str]] | None = None
+) -> Diff:
+    """What the plan would change, stack by stack, from change sets that are removed again. Changes nothing.
+
+    `findings` are what template rules found, by rule: known to fail, so they stand out where a template is used.
+    """
     parameters = stack_parameters(wanted)
     known = {key: value for key, value in parameters.items() if value is not None}
     unknown = set(parameters) - set(known)
@@ -41,7 +47,13 @@ def survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan) -> Diff:
     steps = [step for step in plan.steps if isinstance(step, ApplyStack)]
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="survey") as pool:
         previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
-    return make_diff(wanted, observed, plan, previews)
+    diff = make_diff(wanted, observed, plan, previews)
+    broken = [
+        Risk(kind=Kind.RULES, subject=rule, message=message)
+        for rule, messages in (findings or {}).items()
+        for message in messages
+    ]
+    return replace(diff, risks=(*diff.risks, *broken)) if steps else diff
 
 
 def require_consent(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], ask: Ask | None) -> None:

@@ -1,4 +1,4 @@
-"""Named checks of what runs, from outside: each is OK, SKIP or FAIL, with its reason.
+"""Named checks of what runs, from outside: each is OK, SKIP, WARN or FAIL, with its reason.
 
 Everything goes through the load balancer, as users do; each answer must carry the digest that should be serving.
 """
@@ -30,12 +30,19 @@ DIGEST_HEADER = "x-alva-digest"
 
 REQUEST_TIMEOUT_SECONDS = 10
 
+RELEASED_PATIENCE_SECONDS = 5
+"""What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
+
+FOUND_PATIENCE_SECONDS = 90
+"""What was only found may still be starting: the region was started a moment ago, or a task was replaced."""
+
 
 class Verdict(enum.Enum):
     """What came of a check."""
 
     OK = "OK"
     SKIP = "SKIP"
+    WARN = "WARN"
     FAIL = "FAIL"
 
 
@@ -101,7 +108,7 @@ class Verification:
                 (f"{service.name} answers {path}", self._answers(base, path, digest)) for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
-            return list(pool.map(_run_check, checks))
+            return list(pool.map(run_check, checks))
 
     def run_until_good(self, patience_seconds: float) -> list[Result]:
         """Run the checks until none fails, or for `patience_seconds`; the last results."""
@@ -231,7 +238,8 @@ def require(results: list[Result]) -> None:
         )
 
 
-def _run_check(check: tuple[str, Look]) -> Result:
+def run_check(check: tuple[str, Look]) -> Result:
+    """Run one named check; an error is a FAIL with its message."""
     name, look = check
     started = time.monotonic()
     try:

@@ -1,29 +1,202 @@
-"""Why a service does not run: stopped tasks' reasons, exit codes and last log lines, joined into lines of evidence."""
+"""Why something does not run: gathers what AWS still knows, has it recognised, and keeps the answer per failed release.
+
+ECS forgets a stopped task after an hour; a release's causes are kept in a parameter whose versions are the history.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from alva.aws import Aws, error_code, explained
+from alva.aws import Aws, error_code, explained, pages
+from alva.errors import AlvaError
+from alva.release.ledger import PARAMETER_BYTES
 from alva.release.manifest import Manifest, Service
+from alva.release.signs import Diagnosis, Failure, diagnose
+from alva.release.stacks import Stacks, first_failure
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import TaskTypeDef
+    from mypy_boto3_ecs.type_defs import ContainerDefinitionOutputTypeDef, ServiceTypeDef, TaskTypeDef
 
-LOG_LINES = 3
+LOG_LINES = 25
+"""How much of a failed container's log is looked at."""
+
 ORDINARY_REASONS = ("Scaling activity initiated by", "Task stopped by user")
 """Stopped reasons of tasks that did nothing wrong: a rollout's old tasks, or a person's wish."""
 
+TELLING_EVENTS = ("is unhealthy in", "failed container health checks", "unable to", "alarm", "circuit breaker")
 
-def explain(aws: Aws, manifest: Manifest, *, since: datetime | None = None) -> list[str]:
-    """A few lines per service whose tasks failed (since `since`), the first failure of each."""
-    lines: list[str] = []
-    for service in manifest.services:
-        failed = [task for task in _stopped_tasks(aws, manifest, service, since) if _is_failure(task)]
-        if failed:
-            lines += _describe(aws, service, failed)
-    return lines
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What is known about one failed release."""
+
+    release: int
+    message: str
+    exit_code: int
+    causes: tuple[Diagnosis, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """The same as values."""
+        return {
+            "release": self.release,
+            "message": self.message,
+            "exit_code": self.exit_code,
+            "causes": [cause.as_json() for cause in self.causes],
+        }
+
+
+def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
+    """The causes of a failed release: what each service's failed tasks say, or else what the error itself says."""
+    try:
+        found = services_causes(aws, manifest, since=since)
+    except AlvaError:
+        found = []  # what AWS does not tell must not hide the failure itself
+    if found:
+        return tuple(found)
+    return (diagnose(Failure(subject=_subject(error), said=error.evidence or (error.message,))),)
+
+
+def services_causes(
+    aws: Aws, manifest: Manifest, *, since: datetime | None = None, names: Sequence[str] = ()
+) -> list[Diagnosis]:
+    """A diagnosis for each service that had failed tasks (since then), the one that failed first before the others."""
+    services = [manifest.service(name) for name in names] or list(manifest.services)
+    found = _describe_services(aws, manifest, services)
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="why") as pool:
+        looks = pool.map(lambda s: _look(aws, manifest, s, found.get(s.service), since), services)
+        failures = [look for look in looks if look is not None]
+    return [diagnose(failure) for _, failure in sorted(failures, key=lambda item: item[0])]
+
+
+def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
+    """A diagnosis for each stack that is where it should not stay."""
+    found = []
+    for stack in manifest.stacks:
+        observed = Stacks(aws).observe(stack.name, with_template=False)
+        if observed is None or not (observed.status.endswith("_FAILED") or observed.status == "ROLLBACK_COMPLETE"):
+            continue
+        with explained(f"read the events of stack {stack.name}"):
+            events = list(
+                pages(aws.cloudformation, "describe_stack_events", "StackEvents", StackName=observed.stack_id)
+            )
+        said = (f"the stack is {observed.status}", *first_failure(events[::-1]))
+        found.append(diagnose(Failure(subject=stack.name, said=(*said[1:], said[0]))))
+    return found
+
+
+class Accounts:
+    """The causes of failed releases, kept: one SSM parameter, whose versions are the history."""
+
+    def __init__(self, aws: Aws, manifest: Manifest) -> None:
+        self._aws = aws
+        self.parameter_name = f"/{manifest.prefix}/why"
+
+    def keep(self, account: Account) -> None:
+        """Write it down, with as much evidence as a parameter holds."""
+        with explained("keep why the release failed"):
+            self._aws.ssm.put_parameter(
+                Name=self.parameter_name,
+                Value=_to_text(account),
+                Type="String",
+                Overwrite=True,
+                Description="Why releases of this environment failed: one version each. Written by ./alva",
+            )
+
+    def find(self, release: int | None = None) -> Account | None:
+        """What was kept of that release, or of the last one that failed; None when nothing was."""
+        with explained("read why releases failed"):
+            try:
+                if release is None:
+                    texts = [self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]["Value"]]
+                else:
+                    history = pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name)
+                    texts = [version["Value"] for version in history]
+            except Exception as error:
+                if error_code(error) == "ParameterNotFound":
+                    return None
+                raise
+        accounts = [_from_text(text) for text in texts]
+        return next((account for account in reversed(accounts) if release in (None, account.release)), None)
+
+
+def _to_text(account: Account) -> str:
+    for lines in (12, 6, 3, 1, 0):
+        causes = tuple(replace(cause, evidence=cause.evidence[:lines]) for cause in account.causes[:8])
+        text = json.dumps(replace(account, causes=causes).as_json(), separators=(",", ":"))
+        if len(text.encode()) <= PARAMETER_BYTES:
+            return text
+    return json.dumps(replace(account, message=account.message[:500], causes=()).as_json())
+
+
+def _from_text(text: str) -> Account:
+    values: dict[str, Any] = json.loads(text)
+    causes = tuple(
+        Diagnosis(
+            subject=cause["subject"],
+            kind=cause["kind"],
+            cause=cause["cause"],
+            evidence=tuple(cause["evidence"]),
+            next_step=cause["next"],
+        )
+        for cause in values["causes"]
+    )
+    return Account(release=values["release"], message=values["message"], exit_code=values["exit_code"], causes=causes)
+
+
+def _subject(error: AlvaError) -> str:
+    words = error.message.split()
+    if "migrate:" in words:
+        return "migration"
+    return words[words.index("stack") + 1].rstrip(":") if "stack" in words[:-1] else "release"
+
+
+def _describe_services(aws: Aws, manifest: Manifest, services: Sequence[Service]) -> dict[str, ServiceTypeDef]:
+    from alva.release.rollout import describe_services
+
+    return describe_services(aws, replace(manifest, services=tuple(services)))
+
+
+def _look(
+    aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef | None, since: datetime | None
+) -> tuple[datetime, Failure] | None:
+    """When the service's first task failed, and everything known about that one; None when none did."""
+    failed = [task for task in _stopped_tasks(aws, manifest, service, since) if _is_failure(task)]
+    events = [
+        event["message"]
+        for event in (found or {}).get("events", [])
+        if (since is None or event["createdAt"] >= since) and any(text in event["message"] for text in TELLING_EVENTS)
+    ]
+    if not failed:
+        waiting = [event for event in events if "unable to" in event]
+        if not waiting or found is None:
+            return None
+        return found["createdAt"], Failure(subject=service.name, said=tuple(dict.fromkeys(waiting))[:3])
+    task = failed[0]
+    task_id = task["taskArn"].rpartition("/")[2]
+    definitions = _containers(aws, task)
+    said = [task.get("stoppedReason", ""), *(c["reason"] for c in task.get("containers", []) if c.get("reason"))]
+    # An event names the task or its address; of others' events only what is said of all of them.
+    said += [event for event in events if task_id in event]
+    said += [event for event in events if "(task " not in event]
+    exit_codes = tuple((c.get("name", ""), c["exitCode"]) for c in task.get("containers", []) if "exitCode" in c)
+    culprits = [name for name, code in exit_codes if code not in (0, 143)] or list(definitions)
+    logs = [line for name in culprits for line in _last_log_lines(aws, service, task_id, definitions.get(name))]
+    started, ended = task.get("startedAt"), task.get("stoppingAt") or task.get("stoppedAt")
+    return task["createdAt"], Failure(
+        subject=service.name,
+        said=tuple(dict.fromkeys(text for text in said if text)),
+        exit_codes=exit_codes,
+        logs=tuple(logs),
+        port=service.port,
+        grace_seconds=(found or {}).get("healthCheckGracePeriodSeconds"),
+        ran_seconds=(ended - started) / timedelta(seconds=1) if started and ended else None,
+        count=len(failed),
+    )
 
 
 def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: datetime | None) -> list[TaskTypeDef]:
@@ -33,13 +206,9 @@ def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: dateti
                 cluster=manifest.cluster, serviceName=service.service, desiredStatus="STOPPED", maxResults=100
             )["taskArns"]
         except Exception as error:
-            if error_code(error) in ("ServiceNotFoundException", "ClusterNotFoundException"):
-                # A first creation that failed took the service with it; its tasks are still known by their family.
-                arns = aws.ecs.list_tasks(
-                    cluster=manifest.cluster, family=service.service, desiredStatus="STOPPED", maxResults=100
-                )["taskArns"]
-            else:
+            if error_code(error) not in ("ServiceNotFoundException", "ClusterNotFoundException"):
                 raise
+            arns = _tasks_of_family(aws, manifest, service)
         if not arns:
             return []
         tasks = aws.ecs.describe_tasks(cluster=manifest.cluster, tasks=arns)["tasks"]
@@ -47,44 +216,48 @@ def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: dateti
     return sorted(recent, key=lambda task: task["createdAt"])
 
 
+def _tasks_of_family(aws: Aws, manifest: Manifest, service: Service) -> list[str]:
+    """A first creation that failed took the service with it; its tasks are still known by their family."""
+    try:
+        return aws.ecs.list_tasks(
+            cluster=manifest.cluster, family=service.service, desiredStatus="STOPPED", maxResults=100
+        )["taskArns"]
+    except Exception as error:
+        if error_code(error) == "ClusterNotFoundException":
+            return []
+        raise
+
+
 def _is_failure(task: TaskTypeDef) -> bool:
     reason = task.get("stoppedReason", "")
     return bool(reason) and not reason.startswith(ORDINARY_REASONS)
 
 
-def _describe(aws: Aws, service: Service, failed: list[TaskTypeDef]) -> list[str]:
-    task = failed[0]
-    lines = [f"{service.name}: {task.get('stoppedReason')}" + (f" ({len(failed)} tasks)" if len(failed) > 1 else "")]
-    for container in task.get("containers", []):
-        code = container.get("exitCode")
-        if code == 0:
-            continue
-        if code is not None:
-            lines.append(f"{service.name}: container {container.get('name')} ended with exit code {code}")
-        if container.get("reason"):
-            lines.append(f"{service.name}: {container['reason']}")
-        for text in _last_log_lines(aws, service, task, container.get("name", "")):
-            lines.append(f"{service.name}: last log: {text}")
-    return lines
-
-
-def _last_log_lines(aws: Aws, service: Service, task: TaskTypeDef, container: str) -> list[str]:
-    """The end of a container's log stream, which the awslogs driver names PREFIX/CONTAINER/TASK-ID."""
-    task_id = task["taskArn"].rpartition("/")[2]
+def _containers(aws: Aws, task: TaskTypeDef) -> dict[str, ContainerDefinitionOutputTypeDef]:
     try:
         definition = aws.ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])["taskDefinition"]
-        options = next(
-            c.get("logConfiguration", {}).get("options", {})
-            for c in definition.get("containerDefinitions", [])
-            if c["name"] == container
-        )
+    except Exception as error:
+        if error_code(error):
+            return {}
+        raise
+    return {container["name"]: container for container in definition.get("containerDefinitions", [])}
+
+
+def _last_log_lines(
+    aws: Aws, service: Service, task_id: str, container: ContainerDefinitionOutputTypeDef | None
+) -> list[str]:
+    """The end of a container's log stream, which the awslogs driver names PREFIX/CONTAINER/TASK-ID."""
+    if container is None:
+        return []
+    options = container.get("logConfiguration", {}).get("options", {})
+    try:
         events = aws.logs.get_log_events(
             logGroupName=options.get("awslogs-group", service.log_group),
-            logStreamName=f"{options.get('awslogs-stream-prefix')}/{container}/{task_id}",
+            logStreamName=f"{options.get('awslogs-stream-prefix')}/{container['name']}/{task_id}",
             limit=LOG_LINES,
         )["events"]
     except Exception as error:
-        if error_code(error) or isinstance(error, StopIteration):
+        if error_code(error):
             return []  # no log is no reason to hide the rest
         raise
-    return [event["message"][:400] for event in events]
+    return [event["message"] for event in events]

@@ -1,0 +1,59 @@
+"""`./alva rollback`: a new release of an earlier one's images."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from alva.cli.deploy import Builds, current_commit, person, show_plan, show_result
+from alva.cli.invocation import Invocation, verb
+from alva.cli.progress import step
+from alva.cli.synth import synthesise
+from alva.release.risks import Kind
+
+
+@verb(
+    summary="Release the images of an earlier release again: the one before, or the NUMBER that ./alva releases shows. "
+    "The schema stays as it is; a release that it no longer serves is refused.",
+    asks=True,
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.argument("number", type=int, required=False)
+def command(invocation: Invocation, number: int | None, dry_run: bool) -> None:
+    """Find the release, ask, release its digests with today's templates."""
+    from alva.release import deploy as release
+    from alva.release import rollback
+
+    started = time.monotonic()
+    with invocation.progress as progress:
+        with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
+            if not synthesise(invocation.environment, invocation.assembly_folder):
+                synthesis.outcome = "unchanged"
+        aws, manifest = invocation.aws, invocation.manifest
+        chosen = rollback.find(aws, manifest, number)
+        names = {service.name for service in manifest.services}
+        if not dry_run:
+            with progress.paused():
+                invocation.confirm(
+                    f"Go back to release {chosen.number} (commit {chosen.commit}, {chosen.started_at}) in "
+                    f"{manifest.environment}?"
+                )
+        request = release.Request(
+            # A service that is newer than that release keeps what it runs.
+            digests={name: digest for name, digest in chosen.digests.items() if name in names},
+            commit=chosen.commit,
+            keeps_schema=True,
+            rollback_of=chosen.number,
+            allowed=frozenset(Kind) if invocation.yes else frozenset(),
+            ask=person(invocation),
+        )
+        if dry_run:
+            plan, diff = release.plan_only(aws, manifest, request)
+        else:
+            progress.note(f"rolling back to release {chosen.number}, with the tool of commit {current_commit()}")
+            result = release.deploy(aws, manifest, request, Builds(invocation, progress).builder, progress)
+    if dry_run:
+        show_plan(invocation, plan, diff)
+    else:
+        show_result(invocation, result, seconds=time.monotonic() - started)

@@ -1,0 +1,77 @@
+"""`./alva why`: cause, evidence and next step of what does not run, or of a release that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from alva.cli.invocation import Invocation, verb
+
+if TYPE_CHECKING:
+    from alva.release.signs import Diagnosis
+    from alva.release.why import Account
+
+RECENT = timedelta(minutes=15)
+"""How long ago a task may have failed to count as what is wrong now."""
+
+
+@verb(
+    summary="Why something does not run, or why a release failed: cause, evidence, next step.\n\n"
+    "Without a name: what is wrong now, and the last failed release. With --release: that release, also long after "
+    "ECS has forgotten its tasks."
+)
+@click.option("--release", "number", type=int, help="A release that failed, by its number in ./alva releases.")
+@click.argument("services", nargs=-1)
+def command(invocation: Invocation, number: int | None, services: tuple[str, ...]) -> None:
+    """Look at what fails now, then at what was kept."""
+    from alva.release import why
+
+    aws, manifest = invocation.aws, invocation.manifest
+    names = [manifest.service(name).name for name in services]
+    now: list[Diagnosis] = []
+    if number is None:
+        now = [
+            *why.services_causes(aws, manifest, since=None if names else datetime.now(UTC) - RECENT, names=names),
+            *([] if names else why.stacks_causes(aws, manifest)),
+        ]
+    account = why.Accounts(aws, manifest).find(number)
+    if names and account is not None:
+        account = account if any(cause.subject in names for cause in account.causes) else None
+    if invocation.as_json:
+        invocation.print_json(
+            {
+                "now": [cause.as_json() for cause in now],
+                "release": account.as_json() if account is not None else None,
+            }
+        )
+        return
+    for line in in_words(now, account, number):
+        invocation.print(line)
+
+
+def in_words(now: Sequence[Diagnosis], account: Account | None, number: int | None) -> list[str]:
+    """What there is to say, for a person."""
+    lines = []
+    for cause in now:
+        lines += _cause(cause)
+    if account is not None:
+        lines += ([""] if lines else []) + [
+            f"release {account.release} ended with exit code {account.exit_code}: {account.message}"
+        ]
+        known = {(cause.subject, cause.cause) for cause in now}
+        for cause in account.causes:
+            lines += _cause(cause) if (cause.subject, cause.cause) not in known else []
+    elif number is not None:
+        lines.append(f"nothing is kept of release {number}: it did not fail, or it failed before its causes were kept")
+    return lines or ["nothing has failed lately"]
+
+
+def _cause(cause: Diagnosis) -> list[str]:
+    return [
+        click.style(f"{cause.subject}: {cause.cause}", bold=True),
+        *(f"  {line}" for line in cause.evidence),
+        f"  next: {cause.next_step}",
+    ]

@@ -1,0 +1,249 @@
+"""What can be known to fail before anything is touched: named checks, each OK, SKIP, WARN or FAIL with its reason.
+
+`run` is the whole of it, for the verb; `refuse` is what every release asks first, of the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from alva.aws import Aws, error_code, explained, pages
+from alva.errors import AlvaError, PreflightRefused
+from alva.release import rollout
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, minified
+from alva.release.images import Builder, is_published
+from alva.release.lock import Lock
+from alva.release.manifest import Manifest
+from alva.release.plan import ApplyStack, Observed, Plan, Wanted
+from alva.release.secrets import Secrets, SecretStatus, State
+from alva.release.stacks import Stacks
+from alva.release.verify import Result, Verdict, run_check
+
+BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
+BOOTSTRAP_VERSION = 6
+"""The first whose roles and bucket are as this engine expects them (CDK: "Bootstrap template version history")."""
+
+Said = tuple[Verdict, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """The checks of one environment."""
+
+    aws: Aws
+    manifest: Manifest
+    digests: Mapping[str, str | None]
+    """Service name -> digest that would be released; services that are not named keep what they run."""
+    builder: Builder | None = None
+    findings: Mapping[str, Sequence[str]] | None = None
+    """Template rule -> what it found (`checks.template_rules`)."""
+
+    def run(self) -> list[Result]:
+        """Ask everything, side by side; results in order."""
+        checks: list[tuple[str, Callable[[], Said]]] = [
+            ("credentials", self._credentials),
+            ("region", self._region),
+            ("CDK bootstrap", self._bootstrap),
+            ("lock", self._lock),
+            ("stacks are settled", self._stacks),
+            ("templates are valid", self._templates),
+            *((f"rule {rule}", _rule(found)) for rule, found in (self.findings or {}).items()),
+            ("images exist", self._images),
+            ("images are scanned", self._scans),
+            ("secrets are set", self._secrets),
+            ("services run", self._services),
+            ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
+        ]
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+            return list(pool.map(run_check, checks))
+
+    def _credentials(self) -> Said:
+        with explained("find out who this is"):
+            caller = self.aws.sts.get_caller_identity()
+        return Verdict.OK, f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}"
+
+    def _region(self) -> Said:
+        if self.manifest.region != self.aws.target.region:
+            return Verdict.FAIL, f"the templates are for {self.manifest.region}, this is {self.aws.target.region}"
+        return Verdict.OK, self.manifest.region
+
+    def _bootstrap(self) -> Said:
+        large = [
+            stack.name
+            for stack in self.manifest.stacks
+            if len(minified(stack.template()).encode()) > INLINE_TEMPLATE_BYTES
+        ]
+        try:
+            with explained("read the version of the CDK's bootstrap"):
+                try:
+                    value = self.aws.ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"]
+                except Exception as error:
+                    if error_code(error) != "ParameterNotFound":
+                        raise
+                    value = ""
+        except AlvaError as error:
+            return Verdict.FAIL if large else Verdict.WARN, "; ".join((error.message, *error.evidence))
+        if not value:
+            if large:
+                return Verdict.FAIL, f"not bootstrapped, and {', '.join(large)} must go through its bucket"
+            return Verdict.SKIP, "not bootstrapped, and no template needs it: all can be sent inline"
+        if int(value) < BOOTSTRAP_VERSION:
+            return Verdict.FAIL, f"version {value}, {BOOTSTRAP_VERSION} or later is needed"
+        return Verdict.OK, f"version {value}"
+
+    def _lock(self) -> Said:
+        holder = Lock(self.aws, self.manifest).holder()
+        if holder is None:
+            return Verdict.OK, "nobody holds it"
+        if holder.is_gone():
+            return Verdict.WARN, f"its holder is gone, the next release takes it over ({holder})"
+        return Verdict.FAIL, str(holder)
+
+    def _stacks(self) -> Said:
+        stacks = Stacks(self.aws)
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+            observed = list(pool.map(lambda s: stacks.observe(s.name, with_template=False), self.manifest.stacks))
+        there = [stack for stack in observed if stack is not None]
+        unsettled = [f"{stack.name} is {stack.status}" for stack in there if not stack.is_settled]
+        if unsettled:
+            return Verdict.WARN, f"{', '.join(unsettled)}: a release waits for it, or continues its rollback"
+        return Verdict.OK, f"{len(there)} of {len(observed)} exist"
+
+    def _templates(self) -> Said:
+        wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
+        return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
+
+    def _images(self) -> Said:
+        missing = []
+        for name, digest in self.digests.items():
+            service = self.manifest.service(name)
+            if digest is None or (self.builder is not None and self.builder.has(digest)):
+                continue
+            if not is_published(self.aws, service.repository, digest):
+                missing.append(f"{service.repository}@{digest}")
+        if missing:
+            return Verdict.FAIL, f"neither in its repository nor here: {', '.join(missing)}"
+        return Verdict.OK, f"{len(self.digests)} images"
+
+    def _scans(self) -> Said:
+        """What ECR's scan on push says of the images that exist; a severe finding is a warning, not a refusal."""
+        severe, scanned = [], 0
+        for name, digest in self.digests.items():
+            service = self.manifest.service(name)
+            if digest is None or not is_published(self.aws, service.repository, digest):
+                continue
+            with explained(f"look at the scan of {service.repository}"):
+                (image, *_) = self.aws.ecr.describe_images(
+                    repositoryName=service.repository, imageIds=[{"imageDigest": digest}]
+                )["imageDetails"]
+            counts = image.get("imageScanFindingsSummary", {}).get("findingSeverityCounts")
+            if counts is None:
+                continue
+            scanned += 1
+            severe += [f"{name}: {counts[level]} {level}" for level in ("CRITICAL", "HIGH") if counts.get(level)]
+        if severe:
+            return Verdict.WARN, ", ".join(severe)
+        return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has no scan of any of them")
+
+    def _secrets(self) -> Said:
+        used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
+        if all(status.state is State.MISSING for status in used):
+            return Verdict.SKIP, "they come with the first release"
+        wrong = [status for status in used if status.state is not State.SET]
+        return (Verdict.FAIL, "; ".join(map(_wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
+
+    def _services(self) -> Said:
+        found = rollout.describe_services(self.aws, self.manifest)
+        if not found:
+            return Verdict.SKIP, "nothing is released yet"
+        short = [
+            f"{name} {service.get('runningCount', 0)} of {service.get('desiredCount', 0)}"
+            for name, service in found.items()
+            if service.get("runningCount", 0) < service.get("desiredCount", 0)
+        ]
+        if short:
+            return Verdict.FAIL, f"too few tasks run: {', '.join(short)}"
+        return Verdict.OK, f"{len(found)} services"
+
+
+def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
+    """Whether no alarm of the environment rings.
+
+    ECS ignores a deployment's alarms that ring already when it begins (AWS: "How CloudWatch alarms detect Amazon ECS
+    deployment failures"): a release would go on unguarded.
+    """
+    with explained("look at the alarms"):
+        alarms = list(
+            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{manifest.prefix}-")
+        )
+    ringing = [
+        f"{alarm['AlarmName']}: {alarm.get('StateReason', '')}" for alarm in alarms if alarm["StateValue"] == "ALARM"
+    ]
+    if ringing:
+        return Verdict.FAIL, "; ".join(ringing)
+    return (Verdict.OK, f"{len(alarms)} alarms") if alarms else (Verdict.SKIP, "there are no alarms")
+
+
+def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
+    """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
+    _refuse_missing_images(wanted, observed, builder)
+    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
+    if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
+        raise PreflightRefused(
+            "cannot release: CloudFormation refuses a template; nothing was touched",
+            evidence=wrong,
+            next_step="correct infrastructure/",
+        )
+    if not observed.secrets_ready and not makes_secrets:
+        # Those that do not exist yet come with this release; those that do will not set themselves.
+        statuses = [s for s in Secrets(aws, wanted.manifest).check() if s.secret.used_by]
+        unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
+        if unset and not any(s.state is State.MISSING for s in statuses):
+            raise PreflightRefused(
+                "cannot release: secrets are not ready; nothing was touched",
+                evidence=[f"{_wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
+                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
+            )
+
+
+def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """What CloudFormation finds wrong with the templates, without making anything of them."""
+    stacks = Stacks(aws)
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
+        problems = list(pool.map(lambda item: stacks.validate(*item), templates.items()))
+    return [f"{name}: {problem}" for name, problem in zip(templates, problems, strict=True) if problem]
+
+
+def require(results: Sequence[Result], environment: str) -> None:
+    """Raise PreflightRefused naming the checks that failed, if any did."""
+    failed = [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
+    if failed:
+        raise PreflightRefused(
+            f"cannot release {environment}: {len(failed)} of {len(results)} checks failed",
+            evidence=failed,
+            next_step="correct them and run ./alva preflight again",
+        )
+
+
+def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
+    missing = [
+        f"{wanted.manifest.service(name).repository}@{digest}"
+        for name, digest in wanted.digests.items()
+        if digest is not None and name not in observed.published and not builder.has(digest)
+    ]
+    if missing:
+        raise PreflightRefused(
+            "cannot release: an image is neither in its repository nor here; nothing was touched",
+            evidence=missing,
+            next_step="build and push it first, or leave --image out",
+        )
+
+
+def _rule(found: Sequence[str]) -> Callable[[], Said]:
+    return lambda: (Verdict.FAIL, "; ".join(found)) if found else (Verdict.OK, "")
+
+
+def _wrong_secret(status: SecretStatus) -> str:
+    return f"{status.secret.name}: {status.problem or status.state.value}"

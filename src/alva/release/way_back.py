@@ -1,0 +1,99 @@
+"""After a failed release: the services run again what they ran before, all of them, and that is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from alva.aws import Aws
+from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut
+from alva.release import rollout, verify, why
+from alva.release.executor import Executor
+from alva.release.manifest import Manifest
+from alva.release.plan import Observed, running_digests
+from alva.release.reporting import Reporter
+from alva.release.signs import Diagnosis
+from alva.release.stacks import ObservedStack
+
+BACK = "all services run again what they ran before"
+
+NEVER_RAN = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+
+
+def take_back(
+    aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, failure: AlvaError, reporter: Reporter
+) -> AlvaError:
+    """Return the services to what they ran if the release touched them; what to raise: the failure, or worse.
+
+    CloudFormation may have gone back already: then there is nothing to do but to look. A failure whose way back
+    succeeds is RolledBack (or TimedOut); RollbackFailed when the services do not serve as before.
+    """
+    touched = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.begun]
+    previous = [stack for name in touched if (stack := observed.stacks.get(name)) is not None and ran(stack)]
+    if not previous:
+        return failure  # untouched, or a first release: there was nothing before it
+    try:
+        for stack in previous:
+            _apply_again(aws, stack, reporter)
+        _verify_again(aws, manifest, previous, reporter)
+    except AlvaError as error:
+        return RollbackFailed(
+            "cannot release, and the services do not serve as before either",
+            evidence=[*failure.evidence, error.message, *error.evidence],
+            next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases anew",
+        )
+    if isinstance(failure, TimedOut):
+        return TimedOut(f"{failure.message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
+    message = failure.message if isinstance(failure, RolledBack) else f"cannot release: {_without_cannot(failure)}"
+    return RolledBack(f"{message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
+
+
+def ran(stack: ObservedStack) -> bool:
+    """Whether there is something in the stack to go back to."""
+    return bool(stack.template) and stack.status not in NEVER_RAN
+
+
+def explain(aws: Aws, manifest: Manifest, failure: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
+    """The causes, looked for at once: what a rollback takes away is then no longer to be seen."""
+    return why.causes_of(aws, manifest, failure, since=since)
+
+
+def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
+    """The failure with its causes first."""
+    lines = [line for cause in causes for line in cause.lines() if line.partition(": ")[2] not in failure.evidence]
+    next_step = next((cause.next_step for cause in causes if cause.kind != "unknown"), None)
+    return failure.because(lines, next_step)
+
+
+def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes: Sequence[Diagnosis]) -> None:
+    """Write the causes down under the release's number."""
+    account = why.Account(release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes))
+    why.Accounts(aws, manifest).keep(account)
+
+
+def _apply_again(aws: Aws, stack: ObservedStack, reporter: Reporter) -> None:
+    key = f"back:{stack.name}"
+    reporter.step_started(key, f"take {stack.name} back")
+    try:
+        changed = rollout.go_back(aws, stack, lambda text: reporter.step_line(key, text))
+    except AlvaError as error:
+        reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
+        raise
+    reporter.step_finished(key, "done" if changed else "unchanged", "" if changed else "CloudFormation did it")
+
+
+def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack], reporter: Reporter) -> None:
+    key = "verify-back"
+    reporter.step_started(key, "verify what runs again")
+    digests = {name: digest for stack in previous for name, digest in running_digests(manifest, stack).items()}
+    results = verify.Verification(aws, manifest, digests).run_until_good(verify.RELEASED_PATIENCE_SECONDS)
+    try:
+        verify.require(results)
+    except AlvaError as error:
+        reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
+        raise
+    reporter.step_finished(key, "done", f"{len(results)} checks")
+
+
+def _without_cannot(failure: AlvaError) -> str:
+    return failure.message.removeprefix("cannot ")

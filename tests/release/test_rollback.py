@@ -1,0 +1,64 @@
+"""Which earlier releases can come back, and what is said of those that cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from alva.errors import PreflightRefused, UsageError
+from alva.release.ledger import FAILED, SUCCEEDED, Release
+from alva.release.rollback import choose
+
+
+def release(number: int, digest: str, outcome: str = SUCCEEDED, contractions: tuple[str, ...] = ()) -> Release:
+    return Release(
+        number=number,
+        commit=f"c{number}",
+        digests={"api": f"sha256:{digest}"},
+        by="somebody",
+        started_at="2026-01-01T00:00:00+00:00",
+        seconds=1,
+        outcome=outcome,
+        contractions=contractions,
+    )
+
+
+def test_without_a_number_the_good_release_before_this_one_comes_back() -> None:
+    history = [release(4, "d"), release(3, "c", FAILED), release(2, "b"), release(1, "a")]
+    assert choose(history, None).number == 2
+    assert choose(history, 1).number == 1
+
+
+def test_same_digests_again_are_no_way_back() -> None:
+    history = [release(3, "b"), release(2, "b"), release(1, "a")]
+    assert choose(history, None).number == 1
+    with pytest.raises(PreflightRefused, match="it is what runs now"):
+        choose(history, 2)
+
+
+def test_release_from_before_something_was_taken_from_the_schema_is_refused_and_others_are_named() -> None:
+    history = [release(4, "d"), release(3, "c", contractions=("0007",)), release(2, "b"), release(1, "a")]
+    with pytest.raises(PreflightRefused) as caught:
+        choose(history, 2)
+    assert "0007 took something away" in str(caught.value)
+    assert "these can come back: 3" in str(caught.value)
+    assert choose(history, None).number == 3
+
+
+def test_what_a_failed_release_took_away_counts_as_well() -> None:
+    """Its migration was done before its services failed."""
+    history = [release(3, "b"), release(2, "x", FAILED, contractions=("0007",)), release(1, "a")]
+    with pytest.raises(PreflightRefused, match="no earlier release to go back to"):
+        choose(history, None)
+
+
+def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_others() -> None:
+    history = [release(3, "c"), release(2, "b", FAILED), release(1, "a")]
+    for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "it runs now")):
+        with pytest.raises(UsageError, match=said) as caught:
+            choose(history, number)
+        assert "these can come back: 1" in str(caught.value)
+
+
+def test_first_release_has_nothing_before_it() -> None:
+    with pytest.raises(PreflightRefused, match="no earlier release"):
+        choose([release(1, "a")], None)

@@ -1,0 +1,48 @@
+"""What was found of a failed release is kept, and found again by its number."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from alva.aws import Aws
+from alva.errors import MigrationFailed
+from alva.release.manifest import Manifest
+from alva.release.signs import Diagnosis
+from alva.release.why import Account, Accounts, causes_of
+
+
+def account(release: int, lines: int = 2) -> Account:
+    cause = Diagnosis(
+        subject="api",
+        kind="crash",
+        cause=f"it crashed in release {release}",
+        evidence=tuple(f"{i} {'x' * 390}" for i in range(lines)),
+        next_step="./alva logs api",
+    )
+    return Account(release=release, message="cannot release", exit_code=5, causes=(cause,))
+
+
+def test_account_is_found_by_its_release_or_as_the_last(aws: Aws, manifest: Manifest) -> None:
+    accounts = Accounts(aws, manifest)
+    assert accounts.find() is None
+    assert accounts.find(3) is None
+    accounts.keep(account(3))
+    accounts.keep(account(5))
+    assert accounts.find(3) == account(3)
+    assert accounts.find() == account(5)
+    assert accounts.find(4) is None
+
+
+def test_long_account_keeps_its_causes_and_loses_evidence(aws: Aws, manifest: Manifest) -> None:
+    accounts = Accounts(aws, manifest)
+    accounts.keep(account(1, lines=40))
+    found = accounts.find()
+    assert found is not None
+    assert found.causes[0].cause == "it crashed in release 1"
+    assert 0 < len(found.causes[0].evidence) < 40
+
+
+def test_without_failed_tasks_the_failure_itself_is_read(aws: Aws, manifest: Manifest) -> None:
+    failure = MigrationFailed("cannot migrate: it failed", evidence=["canceling statement due to lock timeout"])
+    (cause,) = causes_of(aws, manifest, failure, since=datetime.now(UTC))
+    assert (cause.subject, cause.kind) == ("migration", "lock-timeout")
