@@ -1,0 +1,57 @@
+"""`./alva cost` and `./alva preflight --reachability`, as a person calls them: neither needs AWS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alva.cli.main import run
+
+Call = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all calls, so that templates are written once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run one command line: its exit code and standard output."""
+    monkeypatch.setenv("ALVA_HOME", str(home))
+    monkeypatch.setenv("CDK_VALIDATION", "false")
+
+    def once(*arguments: str) -> tuple[int, str]:
+        code = run(arguments)
+        return code, capsys.readouterr().out
+
+    return once
+
+
+def test_reachability_is_a_table_that_a_person_can_read(call: Call) -> None:
+    code, output = call("preflight", "--reachability")
+    head, internet, *rows = output.splitlines()
+    assert code == 0
+    assert head.split() == ["from", "\\", "to", "internet", "alb", "web", "api", "auth", "admin", "database", "cache"]
+    assert internet.split() == ["internet", "-", "80", "-", "-", "-", "-", "-", "-"]
+    assert len(rows) == 7
+    pairs: list[dict[str, Any]] = json.loads(call("preflight", "--reachability", "--json")[1])
+    assert {"from": "api", "to": "database", "ports": ["5432"]} in pairs
+
+
+def test_cost_adds_up_and_offers_savings(call: Call) -> None:
+    code, output = call("cost", "--json")
+    bill: dict[str, Any] = json.loads(output)
+    assert code == 0
+    assert sum(item["usd"] for item in bill["items"]) == pytest.approx(bill["usd"], abs=0.5)
+    for saving in bill["savings"]:
+        assert saving["usd"] == pytest.approx(bill["usd"] - saving["saves_usd"], abs=0.02)
+    text = call("cost")[1]
+    assert f"a month in USD, list prices of {bill['prices_as_of']}" in text
+    assert "nat-instance" in text
+    assert "nat-instance" not in call("cost", "--no-savings")[1]
