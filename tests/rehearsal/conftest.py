@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from alva.region import daemon
+from tests.conftest import reserved_region_config
 
 PROJECT = Path(__file__).resolve().parents[2]
 COPIED = (
@@ -60,17 +63,6 @@ class Rehearsal:
         return f"http://127.0.0.1:{self.variables['ALVA_INBOX_PORT']}"
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def copy_of_the_project(folder: Path) -> Path:
     """The files that `./alva` needs, run with this checkout's installation."""
     folder.mkdir()
@@ -84,28 +76,20 @@ def copy_of_the_project(folder: Path) -> Path:
     return folder
 
 
-def rehearsal_in(folder: Path, loopback_octet: int) -> Rehearsal:
-    api, edge, edge_tls, inbox = free_ports(4)
-    return Rehearsal(
-        project=copy_of_the_project(folder / "alva"),
-        variables={
-            "ALVA_HOME": str(folder / "alva" / ".alva"),
-            "ALVA_API_PORT": str(api),
-            "ALVA_EDGE_PORT": str(edge),
-            "ALVA_EDGE_TLS_PORT": str(edge_tls),
-            "ALVA_INBOX_PORT": str(inbox),
-            "ALVA_LOOPBACK_OCTET": str(loopback_octet),
-        },
-    )
+@contextmanager
+def rehearsal_in(folder: Path) -> Iterator[Rehearsal]:
+    """A rehearsal in `folder` whose ports and addresses are its own, not yet up."""
+    with reserved_region_config(folder / "alva" / ".alva") as config:
+        yield Rehearsal(project=copy_of_the_project(folder / "alva"), variables=daemon.environment_of(config))
 
 
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The environment, up."""
-    rehearsal = rehearsal_in(tmp_path_factory.mktemp("rehearsal"), loopback_octet=100 + os.getpid() % 120)
-    up = rehearsal.alva("up")
-    try:
-        assert up.returncode == 0, up.stderr
-        yield rehearsal
-    finally:
-        rehearsal.alva("down", "--wipe")
+    with rehearsal_in(tmp_path_factory.mktemp("rehearsal")) as rehearsal:
+        up = rehearsal.alva("up")
+        try:
+            assert up.returncode == 0, up.stderr
+            yield rehearsal
+        finally:
+            rehearsal.alva("down", "--wipe")

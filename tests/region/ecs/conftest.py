@@ -10,6 +10,6 @@ from .workbench import Workbench, running_region
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """A region with a network, a cluster and a log group, shared by the ECS tests."""
-    with running_region(tmp_path_factory.mktemp("ecs"), loopback_octet=61) as bench:
+    with running_region(tmp_path_factory.mktemp("ecs")) as bench:
         bench.prepare()
         yield bench

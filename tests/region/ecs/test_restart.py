@@ -19,7 +19,7 @@ pytestmark = pytest.mark.region
 
 @pytest.mark.parametrize("ending", ["stopped", "killed"])
 def test_services_run_again_after_a_restart_and_former_tasks_are_stopped(tmp_path: Path, ending: str) -> None:
-    with running_region(tmp_path, loopback_octet=62 if ending == "stopped" else 63) as bench:
+    with running_region(tmp_path) as bench:
         bench.prepare()
         definition = bench.task_definition(
             "kept", {"name": "main", "image": bench.image(SERVER), "environment": [{"name": "PORT", "value": "3000"}]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from alva.region import daemon
 from alva.region.config import RegionConfig
 from alva.region.images.registry import push
 from alva.region.images.store import Configuration, ImageStore
+from tests.conftest import reserved_region_config
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -246,26 +246,12 @@ def until(probe: Callable[[], T | bool], timeout_seconds: float = 20) -> T:
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
-def running_region(home: Path, loopback_octet: int) -> Iterator[Workbench]:
+def running_region(home: Path) -> Iterator[Workbench]:
     """A region of its own in `home`, stopped at the end."""
-    config = RegionConfig(
-        home=home,
-        api_port=free_port(),
-        edge_port=free_port(),
-        edge_tls_port=free_port(),
-        inbox_port=free_port(),
-        loopback_octet=loopback_octet,
-    )
-    daemon.start(config)
-    try:
-        yield Workbench(config)
-    finally:
-        daemon.stop(config)
+    with reserved_region_config(home) as config:
+        daemon.start(config)
+        try:
+            yield Workbench(config)
+        finally:
+            daemon.stop(config)

@@ -7,8 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,16 +22,7 @@ from alva.region.certificates import CertificateAuthority
 from alva.region.config import RegionConfig
 from alva.region.elb import LoadBalancers, api, query
 from alva.region.supervisor import Supervisor
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with contextlib.ExitStack() as bound:
-        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
+from tests.conftest import reserved_region_config
 
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -98,11 +87,8 @@ class Target:
 class Rig:
     """The load balancers of a small region, and a client of its elbv2 API."""
 
-    def __init__(self, home: Path) -> None:
-        port, tls_port = free_ports(2)
-        self.config = RegionConfig(
-            home=home, edge_port=port, edge_tls_port=tls_port, loopback_octet=180 + os.getpid() % 20
-        )
+    def __init__(self, config: RegionConfig) -> None:
+        self.config = config
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
         region: Any = SimpleNamespace(
@@ -113,8 +99,8 @@ class Rig:
             persistence=SimpleNamespace(mark_changed=lambda: None),
         )
         self.load_balancers = LoadBalancers(region, registration_seconds=0.05, publish_seconds=0.2)
-        self.url = f"http://127.0.0.1:{port}"
-        self.tls_url = f"https://127.0.0.1:{tls_port}"
+        self.url = f"http://127.0.0.1:{config.edge_port}"
+        self.tls_url = f"https://127.0.0.1:{config.edge_tls_port}"
         self._targets: list[Target] = []
         self._numbers = itertools.count(1)
 
@@ -238,8 +224,9 @@ def make_rig(tmp_path: Path) -> Iterator[Callable[[], Any]]:
 
     @contextlib.asynccontextmanager
     async def make() -> AsyncIterator[Rig]:
-        async with Rig(tmp_path) as rig:
-            yield rig
+        with reserved_region_config(tmp_path) as config:
+            async with Rig(config) as rig:
+                yield rig
 
     yield make
     alb.reset()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import os
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,38 +15,19 @@ from ministack.services import alb
 
 from alva.region.addresses import Addresses
 from alva.region.certificates import CertificateAuthority
-from alva.region.config import RegionConfig
 from alva.region.elb import LoadBalancers
 from alva.region.names import Names
 from alva.region.standins import StandIns
 from alva.region.supervisor import Supervisor
-
-_octets = itertools.cycle(range(200, 250))
-for _ in range(os.getpid() % 50):
-    next(_octets)  # so that two test runs side by side seldom meet
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
-    with contextlib.ExitStack() as bound:
-        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+from tests.conftest import reserved_region_config
 
 
 class Rig:
     """The stand-ins of a small region that runs in a thread; client libraries talk to it from the test's own."""
 
     def __init__(self, home: Path) -> None:
-        edge_port, edge_tls_port, inbox_port = free_ports(3)
-        self.config = RegionConfig(
-            home=home,
-            edge_port=edge_port,
-            edge_tls_port=edge_tls_port,
-            inbox_port=inbox_port,
-            loopback_octet=next(_octets),
-        )
+        self._reserved = contextlib.ExitStack()
+        self.config = self._reserved.enter_context(reserved_region_config(home))
         self.inbox_url = f"http://127.0.0.1:{self.config.inbox_port}"
         self.openai_address = f"127.{self.config.loopback_octet}.255.10"
         self.resend_address = f"127.{self.config.loopback_octet}.255.11"
@@ -98,6 +76,7 @@ class Rig:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
+        self._reserved.close()
 
     @property
     def authority(self) -> str:
