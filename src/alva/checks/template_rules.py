@@ -17,7 +17,6 @@ from alva.checks.findings import Finding
 from alva.checks.routing import listener_rules, probes, served_by
 from alva.checks.security_groups import SecurityGroup, security_groups
 from alva.checks.services import containers_of, deployed_services
-from alva.errors import PreflightRefused
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
@@ -270,17 +269,6 @@ def check(assembly: Assembly, repository: Path) -> dict[str, list[Finding]]:
         name: [Finding(rule=name, subject=str(subject), message=message) for subject, message in rule(inputs)]
         for name, rule in RULES.items()
     }
-
-
-def require(folder: Path, repository: Path) -> None:
-    """Refuse templates that break a rule: raises PreflightRefused with every finding."""
-    found = [str(finding) for findings in check(Assembly.read(folder), repository).values() for finding in findings]
-    if found:
-        raise PreflightRefused(
-            f"cannot release these templates: {len(found)} things in them are known to fail",
-            evidence=found,
-            next_step="correct infrastructure/ and run ./alva preflight",
-        )
 
 
 def _mentions(folders: list[Path], path: str) -> bool:
