@@ -125,6 +125,7 @@ IAM_PREFIXES = {
 NOT_IN_THE_PIPELINE = {
     "cloudformation:DeleteStack": "what a first, failed creation left behind",
     "secretsmanager:PutSecretValue": "./alva secrets",
+    "secretsmanager:UpdateSecretVersionStage": "./alva secrets",
 }
 
 
