@@ -15,12 +15,24 @@ if TYPE_CHECKING:
 COLOURS = {"OK": "green", "SKIP": "yellow", "WARN": "yellow", "FAIL": "red"}
 
 
-@verb(summary="Check what runs, from outside, as users reach it. Ends with 7 when a check fails.")
-def command(invocation: Invocation) -> None:
+@verb(
+    summary="Check what runs, from outside, as users reach it. Ends with 7 when a check fails.\n\n"
+    "With --deep also from inside a task (database, queue, the other services by name), a customer's way from sign-up "
+    "to a plan, log lines and alarms: that starts a one-off task and leaves a customer behind."
+)
+@click.option("--deep", is_flag=True, help="Also from inside, through a customer's eyes, into logs and alarms.")
+@click.option("--inbox", metavar="URL", help="Where the customer's mail can be read; the local region's by itself.")
+def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
+    from alva.release.deep_checks import DeepChecks
 
-    results = verify.Verification(invocation.aws, invocation.manifest).run()
+    aws, manifest = invocation.aws, invocation.manifest
+    results = verify.Verification(aws, manifest).run()
+    if deep:
+        if inbox is None and invocation.is_local:
+            inbox = f"http://127.0.0.1:{invocation.region_config.inbox_port}"
+        results += DeepChecks(aws=aws, manifest=manifest, inbox_url=inbox).run()
     show_checks(invocation, results)
     verify.require(results)
 

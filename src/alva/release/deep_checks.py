@@ -1,0 +1,158 @@
+"""The checks that look deeper than a release does: from inside a task, through a customer's eyes, into logs and alarms.
+
+They start a task and leave a customer behind, so they run when asked for (`./alva verify --deep`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from alva.aws import Aws, explained, pages
+from alva.errors import AlvaError
+from alva.release import inside_probe, oneoff, verify
+from alva.release.journey import Journey
+from alva.release.manifest import Manifest, Service
+from alva.release.preflight import alarms_are_quiet
+from alva.release.stacks import Stacks
+from alva.release.verify import Result, Verdict, run_check
+
+PROBE_SECONDS = 180
+LOG_SECONDS = 30
+
+Said = tuple[Verdict, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepChecks:
+    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can."""
+
+    aws: Aws
+    manifest: Manifest
+    inbox_url: str | None = None
+
+    def run(self) -> list[Result]:
+        """Run every check, side by side, and return their results in order."""
+        alb = Stacks(self.aws).observe(self.manifest.stack("alb").name, with_template=False)
+        if alb is None or "Url" not in alb.outputs:
+            raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
+        url = alb.outputs["Url"].rstrip("/")
+        checks: list[tuple[str, Callable[[], Said]]] = [
+            ("inner pages stay inside", lambda: self._inner_pages(url)),
+            *((f"{s.name} writes its log", self._log_check(url, s)) for s in self.manifest.services),
+            ("sign-up to plan", lambda: self._journey(url)),
+            ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
+        ]
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
+            inside: Future[list[Result]] = pool.submit(self._inside)
+            outside = list(pool.map(run_check, checks))
+            return [*inside.result(), *outside]
+
+    def _inside(self) -> list[Result]:
+        """The checks of `inside_probe`, as a one-off task with the api's image, environment and network."""
+        started = time.monotonic()
+        service = self.manifest.service(self.manifest.migration.service)
+        lines: list[str] = []
+        try:
+            task_definition, subnets, security_groups = oneoff.network_of_service(
+                self.aws, self.manifest.cluster, service.service
+            )
+            ended = oneoff.run(
+                self.aws,
+                oneoff.OneOff(
+                    cluster=self.manifest.cluster,
+                    task_definition=task_definition,
+                    container=service.name,
+                    subnets=subnets,
+                    security_groups=security_groups,
+                    command=("python", "-c", inspect.getsource(inside_probe), self._names()),
+                    started_by="alva-verify",
+                    timeout_seconds=PROBE_SECONDS,
+                ),
+                output=lines.append,
+                state=lambda _: None,
+            )
+        except AlvaError as error:
+            reason = "; ".join((error.message, *error.evidence))
+            return [Result(name="inside", verdict=Verdict.FAIL, reason=reason, seconds=time.monotonic() - started)]
+        results = list(read_results(lines, seconds=time.monotonic() - started))
+        if not ended.succeeded or not results:
+            reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
+            results.append(Result(name="inside", verdict=Verdict.FAIL, reason=reason))
+        return results
+
+    def _names(self) -> str:
+        """Service -> where its siblings find it."""
+        return json.dumps(
+            {
+                s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
+                for s in self.manifest.services
+            }
+        )
+
+    def _inner_pages(self, url: str) -> Said:
+        """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
+        metrics = verify.fetch(f"{url}/metrics")
+        if metrics.status == 200:
+            return Verdict.FAIL, "/metrics answers everybody"
+        health = verify.fetch(f"{url}/health?deep=1")
+        if '"checks"' in health.body:
+            return Verdict.FAIL, "/health?deep=1 tells everybody what it found"
+        return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
+
+    def _log_check(self, url: str, service: Service) -> Callable[[], Said]:
+        def look() -> Said:
+            marker = f"verify-{uuid.uuid4().hex[:12]}"
+            prefix = service.paths[0].removesuffix("*").rstrip("/") if service.paths else ""
+            base = url if service.host is None else f"{url.partition('://')[0]}://{service.host}"
+            since = datetime.now(UTC) - timedelta(minutes=1)
+            started = time.monotonic()
+            verify.fetch(f"{base}{prefix}/{marker}")
+
+            def arrived() -> bool | None:
+                with explained(f"read the log of {service.name}"):
+                    events = pages(
+                        self.aws.logs,
+                        "filter_log_events",
+                        "events",
+                        logGroupName=service.log_group,
+                        startTime=int(since.timestamp() * 1000),
+                        filterPattern=f'"{marker}"',
+                    )
+                    return True if any(marker in event.get("message", "") for event in events) else None
+
+            self.aws.poll.until(arrived, timeout_seconds=LOG_SECONDS, what=f"a log line of {service.name}")
+            return Verdict.OK, f"a request is in {service.log_group} after {time.monotonic() - started:.1f} s"
+
+        return look
+
+    def _journey(self, url: str) -> Said:
+        if self.inbox_url is None:
+            return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
+        return Verdict.OK, Journey(url, self.inbox_url).run()
+
+
+def read_results(lines: list[str], *, seconds: float) -> list[Result]:
+    """The probe's results among a task's output."""
+    found = []
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and "alva_check" in said:
+            found.append(
+                Result(
+                    name=f"inside: {said['alva_check']}",
+                    verdict=Verdict(said["verdict"]),
+                    reason=str(said["reason"]),
+                    seconds=seconds,
+                )
+            )
+    return found
