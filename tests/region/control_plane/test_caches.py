@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import time
@@ -17,6 +19,7 @@ from alva.region.elasticache import metrics
 from alva.region.engine_metrics import Usage
 from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_databases import network
+from tests.region.processes.found import engines
 
 pytestmark = pytest.mark.region
 
@@ -89,6 +92,12 @@ class Cache:
                 if answer.startswith("$") and answer != "$-1":
                     answer = stream.read(int(answer[1:]) + 2).decode().rstrip()
         return answer
+
+    def answers(self) -> bool:
+        try:
+            return self.ask(("PING",)) == "+PONG"
+        except OSError:
+            return False
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +227,17 @@ def test_what_was_queued_survives_stop_and_start_of_the_region(cache: Cache) -> 
     daemon.stop(cache.region.config)
     daemon.start(cache.region.config)
     assert cache.ask(("LLEN", "jobs")) == ":2"
+
+
+def test_an_engine_that_dies_is_started_again_on_its_data(cache: Cache) -> None:
+    cache.ask(("RPUSH", "written", "one"))
+    (killed,) = engines(cache.region.config.home, "valkey-server")
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while engines(cache.region.config.home, "valkey-server") in ([], [killed]) or not cache.answers():
+        assert time.monotonic() < deadline, "Valkey did not come back"
+        time.sleep(0.05)
+    assert cache.ask(("LLEN", "written")) == ":1"
 
 
 def test_operations_without_a_node_behind_them_are_refused(cache: Cache) -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from alva.region import daemon
 from alva.region.rds import metrics
 from tests.conftest import RunningRegion, running_region
+from tests.region.processes.found import engines
 
 pytestmark = pytest.mark.region
 
@@ -109,6 +110,12 @@ class Database:
             cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
             return row[0] if row else None
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.ask("SELECT 1") == 1)
+        except psycopg.OperationalError:
+            return False
 
     def status(self) -> str:
         answer = self.region.client("rds").describe_db_instances(DBInstanceIdentifier=NAME)
@@ -275,6 +282,17 @@ def test_data_survive_sigkill_of_the_region(database: Database) -> None:
         time.sleep(0.02)
     daemon.start(database.region.config)
     assert database.ask("SELECT answer FROM committed") == "yes"
+
+
+def test_an_engine_that_dies_is_started_again_on_its_data(database: Database) -> None:
+    database.ask("CREATE TABLE written AS SELECT 'yes' AS answer")
+    (killed,) = engines(database.region.config.home, "postgres")
+    os.kill(killed, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while engines(database.region.config.home, "postgres") in ([], [killed]) or not database.answers():
+        assert time.monotonic() < deadline, "PostgreSQL did not come back"
+        time.sleep(0.05)
+    assert database.ask("SELECT answer FROM written") == "yes"
 
 
 def test_stopping_and_starting_the_instance(database: Database) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
+from alva.region.recovery import keep_running
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
@@ -38,6 +39,8 @@ class CacheNode:
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: Process | None = None
         self._node: Node | None = None
+        self._session: object | None = None
+        """One from `start` to `stop`, over every restart after a crash."""
 
     @property
     def is_running(self) -> bool:
@@ -50,7 +53,15 @@ class CacheNode:
         return self._process.pid if self._process is not None and self._process.is_running else None
 
     async def start(self, node: Node, values: Mapping[str, str]) -> None:
-        """Start the server with this configuration and return when it answers. Raises NodeFailed."""
+        """Start the server with this configuration and return when it answers. Raises NodeFailed.
+
+        Until `stop`, it is started again whenever it ends.
+        """
+        self._session = object()
+        await self._launch(node, values)
+
+    async def _launch(self, node: Node, values: Mapping[str, str]) -> None:
+        session = self._session
         self._node = node
         data = self._folder / "data"
         data.mkdir(parents=True, exist_ok=True)
@@ -81,12 +92,15 @@ class CacheNode:
         while True:
             try:
                 if await self._ask("PING") == "PONG":
+                    keep_running(
+                        process, lambda: self._session is session, lambda: self._launch(self._node or node, values)
+                    )
                     return
             except (OSError, NodeFailed) as error:
                 if not process.is_running:
                     raise NodeFailed(f"Valkey ended while it started: {self._evidence()}") from error
                 if asyncio.get_running_loop().time() > deadline:
-                    await self.stop()
+                    await process.stop(STOP_TIMEOUT_SECONDS)
                     raise NodeFailed(
                         f"Valkey did not answer within {START_TIMEOUT_SECONDS:.0f} s: {error}: {self._evidence()}"
                     ) from error
@@ -94,6 +108,7 @@ class CacheNode:
 
     async def stop(self) -> None:
         """End the server; what was written is on disk."""
+        self._session = None
         if self._process is not None:
             await self._process.stop(STOP_TIMEOUT_SECONDS)
             self._process = None

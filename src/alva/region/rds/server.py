@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from alva.errors import RegionFailed
 from alva.region.rds import parameters
+from alva.region.recovery import keep_running
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
@@ -70,6 +71,8 @@ class PostgresServer:
         self._log = log
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: Process | None = None
+        self._session: object | None = None
+        """One from `start` to `stop`, over every restart after a crash."""
 
     @property
     def is_running(self) -> bool:
@@ -119,9 +122,17 @@ class PostgresServer:
         self._write("key.pem", certificate.key_file.read_text())
 
     async def start(self) -> None:
-        """Start the server and return when it accepts connections. Raises ServerFailed with its last lines."""
+        """Start the server and return when it accepts connections. Raises ServerFailed with its last lines.
+
+        Until `stop`, it is started again whenever it ends.
+        """
         if self.is_running:
             return
+        self._session = object()
+        await self._launch()
+
+    async def _launch(self) -> None:
+        session = self._session
         self._last_lines.clear()
         (self._folder / "data/postmaster.pid").unlink(missing_ok=True)
         process = await self._supervisor.start(self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data"))
@@ -131,14 +142,16 @@ class PostgresServer:
             if not process.is_running:
                 raise ServerFailed(f"PostgreSQL ended while it started: {self._evidence()}")
             if asyncio.get_running_loop().time() > deadline:
-                await self.stop()
+                await process.stop(STOP_TIMEOUT_SECONDS)
                 raise ServerFailed(
                     f"PostgreSQL accepted no connection within {START_TIMEOUT_SECONDS:.0f} s: {self._evidence()}"
                 )
             await asyncio.sleep(POLL_SECONDS)
+        keep_running(process, lambda: self._session is session, self._launch)
 
     async def stop(self) -> None:
         """End the server after it ended its sessions and wrote everything down (a fast shutdown)."""
+        self._session = None
         if self._process is not None:
             await self._process.stop(STOP_TIMEOUT_SECONDS)
             self._process = None

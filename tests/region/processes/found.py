@@ -1,0 +1,69 @@
+"""The processes of a region, as the machine sees them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from alva.region import daemon
+from alva.region.config import RegionConfig
+
+
+def region_process(home: Path) -> int:
+    """The process id of the region that runs there."""
+    pid = daemon.status(RegionConfig(home=home)).pid
+    assert pid is not None
+    return pid
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Every process below `pid`, and what it is called."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                # proc(5): pid (comm) state ppid; the name may hold spaces and parentheses.
+                head, _, rest = (folder / "stat").read_text().rpartition(")")
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(rest.split()[1])
+            names[int(folder.name)] = head.partition("(")[2]
+    found: dict[int, str] = {}
+    below = [pid]
+    while below:
+        children = [child for child, parent in parents.items() if parent in below]
+        found |= {child: names[child] for child in children}
+        below = children
+    return found
+
+
+def running(pid: int, *arguments: str) -> list[int]:
+    """The processes below `pid` whose command line ends like that."""
+    end = b"".join(argument.encode() + b"\0" for argument in arguments)
+    found = []
+    for child in descendants(pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{child}/cmdline").read_bytes().endswith(end):
+                found.append(child)
+    return found
+
+
+def engines(home: Path, program: str) -> list[int]:
+    """The processes of that name below the region that have no parent of the same name: servers, not their workers."""
+    found = descendants(region_process(home))
+    workers = {child for pid, name in found.items() if name == program for child in descendants(pid)}
+    return [pid for pid, name in found.items() if name == program and pid not in workers]
+
+
+def alive(pids: Iterable[int]) -> list[int]:
+    """Those that still run; a zombie does not."""
+    running = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            running.append(pid)
+    return running
