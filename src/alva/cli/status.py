@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +14,29 @@ import click
 from alva.cli.invocation import Invocation, verb
 
 if TYPE_CHECKING:
-    from alva.release.status import ServiceStatus
+    from alva.release.status import ServiceStatus, Status
+
+WATCH_SECONDS = 2.0
+
+SUCCEEDED = "succeeded"
 
 
 @verb(summary="What runs where, and since when: services, tasks, targets, stacks, the last release.")
-def command(invocation: Invocation) -> None:
-    """Print it."""
+@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+def command(invocation: Invocation, watch: bool) -> None:
+    """Print it, once or until the person has seen enough."""
+    if not watch:
+        show(invocation)
+        return
+    while True:
+        if sys.stdout.isatty() and not invocation.as_json:
+            click.clear()
+        show(invocation)
+        invocation.aws.poll.pause(WATCH_SECONDS)
+
+
+def show(invocation: Invocation) -> None:
+    """Look once, and print what there is."""
     from alva.release import status
 
     region = _region(invocation) if invocation.is_local else None
@@ -25,39 +44,45 @@ def command(invocation: Invocation) -> None:
     if invocation.as_json:
         invocation.print_json({**asdict(found), **({"local_region": region} if region else {})})
         return
-    now = datetime.now(UTC)
-    invocation.print(f"{found.environment} at {found.url or 'nowhere yet'}")
+    invocation.print("\n".join(in_words(found, region, datetime.now(UTC))))
+
+
+def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> Iterator[str]:
+    """The environment for a person, a line each."""
+    yield f"{found.environment} at {found.url or 'nowhere yet'}"
     if region is not None:
-        invocation.print(
+        yield (
             f"local region: process {region['pid']} since {_ago(region['started_at'], now)}, "
             f"{region['endpoint']}, inbox {region['inbox']}"
         )
-        invocation.print(f"  names in tasks: {region['names']}")
+        yield f"  names in tasks: {region['names']}"
     if found.release is not None:
-        invocation.print(
+        yield (
             f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
             f"by {found.release.by} at {found.release.started_at}"
         )
+        if found.release.outcome != SUCCEEDED:
+            yield f"  {found.release.cause} (./alva why)"
     if found.lock is not None:
-        invocation.print(f"locked by {found.lock}")
-    invocation.print("")
+        yield f"locked by {found.lock}"
+    yield ""
     for service in found.services:
-        _print_service(invocation, service, now)
-    invocation.print("")
+        yield from _service(service, now)
+    yield ""
     for stack in found.stacks:
         good = stack.status.endswith("_COMPLETE") and "ROLLBACK" not in stack.status
-        invocation.print(f"  {stack.name:<26} {click.style(stack.status, fg=None if good else 'yellow')}")
+        yield f"  {stack.name:<26} {click.style(stack.status, fg=None if good else 'yellow')}"
 
 
-def _print_service(invocation: Invocation, service: ServiceStatus, now: datetime) -> None:
+def _service(service: ServiceStatus, now: datetime) -> Iterator[str]:
     good = service.running >= service.desired > 0 and service.deployment == "COMPLETED"
     count = click.style(f"{service.running}/{service.desired}", fg="green" if good else "red")
-    invocation.print(
+    yield (
         f"  {service.name:<7} {count}  {service.deployment:<12} {service.digest[7:19]:<12}  "
         f"since {_ago(service.since, now):<10}  targets {', '.join(service.targets) or 'none'}"
     )
     for task in service.tasks:
-        invocation.print(
+        yield (
             f"            {task.task[:12]}  {task.status:<12} {task.health.lower():<9} {task.address:<15} "
             f"{task.digest[7:19]}  up {_ago(task.started_at, now)}"
         )

@@ -58,7 +58,7 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         found = []  # what AWS does not tell must not hide the failure itself
     if found:
         return tuple(found)
-    return (diagnose(Failure(subject=_subject(error), said=error.evidence or (error.message,))),)
+    return (diagnose(Failure(subject=_subject(error), said=(*error.evidence, error.message))),)
 
 
 def services_causes(
