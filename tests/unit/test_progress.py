@@ -128,3 +128,18 @@ def test_lines_that_come_while_the_view_is_drawn_do_not_stop_it(monkeypatch: pyt
 def test_no_terminal_means_plain_lines_and_json_means_json() -> None:
     assert isinstance(choose_progress(io.StringIO(), as_json=False, verbose=False), PlainProgress)
     assert isinstance(choose_progress(io.StringIO(), as_json=True, verbose=False), JsonProgress)
+
+
+def test_running_step_shows_how_long_it_took_the_last_time() -> None:
+    from rich.console import Console
+
+    live = LiveProgress(io.StringIO())
+    live.expect({"migration": 12.4})
+    live.step_started("migration", "migration")
+    live.step_started("verify", "verify")
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as captured:
+        console.print(live._render())
+    first, second = captured.get().splitlines()[:2]
+    assert "of ~12s" in first
+    assert "of ~" not in second

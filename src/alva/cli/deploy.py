@@ -215,7 +215,7 @@ def prepare(
         commit=current_commit(),
         is_forced=is_forced,
         revisions=builds.revisions(digests.get(manifest.migration.service)),
-        findings=findings(invocation),
+        findings=lambda: findings(invocation),
         allowed=allowed,
         ask=ask,
     )

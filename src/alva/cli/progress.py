@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
@@ -30,6 +30,7 @@ class Progress(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+    def expect(self, step_seconds: Mapping[str, float]) -> None: ...
     def step_started(self, key: str, title: str) -> None: ...
     def step_line(self, key: str, text: str) -> None: ...
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None: ...
@@ -76,6 +77,7 @@ class _Steps:
         self._titles: dict[str, str] = {}
         self._started: dict[str, float] = {}
         self._begun = time.monotonic()
+        self._expected: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +86,10 @@ class _Steps:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+    def expect(self, step_seconds: Mapping[str, float]) -> None:
+        """Remember how long steps usually take."""
+        self._expected |= step_seconds
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -217,7 +223,7 @@ class LiveProgress(_Steps):
                 table.add_row(
                     Text("▸", style="cyan"),
                     Text(title),
-                    Text(f"{seconds:5.1f}s", style="dim"),
+                    Text(_clock(seconds, self._expected.get(key)), style="dim"),
                     Text(self._last_lines.get(key, ""), style="dim", overflow="ellipsis", no_wrap=True),
                 )
         return table
@@ -247,6 +253,11 @@ class LiveProgress(_Steps):
     def note(self, text: str) -> None:
         """A line."""
         self._console.print(text, markup=False)
+
+
+def _clock(seconds: float, expected: float | None) -> str:
+    """How long a step has taken, and how long it took the last time."""
+    return f"{seconds:5.1f}s" + (f" of ~{expected:.0f}s" if expected is not None and expected >= 1 else "")
 
 
 def _line(outcome: str, title: str, detail: str, seconds: float) -> str:

@@ -66,7 +66,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                 commit=current_commit(),
                 secret_values=api_keys,
                 revisions=builds.revisions(digests[invocation.manifest.migration.service]),
-                findings=findings(invocation),
+                findings=lambda: findings(invocation),
                 allowed=SHOWN_ONLY | frozenset(map(Kind, allowed)),
                 ask=person(invocation),
             ),

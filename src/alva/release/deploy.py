@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -44,8 +44,8 @@ class Request:
     """As in `Wanted`."""
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
-    findings: Mapping[str, Sequence[str]] | None = None
-    """Template rule -> what it found."""
+    findings: Callable[[], Mapping[str, Sequence[str]]] | None = None
+    """Asks the template rules what they find, by rule; called only when there is something to do."""
     allowed: frozenset[Kind] = frozenset()
     """What may happen without being asked about."""
     step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
@@ -77,12 +77,13 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
         preflight.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
-        diff = survey(aws, wanted, observed, plan, request.findings)
+        diff = _survey(aws, wanted, observed, plan, request)
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
         require_consent(diff, manifest, request.allowed, request.ask)
+        reporter.expect(observed.step_seconds)
         executor = Executor(
             aws=aws,
             wanted=wanted,
@@ -169,7 +170,12 @@ def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Dif
     """What `deploy` would do now, and what that would change. Changes nothing."""
     wanted, observed = look(aws, manifest, request)
     plan = make_plan(wanted, observed)
-    return plan, survey(aws, wanted, observed, plan, request.findings)
+    return plan, _survey(aws, wanted, observed, plan, request)
+
+
+def _survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request) -> Diff:
+    findings = request.findings() if request.findings is not None and not plan.is_empty else None
+    return survey(aws, wanted, observed, plan, findings)
 
 
 def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
@@ -189,6 +195,7 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
             published=frozenset(name for name, future in publishing.items() if future.result()),
             migrated_digest=last.migrated_digest if (last := release.result()) is not None else None,
             revision=last.revision if last is not None else None,
+            step_seconds=last.step_seconds if last is not None else {},
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
     digests: dict[str, str | None] = {**_running(manifest, observed.stacks), **request.digests}

@@ -6,7 +6,7 @@ The plan is a graph of frozen steps; `executor.py` runs it and decides nothing, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alva.checks.revisions import Revision, pending
@@ -43,6 +43,8 @@ class Observed:
     revision: str | None = None
     """The revision that the schema is at, where a release wrote it down."""
     secrets_ready: bool = False
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long steps took last time, by key."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
 class Reporter(Protocol):
     """Told about steps as they happen, from several threads at once."""
+
+    def expect(self, step_seconds: Mapping[str, float]) -> None:
+        """How long steps took the last time, by key: what to expect."""
 
     def step_started(self, key: str, title: str) -> None:
         """A step began; `key` is its name among the steps."""
@@ -23,6 +27,9 @@ class Reporter(Protocol):
 
 class Silent:
     """Reports nothing: for callers that only want the result."""
+
+    def expect(self, step_seconds: Mapping[str, float]) -> None:
+        """Nothing."""
 
     def step_started(self, key: str, title: str) -> None:
         """Nothing."""
