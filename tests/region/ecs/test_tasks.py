@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -54,11 +56,46 @@ def test_task_runs_to_its_end_with_its_exit_code_and_its_output_in_the_logs(work
     assert task["containers"][0]["exitCode"] == 3
     assert task["startedBy"] == "test"
     details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-    assert details["privateIPv4Address"].startswith("127.61.1")
+    assert details["privateIPv4Address"].startswith(f"127.{workbench.config.loopback_octet}.1")
     assert details["subnetId"] in workbench.subnets
     report = json.loads(workbench.log_lines(task["taskArn"], "main")[0])
     assert report["environment"]["HOST"] == details["privateIPv4Address"]
     assert report["uid"] == 1000
+
+
+def test_eventbridge_is_told_of_every_state_of_a_task(workbench: Workbench) -> None:
+    sqs, events = workbench.client("sqs"), workbench.client("events")
+    queue = sqs.create_queue(QueueName="tasks-told")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {
+        "source": ["aws.ecs"],
+        "detail-type": ["ECS Task State Change"],
+        "detail": {"group": ["family:told"], "desiredStatus": ["STOPPED"]},
+    }
+    events.put_rule(Name="tasks", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="tasks", Targets=[{"Id": "queue", "Arn": arn}])
+    definition = workbench.task_definition(
+        "told", {"name": "main", "image": workbench.image(REPORT), "environment": [{"name": "CODE", "value": "3"}]}
+    )
+    task = workbench.stopped(workbench.run(definition))
+    told: list[dict[str, Any]] = []
+
+    def all_told() -> bool:
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            told.append(json.loads(message["Body"]))
+        return any(event["detail"]["lastStatus"] == "STOPPED" for event in told)
+
+    until(all_told)
+    statuses = [event["detail"]["lastStatus"] for event in sorted(told, key=lambda event: event["detail"]["version"])]
+    assert statuses == ["RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"]
+    (last,) = [event for event in told if event["detail"]["lastStatus"] == "STOPPED"]
+    assert last["resources"] == [task["taskArn"]]
+    assert last["detail"]["stopCode"] == "EssentialContainerExited"
+    assert last["detail"]["containers"][0]["exitCode"] == 3
+    assert last["detail"]["attachments"][0]["type"] == "eni"
+    assert datetime.fromisoformat(last["detail"]["stoppedAt"]).timestamp() == pytest.approx(
+        task["stoppedAt"].timestamp(), abs=0.01
+    )
 
 
 def test_override_changes_command_and_environment_of_one_run(workbench: Workbench) -> None:

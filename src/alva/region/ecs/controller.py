@@ -45,7 +45,7 @@ class Controller:
         self._timing = timing or scheduler.Timing()
         self.discovery = Discovery(control_plane, region.names)
         self._alarms = DeploymentAlarms(control_plane)
-        self._notifications = Notifications(state.account_id, state.region)
+        self._notifications = Notifications(state)
         self._metrics = Metrics(control_plane, state)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
@@ -165,12 +165,16 @@ class Controller:
             control_plane=self._control_plane,
             discovery=self.discovery,
             neighbours=lambda: [t for t in self._state.tasks.values() if t.group == task.group and not t.is_stopping],
-            on_change=self.changed,
+            on_change=lambda: self._task_changed(task),
             on_event=(lambda message: add_event(service, message)) if service else str,
         )
         self._running[task.arn] = running
         life = asyncio.get_running_loop().create_task(self._live(running, service))
         self._lives[task.arn] = life
+        self._task_changed(task)
+
+    def _task_changed(self, task: Task) -> None:
+        self._notifications.tell_task(task)
         self.changed()
 
     def stop_task(self, task: Task, stop_code: str, reason: str) -> None:

@@ -1,19 +1,28 @@
-"""ECS's events on EventBridge: "ECS Deployment State Change", once for each change of a deployment's rollout state.
+"""ECS's events on EventBridge.
 
+"ECS Deployment State Change", once for each change of a deployment's rollout state:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html
-Task and service action events are not sent.
+"ECS Task State Change", once for each change of a task's status or of one of its containers':
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html
+Service action events are not sent.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from alva.region.ecs.model import Deployment, RolloutState, Service
+from alva.region.ecs.model import Deployment, Json, RolloutState, Service, Task, TaskStatus
+from alva.region.ecs.state import State
 
 logger = logging.getLogger(__name__)
+
+_DEPLOYMENT = "ECS Deployment State Change"
+_TASK = "ECS Task State Change"
+DETAIL_TYPES = (_DEPLOYMENT, _TASK)
 
 _EVENTS = {
     RolloutState.IN_PROGRESS: ("INFO", "SERVICE_DEPLOYMENT_IN_PROGRESS"),
@@ -23,12 +32,12 @@ _EVENTS = {
 
 
 class Notifications:
-    """Tells EventBridge what has become of deployments since the last time."""
+    """Tells EventBridge what has become of deployments and tasks since the last time."""
 
-    def __init__(self, account_id: str, region: str) -> None:
-        self._account_id = account_id
-        self._region = region
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._told: dict[str, str] = {}
+        self._told_of_tasks: dict[str, tuple[str, ...]] = {}
 
     def take_note(self, services: Iterable[Service]) -> None:
         """Remember how things stand without telling anybody: the restored state is no news."""
@@ -42,28 +51,58 @@ class Notifications:
                 self._told[deployment.id] = deployment.rollout_state_reason
                 self._send(service, deployment)
 
-    def _send(self, service: Service, deployment: Deployment) -> None:
-        from ministack.core.responses import request_scope
-        from ministack.services import eventbridge
+    def tell_task(self, task: Task) -> None:
+        """Send an event when the task's status, the desired one or one of its containers' has changed."""
+        now = (task.last_status, task.desired_status, *(container.last_status for container in task.containers))
+        if self._told_of_tasks.get(task.arn) == now:
+            return
+        self._told_of_tasks[task.arn] = now
+        if task.last_status is TaskStatus.STOPPED:
+            del self._told_of_tasks[task.arn]
+        self._put(_TASK, task.arn, lambda: task_detail(self._state, task))
 
+    def _send(self, service: Service, deployment: Deployment) -> None:
         event_type, name = _EVENTS[deployment.rollout_state]
-        updated_at = datetime.fromtimestamp(deployment.updated_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         detail = {
             "eventType": event_type,
             "eventName": name,
             "deploymentId": deployment.id,
-            "updatedAt": updated_at,
+            "updatedAt": datetime.fromtimestamp(deployment.updated_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "reason": deployment.rollout_state_reason,
         }
-        entry = {
-            "Source": "aws.ecs",
-            "DetailType": "ECS Deployment State Change",
-            "Resources": [service.arn],
-            "Detail": json.dumps(detail),
-        }
+        self._put(_DEPLOYMENT, service.arn, lambda: detail)
+
+    def _put(self, detail_type: str, arn: str, detail: Callable[[], Json]) -> None:
+        from ministack.core.responses import request_scope
+        from ministack.services import eventbridge
+
         try:
-            with request_scope(self._account_id, self._region):
+            entry = {
+                "Source": "aws.ecs",
+                "DetailType": detail_type,
+                "Resources": [arn],
+                "Detail": json.dumps(detail()),
+            }
+            with request_scope(self._state.account_id, self._state.region):
                 eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
         except Exception:
-            # A broken target of somebody's rule must not keep the service from being looked after.
-            logger.exception("cannot tell EventBridge of %s of %s", name, service.name)
+            # A broken target of somebody's rule must not keep services and tasks from being looked after.
+            logger.exception("cannot tell EventBridge of %s", arn)
+
+
+def task_detail(state: State, task: Task) -> Json:
+    """A task as its event has it: as DescribeTasks, with times as text and the interface's type as `eni`."""
+    from alva.region.ecs import render  # it asks the controller, which has the notifications
+
+    detail = render.task(state, task)
+    for left_out in ("attributes", "healthStatus", "platformFamily", "tags"):
+        detail.pop(left_out, None)
+    for name, value in detail.items():
+        if name.endswith("At"):
+            detail[name] = _time(value)
+    detail["attachments"] = [{**attachment, "type": "eni"} for attachment in detail["attachments"]]
+    return {**detail, "updatedAt": _time(time.time())}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
