@@ -1,7 +1,8 @@
 """Application Auto Scaling, which MiniStack lacks: scalable targets and scaling policies of ECS services, as records.
 
-Honoured: registering, describing, deregistering. Without effect: a target-tracking policy changes no desired count,
-since the region measures no CPU; `docs/reference` lists it so.
+Honoured: registering, describing, deregistering. Without effect: no policy and no scheduled action changes a desired
+count. CPU and memory of a rehearsal on one machine say nothing about a service's load on AWS, and a service that scaled
+by them would change under a test's hands. `docs/reference/region.md` says so.
 """
 
 from __future__ import annotations

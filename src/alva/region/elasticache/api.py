@@ -14,7 +14,7 @@ REFUSED = frozenset({
     "CreateReplicationGroup", "ModifyReplicationGroup", "DeleteReplicationGroup", "IncreaseReplicaCount",
     "DecreaseReplicaCount", "CreateCacheCluster", "ModifyCacheCluster", "DeleteCacheCluster", "RebootCacheCluster",
     "CreateServerlessCache", "CreateSnapshot", "CopySnapshot", "TestFailover", "ModifyCacheParameterGroup",
-    "ResetCacheParameterGroup",
+    "ResetCacheParameterGroup", "CreateUser", "CreateUserGroup",
 })  # fmt: skip
 
 

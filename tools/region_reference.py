@@ -1,0 +1,426 @@
+"""Writes docs/reference/region.md: what the local region honours, accepts without effect and refuses, from its code.
+
+    .venv/bin/python tools/region_reference.py           write it
+    .venv/bin/python tools/region_reference.py --check   end with 1 when it is not current
+
+The region is put together as at its start, but not started; then its tables are read. What MiniStack does by itself is
+read from MiniStack's source: the calls it has an entry for, and the properties that a handler's code names.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from alva.region import server
+from alva.region.config import RegionConfig
+
+FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
+
+# The botocore name of a service's model, where it is not MiniStack's.
+MODELS = {
+    "elasticloadbalancing": "elbv2",
+    "monitoring": "cloudwatch",
+    "tagging": "resourcegroupstaggingapi",
+    "application-autoscaling": "application-autoscaling",
+}
+WIDTH = 150
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="region-reference-") as home:
+        text = reference(Path(home))
+    if "--check" in sys.argv:
+        if FILE.exists() and FILE.read_text() == text:
+            return 0
+        print(f"{FILE} is not current: run tools/region_reference.py", file=sys.stderr)
+        return 1
+    FILE.write_text(text)
+    return 0
+
+
+def reference(home: Path) -> str:
+    """The whole document; `home` is where the region may put folders."""
+    install(home)
+    parts = [*introduction(), *resource_types(), *calls(), *ecs(), *load_balancing(), *drift(), *metrics()]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def install(home: Path) -> None:
+    """Put the region together in this process, as `server.run` does before it restores and serves."""
+    config = RegionConfig(home=home)
+    server.prepare_environment(config)
+    from ministack import app
+
+    from alva.region import offered_services
+    from alva.region.cloudformation import extension
+
+    offered_services.close_side_doors(app)
+    _, components = server.build(config)
+    extension.install(lambda: None)
+    for component in components:
+        component.install()
+    extension.finish_install()
+
+
+def introduction() -> Iterator[str]:
+    from importlib.metadata import version
+
+    yield "# What the local region honours"
+    yield ""
+    yield from wrapped(
+        "Made from the code by `tools/region_reference.py`; a test keeps it current. *Honoured*: it has the effect "
+        "that it has on AWS. *Without effect*: it is accepted and shown again, and changes nothing here. *Refused*: "
+        "the call or the resource fails, and the error names what the region does not have. Anything that is not "
+        "listed is refused."
+    )
+    yield ""
+    yield from wrapped(
+        f"*On record* means MiniStack {version('ministack')}: the API keeps it and describes it; other parts of the "
+        "region may act on the record (tasks on roles and log groups, alarms on metrics). *Read* is the same by a "
+        "handler of the region. Both are told by the names that the handler's code mentions. The names of all "
+        "properties are checked against AWS's own schema of the type: a misspelt one is refused."
+    )
+    yield ""
+
+
+# CloudFormation
+
+
+def resource_types() -> Iterator[str]:
+    from ministack.services.cloudformation import provisioners
+
+    from alva.region.cloudformation import registry, schemas
+
+    yield "## CloudFormation: resource types"
+    yield ""
+    tables = property_tables()
+    used = [name for name in provisioners._RESOURCE_HANDLERS if name in schemas.all_schemas()]
+    for name in sorted(used):
+        schema = schemas.all_schemas()[name]
+        settable = set(schema["properties"]) - {key for key in schema["read_only"] if "/" not in key}
+        ours = name in registry.registered
+        yield f"### {name}"
+        if name in tables:
+            honoured, without_effect, note = tables[name]
+            yield from entry("Honoured", honoured)
+            yield from entry("Without effect", without_effect)
+            yield from entry("Refused", settable - set(honoured) - set(without_effect))
+            if note:
+                yield from wrapped(note)
+        else:
+            read = set(mentioned(functions_of(name))) & settable
+            yield from entry("Read" if ours else "On record", read)
+            yield from entry("Without effect", settable - read)
+        if replacing := provisioners._REPLACING_PROPERTIES.get(name):
+            yield from entry("Replaced when changed", set(replacing))
+        yield ""
+    others = sorted(set(provisioners._RESOURCE_HANDLERS) - set(used))
+    yield "### Other types, on record"
+    yield from wrapped("Not used by a template of this repository; their properties' names are not checked.")
+    yield from entry("Types", others)
+    yield ""
+
+
+def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
+    """By type: what is honoured, what is without effect, and what more there is to say."""
+    from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
+    from alva.region.ecs import shapes, support
+    from alva.region.elasticache import resources as elasticache
+    from alva.region.elb import cloudformation as elb
+    from alva.region.rds import resources as rds
+
+    prefix = "AWS::ElasticLoadBalancingV2::"
+    tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
+        "AWS::RDS::DBInstance": (rds.HONOURED, rds.RECORDED, ""),
+        "AWS::ElastiCache::ReplicationGroup": (elasticache.HONOURED, elasticache.RECORDED, ""),
+        "AWS::EC2::NatGateway": (nat_gateway.HONOURED, (), ""),
+        "AWS::EC2::EIP": (elastic_ip.HONOURED, (), ""),
+        "AWS::SecretsManager::Secret": (secret.HONOURED, (), ""),
+        f"{prefix}LoadBalancer": (elb._LOAD_BALANCER | {"LoadBalancerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}TargetGroup": (
+            elb._TARGET_GROUP | {"TargetGroupAttributes", "Targets"},
+            (),
+            "Attributes: see below.",
+        ),
+        f"{prefix}Listener": (elb._LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}ListenerRule": (elb._RULE, (), ""),
+    }
+    for type_name, action in (
+        ("AWS::ECS::Cluster", "CreateCluster"),
+        ("AWS::ECS::TaskDefinition", "RegisterTaskDefinition"),
+        ("AWS::ECS::Service", "CreateService"),
+        ("AWS::ECS::ClusterCapacityProviderAssociations", "PutClusterCapacityProviders"),
+    ):
+        rules = support.ACTIONS[action]
+        shape = shapes.service_model().operation_model(action).input_shape
+        names = {member: member[0].upper() + member[1:] for member in shape.members} if shape is not None else {}
+        without = [names[key] for key, rule in rules.items() if rule == support.WITHOUT_EFFECT]
+        honoured = [names[key] for key in rules if names[key] not in without]
+        tables[type_name] = (honoured, without, f"As {action}, see below.")
+    return tables
+
+
+def functions_of(type_name: str) -> list[Callable[..., Any]]:
+    """The functions that make and change a resource of this type."""
+    from ministack.services.cloudformation import provisioners
+
+    from alva.region.cloudformation import registry
+
+    if handlers := registry.registered.get(type_name):
+        return [handlers.create, handlers.update]
+    entry = provisioners._RESOURCE_HANDLERS[type_name]
+    return [entry[key] for key in ("create", "update") if key in entry]
+
+
+def mentioned(functions: Iterable[Callable[..., Any]]) -> set[str]:
+    """The string constants in the source of functions and of what they call in their own modules."""
+    found: set[str] = set()
+    waiting, seen = list(functions), set()
+    while waiting:
+        function = inspect.unwrap(waiting.pop())
+        if isinstance(function, functools.partial):
+            waiting.append(function.func)
+            continue
+        if function in seen or not inspect.isroutine(function):
+            continue
+        seen.add(function)
+        module = sys.modules[function.__module__]
+        for node in ast.walk(parsed(function)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.Name):
+                value = getattr(module, node.id, None)
+                if inspect.isfunction(value) and value.__module__.split(".")[0] in ("alva", "ministack"):
+                    waiting.append(value)
+                elif isinstance(value, (tuple, frozenset, set, dict)):
+                    found.update(each for each in value if isinstance(each, str))
+            elif (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and inspect.ismodule(owner := getattr(module, node.value.id, None))
+                and inspect.isfunction(called := getattr(owner, node.attr, None))
+                and owner.__name__.endswith(("provisioners", "scaling", "query_definitions", "alarm"))
+            ):
+                waiting.append(called)
+    return found
+
+
+def parsed(function: Callable[..., Any]) -> ast.AST:
+    import textwrap
+
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+# Calls
+
+
+def calls() -> Iterator[str]:
+    from botocore.session import get_session
+    from ministack import app
+
+    from alva.region import offered_services, scaling
+    from alva.region.elasticache import api as elasticache
+    from alva.region.rds import api as rds
+
+    yield "## Calls, by service"
+    yield ""
+    yield from wrapped(
+        "A service that is not here refuses every call. Of ECS, see the next section. Calls that MiniStack answers act "
+        "on its records alone, except where the region stands behind them."
+    )
+    yield ""
+    refused = {"rds": rds.REFUSED, "elasticache": elasticache.REFUSED}
+    session = get_session()
+    for name in sorted({*offered_services.OFFERED, "application-autoscaling"} - {"ecs"}):
+        operations = set(session.get_service_model(MODELS.get(name, name)).operation_names)
+        yield f"### {MODELS.get(name, name)}"
+        if name == "s3":
+            yield from wrapped("Buckets and objects, as MiniStack has them: S3's calls are paths, not names in code.")
+        elif name == "account":
+            yield from wrapped("Contacts and regions of the account, as MiniStack has them: the calls are paths.")
+        elif name == "application-autoscaling":
+            yield from entry("Honoured", scaling.OPERATIONS)
+            yield from wrapped(
+                "Scalable targets and policies are kept and described. Without effect: no policy and no scheduled "
+                "action changes a service's desired count."
+            )
+        else:
+            answered = operations & keys_of(app.SERVICE_REGISTRY[name]["module"])
+            answered -= refused.get(name, frozenset())
+            yield from entry("Answered", answered)
+            yield from entry("Refused by name: use CloudFormation", refused.get(name, ()))
+        yield ""
+
+
+def keys_of(module_name: str) -> set[str]:
+    """The string keys of dictionaries, and the strings compared with, in the source of a service of MiniStack's."""
+    import ministack.services
+
+    folder = Path(ministack.services.__path__[0])
+    single = folder / f"{module_name}.py"
+    files = [single] if single.exists() else sorted((folder / module_name).rglob("*.py"))
+    found: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Dict):
+                parts: Iterable[ast.expr | None] = node.keys
+            elif isinstance(node, ast.Compare):
+                parts = itertools.chain.from_iterable(
+                    each.elts if isinstance(each, (ast.Tuple, ast.Set, ast.List)) else [each]
+                    for each in node.comparators
+                )
+            else:
+                continue
+            found.update(part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+    return found
+
+
+# ECS
+
+
+def ecs() -> Iterator[str]:
+    from alva.region.ecs import shapes, support
+
+    yield "## ECS: members of each call"
+    yield ""
+    for action, rules in sorted(support.ACTIONS.items()):
+        shape = shapes.service_model().operation_model(action).input_shape
+        yield f"### {action}"
+        yield from entry("Honoured", flat(rules, lambda rule: rule == support.HONOURED))
+        yield from entry("Only these values", values(rules))
+        yield from entry("Without effect", flat(rules, lambda rule: rule == support.WITHOUT_EFFECT))
+        yield from entry("Refused", set(shape.members) - set(rules) if shape is not None else ())
+        yield ""
+    yield "### Refused calls"
+    yield from entry("Calls", set(shapes.service_model().operation_names) - set(support.ACTIONS))
+    yield ""
+
+
+def flat(rules: Mapping[str, Any], wanted: Callable[[Any], bool], path: str = "") -> Iterator[str]:
+    for name, rule in rules.items():
+        if isinstance(rule, dict):
+            yield from flat(rule, wanted, f"{path}{name}.")
+        elif wanted(rule):
+            yield path + name
+
+
+def values(rules: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, rule in rules.items():
+        if isinstance(rule, dict):
+            yield from values(rule, f"{path}{name}.")
+        elif isinstance(rule, frozenset):
+            yield f"{path}{name} = {' or '.join(sorted(map(str, rule)))}"
+
+
+# Load balancing, drift, metrics
+
+
+def load_balancing() -> Iterator[str]:
+    from alva.region.elb import attributes, checks
+
+    yield "## Load balancers: attributes"
+    yield ""
+    for title, honoured, without_effect in (
+        ("Load balancer", attributes.LOAD_BALANCER_ATTRIBUTES, attributes.LOAD_BALANCER_ATTRIBUTES_WITHOUT_EFFECT),
+        ("Target group", attributes.TARGET_GROUP_ATTRIBUTES, attributes.TARGET_GROUP_ATTRIBUTES_WITHOUT_EFFECT),
+        ("Listener", attributes.LISTENER_ATTRIBUTES, ()),
+    ):
+        yield f"### {title}"
+        yield from entry("Honoured", [name for name, accepted in honoured.items() if accepted is None])
+        yield from entry(
+            "Only these values",
+            [f"{name} = {' or '.join(accepted)}" for name, accepted in honoured.items() if accepted is not None],
+        )
+        yield from entry("Without effect", without_effect)
+        yield ""
+    ports = " and ".join(map(str, checks.SERVED_PORTS))
+    yield from wrapped(
+        f"Application load balancers over IPv4, listeners on ports {ports}, targets by address, HTTP/1.1."
+    )
+    yield ""
+
+
+def drift() -> Iterator[str]:
+    from ministack.services.cloudformation import provisioners
+
+    from alva.region.cloudformation import drift as region_drift
+
+    yield "## Drift detection: what is compared"
+    yield ""
+    for name, properties in sorted(region_drift.compared_properties().items()):
+        if name in provisioners._RESOURCE_HANDLERS:
+            yield from entry(name, properties)
+    yield ""
+    yield "Every other type is `NOT_CHECKED`."
+    yield ""
+
+
+def metrics() -> Iterator[str]:
+    from alva.region.ecs import metrics as of_ecs
+    from alva.region.ecs import notifications
+    from alva.region.elasticache import metrics as of_elasticache
+    from alva.region.elb import metrics as of_elb
+    from alva.region.rds import metrics as of_rds
+
+    yield "## CloudWatch and EventBridge: what the region tells"
+    yield ""
+    for module, namespace in (
+        (of_elb, of_elb.NAMESPACE),
+        (of_ecs, "AWS/ECS"),
+        (of_rds, of_rds.NAMESPACE),
+        (of_elasticache, of_elasticache.NAMESPACE),
+    ):
+        yield from entry(namespace, metric_names(module))
+    yield from entry("EventBridge, from aws.ecs", notifications.DETAIL_TYPES)
+    yield ""
+
+
+def metric_names(module: Any) -> set[str]:
+    """The names of metrics in a module's source, by their form."""
+    endings = (
+        "Utilization", "Connections", "Memory", "Space", "Percentage", "Evictions", "Reclaimed", "CacheHits",
+        "CacheMisses", "BytesUsedForCache", "CurrItems", "Count", "ResponseTime",
+    )  # fmt: skip
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if text.endswith(endings) and " " not in text and text[:1].isupper() and text != "Count":
+            found.add(text)
+    # The constant parts of a formatted name are nodes of their own.
+    return {name for name in found if not any(other != name and other.endswith(f"*{name}") for other in found)}
+
+
+# Text
+
+
+def entry(title: str, names: Iterable[str]) -> Iterator[str]:
+    """A titled list of names; nothing for an empty one."""
+    listed = sorted(set(names))
+    if listed:
+        yield from wrapped(f"- **{title}**: {', '.join(f'`{name}`' for name in listed)}", indent="  ")
+
+
+def wrapped(text: str, indent: str = "") -> Iterator[str]:
+    import textwrap
+
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
