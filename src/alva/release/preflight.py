@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError, PreflightRefused
@@ -18,7 +19,7 @@ from alva.release.lock import Lock
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
-from alva.release.stacks import Stacks
+from alva.release.stacks import Action, Stacks
 from alva.release.verify import Result, Verdict, run_check
 
 BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
@@ -196,6 +197,12 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
             evidence=wrong,
             next_step="correct infrastructure/",
         )
+    if used := exports_in_use(wanted, observed, plan):
+        raise PreflightRefused(
+            "cannot release: a stack would lose an export that another one still imports; nothing was touched",
+            evidence=used,
+            next_step="keep the export for one release (Stack.export_value in infrastructure/), then remove it",
+        )
     if not observed.secrets_ready and not makes_secrets:
         # Those that do not exist yet come with this release; those that do will not set themselves.
         statuses = [s for s in Secrets(aws, wanted.manifest).check() if s.secret.used_by]
@@ -206,6 +213,45 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
                 evidence=[f"{_wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
             )
+
+
+def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
+    """Exports that an update would take away or change while a stack that exists imports them.
+
+    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"), and
+    importing stacks come after the exporting one.
+    """
+    updated = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack) and step.action is Action.UPDATE]
+    found = []
+    for name in updated:
+        before = observed.stacks[name]
+        kept = _exports(wanted.templates[name])
+        for export in sorted(_exports(before.template) - kept) if before is not None else ():
+            importers = [
+                stack.name
+                for stack in observed.stacks.values()
+                if stack is not None and stack.was_made and stack.name != name and export in _imports(stack.template)
+            ]
+            if importers:
+                found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")
+    return found
+
+
+def _exports(template: Mapping[str, Any]) -> set[str]:
+    """The names of a template's exports, those that are plain texts."""
+    names = (output.get("Export", {}).get("Name") for output in template.get("Outputs", {}).values())
+    return {name for name in names if isinstance(name, str)}
+
+
+def _imports(value: Any) -> set[str]:
+    """The names that a template imports, wherever it does."""
+    if isinstance(value, Mapping):
+        own = value.get("Fn::ImportValue")
+        nested = (_imports(each) for each in value.values())
+        return ({own} if isinstance(own, str) else set()).union(*nested)
+    if isinstance(value, list):
+        return set().union(*(_imports(each) for each in value))
+    return set()
 
 
 def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -> list[str]:

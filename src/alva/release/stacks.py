@@ -60,6 +60,11 @@ class ObservedStack:
         """Whether it can be looked at and changed as it is: nothing runs, and no rollback got stuck."""
         return not self.is_busy and self.status != "UPDATE_ROLLBACK_FAILED"
 
+    @property
+    def was_made(self) -> bool:
+        """Whether it got beyond its creation: there is something in it to go back to."""
+        return self.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackChange:

@@ -17,8 +17,6 @@ from alva.release.stacks import ObservedStack
 
 BACK = "all services run again what they ran before"
 
-NEVER_RAN = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-
 
 def take_back(
     aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, failure: AlvaError, reporter: Reporter
@@ -29,7 +27,7 @@ def take_back(
     succeeds is RolledBack (or TimedOut); RollbackFailed when the services do not serve as before.
     """
     touched = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.begun]
-    previous = [stack for name in touched if (stack := observed.stacks.get(name)) is not None and ran(stack)]
+    previous = [stack for name in touched if (stack := observed.stacks.get(name)) is not None and stack.was_made]
     if not previous:
         return failure  # untouched, or a first release: there was nothing before it
     try:
@@ -48,11 +46,6 @@ def take_back(
     return RolledBack(f"{message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
 
 
-def ran(stack: ObservedStack) -> bool:
-    """Whether there is something in the stack to go back to."""
-    return bool(stack.template) and stack.status not in NEVER_RAN
-
-
 def explain(aws: Aws, manifest: Manifest, failure: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
     """The causes, looked for at once: what a rollback takes away is then no longer to be seen."""
     return why.causes_of(aws, manifest, failure, since=since)
@@ -60,7 +53,8 @@ def explain(aws: Aws, manifest: Manifest, failure: AlvaError, *, since: datetime
 
 def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
     """The failure with its causes first."""
-    lines = [line for cause in causes for line in cause.lines() if line.partition(": ")[2] not in failure.evidence]
+    known = (*failure.evidence, *failure.message.split("; "))
+    lines = [line for cause in causes for line in cause.lines() if line.partition(": ")[2] not in known]
     next_step = next((cause.next_step for cause in causes if cause.kind != "unknown"), None)
     return failure.because(lines, next_step)
 

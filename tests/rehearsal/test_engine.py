@@ -1,0 +1,212 @@
+"""What the engine does beyond a plain release: going back, naming causes, asking, and calling off what does not end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import boto3
+
+from alva.checks.revisions import read_revisions
+
+from .conftest import Rehearsal
+from .test_releases import digests, edited, tasks, users
+
+STACK = "alva-staging-services"
+
+
+def last_release(rehearsal: Rehearsal) -> dict[str, Any]:
+    release: dict[str, Any] = json.loads(rehearsal.alva("releases", "--json", "--last", "1").stdout)[0]
+    return release
+
+
+def causes(rehearsal: Rehearsal, release: int) -> list[dict[str, Any]]:
+    """What `./alva why` has kept of a release."""
+    why = rehearsal.alva("why", "--release", str(release), "--json")
+    assert why.returncode == 0, why.stderr
+    account = json.loads(why.stdout)["release"]
+    assert account["release"] == release
+    found: list[dict[str, Any]] = account["causes"]
+    return found
+
+
+def test_rollback_releases_the_earlier_images_again_without_a_migration_and_users_notice_nothing(
+    rehearsal: Rehearsal,
+) -> None:
+    before = digests(rehearsal)
+    with edited(rehearsal, "apps/web/app.py", "\n# to be taken back\n", append=True):
+        assert rehearsal.alva("up").returncode == 0
+    assert digests(rehearsal)["web"] != before["web"]
+    asked = rehearsal.alva("rollback")
+    assert asked.returncode == 2, "nobody was there to answer"
+    with users(rehearsal) as problems:
+        back = rehearsal.alva("rollback", "--yes", "--json")
+    assert back.returncode == 0, back.stderr
+    assert digests(rehearsal) == before
+    assert problems == []
+    said = json.loads(back.stdout)
+    assert "migration" not in [step["step"] for step in said["steps"]]
+    release = last_release(rehearsal)
+    assert release["number"] == said["release"]
+    assert release["rollback_of"] < release["number"]
+    # What is taken back can be released again: the sources are those of the release that came back.
+    again = rehearsal.alva("up", "--json")
+    assert json.loads(again.stdout)["changed"] is False, again.stdout
+
+    unknown = rehearsal.alva("rollback", "99999", "--yes")
+    assert unknown.returncode == 2
+    assert "these can come back" in unknown.stderr
+
+
+def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_check(rehearsal: Rehearsal) -> None:
+    before = digests(rehearsal)
+    pretend = 'import os\n\nos.environ["IMAGE_DIGEST"] = "sha256:" + "0" * 64\n'
+    main = (rehearsal.project / "apps/web/__main__.py").read_text()
+    with edited(rehearsal, "apps/web/__main__.py", pretend + main):
+        up = rehearsal.alva("up")
+    assert up.returncode == 5, up.stderr
+    assert "all services run again what they ran before" in up.stderr
+    assert digests(rehearsal) == before
+    (cause,) = causes(rehearsal, last_release(rehearsal)["number"])
+    assert cause["kind"] == "wrong-answerer"
+    assert any("web answers /" in line for line in cause["evidence"])
+
+
+def test_step_that_does_not_end_is_called_off_and_everything_runs_as_before(rehearsal: Rehearsal) -> None:
+    before = digests(rehearsal)
+    with edited(rehearsal, "apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), users(rehearsal) as problems:
+        deploy = rehearsal.alva("deploy", "--service", "web", "--timeout", "6")
+    assert deploy.returncode == 6, deploy.stderr
+    assert f"cannot wait any longer for stack {STACK}: 6 s have passed" in deploy.stderr
+    assert "the update was cancelled: the stack is UPDATE_ROLLBACK_COMPLETE" in deploy.stderr
+    assert digests(rehearsal) == before
+    assert problems == []
+
+
+def test_migration_that_hangs_is_stopped_at_its_time_limit_and_no_service_is_touched(rehearsal: Rehearsal) -> None:
+    before = tasks(rehearsal)
+    hang = 'import time\n\nprint("waiting for a lock", flush=True)\ntime.sleep(600)\n'
+    with edited(rehearsal, "apps/migrations/__main__.py", hang):
+        deploy = rehearsal.alva("deploy", "--service", "api", "--timeout", "15")
+    assert deploy.returncode == 4, deploy.stderr
+    assert "waiting for a lock" in deploy.stderr
+    assert tasks(rehearsal) == before
+    (cause,) = causes(rehearsal, last_release(rehearsal)["number"])
+    assert (cause["subject"], cause["kind"]) == ("migration", "hanging")
+
+
+def test_migration_that_somebody_kills_fails_the_release_and_no_service_is_touched(rehearsal: Rehearsal) -> None:
+    before = tasks(rehearsal)
+    hang = 'import time\n\nprint("at work", flush=True)\ntime.sleep(600)\n'
+    killed: list[str] = []
+
+    def kill() -> None:
+        ecs = boto3.client(
+            "ecs",
+            endpoint_url=f"http://127.0.0.1:{rehearsal.variables['ALVA_API_PORT']}",
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            arns = ecs.list_tasks(cluster="alva-staging-cluster", family="alva-migrations")["taskArns"]
+            for task in ecs.describe_tasks(cluster="alva-staging-cluster", tasks=arns)["tasks"] if arns else []:
+                if task["lastStatus"] == "RUNNING":
+                    ecs.stop_task(cluster="alva-staging-cluster", task=task["taskArn"], reason="by a test")
+                    killed.append(task["taskArn"])
+            time.sleep(0.1)
+
+    killer = threading.Thread(target=kill)
+    with edited(rehearsal, "apps/migrations/__main__.py", hang):
+        killer.start()
+        deploy = rehearsal.alva("deploy", "--service", "api")
+        killer.join()
+    assert len(killed) == 1
+    assert deploy.returncode == 4, deploy.stderr
+    assert "container migrations ended with exit code" in deploy.stderr
+    assert "by a test" in deploy.stderr
+    assert tasks(rehearsal) == before
+
+
+def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
+    versions = rehearsal.project / "apps" / "migrations" / "versions"
+    head = read_revisions(versions)[-1].revision
+    before = tasks(rehearsal)
+    file = versions / "9999_tidy.py"
+    file.write_text(
+        f'"""tidy"""\nfrom alembic import op\nrevision = "9999"\ndown_revision = {head!r}\n'
+        'def upgrade() -> None:\n    op.drop_column("plans", "status", schema="api")\n'
+        "def downgrade() -> None:\n    pass\n"
+    )
+    try:
+        deploy = rehearsal.alva("deploy", "--service", "api")
+        diff = rehearsal.alva("diff", "--service", "api", "--json")
+    finally:
+        file.unlink()
+    assert deploy.returncode == 3, deploy.stderr
+    assert "contraction: migration 9999: drops column plans.status" in deploy.stderr
+    assert "--allow contraction" in deploy.stderr
+    said = json.loads(diff.stdout)
+    assert [m["revision"] for m in said["migrations"]] == ["9999"]
+    assert [risk["kind"] for risk in said["risks"]] == ["contraction"]
+    assert tasks(rehearsal) == before
+
+
+def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(rehearsal: Rehearsal) -> None:
+    composition = (rehearsal.project / "infrastructure/lib/composition.py").read_text()
+    wider = """from aws_cdk import aws_iam
+
+    statement = aws_iam.PolicyStatement(actions=["s3:*"], resources=["*"])
+    aws_iam.ManagedPolicy(network, "Wide", statements=[statement])
+    return app
+"""
+    assert "    return app\n" in composition
+    with edited(rehearsal, "infrastructure/lib/composition.py", composition.replace("return app\n", wider)):
+        diff = rehearsal.alva("diff", "--infra-only", "--json")
+        deploy = rehearsal.alva("deploy", "--infra-only")
+    said = json.loads(diff.stdout)
+    assert [(risk["kind"], risk["message"]) for risk in said["risks"]] == [("iam", "may now s3:* on *")]
+    network = next(stack for stack in said["stacks"] if stack["stack"].endswith("-network"))
+    assert [(change["action"], change["type"]) for change in network["resources"]] == [
+        ("Add", "AWS::IAM::ManagedPolicy")
+    ]
+    assert deploy.returncode == 3, deploy.stderr
+    assert "may now s3:* on *" in deploy.stderr
+    assert "--allow iam" in deploy.stderr
+
+
+def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(rehearsal: Rehearsal) -> None:
+    preflight = rehearsal.alva("preflight", "--json")
+    assert preflight.returncode == 0, preflight.stdout
+    verdicts = {check["check"]: check["verdict"] for check in json.loads(preflight.stdout)}
+    for name in ("credentials", "stacks are settled", "images exist", "secrets are set", "services run"):
+        assert verdicts[name] == "OK", name
+    missing = rehearsal.alva("preflight", "--image", f"web=sha256:{'0' * 64}")
+    assert missing.returncode == 3
+    assert "images exist" in missing.stderr
+
+
+def test_environment_that_a_person_holds_takes_no_release_until_it_is_unlocked(rehearsal: Rehearsal) -> None:
+    assert rehearsal.alva("lock", "looking", "around").returncode == 0
+    try:
+        refused = rehearsal.alva("deploy", "--infra-only")
+        assert refused.returncode == 8
+        assert "looking around" in refused.stderr
+    finally:
+        assert rehearsal.alva("unlock", "--yes").returncode == 0
+    assert json.loads(rehearsal.alva("lock", "--json").stdout) is None
+
+
+def test_deep_verification_looks_from_inside_through_a_customers_eyes_and_into_logs(rehearsal: Rehearsal) -> None:
+    verify = rehearsal.alva("verify", "--deep", "--json")
+    checks = {check["check"]: check for check in json.loads(verify.stdout)}
+    # Alarms are other tests' business: they break things on purpose.
+    failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
+    assert failed == [], verify.stdout
+    assert "certificate verified" in checks["inside: database"]["reason"]
+    assert "noeviction" in checks["inside: queue"]["reason"]
+    for name in ("inside: web by name", "inside: admin by name", "sign-up to plan", "api writes its log"):
+        assert checks[name]["verdict"] == "OK"

@@ -1,0 +1,59 @@
+"""What is known to fail is refused before anything is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alva.aws import Aws
+from alva.release.manifest import Manifest
+from alva.release.plan import ApplyStack, Observed, Plan, Wanted
+from alva.release.preflight import Preflight, exports_in_use
+from alva.release.stacks import Action, ObservedStack
+from alva.release.verify import Verdict
+
+
+def exporting(*names: str) -> dict[str, Any]:
+    return {"Outputs": {f"O{i}": {"Value": "x", "Export": {"Name": name}} for i, name in enumerate(names)}}
+
+
+def importing(name: str) -> dict[str, Any]:
+    return {"Resources": {"R": {"Properties": {"List": [{"Fn::Join": ["", [{"Fn::ImportValue": name}]]}]}}}}
+
+
+def test_export_that_another_stack_still_imports_may_not_go(manifest: Manifest) -> None:
+    network, ecs = manifest.stack("network"), manifest.stack("ecs")
+    observed = Observed(
+        stacks={
+            network.name: ObservedStack(name=network.name, status="UPDATE_COMPLETE", template=exporting("vpc", "zone")),
+            ecs.name: ObservedStack(name=ecs.name, status="UPDATE_COMPLETE", template=importing("vpc")),
+        }
+    )
+    step = ApplyStack(key="network", title="network", stack=network, action=Action.UPDATE)
+
+    def used(*kept: str) -> list[str]:
+        wanted = Wanted(manifest=manifest, templates={network.name: exporting(*kept)}, digests={})
+        return exports_in_use(wanted, observed, Plan(steps=(step,)))
+
+    assert used("zone") == [f"{network.name} exports vpc no longer, and {ecs.name} import it"]
+    assert used("vpc") == []
+    assert used("vpc", "more") == []
+
+
+def test_account_without_anything_is_told_what_comes_with_the_first_release(aws: Aws, manifest: Manifest) -> None:
+    for stack in manifest.stacks:
+        stack.template_file.write_text('{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}')
+    missing = "sha256:" + "0" * 64
+    results = Preflight(
+        aws=aws,
+        manifest=manifest,
+        digests={"web": missing},
+        findings={"good-rule": [], "bad-rule": ["stack/Thing: is wrong"]},
+    ).run()
+    found = {result.name: result for result in results}
+    assert found["credentials"].verdict is Verdict.OK
+    assert found["services run"].verdict is Verdict.SKIP
+    assert found["secrets are set"].verdict is Verdict.SKIP
+    assert found["rule good-rule"].verdict is Verdict.OK
+    assert (found["rule bad-rule"].verdict, found["rule bad-rule"].reason) == (Verdict.FAIL, "stack/Thing: is wrong")
+    assert found["images exist"].verdict is Verdict.FAIL
+    assert missing in found["images exist"].reason
