@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -30,12 +31,14 @@ from kit.origins import SAFE_METHODS, safe_next
 from kit.refusal import Refusal
 from kit.tokens import ACCESS_COOKIE, REFRESH_COOKIE, Principal
 
-REGISTRATION_COOKIE = "alva_registration"
+BROWSER_COOKIE = "alva_browser"
+"""Tells whether a mail's link is opened in the browser that asked for it."""
 MAIL_ON_ITS_WAY = Message(detail="If this address is yours, a mail with a link is on its way to it.")
 
 Signed = Annotated[Principal, Depends(access.signed_in)]
 Visitor = Annotated[Principal | None, Depends(access.visitor)]
 NextPath = Annotated[str | None, Query(alias="next", max_length=500)]
+LinkToken = Annotated[str, Query(max_length=1000)]
 PageSize = Annotated[int, Query(ge=1, le=200)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000)]
 
@@ -88,11 +91,14 @@ class _Cookies:
         self._set(response, REFRESH_COOKIE, signed_in.refresh_cookie, seconds, self._own_path)
         response.headers["Cache-Control"] = "no-store"
 
-    def set_registration(self, response: Response, browser_token: str) -> None:
-        self._set(response, REGISTRATION_COOKIE, browser_token, LINK_LIFETIME.total_seconds(), self._own_path)
+    def mark_browser(self, response: Response) -> str:
+        """Give the browser a random value to keep while it waits for a mail."""
+        browser_token = secrets.token_urlsafe(32)
+        self._set(response, BROWSER_COOKIE, browser_token, LINK_LIFETIME.total_seconds(), self._own_path)
+        return browser_token
 
-    def forget_registration(self, response: Response) -> None:
-        self._delete(response, REGISTRATION_COOKIE, self._own_path)
+    def forget_browser(self, response: Response) -> None:
+        self._delete(response, BROWSER_COOKIE, self._own_path)
 
     def clear(self, response: Response) -> None:
         for name, path in ((ACCESS_COOKIE, "/"), (REFRESH_COOKIE, self._own_path)):
@@ -112,33 +118,54 @@ async def register(
     body: RegisterBody, request: Request, response: Response, tasks: BackgroundTasks, service: Service
 ) -> Message:
     """Ask for an account. The answer is always the same; a mail with a link follows."""
-    registration = await service.register(body.email, body.password, body.next, _client(request))
-    _Cookies(request).set_registration(response, registration.browser_token)
-    tasks.add_task(_mailer(request).send, registration.mail)
+    browser_token = _Cookies(request).mark_browser(response)
+    mail = await service.register(body.email, body.password, body.next, browser_token, _client(request))
+    tasks.add_task(_mailer(request).send, mail)
     return MAIL_ON_ITS_WAY
 
 
 @router.post("/link", status_code=202)
-async def ask_for_link(body: LinkBody, request: Request, tasks: BackgroundTasks, service: Service) -> Message:
+async def ask_for_link(
+    body: LinkBody, request: Request, response: Response, tasks: BackgroundTasks, service: Service
+) -> Message:
     """Ask for a link that signs in. The answer is always the same; a mail follows where the address is known."""
-    mail = await service.ask_for_link(body.email, body.next, _client(request))
+    browser_token = _Cookies(request).mark_browser(response)
+    mail = await service.ask_for_link(body.email, body.next, browser_token, _client(request))
     if mail is not None:
         tasks.add_task(_mailer(request).send, mail)
     return MAIL_ON_ITS_WAY
 
 
 @router.get("/verify", status_code=303, response_class=RedirectResponse)
-async def verify(request: Request, token: Annotated[str, Query(max_length=1000)], service: Service) -> Response:
+async def look_at_link(request: Request, token: LinkToken, service: Service) -> Response:
+    """Follow a mail's link: in the browser that asked for it this signs in, elsewhere a page asks first.
+
+    Programs that look through mails follow links too, and must not use them up.
+    """
+    signed_in = await service.open_link(
+        token, request.cookies.get(BROWSER_COOKIE), _client(request), only_same_browser=True
+    )
+    if signed_in is None and await service.is_link_open(token):
+        return RedirectResponse(f"/signin/confirm?token={quote(token)}", 303, headers={"Cache-Control": "no-store"})
+    return _after_link(request, signed_in)
+
+
+@router.post("/verify", status_code=303, response_class=RedirectResponse)
+async def open_link(request: Request, token: LinkToken, service: Service) -> Response:
     """Open a mail's link: signs in and goes on to the product; a link that is no good leads to the sign-in page."""
-    signed_in = await service.open_link(token, request.cookies.get(REGISTRATION_COOKIE), _client(request))
+    access.require_same_origin(request)
+    return _after_link(request, await service.open_link(token, request.cookies.get(BROWSER_COOKIE), _client(request)))
+
+
+def _after_link(request: Request, signed_in: SignedIn | None) -> Response:
     if signed_in is None:
         return RedirectResponse("/signin?problem=link", status_code=303)
     target = safe_next(signed_in.next, "/onboarding" if signed_in.is_new else "/plans")
     response = RedirectResponse(target, status_code=303, headers={"Referrer-Policy": "no-referrer"})
     cookies = _Cookies(request)
     cookies.set(response, signed_in)
-    if REGISTRATION_COOKIE in request.cookies:
-        cookies.forget_registration(response)
+    if BROWSER_COOKIE in request.cookies:
+        cookies.forget_browser(response)
     return response
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -88,15 +88,24 @@ async def add_link(db: AsyncSession, link: Link) -> UUID:
     return link.id
 
 
-async def take_link(db: AsyncSession, link_id: UUID) -> Link | None:
-    """The link, marked as used: None where it was used before, is too old or does not exist."""
-    taken = (
-        update(Link)
-        .where(Link.id == link_id, Link.used_at.is_(None), Link.expires_at > func.now())
-        .values(used_at=func.now())
-        .returning(Link)
-    )
+async def is_link_open(db: AsyncSession, link_id: UUID) -> bool:
+    """Whether the link can be used; it stays as it is."""
+    return await db.scalar(select(Link.id).where(Link.id == link_id, *_open())) is not None
+
+
+async def take_link(db: AsyncSession, link_id: UUID, only_browser: bytes | None = None) -> Link | None:
+    """The link, marked as used: None where it was used before, is too old or does not exist.
+
+    With `only_browser`, also where another browser than the one with this hash asked for it.
+    """
+    taken = update(Link).where(Link.id == link_id, *_open()).values(used_at=func.now()).returning(Link)
+    if only_browser is not None:
+        taken = taken.where(Link.browser_hash == only_browser)
     return (await db.scalars(taken)).one_or_none()
+
+
+def _open() -> tuple[ColumnElement[bool], ...]:
+    return Link.used_at.is_(None), Link.expires_at > func.now()
 
 
 async def add_audit(

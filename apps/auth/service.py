@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -45,14 +44,6 @@ class SignedIn:
     next: str | None = None
 
 
-@dataclass(frozen=True)
-class Registration:
-    """What follows a registration: a mail, and a cookie that ties the link to this browser."""
-
-    mail: LinkMail
-    browser_token: str
-
-
 class AuthService:
     """The rules of registration, sign-in, sessions and roles."""
 
@@ -79,15 +70,18 @@ class AuthService:
 
     # Registration and links
 
-    async def register(self, email: str, password: str | None, next_path: str | None, client: str) -> Registration:
+    async def register(
+        self, email: str, password: str | None, next_path: str | None, browser_token: str, client: str
+    ) -> LinkMail:
         """Note what was asked for and say which mail to send; nothing about the address is told.
+
+        `browser_token` is what the asking browser keeps: it tells whether the link is opened where it was asked for.
 
         The password takes effect when the link is opened in the browser that registered: else somebody could register
         another's address with a password of their own and wait for them to open the link.
         """
         await self._count_mail(email, client)
         password_hash = await self._passwords.hash(password) if password else None
-        browser_token = secrets.token_urlsafe(32)
         link = Link(
             email=email,
             purpose="registration",
@@ -104,17 +98,22 @@ class AuthService:
             link_id = await repository.add_link(db, link)
             await repository.add_audit(db, email, "registration asked for", subject=email, client=client)
         url = self._url(link_id, link.expires_at)
-        mail = _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
-        return Registration(mail, browser_token)
+        return _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
 
-    async def ask_for_link(self, email: str, next_path: str | None, client: str) -> LinkMail | None:
+    async def ask_for_link(self, email: str, next_path: str | None, browser_token: str, client: str) -> LinkMail | None:
         """The mail with a link that signs in; None where nobody has the address, which only the service knows."""
         await self._count_mail(email, client)
         expires_at = datetime.now(UTC) + LINK_LIFETIME
         async with self._database.transaction() as db:
             if await repository.find_user_by_email(db, email) is None:
                 return None
-            link = Link(email=email, purpose="sign-in", next=_checked_next(next_path), expires_at=expires_at)
+            link = Link(
+                email=email,
+                purpose="sign-in",
+                browser_hash=hash_token(browser_token),
+                next=_checked_next(next_path),
+                expires_at=expires_at,
+            )
             link_id = await repository.add_link(db, link)
             await repository.add_audit(db, email, "link asked for", subject=email, client=client)
         return _sign_in_mail(email, self._url(link_id, expires_at))
@@ -128,20 +127,34 @@ class AuthService:
             await repository.add_audit(db, actor, "invited", subject=email, client=client, role=role)
         return _invitation_mail(email, self._url(link_id, expires_at), role)
 
-    async def open_link(self, token: str, browser_token: str | None, client: str) -> SignedIn | None:
-        """Sign in whoever opened the link; None where the link is forged, used or too old."""
+    async def is_link_open(self, token: str) -> bool:
+        """Whether a link could be used; looking at it does not use it up."""
         link_id = self._mail_links.read(token)
         if link_id is None:
-            return None
+            return False
         async with self._database.transaction() as db:
-            link = await repository.take_link(db, link_id)
+            return await repository.is_link_open(db, link_id)
+
+    async def open_link(
+        self, token: str, browser_token: str | None, client: str, *, only_same_browser: bool = False
+    ) -> SignedIn | None:
+        """Sign in whoever opened the link; None where the link is forged, used or too old.
+
+        With `only_same_browser`, None too, and the link as it was, in a browser that did not ask for it.
+        """
+        link_id = self._mail_links.read(token)
+        if link_id is None or (only_same_browser and browser_token is None):
+            return None
+        browser_hash = hash_token(browser_token) if browser_token is not None else None
+        async with self._database.transaction() as db:
+            link = await repository.take_link(db, link_id, browser_hash if only_same_browser else None)
             if link is None:
                 return None
             user = await repository.find_or_add_user(db, link.email)
             is_new = user.verified_at is None
             if is_new:
                 user.verified_at = datetime.now(UTC)
-                is_same_browser = browser_token is not None and hash_token(browser_token) == link.browser_hash
+                is_same_browser = browser_hash is not None and browser_hash == link.browser_hash
                 if link.password_hash and is_same_browser and user.password_hash is None:
                     user.password_hash = link.password_hash
             if link.purpose == "invitation" and link.role == "admin":

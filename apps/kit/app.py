@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Content-Security-Policy of answers that are not pages."""
 
+MOST_BODY_BYTES = 256 * 1024
+"""Longer bodies are 413: forms and JSON are read into memory before anything is looked at (a profile: some 10 KiB)."""
+
 Check = Callable[[], Awaitable[object]]
 """Raises where what the service depends on does not answer."""
 _CHECK_TIMEOUT_SECONDS = 3.0
@@ -74,6 +77,7 @@ def create(
         redoc_url=None,
         openapi_url=f"{prefix}/openapi.json" if serve_openapi else None,
         redirect_slashes=False,
+        max_body_size=MOST_BODY_BYTES,
         exception_handlers={Exception: _answer_unexpected_error, Refusal: _answer_refusal},
     )
     app.alva_settings = settings

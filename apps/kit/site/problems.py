@@ -39,6 +39,7 @@ OTHER_SITE = Problem(
     "Your browser says that it was not sent from one of our pages. Nothing was changed.",
 )
 BAD_REQUEST = Problem(400, "That did not come through right", "Something in the form or the address cannot be read.")
+TOO_LONG = Problem(413, "That is more than we can take", "Please send a shorter text. Nothing was changed.")
 TOO_MANY = Problem(429, "Too many tries", "Please wait a few minutes, then try again. Nothing was changed.")
 UNAVAILABLE = Problem(
     503, "We cannot do this right now", "A part of Alva does not answer. Please try again in a minute."
@@ -51,7 +52,7 @@ SIGN_IN_UNCHECKED = Problem(
     "We cannot check your sign-in",
     "You may still be signed in, but a part of Alva does not accept it right now. Please try again in a minute.",
 )
-_BY_STATUS = {403: FORBIDDEN, 404: NOT_FOUND, 405: NOT_FOUND, 429: TOO_MANY}
+_BY_STATUS = {403: FORBIDDEN, 404: NOT_FOUND, 405: NOT_FOUND, 413: TOO_LONG, 429: TOO_MANY}
 
 
 def sign_in_redirect(request: Request, public_auth_url: str) -> RedirectResponse:

@@ -142,7 +142,7 @@ def test_invitation_arrives_and_signs_in_with_its_role(office: httpx.Client, vis
     answer = office.post("/admin/users/invitations", data={"email": email, "role": "admin"}, follow_redirects=True)
     assert "The invitation is on its way." in answer.text
     invited = visit()
-    invited.get("/auth/verify", params={"token": outside.link_for(email)})
+    invited.post("/auth/verify", params={"token": outside.link_for(email)})
     assert invited.get("/admin").status_code == 200
 
 

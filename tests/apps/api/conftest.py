@@ -15,17 +15,19 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+import redis
 
 from tests.apps.conftest import (
     KeyPair,
     Outside,
     PostgresServer,
     RunningProcess,
-    die_with_parent,
     free_port,
+    launch,
     start_process,
     start_valkey,
     wait_until,
+    wait_until_ready,
 )
 
 PROFILE = {
@@ -45,7 +47,8 @@ from api.settings import WorkerSettings
 from api.worker import run
 from kit.process import load_or_exit
 settings = load_or_exit(WorkerSettings)
-asyncio.run(run(settings, finish_seconds=1, reconcile_seconds=1, lockDuration=2000, stalledInterval=1000))
+times = dict(lockDuration={lock_milliseconds}, stalledInterval=1000)
+asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, **times))
 """
 
 
@@ -66,7 +69,7 @@ def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
     return plan
 
 
-def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 20) -> dict[str, Any]:
+def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 60) -> dict[str, Any]:
     """Wait for a plan to have a status."""
 
     def plan() -> dict[str, Any]:
@@ -100,17 +103,17 @@ class Laboratory:
     def cache_port(self) -> int:
         return int(self.environment["REDIS_URL"].rpartition(":")[2].partition("/")[0])
 
-    def start_worker(self) -> RunningProcess:
-        log_file = self.folder / f"worker-{secrets.token_hex(3)}.log"
-        with log_file.open("wb") as log:
-            command = [sys.executable, "-c", HASTY_WORKER]
-            process = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, preexec_fn=die_with_parent
-            )
-        worker = RunningProcess(process, log_file)
+    def start_worker(self, *, finish_seconds: float = 10, lock_milliseconds: int = 30_000) -> RunningProcess:
+        """A worker that lets go of its job so long after SIGTERM, and whose job is found so long after its death."""
+        code = HASTY_WORKER.format(finish_seconds=finish_seconds, lock_milliseconds=lock_milliseconds)
+        worker = launch([sys.executable, "-c", code], self.environment, self.folder, "worker")
         self.workers.append(worker)
-        wait_until(lambda: "working on the queue" in worker.log, "a worker")
+        wait_until_ready(worker, "working on the queue")
         return worker
+
+    @property
+    def database_name(self) -> str:
+        return self.environment["DATABASE_URL"].rpartition("/")[2].partition("?")[0]
 
     def stop_cache(self) -> None:
         self.valkey.kill()
@@ -120,18 +123,18 @@ class Laboratory:
         self.valkey = start_valkey(self.cache_port, self.environment["REDIS_PASSWORD"], self.folder / "valkey")
 
 
-@pytest.fixture
-def laboratory(
+@pytest.fixture(scope="module")
+def laboratory_server(
     service_environment: dict[str, str],
     postgres: PostgresServer,
     keys: KeyPair,
-    tmp_path: Path,
-    outside: Outside,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Laboratory]:
-    del outside  # only its faults are cleared afterwards
+    """The api and the cache, which outlive a test; what is in them does not."""
+    folder = tmp_path_factory.mktemp("laboratory")
     password, port = secrets.token_urlsafe(24), free_port()
-    (tmp_path / "valkey").mkdir()
-    valkey = start_valkey(port, password, tmp_path / "valkey")
+    (folder / "valkey").mkdir()
+    valkey = start_valkey(port, password, folder / "valkey")
     own_database = postgres.create_database()
     environment = {
         **service_environment,
@@ -142,22 +145,39 @@ def laboratory(
         "PATH_PREFIX": "/api",
     }
     subprocess.run([sys.executable, "-m", "migrations"], env=environment, check=True, capture_output=True)
-    api = start_process("api", environment, tmp_path)
+    api = start_process("api", environment, folder)
     with (
-        httpx.Client(base_url=f"{api.url}/api", headers=sign_token(keys), trust_env=False) as customer,
-        httpx.Client(base_url=f"{api.url}/api/admin", headers=sign_token(keys, "admin"), trust_env=False) as admin,
+        httpx.Client(base_url=f"{api.url}/api", headers=sign_token(keys), trust_env=False, timeout=60) as customer,
+        httpx.Client(
+            base_url=f"{api.url}/api/admin", headers=sign_token(keys, "admin"), trust_env=False, timeout=60
+        ) as admin,
     ):
-        customer.put("/profile", json=PROFILE)
-        laboratory = Laboratory(environment, tmp_path, customer, admin, valkey)
+        laboratory = Laboratory(environment, folder, customer, admin, valkey)
         yield laboratory
-    for worker in laboratory.workers:
-        if worker.process.poll() is None:
-            assert worker.stop() == 0, worker.log[-3000:]
     assert api.stop() == 0, api.log[-3000:]
     laboratory.stop_cache()
 
 
-def eventually(is_true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+@pytest.fixture
+def laboratory(laboratory_server: Laboratory, postgres: PostgresServer, outside: Outside) -> Iterator[Laboratory]:
+    """The laboratory with a customer, without plans, jobs and workers."""
+    del outside  # only its faults are cleared afterwards
+    laboratory = laboratory_server
+    if laboratory.valkey.poll() is not None:
+        laboratory.start_cache()
+    with redis.Redis(port=laboratory.cache_port, password=laboratory.environment["REDIS_PASSWORD"]) as cache:
+        cache.flushall()
+    with postgres.connect(laboratory.database_name) as connection:
+        connection.execute("TRUNCATE api.profiles, api.plans CASCADE")
+    laboratory.workers.clear()
+    assert laboratory.customer.put("/profile", json=PROFILE).status_code == 200
+    yield laboratory
+    for worker in laboratory.workers:
+        if worker.process.poll() is None:
+            assert worker.stop(seconds=60) == 0, worker.log[-3000:]
+
+
+def eventually(is_true: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """`wait_until`, for what an api that is being disturbed answers."""
 
     def holds() -> bool:

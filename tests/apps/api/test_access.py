@@ -109,7 +109,7 @@ def test_many_requests_at_once_stay_within_the_tasks_share_of_connections(
     headers = sign_token(keys)
     seen = 0
     with (
-        httpx.Client(base_url=f"{api.url}/api", headers=headers, trust_env=False, timeout=30) as client,
+        httpx.Client(base_url=f"{api.url}/api", headers=headers, trust_env=False, timeout=60) as client,
         postgres.connect("postgres") as watcher,
         ThreadPoolExecutor(20) as pool,
     ):

@@ -22,7 +22,7 @@ def status_of(client: httpx.Client, plan_id: str) -> str:
 
 def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.5
-    victim = laboratory.start_worker()
+    victim = laboratory.start_worker(lock_milliseconds=2000)
     plan = ask(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     victim.stop(signal.SIGKILL)
@@ -34,12 +34,10 @@ def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, o
 
 def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.5
-    first = laboratory.start_worker()
+    first = laboratory.start_worker(finish_seconds=0.5)
     plan = ask(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
-    started = time.monotonic()
     assert first.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - started < 10, "longer than finishing the plan would have been no handing back"
     assert "handed back" in first.log
     outside.seconds_per_chunk = 0.0
     second = laboratory.start_worker()
@@ -51,9 +49,8 @@ def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, 
 
 def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.04
-    worker = laboratory.start_worker()
+    worker = laboratory.start_worker(finish_seconds=25)
     plan = ask(laboratory.customer)
-    wait_for(laboratory.customer, plan["id"], "running")
     wait_until(lambda: laboratory.customer.get(f"/plans/{plan['id']}").json()["progress"] >= 45, "half the plan")
     assert worker.stop(signal.SIGTERM) == 0
     assert status_of(laboratory.customer, plan["id"]) == "ready"
@@ -67,10 +64,10 @@ def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Out
     laboratory.stop_cache()
     time.sleep(1)  # long enough for connections to be found dead
     laboratory.start_cache()
-    eventually(lambda: status_of(laboratory.customer, plan["id"]) == "ready", "the plan", 40)
+    eventually(lambda: status_of(laboratory.customer, plan["id"]) == "ready", "the plan")
     assert worker.process.poll() is None
     outside.seconds_per_chunk = 0.0
-    wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready", 40)
+    wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready")
 
 
 def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Laboratory, postgres: PostgresServer) -> None:
@@ -94,8 +91,7 @@ def test_queue_that_lost_everything_is_filled_again(laboratory: Laboratory, post
 
 def _let_time_pass(laboratory: Laboratory, postgres: PostgresServer) -> None:
     """A plan that nobody touched for a while, without the while."""
-    name = laboratory.environment["DATABASE_URL"].rpartition("/")[2].partition("?")[0]
-    with postgres.connect(name) as connection:
+    with postgres.connect(laboratory.database_name) as connection:
         connection.execute("UPDATE api.plans SET updated_at = updated_at - interval '1 minute'")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import httpx
@@ -26,10 +28,17 @@ def test_customers_and_strangers_are_kept_out(
     assert sign_up().auth.request(method, path, json=body).status_code == 403
 
 
-def test_promoted_person_is_an_administrator_at_the_next_sign_in(sign_up_administrator: Callable[[], Person]) -> None:
-    administrator = sign_up_administrator()
-    assert administrator.auth.get("/me").json()["role"] == "admin"
-    assert administrator.auth.get("/users").status_code == 200
+def test_person_whom_an_operator_promoted_is_an_administrator_at_the_next_sign_in(
+    sign_up: Callable[..., Person], service_environment: dict[str, str]
+) -> None:
+    person = sign_up(password="correct horse battery staple")
+    environment = {**service_environment, "PORT": "3002", "PATH_PREFIX": "/auth"}
+    subprocess.run([sys.executable, "-m", "auth.promote", person.email], env=environment, check=True)
+    assert person.auth.get("/users").status_code == 403, "their access token still says customer"
+    assert person.auth.post("/refresh").status_code == 401, "their sessions have ended"
+    login = {"email": person.email, "password": "correct horse battery staple"}
+    assert person.auth.post("/login", json=login).json()["role"] == "admin"
+    assert person.auth.get("/users").status_code == 200
 
 
 def test_role_changes_are_kept_in_the_audit_log_and_end_sessions(
@@ -70,7 +79,7 @@ def test_invitation_signs_in_with_its_role(
     email = new_email("invited")
     assert administrator.auth.post("/invitations", json={"email": email, "role": "admin"}).status_code == 202
     guest = browser()
-    guest.get("/verify", params={"token": outside.link_for(email)})
+    guest.post("/verify", params={"token": outside.link_for(email)})
     assert guest.get("/me").json()["role"] == "admin"
 
 
@@ -79,5 +88,5 @@ def test_customers_invitation_takes_nothing_from_an_administrator(
 ) -> None:
     administrator = sign_up_administrator()
     administrator.auth.post("/invitations", json={"email": administrator.email, "role": "customer"})
-    administrator.auth.get("/verify", params={"token": outside.link_for(administrator.email)})
+    administrator.auth.post("/verify", params={"token": outside.link_for(administrator.email)})
     assert administrator.auth.get("/me").json()["role"] == "admin"

@@ -116,6 +116,21 @@ def test_person_gets_from_the_first_page_to_the_board(
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_link_opened_in_another_browser_is_confirmed_with_one_button(
+    open_tab: OpenTab, outside: Any, take_picture: TakePicture
+) -> None:
+    email = f"elsewhere-{secrets.token_hex(4)}@example.com"
+    desk, phone = open_tab(), open_tab(is_phone=True)
+    desk.goto("/signup")
+    desk.get_by_label("E-mail address").fill(email)
+    desk.get_by_role("button", name="Send me the link").click()
+    phone.goto(f"/auth/verify?token={outside.link_for(email)}")
+    expect(phone.get_by_role("heading", name="Sign in on this device?")).to_be_visible()
+    take_picture(phone, "confirm")
+    phone.get_by_role("button", name="Sign in here").click()
+    expect(phone.get_by_role("heading", name="About your business")).to_be_visible()
+
+
 def test_whole_way_works_without_scripts(open_tab: OpenTab, outside: Any, worker: Any) -> None:  # noqa: ARG001
     email = f"plain-{secrets.token_hex(4)}@example.com"
     page = open_tab(java_script_enabled=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from kit.settings import SettingsError, load
 from kit.site.app import page_policy
 from web.app import WebSettings
 
-PUBLIC_PAGES = ("/", "/signup", "/signin", "/check-mail")
+PUBLIC_PAGES = ("/", "/signup", "/signin", "/signin/confirm", "/check-mail")
 GUARDED_PAGES = ("/plans", "/onboarding", f"/plans/{'0' * 8}-0000-0000-0000-{'0' * 12}")
 
 
@@ -151,6 +152,15 @@ def test_unknown_page_is_a_404_page(lonely_web: httpx.Client, path: str) -> None
 def test_sign_in_form_does_not_take_on_a_foreign_next(lonely_web: httpx.Client, target: str) -> None:
     page = _Page(lonely_web.get("/signin", params={"next": target}).text)
     assert [field["value"] for field in page.all("input") if field.get("name") == "next"] == [""]
+
+
+def test_confirmation_sends_the_links_token_to_auth_and_nothing_else(lonely_web: httpx.Client) -> None:
+    token = 'a.b-c_d&next=//evil.example"><script>'
+    page = _Page(lonely_web.get("/signin/confirm", params={"token": token}).text)
+    assert [form["method"] for form in page.all("form")] == ["post"]
+    action = urlsplit(page.all("form")[0]["action"] or "")
+    assert (action.netloc, action.path, parse_qs(action.query)) == ("", "/auth/verify", {"token": [token]})
+    assert not page.all("script")
 
 
 def test_what_is_typed_comes_back_as_text_and_not_as_markup(lonely_web: httpx.Client) -> None:
