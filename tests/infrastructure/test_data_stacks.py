@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lib.config.environments import STAGING
+from lib.config.environments import STAGING, Environment
 
 RESOLVED_PASSWORD = {
     "Fn::Join": [
@@ -128,6 +128,16 @@ def test_database_is_the_planned_one(staging: Any) -> None:
     assert instance.properties["MasterUserPassword"] == RESOLVED_PASSWORD
     assert instance.definition["DeletionPolicy"] == "Snapshot"
     assert instance.definition["UpdateReplacePolicy"] == "Snapshot"
+
+
+def test_database_from_a_snapshot_is_not_told_what_the_snapshot_says(
+    synthesise: Callable[[Environment], Any],
+) -> None:
+    restored = synthesise(STAGING.with_settings(database__snapshot="before-the-risk"))
+    properties = restored.one("database", "RDS::DBInstance")
+    assert properties["DBSnapshotIdentifier"] == "before-the-risk"
+    assert not {"DBName", "MasterUsername", "StorageEncrypted"} & set(properties)
+    assert properties["MasterUserPassword"] == RESOLVED_PASSWORD
 
 
 def test_database_refuses_connections_without_tls(staging: Any) -> None:

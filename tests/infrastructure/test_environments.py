@@ -34,6 +34,7 @@ VARIANTS: dict[str, Environment] = {
     "nat-instance": STAGING.with_settings(network__nat="instance"),
     "nat-per-zone": STAGING.with_settings(network__nat="gateway-per-zone"),
     "flow-logs": STAGING.with_settings(network__flow_logs=True),
+    "restored": STAGING.with_settings(database__snapshot="before-the-risk"),
     "arm64": STAGING.with_settings(tasks__arm64=True),
     "spot": STAGING.with_settings(tasks__spot=True),
     "exec": STAGING.with_settings(tasks__exec_enabled=True),

@@ -35,6 +35,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("database.storage_gib", lambda: STAGING.with_settings(database__storage_gib=10)),
     ("database.storage_type", lambda: STAGING.with_settings(database__storage_type="io9")),
     ("database.backup_retention_days", lambda: STAGING.with_settings(database__backup_retention_days=0)),
+    ("database.snapshot", lambda: STAGING.with_settings(database__snapshot="no such name")),
     ("cache.node_type", lambda: STAGING.with_settings(cache__node_type="cache.t3.tiny")),
     ("cache.replicas", lambda: STAGING.with_settings(cache__replicas=6)),
     ("cache.snapshot_retention_days", lambda: STAGING.with_settings(cache__snapshot_retention_days=36)),

@@ -108,7 +108,11 @@ def _network(setting: str, value: str) -> IPv4Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """PostgreSQL on RDS. Storage is encrypted whatever is set: that cannot be changed later without a replacement."""
+    """PostgreSQL on RDS. Storage is encrypted whatever is set: that cannot be changed later without a replacement.
+
+    `snapshot` makes the instance from that snapshot, whose encryption, user and databases it then has. It counts when
+    the instance is made; after that it has to stay as it is: without it CloudFormation makes an empty one instead.
+    """
 
     instance_class: str = "db.t3.micro"
     storage_gib: int = 20
@@ -116,6 +120,7 @@ class Database:
     multi_az: bool = False
     backup_retention_days: int = 7
     deletion_protection: bool = False
+    snapshot: str | None = None
 
     def __post_init__(self) -> None:
         require("database.instance_class", self.instance_class in DATABASE_CLASSES, self.instance_class,
@@ -124,6 +129,8 @@ class Database:
         require("database.storage_type", self.storage_type in ("gp2", "gp3"), self.storage_type, "gp2 or gp3")
         require("database.backup_retention_days", 1 <= self.backup_retention_days <= 35, self.backup_retention_days,
                "1 to 35 days: 0 would switch backups off")  # fmt: skip
+        require("database.snapshot", self.snapshot is None or bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]{0,254}",
+                self.snapshot)), self.snapshot, "the identifier of a DB snapshot")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,11 +109,13 @@ class DatabaseStack(EnvironmentStack):
             db_instance_class=settings.instance_class,
             allocated_storage=str(settings.storage_gib),
             storage_type=settings.storage_type,
-            storage_encrypted=True,
+            # What comes from a snapshot has its encryption, user and databases; CloudFormation must not be told again.
+            db_snapshot_identifier=settings.snapshot,
+            storage_encrypted=True if settings.snapshot is None else None,
             multi_az=settings.multi_az,
-            db_name=DATABASE_NAME,
+            db_name=DATABASE_NAME if settings.snapshot is None else None,
             port=str(POSTGRESQL_PORT),
-            master_username=DATABASE_USER,
+            master_username=DATABASE_USER if settings.snapshot is None else None,
             master_user_password=f"{{{{resolve:secretsmanager:{secret}:SecretString:password}}}}",
             db_subnet_group_name=subnet_group.ref,
             db_parameter_group_name=parameter_group.ref,
@@ -177,6 +179,13 @@ class DatabaseStack(EnvironmentStack):
             "A major version alone lets AWS choose the minor one, and automatic upgrades then cause no drift",
             "W3691",
         )
+        if settings.snapshot is not None:
+            accept(
+                self.instance,
+                "The instance is as encrypted as its snapshot, which is one of an instance of ours",
+                "AwsSolutions-RDS2",
+                "CKV_AWS_16",
+            )
         if not settings.multi_az:
             accept(
                 self.instance,

@@ -67,12 +67,13 @@ def command(invocation: Invocation) -> None:
 
 def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
     """Run `cdk bootstrap` unless the account has it."""
-    from alva.release.bootstrap import OLDEST_VERSION, bootstrap_version, cdk_command
+    from alva.release.bootstrap import bootstrap_version, cdk_command
+    from alva.release.preflight import BOOTSTRAP_VERSION
 
     progress, aws = invocation.progress, invocation.aws
     with step(progress, "cdk", "cdk bootstrap") as result:
         version = account.bootstrap_version
-        if version is not None and version >= OLDEST_VERSION:
+        if version is not None and version >= BOOTSTRAP_VERSION:
             result.outcome, result.detail = "unchanged", f"version {version}"
             return
         argv = (

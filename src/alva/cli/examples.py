@@ -36,7 +36,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "why": ("./alva why", "./alva why api"),
     "lock": ("./alva lock",),
     "unlock": ("./alva unlock",),
-    "exec": ("./alva exec api -- python --version",),
 }
 """By verb, in the order in which they help."""
 

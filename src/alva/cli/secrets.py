@@ -133,6 +133,28 @@ def restart(invocation: Invocation, name: str) -> None:
         invocation.print(f"restarted {', '.join(secret.used_by)}" if services else f"nothing uses {secret.name}")
 
 
+@verb(summary="Give the generated password of database and cache a new value, and restart what uses it.")
+@click.argument("name")
+def rotate(invocation: Invocation, name: str) -> None:
+    """Under the environment's lock, since it changes stacks."""
+    from alva.release.lock import Lock
+    from alva.release.rotation import rotate
+    from alva.release.secrets import Secrets
+
+    aws, manifest = invocation.aws, invocation.manifest
+    secret = Secrets(aws, manifest).find(name)
+    with (
+        invocation.progress as progress,
+        Lock(aws, manifest).held(f"rotation of {secret.name}", progress.note),
+        step(progress, "rotate", f"rotate {secret.name}"),
+    ):
+        stacks = rotate(aws, manifest, secret, lambda text: progress.step_line("rotate", text))
+    if invocation.as_json:
+        invocation.print_json({"rotated": secret.name, "stacks": list(stacks), "restarted": list(secret.used_by)})
+    else:
+        invocation.print(f"rotated {secret.name}: {', '.join(stacks)}; restarted {', '.join(secret.used_by)}")
+
+
 @verb(summary="Who set which secret when, newest first. No value is kept with it.")
 def audit(invocation: Invocation) -> None:
     """Print what Parameter Store still has, at most 100 changes."""
@@ -164,5 +186,6 @@ command.add_command(list_, "list")
 command.add_command(init, "init")
 command.add_command(set_, "set")
 command.add_command(restart, "restart")
+command.add_command(rotate, "rotate")
 command.add_command(audit, "audit")
 command.add_command(check, "check")

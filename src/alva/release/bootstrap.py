@@ -13,15 +13,10 @@ from typing import Any
 from alva.aws import Aws, error_code, explained
 from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest, Stack
+from alva.release.preflight import BOOTSTRAP_PARAMETER
 from alva.release.stacks import Stacks
 
 Line = Callable[[str], None]
-
-VERSION_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
-"""Written by `cdk bootstrap`: https://docs.aws.amazon.com/cdk/v2/guide/bootstrapping-env.html"""
-
-OLDEST_VERSION = 21
-"""The one that the pinned CDK was written against; older ones lack rights that its roles need."""
 
 GITHUB = "token.actions.githubusercontent.com"
 
@@ -66,7 +61,7 @@ def bootstrap_version(aws: Aws) -> int | None:
     """Which version of `cdk bootstrap` the account has; None where it never ran."""
     with explained("look whether the account is bootstrapped"):
         try:
-            return int(aws.ssm.get_parameter(Name=VERSION_PARAMETER)["Parameter"]["Value"])
+            return int(aws.ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"])
         except Exception as error:
             if error_code(error) == "ParameterNotFound":
                 return None
