@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,8 @@ from alva.region.config import RegionConfig
 
 POLL_SECONDS = 0.02
 LOG_LINES_SHOWN = 12
+DELETION_WAIT_SECONDS = 1.0
+_WIPED_PREFIX = ".wiped-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +116,40 @@ def status(config: RegionConfig) -> RegionStatus:
 
 
 def wipe(config: RegionConfig) -> None:
-    """Stop the region and forget its data: state, images, logs."""
+    """Stop the region and forget its data: state, images, logs.
+
+    They are gone from their places at once. Deleting an image store of many thousand files can take longer on a slow
+    disk than anyone wants to wait for: after `DELETION_WAIT_SECONDS`, it goes on by itself.
+    """
     stop(config)
-    for folder in (config.state_folder, config.run_folder, config.images_folder, config.logs_folder):
+    folders = (config.state_folder, config.run_folder, config.images_folder, config.logs_folder)
+    doomed = config.home / f"{_WIPED_PREFIX}{time.time_ns()}"
+    for folder in folders:
         if folder.exists():
-            shutil.rmtree(folder)
+            doomed.mkdir(exist_ok=True)
+            folder.rename(doomed / folder.name)
     for file in (config.running_file, _lock_file(config), config.home / "processes.json"):
         file.unlink(missing_ok=True)
+    _delete_wiped(config)
+
+
+def _delete_wiped(config: RegionConfig) -> None:
+    """Delete what `wipe` put aside, now or at an earlier time that was cut off."""
+    remains = [str(folder) for folder in config.home.glob(f"{_WIPED_PREFIX}*")]
+    if not remains:
+        return
+    deletion = subprocess.Popen(
+        ["rm", "-rf", "--", *remains],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deletion.wait(DELETION_WAIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It outlives this process; nobody here waits for it.
+        deletion.returncode = 0
 
 
 def environment_of(config: RegionConfig) -> dict[str, str]:

@@ -167,10 +167,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_wipe_forgets(tmp_path: Path) -> None:
     with running_region(tmp_path) as running:
         running.create("kept", PARAMETER)
+        cut_off = tmp_path / ".wiped-earlier/images"
+        cut_off.mkdir(parents=True)
         daemon.wipe(running.config)
         assert not running.config.state_folder.exists()
+        assert not running.config.images_folder.exists()
         daemon.start(running.config)
         assert running.client("cloudformation").describe_stacks()["Stacks"] == []
+        deadline = time.monotonic() + 30
+        while left := list(tmp_path.glob(".wiped-*")):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.05)
 
 
 def test_the_process_stays_small(region: RunningRegion) -> None:
