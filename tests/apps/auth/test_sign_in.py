@@ -11,8 +11,19 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import redis
 
-from tests.apps.conftest import PUBLIC_URL, Outside, Person, PostgresServer, RunningProcess, new_email, wait_until
+from auth.limits import Limit, Limits
+from tests.apps.conftest import (
+    PUBLIC_URL,
+    Outside,
+    Person,
+    PostgresServer,
+    RunningProcess,
+    ValkeyServer,
+    new_email,
+    wait_until,
+)
 
 Browser = Callable[[], httpx.Client]
 PASSWORD = "correct horse battery staple"
@@ -192,6 +203,39 @@ def test_guessing_a_password_is_stopped_and_told_when_to_come_back(
     assert statuses[-1].status_code == 429
     assert int(statuses[-1].headers["Retry-After"]) > 0
     assert client.post("/login", json={"email": email, "password": PASSWORD}).status_code == 429
+
+
+def test_mailbox_is_not_flooded(browser: Browser) -> None:
+    email, client = new_email(), browser()
+    answers = [client.post(path, json={"email": email}) for path in ("/register", "/link") * 4]
+    assert [answer.status_code for answer in answers] == [202] * 6 + [429] * 2
+    assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "name", "limit"),
+    [
+        ("/login", {"password": "wrong, wrong, wrong"}, "login-client", Limits().login_per_client),
+        ("/link", {}, "mail-client", Limits().mail_per_client),
+    ],
+)
+def test_one_client_cannot_try_many_addresses(
+    browser: Browser, valkey: ValkeyServer, path: str, more: dict[str, str], name: str, limit: Limit
+) -> None:
+    """The last of very many attempts, each at another address; the others are counted for it."""
+    client, address = browser(), "198.51.100.77"
+
+    def attempt(from_address: str) -> int:
+        headers = {"X-Forwarded-For": from_address}
+        return client.post(path, json={"email": new_email(), **more}, headers=headers).status_code
+
+    assert attempt(address) in {202, 401}
+    with redis.Redis(port=valkey.port, password=valkey.password) as cache:
+        (key,) = [key for key in cache.scan_iter(f"limit:{name}:*") if int(cache.get(key) or 0) == 1]
+        cache.incrby(key, limit.count - 2)
+    assert attempt(address) in {202, 401}, "the last that is allowed"
+    assert attempt(address) == 429
+    assert attempt("198.51.100.78") in {202, 401}, "somebody else"
 
 
 def test_refresh_gives_new_tokens_and_uses_the_old_one_up(
