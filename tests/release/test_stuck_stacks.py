@@ -1,0 +1,101 @@
+"""Stacks that got stuck as no emulator does: answers in AWS's order, held to the API's model by botocore."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from alva.aws import Aws, Poll, Target
+from alva.errors import RollbackFailed, TimedOut
+from alva.release.stacks import Stacks
+
+NAME = "alva-staging-services"
+ARN = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/0a1b2c3d"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stack(status: str) -> dict[str, Any]:
+    return {"Stacks": [{"StackName": NAME, "StackId": ARN, "CreationTime": NOW, "StackStatus": status}]}
+
+
+def events(*found: tuple[str, str, str, str]) -> dict[str, Any]:
+    """Newest first, as AWS gives them: (id, logical id, status, reason)."""
+    return {
+        "StackEvents": [
+            {
+                "StackId": ARN,
+                "EventId": event_id,
+                "StackName": NAME,
+                "Timestamp": NOW,
+                "LogicalResourceId": logical_id,
+                "PhysicalResourceId": logical_id,
+                "ResourceType": "AWS::ECS::Service",
+                "ResourceStatus": status,
+                "ResourceStatusReason": reason,
+            }
+            for event_id, logical_id, status, reason in found
+        ]
+    }
+
+
+@pytest.fixture
+def aws() -> Aws:
+    return Aws(Target.local("http://127.0.0.1:9"), Poll(shortest_seconds=0.01, longest_seconds=0.01))
+
+
+def ignore(_line: str) -> None:
+    return None
+
+
+def test_rollback_that_got_stuck_is_continued(aws: Aws) -> None:
+    with Stubber(aws.cloudformation) as answers:
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))
+        answers.add_response("describe_stack_events", events(("1", "Api", "UPDATE_FAILED", "no capacity")))
+        answers.add_response("continue_update_rollback", {}, {"StackName": NAME})
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
+        answers.add_response("describe_stack_events", events(("1", "Api", "UPDATE_FAILED", "no capacity")))
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
+        answers.add_response("get_template", {"TemplateBody": "{}"})
+        settled = Stacks(aws).settle(NAME, ignore)
+        answers.assert_no_pending_responses()
+    assert settled is not None
+    assert settled.status == "UPDATE_ROLLBACK_COMPLETE"
+
+
+def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can_do(aws: Aws) -> None:
+    before = ("1", "Api", "UPDATE_FAILED", "the first time")
+    with Stubber(aws.cloudformation) as answers:
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))
+        answers.add_response("describe_stack_events", events(before))
+        answers.add_response("continue_update_rollback", {})
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))
+        answers.add_response(
+            "describe_stack_events", events(("2", "Api", "UPDATE_FAILED", "the target group is gone"), before)
+        )
+        with pytest.raises(RollbackFailed) as caught:
+            Stacks(aws).settle(NAME, ignore)
+    assert caught.value.exit_code == 9
+    assert "Api (AWS::ECS::Service): the target group is gone" in str(caught.value)
+    assert "the first time" not in str(caught.value)
+    assert "--resources-to-skip" in str(caught.value)
+
+
+def test_operation_of_somebody_else_that_does_not_end_is_called_off_and_what_it_waits_for_is_named(aws: Aws) -> None:
+    waiting = events(("1", "Api", "UPDATE_IN_PROGRESS", ""))
+    with Stubber(aws.cloudformation) as answers:
+        answers.add_response("describe_stacks", stack("UPDATE_IN_PROGRESS"))  # observe
+        answers.add_response("describe_stacks", stack("UPDATE_IN_PROGRESS"))  # wait: already past the deadline
+        answers.add_response("describe_stack_events", waiting)
+        answers.add_response("describe_stack_events", waiting)  # what is unfinished
+        answers.add_response("cancel_update_stack", {}, {"StackName": ARN})
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
+        answers.add_response("describe_stack_events", waiting)
+        with pytest.raises(TimedOut) as caught:
+            Stacks(aws, timeout_seconds=1e-9).settle(NAME, ignore)
+        answers.assert_no_pending_responses()
+    assert caught.value.exit_code == 6
+    assert "Api is UPDATE_IN_PROGRESS" in str(caught.value)
+    assert "the update was cancelled: the stack is UPDATE_ROLLBACK_COMPLETE" in str(caught.value)
