@@ -1,0 +1,60 @@
+"""An empty account is prepared once: by CDK's own command line, and by what a first release needs besides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunningRegion, running_region
+
+from .conftest import PROJECT
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[RunningRegion]:
+    """A region in which nobody has made anything."""
+    with running_region(tmp_path / "home") as region:
+        yield region
+
+
+def bootstrap(region: RunningRegion) -> dict[str, str]:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "alva", "bootstrap", "--yes", "--json"],
+        env={
+            **os.environ,
+            "ALVA_HOME": str(region.config.home),
+            "ALVA_API_PORT": str(region.config.api_port),
+            "PYTHONPATH": str(PROJECT / "src"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    said: dict[str, str] = json.loads(ended.stdout)
+    return said
+
+
+def test_empty_account_is_prepared_once(account: RunningRegion) -> None:
+    said = bootstrap(account)
+    assert said["deploy_role_arn"].endswith(":role/alva-staging-deploy")
+    version = account.client("ssm").get_parameter(Name="/cdk-bootstrap/hnb659fds/version")["Parameter"]["Value"]
+    assert int(version) >= 6
+    repositories = account.client("ecr").describe_repositories()["repositories"]
+    assert {each["repositoryName"] for each in repositories} >= {"alva-web", "alva-api", "alva-auth", "alva-admin"}
+    roles = account.client("iam").list_roles()["Roles"]
+    assert "alva-staging-deploy" in {each["RoleName"] for each in roles}
+    assert {f"/aws-service-role/{service}.amazonaws.com/" for service in ("ecs", "rds", "elasticache")} <= {
+        each["Path"] for each in roles
+    }
+
+    events = account.client("cloudformation").describe_stack_events(StackName="CDKToolkit")["StackEvents"]
+    assert bootstrap(account) == said
+    assert account.client("cloudformation").describe_stack_events(StackName="CDKToolkit")["StackEvents"] == events

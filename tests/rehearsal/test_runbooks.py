@@ -1,0 +1,78 @@
+"""Every runbook, as it is written: each `sh` block is run in order, in the environment of the rehearsal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROJECT, Rehearsal
+
+FOLDER = PROJECT / "docs" / "runbooks"
+
+LAST = ("restore-from-snapshot.md",)
+"""It changes the environment's settings for good."""
+
+RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
+
+TYPED = "sk-typed-by-the-runbook\n"
+"""What a person types where a runbook asks for something."""
+
+
+def blocks(file: Path) -> list[str]:
+    """The shell blocks of a runbook. Indented ones are for reading: what they say belongs to AWS, or to one case."""
+    return re.findall(r"^```sh\n(.*?)^```$", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def shell(rehearsal: Rehearsal) -> dict[str, str]:
+    """The environment of a person at the rehearsal: `./alva` where they stand, `aws` on their PATH."""
+    launcher = rehearsal.project / "alva"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m alva "$@"\n')
+    launcher.chmod(0o755)
+    # Version 1 of the AWS CLI takes AWS_ENDPOINT_URL for every service but RDS; the option counts for all.
+    aws = rehearsal.project / "bin" / "aws"
+    aws.parent.mkdir()
+    aws.write_text(f'#!/bin/sh\nexec {PROJECT}/tools/pipeline/.venv/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
+    aws.chmod(0o755)
+    tools = PROJECT / "tools" / "pipeline"
+    uv = Path(sys.executable).parent / "uv"
+    subprocess.run([uv, "sync", "--quiet", "--frozen", "--project", tools], check=True)
+    return {
+        **os.environ,
+        **rehearsal.variables,
+        "PYTHONPATH": str(rehearsal.project / "src"),
+        "PATH": f"{aws.parent}:{os.environ['PATH']}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{rehearsal.variables['ALVA_API_PORT']}",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_PAGER": "",
+    }
+
+
+def test_every_runbook_is_in_the_list() -> None:
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (FOLDER / "README.md").read_text()))
+    assert listed == {file.name for file in RUNBOOKS}
+
+
+@pytest.mark.parametrize("file", RUNBOOKS, ids=lambda file: file.stem)
+def test_runbook_works_as_it_is_written(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+    found = blocks(file)
+    assert found, "a runbook says what to type"
+    for block in found:
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block],
+            cwd=rehearsal.project,
+            env=shell,
+            input=TYPED,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"

@@ -1,0 +1,258 @@
+"""Writes docs/reference/ from the code: verbs and exit codes, settings, environment variables, checks.
+
+`python tools/reference.py` writes; with `--check` it writes nothing and ends with 1 when a file is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "reference"
+sys.path[:0] = [str(ROOT / "infrastructure"), str(ROOT / "src")]
+
+GENERATED = "_Written by `tools/reference.py` from the code; edit that._"
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    """A Markdown table."""
+
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(header), line("---" for _ in header), *map(line, rows), ""]
+
+
+def verbs() -> str:
+    """Every verb with its options and examples, and the exit codes."""
+    import click
+
+    from alva import errors
+    from alva.cli.examples import EXAMPLES
+    from alva.cli.verbs import GROUPS
+
+    lines = ["# Verbs and exit codes", "", GENERATED, ""]
+    for title, group in GROUPS:
+        lines += [f"## {title}", ""]
+        for verb in group:
+            command = importlib.import_module(verb.module).command
+            lines += [f"### `./alva {verb.name}`", "", *_described(command)]
+            if isinstance(command, click.Group):
+                for name, sub in command.commands.items():
+                    lines += [f"#### `./alva {verb.name} {name}`", "", *_described(sub)]
+            lines += [f"    {example}" for example in EXAMPLES.get(verb.name, ())]
+            lines.append("")
+    lines += ["## Exit codes", ""]
+    codes: dict[int, list[str]] = {0: ["it is done"], 130: ["interrupted; the same command again continues"]}
+    for _, error in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(error, errors.AlvaError) and error.__module__ == errors.__name__:
+            codes.setdefault(error.exit_code, []).append((error.__doc__ or "").strip().splitlines()[0].rstrip("."))
+    rows = [(code, "; ".join(dict.fromkeys(said))) for code, said in sorted(codes.items())]
+    lines += table(("code", "what it means"), rows)
+    lines.append("`./alva run` ends with the exit code of the task's command, `./alva test` with pytest's.")
+    return "\n".join([*lines, ""])
+
+
+def _described(command: Any) -> list[str]:
+    import click
+
+    lines = [(command.help or "").replace("\b", "").strip(), ""]
+    rows = []
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            rows.append((f"`{parameter.make_metavar(click.Context(command))}`", "an argument"))
+        elif isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+            rows.append((names, parameter.help or ""))
+    return [*lines, *(table(("option", "what it does"), rows) if rows else [])]
+
+
+def settings() -> str:
+    """Every setting of an environment: its default, and what the environments say."""
+    from lib.config import settings as groups
+    from lib.config.environments import ENVIRONMENTS, Environment
+
+    names = list(ENVIRONMENTS)
+    lines = [
+        "# Settings of an environment",
+        "",
+        GENERATED,
+        "",
+        "They stand in `infrastructure/lib/config/environments.py`. A value that cannot be deployed is refused when",
+        "the templates are synthesised, with the setting's name.",
+        "",
+        "## The environment",
+        "",
+    ]
+    nested: dict[str, Any] = {}
+    rows = []
+    for field in dataclasses.fields(Environment):
+        values = [getattr(ENVIRONMENTS[name], field.name) for name in names]
+        group = next((v for v in values if dataclasses.is_dataclass(v)), None)
+        if group is not None and type(group).__module__ == groups.__name__:
+            nested[field.name] = type(group)
+        elif field.name != "services":
+            rows.append((f"`{field.name}`", _default(field), *map(_value, values)))
+    lines += table(("setting", "default", *names), rows)
+    for name, cls in inspect.getmembers(groups, inspect.isclass):
+        if dataclasses.is_dataclass(cls) and cls not in nested.values() and name in ("Domain", "WorkingHours"):
+            nested["domain" if name == "Domain" else "working_hours"] = cls
+    for name, cls in nested.items():
+        lines += [f"## `{name}`", "", inspect.cleandoc(cls.__doc__ or ""), ""]
+        rows = []
+        for field in dataclasses.fields(cls):
+            groups_of = [getattr(ENVIRONMENTS[each], name) for each in names]
+            values = ["-" if group is None else _value(getattr(group, field.name)) for group in groups_of]
+            rows.append((f"`{name}.{field.name}`", _default(field), *values))
+        lines += table(("setting", "default", *names), rows)
+    return "\n".join(lines)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return _value(field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return _value(field.default_factory())
+    return "must be given"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) or "none"
+    if isinstance(value, tuple):
+        return ", ".join(_value(each) for each in value) or "none"
+    if dataclasses.is_dataclass(value):
+        return " ".join(str(getattr(value, field.name)) for field in dataclasses.fields(value))
+    if value is None:
+        return "none"
+    return f"`{value}`"
+
+
+def variables() -> str:
+    """Which variables the containers of each service get, from the same functions that write the templates."""
+    from lib.config.environments import STAGING
+    from lib.constructs.service_environment import Addresses, service_variables
+
+    addresses = Addresses(
+        database_url="postgresql://alva_admin@HOST:5432/alva?sslmode=verify-full",
+        redis_url="rediss://HOST:6379/0",
+        public_urls={each.name: "http://LOAD-BALANCER" for each in STAGING.services},
+    )
+    lines = [
+        "# Environment variables of tasks",
+        "",
+        GENERATED,
+        "",
+        "As staging has them. `HOST` is the image's own (`0.0.0.0`); the local region sets it to the task's address.",
+        "",
+    ]
+    for service in STAGING.services:
+        plain = service_variables(service, STAGING, addresses=addresses, image_digest="sha256:...")
+        containers = ", ".join([f"`{service.name}`", *(f"`{each.name}`" for each in service.companions)])
+        lines += [f"## {service.name}", "", f"Containers: {containers}. Port {service.port}.", ""]
+        rows: list[tuple[object, ...]] = [(f"`{name}`", f"`{value}`") for name, value in sorted(plain.items())]
+        rows += [
+            (f"`{name}`", f"secret `{STAGING.prefix}-{key.secret}`" + (f", key `{key.key}`" if key.key else ""))
+            for name, key in sorted(service.secrets.items())
+        ]
+        lines += table(("variable", "value"), rows)
+    return "\n".join(lines)
+
+
+def checks() -> str:
+    """What is checked before a release, and what proves it."""
+    from alva.checks.template_rules import RULES
+
+    lines = [
+        "# Checks",
+        "",
+        GENERATED,
+        "",
+        "## Template rules",
+        "",
+        "Asked by `./alva preflight --rules`, of the templates alone.",
+        "",
+    ]
+    lines += table(
+        ("rule", "what it holds"), [(f"`{name}`", _first_line(rule.__doc__)) for name, rule in RULES.items()]
+    )
+    for title, module, said in (
+        ("Preflight", "preflight", "Asked by `./alva preflight`, and the essential ones at the head of every release."),
+        (
+            "Verification",
+            "verify",
+            "Asked after every release and by `./alva verify`; a release that fails one goes back.",
+        ),
+    ):
+        lines += [f"## {title}", "", said, ""]
+        found = _named_checks(ROOT / "src" / "alva" / "release" / f"{module}.py")
+        lines += [*(f"- `{name}`{': ' if said else ''}{said}" for name, said in found), ""]
+    return "\n".join(lines)
+
+
+def _named_checks(file: Path) -> list[tuple[str, str]]:
+    """(name, first line of the docstring) of each ("name", function) pair in a module's source."""
+    tree = ast.parse(file.read_text())
+    functions = {n.name: ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    found: list[tuple[str, str]] = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Tuple) and len(node.elts) == 2):
+            continue
+        name, function = _text(node.elts[0]), _called(node.elts[1])
+        if name is not None and function in functions:
+            found.append((name, _first_line(functions[function])))
+    return found
+
+
+def _text(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):  # f"{service.name} runs" reads "SERVICE runs"
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None
+
+
+def _called(node: ast.expr) -> str | None:
+    """The function that a check names: `self._x`, `x`, or what a lambda or a partial calls."""
+    if isinstance(node, ast.Lambda):
+        return _called(node.body)
+    if isinstance(node, ast.Call):
+        own = _called(node.func)
+        return _called(node.args[0]) if own == "partial" and node.args else own
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _first_line(text: str | None) -> str:
+    return inspect.cleandoc(text or "").partition("\n\n")[0].replace("\n", " ")
+
+
+PAGES = {"verbs.md": verbs, "settings.md": settings, "environment-variables.md": variables, "checks.md": checks}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check say which are stale."""
+    stale = []
+    for name, page in PAGES.items():
+        file, text = FOLDER / name, page()
+        if not file.exists() or file.read_text() != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                file.write_text(text)
+                print(f"wrote docs/reference/{name}")
+    if stale and "--check" in arguments:
+        print(f"stale: {', '.join(stale)}; next: .venv/bin/python tools/reference.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
