@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ministack.services import cloudwatch
 
 from alva.region.ecs import dependencies, metrics, shapes, support
 from alva.region.ecs.containers import HealthCheck
@@ -190,3 +193,31 @@ def test_usage_is_measured_from_the_processes_of_a_namespace() -> None:
     after = metrics.usage_by_namespace()[namespace]
     assert after.cpu_seconds >= before.cpu_seconds + 0.05
     assert after.memory_bytes > 2**20
+
+
+def test_cloudwatch_is_told_of_a_running_task_by_service_and_by_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    monkeypatch.setattr(cloudwatch, "_metrics", stored)
+    definition = {"cpu": "256", "memory": "512"}
+    task = SimpleNamespace(service_arn="service", task_definition_arn="definition", cluster_arn="arn:cluster/main")
+    state: Any = SimpleNamespace(
+        tasks={"task": task},
+        services={"service": SimpleNamespace(name="web")},
+        task_definitions={"definition": definition},
+    )
+    published = metrics.Metrics(state)
+
+    async def twice() -> None:
+        for _ in range(2):
+            await published.publish({"task": [os.getpid()]})
+
+    asyncio.run(twice())
+    told = {(key[0], key[1], *sorted(points[0]["Dimensions"])): points for key, points in stored.items()}
+    assert sorted(told) == [
+        ("AWS/ECS", metric, *dimensions)
+        for metric in ("CPUUtilization", "MemoryUtilization")
+        for dimensions in (("ClusterName",), ("ClusterName", "ServiceName"))
+    ]
+    (point,) = told["AWS/ECS", "MemoryUtilization", "ClusterName", "ServiceName"]
+    assert point["Dimensions"] == {"ClusterName": "main", "ServiceName": "web"}
+    assert point["Value"] > 0

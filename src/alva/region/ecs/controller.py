@@ -14,7 +14,7 @@ from collections.abc import Callable
 from alva.region.ecs import actions, rollouts, scheduler
 from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
@@ -46,7 +46,7 @@ class Controller:
         self.discovery = Discovery(control_plane, region.names)
         self._alarms = DeploymentAlarms(control_plane)
         self._notifications = Notifications(state)
-        self._metrics = Metrics(control_plane, state)
+        self._metrics = Metrics(state)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -150,8 +150,9 @@ class Controller:
             await asyncio.sleep(PERIOD_SECONDS)
             try:
                 await self._metrics.publish({arn: running.pids for arn, running in self._running.items()})
-            except ServiceError as error:
-                logger.warning("cannot publish metrics: %s", error)
+            except Exception:
+                # What cannot be measured now may be at the next time.
+                logger.exception("cannot measure tasks")
 
     # Tasks
 

@@ -1,4 +1,4 @@
-"""AWS/ECS metrics: what tasks use of the CPU and memory that their definitions reserve, once a minute.
+"""AWS/ECS metrics: what tasks use of the CPU and memory that their definitions reserve.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/available-metrics.html
 Measured from /proc: the processes of a container share its process namespace.
@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alva.region.ecs.control_plane import ControlPlane
+from alva.region import engine_metrics
 from alva.region.ecs.model import Json, Service, Task
 from alva.region.ecs.state import State
 
-PERIOD_SECONDS = 60.0
+NAMESPACE = "AWS/ECS"
+PERIOD_SECONDS = 30.0
+"""Half of CloudWatch's shortest period: each period of an alarm has a value, however late one comes."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -71,8 +73,7 @@ def utilization(definition: Json, before: Usage, now: Usage, seconds: float) -> 
 class Metrics:
     """Publishes the utilization of services and clusters."""
 
-    def __init__(self, control_plane: ControlPlane, state: State) -> None:
-        self._control_plane = control_plane
+    def __init__(self, state: State) -> None:
         self._state = state
         self._before: dict[str, Usage] = {}
         self._at = time.monotonic()
@@ -87,25 +88,17 @@ class Metrics:
             service = self._state.services.get(task.service_arn or "") if task else None
             if task and service and arn in self._before:
                 definition = self._state.task_definitions[task.task_definition_arn]
-                await self._put(task, service, utilization(definition, self._before[arn], usage, seconds))
+                self._put(task, service, utilization(definition, self._before[arn], usage, seconds))
         self._before = now
 
-    async def _put(self, task: Task, service: Service, measured: Utilization) -> None:
+    def _put(self, task: Task, service: Service, measured: Utilization) -> None:
         cluster = task.cluster_arn.rpartition("/")[2]
-        data = {"Namespace": "AWS/ECS"}
-        index = 0
-        for name, value in (
-            ("CPUUtilization", measured.cpu_percent),
-            ("MemoryUtilization", measured.memory_percent),
-        ):
-            for dimensions in ({"ClusterName": cluster, "ServiceName": service.name}, {"ClusterName": cluster}):
-                index += 1
-                member = f"MetricData.member.{index}"
-                data |= {f"{member}.MetricName": name, f"{member}.Unit": "Percent", f"{member}.Value": str(value)}
-                for position, (dimension, content) in enumerate(dimensions.items(), 1):
-                    data[f"{member}.Dimensions.member.{position}.Name"] = dimension
-                    data[f"{member}.Dimensions.member.{position}.Value"] = content
-        await self._control_plane.query("monitoring", "PutMetricData", **data)
+        data = {
+            "CPUUtilization": (measured.cpu_percent, "Percent"),
+            "MemoryUtilization": (measured.memory_percent, "Percent"),
+        }
+        for dimensions in ({"ClusterName": cluster, "ServiceName": service.name}, {"ClusterName": cluster}):
+            engine_metrics.publish(NAMESPACE, dimensions, data)
 
 
 def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:
