@@ -177,6 +177,7 @@ class ServiceEvents:
     line: Line
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _shown: set[str] = field(default_factory=set)
+    _counts: dict[str, str] = field(default_factory=dict)
 
     def skip_to_now(self) -> None:
         """Take what was said so far as known."""
@@ -194,3 +195,25 @@ class ServiceEvents:
                 if event["id"] not in self._shown:
                     self._shown.add(event["id"])
                     self.line(event["message"])
+            self._show_counts(service)
+
+    def _show_counts(self, service: ServiceTypeDef) -> None:
+        """Old and new tasks, when they are others than the last time."""
+        counts = task_counts(service)
+        if counts is not None and counts != self._counts.get(service["serviceName"]):
+            self._counts[service["serviceName"]] = counts
+            self.line(counts)
+
+
+def task_counts(service: ServiceTypeDef) -> str | None:
+    """How many new and old tasks a service has while it is rolled out; None when nothing is under way."""
+    deployments = service.get("deployments", [])
+    primary = next((d for d in deployments if d.get("status") == "PRIMARY"), None)
+    if primary is None or primary.get("rolloutState") == "COMPLETED":
+        return None
+    old = sum(d.get("runningCount", 0) for d in deployments if d is not primary)
+    failed = f", {primary['failedTasks']} failed" if primary.get("failedTasks") else ""
+    return (
+        f"{service['serviceName']}: {primary.get('runningCount', 0)} of {primary.get('desiredCount', 0)} new tasks run"
+        f"{failed}, {old} old"
+    )
