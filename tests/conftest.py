@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -20,6 +20,9 @@ from botocore.config import Config
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
+
+if TYPE_CHECKING:
+    from tests.rehearsal.environment import Rehearsal
 
 WAIT_SECONDS = 60.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
@@ -128,6 +131,17 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
     """One region for all tests that only use it; each test's stacks have names of their own."""
     with running_region(tmp_path_factory.mktemp("region")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """One environment, brought up by `./alva up` as a person would, for all tests that leave it as they found it."""
+    from tests.rehearsal.environment import rehearsal_in
+
+    with rehearsal_in(tmp_path_factory.mktemp("rehearsal")) as rehearsal:
+        up = rehearsal.alva("up")
+        assert up.returncode == 0, up.stderr
+        yield rehearsal
 
 
 def _reserve_octet(reserved: ExitStack) -> int:

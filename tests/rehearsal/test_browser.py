@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from .conftest import Rehearsal
-from .test_flow import link_in, mails_to, until
+from .environment import Rehearsal, until
+from .test_flow import link_in, mails_to
 
 pytestmark = pytest.mark.browser
 

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from .conftest import Rehearsal
+from .environment import Rehearsal, until
 
 PLAN_SECONDS = 60.0
-
-
-def until(fetch: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """The first true answer of `fetch`, or a failure that names what did not happen."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := fetch():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
 def mails_to(rehearsal: Rehearsal, address: str) -> list[dict[str, str]]:

@@ -8,8 +8,7 @@ import subprocess
 import httpx
 import pytest
 
-from .conftest import Rehearsal
-from .test_releases import digests, tasks
+from .environment import Rehearsal
 
 
 def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -18,11 +17,11 @@ def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.
 
 
 def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsal: Rehearsal) -> None:
-    before = tasks(rehearsal)
+    before = rehearsal.tasks()
     value = "sk-rotated-value"
     changed = with_input(rehearsal, f"{value}\n", "secrets", "set", "openai-api-key", "--restart")
     assert changed.returncode == 0, changed.stderr
-    after = tasks(rehearsal)
+    after = rehearsal.tasks()
     assert not set(after["api"]) & set(before["api"])
     assert {name: after[name] for name in ("web", "auth", "admin")} == {
         name: before[name] for name in ("web", "auth", "admin")
@@ -35,7 +34,7 @@ def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsa
 
 
 def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehearsal) -> None:
-    before = digests(rehearsal)
+    before = rehearsal.digests()
     refused = rehearsal.alva("sleep")
     assert refused.returncode == 2, "it asks, and nobody answers"
     slept = rehearsal.alva("sleep", "--yes", "--json")
@@ -43,19 +42,19 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     said = json.loads(slept.stdout)
     assert said["databases"] == ["alva-staging-database"]
     assert said["saves_usd_an_hour"] > 0.05
-    assert not any(tasks(rehearsal).values())
+    assert not any(rehearsal.tasks().values())
     assert httpx.get(rehearsal.url).status_code == 503
     again = rehearsal.alva("sleep", "--yes")
     assert again.returncode == 0, "asleep already: what it remembers stays what ran before"
 
     woken = rehearsal.alva("wake")
     assert woken.returncode == 0, woken.stderr
-    assert digests(rehearsal) == before
+    assert rehearsal.digests() == before
     assert rehearsal.alva("wake").returncode == 2
 
 
 def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> None:
-    before = tasks(rehearsal)
+    before = rehearsal.tasks()
     assert rehearsal.alva("destroy", "--confirm", "production").returncode == 2
     unnamed = rehearsal.alva("destroy")
     assert unnamed.returncode == 2
@@ -64,17 +63,17 @@ def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> No
     assert listed["destroyed"] is False
     assert any("alva-staging-jwt-private-key" in each for each in listed["stays"])
     assert "RDS::DBInstance alva-staging-database" in listed["goes"]
-    assert tasks(rehearsal) == before
+    assert rehearsal.tasks() == before
 
 
 def test_destroyed_environment_comes_back_with_its_secrets_and_images(rehearsal: Rehearsal) -> None:
     secrets_before = rehearsal.alva("secrets", "audit", "--json").stdout
-    digests_before = digests(rehearsal)
+    digests_before = rehearsal.digests()
     destroyed = rehearsal.alva("destroy", "--confirm", "staging")
     assert destroyed.returncode == 0, destroyed.stderr
     with pytest.raises(httpx.HTTPError):
         httpx.get(rehearsal.url)
     back = rehearsal.alva("up")
     assert back.returncode == 0, back.stderr
-    assert digests(rehearsal) == digests_before
+    assert rehearsal.digests() == digests_before
     assert rehearsal.alva("secrets", "audit", "--json").stdout == secrets_before, "none was made anew"

@@ -1,0 +1,210 @@
+"""A copy of the project with an environment of its own: what a person does to it, and what its users see."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from alva.region import daemon
+from tests.conftest import reserved_region_config
+
+PROJECT = Path(__file__).resolve().parents[2]
+COPIED = (
+    "apps",
+    "infrastructure",
+    "src",
+    "pyproject.toml",
+    "uv.lock",
+    "package.json",
+    "package-lock.json",
+    ".dockerignore",
+)
+PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
+"""A path of each service that needs neither a session nor the database."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A copy of the project that may be edited, with a home and ports of its own."""
+
+    project: Path
+    variables: dict[str, str] = field(repr=False)
+
+    def alva(
+        self, *arguments: str, timeout_seconds: float = 240, standard_input: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env={**self.environment, **variables},
+            cwd=self.project,
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    @contextmanager
+    def alva_running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
+        """`./alva ... --json` in a session of its own, with its events as they come; ended at the end of the block."""
+        process = subprocess.Popen(
+            self.command(*arguments, "--json"),
+            env=self.environment,
+            cwd=self.project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        try:
+            yield process, (json.loads(line) for line in process.stderr if line.startswith("{"))
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            process.stderr.close()
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "alva", *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.variables, "PYTHONPATH": str(self.project / "src")}
+
+    @property
+    def home(self) -> Path:
+        return Path(self.variables["ALVA_HOME"])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.variables['ALVA_EDGE_PORT']}"
+
+    @property
+    def inbox(self) -> str:
+        return f"http://127.0.0.1:{self.variables['ALVA_INBOX_PORT']}"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.variables['ALVA_API_PORT']}"
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the region."""
+        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+        make_client: Any = session.client
+        return make_client(service, endpoint_url=self.endpoint, config=Config(retries={"max_attempts": 0}))
+
+    @contextmanager
+    def edited(self, name: str, content: str, *, append: bool = False) -> Iterator[None]:
+        """The project with one file changed."""
+        file = self.project / name
+        before = file.read_text()
+        file.write_text(before + content if append else content)
+        try:
+            yield
+        finally:
+            file.write_text(before)
+
+    @contextmanager
+    def replaced(self, name: str, old: str, new: str) -> Iterator[None]:
+        """The project with one place of one file changed; the place must be there, once."""
+        text = (self.project / name).read_text()
+        assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
+        with self.edited(name, text.replace(old, new)):
+            yield
+
+    def get(self, path: str) -> http.client.HTTPResponse:
+        """One request through the load balancer, on a connection of its own."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            response.read()
+            return response
+        finally:
+            connection.close()
+
+    def digests(self) -> dict[str, str | None]:
+        """Service -> the digest that answers through the load balancer."""
+        return {name: self.get(path).headers["x-alva-digest"] for name, path in PATHS.items()}
+
+    def tasks(self) -> dict[str, list[str]]:
+        """Service -> its tasks."""
+        status = json.loads(self.alva("status", "--json").stdout)
+        return {service["name"]: [task["task"] for task in service["tasks"]] for service in status["services"]}
+
+    @contextmanager
+    def users(self) -> Iterator[list[str]]:
+        """Somebody asks every service again and again; what went wrong for them."""
+        problems: list[str] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                for service, path in PATHS.items():
+                    try:
+                        response = self.get(path)
+                        served_by = response.headers["x-alva-service"]
+                        if response.status >= 500 or served_by != service:
+                            problems.append(f"{path}: HTTP {response.status} from {served_by}")
+                    except (OSError, http.client.HTTPException) as error:
+                        problems.append(f"{path}: {error!r}")
+                done.wait(0.02)
+
+        user = threading.Thread(target=ask)
+        user.start()
+        try:
+            yield problems
+        finally:
+            done.set()
+            user.join()
+
+
+def until(fetch: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """The first true answer of `fetch`, or a failure that names what did not happen."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := fetch():
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    """The files that `./alva` needs, run with this checkout's installation."""
+    folder.mkdir()
+    for name in COPIED:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cdk.out"))
+        elif source.exists():
+            shutil.copy2(source, folder / name)
+    (folder / "node_modules").symlink_to(PROJECT / "node_modules")
+    return folder
+
+
+@contextmanager
+def rehearsal_in(folder: Path) -> Iterator[Rehearsal]:
+    """A rehearsal in `folder` whose ports and addresses are its own, not yet up; it goes down at the end, wiped."""
+    with reserved_region_config(folder / "alva" / ".alva") as config:
+        rehearsal = Rehearsal(project=copy_of_the_project(folder / "alva"), variables=daemon.environment_of(config))
+        try:
+            yield rehearsal
+        finally:
+            rehearsal.alva("down", "--wipe")
