@@ -302,6 +302,12 @@ def ecs() -> Iterator[str]:
         yield from entry("Without effect", flat(rules, lambda rule: rule == support.WITHOUT_EFFECT))
         yield from entry("Refused", set(shape.members) - set(rules) if shape is not None else ())
         yield ""
+    yield "### What a task does not have"
+    yield from wrapped(
+        "No task metadata endpoint (`ECS_CONTAINER_METADATA_URI_V4` is not set) and no credentials: a task that calls "
+        "AWS by itself is not what this region rehearses. Where it listens is told to it as `HOST`."
+    )
+    yield ""
     yield "### Refused calls"
     yield from entry("Calls", set(shapes.service_model().operation_names) - set(support.ACTIONS))
     yield ""

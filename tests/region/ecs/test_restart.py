@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from alva.region import daemon
+from tests.region.control_plane.test_daemon import wait_until_saved
 
 from .workbench import SERVER, running_region, until
 
@@ -31,8 +31,7 @@ def test_services_run_again_after_a_restart_and_former_tasks_are_stopped(tmp_pat
             cluster=bench.cluster, services=["kept"], WaiterConfig={"Delay": 1, "MaxAttempts": 10}
         )
 
-        # A change is on disk within half a second of it.
-        time.sleep(1.5)
+        wait_until_saved(bench.config, "deployment completed.", seconds=30)
         if ending == "stopped":
             daemon.stop(bench.config)
         else:
