@@ -25,6 +25,11 @@ def command(invocation: Invocation, last: int) -> None:
             f"{release.number:>4}  {release.started_at}  {release.commit:<13}  {release.seconds:>6.1f}s  "
             f"{release.outcome:<11}  {release.by:<10}  {digests}"
         )
+        if release.rollback_of is not None:
+            invocation.print(f"      went back to release {release.rollback_of}")
+        if release.contractions:
+            taken = ", ".join(release.contractions)
+            invocation.print(f"      migration {taken} took something away: no release before it can come back")
         if release.cause:
             invocation.print(f"      {release.cause}")
     if not history:
