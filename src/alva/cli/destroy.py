@@ -34,6 +34,7 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     """List, ask, delete."""
     from alva.checks.assembly import Assembly
     from alva.checks.cost import Prices, bill, total
+    from alva.release.hibernation import Hibernation
     from alva.release.lock import Lock
     from alva.release.teardown import Kind, forget, look, take_down
 
@@ -55,6 +56,7 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     with invocation.progress as progress, Lock(aws, manifest).held("destroy", progress.note):
         with step(progress, "destroy", f"destroy {manifest.environment}"):
             take_down(aws, teardown, lambda stack, text: progress.step_line("destroy", f"{stack}: {text}"))
+            Hibernation(aws, manifest).forget()
         if kinds:
             with step(progress, "forget", f"forget {', '.join(forgotten)}"):
                 forget(aws, teardown.stays, kinds, lambda text: progress.step_line("forget", text))

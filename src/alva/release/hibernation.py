@@ -106,9 +106,17 @@ class Hibernation:
             self._set_desired_count(service, desired_count)
         self._wait_for_tasks(asleep.services, line)
         self._suspend_scaling(asleep, suspended=False)
-        with explained("forget that the environment slept"):
-            self._aws.ssm.delete_parameter(Name=self._parameter_name)
+        self.forget()
         return asleep
+
+    def forget(self) -> None:
+        """Take the environment as awake: it is, or it is gone. A memory of what ran would bring that back one day."""
+        with explained("forget that the environment slept"):
+            try:
+                self._aws.ssm.delete_parameter(Name=self._parameter_name)
+            except Exception as error:
+                if error_code(error) != "ParameterNotFound":
+                    raise
 
     def _databases(self) -> tuple[str, ...]:
         stack = self._manifest.stack("database").name
