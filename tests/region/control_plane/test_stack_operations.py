@@ -242,3 +242,33 @@ def test_a_deletion_stops_a_creation(region: RunningRegion) -> None:
     assert stack.history("Database")[-1] == "DELETE_COMPLETE"
     assert "CREATE_COMPLETE" not in stack.history("interrupted")
     assert region.client("rds").describe_db_instances()["DBInstances"] == []
+
+
+def test_a_change_set_says_what_is_added_changed_replaced_and_removed_and_touches_nothing(
+    region: RunningRegion,
+) -> None:
+    def template(**resources: Any) -> str:
+        return json.dumps({"Resources": resources})
+
+    before = {"Kept": log_group("/says/kept"), "Moved": log_group("/says/old"), "Gone": log_group("/says/gone")}
+    region.create("says", {"Resources": before})
+    kept = log_group("/says/kept")
+    kept["Properties"]["RetentionInDays"] = 7
+    client = region.client("cloudformation")
+    client.create_change_set(
+        StackName="says",
+        ChangeSetName="all",
+        TemplateBody=template(Kept=kept, Moved=log_group("/says/new"), Added=log_group("/says/added")),
+    )
+    changes = client.describe_change_set(StackName="says", ChangeSetName="all")["Changes"]
+    assert {
+        change["ResourceChange"]["LogicalResourceId"]: (
+            change["ResourceChange"]["Action"],
+            change["ResourceChange"].get("Replacement"),
+        )
+        for change in changes
+    } == {"Kept": ("Modify", "False"), "Moved": ("Modify", "True"), "Gone": ("Remove", None), "Added": ("Add", None)}
+    assert names_of_log_groups(region, "/says") == ["/says/gone", "/says/kept", "/says/old"]
+    client.delete_change_set(StackName="says", ChangeSetName="all")
+    assert client.list_change_sets(StackName="says")["Summaries"] == []
+    assert region.settled("says").status == "CREATE_COMPLETE"
