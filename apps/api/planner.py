@@ -44,19 +44,21 @@ class PlannerError(Exception):
 
 
 class Planner:
-    """Asks the model for plans."""
+    """Asks OpenAI's API for plans."""
 
-    def __init__(self, client: AsyncOpenAI, model: str) -> None:
-        self._client = client
+    def __init__(self, api_key: str, model: str) -> None:
+        """Nothing is connected, and the library, which takes 19 MB, not loaded before the first plan."""
+        self._api_key = api_key
         self._model = model
+        self._client: AsyncOpenAI | None = None
 
-    @classmethod
-    def create(cls, api_key: str, model: str) -> Planner:
-        """A planner that asks OpenAI's API."""
+    def _connect(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI
 
-        # Two quick retries of the library's for a hiccup; the queue's back-off is for what lasts longer.
-        return cls(AsyncOpenAI(api_key=api_key, timeout=_TIMEOUT_SECONDS, max_retries=2), model)
+        if self._client is None:
+            # Two quick retries of the library's for a hiccup; the queue's back-off is for what lasts longer.
+            self._client = AsyncOpenAI(api_key=self._api_key, timeout=_TIMEOUT_SECONDS, max_retries=2)
+        return self._client
 
     async def make(self, profile: dict[str, Any], report: Report) -> PlanContent:
         """A plan for the profile. Raises PlannerError."""
@@ -83,7 +85,7 @@ class Planner:
 
     async def _ask(self, profile: dict[str, Any], report: Report) -> PlanContent:
         steps = list(_STEPS)
-        async with self._client.chat.completions.stream(
+        async with self._connect().chat.completions.stream(
             model=self._model,
             messages=[
                 {"role": "system", "content": _INSTRUCTIONS},
@@ -109,4 +111,5 @@ class Planner:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        if self._client is not None:
+            await self._client.close()

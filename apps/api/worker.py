@@ -245,7 +245,7 @@ async def run(
         timeout_seconds=20,
         client_name=connection_name(name),
     )
-    planner = Planner.create(settings.openai_api_key.get_secret_value(), settings.openai_model)
+    planner = Planner(settings.openai_api_key.get_secret_value(), settings.openai_model)
     feed = ChangeFeed(redis)
     plans = PlanWorker(database, PlanQueue(redis), feed, planner)
     told_to_stop = asyncio.Event()
