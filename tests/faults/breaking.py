@@ -1,0 +1,164 @@
+"""Ways to break something, each mended at the end of the block."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import psycopg
+
+from tests.rehearsal.environment import until
+
+from .conftest import CLUSTER, Environment
+
+Breaking = Callable[[Environment], AbstractContextManager[None]]
+
+SERVE_WEB = """
+from kit import serve
+from web.app import WebSettings, create_app
+serve.run(WebSettings, create_app)
+"""
+
+
+def both(*breakings: Breaking) -> Breaking:
+    """Everything at once."""
+
+    @contextmanager
+    def broken(environment: Environment) -> Iterator[None]:
+        with ExitStack() as stack:
+            for breaking in breakings:
+                stack.enter_context(breaking(environment))
+            yield
+
+    return broken
+
+
+def file(name: str, content: str) -> Breaking:
+    """Another content of one of the project's files."""
+    return lambda environment: environment.edited(name, content)
+
+
+def place(name: str, old: str, new: str) -> Breaking:
+    """Another text at one place of one of the project's files."""
+    return lambda environment: environment.replaced(name, old, new)
+
+
+def new_version(service: str) -> Breaking:
+    """Something to release that works."""
+    return lambda environment: environment.edited(f"apps/{service}/app.py", "\n# another version\n", append=True)
+
+
+def web_main(code: str) -> Breaking:
+    """What web's image runs."""
+    return file("apps/web/__main__.py", code)
+
+
+def migration_main(code: str) -> Breaking:
+    """What the migration runs."""
+    return file("apps/migrations/__main__.py", code)
+
+
+@contextmanager
+def unreadable_secret(environment: Environment) -> Iterator[None]:
+    """auth's execution role may no longer read secrets."""
+    iam, ecs = environment.client("iam"), environment.client("ecs")
+    (service,) = ecs.describe_services(cluster=CLUSTER, services=["alva-auth"])["services"]
+    definition = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+    role = definition["executionRoleArn"].rpartition("/")[2]
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    statements = [s for s in document["Statement"] if s["Action"] != ["secretsmanager:GetSecretValue"]]
+    assert len(statements) == len(document["Statement"]) - 1
+    less = json.dumps({**document, "Statement": statements})
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=less)
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+
+ABSENT_IMAGE = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": "sha256:" + "1" * 64, "size": 2},
+        "layers": [],
+    }
+)
+
+
+@contextmanager
+def image_without_content(environment: Environment) -> Iterator[None]:
+    """The repository lists an image whose content is gone."""
+    ecr = environment.client("ecr")
+    ecr.put_image(
+        repositoryName="alva-web",
+        imageManifest=ABSENT_IMAGE,
+        imageManifestMediaType="application/vnd.oci.image.manifest.v1+json",
+        imageDigest=ABSENT_DIGEST,
+    )
+    try:
+        yield
+    finally:
+        ecr.batch_delete_image(repositoryName="alva-web", imageIds=[{"imageDigest": ABSENT_DIGEST}])
+
+
+ABSENT_DIGEST = "sha256:" + "2" * 64
+
+
+@contextmanager
+def database_down(environment: Environment) -> Iterator[None]:
+    """The database is stopped."""
+    rds, name = environment.client("rds"), "alva-staging-database"
+    rds.stop_db_instance(DBInstanceIdentifier=name)
+    _until_database(environment, "stopped")
+    try:
+        yield
+    finally:
+        rds.start_db_instance(DBInstanceIdentifier=name)
+        _until_database(environment, "available")
+
+
+def _until_database(environment: Environment, status: str) -> None:
+    rds, name = environment.client("rds"), "alva-staging-database"
+    until(
+        lambda: rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"] == status,
+        seconds=60,
+        what=f"database {status}",
+    )
+
+
+@contextmanager
+def connections_taken(environment: Environment) -> Iterator[None]:
+    """Somebody holds every connection that the database gives to applications."""
+    with ExitStack() as held:
+        refusal = ""
+        while not refusal:
+            try:
+                held.enter_context(environment.database())
+            except psycopg.OperationalError as error:
+                refusal = str(error)
+        assert "remaining connection slots are reserved" in refusal
+        yield
+
+
+@contextmanager
+def rule_removed(environment: Environment) -> Iterator[None]:
+    """Somebody removed the rule that sends /admin to admin."""
+    elb = environment.client("elbv2")
+    (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
+    (listener,) = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
+    (rule,) = (rule for rule in rules if rule["Priority"] == "300")
+    elb.delete_rule(RuleArn=rule["RuleArn"])
+    try:
+        yield
+    finally:
+        (condition,) = rule["Conditions"]
+        elb.create_rule(
+            ListenerArn=listener["ListenerArn"],
+            Priority=300,
+            Conditions=[{"Field": "path-pattern", "PathPatternConfig": condition["PathPatternConfig"]}],
+            Actions=[{"Type": "forward", "TargetGroupArn": rule["Actions"][0]["TargetGroupArn"]}],
+        )

@@ -1,0 +1,160 @@
+"""One environment for the whole catalogue of faults, with shorter times than staging's and the same mechanisms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.rehearsal.environment import Rehearsal, rehearsal_in, until
+
+CLUSTER = "alva-staging-cluster"
+SETTLED_SECONDS = 60.0
+
+SHORTER = """
+ENVIRONMENTS = MappingProxyType({
+    "staging": STAGING.with_settings(
+        tasks__grace_period_seconds=6,
+        tasks__stop_timeout_seconds=4,
+        tasks__deregistration_delay_seconds=2,
+        tasks__circuit_breaker_failures=1,
+    )
+})
+"""
+"""Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What an environment is, as its users and ECS see it."""
+
+    digests: dict[str, str | None]
+    containers: dict[str, Any]
+    """Service -> its containers' definitions."""
+    unsettled: tuple[str, ...]
+    """Services that have too few or too many tasks, and targets that are not healthy."""
+
+
+@dataclass(frozen=True)
+class Environment(Rehearsal):
+    """The environment that the faults are done to."""
+
+    def standing(self) -> Standing:
+        """What runs now."""
+        names = [f"alva-{name}" for name in ("web", "api", "auth", "admin")]
+        services: list[dict[str, Any]] = self.client("ecs").describe_services(cluster=CLUSTER, services=names)[
+            "services"
+        ]
+        return Standing(
+            digests=self.digests(),
+            containers={service["serviceName"]: self._containers(service) for service in services},
+            unsettled=(
+                *(
+                    f"{service['serviceName']}: {service['runningCount']} of {service['desiredCount']}"
+                    for service in services
+                    if service["runningCount"] != service["desiredCount"]
+                ),
+                *(
+                    f"{service['serviceName']}: {target['Target']['Id']} is {target['TargetHealth']['State']}"
+                    for service in services
+                    for target in self._targets(service)
+                    if target["TargetHealth"]["State"] != "healthy"
+                ),
+            ),
+        )
+
+    def _containers(self, service: dict[str, Any]) -> Any:
+        answer = self.client("ecs").describe_task_definition(taskDefinition=service["taskDefinition"])
+        return answer["taskDefinition"]["containerDefinitions"]
+
+    def _targets(self, service: dict[str, Any]) -> list[dict[str, Any]]:
+        (balancer,) = service["loadBalancers"]
+        answer = self.client("elbv2").describe_target_health(TargetGroupArn=balancer["targetGroupArn"])
+        return list(answer["TargetHealthDescriptions"])
+
+    @contextmanager
+    def unharmed(self) -> Iterator[None]:
+        """While the block runs, users see no failed request; then everything runs that ran before, and verifies."""
+        before = self.standing()
+        assert before.unsettled == ()
+        with self.users() as problems:
+            yield
+            until(
+                lambda: (now := self.standing()).unsettled == () and None not in now.digests.values(),
+                seconds=SETTLED_SECONDS,
+                what="a settled environment",
+            )
+        assert self.standing() == before
+        verified = self.alva("verify")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert problems == []
+
+    @property
+    def authority_file(self) -> Path:
+        """What the region's certificates are signed by."""
+        return self.home / "state/certificates/authority.pem"
+
+    def address_of(self, name: str) -> str:
+        """What a name resolves to inside the region."""
+        hosts = (self.home / "run/names/hosts").read_text().splitlines()
+        return next(line.split()[0] for line in hosts if name in line.split()[1:])
+
+    @contextmanager
+    def database(self) -> Iterator[psycopg.Connection[Any]]:
+        """A verified connection of the master user, as a client of the VPC has it. Raises psycopg's errors."""
+        rds, secrets = self.client("rds"), self.client("secretsmanager")
+        (instance,) = rds.describe_db_instances(DBInstanceIdentifier="alva-staging-database")["DBInstances"]
+        host = instance["Endpoint"]["Address"]
+        credentials = json.loads(secrets.get_secret_value(SecretId="alva-staging-database")["SecretString"])
+        connection = psycopg.connect(
+            host=host,
+            hostaddr=self.address_of(host),
+            user=credentials["username"],
+            password=credentials["password"],
+            dbname="alva",
+            sslmode="verify-full",
+            sslrootcert=str(self.authority_file),
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def ask_database(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of one statement; none while the database does not answer."""
+        try:
+            with self.database() as connection:
+                return connection.execute(statement.encode()).fetchall()
+        except psycopg.OperationalError:
+            return []
+
+    def last_release(self) -> dict[str, Any]:
+        """The newest entry of the ledger."""
+        parameter = self.client("ssm").get_parameter(Name="/alva-staging/release")["Parameter"]
+        return {**json.loads(parameter["Value"]), "number": parameter["Version"]}
+
+
+@pytest.fixture(scope="session")
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    with rehearsal_in(tmp_path_factory.mktemp("faults")) as rehearsal:
+        settings = rehearsal.project / "infrastructure/lib/config/environments.py"
+        settings.write_text(settings.read_text() + SHORTER)
+        environment = Environment(project=rehearsal.project, variables=rehearsal.variables)
+        up = environment.alva("up")
+        assert up.returncode == 0, up.stderr
+        yield environment
+
+
+@pytest.fixture
+def environment(_environment: Environment, request: pytest.FixtureRequest) -> Iterator[Environment]:
+    """The environment, up and settled; a case that failed does not spoil the next one."""
+    failed_before = request.session.testsfailed
+    yield _environment
+    if request.session.testsfailed > failed_before:
+        _environment.alva("up")

@@ -1,0 +1,162 @@
+"""A release that is killed, two releases at once, versions that do not end when asked, and a region that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from typing import Any
+
+import pytest
+
+from tests.region.processes.found import alive, descendants, engines, region_process
+from tests.rehearsal.environment import until
+
+from . import breaking
+from .catalogue import API_ALONE, WEB_ALONE
+from .conftest import CLUSTER, Environment
+
+STEPS = (
+    "build:api",
+    "image:api",
+    "stack:alva-staging-ecs",
+    "secrets",
+    "migration",
+    "stack:alva-staging-services",
+    "verify",
+)
+"""What a release of another version of the api does, in order."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_release_killed_in_a_step_is_undone_by_the_next_one(environment: Environment, step: str) -> None:
+    with environment.unharmed():
+        # Another content each time: what was built before is not built again.
+        with (
+            environment.edited("apps/api/app.py", f"\n# killed in {step}\n", append=True),
+            environment.alva_running(*API_ALONE) as (process, events),
+        ):
+            assert any(event.get("event") == "started" and event.get("step") == step for event in events)
+            os.killpg(process.pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        next_one = environment.alva(*API_ALONE)
+    assert next_one.returncode == 0, next_one.stderr
+    assert environment.last_release()["outcome"] == "succeeded"
+
+
+def test_second_release_at_the_same_time_is_refused_with_the_firsts_holder(environment: Environment) -> None:
+    results: list[subprocess.CompletedProcess[str]] = []
+    with environment.unharmed():
+        with breaking.new_version("web")(environment):
+            both = [threading.Thread(target=lambda: results.append(environment.alva("up"))) for _ in range(2)]
+            for one in both:
+                one.start()
+            for one in both:
+                one.join()
+        assert environment.alva(*WEB_ALONE).returncode == 0
+    assert sorted(result.returncode for result in results) == [0, 8], [result.stderr for result in results]
+    assert "process " in next(result.stderr for result in results if result.returncode == 8)
+
+
+DEAF = """
+from kit import serve
+from web.app import WebSettings, create_app
+serve._Server.handle_exit = lambda self, sig, frame: None
+serve.run(WebSettings, create_app)
+"""
+
+
+def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(environment: Environment) -> None:
+    with environment.unharmed():
+        with breaking.web_main(DEAF)(environment):
+            deaf = environment.alva(*WEB_ALONE)
+        assert deaf.returncode == 0, deaf.stderr
+        (task,) = environment.tasks()["web"]
+        back = environment.alva(*WEB_ALONE)
+        assert back.returncode == 0, back.stderr
+        (stopped,) = environment.client("ecs").describe_tasks(cluster=CLUSTER, tasks=[task])["tasks"]
+    assert stopped["containers"][0]["exitCode"] == 137
+
+
+def test_removed_listener_rule_is_found_by_verification(environment: Environment) -> None:
+    before = environment.standing()
+    with environment.users() as problems, breaking.rule_removed(environment):
+        up = environment.alva("up")
+        assert up.returncode == 7, up.stderr
+        assert "admin answers /admin/x: HTTP 404 from" in up.stderr
+        until(lambda: problems, seconds=10, what="a user of admin who reaches web")
+    assert {problem.partition(":")[0] for problem in problems} == {"/admin/x"}
+    assert environment.standing() == before
+    assert environment.alva("verify").returncode == 0
+
+
+@pytest.mark.parametrize("program", ["valkey-server", "postgres"])
+def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Environment, program: str) -> None:
+    with environment.unharmed():
+        (killed,) = engines(environment.home, program)
+        os.kill(killed, signal.SIGKILL)
+        until(
+            lambda: (now := engines(environment.home, program)) and killed not in now, seconds=30, what="another engine"
+        )
+        until(lambda: environment.ask_database("SELECT 1"), seconds=30, what="an answer of the database")
+
+
+def test_full_disk_is_said_and_nothing_is_touched(environment: Environment) -> None:
+    images = environment.home / "images"
+    # A view of the machine of its own: the region's disk is as it was.
+    script = f'mount -t tmpfs -o size=256k tmpfs {images} && exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this needs the right to mount a small disk")
+    with environment.unharmed(), breaking.new_version("web")(environment):
+        ended = subprocess.run(
+            [*prefix, *environment.command(*WEB_ALONE)],
+            env=environment.environment,
+            cwd=environment.project,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert ended.returncode == 1, ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert str(images) in ended.stderr
+
+
+def test_region_that_is_killed_comes_back_as_it_was(environment: Environment) -> None:
+    with environment.database() as connection:
+        connection.execute("DROP TABLE IF EXISTS kept")
+        connection.execute("CREATE TABLE kept AS SELECT 'yes' AS answer")
+        connection.commit()
+    before, kept = environment.standing(), what_is_kept(environment)
+    assert kept["data"] == [("yes",)]
+    pid = region_process(environment.home)
+    children = descendants(pid)
+    assert {"envoy", "postgres", "valkey-server", "python"} <= set(children.values())
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not alive([pid, *children]), seconds=10, what="the end of everything that the region started")
+
+    up = environment.alva("up", "--json")
+    assert up.returncode == 0, up.stderr
+    assert json.loads(up.stdout)["changed"] is False
+    until(lambda: environment.standing().unsettled == (), seconds=60, what="every task running again")
+    assert environment.standing() == before
+    assert what_is_kept(environment) == kept
+    assert environment.alva("verify").returncode == 0
+
+
+def what_is_kept(environment: Environment) -> dict[str, Any]:
+    """Stacks, secrets, ledger and data."""
+    stacks = environment.client("cloudformation").describe_stacks()["Stacks"]
+    secrets = environment.client("secretsmanager")
+    return {
+        "stacks": {stack["StackName"]: (stack["StackId"], stack["StackStatus"]) for stack in stacks},
+        "secrets": {
+            secret["Name"]: secrets.get_secret_value(SecretId=secret["ARN"])["SecretString"]
+            for secret in secrets.list_secrets()["SecretList"]
+        },
+        "ledger": json.loads(environment.alva("releases", "--json").stdout),
+        "data": environment.ask_database("SELECT * FROM kept"),
+    }
