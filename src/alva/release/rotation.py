@@ -1,8 +1,9 @@
-"""A new value for the generated credential of database and cache, without a moment in which nothing fits.
+"""A new value for the generated credential of database and cache; tasks restart on it.
 
 The new value is made beside the current one (AWSPENDING), and the stacks that hold the password get it by its version
 id: CloudFormation looks a reference up again only where the template changed. Then it becomes current, its users
-restart, and the stacks get their templates back, so that the next release finds nothing to do.
+restart, and the stacks get their templates back, so that the next release finds nothing to do. Until its restart an old
+task keeps its open connections, and opens no new ones.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
 """
 
