@@ -108,3 +108,8 @@ def test_audit_names_secret_and_person_and_no_value(aws: Aws, secrets: Secrets, 
     assert history[0].by
     stored = aws.ssm.get_parameter_history(Name=audit.parameter_name)["Parameters"]
     assert not any("sk-" in version["Value"] for version in stored)
+
+
+def test_unset_is_the_value_that_the_templates_write() -> None:
+    # docs/architecture.md: the seam between infrastructure and release. The templates' side is in tests/infrastructure.
+    assert UNSET == "alva:unset"
