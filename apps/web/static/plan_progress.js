@@ -21,3 +21,6 @@ events.addEventListener("progress", (event) => show(JSON.parse(event.data)));
 events.addEventListener("error", () => {
   if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
 });
+
+// A person who goes elsewhere just when the plan is ready gets there: a reload would take that page's place.
+window.addEventListener("beforeunload", () => events.close());
