@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from alva.cli.invocation import ROOT, Invocation, verb
+from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import DIGEST_FILE, TIMEOUT_SECONDS, source_digest, synthesise
-from alva.errors import SynthesisFailed
+from alva.cli.synth import DIGEST_FILE, run_app, source_digest, synthesise
 
 if TYPE_CHECKING:
     from alva.checks.cost import Item
@@ -84,22 +80,7 @@ def _synthesise_savings(environment: str, folder: Path) -> list[dict[str, str]]:
     if not digest_file.exists() or digest_file.read_text() != digest:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        ended = subprocess.run(
-            [sys.executable, str(ROOT / "infrastructure" / "bin" / "savings.py")],
-            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-        if ended.returncode != 0:
-            raise SynthesisFailed(
-                f"cannot synthesise {environment} with its savings: exit code {ended.returncode}",
-                evidence=ended.stdout.strip().splitlines()[-8:],
-                next_step="./alva cost --no-savings prints the bill alone",
-            )
+        run_app("savings.py", environment, folder)
         digest_file.write_text(digest)
     index: list[dict[str, str]] = json.loads((folder / "savings.json").read_text())
     return index

@@ -34,9 +34,24 @@ def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
+        run_app("app.py", environment, new)
+        (new / DIGEST_FILE).write_text(digest)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return True
+
+
+def run_app(script: str, environment: str, folder: Path) -> None:
+    """Run one of the CDK apps in infrastructure/bin, which writes templates to `folder`.
+
+    Raises SynthesisFailed with the app's last lines.
+    """
+    try:
         ended = subprocess.run(
-            [sys.executable, str(ROOT / "infrastructure" / "bin" / "app.py")],
-            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(new)},
+            [sys.executable, str(ROOT / "infrastructure" / "bin" / script)],
+            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -44,20 +59,16 @@ def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
             timeout=TIMEOUT_SECONDS,
             check=False,
         )
-        if ended.returncode != 0:
-            raise SynthesisFailed(
-                f"cannot synthesise {environment}: the CDK app ended with exit code {ended.returncode}",
-                evidence=ended.stdout.strip().splitlines()[-8:],
-                next_step="correct infrastructure/ and run ./alva synth",
-            )
-        (new / DIGEST_FILE).write_text(digest)
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
     except subprocess.TimeoutExpired as error:
-        raise SynthesisFailed(f"cannot synthesise {environment}: no end after {TIMEOUT_SECONDS} s") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    return True
+        raise SynthesisFailed(
+            f"cannot synthesise {environment}: {script} did not end in {TIMEOUT_SECONDS} s"
+        ) from error
+    if ended.returncode != 0:
+        raise SynthesisFailed(
+            f"cannot synthesise {environment}: {script} ended with exit code {ended.returncode}",
+            evidence=ended.stdout.strip().splitlines()[-8:],
+            next_step="correct infrastructure/ and run ./alva synth",
+        )
 
 
 def source_digest(environment: str) -> str:
