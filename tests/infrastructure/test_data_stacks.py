@@ -55,6 +55,38 @@ def test_what_was_released_is_not_expired_by_builds_that_never_ran(staging: Any)
     assert first["selection"]["tagPrefixList"] == ["released-"]
     assert first["selection"]["countNumber"] == 30
 
+    images = [["built"] for _ in range(100)]
+    images[0] += ["released-1", "released-102"]  # pushed first, and come back to: what runs
+    kept = kept_by(repository, images)
+    assert kept == [0, *range(70, 100)]
+    images = [["built", f"released-{number}"] for number in range(40)] + [["built"]] * 40
+    kept = kept_by(repository, images)
+    assert kept == [*range(10, 40), *range(50, 80)], "the last 30 releases, and the last 30 builds that never ran"
+
+
+def kept_by(repository: Any, images: list[list[str]]) -> list[int]:
+    """Which images stay, of these with their tags, in the order in which they were pushed.
+
+    As AWS says it: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower
+    priority", and a count keeps those pushed last.
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
+    """
+    rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    left, expired = list(range(len(images))), set()
+    for rule in sorted(rules, key=lambda rule: rule["rulePriority"]):
+        wanted = rule["selection"]
+        matching = [
+            index
+            for index in left
+            if wanted["tagStatus"] == "any"
+            or (wanted["tagStatus"] == "untagged" and not images[index])
+            or any(tag.startswith(tuple(wanted.get("tagPrefixList", ()))) for tag in images[index])
+        ]
+        left = [index for index in left if index not in matching]
+        if wanted["countType"] == "imageCountMoreThan":
+            expired |= set(matching[: -wanted["countNumber"]])
+    return [index for index in range(len(images)) if index not in expired]
+
 
 def test_secrets_are_exactly_the_seven(staging: Any) -> None:
     names = sorted(each.properties["Name"] for each in staging.resources("secrets", "SecretsManager::Secret"))

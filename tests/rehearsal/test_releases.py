@@ -81,6 +81,16 @@ def users(rehearsal: Rehearsal) -> Iterator[list[str]]:
         user.join()
 
 
+def released_tags(rehearsal: Rehearsal) -> dict[str, set[str]]:
+    """Digest -> what says that it was released, in all repositories."""
+    ecr = rehearsal.client("ecr")
+    return {
+        image["imageDigest"]: {tag for tag in image.get("imageTags", []) if tag.startswith("released-")}
+        for service in SERVICES
+        for image in ecr.describe_images(repositoryName=f"alva-{service}")["imageDetails"]
+    }
+
+
 def test_up_again_changes_nothing(rehearsal: Rehearsal) -> None:
     before = tasks(rehearsal)
     up = rehearsal.alva("up", "--json")
@@ -105,18 +115,29 @@ def test_edit_in_one_service_releases_that_service_alone_and_users_notice_nothin
         assert tasks_after[other] == tasks_before[other]
         assert digests_after[other] == digests_before[other]
     assert problems == []
+    tags_before = released_tags(rehearsal)
+    assert f"released-{said['release']}" in tags_before[said["digests"]["web"]]
+    assert not any(f"released-{said['release']}" in tags_before[said["digests"][other]] for other in ("api", "auth"))
 
     # The content decides: with the sources as they were, the image is the one of before.
-    assert rehearsal.alva("up").returncode == 0
+    again = rehearsal.alva("up", "--json")
+    assert again.returncode == 0, again.stderr
     assert digests(rehearsal) == digests_before
+    web, number = str(digests_before["web"]), json.loads(again.stdout)["release"]
+    assert released_tags(rehearsal)[web] - tags_before[web] == {f"released-{number}"}, "it came back"
 
 
 def test_service_that_crashes_at_start_is_rolled_back_with_its_cause(rehearsal: Rehearsal) -> None:
     before = digests(rehearsal)
     crash = 'raise SystemExit("the setting FLUX is missing")\n'
+    tags_before = released_tags(rehearsal)
     with edited(rehearsal, "apps/web/__main__.py", crash), users(rehearsal) as problems:
         up = rehearsal.alva("up")
     assert up.returncode == 5, up.stderr
+    tags = released_tags(rehearsal)
+    assert len(tags) == len(tags_before) + 1, "its image is in the repository"
+    assert {digest: tags[digest] for digest in tags_before} == tags_before
+    assert all(not tags[digest] for digest in tags if digest not in tags_before), "it was not released"
     assert "web: Essential container in task exited" in up.stderr
     assert "last log: the setting FLUX is missing" in up.stderr
     assert digests(rehearsal) == before

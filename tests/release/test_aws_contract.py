@@ -8,6 +8,7 @@ is given nothing unknown, and that nothing required is missing.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from botocore import xform_name
 from alva.aws import Aws, Poll, Target
 from alva.errors import Locked, PreflightRefused
 from alva.release import bootstrap
-from alva.release.images import is_published
+from alva.release.images import is_published, mark_released
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
@@ -140,6 +141,21 @@ def test_image_that_is_not_there_is_told_from_an_error(aws: Aws, name: str) -> N
     assert is_published(aws, name, digest) is False
     aws.ecr.create_repository(repositoryName=name)
     assert is_published(aws, name, digest) is False
+
+
+def test_released_image_gets_another_tag_where_tags_are_immutable(aws: Aws, name: str) -> None:
+    aws.ecr.create_repository(repositoryName=name, imageTagMutability="IMMUTABLE")
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps(
+        {"schemaVersion": 2, "mediaType": kind, "config": {"size": 2}, "layers": [{"digest": "sha256:0"}]}
+    )
+    made = aws.ecr.put_image(
+        repositoryName=name, imageManifest=manifest, imageManifestMediaType=kind, imageTag="built"
+    )["image"]["imageId"]["imageDigest"]
+    for _ in range(2):
+        assert mark_released(aws, name, made, 3, is_new=True) == "released-3"
+    (image,) = aws.ecr.describe_images(repositoryName=name)["imageDetails"]
+    assert (image["imageDigest"], sorted(image["imageTags"])) == (made, ["built", "released-3"])
 
 
 def test_what_stayed_is_forgotten_for_good_and_twice_is_no_error(aws: Aws, name: str) -> None:

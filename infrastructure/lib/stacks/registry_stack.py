@@ -15,8 +15,9 @@ from lib.stacks.environment_stack import EnvironmentStack
 IMAGES_KEPT = 30
 
 # An image that a rule matches is left alone by the rules after it. What was released bears a tag `released-<n>`, which
-# the release tool adds when a release has succeeded; so the image that runs is always within the last 30 of its class,
-# however many builds that never ran come after it.
+# a release adds when it has succeeded (`src/alva/release/images.py`): the image that runs is the one released last, so
+# it is within the last 30 of its class however many builds that never ran come after it. An image that keeps running
+# gets no tag from every release: ECR allows 1,000 per image.
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
 LIFECYCLE_POLICY = {
     "rules": [

@@ -15,10 +15,10 @@ from alva.errors import AlvaError, RolledBack, UsageError
 from alva.release import ledger, preflight, verify, way_back
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
-from alva.release.images import Builder, is_published
+from alva.release.images import Builder, is_published, mark_released
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
-from alva.release.manifest import Manifest
+from alva.release.manifest import Manifest, Service
 from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import Kind
@@ -135,6 +135,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             plan=plan,
             diff=diff,
             changed=not plan.is_empty,
+            _mark_released(aws, wanted, observed, release, reporter)
             digests=executor.digests,
             checks=tuple(checks),
             release=release,
@@ -145,6 +146,23 @@ def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
     """Say what a release may well be the cure of, so that it does not stop one."""
     try:
         verdict, said = preflight.alarms_are_quiet(aws, manifest)
+def _mark_released(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
+    """Tag what runs now, so that no number of later builds expires it; the release is good even where that fails."""
+    manifest = wanted.manifest
+    before = _running(manifest, observed.stacks)
+
+    def mark(service: Service) -> None:
+        digest = release.digests[service.name]
+        is_new = before.get(service.name) != digest
+        try:
+            mark_released(aws, service.repository, digest, release.number, is_new=is_new)
+        except AlvaError as error:
+            reporter.note(f"not protected from expiry: {'; '.join((error.message, *error.evidence))}")
+
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="mark") as pool:
+        list(pool.map(mark, manifest.services))
+
+
     except AlvaError as error:
         verdict, said = verify.Verdict.FAIL, "; ".join((error.message, *error.evidence))
     if verdict is verify.Verdict.FAIL:

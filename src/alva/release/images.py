@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alva.aws import Aws, error_code, explained
+from alva.errors import AlvaError
 from alva.release.manifest import Service
 
 Line = Callable[[str], None]
@@ -43,3 +44,68 @@ def is_published(aws: Aws, repository: str, digest: str) -> bool:
                 return False
             raise
     return any(image.get("imageDigest") == digest for image in found["imageDetails"])
+
+
+RELEASED = "released-"
+"""What the tag of an image that was released begins with: the repositories' lifecycle rules keep such images apart from
+builds that never ran (`infrastructure/lib/stacks/registry_stack.py`)."""
+
+MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+"""What BatchGetImage may answer with: ECR translates a manifest whose type is not accepted, and its digest with it."""
+
+
+def mark_released(aws: Aws, repository: str, digest: str, release: int, *, is_new: bool) -> str | None:
+    """Tag an image as released; the tag, or None where it has one and nothing was to be said anew.
+
+    `is_new` is whether the service ran another image before. One that keeps running gets no tag by every release: an
+    image can have 1,000 (AWS: "Amazon ECR service quotas"), and no tag is ever taken away here. A tag is added by
+    putting the same manifest again, which a repository with immutable tags allows
+    (AWS: "Retagging an image in Amazon ECR"). Safe to repeat; raises AlvaError.
+    """
+    with explained(f"tag {repository}@{digest[:19]} as released"):
+        (image,) = aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])[
+            "imageDetails"
+        ]
+        if not is_new and any(tag.startswith(RELEASED) for tag in image.get("imageTags", [])):
+            return None
+        tag = f"{RELEASED}{release}"
+        if _tag(aws, repository, digest, tag):
+            return tag
+        # The ledger was begun anew while the images stayed: release numbers came back.
+        tag = f"{tag}-{tag_of(digest)}"
+        _tag(aws, repository, digest, tag)
+        return tag
+
+
+def _tag(aws: Aws, repository: str, digest: str, tag: str) -> bool:
+    """Give an image a tag; False when the tag is another image's."""
+    found = aws.ecr.batch_get_image(
+        repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFEST_TYPES)
+    )
+    if not found["images"]:
+        raise AlvaError(
+            f"cannot read the manifest of {repository}@{digest[:19]}",
+            evidence=[f"{f.get('failureCode')}: {f.get('failureReason')}" for f in found.get("failures", [])],
+        )
+    image = found["images"][0]
+    try:
+        aws.ecr.put_image(
+            repositoryName=repository,
+            imageManifest=image["imageManifest"],
+            imageManifestMediaType=image["imageManifestMediaType"],
+            imageTag=tag,
+            imageDigest=digest,
+        )
+    except Exception as error:
+        if error_code(error) == "ImageAlreadyExistsException":
+            return True
+        if error_code(error) != "ImageTagAlreadyExistsException":
+            raise
+        tagged = aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])["imageDetails"]
+        return any(each.get("imageDigest") == digest for each in tagged)
+    return True
