@@ -46,3 +46,14 @@ def test_without_failed_tasks_the_failure_itself_is_read(aws: Aws, manifest: Man
     failure = MigrationFailed("cannot migrate: it failed", evidence=["canceling statement due to lock timeout"])
     (cause,) = causes_of(aws, manifest, failure, since=datetime.now(UTC))
     assert (cause.subject, cause.kind) == ("migration", "lock-timeout")
+
+
+def test_migration_that_was_killed_is_told_from_one_that_failed_by_its_exit_code(aws: Aws, manifest: Manifest) -> None:
+    kinds = {}
+    for code in (137, 3):
+        evidence = [f"container migrations ended with exit code {code}", "ECS: Essential container in task exited"]
+        failure = MigrationFailed("cannot migrate: the migration failed; no service was touched", evidence=evidence)
+        (cause,) = causes_of(aws, manifest, failure, since=datetime.now(UTC))
+        assert cause.evidence.count(evidence[0]) == 1
+        kinds[code] = cause.kind
+    assert kinds == {137: "killed", 3: "crash"}

@@ -147,6 +147,14 @@ def show_result(
     show_default=True,
     help="Seconds after which a step is called off.",
 )
+@click.option(
+    "--watch",
+    "watch_seconds",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seconds that it must go on running after it has verified; if it does not, everything goes back.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
     invocation: Invocation,
@@ -156,6 +164,7 @@ def command(
     infra_only: bool,
     allowed: tuple[str, ...],
     timeout_seconds: float,
+    watch_seconds: float,
     dry_run: bool,
 ) -> None:
     """Build what is to be built, then plan and release."""
@@ -174,7 +183,7 @@ def command(
             allowed=frozenset(Kind) if invocation.yes else frozenset(map(Kind, allowed)),
             ask=person(invocation),
         )
-        request = replace(request, step_timeout_seconds=timeout_seconds)
+        request = replace(request, step_timeout_seconds=timeout_seconds, watch_seconds=watch_seconds)
         if dry_run:
             plan, diff = release.plan_only(invocation.aws, invocation.manifest, request)
         else:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from alva.aws import Aws
 from alva.checks.revisions import Revision
 from alva.errors import AlvaError, RolledBack, UsageError
-from alva.release import ledger, preflight, verify, way_back
+from alva.release import ledger, preflight, verify, watch, way_back
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published, mark_released
@@ -49,6 +49,8 @@ class Request:
     allowed: frozenset[Kind] = frozenset()
     """What may happen without being asked about."""
     step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
+    watch_seconds: float = 0.0
+    """How long what was released must go on running, after it has verified, before the release counts as good."""
     ask: Ask | None = None
     """How to ask about the rest; None: nobody is there to answer."""
 
@@ -113,7 +115,9 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
 
         try:
             executor.run(plan)
-            checks = _verify(aws, manifest, executor, reporter)
+            judging_seconds = _judging_seconds(wanted, observed, executor)
+            checks = _verify(aws, manifest, executor, reporter, judging_seconds)
+            _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
         except KeyboardInterrupt:
             _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise
@@ -131,21 +135,17 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         if not plan.is_empty:
             release = entry(ledger.SUCCEEDED)
             release = replace(release, number=Ledger(aws, manifest).record(release))
+            _mark_released(aws, wanted, observed, release, reporter)
         return Result(
             plan=plan,
             diff=diff,
             changed=not plan.is_empty,
-            _mark_released(aws, wanted, observed, release, reporter)
             digests=executor.digests,
             checks=tuple(checks),
             release=release,
         )
 
 
-def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
-    """Say what a release may well be the cure of, so that it does not stop one."""
-    try:
-        verdict, said = preflight.alarms_are_quiet(aws, manifest)
 def _mark_released(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
     """Tag what runs now, so that no number of later builds expires it; the release is good even where that fails."""
     manifest = wanted.manifest
@@ -163,6 +163,10 @@ def _mark_released(aws: Aws, wanted: Wanted, observed: Observed, release: Releas
         list(pool.map(mark, manifest.services))
 
 
+def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
+    """Say what a release may well be the cure of, so that it does not stop one."""
+    try:
+        verdict, said = preflight.alarms_are_quiet(aws, manifest)
     except AlvaError as error:
         verdict, said = verify.Verdict.FAIL, "; ".join((error.message, *error.evidence))
     if verdict is verify.Verdict.FAIL:
@@ -243,12 +247,21 @@ def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> 
     return running
 
 
-def _verify(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter) -> list[verify.Result]:
+def _judging_seconds(wanted: Wanted, observed: Observed, executor: Executor) -> float:
+    """How long targets that were judged well may still be found ill by a check that this release changed."""
+    names = [stack.name for stack in wanted.manifest.stacks if f"stack:{stack.name}" in executor.done]
+    former = {name: stack.template for name in names if (stack := observed.stacks.get(name)) is not None}
+    return watch.judging_seconds((template, wanted.templates[name]) for name, template in former.items())
+
+
+def _verify(
+    aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter, judging_seconds: float
+) -> list[verify.Result]:
     """Run the checks; raises VerificationFailed."""
     key = "verify"
     reporter.step_started(key, "verify")
     is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
-    patience_seconds = verify.RELEASED_PATIENCE_SECONDS if is_new else verify.FOUND_PATIENCE_SECONDS
+    patience_seconds = verify.RELEASED_PATIENCE_SECONDS + judging_seconds if is_new else verify.FOUND_PATIENCE_SECONDS
     results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
@@ -259,6 +272,23 @@ def _verify(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter
         raise
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
+
+
+def _watch(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter, seconds: float) -> None:
+    """See that what was released goes on running; raises VerificationFailed."""
+    if not seconds or not any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services")):
+        return
+    key = "watch"
+    reporter.step_started(key, f"watch for {seconds:.0f} s")
+    try:
+        watch.watch(aws, manifest, executor.digests, lambda text: reporter.step_line(key, text), seconds=seconds)
+    except AlvaError as failure:
+        reporter.step_finished(key, "failed", failure.evidence[0])
+        raise
+    except BaseException:
+        reporter.step_finished(key, "cancelled")
+        raise
+    reporter.step_finished(key, "done")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -382,4 +382,4 @@ def _evidence(failure: Failure, telling: str | None) -> tuple[str, ...]:
     if telling in failure.said and telling not in list(dict.fromkeys(failure.said))[:4]:
         lines.append(str(telling))
     lines += [f"last log: {line}" for line in shown]
-    return tuple(line[:SHOWN_CHARACTERS] for line in lines)
+    return tuple(line[:SHOWN_CHARACTERS] for line in dict.fromkeys(lines))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from alva.aws import Aws
-from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut
+from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
 from alva.release import rollout, verify, why
 from alva.release.executor import Executor
 from alva.release.manifest import Manifest
@@ -90,4 +90,6 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
 
 
 def _without_cannot(failure: AlvaError) -> str:
-    return failure.message.removeprefix("cannot ")
+    """What went wrong, behind "cannot release: ": of a verification, what it found."""
+    message = failure.message.removeprefix("cannot ")
+    return message.partition(": ")[2] or message if isinstance(failure, VerificationFailed) else message

@@ -6,6 +6,7 @@ ECS forgets a stopped task after an hour; a release's causes are kept in a param
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ LOG_LINES = 25
 
 ORDINARY_REASONS = ("Scaling activity initiated by", "Task stopped by user")
 """Stopped reasons of tasks that did nothing wrong: a rollout's old tasks, or a person's wish."""
+
+ENDED = re.compile(r"container (\S+) ended with exit code (\d+)")
+"""How a one-off task's end is told (`oneoff`)."""
 
 TELLING_EVENTS = ("is unhealthy in", "failed container health checks", "unable to", "alarm", "circuit breaker")
 
@@ -58,7 +62,9 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         found = []  # what AWS does not tell must not hide the failure itself
     if found:
         return tuple(found)
-    return (diagnose(Failure(subject=_subject(error), said=(*error.evidence, error.message))),)
+    said = (*error.evidence, error.message)
+    exit_codes = tuple((name, int(code)) for text in said for name, code in ENDED.findall(text))
+    return (diagnose(Failure(subject=_subject(error), said=said, exit_codes=exit_codes)),)
 
 
 def services_causes(
