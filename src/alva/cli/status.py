@@ -56,6 +56,8 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
             f"{region['endpoint']}, inbox {region['inbox']}"
         )
         yield f"  names in tasks: {region['names']}"
+        yield f"  network: {region['network']}"
+        yield f"  memory limits: {region['memory_limits']}"
     if found.release is not None:
         yield (
             f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
@@ -101,6 +103,8 @@ def _region(invocation: Invocation) -> dict[str, object]:
         "inbox": f"http://127.0.0.1:{config.inbox_port}/",
         "home": str(config.home),
         "names": _name_resolution(region.pid),
+        "network": region.network,
+        "memory_limits": region.memory_limits,
     }
 
 

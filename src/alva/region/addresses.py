@@ -1,4 +1,4 @@
-"""Addresses of network interfaces: 10.0.10.17 in a subnet is 127.<octet>.10.17 on this machine."""
+"""Addresses of network interfaces: 10.0.10.17 where tasks have a network of their own, else 127.<octet>.10.17."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 
 
 class Addresses:
-    """Hands out the loopback addresses that stand for the VPC's private ones. Not thread-safe."""
+    """Hands out the VPC's private addresses, or the loopback addresses that stand for them. Not thread-safe.
 
-    def __init__(self, config: RegionConfig) -> None:
+    An address is given once in the whole region, whichever VPC it is in: two VPCs may have the same CIDR block, and one
+    load balancer process reaches the targets of both.
+    """
+
+    def __init__(self, config: RegionConfig, *, are_real: bool = False) -> None:
+        """`are_real`: the network has the VPC's own addresses (`network.is_enforced`)."""
         self._octet = config.loopback_octet
+        self._are_real = are_real
         self._taken: set[str] = set()
 
     def allocate(self, cidr_block: str) -> str:
-        """Take the first free address of the subnet `cidr_block` (such as "10.0.10.0/24") and return its loopback form.
+        """Take the first free address of the subnet `cidr_block` (such as "10.0.10.0/24"), in the form it has here.
 
         Raises SubnetFull when none is free.
         """
         network = IPv4Network(cidr_block)
         first, last = int(network.network_address) + _RESERVED_AT_START, int(network.broadcast_address) - 1
         for number in range(first, last + 1):
-            address = self.loopback_of(str(IPv4Address(number)))
+            address = self.here(str(IPv4Address(number)))
             if address not in self._taken:
                 self._taken.add(address)
                 return address
@@ -38,14 +44,27 @@ class Addresses:
         )
 
     def reserve(self, address: str) -> None:
-        """Mark a loopback address as taken; it may be so already (restoring state)."""
+        """Mark an address as taken; it may be so already (restoring state)."""
         self._taken.add(address)
 
     def release(self, address: str) -> None:
         """Give an address back; releasing a free one changes nothing."""
         self._taken.discard(address)
 
-    def loopback_of(self, private_address: str) -> str:
-        """The loopback address that stands for `private_address` here: "10.0.10.17" -> "127.20.10.17"."""
+    def here(self, private_address: str) -> str:
+        """What `private_address` is on this machine: itself, or "127.20.10.17" for "10.0.10.17"."""
+        if self._are_real:
+            return private_address
         _, _, third, fourth = private_address.split(".")
         return f"127.{self._octet}.{third}.{fourth}"
+
+    def restored(self, address: str, cidr_block: str) -> str:
+        """What an address on record is now, and taken: the region may have had the other kind of network before.
+
+        `cidr_block` is the subnet's.
+        """
+        first, second, _, _ = cidr_block.split(".")
+        _, _, third, fourth = address.split(".")
+        here = self.here(f"{first}.{second}.{third}.{fourth}")
+        self.reserve(here)
+        return here

@@ -22,6 +22,8 @@ class RegionConfig:
     edge_tls_port: int = 8443
     inbox_port: int = 8025
     loopback_octet: int = 20
+    network: str = "auto"
+    """`namespaces`, `loopback`, or `auto`: the first where this machine allows it. See `network/`."""
     account_id: str = "000000000000"
     region: str = "us-east-1"
 
@@ -57,7 +59,7 @@ class RegionConfig:
 
     @classmethod
     def from_environment(cls, default_home: Path) -> Self:
-        """Read ALVA_HOME, ALVA_LOOPBACK_OCTET and ALVA_{API,EDGE,EDGE_TLS,INBOX}_PORT."""
+        """Read ALVA_HOME, ALVA_LOOPBACK_OCTET, ALVA_NETWORK and ALVA_{API,EDGE,EDGE_TLS,INBOX}_PORT."""
         defaults = cls(home=default_home)
 
         def number(name: str, default: int) -> int:
@@ -70,4 +72,5 @@ class RegionConfig:
             edge_tls_port=number("ALVA_EDGE_TLS_PORT", defaults.edge_tls_port),
             inbox_port=number("ALVA_INBOX_PORT", defaults.inbox_port),
             loopback_octet=number("ALVA_LOOPBACK_OCTET", defaults.loopback_octet),
+            network=os.environ.get("ALVA_NETWORK", defaults.network),
         )

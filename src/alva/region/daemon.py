@@ -40,6 +40,10 @@ class RegionStatus:
     is_starting_or_stopping: bool = False
     pid: int | None = None
     started_at: datetime | None = None
+    network: str = "unknown"
+    """What kind of network it has, for people."""
+    memory_limits: str = "unknown"
+    """Whether tasks' memory is limited, for people."""
 
 
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
@@ -112,7 +116,13 @@ def status(config: RegionConfig) -> RegionStatus:
     running = _read_running_file(config)
     if running is None or running.get("pid") != pid:
         return RegionStatus(is_running=False, is_starting_or_stopping=True, pid=pid)
-    return RegionStatus(is_running=True, pid=pid, started_at=datetime.fromisoformat(running["started_at"]))
+    return RegionStatus(
+        is_running=True,
+        pid=pid,
+        started_at=datetime.fromisoformat(running["started_at"]),
+        network=running["network_description"],
+        memory_limits=running["memory_limits"],
+    )
 
 
 def wipe(config: RegionConfig) -> None:
@@ -161,6 +171,7 @@ def environment_of(config: RegionConfig) -> dict[str, str]:
         "ALVA_EDGE_TLS_PORT": str(config.edge_tls_port),
         "ALVA_INBOX_PORT": str(config.inbox_port),
         "ALVA_LOOPBACK_OCTET": str(config.loopback_octet),
+        "ALVA_NETWORK": config.network,
     }
 
 

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from alva.region.certificates import CertificateAuthority
     from alva.region.elb import LoadBalancers
     from alva.region.images.store import ImageStore
+    from alva.region.memory import MemoryLimits
     from alva.region.names import Names
+    from alva.region.network import Network
     from alva.region.persistence import Persistence
     from alva.region.supervisor import Supervisor
 
@@ -59,6 +61,8 @@ class Region:
 
     config: RegionConfig
     supervisor: Supervisor
+    network: Network
+    memory: MemoryLimits
     addresses: Addresses
     names: Names
     certificates: CertificateAuthority
@@ -94,14 +98,19 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     from alva.region.addresses import Addresses
     from alva.region.certificates import CertificateAuthority
     from alva.region.images.store import ImageStore
+    from alva.region.memory import MemoryLimits
     from alva.region.names import Names
+    from alva.region.network import open_network
     from alva.region.persistence import Persistence
     from alva.region.supervisor import Supervisor
 
+    network = open_network(config.network, config.run_folder)
     region = Region(
         config=config,
         supervisor=Supervisor(config),
-        addresses=Addresses(config),
+        network=network,
+        memory=MemoryLimits(config.home),
+        addresses=Addresses(config, are_real=network.is_enforced),
         names=Names(config.run_folder / "names"),
         certificates=CertificateAuthority(config.state_folder / "certificates"),
         images=ImageStore(config.images_folder),
@@ -137,7 +146,15 @@ async def run(config: RegionConfig) -> None:
     region, components = build(config)
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)
-    extension.install(region.persistence.mark_stacks_changed)
+    region.memory.remove_leftovers()
+    logger.info("network: %s", region.network.description)
+    logger.info("memory limits: %s", region.memory.description)
+
+    def stacks_changed() -> None:
+        region.persistence.mark_stacks_changed()
+        region.network.changed()
+
+    extension.install(stacks_changed)
     for component in components:
         component.install()
     extension.finish_install()
@@ -151,7 +168,7 @@ async def run(config: RegionConfig) -> None:
             await component.start()
         region.persistence.start()
         extension.resume_interrupted()
-        _write_running_file(config)
+        _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
         await stopping.wait()
     finally:
@@ -213,6 +230,7 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
             service, action = requested_action(scope, body)
             if not action.startswith(READ_ONLY):
                 region.persistence.mark_changed()
+                region.network.changed()
                 if service == "cloudformation":
                     region.persistence.mark_stacks_changed()
 
@@ -272,6 +290,8 @@ async def _stop(region: Region, components: list[Component]) -> None:
         logger.exception("cannot save the region's state")
         failures.append(error)
     await region.supervisor.stop_all()
+    await region.network.close()
+    region.memory.close()
     if failures:
         raise RegionFailed(
             "cannot stop the local region cleanly",
@@ -280,8 +300,9 @@ async def _stop(region: Region, components: list[Component]) -> None:
         )
 
 
-def _write_running_file(config: RegionConfig) -> None:
+def _write_running_file(region: Region) -> None:
     """Say where the region serves; written last, so that whoever sees the file can call the API."""
+    config = region.config
     contents = {
         "pid": os.getpid(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -293,6 +314,9 @@ def _write_running_file(config: RegionConfig) -> None:
         "edge_tls_port": config.edge_tls_port,
         "inbox_port": config.inbox_port,
         "loopback_octet": config.loopback_octet,
+        "network": config.network,
+        "network_description": region.network.description,
+        "memory_limits": region.memory.description,
     }
     new = config.running_file.with_suffix(".new")
     new.write_text(json.dumps(contents, indent=2) + "\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from alva.errors import SandboxFailed
 from alva.region.config import RegionConfig
+from alva.region.network.namespace import Namespace
 from alva.region.process_record import ProcessRecord
 from alva.region.sandbox import SandboxSpec, find_base
 from alva.region.sandbox.layout import lay_out
@@ -40,8 +41,13 @@ class ProcessSpec:
     """The whole environment; nothing is inherited."""
     sandbox: SandboxSpec | None = None
     """None: the machine's own view (Envoy, PostgreSQL)."""
+    network: Namespace | None = None
+    """The network that it has. None: the region's own."""
+    control_group: Path | None = None
+    """The folder of the control group that it is in; see `memory.py`."""
     inside: Process | None = None
-    """Run in the view of this running sandboxed process (a container health check); `sandbox` is ignored then."""
+    """Run in the view of this running sandboxed process (a container health check), with its network and limits;
+    `sandbox`, `network` and `control_group` are ignored then."""
     log_file: Path | None = None
     """Output is appended to this file, or"""
     on_line: Callable[[str], None] | None = None
@@ -249,6 +255,7 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
             closing_early.callback(os.close, job)
             os.write(job, marshal.dumps(_job(spec, status_write)))
             os.lseek(job, 0, os.SEEK_SET)
+            network = spec.network.descriptor if spec.network is not None and spec.inside is None else None
             if output_write is None:
                 output_write = _open_log(spec.log_file)
                 closing_early.callback(os.close, output_write)
@@ -257,7 +264,7 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
                 stderr=output_write,
-                pass_fds=(job, status_write),
+                pass_fds=(job, status_write) if network is None else (job, status_write, network),
                 start_new_session=True,
                 env={},
                 cwd="/",
@@ -321,10 +328,13 @@ def _job(spec: ProcessSpec, status: int) -> dict[str, object]:
         base = find_base(sandbox.base)
         steps = lay_out(sandbox, base, spec.user)
         base_environment = {**base.environment, "HOME": "/root" if spec.user in (None, (0, 0)) else "/"}
+    surroundings = spec if spec.inside is None else spec.inside.spec
     viewed = sandbox or (spec.inside.spec.sandbox if spec.inside is not None else None)
     return {
         "status": status,
         "join": spec.inside.pid if spec.inside is not None else None,
+        "network": surroundings.network.descriptor if surroundings.network is not None else None,
+        "control_group": str(surroundings.control_group) if surroundings.control_group is not None else None,
         "steps": steps,
         "read_only_root": sandbox.read_only_root if sandbox is not None else False,
         "working_directory": viewed.working_directory if viewed is not None else "/",

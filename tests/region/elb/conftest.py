@@ -21,6 +21,7 @@ from alva.region.addresses import Addresses
 from alva.region.certificates import CertificateAuthority
 from alva.region.config import RegionConfig
 from alva.region.elb import LoadBalancers, api, query
+from alva.region.network import Loopback
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
 
@@ -93,6 +94,7 @@ class Rig:
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
         region: Any = SimpleNamespace(
             config=self.config,
+            network=Loopback(),
             supervisor=self.supervisor,
             addresses=Addresses(self.config),
             certificates=self.certificates,

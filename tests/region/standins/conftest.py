@@ -17,6 +17,7 @@ from alva.region.addresses import Addresses
 from alva.region.certificates import CertificateAuthority
 from alva.region.elb import LoadBalancers
 from alva.region.names import Names
+from alva.region.network import Loopback
 from alva.region.standins import StandIns
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
@@ -41,6 +42,7 @@ class Rig:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         region: Any = SimpleNamespace(
             config=self.config,
+            network=Loopback(),
             supervisor=Supervisor(self.config),
             addresses=Addresses(self.config),
             certificates=CertificateAuthority(self.config.state_folder / "certificates"),

@@ -15,6 +15,8 @@ from alva.region.certificates import CertificateAuthority
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Container, Health, Json
 from alva.region.images.store import Image
+from alva.region.memory import OUT_OF_MEMORY, Group
+from alva.region.network import Namespace
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
@@ -67,6 +69,8 @@ class ContainerPlan:
     stop_signal: int
     stop_timeout_seconds: float
     health_check: HealthCheck | None
+    network: Namespace | None = None
+    memory: Group | None = None
 
 
 def plan_container(
@@ -79,10 +83,12 @@ def plan_container(
     volumes: Mapping[str, Path],
     certificates: CertificateAuthority,
     hosts_folder: Path,
+    network: Namespace | None = None,
+    memory: Group | None = None,
 ) -> ContainerPlan:
     """Put together what a container runs from its definition, the task's override and its image.
 
-    `task_environment` (the address as HOST, for one) wins over everything: it is where the process must listen here.
+    `task_environment` wins over everything: it is what the platform says, not the image or the definition.
     """
     name = definition["name"]
     entrypoint = tuple(definition.get("entryPoint") or ()) or image.entrypoint
@@ -126,6 +132,8 @@ def plan_container(
         stop_signal=image.stop_signal or signal.SIGTERM,
         stop_timeout_seconds=float(definition.get("stopTimeout", DEFAULT_STOP_TIMEOUT_SECONDS)),
         health_check=HealthCheck.parse(definition.get("healthCheck")),
+        network=network,
+        memory=memory,
     )
 
 
@@ -185,6 +193,8 @@ class RunningContainer:
             argv=self.plan.argv,
             environment=self.plan.environment,
             sandbox=self.plan.sandbox,
+            network=self.plan.network,
+            control_group=self.plan.memory.folder if self.plan.memory is not None else None,
             on_line=self._on_line,
             stop_signal=self.plan.stop_signal,
             user=self.plan.user,
@@ -228,6 +238,8 @@ class RunningContainer:
     async def _watch_process(self, process: Process) -> None:
         ended = await process.wait()
         self.record.exit_code = ended.code
+        if self.plan.memory is not None and self.plan.memory.out_of_memory_kills:
+            self.record.reason = OUT_OF_MEMORY
         self.record.last_status = "STOPPED"
         self._on_change()
 

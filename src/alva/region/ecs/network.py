@@ -1,4 +1,4 @@
-"""Network interfaces of tasks: which subnet, which address."""
+"""Network interfaces of tasks: which subnet, which address, and the network that the task's processes are in."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from alva.errors import SubnetFull
-from alva.region.addresses import Addresses
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.model import Task
+from alva.region.network import Interface, Namespace, NetworkFailed
+from alva.region.server import Region
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ async def check_security_groups(control_plane: ControlPlane, group_ids: Sequence
 
 
 async def attach_interface(
-    control_plane: ControlPlane, addresses: Addresses, task: Task, neighbours: Iterable[Task]
-) -> None:
+    control_plane: ControlPlane, region: Region, task: Task, neighbours: Iterable[Task]
+) -> Namespace | None:
     """Give the task a network interface in the subnet that has the fewest of its neighbours (spread over zones).
 
-    Raises TaskStartError when a subnet is gone or none has a free address.
+    Returns the network namespace that goes with it, where there are any. Raises TaskStartError when a subnet is gone,
+    none has a free address, or the interface cannot be made.
     """
     try:
         subnets = await describe_subnets(control_plane, task.subnets)
@@ -81,7 +83,7 @@ async def attach_interface(
     population = Counter(other.subnet_id for other in neighbours if other.address is not None)
     for subnet in sorted(subnets, key=lambda s: population[s.id]):
         try:
-            address = addresses.allocate(subnet.cidr_block)
+            address = region.addresses.allocate(subnet.cidr_block)
         except SubnetFull:
             continue
         task.subnet_id = subnet.id
@@ -90,15 +92,27 @@ async def attach_interface(
         task.interface_id = f"eni-{secrets.token_hex(8)[:17]}"
         task.mac_address = "0a:" + ":".join(secrets.token_hex(1) for _ in range(5))
         task.attachment_status = "ATTACHED"
-        return
+        interface = Interface(
+            address=address,
+            subnet_id=subnet.id,
+            groups=lambda: task.security_groups,
+            has_public_address=task.assign_public_ip == "ENABLED",
+        )
+        try:
+            return await region.network.attach(interface)
+        except NetworkFailed as error:
+            raise TaskStartError(
+                f"ResourceInitializationError: network interface provisioning failed: {error}"
+            ) from error
     raise TaskStartError(
         f"ResourceInitializationError: There are not enough free addresses in subnet '{task.subnets[0]}' "
         "to satisfy the requested number of instances."
     )
 
 
-def detach_interface(addresses: Addresses, task: Task) -> None:
-    """Give the task's address back; the record keeps showing it, as AWS's does."""
+async def detach_interface(region: Region, task: Task) -> None:
+    """Take the interface away and give the task's address back; the record keeps showing it, as AWS's does."""
     if task.address is not None and task.attachment_status == "ATTACHED":
-        addresses.release(task.address)
+        await region.network.detach(task.address)
+        region.addresses.release(task.address)
         task.attachment_status = "DELETED"

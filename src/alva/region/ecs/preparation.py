@@ -18,6 +18,8 @@ from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json, Task
 from alva.region.ecs.permissions import Role
 from alva.region.ecs.pull import pull_image, pull_secret
+from alva.region.memory import Group
+from alva.region.network import Namespace
 from alva.region.server import Region
 
 
@@ -28,10 +30,16 @@ class Prepared:
     plans: list[ContainerPlan]
     streams: dict[str, LogStream]
     """By container; those without a log configuration have none."""
+    memory: Group | None
+    """What limits the task's memory; None where nothing does."""
 
 
-async def prepare(task: Task, definition: Json, region: Region, control_plane: ControlPlane) -> Prepared:
+async def prepare(
+    task: Task, definition: Json, region: Region, control_plane: ControlPlane, network: Namespace | None
+) -> Prepared:
     """Get everything ready, and note in the task's record when images were pulled and which they are.
+
+    `network` is the task's own, where it has one.
 
     Raises TaskStartError with the task's `stoppedReason`.
     """
@@ -50,6 +58,7 @@ async def prepare(task: Task, definition: Json, region: Region, control_plane: C
             secret["name"]: await pull_secret(control_plane, role, secret["valueFrom"])
             for secret in container.get("secrets") or []
         }
+    memory = region.memory.task(task.id, _mebibytes(task.overrides.get("memory") or definition.get("memory")))
     task.pull_started_at = time.time()
     plans = []
     for container in containers:
@@ -62,29 +71,48 @@ async def prepare(task: Task, definition: Json, region: Region, control_plane: C
                 override=overrides.get(name, {}),
                 image=image,
                 secret_values=secrets[name],
-                task_environment=task_environment(task, region.config),
+                task_environment=task_environment(task, region.config, has_network=network is not None),
                 volumes=volumes,
                 certificates=region.certificates,
                 hosts_folder=region.names.folder,
+                network=network,
+                memory=_container_memory(memory, container, overrides.get(name, {})),
             )
         )
     task.pull_stopped_at = time.time()
-    return Prepared(plans, streams)
+    return Prepared(plans, streams, memory)
 
 
-def task_environment(task: Task, config: RegionConfig) -> dict[str, str]:
+def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> dict[str, str]:
     """What every container of a task gets, whatever its image and definition say.
 
-    HOST is where a server must listen: here a task has an address, not a network of its own.
+    HOST is where a server must listen when the task has an address, and not a network of its own.
     """
     address = task.address or ""
     return {
-        "HOST": address,
+        **({} if has_network else {"HOST": address}),
         "HOSTNAME": "ip-" + address.replace(".", "-"),
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
     }
+
+
+def _container_memory(task: Group | None, container: Json, override: Json) -> Group | None:
+    """The group of a container within its task's; its `memory` is a hard limit."""
+    if task is None:
+        return None
+    try:
+        return task.child(container["name"], _mebibytes(override.get("memory") or container.get("memory")))
+    except OSError as error:
+        raise TaskStartError(
+            f"CannotCreateContainerError: cannot limit the memory of the container: {error}", container["name"]
+        ) from error
+
+
+def _mebibytes(value: object) -> int | None:
+    """A limit of the task definition in bytes; it is in MiB there."""
+    return int(str(value)) * 2**20 if value else None
 
 
 def remove_volumes(task: Task, config: RegionConfig) -> None:

@@ -20,6 +20,7 @@ from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Json, Task, TaskStatus
 from alva.region.ecs.preparation import prepare, remove_volumes
+from alva.region.memory import Group
 from alva.region.server import Region
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class RunningTask:
         self._records = {c.name: c for c in task.containers}
         self._running: dict[str, RunningContainer] = {}
         self._streams: dict[str, LogStream] = {}
+        self._memory: Group | None = None
         self._stop_requested = asyncio.Event()
         self._container_changed = asyncio.Event()
         self._published_health: bool | None = None
@@ -133,13 +135,16 @@ class RunningTask:
 
     async def _start(self) -> None:
         try:
-            await network.attach_interface(self._control_plane, self._region.addresses, self.task, self._neighbours())
+            own_network = await network.attach_interface(
+                self._control_plane, self._region, self.task, self._neighbours()
+            )
         except TaskStartError as error:
             self._on_event(f"was unable to place a task. Reason: {error.reason}")
             raise
         self._move(TaskStatus.PENDING)
         self.task.connectivity_at = time.time()
-        prepared = await prepare(self.task, self._definition, self._region, self._control_plane)
+        prepared = await prepare(self.task, self._definition, self._region, self._control_plane, own_network)
+        self._memory = prepared.memory
         self._streams = prepared.streams
         self._move(TaskStatus.ACTIVATING)
         await self._start_containers(prepared.plans)
@@ -269,7 +274,9 @@ class RunningTask:
         self._move(TaskStatus.DEPROVISIONING)
         for stream in self._streams.values():
             await stream.close()
-        network.detach_interface(self._region.addresses, self.task)
+        await network.detach_interface(self._region, self.task)
+        if self._memory is not None:
+            self._memory.remove()
         remove_volumes(self.task, self._region.config)
         for container in self.task.containers:
             container.last_status = "STOPPED"

@@ -18,6 +18,7 @@ from alva.region.elasticache import api, metrics, parameters, resources
 from alva.region.elasticache.node import CacheNode, NodeFailed
 from alva.region.elasticache.parameters import Node
 from alva.region.engine_log import EngineLog
+from alva.region.network import Interface, NetworkFailed
 
 if TYPE_CHECKING:
     from alva.region.server import Region
@@ -50,8 +51,11 @@ class Caches:
         """Bring every restored group up, side by side. One that does not start is shown as `create-failed`."""
         records = [record for record in elasticache._replication_groups._data.values() if record.get("_addresses")]
         for record in records:
-            for address in record["_addresses"]:
-                self.region.addresses.reserve(address)
+            subnets = self._subnets(record)
+            record["_addresses"] = [
+                self.region.addresses.restored(address, str(subnets[index % len(subnets)]["CidrBlock"]))
+                for index, address in enumerate(record["_addresses"])
+            ]
         await asyncio.gather(*(self._restore(record) for record in records))
         self._metrics.start()
 
@@ -64,7 +68,7 @@ class Caches:
         """Make a new group's nodes; return when they answer. Raises NodeFailed."""
         record["Status"] = "creating"
         count = 1 + int(record["_replicas_per_node_group"])
-        blocks = self._cidr_blocks(record)
+        blocks = [str(subnet["CidrBlock"]) for subnet in self._subnets(record)]
         record["_addresses"] = [self.region.addresses.allocate(blocks[index % len(blocks)]) for index in range(count)]
         record["_port"] = port
         record["_own_name"] = secrets.token_hex(12)
@@ -83,6 +87,7 @@ class Caches:
         self._nodes.pop(record["ReplicationGroupId"], None)
         for index, address in enumerate(record.get("_addresses") or []):
             self.region.load_balancers.remove_tls_proxy(self._proxy_name(record, index))
+            await self.region.network.detach(address)
             self.region.addresses.release(address)
         for name in self._names(record):
             self.region.names.withdraw(name)
@@ -108,6 +113,7 @@ class Caches:
             logger.error("cannot start replication group %s: %s", record["ReplicationGroupId"], error)
 
     async def _bring_up(self, record: Record) -> None:
+        await self._attach(record)
         values = self.parameter_values(record)
         for index, node in enumerate(self._nodes_of(record)):
             await node.start(self._configuration(record, index), values)
@@ -156,6 +162,23 @@ class Caches:
                 self._seen[node.name] = now
                 self.region.persistence.mark_changed()
 
+    async def _attach(self, record: Record) -> None:
+        """Give every node its interface. The port behind TLS is the region's own business."""
+        subnets = self._subnets(record)
+        hidden = (record["_port"] + PLAIN_PORT_OFFSET,) if record["TransitEncryptionEnabled"] else ()
+        for index, address in enumerate(record["_addresses"]):
+            try:
+                await self.region.network.serve(
+                    Interface(
+                        address=address,
+                        subnet_id=subnets[index % len(subnets)]["SubnetId"],
+                        groups=lambda: record.get("_security_groups") or (),
+                        hidden_ports=hidden,
+                    )
+                )
+            except NetworkFailed as error:
+                raise NodeFailed(f"it got no network interface: {error}") from error
+
     def _configuration(self, record: Record, index: int) -> Node:
         has_tls = record["TransitEncryptionEnabled"]
         port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
@@ -178,6 +201,7 @@ class Caches:
                     cluster_id,
                     self._folder / key / cluster_id,
                     self.region.supervisor,
+                    self.region.network,
                     self._log_of(record, cluster_id),
                 )
                 for cluster_id in record["MemberClusters"]
@@ -211,15 +235,15 @@ class Caches:
     def _proxy_name(self, record: Record, index: int) -> str:
         return f"elasticache-{record['ReplicationGroupId']}-{index + 1:03d}"
 
-    def _cidr_blocks(self, record: Record) -> list[str]:
+    def _subnets(self, record: Record) -> list[Record]:
         group = elasticache._subnet_groups.get(record["CacheSubnetGroupName"])
         if not group:
             raise NodeFailed(f"CacheSubnetGroupName: {record['CacheSubnetGroupName']} doesn't exist.")
         ids = [each["SubnetIdentifier"] for each in group["Subnets"]]
-        blocks = [str(ec2._subnets[each]["CidrBlock"]) for each in ids if each in ec2._subnets]
-        if not blocks:
+        subnets: list[Record] = [ec2._subnets[each] for each in ids if each in ec2._subnets]
+        if not subnets:
             raise NodeFailed(f"cache subnet group {record['CacheSubnetGroupName']} has no subnet that exists")
-        return blocks
+        return subnets
 
     def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:
         """Where a node's lines go: CloudWatch Logs too, where the group delivers its engine log there."""

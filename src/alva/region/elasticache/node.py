@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
+from alva.region.network import Network
 from alva.region.recovery import keep_running
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
@@ -31,10 +32,13 @@ class NodeFailed(Exception):
 class CacheNode:
     """A data folder and, while it runs, the server on it. Used on the event loop only."""
 
-    def __init__(self, name: str, folder: Path, supervisor: Supervisor, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, folder: Path, supervisor: Supervisor, network: Network, log: Callable[[str], None]
+    ) -> None:
         self.name = name
         self._folder = folder
         self._supervisor = supervisor
+        self._network = network
         self._log = log
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: Process | None = None
@@ -83,6 +87,7 @@ class CacheNode:
                     files={"/opt/valkey": _program().parent, "/etc/valkey.conf": file},
                     writable={"/data": data},
                 ),
+                network=self._network.services,
                 on_line=self._hear,
                 user=USER,
             )
@@ -137,7 +142,7 @@ class CacheNode:
         Raises NodeFailed for an error.
         """
         assert self._node is not None  # noqa: S101 - it was started
-        reader, writer = await asyncio.open_connection(self._node.address, self._node.port)
+        reader, writer = await self._network.open_connection(self._node.address, self._node.port)
         try:
             if self._node.tokens:
                 await _exchange(reader, writer, "AUTH", self._node.tokens[-1])

@@ -60,6 +60,7 @@ class ReplicationGroup:
         provisioners._ec_rg_create(logical_id, {**properties, "ReplicationGroupId": name}, stack_name)
         record = elasticache._replication_groups[name]
         _name_nodes(record)
+        record["_security_groups"] = list(properties.get("SecurityGroupIds") or ())
         registry.announce(name)
         try:
             await self._caches.create(record, int(properties.get("Port") or DEFAULT_PORT))
@@ -84,6 +85,7 @@ class ReplicationGroup:
             {**new, "ReplicationGroupId": physical_id},
             stack_name,
         )
+        record["_security_groups"] = list(new.get("SecurityGroupIds") or ())
         if old.get("AuthToken") != new.get("AuthToken"):
             record["_auth_tokens"] = _tokens(tokens, new)
         try:

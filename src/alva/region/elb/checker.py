@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from alva.region.elb.records import HealthCheck, TargetGroup
 from alva.region.elb.target_health import (
@@ -28,6 +29,14 @@ REGISTRATION_SECONDS = 1.0
 _LONGEST_HEAD = 64 * 1024
 
 
+class Connect(Protocol):
+    """Opens a TCP connection, with TLS where a context is given."""
+
+    async def __call__(
+        self, address: str, port: int, *, tls: ssl.SSLContext | None, limit: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+
+
 @dataclass
 class CheckedTarget:
     """One target under check. `zones` is how many nodes would check it on AWS, each at its own time.
@@ -41,6 +50,8 @@ class CheckedTarget:
     group: TargetGroup
     zones: int
     on_change: Callable[[], None]
+    connect: Connect
+    """Opens a connection to it from where its load balancer is."""
     checked: CheckedHealth = field(default_factory=CheckedHealth)
     registration_seconds: float = REGISTRATION_SECONDS
     _task: asyncio.Task[None] | None = None
@@ -69,7 +80,7 @@ class CheckedTarget:
         while True:
             started = loop.time()
             check = self.group.health_check
-            result = await check_target(self.address, self.port, check)
+            result = await check_target(self.address, self.port, check, self.connect)
             is_new = self.health.state is State.INITIAL
             self._become(
                 self.checked.after(
@@ -88,12 +99,12 @@ class CheckedTarget:
             self.on_change()
 
 
-async def check_target(address: str, port: int, check: HealthCheck) -> CheckResult:
+async def check_target(address: str, port: int, check: HealthCheck, connect: Connect) -> CheckResult:
     """Send one health check request, and say what its answer means."""
     check_port = port if check.port == "traffic-port" else int(check.port)
     try:
         async with asyncio.timeout(check.timeout_seconds):
-            status_code = await _get(address, check_port, check)
+            status_code = await _get(address, check_port, check, connect)
     except TimeoutError:
         return TIMED_OUT
     except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
@@ -101,10 +112,10 @@ async def check_target(address: str, port: int, check: HealthCheck) -> CheckResu
     return SUCCESS if matches(check.matcher, status_code) else code_mismatch(status_code)
 
 
-async def _get(address: str, port: int, check: HealthCheck) -> int:
+async def _get(address: str, port: int, check: HealthCheck, connect: Connect) -> int:
     """The status code of one GET on a connection of its own."""
     context = _unverified() if check.protocol == "HTTPS" else None
-    reader, writer = await asyncio.open_connection(address, port, ssl=context, limit=_LONGEST_HEAD)
+    reader, writer = await connect(address, port, tls=context, limit=_LONGEST_HEAD)
     try:
         writer.write(
             f"GET {check.path} HTTP/1.1\r\n"

@@ -23,6 +23,7 @@ from alva.errors import RegionFailed
 from alva.region.config import RegionConfig
 from alva.region.elb.envoy_config import bootstrap
 from alva.region.elb.envoy_parts import Files
+from alva.region.network import Namespace
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
 Json = dict[str, Any]
@@ -35,8 +36,10 @@ _LONGEST_SOCKET_PATH = 100
 class Envoy:
     """Envoy as a child of the region, configured by files that it watches."""
 
-    def __init__(self, config: RegionConfig, supervisor: Supervisor) -> None:
+    def __init__(self, config: RegionConfig, supervisor: Supervisor, namespace: Namespace | None = None) -> None:
+        """`namespace`: the network that it runs in; None: the machine's."""
         self._supervisor = supervisor
+        self._namespace = namespace
         folder = config.run_folder / "envoy"
         self.files = Files(folder=folder)
         self.log_file = config.logs_folder / "envoy.log"
@@ -82,6 +85,7 @@ class Envoy:
                     "10",
                 ),
                 environment={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"},
+                network=self._namespace,
                 log_file=self.log_file,
             )
         )

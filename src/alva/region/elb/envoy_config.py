@@ -62,6 +62,7 @@ def configuration(
     endpoints: Mapping[str, Iterable[Endpoint]],
     tls_proxies: Iterable[TlsProxy],
     certificates: Mapping[str, Certificate],
+    sources: Mapping[str, str] | None = None,
     *,
     edge: Edge,
     files: Files,
@@ -69,7 +70,8 @@ def configuration(
 ) -> dict[Path, list[Json]]:
     """Every file's resources, in the order in which the files must be written.
 
-    `endpoints` are by target group ARN, `certificates` by listener ARN.
+    `endpoints` are by target group ARN, `certificates` by listener ARN; `sources` are the addresses that load balancers
+    send from, by ARN.
     """
     proxies = sorted(tls_proxies, key=lambda proxy: proxy.name)
     attached = records.attached()
@@ -78,7 +80,12 @@ def configuration(
     for group in groups:
         result[files.endpoints(group.id)] = [endpoint_resource(group, endpoints.get(group.arn, ()))]
     result[files.clusters] = [
-        cluster_resource(group, files, idle_timeout_seconds=attached[group.arn][0].idle_timeout_seconds)
+        cluster_resource(
+            group,
+            files,
+            idle_timeout_seconds=attached[group.arn][0].idle_timeout_seconds,
+            source=(sources or {}).get(attached[group.arn][0].arn),
+        )
         for group in groups
     ] + [proxy_cluster(proxy) for proxy in proxies]
 
@@ -122,8 +129,11 @@ def endpoint_resource(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json
     }
 
 
-def cluster_resource(group: TargetGroup, files: Files, *, idle_timeout_seconds: int) -> Json:
-    """A target group: never panic-routed, never limited in connections, idle connections closed as an ALB does."""
+def cluster_resource(group: TargetGroup, files: Files, *, idle_timeout_seconds: int, source: str | None = None) -> Json:
+    """A target group: never panic-routed, never limited in connections, idle connections closed as an ALB does.
+
+    `source` is the address of its load balancer, which connections come from; None: any of this machine's.
+    """
     cluster: Json = {
         "@type": type_url("config.cluster.v3.Cluster"),
         "name": group.full_name,
@@ -145,6 +155,8 @@ def cluster_resource(group: TargetGroup, files: Files, *, idle_timeout_seconds: 
             }
         },
     }
+    if source is not None:
+        cluster["upstream_bind_config"] = {"source_address": {"address": source, "port_value": 0}}
     if group.protocol == "HTTPS":
         # An ALB does not verify a target's certificate.
         cluster["transport_socket"] = {

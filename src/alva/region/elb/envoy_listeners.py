@@ -36,7 +36,7 @@ def listener_resource(
     resource: Json = {
         "@type": type_url("config.listener.v3.Listener"),
         "name": listener.id,
-        "address": address_of(load_balancer.address, edge.port_of(listener.port)),
+        "address": address_of(load_balancer.address, edge.port_of(listener.port), edge.namespace),
         "filter_chains": [chain(listener)],
     }
     secure = [other for other in load_balancer.listeners if other.port == 443 and other.protocol == "HTTPS"]

@@ -17,6 +17,8 @@ class Edge:
 
     port: int
     tls_port: int
+    namespace: str | None = None
+    """The file of the network namespace to listen in; None: the one that Envoy runs in."""
 
     def port_of(self, listener_port: int) -> int:
         """The port that serves a listener port; of any other port, itself."""
@@ -68,9 +70,10 @@ def tls_server(certificate: Certificate, protocols: list[str]) -> Json:
     }
 
 
-def address_of(address: str, port: int) -> Json:
-    """A TCP address."""
-    return {"socket_address": {"address": address, "port_value": port}}
+def address_of(address: str, port: int, namespace: str | None = None) -> Json:
+    """A TCP address; `namespace` is the file of the network namespace to listen in, when that is not Envoy's own."""
+    where = {"network_namespace_filepath": namespace} if namespace else {}
+    return {"socket_address": {"address": address, "port_value": port, **where}}
 
 
 def from_file(path: Path) -> Json:

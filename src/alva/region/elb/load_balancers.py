@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,10 @@ from alva.region.elb.checker import REGISTRATION_SECONDS, CheckedTarget
 from alva.region.elb.envoy import Envoy
 from alva.region.elb.envoy_config import Endpoint, TlsProxy, configuration
 from alva.region.elb.envoy_parts import Edge
+from alva.region.elb.interfaces import Interfaces
 from alva.region.elb.metrics import PUBLISH_SECONDS, AccessLog, Publisher
 from alva.region.elb.reading import records_now, target_group_on_record
-from alva.region.elb.records import Listener, Records
+from alva.region.elb.records import Listener, LoadBalancer, Records
 from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, State, TargetHealth
 
 if TYPE_CHECKING:
@@ -60,11 +63,17 @@ class LoadBalancers:
         self._region = region
         self._registration_seconds = registration_seconds
         self._publish_seconds = publish_seconds
-        self._edge = Edge(port=region.config.edge_port, tls_port=region.config.edge_tls_port)
-        self._envoy = Envoy(region.config, region.supervisor)
+        machine = region.network.machine
+        self._edge = Edge(
+            port=region.config.edge_port,
+            tls_port=region.config.edge_tls_port,
+            namespace=machine.path if machine is not None else None,
+        )
+        self._envoy = Envoy(region.config, region.supervisor, region.network.services)
+        self._interfaces = Interfaces(region.network, region.addresses)
         self._records = Records()
-        self._attached: dict[str, int] = {}
-        """How many zones the load balancer of each attached target group is in, by ARN."""
+        self._attached: dict[str, LoadBalancer] = {}
+        """The load balancer of each attached target group, by ARN."""
         self._checked: dict[Key, CheckedTarget] = {}
         self._draining: dict[Key, _Draining] = {}
         self._tls_proxies: dict[str, TlsProxy] = {}
@@ -92,6 +101,7 @@ class LoadBalancers:
         for arn, targets in alb._targets.items():
             for target in targets:
                 self._add(arn, target["Id"], int(target["Port"]))
+        await self._interfaces.follow()
         self._update()
         await self._envoy.start()
         self._spawn(self._keep_envoy_running(), "envoy")
@@ -223,11 +233,21 @@ class LoadBalancers:
                 self._update()
             except Exception:
                 logger.exception("cannot configure the load balancer")
+            if self._interfaces.are_outdated():
+                self._spawn(self._follow_interfaces(), "interfaces of load balancers")
+
+    async def _follow_interfaces(self) -> None:
+        """Give new load balancers their interface, then use it."""
+        try:
+            await self._interfaces.follow()
+            self._update()
+        except Exception:
+            logger.exception("cannot give a load balancer its network interface")
 
     def _update(self) -> None:
         self._records = records_now()
         attached = self._records.attached()
-        self._attached = {arn: balancers[0].zones for arn, balancers in attached.items()}
+        self._attached = {arn: balancers[0] for arn, balancers in attached.items()}
         for key in [key for key in self._checked if key[0] not in self._records.target_groups]:
             self._checked.pop(key).stop()
         for key in [key for key in self._draining if key[0] not in self._attached]:
@@ -235,7 +255,7 @@ class LoadBalancers:
         for key, target in self._checked.items():
             target.group = self._records.target_groups[key[0]]
             if key[0] in self._attached:
-                target.zones = self._attached[key[0]]
+                target.zones = self._attached[key[0]].zones
                 target.start()
             else:
                 target.stop()
@@ -259,6 +279,7 @@ class LoadBalancers:
                 endpoints,
                 self._tls_proxies.values(),
                 certificates,
+                self._interfaces.addresses,
                 edge=self._edge,
                 files=self._envoy.files,
                 access_log=self._envoy.access_log,
@@ -287,8 +308,17 @@ class LoadBalancers:
             group=target_group_on_record(arn),
             zones=1,
             on_change=self._health_changed,
+            connect=functools.partial(self._connect, arn),
             registration_seconds=self._registration_seconds,
         )
+
+    async def _connect(
+        self, target_group_arn: str, address: str, port: int, *, tls: ssl.SSLContext | None, limit: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a target as its load balancer does."""
+        balancer = self._attached.get(target_group_arn)
+        source = self._interfaces.addresses.get(balancer.arn) if balancer is not None else None
+        return await self._region.network.open_connection(address, port, source=source, tls=tls, limit=limit)
 
     def _health_changed(self) -> None:
         if self._loop is not None:
@@ -296,7 +326,7 @@ class LoadBalancers:
 
     def _reachable(self, address: str) -> str:
         """Where a target of the VPC answers on this machine."""
-        return address if address.startswith("127.") else self._region.addresses.loopback_of(address)
+        return address if address.startswith("127.") else self._region.addresses.here(address)
 
     def _certificate(self, listener: Listener) -> Certificate:
         """A certificate of the region's authority for the names of the ACM certificate and of this machine."""

@@ -13,6 +13,7 @@ from ministack.services import ec2, rds
 
 from alva.region import engine_metrics
 from alva.region.engine_log import EngineLog
+from alva.region.network import Interface, NetworkFailed
 from alva.region.rds import api, metrics, parameters, resources
 from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
@@ -46,7 +47,8 @@ class Databases:
         """Bring every restored instance up, side by side. One that does not start is shown as `failed`."""
         records = [record for record in rds._instances._data.values() if record.get("_address")]
         for record in records:
-            self.region.addresses.reserve(record["_address"])
+            block = str(self._subnet(record)["CidrBlock"])
+            record["_address"] = self.region.addresses.restored(record["_address"], block)
         await asyncio.gather(*(self._restore(record) for record in records))
         self._metrics.start()
 
@@ -60,7 +62,7 @@ class Databases:
         name = record["DBInstanceIdentifier"]
         record["DBInstanceStatus"] = "creating"
         # The address is found first, the endpoint last: what is published serves.
-        record["_address"] = self.region.addresses.allocate(self._cidr_block(record))
+        record["_address"] = self.region.addresses.allocate(str(self._subnet(record)["CidrBlock"]))
         record["Endpoint"]["Address"] = self.endpoint_name(name)
         server = self._server(record)
         if snapshot_id is not None:
@@ -106,6 +108,7 @@ class Databases:
         self._servers.pop(record["DbiResourceId"], None)
         self.region.names.withdraw(self.endpoint_name(name))
         if address := record.get("_address"):
+            await self.region.network.detach(address)
             self.region.addresses.release(address)
 
     def snapshot_folder(self, snapshot_id: str) -> Path:
@@ -143,6 +146,15 @@ class Databases:
 
     async def _bring_up(self, record: Record, server: PostgresServer) -> None:
         self._configure(record, server)
+        interface = Interface(
+            address=record["_address"],
+            subnet_id=self._subnet(record)["SubnetId"],
+            groups=lambda: [each["VpcSecurityGroupId"] for each in record.get("VpcSecurityGroups") or ()],
+        )
+        try:
+            server.network = await self.region.network.attach(interface)
+        except NetworkFailed as error:
+            raise ServerFailed(f"it got no network interface: {error}") from error
         await server.start()
         self.region.names.publish(record["Endpoint"]["Address"], [record["_address"]])
         record["DBInstanceStatus"] = "available"
@@ -207,8 +219,8 @@ class Databases:
             ),
         ).write
 
-    def _cidr_block(self, record: Record) -> str:
-        """The CIDR block of a subnet of the subnet group: the one in the instance's zone, if there is one."""
+    def _subnet(self, record: Record) -> Record:
+        """A subnet of the subnet group: the one in the instance's zone, if there is one."""
         group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
         if not group:
             raise ServerFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")
@@ -220,5 +232,5 @@ class Databases:
         if not subnets:
             raise ServerFailed(f"DB subnet group {group['DBSubnetGroupName']} has no subnet that exists")
         zone = record.get("AvailabilityZone")
-        chosen = next((subnet for subnet in subnets if subnet["AvailabilityZone"] == zone), subnets[0])
-        return str(chosen["CidrBlock"])
+        chosen: Record = next((subnet for subnet in subnets if subnet["AvailabilityZone"] == zone), subnets[0])
+        return chosen

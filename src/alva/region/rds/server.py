@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
+    from alva.region.network import Namespace
 
 # PostgreSQL refuses to run as root. A number that no distribution gives to a user of its own.
 USER = (5432, 5432)
@@ -73,6 +74,8 @@ class PostgresServer:
         self._process: Process | None = None
         self._session: object | None = None
         """One from `start` to `stop`, over every restart after a crash."""
+        self.network: Namespace | None = None
+        """The network namespace of its interface, where it has one."""
 
     @property
     def is_running(self) -> bool:
@@ -135,7 +138,8 @@ class PostgresServer:
         session = self._session
         self._last_lines.clear()
         (self._folder / "data/postmaster.pid").unlink(missing_ok=True)
-        process = await self._supervisor.start(self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data"))
+        spec = self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data")
+        process = await self._supervisor.start(replace(spec, network=self.network))
         self._process = process
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
         while not self._is_ready():

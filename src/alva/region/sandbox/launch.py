@@ -19,6 +19,7 @@ import stat
 import sys
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x10000000, 0x20000000
+CLONE_NEWNET = 0x40000000
 CLONE_PARENT, SIGCHLD, SIGPIPE, SIGXFSZ, SIGKILL = 0x8000, 17, 13, 25, 9
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 18, 1 << 19
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
@@ -87,11 +88,7 @@ def write(path: str, text: str) -> None:
 
 
 def enter_namespaces(job: Job) -> None:
-    """Leave the machine's mounts and IPC, and its users where this process is not root.
-
-    A network namespace per task (with its veth pair made by the region) and a cgroup with the task's memory limit are
-    entered here once there are any.
-    """
+    """Leave the machine's mounts and IPC, and its users where this process is not root."""
     user = job["user"] or (0, 0)
     outside = os.geteuid(), os.getegid()
     if outside[0] != 0:
@@ -104,9 +101,20 @@ def enter_namespaces(job: Job) -> None:
     mount(None, "/", None, MS_REC | MS_SLAVE)
 
 
-def join_namespaces(pid: int) -> None:
-    """Enter the view of the running process `pid`."""
-    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID
+def enter_limits(folder: str) -> None:
+    """Become a member of a control group (0 stands for the writing process); what is started from here is one too."""
+    write(folder + "/cgroup.procs", "0")
+
+
+def enter_network(descriptor: int) -> None:
+    """Enter the network namespace that the region made."""
+    checked("enter a network namespace", libc.setns(descriptor, CLONE_NEWNET))
+    os.close(descriptor)
+
+
+def join_namespaces(pid: int, has_network: bool) -> None:
+    """Enter the view of the running process `pid`; its network too, if it is its own."""
+    flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | (CLONE_NEWNET if has_network else 0)
     if os.geteuid() != 0:
         flags |= CLONE_NEWUSER
     process = os.pidfd_open(pid)
@@ -235,8 +243,12 @@ def main() -> None:
     os.set_inheritable(status, False)
     try:
         job["in_user_namespace"] = os.geteuid() != 0
+        if job["control_group"] is not None:
+            enter_limits(job["control_group"])
+        if job["network"] is not None and job["join"] is None:
+            enter_network(job["network"])
         if job["join"] is not None:
-            join_namespaces(job["join"])
+            join_namespaces(job["join"], job["network"] is not None)
             continue_as_child(0, status)
         elif job["steps"] is not None:
             enter_namespaces(job)

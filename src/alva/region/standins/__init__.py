@@ -1,7 +1,9 @@
 """Stand-ins for the two outside APIs, OpenAI and Resend, as tasks of the local region see them, and the inbox.
 
-Both are served by the region's own process. Inside tasks their names resolve to loopback addresses where Envoy ends
-TLS with a certificate of the region's authority: client libraries connect, verify and talk as they do outside.
+Both are served by the region's own process. Inside tasks their names resolve to addresses where Envoy ends TLS with a
+certificate of the region's authority: client libraries connect, verify and talk as they do outside. Where the network
+has real addresses, these two are outside the VPC: a task reaches them if its security groups let it out and a route
+leads to the internet.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alva.errors import RegionFailed
+from alva.region.network.namespace import stream_socket
 from alva.region.standins.faults import Faults
 
 if TYPE_CHECKING:
@@ -35,10 +38,9 @@ class StandIns:
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        self._addresses = {
-            OPENAI_NAME: f"127.{region.config.loopback_octet}.255.10",
-            RESEND_NAME: f"127.{region.config.loopback_octet}.255.11",
-        }
+        # With a network of its own: of RFC 5737's addresses for documentation, which are nobody's.
+        block = "198.51.100" if region.network.is_enforced else f"127.{region.config.loopback_octet}.255"
+        self._addresses = {OPENAI_NAME: f"{block}.10", RESEND_NAME: f"{block}.11"}
         self.faults = Faults()
         self.problem: str | None = None
         """Why tasks cannot reach the stand-ins, where that is so."""
@@ -71,10 +73,11 @@ class StandIns:
             )
             logger.warning("%s", self.problem)
         page = inbox.application(self._mailbox, self.faults, self.problem)
-        self._serve(page, "127.0.0.1", self._region.config.inbox_port)
+        self._serve(page, _listen(stream_socket(), "127.0.0.1", self._region.config.inbox_port))
+        self._region.network.serve_outside(tuple(self._addresses.values()), (PLAIN_PORT,))
         for name, application in applications.items():
             address = self._addresses[name]
-            self._serve(application, address, PLAIN_PORT)
+            self._serve(application, _listen(self._region.network.socket(), address, PLAIN_PORT))
             self._region.names.publish(name, [address])
             if self.problem is None:
                 certificate = self._region.certificates.issue(name)
@@ -92,11 +95,11 @@ class StandIns:
             self._mailbox.close()
             self._mailbox = None
 
-    def _serve(self, application: Callable[..., Any], address: str, port: int) -> None:
+    def _serve(self, application: Callable[..., Any], listener: socket.socket) -> None:
         from hypercorn.asyncio import serve
         from hypercorn.config import Config
 
-        listener = _listen(address, port)
+        address, port = listener.getsockname()
         config = Config()
         config.bind = [f"fd://{listener.detach()}"]
         config.loglevel = "WARNING"
@@ -116,8 +119,8 @@ def can_listen_on(port: int) -> bool:
     return start.exists() and int(start.read_text()) <= port
 
 
-def _listen(address: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _listen(listener: socket.socket, address: str, port: int) -> socket.socket:
+    """Bind a socket; it is in the network that it was made in."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

@@ -1,0 +1,83 @@
+"""Which network the region gets: ALVA_NETWORK says `namespaces`, `loopback`, or (the default) `auto`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from alva.errors import RegionFailed
+from alva.region.network.interface import Interface
+from alva.region.network.loopback import Loopback
+from alva.region.network.namespace import Namespace, NetworkFailed, find_program
+from alva.region.network.namespaces import Namespaces
+
+MODES = ("auto", "namespaces", "loopback")
+_PROGRAMS = {"ip": "iproute2", "nft": "nftables"}
+
+
+class Network(Protocol):
+    """What the parts of the region know of its network. The methods are described in `Namespaces`."""
+
+    is_enforced: bool
+    """Security groups and routes decide; addresses are the VPC's own."""
+    description: str
+    """For people: `./alva status`."""
+    services: Namespace | None
+    """Where Envoy and the caches run; None: with everything else."""
+    machine: Namespace | None
+    """The machine's own namespace, where the edge is; None: where everything is."""
+
+    async def attach(self, interface: Interface) -> Namespace | None: ...
+    async def serve(self, interface: Interface) -> None: ...
+    def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None: ...
+    async def detach(self, address: str) -> None: ...
+    def changed(self) -> None: ...
+    def socket(self) -> socket.socket: ...
+    async def open_connection(
+        self,
+        address: str,
+        port: int,
+        *,
+        source: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        limit: int = 2**16,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+    async def close(self) -> None: ...
+
+
+def open_network(mode: str, run_folder: Path) -> Network:
+    """The network that `mode` asks for. Raises RegionFailed when it asks for one that this machine does not allow."""
+    if mode not in MODES:
+        raise RegionFailed(
+            f"cannot start the local region: ALVA_NETWORK is {mode!r}", next_step=f"set it to one of {', '.join(MODES)}"
+        )
+    if mode == "loopback":
+        return Loopback("ALVA_NETWORK=loopback")
+    reason = _missing()
+    if reason is None:
+        try:
+            return Namespaces(run_folder / "network.json")
+        except (NetworkFailed, OSError) as error:
+            reason = str(error)
+    if mode == "namespaces":
+        raise RegionFailed(
+            "cannot start the local region with network namespaces",
+            evidence=[reason],
+            next_step="run it as root with iproute2 and nftables installed, or set ALVA_NETWORK=loopback",
+        )
+    return Loopback(reason)
+
+
+def _missing() -> str | None:
+    """What speaks against namespaces before anything is tried, in a few words."""
+    if sys.platform != "linux":
+        return "not Linux"
+    if os.geteuid() != 0:
+        return "not root"
+    missing = [package for program, package in _PROGRAMS.items() if find_program(program) is None]
+    return f"{' and '.join(missing)} not installed" if missing else None

@@ -1,0 +1,284 @@
+"""The network of a region that may make one: a router, and around it a namespace per interface of the VPCs.
+
+            router ---- a task's namespace      10.0.10.4
+   (nftables)   |------ a database's            10.0.11.4
+                `------ services: Envoy, the caches, the stand-ins. The load balancers' addresses are here.
+
+Each is joined to the router by a pair of virtual interfaces and an address of its own with nothing next to it: what one
+sends to another is routed, so that the router's rules see all of it. None of it is in the machine's own namespace, and
+no route leads from here to there: the edge is a socket of the machine's namespace that Envoy listens on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import socket
+import ssl
+from pathlib import Path
+
+from alva.region.network import records
+from alva.region.network.interface import Interface
+from alva.region.network.namespace import Namespace, NetworkFailed, Place, own_namespace, run, stream_socket
+from alva.region.network.rules import Member, Outside, ruleset
+
+logger = logging.getLogger("alva.network")
+
+_GATEWAY = "169.254.1.1"
+"""The router, as every namespace sees it."""
+_SERVICES_LINK = "169.254.2.1"
+"""The services' own end of their link; no rule knows it, so nothing from it passes."""
+
+
+class Namespaces:
+    """Real addresses, a namespace per interface, rules from the security groups and routes on record.
+
+    Used on the event loop, but for `socket` and `changed`.
+    """
+
+    is_enforced = True
+    description = "namespaces, security groups enforced"
+
+    def __init__(self, map_file: Path) -> None:
+        """Make the router and the services' namespace. Raises NetworkFailed when the kernel does not let us.
+
+        `map_file` says, while the region runs, which namespace each address is in.
+        """
+        self._map_file = map_file
+        machine = own_namespace()
+        self.machine: Namespace | None = machine
+        with contextlib.ExitStack() as undo:
+            undo.callback(machine.close)
+            self._router = Place("router")
+            undo.callback(self._router.close)
+            self._services = Place("services")
+            undo.callback(self._services.close)
+            self.services: Namespace | None = self._services.namespace
+            self._numbers = itertools.count(1)
+            self._interfaces: dict[str, Interface] = {}
+            self._links: dict[str, tuple[str, Namespace]] = {}
+            self._outside = Outside()
+            self._applied = ""
+            self._applying = asyncio.Lock()
+            self._is_change_pending = False
+            self._tasks: set[asyncio.Task[None]] = set()
+            self._services_link = f"v{next(self._numbers)}"
+            self._router.run_now(self._start_router)
+            self._services.run_now(self._start_services)
+            undo.pop_all()
+        self._write_map()
+
+    async def attach(self, interface: Interface) -> Namespace | None:
+        """Make the namespace of an interface: it has the address, a route to the router, and the rules that apply.
+
+        Attaching an address again changes only its rules. Raises NetworkFailed.
+        """
+        link = self._links.get(interface.address)
+        if link is None:
+            name = f"v{next(self._numbers)}"
+            namespace = await self._router.run(self._make_link, name, interface.address)
+            link = self._links[interface.address] = (name, namespace)
+            self._write_map()
+        self._interfaces[interface.address] = interface
+        await self._apply()
+        return link[1]
+
+    async def serve(self, interface: Interface) -> None:
+        """Give an interface to the services: what listens there on its address is reached through it."""
+        if interface.address not in self._interfaces:
+            await self._services.run(run, "ip", "address", "replace", f"{interface.address}/32", "dev", "eth0")
+            await self._router.run(run, "ip", "route", "replace", f"{interface.address}/32", "dev", self._services_link)
+        self._interfaces[interface.address] = interface
+        self._write_map()
+        await self._apply()
+
+    def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
+        """Put addresses beyond the VPCs into the services: what stands in for the internet."""
+        for address in addresses:
+            self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
+            self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
+        self._outside = Outside(addresses=addresses, hidden_ports=hidden_ports)
+        self.changed()
+
+    async def detach(self, address: str) -> None:
+        """Take an interface away; unknown addresses are ignored."""
+        if self._interfaces.pop(address, None) is None:
+            return
+        link = self._links.pop(address, None)
+        try:
+            if link is not None:
+                name, namespace = link
+                await self._router.run(run, "ip", "link", "delete", name)
+                namespace.close()
+            else:
+                await self._router.run(run, "ip", "route", "delete", f"{address}/32")
+                await self._services.run(run, "ip", "address", "delete", f"{address}/32", "dev", "eth0")
+        except NetworkFailed as error:
+            logger.warning("cannot take %s away: %s", address, error)
+        self._write_map()
+        await self._apply()
+
+    def changed(self) -> None:
+        """Bring the rules to what the records say, soon; on the event loop."""
+        if not self._is_change_pending:
+            self._is_change_pending = True
+            task = asyncio.get_running_loop().create_task(self._apply_change(), name="network rules")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def socket(self) -> socket.socket:
+        """A TCP socket of the services' namespace."""
+        return self._services.run_now(stream_socket)
+
+    async def open_connection(
+        self,
+        address: str,
+        port: int,
+        *,
+        source: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        limit: int = 2**16,
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As asyncio.open_connection, from the services; `source` is the address of theirs that it comes from."""
+        connection = await self._services.run(stream_socket)
+        try:
+            connection.setblocking(False)
+            if source is not None:
+                connection.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            return await asyncio.open_connection(
+                sock=connection, ssl=tls, server_hostname=address if tls else None, limit=limit
+            )
+        except BaseException:
+            connection.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of every namespace; the kernel takes down what was in them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _, namespace in self._links.values():
+            namespace.close()
+        self._links.clear()
+        self._map_file.unlink(missing_ok=True)
+        self._services.close()
+        self._router.close()
+        if self.machine is not None:
+            self.machine.close()
+
+    async def _apply_change(self) -> None:
+        # What one request or stack step changes is applied at once, not rule by rule.
+        await asyncio.sleep(0)
+        self._is_change_pending = False
+        try:
+            await self._apply()
+        except NetworkFailed:
+            logger.exception("cannot bring the network's rules to what the security groups say")
+
+    async def _apply(self) -> None:
+        async with self._applying:
+            text = ruleset(self._members(), records.security_groups(), self._outside)
+            if text != self._applied:
+                await self._router.run(lambda: run("nft", "-f", "-", lines=[text]))
+                self._applied = text
+
+    def _members(self) -> list[Member]:
+        members = []
+        for interface in self._interfaces.values():
+            subnet = records.subnet(interface.subnet_id)
+            if subnet is None:
+                continue  # Deleted under it: nothing reaches it any more.
+            group_ids = tuple(interface.groups())
+            if not group_ids:
+                default = records.default_group(subnet["VpcId"])
+                group_ids = (default,) if default else ()
+            members.append(
+                Member(
+                    address=interface.address,
+                    vpc_id=subnet["VpcId"],
+                    group_ids=group_ids,
+                    reaches_outside=any(
+                        records.reaches(interface.subnet_id, address, is_public=interface.has_public_address)
+                        for address in self._outside.addresses
+                    ),
+                    hidden_ports=interface.hidden_ports,
+                )
+            )
+        return sorted(members, key=lambda member: member.address)
+
+    def _start_router(self) -> None:
+        run("nft", "-f", "-", lines=[ruleset([], {}, Outside())])
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        _check_rules_are_kept()
+
+    def _start_services(self) -> None:
+        # Envoy and the caches reach each other here by loopback; the rest of 127.0.0.0/8 works as on any machine.
+        run(
+            "ip", "-batch", "-",
+            lines=[
+                f"link add eth0 type veth peer name {self._services_link} netns {self._router.namespace.path}",
+                *_link_lines(_SERVICES_LINK),
+            ],
+        )  # fmt: skip
+        self._router.run_now(self._join, self._services_link)
+
+    def _make_link(self, name: str, address: str) -> Namespace:
+        """In the router: make a namespace, and join it."""
+
+        def prepare(neighbour: Namespace) -> None:
+            del neighbour
+            run(
+                "ip", "-batch", "-",
+                lines=[
+                    "link set lo up",
+                    f"link add eth0 type veth peer name {name} netns {self._router.namespace.path}",
+                    *_link_lines(address),
+                ],
+            )  # fmt: skip
+
+        namespace = self._router.make_neighbour(prepare)
+        try:
+            self._join(name, address)
+        except BaseException:
+            namespace.close()
+            raise
+        return namespace
+
+    def _join(self, name: str, *addresses: str) -> None:
+        run(
+            "ip", "-batch", "-",
+            lines=[
+                f"address add {_GATEWAY}/32 dev {name}",
+                f"link set {name} up",
+                *(f"route replace {address}/32 dev {name}" for address in addresses),
+            ],
+        )  # fmt: skip
+
+    def _write_map(self) -> None:
+        """Which namespace an address is in, for people (`nsenter --net=...`) and tests."""
+        services = self._services.namespace.path
+        served = dict.fromkeys(self._interfaces, services)
+        own = {address: namespace.path for address, (_, namespace) in self._links.items()}
+        new = self._map_file.with_suffix(".new")
+        new.write_text(json.dumps({"services": services, "addresses": served | own}, indent=2))
+        new.replace(self._map_file)
+
+
+def _link_lines(address: str) -> list[str]:
+    """A namespace's own end: the address alone, and everything else by the router."""
+    return [
+        "link set eth0 addrgenmode none",
+        f"address add {address}/32 dev eth0",
+        "link set eth0 up",
+        f"route add {_GATEWAY} dev eth0 scope link",
+        f"route add default via {_GATEWAY} dev eth0 src {address}",
+    ]
+
+
+def _check_rules_are_kept() -> None:
+    """Raise NetworkFailed where `nft` took the rules and the kernel has none (a tool for another kernel)."""
+    run("nft", "list", "chain", "inet", "region", "forward")

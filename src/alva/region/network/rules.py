@@ -1,0 +1,183 @@
+"""Decides who may send what to whom: nftables rules from security groups, routes and network interfaces. Pure.
+
+A connection passes when three say so: the source's security groups let it out, a route leads to the destination, and
+the destination's security groups let it in. Each sets a bit of the packet's mark; three bits pass. Everything else is
+dropped, so that whoever lacks a rule waits in vain, as on AWS. Answers pass: security groups are stateful, and a
+connection that was let through stays when its rule goes ("tracked connections").
+https://docs.aws.amazon.com/vpc/latest/userguide/security-group-connection-tracking.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+TABLE = "region"
+_MAY_LEAVE, _HAS_ROUTE, _MAY_ENTER = 1, 2, 4
+_PROTOCOLS = {"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A network interface and what decides about its packets."""
+
+    address: str
+    vpc_id: str
+    group_ids: tuple[str, ...]
+    reaches_outside: bool
+    """The routes of its subnet lead to the internet and back."""
+    hidden_ports: tuple[int, ...] = ()
+    """What is behind the interface here, and not on AWS."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One permission of a security group. Peers: CIDR blocks and groups; no port means all of them."""
+
+    protocol: str
+    """`tcp`, `udp`, `icmp`, `-1` for all, or a number."""
+    first_port: int | None = None
+    last_port: int | None = None
+    cidr_blocks: tuple[str, ...] = ()
+    group_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A security group."""
+
+    id: str
+    ingress: tuple[Rule, ...] = ()
+    egress: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """The addresses beyond the VPCs, and what is there but not on AWS."""
+
+    addresses: tuple[str, ...] = ()
+    hidden_ports: tuple[int, ...] = field(default=())
+
+
+def ruleset(members: Sequence[Member], groups: Mapping[str, Group], outside: Outside) -> str:
+    """The input of `nft -f`: replaces all rules in one step.
+
+    A group that does not exist lets nothing through, and has no members.
+    """
+    used = [
+        groups[group_id] for group_id in sorted({each for m in members for each in m.group_ids}) if group_id in groups
+    ]
+    lines = [
+        f"table inet {TABLE}",
+        f"delete table inet {TABLE}",
+        f"table inet {TABLE} {{",
+        *_address_set("outside", outside.addresses),
+        *_address_set("to_outside", (m.address for m in members if m.reaches_outside)),
+    ]
+    for vpc_id in sorted({m.vpc_id for m in members}):
+        lines += _address_set(_set_name(vpc_id), (m.address for m in members if m.vpc_id == vpc_id))
+    for group_id in sorted({group.id for group in used} | set(_named_groups(used))):
+        lines += _address_set(_set_name(group_id), (m.address for m in members if group_id in m.group_ids))
+    lines += [
+        "chain forward {",
+        "type filter hook forward priority filter; policy drop;",
+        "ct state established,related accept",
+        "ct state invalid drop",
+        # Names are in each task's hosts file; who asks a name server is told at once that there is none.
+        "udp dport 53 reject",
+        *_hidden(members, outside),
+        "meta mark set 0",
+        "jump out_of_groups",
+        "jump along_routes",
+        "jump into_groups",
+        f"meta mark {_MAY_LEAVE | _HAS_ROUTE | _MAY_ENTER} accept",
+        "}",
+        "chain out_of_groups {",
+        *(
+            line
+            for group in used
+            for rule in group.egress
+            for line in _lines(group, rule, "saddr", "daddr", _MAY_LEAVE)
+        ),
+        "}",
+        "chain along_routes {",
+    ]
+    for vpc_id in sorted({m.vpc_id for m in members}):
+        # The local route of a VPC cannot be removed; between VPCs there is none.
+        name = _set_name(vpc_id)
+        lines.append(f"ip saddr @{name} ip daddr @{name} {_set_bit(_HAS_ROUTE)}")
+    lines += [
+        f"ip saddr @to_outside ip daddr @outside {_set_bit(_HAS_ROUTE)}",
+        "}",
+        "chain into_groups {",
+        *(
+            line
+            for group in used
+            for rule in group.ingress
+            for line in _lines(group, rule, "daddr", "saddr", _MAY_ENTER)
+        ),
+        f"ip daddr @outside {_set_bit(_MAY_ENTER)}",
+        "}",
+        "}",
+    ]
+    return "".join(line + "\n" for line in lines)
+
+
+def _lines(group: Group, rule: Rule, own: str, peer: str, bit: int) -> Iterator[str]:
+    """A rule as nftables rules, one per peer: whose is the `own` address, and who is the `peer`."""
+    what = _traffic(rule)
+    if what is None:
+        return
+    start = f"ip {own} @{_set_name(group.id)}"
+    for block in rule.cidr_blocks:
+        where = "" if block.endswith("/0") else f"ip {peer} {block}"
+        yield " ".join(part for part in (start, where, what, _set_bit(bit)) if part)
+    for group_id in rule.group_ids:
+        yield " ".join(part for part in (start, f"ip {peer} @{_set_name(group_id)}", what, _set_bit(bit)) if part)
+
+
+def _traffic(rule: Rule) -> str | None:
+    """The protocol and the ports of a rule in nftables' words; None for what an IPv4 network does not have."""
+    protocol = _PROTOCOLS.get(rule.protocol, rule.protocol)
+    if protocol == "-1":
+        return ""
+    if protocol in ("tcp", "udp"):
+        if rule.first_port in (None, -1, 0) and rule.last_port in (None, -1, 65535):
+            return f"meta l4proto {protocol}"
+        return f"{protocol} dport {rule.first_port}-{rule.last_port}"
+    if protocol == "icmp":
+        # FromPort and ToPort are the type and the code; -1 is any.
+        if rule.first_port in (None, -1):
+            return "meta l4proto icmp"
+        code = "" if rule.last_port in (None, -1) else f" icmp code {rule.last_port}"
+        return f"icmp type {rule.first_port}{code}"
+    return None if protocol == "icmpv6" else f"meta l4proto {protocol}"
+
+
+def _hidden(members: Iterable[Member], outside: Outside) -> Iterator[str]:
+    for member in members:
+        for port in member.hidden_ports:
+            yield f"ip daddr {member.address} tcp dport {port} drop"
+    for port in outside.hidden_ports:
+        yield f"ip daddr @outside tcp dport {port} drop"
+
+
+def _named_groups(groups: Iterable[Group]) -> Iterator[str]:
+    """The groups that are peers in rules."""
+    for group in groups:
+        for rule in (*group.ingress, *group.egress):
+            yield from rule.group_ids
+
+
+def _address_set(name: str, addresses: Iterable[str]) -> list[str]:
+    elements = ", ".join(sorted(set(addresses)))
+    return [f"set {name} {{", "type ipv4_addr;", *([f"elements = {{ {elements} }}"] if elements else []), "}"]
+
+
+def _set_name(resource_id: str) -> str:
+    """A set's name may hold letters, digits and underscores."""
+    return "of_" + "".join(character if character.isalnum() else "_" for character in resource_id)
+
+
+def _set_bit(bit: int) -> str:
+    return f"meta mark set meta mark or {bit}"
