@@ -20,6 +20,7 @@ from alva.region.engine_metrics import Usage
 from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_databases import network
 from tests.region.processes.found import engines
+from tests.region_network import network_of
 
 pytestmark = pytest.mark.region
 
@@ -75,12 +76,16 @@ class Cache:
         hosts = (self.region.config.run_folder / "names/hosts").read_text().splitlines()
         return next(line.split()[0] for line in hosts if line.endswith(f" {self.host}"))
 
+    def connect(self) -> socket.socket:
+        with network_of(self.region.config, self.address):
+            return socket.create_connection((self.address, 6379), timeout=5)
+
     def ask(self, *commands: tuple[str, ...], token: str | None = TOKEN) -> str:
         """Send commands over one verified connection; the first line (or the bulk) of the last answer."""
         context = ssl.create_default_context(cafile=str(self.region.config.state_folder / "certificates/authority.pem"))
         answer = ""
         with (
-            socket.create_connection((self.address, 6379), timeout=5) as plain,
+            self.connect() as plain,
             context.wrap_socket(plain, server_hostname=self.host) as connection,
             connection.makefile("rwb") as stream,
         ):
@@ -120,7 +125,7 @@ def test_without_the_token_nothing_is_answered(cache: Cache) -> None:
 
 
 def test_without_tls_there_is_no_answer(cache: Cache) -> None:
-    with socket.create_connection((cache.address, 6379), timeout=5) as plain:
+    with cache.connect() as plain:
         plain.sendall(b"PING\r\n")
         plain.settimeout(3)
         try:
@@ -251,5 +256,5 @@ def test_deletion_takes_name_and_node_away(cache: Cache) -> None:
     assert cache.region.delete("cache").status == "DELETE_COMPLETE"
     with pytest.raises(StopIteration):
         _ = cache.address
-    with pytest.raises(OSError):  # noqa: PT011 - refused or timed out
+    with network_of(cache.region.config, address), pytest.raises(OSError):  # noqa: PT011 - refused or timed out
         socket.create_connection((address, 16379), timeout=2).close()

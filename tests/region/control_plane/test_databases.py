@@ -18,6 +18,7 @@ from alva.region import daemon
 from alva.region.rds import metrics
 from tests.conftest import RunningRegion, running_region
 from tests.region.processes.found import engines
+from tests.region_network import in_region, network_of
 
 pytestmark = pytest.mark.region
 
@@ -103,7 +104,8 @@ class Database:
             "sslrootcert": str(self.region.config.state_folder / "certificates/authority.pem"),
             **options,
         }
-        return psycopg.connect(**settings, autocommit=True)
+        with network_of(self.region.config, settings["hostaddr"]):
+            return psycopg.connect(**settings, autocommit=True)
 
     def ask(self, statement: str, **options: Any) -> Any:
         with self.connect(**options) as connection:
@@ -138,7 +140,7 @@ def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(databa
     assert database.ask("SELECT 1") == 1
     assert database.host.startswith(f"{NAME}.")
     assert database.host.endswith(".us-east-1.rds.amazonaws.com")
-    assert database.address.startswith(f"127.{database.region.config.loopback_octet}.10.")
+    assert database.address == in_region(database.region.config, "10.0.10.4")
 
 
 def test_a_client_without_tls_is_refused_in_postgresqls_words(database: Database) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.region_network import in_region, is_enforced
+
 from .workbench import SERVER, Workbench, until
 
 pytestmark = pytest.mark.region
@@ -56,10 +58,12 @@ def test_task_runs_to_its_end_with_its_exit_code_and_its_output_in_the_logs(work
     assert task["containers"][0]["exitCode"] == 3
     assert task["startedBy"] == "test"
     details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-    assert details["privateIPv4Address"].startswith(f"127.{workbench.config.loopback_octet}.1")
+    assert details["privateIPv4Address"].startswith(in_region(workbench.config, "10.0.10.0").removesuffix("0.0"))
     assert details["subnetId"] in workbench.subnets
     report = json.loads(workbench.log_lines(task["taskArn"], "main")[0])
-    assert report["environment"]["HOST"] == details["privateIPv4Address"]
+    # Only where tasks share the machine's network are they told where to listen.
+    enforced = is_enforced(workbench.config)
+    assert report["environment"]["HOST"] == ("0.0.0.0" if enforced else details["privateIPv4Address"])  # noqa: S104
     assert report["uid"] == 1000
 
 

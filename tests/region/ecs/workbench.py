@@ -90,6 +90,10 @@ class Workbench:
             self.subnets.append(subnet["Subnet"]["SubnetId"])
         group = ec2.create_security_group(GroupName="tasks", Description="tasks", VpcId=self.vpc)
         self.security_group = group["GroupId"]
+        ec2.authorize_security_group_ingress(
+            GroupId=self.security_group,
+            IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}],
+        )
         self.ecs.create_cluster(clusterName=self.cluster, capacityProviders=["FARGATE", "FARGATE_SPOT"])
         self.client("logs").create_log_group(logGroupName=self.log_group)
         self.role("execution", EXECUTION_POLICY)
@@ -117,7 +121,7 @@ class Workbench:
         image = store.add(
             Configuration(
                 base="python:3.11",
-                environment={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+                environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOST": "0.0.0.0"},  # noqa: S104 - as in ours
                 working_directory="/app",
                 user=(1000, 1000),
                 entrypoint=("python3", "-u"),
@@ -183,9 +187,13 @@ class Workbench:
     def log_lines(self, arn: str, container: str) -> list[str]:
         """What a container printed, according to CloudWatch Logs."""
         stream = f"w/{container}/{arn.rpartition('/')[2]}"
-        events = self.client("logs").get_log_events(
-            logGroupName=self.log_group, logStreamName=stream, startFromHead=True
-        )["events"]
+        logs = self.client("logs")
+        try:
+            events = logs.get_log_events(logGroupName=self.log_group, logStreamName=stream, startFromHead=True)[
+                "events"
+            ]
+        except logs.exceptions.ResourceNotFoundException:
+            return []  # the task has not got that far
         return [event["message"] for event in events]
 
     def service(self, name: str) -> Json:

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from tests.region_network import address_beside_the_load_balancer, is_enforced, network_of
+
 pytestmark = pytest.mark.region
 
 TEMPLATE = {
@@ -90,7 +92,8 @@ class Hello(BaseHTTPRequestHandler):
 @pytest.fixture
 def target(region):
     """A server in the region's VPC at 10.0.250.5:8000."""
-    server = ThreadingHTTPServer((f"127.{region.config.loopback_octet}.250.5", 8000), Hello)
+    with address_beside_the_load_balancer(region.config, "10.0.250.5") as address, network_of(region.config, address):
+        server = ThreadingHTTPServer((address, 8000), Hello)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield {"Id": "10.0.250.5", "Port": 8000}
@@ -152,6 +155,7 @@ def test_a_stack_with_a_load_balancer_serves_changes_rolls_back_and_goes(region,
 
 def test_tasks_names_for_the_outside_apis_resolve_to_the_standins(region):
     hosts = (region.config.run_folder / "names" / "hosts").read_text()
-    assert f"127.{region.config.loopback_octet}.255.10 api.openai.com" in hosts
+    address = "198.51.100.10" if is_enforced(region.config) else f"127.{region.config.loopback_octet}.255.10"
+    assert f"{address} api.openai.com" in hosts
     inbox = httpx.get(f"http://127.0.0.1:{region.config.inbox_port}/")
     assert "no mail leaves this machine" in inbox.text

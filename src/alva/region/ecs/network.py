@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -110,9 +111,8 @@ async def attach_interface(
     )
 
 
-async def detach_interface(region: Region, task: Task) -> None:
+def detach_interface(region: Region, task: Task) -> None:
     """Take the interface away and give the task's address back; the record keeps showing it, as AWS's does."""
     if task.address is not None and task.attachment_status == "ATTACHED":
-        await region.network.detach(task.address)
-        region.addresses.release(task.address)
+        region.network.detach_soon(task.address, functools.partial(region.addresses.release, task.address))
         task.attachment_status = "DELETED"

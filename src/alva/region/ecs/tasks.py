@@ -274,7 +274,7 @@ class RunningTask:
         self._move(TaskStatus.DEPROVISIONING)
         for stream in self._streams.values():
             await stream.close()
-        await network.detach_interface(self._region, self.task)
+        network.detach_interface(self._region, self.task)
         if self._memory is not None:
             self._memory.remove()
         remove_volumes(self.task, self._region.config)

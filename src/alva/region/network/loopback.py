@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 
 from alva.region.network.interface import Interface
 from alva.region.network.namespace import Namespace, stream_socket
@@ -34,6 +35,11 @@ class Loopback:
 
     async def detach(self, address: str) -> None:
         """Nothing was attached."""
+
+    def detach_soon(self, address: str, then: Callable[[], None]) -> None:
+        """Nothing was attached: it is done."""
+        del address
+        then()
 
     def changed(self) -> None:
         """Nothing is made from the records."""

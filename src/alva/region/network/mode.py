@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,7 @@ class Network(Protocol):
     async def serve(self, interface: Interface) -> None: ...
     def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None: ...
     async def detach(self, address: str) -> None: ...
+    def detach_soon(self, address: str, then: Callable[[], None]) -> None: ...
     def changed(self) -> None: ...
     def socket(self) -> socket.socket: ...
     async def open_connection(
@@ -58,7 +60,7 @@ def open_network(mode: str, run_folder: Path) -> Network:
         )
     if mode == "loopback":
         return Loopback("ALVA_NETWORK=loopback")
-    reason = _missing()
+    reason = missing()
     if reason is None:
         try:
             return Namespaces(run_folder / "network.json")
@@ -73,7 +75,7 @@ def open_network(mode: str, run_folder: Path) -> Network:
     return Loopback(reason)
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
     """What speaks against namespaces before anything is tried, in a few words."""
     if sys.platform != "linux":
         return "not Linux"

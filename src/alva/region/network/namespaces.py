@@ -18,7 +18,9 @@ import json
 import logging
 import socket
 import ssl
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alva.region.network import records
 from alva.region.network.interface import Interface
@@ -26,6 +28,8 @@ from alva.region.network.namespace import Namespace, NetworkFailed, Place, own_n
 from alva.region.network.rules import Member, Outside, ruleset
 
 logger = logging.getLogger("alva.network")
+
+T = TypeVar("T")
 
 _GATEWAY = "169.254.1.1"
 """The router, as every namespace sees it."""
@@ -63,8 +67,9 @@ class Namespaces:
             self._outside = Outside()
             self._applied = ""
             self._applying = asyncio.Lock()
+            self._linking = asyncio.Lock()
             self._is_change_pending = False
-            self._tasks: set[asyncio.Task[None]] = set()
+            self._tasks: set[asyncio.Task[Any]] = set()
             self._services_link = f"v{next(self._numbers)}"
             self._router.run_now(self._start_router)
             self._services.run_now(self._start_services)
@@ -76,15 +81,8 @@ class Namespaces:
 
         Attaching an address again changes only its rules. Raises NetworkFailed.
         """
-        link = self._links.get(interface.address)
-        if link is None:
-            name = f"v{next(self._numbers)}"
-            namespace = await self._router.run(self._make_link, name, interface.address)
-            link = self._links[interface.address] = (name, namespace)
-            self._write_map()
-        self._interfaces[interface.address] = interface
-        await self._apply()
-        return link[1]
+        # Whoever waits may give up (a task that is stopped while it starts); what was begun is then still on the books.
+        return await asyncio.shield(self._spawn(self._attach(interface), f"attach {interface.address}"))
 
     async def serve(self, interface: Interface) -> None:
         """Give an interface to the services: what listens there on its address is reached through it."""
@@ -105,29 +103,43 @@ class Namespaces:
 
     async def detach(self, address: str) -> None:
         """Take an interface away; unknown addresses are ignored."""
-        if self._interfaces.pop(address, None) is None:
-            return
-        link = self._links.pop(address, None)
-        try:
-            if link is not None:
-                name, namespace = link
-                await self._router.run(run, "ip", "link", "delete", name)
-                namespace.close()
-            else:
-                await self._router.run(run, "ip", "route", "delete", f"{address}/32")
-                await self._services.run(run, "ip", "address", "delete", f"{address}/32", "dev", "eth0")
-        except NetworkFailed as error:
-            logger.warning("cannot take %s away: %s", address, error)
-        self._write_map()
+        async with self._linking:
+            if self._interfaces.pop(address, None) is None:
+                return
+            link = self._links.pop(address, None)
+            try:
+                if link is not None:
+                    name, namespace = link
+                    await self._router.run(run, "ip", "link", "delete", name)
+                    namespace.close()
+                else:
+                    await self._router.run(run, "ip", "route", "delete", f"{address}/32")
+                    await self._services.run(run, "ip", "address", "delete", f"{address}/32", "dev", "eth0")
+            except NetworkFailed as error:
+                logger.warning("cannot take %s away: %s", address, error)
+            self._write_map()
         await self._apply()
+
+    def detach_soon(self, address: str, then: Callable[[], None]) -> None:
+        """Take an interface away while the caller goes on, and call `then` when the address is free."""
+
+        async def work() -> None:
+            await self.detach(address)
+            then()
+
+        self._spawn(work(), f"detach {address}")
 
     def changed(self) -> None:
         """Bring the rules to what the records say, soon; on the event loop."""
         if not self._is_change_pending:
             self._is_change_pending = True
-            task = asyncio.get_running_loop().create_task(self._apply_change(), name="network rules")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._apply_change(), "network rules")
+
+    async def settled(self) -> None:
+        """Return once the rules are what the records said when this was called."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        await self._apply()
 
     def socket(self) -> socket.socket:
         """A TCP socket of the services' namespace."""
@@ -169,6 +181,24 @@ class Namespaces:
         self._router.close()
         if self.machine is not None:
             self.machine.close()
+
+    async def _attach(self, interface: Interface) -> Namespace:
+        async with self._linking:
+            link = self._links.get(interface.address)
+            if link is None:
+                name = f"v{next(self._numbers)}"
+                namespace = await self._router.run(self._make_link, name, interface.address)
+                link = self._links[interface.address] = (name, namespace)
+                self._write_map()
+            self._interfaces[interface.address] = interface
+        await self._apply()
+        return link[1]
+
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _apply_change(self) -> None:
         # What one request or stack step changes is applied at once, not rule by rule.
@@ -213,6 +243,8 @@ class Namespaces:
     def _start_router(self) -> None:
         run("nft", "-f", "-", lines=[ruleset([], {}, Outside())])
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        # Whatever has no interface gets as far as the rules, which drop it: nobody answers, as on AWS.
+        run("ip", "route", "add", "default", "dev", "lo")
         _check_rules_are_kept()
 
     def _start_services(self) -> None:
