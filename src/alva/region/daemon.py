@@ -120,8 +120,8 @@ def status(config: RegionConfig) -> RegionStatus:
         is_running=True,
         pid=pid,
         started_at=datetime.fromisoformat(running["started_at"]),
-        network=running["network_description"],
-        memory_limits=running["memory_limits"],
+        network=running.get("network_description", "unknown"),
+        memory_limits=running.get("memory_limits", "unknown"),
     )
 
 

@@ -87,7 +87,7 @@ _CONTAINER_DEFINITION = {
         "appProtocol": WITHOUT_EFFECT,
     },
     "cpu": WITHOUT_EFFECT,
-    "memory": WITHOUT_EFFECT,
+    "memory": HONOURED,
     "memoryReservation": WITHOUT_EFFECT,
     "dockerLabels": WITHOUT_EFFECT,
     # Processes run without privileges to gain and, as first process, with a reaper above them.
@@ -154,9 +154,9 @@ ACTIONS: dict[str, Honoured] = {
         # Tasks have no credentials here: the role must exist and trust ECS, and that is all.
         "taskRoleArn": WITHOUT_EFFECT,
         "executionRoleArn": HONOURED,
-        # No limits are enforced.
+        # The CPU is not limited; memory is, where this machine has control groups.
         "cpu": WITHOUT_EFFECT,
-        "memory": WITHOUT_EFFECT,
+        "memory": HONOURED,
         "ephemeralStorage": WITHOUT_EFFECT,
         # The machine's own architecture is what runs.
         "runtimePlatform": {
@@ -225,11 +225,11 @@ ACTIONS: dict[str, Honoured] = {
                 "command": HONOURED,
                 "environment": HONOURED,
                 "cpu": WITHOUT_EFFECT,
-                "memory": WITHOUT_EFFECT,
+                "memory": HONOURED,
                 "memoryReservation": WITHOUT_EFFECT,
             },
             "cpu": WITHOUT_EFFECT,
-            "memory": WITHOUT_EFFECT,
+            "memory": HONOURED,
             "taskRoleArn": WITHOUT_EFFECT,
             "executionRoleArn": HONOURED,
             "ephemeralStorage": WITHOUT_EFFECT,
