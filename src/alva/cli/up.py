@@ -45,6 +45,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                         result.outcome = "unchanged"
                     else:
                         daemon.start(config)
+                        result.detail = f"network: {daemon.status(config).network}"
 
             def write_templates() -> None:
                 with step(progress, "synth", f"synthesise {invocation.environment}") as result:

@@ -1,4 +1,4 @@
-"""AWS::EC2::NatGateway. A record: in the local region tasks reach the outside through the machine itself."""
+"""AWS::EC2::NatGateway. A record: a route to it is what lets tasks reach the stand-ins for the internet (`network/`)."""
 
 from __future__ import annotations
 
