@@ -150,8 +150,8 @@ def variables() -> str:
         "",
         GENERATED,
         "",
-        "As staging has them. `HOST` is the image's own (`0.0.0.0`); a local region without network namespaces sets it to"
-        " the task's address.",
+        "As staging has them. `HOST` is the image's own (`0.0.0.0`); a local region without network namespaces sets it"
+        " to the task's address.",
         "",
     ]
     for service in STAGING.services:
