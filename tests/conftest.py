@@ -105,13 +105,22 @@ class RunningRegion:
 
 
 @contextmanager
-def reserved_region_config(home: Path) -> Iterator[RegionConfig]:
-    """A configuration whose ports are free and whose addresses no other test of this machine uses."""
+def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConfig]:
+    """A configuration whose ports are free and whose addresses no other test of this machine uses.
+
+    `network`: which one the region gets; ALVA_NETWORK or, by default, what this machine allows.
+    """
     with ExitStack() as reserved:
         octet = _reserve_octet(reserved)
         api, edge, edge_tls, inbox = _free_ports(4)
         yield RegionConfig(
-            home=home, api_port=api, edge_port=edge, edge_tls_port=edge_tls, inbox_port=inbox, loopback_octet=octet
+            home=home,
+            api_port=api,
+            edge_port=edge,
+            edge_tls_port=edge_tls,
+            inbox_port=inbox,
+            loopback_octet=octet,
+            network=network or os.environ.get("ALVA_NETWORK", "auto"),
         )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from alva.region.config import RegionConfig
+from tests.region_network import network_of
 from tests.rehearsal.environment import Rehearsal, rehearsal_in, until
 
 CLUSTER = "alva-staging-cluster"
@@ -112,15 +114,17 @@ class Environment(Rehearsal):
         (instance,) = rds.describe_db_instances(DBInstanceIdentifier="alva-staging-database")["DBInstances"]
         host = instance["Endpoint"]["Address"]
         credentials = json.loads(secrets.get_secret_value(SecretId="alva-staging-database")["SecretString"])
-        connection = psycopg.connect(
-            host=host,
-            hostaddr=self.address_of(host),
-            user=credentials["username"],
-            password=credentials["password"],
-            dbname="alva",
-            sslmode="verify-full",
-            sslrootcert=str(self.authority_file),
-        )
+        address = self.address_of(host)
+        with network_of(RegionConfig(home=self.home), address):
+            connection = psycopg.connect(
+                host=host,
+                hostaddr=address,
+                user=credentials["username"],
+                password=credentials["password"],
+                dbname="alva",
+                sslmode="verify-full",
+                sslrootcert=str(self.authority_file),
+            )
         try:
             yield connection
         finally:
