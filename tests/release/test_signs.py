@@ -83,6 +83,15 @@ def unhealthy(reason: str) -> tuple[str, ...]:
                 ),
             ),
         ),
+        (
+            "no-program",
+            Failure(
+                subject="web",
+                said=(EXITED,),
+                exit_codes=(("web", 127),),
+                logs=("[FATAL tini (7)] exec pyhton failed: No such file or directory",),
+            ),
+        ),
         ("secret-unset", Failure(subject="release", said=("alva-staging-openai-api-key: not set (used by api)",))),
         (
             "out-of-memory",

@@ -22,7 +22,7 @@ from alva.errors import SandboxFailed
 from alva.region.config import RegionConfig
 from alva.region.network.namespace import Namespace
 from alva.region.process_record import ProcessRecord
-from alva.region.sandbox import SandboxSpec, find_base
+from alva.region.sandbox import SandboxSpec, find_base, init
 from alva.region.sandbox.layout import lay_out
 
 _LAUNCHER = Path(__file__).parent / "sandbox" / "launch.py"
@@ -110,7 +110,8 @@ class Process:
             return await self.wait()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process itself. As process 1 (in a sandbox) it ignores what it has no handler for."""
+        """Send a signal to the process itself. As process 1 (in a sandbox) it ignores what it has no handler for;
+        an init passes it on."""
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -339,6 +340,7 @@ def _job(spec: ProcessSpec, status: int) -> dict[str, object]:
         "read_only_root": sandbox.read_only_root if sandbox is not None else False,
         "working_directory": viewed.working_directory if viewed is not None else "/",
         "user": spec.user,
+        "init": list(init.ARGUMENTS) if sandbox is not None and sandbox.has_init else [],
         "argv": list(spec.argv),
         "environment": {**base_environment, **spec.environment},
     }

@@ -109,7 +109,7 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "no-program",
-        r"executable file not found|CannotStartContainerError[^\n]*no such file",
+        r"executable file not found|CannotStartContainerError[^\n]*no such file|exec \S+ failed: No such file",
         "its image has no such program as its command",
         "look at ENTRYPOINT and CMD of its Dockerfile",
     ),

@@ -223,15 +223,41 @@ def test_ignored_sigterm_ends_in_sigkill_after_the_stop_timeout(workbench: Workb
     assert 2 <= (task["executionStoppedAt"] - task["stoppingAt"]).total_seconds() < 4
 
 
-def test_sigterm_that_is_not_handled_ends_a_task_as_on_aws(workbench: Workbench) -> None:
+@pytest.mark.parametrize(("has_init", "exit_code", "stop_timeout"), [(False, 137, 1), (True, 143, 30)])
+def test_program_without_a_handler_for_sigterm_needs_an_init_to_end_by_it(
+    workbench: Workbench, has_init: bool, exit_code: int, stop_timeout: int
+) -> None:
     """A first process has no default action for SIGTERM: without a handler it takes SIGKILL, as in a container."""
     definition = workbench.task_definition(
-        "sleeper", {"name": "main", "image": workbench.image(SLEEPER), "stopTimeout": 1}
+        "sleeper",
+        {
+            "name": "main",
+            "image": workbench.image(SLEEPER),
+            "stopTimeout": stop_timeout,
+            "linuxParameters": {"initProcessEnabled": has_init},
+        },
     )
     arn = workbench.run(definition)
     until(lambda: workbench.log_lines(arn, "main"))
     workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
-    assert workbench.stopped(arn)["containers"][0]["exitCode"] in (137, 143)
+    assert workbench.stopped(arn)["containers"][0]["exitCode"] == exit_code
+
+
+def test_program_that_is_not_there_is_told_by_the_init_that_could_not_start_it(workbench: Workbench) -> None:
+    definition = workbench.task_definition(
+        "absent-below-init",
+        {
+            "name": "main",
+            "image": workbench.image(REPORT),
+            "entryPoint": ["/app/absent"],
+            "linuxParameters": {"initProcessEnabled": True},
+        },
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert (task["stopCode"], task["containers"][0]["exitCode"]) == ("EssentialContainerExited", 127)
+    assert workbench.log_lines(task["taskArn"], "main") == [
+        "[FATAL tini (7)] exec /app/absent failed: No such file or directory"
+    ]
 
 
 def test_task_that_is_stopped_before_it_runs_does_not_run(workbench: Workbench) -> None:
@@ -279,7 +305,11 @@ def test_dependency_that_fails_stops_the_task(workbench: Workbench) -> None:
 def test_end_of_an_essential_container_stops_the_others(workbench: Workbench) -> None:
     definition = workbench.task_definition(
         "pair",
-        {"name": "main", "image": workbench.image(REPORT)},
+        {
+            "name": "main",
+            "image": workbench.image(REPORT),
+            "dependsOn": [{"containerName": "side", "condition": "START"}],
+        },
         {"name": "side", "image": workbench.image(STUBBORN), "stopTimeout": 1, "essential": False},
     )
     task = workbench.stopped(workbench.run(definition))

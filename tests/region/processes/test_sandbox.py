@@ -113,6 +113,57 @@ def test_process_is_number_one_and_sees_no_other(workbench: Any) -> None:
     workbench(test)
 
 
+ORPHAN = """
+import os, pathlib, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        os._exit(0)  # its parent is gone, or soon will be
+    os._exit(0)
+os.wait()
+
+def states():
+    for folder in pathlib.Path("/proc").iterdir():
+        if folder.name.isdigit() and folder.name not in ("1", str(os.getpid())):
+            try:
+                yield (folder / "stat").read_text().rpartition(") ")[2][0]
+            except OSError:
+                pass  # gone while we look
+
+deadline = time.monotonic() + 30
+while (seen := sorted(states())) != EXPECTED and time.monotonic() < deadline:
+    time.sleep(0.02)
+print(os.getpid() == 1, seen)
+"""
+
+
+@pytest.mark.parametrize(("has_init", "left"), [(False, ["Z"]), (True, [])])
+def test_init_reaps_what_lost_its_parent_and_without_one_it_stays_a_zombie(
+    workbench: Any, has_init: bool, left: list[str]
+) -> None:
+    async def test(bench: Any) -> None:
+        script = ORPHAN.replace("EXPECTED", repr(left))
+        output = await bench.output("python", "-c", script, sandbox=SandboxSpec(layers=(), has_init=has_init))
+        assert output == f"{not has_init} {left}"
+
+    workbench(test)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(7)", 7),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 143),
+    ],
+)
+def test_init_ends_as_its_program_does(workbench: Any, script: str, code: int) -> None:
+    async def test(bench: Any) -> None:
+        process = await bench.start("python", "-c", script, sandbox=SandboxSpec(layers=(), has_init=True))
+        assert (await process.wait()).code == code
+
+    workbench(test)
+
+
 def test_process_has_its_user_and_no_way_to_more(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         output = await bench.output(

@@ -113,7 +113,11 @@ def test_plain_process_that_does_not_care_ends_with_143(workbench: Any) -> None:
     workbench(test)
 
 
-@pytest.mark.parametrize("sandbox", [None, SandboxSpec(layers=())], ids=["plain", "sandbox"])
+@pytest.mark.parametrize(
+    "sandbox",
+    [None, SandboxSpec(layers=()), SandboxSpec(layers=(), has_init=True)],
+    ids=["plain", "sandbox", "sandbox with init"],
+)
 def test_ignored_stop_signal_ends_with_137_in_time(workbench: Any, sandbox: SandboxSpec | None) -> None:
     async def test(bench: Any) -> None:
         ready = asyncio.Event()

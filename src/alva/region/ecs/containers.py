@@ -126,6 +126,7 @@ def plan_container(
                     if mount.get("readOnly")
                 },
             },
+            has_init=bool((definition.get("linuxParameters") or {}).get("initProcessEnabled", False)),
             hosts_folder=hosts_folder,
         ),
         user=_user(definition.get("user"), image, name),

@@ -29,9 +29,9 @@ _CAPACITY_PROVIDER_STRATEGY = {
 _NETWORK = {
     "awsvpcConfiguration": {
         "subnets": HONOURED,
-        # Checked to exist; enforced only where tasks have network namespaces.
-        "securityGroups": WITHOUT_EFFECT,
-        "assignPublicIp": WITHOUT_EFFECT,
+        # Enforced where tasks have network namespaces; with loopback addresses checked to exist, and no more.
+        "securityGroups": HONOURED,
+        "assignPublicIp": HONOURED,
     }
 }
 
@@ -90,8 +90,8 @@ _CONTAINER_DEFINITION = {
     "memory": HONOURED,
     "memoryReservation": WITHOUT_EFFECT,
     "dockerLabels": WITHOUT_EFFECT,
-    # Processes run without privileges to gain and, as first process, with a reaper above them.
-    "linuxParameters": {"initProcessEnabled": WITHOUT_EFFECT, "capabilities": {"drop": WITHOUT_EFFECT}},
+    # Processes run without privileges to gain.
+    "linuxParameters": {"initProcessEnabled": HONOURED, "capabilities": {"drop": WITHOUT_EFFECT}},
     "versionConsistency": WITHOUT_EFFECT,
 }
 

@@ -218,9 +218,11 @@ def become_program(job: Job) -> None:
     os.chdir(job["working_directory"])
     for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
         libc.signal(number, None)
-    # Not os.execvpe: it imports, and Python's library may be out of sight by now.
     argv, environment = job["argv"], job["environment"]
+    # Not os.execvpe: it imports, and Python's library may be out of sight by now.
     folders = [""] if "/" in argv[0] else [f"{folder}/" for folder in environment.get("PATH", DEFAULT_PATH).split(":")]
+    if job["init"]:
+        become_init(job, [folder + argv[0] for folder in folders])
     was_refused = False
     for folder in folders:
         try:
@@ -233,6 +235,16 @@ def become_program(job: Job) -> None:
         raise StepFailed(f'exec: "{argv[0]}": permission denied')
     where = "no such file or directory" if "/" in argv[0] else "executable file not found in $PATH"
     raise StepFailed(f'exec: "{argv[0]}": {where}')
+
+
+def become_init(job: Job, candidates: list[str]) -> None:
+    """The init starts the program. Where there is none the container did start, as on AWS, and ends as tini does."""
+    if not any(os.access(path, os.X_OK) for path in candidates):
+        is_refused = any(os.access(path, os.F_OK) for path in candidates)
+        reason = "Permission denied" if is_refused else "No such file or directory"
+        os.write(2, f"[FATAL tini (7)] exec {job['argv'][0]} failed: {reason}\n".encode())
+        os._exit(126 if is_refused else 127)
+    os.execve(job["init"][0], [*job["init"], *job["argv"]], job["environment"])
 
 
 def main() -> None:

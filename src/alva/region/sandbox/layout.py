@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alva.errors import SandboxFailed
+from alva.region.sandbox import init
 from alva.region.sandbox.base import Base
 from alva.region.sandbox.spec import SandboxSpec
 
@@ -74,6 +75,8 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
         tree.put(f"dev/{device}", _Bind(Path("/dev") / device, is_folder=False, is_writable=True))
     for path, target in _DEVICE_LINKS.items():
         tree.put(f"dev/{path}", _Link(target))
+    if spec.has_init:
+        tree.put(init.INSIDE, _Bind(init.program(), is_folder=False))
     tree.put("proc", _Folder())
     for layer in spec.layers:
         tree.lay(_existing(layer))

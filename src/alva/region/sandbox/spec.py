@@ -34,5 +34,9 @@ class SandboxSpec:
     files: Mapping[str, Path] = field(default_factory=dict)
     """Path inside -> file or folder outside, read-only. Wins over the image: certificates, for example."""
 
+    has_init: bool = False
+    """Process 1 is an init (`init.py`) that passes signals on, reaps orphans, and ends as the program does, its child.
+    Otherwise the program is process 1 itself: without a handler it ignores SIGTERM."""
+
     hosts_folder: Path | None = None
     """A folder with a file `hosts`: the process's /etc/hosts, which may be replaced while it runs (see `names.py`)."""
