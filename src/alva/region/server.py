@@ -153,6 +153,7 @@ async def run(config: RegionConfig) -> None:
     def stacks_changed() -> None:
         region.persistence.mark_stacks_changed()
         region.network.changed()
+        region.load_balancers.security_groups_may_have_changed()
 
     extension.install(stacks_changed)
     for component in components:
@@ -231,6 +232,7 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
             if not action.startswith(READ_ONLY):
                 region.persistence.mark_changed()
                 region.network.changed()
+                region.load_balancers.security_groups_may_have_changed()
                 if service == "cloudformation":
                     region.persistence.mark_stacks_changed()
 

@@ -26,7 +26,15 @@ BREAKER = {"enable": True, "rollback": True, "thresholdConfiguration": {"type": 
 def listener(workbench: Workbench) -> str:
     """The ARN of the listener on port 80 of a load balancer."""
     elb = workbench.client("elbv2")
-    balancer = elb.create_load_balancer(Name="edge", Subnets=workbench.subnets, Scheme="internet-facing")
+    ec2 = workbench.client("ec2")
+    group = ec2.create_security_group(GroupName="visitors", Description="visitors", VpcId=workbench.vpc)["GroupId"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}],
+    )
+    balancer = elb.create_load_balancer(
+        Name="edge", Subnets=workbench.subnets, SecurityGroups=[group], Scheme="internet-facing"
+    )
     return str(
         elb.create_listener(
             LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"],
@@ -265,7 +273,8 @@ def test_ringing_alarm_rolls_a_deployment_back(web: Web) -> None:
         },
     )
     until(lambda: web.get() == (200, "slow"))
-    cloudwatch.set_alarm_state(AlarmName="too-slow", StateValue="ALARM", StateReason="a test")
+    # Not set_alarm_state: the next evaluation takes that back, maybe before anybody has looked.
+    cloudwatch.put_metric_data(Namespace="Test", MetricData=[{"MetricName": "Latency", "Value": 5.0}])
     until(lambda: workbench.deployment("web")["status"] == "ROLLBACK_IN_PROGRESS")
     deployment = workbench.deployment("web")
     assert deployment["alarms"]["status"] == "TRIGGERED"

@@ -25,10 +25,19 @@ TEMPLATE = {
             "Type": "AWS::EC2::Subnet",
             "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.0.2.0/24", "AvailabilityZone": "us-east-1b"},
         },
+        "Visitors": {
+            "Type": "AWS::EC2::SecurityGroup",
+            "Properties": {
+                "VpcId": {"Ref": "Vpc"},
+                "GroupDescription": "visitors",
+                "SecurityGroupIngress": [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "CidrIp": "0.0.0.0/0"}],
+            },
+        },
         "Alb": {
             "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
             "Properties": {
                 "Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
+                "SecurityGroups": [{"Ref": "Visitors"}],
                 "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "20"}],
             },
         },
@@ -69,6 +78,7 @@ TEMPLATE = {
     "Outputs": {
         "Url": {"Value": {"Fn::Sub": "http://${Alb.DNSName}"}},
         "FullName": {"Value": {"Fn::GetAtt": ["Alb", "LoadBalancerFullName"]}},
+        "Visitors": {"Value": {"Ref": "Visitors"}},
         "TargetGroup": {"Value": {"Ref": "Api"}},
         "TargetGroupFullName": {"Value": {"Fn::GetAtt": ["Api", "TargetGroupFullName"]}},
     },
@@ -151,6 +161,44 @@ def test_a_stack_with_a_load_balancer_serves_changes_rolls_back_and_goes(region,
     )
     assert region.delete("elb-serves").status == "DELETE_COMPLETE"
     assert not [each for each in elb.describe_target_groups()["TargetGroups"] if each["TargetGroupArn"] == group]
+
+
+def answer_of(url):
+    try:
+        return httpx.get(url, timeout=httpx.Timeout(20, connect=0.5)).text
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return type(error).__name__
+
+
+def test_a_listener_whose_port_no_security_group_opens_answers_nobody_until_one_does(region):
+    stack = region.create("elb-closed", TEMPLATE)
+    assert stack.status == "CREATE_COMPLETE", stack.events
+    url, group = f"{stack.outputs['Url']}/x", stack.outputs["Visitors"]
+    ec2, elb = region.client("ec2"), region.client("elbv2")
+    everybody = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    inside = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
+    wait_for(lambda: answer_of(url) == "nothing")
+
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=everybody)
+    wait_for(lambda: answer_of(url) == "ConnectTimeout")
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=inside)
+    assert answer_of(url) == "ConnectTimeout", "who visits is not in the VPC"
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=everybody)
+    wait_for(lambda: answer_of(url) == "nothing")
+
+    (balancer,) = (
+        each["LoadBalancerArn"]
+        for each in elb.describe_load_balancers()["LoadBalancers"]
+        if each["LoadBalancerArn"].endswith(stack.outputs["FullName"])
+    )
+    default = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
+    elb.set_security_groups(LoadBalancerArn=balancer, SecurityGroups=[default[-1]["GroupId"]])
+    wait_for(lambda: answer_of(url) == "ConnectTimeout")
+    template = copy.deepcopy(TEMPLATE)
+    template["Resources"]["Visitors"]["Properties"]["SecurityGroupIngress"][0]["ToPort"] = 81
+    assert region.update("elb-closed", template).status == "UPDATE_COMPLETE"
+    assert region.delete("elb-closed").status == "DELETE_COMPLETE"
+    wait_for(lambda: answer_of(url) == "ConnectError")
 
 
 def test_tasks_names_for_the_outside_apis_resolve_to_the_standins(region):

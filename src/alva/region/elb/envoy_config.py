@@ -95,6 +95,8 @@ def configuration(
     listeners = []
     for load_balancer in records.load_balancers:
         for listener in load_balancer.listeners:
+            if not listener.lets_visitors_in:
+                continue
             routes = route_configuration(load_balancer, listener, cluster_name, edge.port_of)
             result[files.routes(listener.id)] = [{"@type": type_url("config.route.v3.RouteConfiguration"), **routes}]
             listeners.append(listener_resource(load_balancer, listener, certificates, edge, files, access_log))

@@ -39,7 +39,11 @@ def listener_resource(
         "address": address_of(load_balancer.address, edge.port_of(listener.port), edge.namespace),
         "filter_chains": [chain(listener)],
     }
-    secure = [other for other in load_balancer.listeners if other.port == 443 and other.protocol == "HTTPS"]
+    secure = [
+        other
+        for other in load_balancer.listeners
+        if other.port == 443 and other.protocol == "HTTPS" and other.lets_visitors_in
+    ]
     if secure and listener.port == 80 and listener.protocol == "HTTP":
         resource["filter_chains"].append(chain(secure[0]) | {"filter_chain_match": {"transport_protocol": "tls"}})
         resource["listener_filters"] = [

@@ -21,9 +21,10 @@ from alva.region.elb.envoy_config import Endpoint, TlsProxy, configuration
 from alva.region.elb.envoy_parts import Edge
 from alva.region.elb.interfaces import Interfaces
 from alva.region.elb.metrics import PUBLISH_SECONDS, AccessLog, Publisher
-from alva.region.elb.reading import records_now, target_group_on_record
+from alva.region.elb.reading import records_now, target_group_on_record, visitors_now
 from alva.region.elb.records import Listener, LoadBalancer, Records
 from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, State, TargetHealth
+from alva.region.elb.visitors import SilentPorts
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
@@ -71,7 +72,9 @@ class LoadBalancers:
         )
         self._envoy = Envoy(region.config, region.supervisor, region.network.services)
         self._interfaces = Interfaces(region.network, region.addresses)
+        self._silent = SilentPorts()
         self._records = Records()
+        self._visitors: dict[str, bool] = {}
         self._attached: dict[str, LoadBalancer] = {}
         """The load balancer of each attached target group, by ARN."""
         self._checked: dict[Key, CheckedTarget] = {}
@@ -124,6 +127,7 @@ class LoadBalancers:
         self._checked.clear()
         self._draining.clear()
         self._loop = None
+        self._silent.close()
         await self._envoy.stop()
 
     def register(self, target_group_arn: str, address: str, port: int) -> None:
@@ -226,6 +230,11 @@ class LoadBalancers:
             self._is_update_pending = True
             self._loop.call_soon_threadsafe(self._update_soon)
 
+    def security_groups_may_have_changed(self) -> None:
+        """Bring the edge to what the security groups say, soon, if that is something else about visitors now."""
+        if visitors_now() != self._visitors:
+            self.changed()
+
     def _update_soon(self) -> None:
         self._is_update_pending = False
         if self._loop is not None:
@@ -245,7 +254,7 @@ class LoadBalancers:
             logger.exception("cannot give a load balancer its network interface")
 
     def _update(self) -> None:
-        self._records = records_now()
+        self._records, self._visitors = records_now(), visitors_now()
         attached = self._records.attached()
         self._attached = {arn: balancers[0] for arn, balancers in attached.items()}
         for key in [key for key in self._checked if key[0] not in self._records.target_groups]:
@@ -273,6 +282,14 @@ class LoadBalancers:
             for listener in load_balancer.listeners
             if listener.protocol == "HTTPS"
         }
+        self._silent.open_others(
+            {
+                (load_balancer.address, self._edge.port_of(listener.port))
+                for load_balancer in self._records.load_balancers
+                for listener in load_balancer.listeners
+                if not listener.lets_visitors_in
+            }
+        )
         is_new = self._envoy.write(
             configuration(
                 self._records,
@@ -285,6 +302,8 @@ class LoadBalancers:
                 access_log=self._envoy.access_log,
             )
         )
+        if self._loop is not None and self._silent.are_missing:
+            self._spawn(self._silent.take(), "ports on which nobody answers")
         if is_new and self._loop is not None and not self._is_verification_pending:
             self._is_verification_pending = True
             self._spawn(self._verify_soon(), "verification of Envoy's configuration")

@@ -29,6 +29,7 @@ from alva.region.elb.records import (
     WeightedTargetGroup,
 )
 from alva.region.elb.refusals import Invalid, NotHonoured
+from alva.region.elb.visitors import are_let_in, groups_of
 
 
 def read_action(actions: Iterable[Mapping[str, Any]]) -> Action:
@@ -158,7 +159,11 @@ def read_rule(record: Mapping[str, Any]) -> Rule:
 
 
 def read_listener(
-    record: Mapping[str, Any], rules: Iterable[Mapping[str, Any]], attributes: Iterable[Mapping[str, str]]
+    record: Mapping[str, Any],
+    rules: Iterable[Mapping[str, Any]],
+    attributes: Iterable[Mapping[str, str]],
+    *,
+    lets_visitors_in: bool = True,
 ) -> Listener:
     """A listener's record with those of its rules."""
     own = [read_rule(rule) for rule in rules if rule["ListenerArn"] == record["ListenerArn"]]
@@ -171,6 +176,7 @@ def read_listener(
         rules=tuple(own),
         certificate_arn=certificates[0],
         attributes={item["Key"]: str(item["Value"]) for item in attributes},
+        lets_visitors_in=lets_visitors_in,
     )
 
 
@@ -212,13 +218,28 @@ def target_group_on_record(arn: str) -> TargetGroup:
     return read_target_group(alb._tgs[arn], alb._tg_attrs.get(arn, ()))
 
 
+def visitors_now() -> dict[str, bool]:
+    """Which listeners let visitors in, by ARN, as the security groups on record have it now."""
+    groups = {arn: groups_of(record) for arn, record in alb._lbs.items()}
+    return {
+        record["ListenerArn"]: are_let_in(
+            groups.get(record["LoadBalancerArn"]),
+            int(record["Port"]),
+            is_internal=(alb._lbs.get(record["LoadBalancerArn"]) or {}).get("Scheme") == "internal",
+        )
+        for record in alb._listeners.values()
+    }
+
+
 def records_now() -> Records:
     """What MiniStack has on record now."""
     rules = list(alb._rules.values())
     listeners: dict[str, list[Listener]] = {}
+    let_in = visitors_now()
     for record in alb._listeners.values():
-        attributes = alb._listener_attrs.get(record["ListenerArn"], ())
-        listeners.setdefault(record["LoadBalancerArn"], []).append(read_listener(record, rules, attributes))
+        arn = record["ListenerArn"]
+        listener = read_listener(record, rules, alb._listener_attrs.get(arn, ()), lets_visitors_in=let_in[arn])
+        listeners.setdefault(record["LoadBalancerArn"], []).append(listener)
     return Records(
         tuple(
             read_load_balancer(record, listeners.get(arn, ()), alb._lb_attrs.get(arn, ()))

@@ -74,6 +74,8 @@ class Listener:
     """By priority, the default rule last."""
     certificate_arn: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    lets_visitors_in: bool = True
+    """The load balancer's security groups open its port."""
 
     @property
     def id(self) -> str:

@@ -1,0 +1,116 @@
+"""Whether visitors reach a listener: the load balancer's security groups decide, in every kind of network.
+
+A visitor of the edge, 127.0.0.1, stands for somebody on the internet whom the groups let in; at an internal load
+balancer, for somebody in the VPC. Where nobody is let in, nobody answers: on AWS, too, such a connection times out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Network
+from typing import Any
+
+from alva.region.network.records import default_group, security_groups, subnet
+from alva.region.network.rules import Group, Rule
+
+logger = logging.getLogger(__name__)
+
+_BIND_POLL_SECONDS = 0.05
+
+Place = tuple[str, int]
+"""Address and port."""
+
+
+def groups_of(record: Mapping[str, Any]) -> Sequence[Group] | None:
+    """The security groups of a load balancer on record, the VPC's default one if it names none.
+
+    None when it is in no VPC that is on record, and so in no network.
+    """
+    ids = list(record.get("SecurityGroups") or ())
+    if not ids:
+        found = next((found for each in record.get("Subnets") or () if (found := subnet(each))), None)
+        default = default_group(found["VpcId"]) if found is not None else None
+        if default is None:
+            return None
+        ids = [default]
+    groups = security_groups()
+    return [groups[group_id] for group_id in ids if group_id in groups]
+
+
+def are_let_in(groups: Sequence[Group] | None, port: int, *, is_internal: bool) -> bool:
+    """Whether a rule lets visitors in on a TCP port. Without a network, everybody is."""
+    if groups is None:
+        return True
+    return any(
+        _is_about(rule, port)
+        and (is_internal or any(not IPv4Network(block, strict=False).is_private for block in rule.cidr_blocks))
+        for group in groups
+        for rule in group.ingress
+    )
+
+
+def _is_about(rule: Rule, port: int) -> bool:
+    if rule.protocol == "-1":
+        return True
+    # -1 and no port at all stand for every port.
+    first = 0 if rule.first_port in (None, -1) else rule.first_port
+    last = 65535 if rule.last_port in (None, -1) else rule.last_port
+    return rule.protocol in ("tcp", "6") and first <= port <= last
+
+
+class SilentPorts:
+    """Ports of the edge on which nobody answers: a connection times out, where a closed port would refuse it.
+
+    Each is a listening socket whose queue is full: the kernel then drops who wants to connect.
+    """
+
+    def __init__(self) -> None:
+        self._silent: dict[Place, tuple[socket.socket, socket.socket]] = {}
+        self._wanted: frozenset[Place] = frozenset()
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether a wanted port is not taken yet."""
+        return any(place not in self._silent for place in self._wanted)
+
+    def open_others(self, wanted: Collection[Place]) -> None:
+        """Give back every port that is not among `wanted`, for Envoy to listen on."""
+        self._wanted = frozenset(wanted)
+        for place in [place for place in self._silent if place not in self._wanted]:
+            self._give_back(place)
+
+    async def take(self) -> None:
+        """Take the ports that are wanted, each once whoever listened there has let go of it."""
+        while missing := [place for place in self._wanted if place not in self._silent]:
+            for place in missing:
+                with suppress(OSError):
+                    self._silent[place] = _silent_socket(place)
+            if any(place not in self._silent for place in missing):
+                await asyncio.sleep(_BIND_POLL_SECONDS)
+
+    def close(self) -> None:
+        """Give back all ports."""
+        self.open_others(())
+
+    def _give_back(self, place: Place) -> None:
+        for each in self._silent.pop(place):
+            each.close()
+
+
+def _silent_socket(place: Place) -> tuple[socket.socket, socket.socket]:
+    """A listener that accepts nobody, and the one connection that fills its queue. Raises OSError."""
+    listener, filling = socket.socket(), socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(0)
+        filling.connect(place)
+    except OSError:
+        listener.close()
+        filling.close()
+        raise
+    return listener, filling
