@@ -132,6 +132,19 @@ def _no_right_to_read(resources: dict[str, Any]) -> None:
     ]
 
 
+def _database_without_ingress(resources: dict[str, Any]) -> None:
+    del resources["RdsFromEcs"]
+
+
+def _tasks_alone(resources: dict[str, Any]) -> None:
+    del resources[next(name for name in resources if name.startswith("EcsFromEcs"))]
+
+
+def _no_way_out(resources: dict[str, Any]) -> None:
+    for name in [name for name, each in resources.items() if "NatGatewayId" in each.get("Properties", {})]:
+        del resources[name]
+
+
 def _open_443(resources: dict[str, Any]) -> None:
     resources["AlbSecurityGroup"]["Properties"]["SecurityGroupIngress"].append(
         {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "0.0.0.0/0"}
@@ -187,6 +200,15 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("open-ports", "network", _open_443, "port 443 is open, and nothing listens on it"),
     ("open-ports", "network", _open_database, "ports 5432 to 5432 are open to everybody"),
     ("open-ports", "alb", _listen_on_8080, "listens on port 8080, which no security group opens"),
+    ("needed-paths", "network", _without_ingress, "alb does not reach web on port 3000, for its target group"),
+    (
+        "needed-paths",
+        "network",
+        _database_without_ingress,
+        "api does not reach database on port 5432, for its DATABASE_URL",
+    ),
+    ("needed-paths", "network", _tasks_alone, "web does not reach api on port 3001, for its API_INTERNAL_URL"),
+    ("needed-paths", "network", _no_way_out, "auth does not reach internet on port 443, for its image"),
     ("images-by-digest", "services", _latest, "web runs alva-web:latest"),
     ("log-retention", "services", _kept_for_ever, "has no retention"),
     ("log-retention", "services", _foreign_log_group, "web logs to /ecs/web, which no stack makes"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
 from alva.checks.dockerfiles import copied_folders, exposed_ports
 from alva.checks.findings import Finding
+from alva.checks.paths import missing_paths
 from alva.checks.routing import listener_rules, probes, served_by
 from alva.checks.security_groups import SecurityGroup, security_groups
 from alva.checks.services import containers_of, deployed_services
@@ -178,6 +179,12 @@ def open_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
                 )
 
 
+def needed_paths(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """What the environment needs to reach, it reaches: security groups and routes let the connection through."""
+    for path in missing_paths(inputs.assembly):
+        yield path.subject, str(path)
+
+
 def images_by_digest(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """An image is named by digest: a tag can mean another image when the next task starts."""
     for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
@@ -251,6 +258,7 @@ RULES: Mapping[str, Rule] = {
         secrets_consumed,
         secrets_readable,
         open_ports,
+        needed_paths,
         images_by_digest,
         stack_order,
         log_retention,
