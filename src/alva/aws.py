@@ -211,6 +211,20 @@ def _explain(what: str, error: Exception) -> AlvaError | None:
             evidence=[str(error)],
             next_step="sign in (aws sso login, or AWS_PROFILE), or leave --target aws out for the local region",
         )
+    def signature(self, service: str, url: str) -> dict[str, str]:
+        """The headers that sign a GET of `url` as a call of `service`, for what boto3 has no operation for."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import NoCredentialsError
+
+        with explained("sign a request"):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            request = AWSRequest("GET", url)
+            SigV4Auth(credentials, service, self.target.region).add_auth(request)
+            return dict(request.headers.items())
+
     if isinstance(error, exceptions.ConnectionError):
         return AlvaError(
             f"cannot {what}: no connection to AWS's endpoint",

@@ -122,5 +122,9 @@ class SandboxFailed(AlvaError):
     """A process's view of the machine could not be made, or the process not started in it."""
 
 
+class SessionFailed(AlvaError):
+    """A session in a running task could not be opened, or was lost."""
+
+
 class SubnetFull(AlvaError):
     """A subnet has no free address left."""

@@ -319,6 +319,17 @@ def test_exec_gives_the_four_permissions_and_keeps_what_was_typed(synthesise: Ca
         if action.startswith("ssmmessages:")
     ]
     assert len(set(actions)) == 4
+    for definition in shell.resources("services", "ECS::TaskDefinition"):
+        for container in definition.properties["ContainerDefinitions"]:
+            assert container["ReadonlyRootFilesystem"] is False, "the agent does not start on a read-only file system"
+    written = [
+        statement["Resource"]["Fn::Join"][1][-1]
+        for each in shell.resources("services", "IAM::Role")
+        for policy in each.properties.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+        if "logs:DescribeLogStreams" in statement["Action"]
+    ]
+    assert written == [":log-group:/alva/staging/exec:*"] * len(NAMES)
     assert len(actions) == 4 * len(NAMES)
     logging = shell.one("ecs", "ECS::Cluster")["Configuration"]["ExecuteCommandConfiguration"]
     assert logging["Logging"] == "OVERRIDE"

@@ -29,7 +29,7 @@ def test_what_the_region_refuses_and_ignores_is_told_as_such() -> None:
     assert "`DBParameterGroupName`" in honoured
     assert "`MultiAZ`" in without_effect
     assert "`EnableIAMDatabaseAuthentication`" in refused
-    assert "`ExecuteCommand`" in section("Refused calls")
+    assert "`UpdateTaskProtection`" in section("Refused calls")
     assert "`CreateDBInstance`" in section("rds").partition("**Refused by name")[2]
     assert "`CreateDBInstance`" not in section("rds").partition("**Refused by name")[0]
     assert "`RetentionInDays`" in section("AWS::Logs::LogGroup").partition("**Without effect**")[0]

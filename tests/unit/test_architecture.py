@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("web", "api", "auth", "admin")
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "alva.cli": ("alva.cli", "alva.release", "alva.checks", "alva.region", "alva.aws", "alva.errors"),
-    "alva.release": ("alva.release", "alva.checks", "alva.aws", "alva.errors"),
+    "alva.cli": ("alva.cli", "alva.release", "alva.checks", "alva.region", "alva.sessions", "alva.aws", "alva.errors"),
+    "alva.release": ("alva.release", "alva.checks", "alva.sessions", "alva.aws", "alva.errors"),
     "alva.checks": ("alva.checks", "alva.aws", "alva.errors"),
-    "alva.region": ("alva.region", "alva.errors"),
+    "alva.region": ("alva.region", "alva.sessions", "alva.errors"),
+    "alva.sessions": ("alva.sessions", "alva.errors"),
     "alva.aws": ("alva.errors",),
     "alva.errors": (),
     "alva.__main__": ("alva.cli",),

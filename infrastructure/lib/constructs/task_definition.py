@@ -58,6 +58,7 @@ class TaskDefinition(Construct):
         super().__init__(scope, construct_id)
         self._environment = environment
         self._secret_arns = secret_arns
+        self._exec_enabled = exec_enabled
         # By its name, not by reference: a service that is removed would otherwise hold on to its repository's export.
         registry = f"{cdk.Aws.ACCOUNT_ID}.dkr.ecr.{environment.region}.{cdk.Aws.URL_SUFFIX}"
         repository_arn = (
@@ -73,7 +74,7 @@ class TaskDefinition(Construct):
             repository_arn=repository_arn,
             log_group_arn=self.log_group.attr_arn,
             secret_arns=[arn for name, arn in secret_arns.items() if name in read],
-            exec_enabled=exec_enabled,
+            exec_log_group_name=environment.log_group("exec") if exec_enabled else None,
         )
         definition = ecs.CfnTaskDefinition(
             self,
@@ -133,7 +134,9 @@ class TaskDefinition(Construct):
             stop_timeout=tasks.stop_timeout_seconds,
             # Reaps what the process leaves behind, and passes SIGTERM on.
             linux_parameters=ecs.CfnTaskDefinition.LinuxParametersProperty(init_process_enabled=True),
-            readonly_root_filesystem=container.read_only_root,
+            # ECS Exec's agent has to write to it, or it does not start:
+            # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
+            readonly_root_filesystem=container.read_only_root and not self._exec_enabled,
             mount_points=[
                 ecs.CfnTaskDefinition.MountPointProperty(
                     source_volume=SCRATCH_VOLUME,

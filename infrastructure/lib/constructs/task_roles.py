@@ -20,7 +20,8 @@ class TaskRoles(Construct):
     """Attributes `execution_role_arn` and `task_role_arn`.
 
     The execution role pulls one image, writes to one log group and reads the secrets given; AWS's managed policy for it
-    allows every repository and log group of the account. The task role may do nothing unless `exec_enabled`.
+    allows every repository and log group of the account. The task role may do nothing, unless ECS Exec is on: then it
+    opens channels, and writes what is typed to the log group `exec_log_group_name`.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class TaskRoles(Construct):
         repository_arn: str,
         log_group_arn: str,
         secret_arns: Sequence[str],
-        exec_enabled: bool = False,
+        exec_log_group_name: str | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         statements: list[Statement] = [
@@ -46,6 +47,8 @@ class TaskRoles(Construct):
         accept(self.execution_role, "GetAuthorizationToken knows no resource", "AwsSolutions-IAM5[Resource::*]")
         self.execution_role_arn = self.execution_role.attr_arn
 
+        # Its streams are called after the sessions.
+        streams = f"log-group:{exec_log_group_name}:*"
         # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html#ecs-exec-required-iam-permissions
         exec_statements: list[Statement] = [
             allow(
@@ -56,11 +59,23 @@ class TaskRoles(Construct):
                     "ssmmessages:OpenDataChannel",
                 ],
                 "*",
-            )
+            ),
+            # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html#ecs-exec-logging
+            allow(["logs:DescribeLogGroups"], "*"),
+            allow(
+                ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+                f"arn:{cdk.Aws.PARTITION}:logs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{streams}",
+            ),
         ]
-        self.task_role = self._role("TaskRole", "What the task's code may do", exec_statements if exec_enabled else [])
-        if exec_enabled:
-            accept(self.task_role, "ECS Exec's four calls know no resource", "AwsSolutions-IAM5[Resource::*]")
+        is_entered = exec_log_group_name is not None
+        self.task_role = self._role("TaskRole", "What the task's code may do", exec_statements if is_entered else [])
+        if is_entered:
+            accept(
+                self.task_role,
+                "ECS Exec's channels and the list of log groups know no resource, its streams have no names beforehand",
+                "AwsSolutions-IAM5[Resource::*]",
+                f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:{streams}]",
+            )
         self.task_role_arn = self.task_role.attr_arn
 
     def _role(self, name: str, description: str, statements: Sequence[Statement]) -> iam.CfnRole:

@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "status": ("./alva status", "./alva status --target aws --json"),
     "logs": ("./alva logs -f api", "./alva logs --since 30m"),
     "cost": ("./alva cost", "./alva cost --env production --no-savings"),
+    "exec": ("./alva exec api", "./alva exec api --container worker -- python -c 'import os; print(os.environ)'"),
     "run": ("./alva run auth -- python -m auth.promote me@example.com",),
     "secrets": ("./alva secrets list", "./alva secrets set openai-api-key --restart < key.txt", "./alva secrets audit"),
     "bootstrap": ("./alva bootstrap --target aws",),

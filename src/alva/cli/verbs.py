@@ -54,6 +54,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         "Operate",
         (
             _verb("run", "a one-off task with a service's environment"),
+            _verb("exec", "a shell or a command in a running task"),
             _verb("secrets", "list, init, set, restart, audit, check"),
             _verb("lock", "who holds the environment, or hold it"),
             _verb("unlock", "take the lock from whoever holds it"),

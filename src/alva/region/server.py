@@ -71,6 +71,8 @@ class Region:
     """`persistence.mark_changed()` after state changed outside an API request (a task that stopped, say)."""
     load_balancers: LoadBalancers = field(init=False)
     """Set before any component's `install`."""
+    serve_websocket: ASGIApplication | None = None
+    """What answers WebSockets at the API's port, set by the component that has any."""
 
 
 def prepare_environment(config: RegionConfig) -> None:
@@ -215,6 +217,9 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
             while True:
                 message = await receive()
                 await send({"type": message["type"] + ".complete"})
+        if scope["type"] == "websocket" and region.serve_websocket is not None:
+            await region.serve_websocket(scope, receive, send)
+            return
                 if message["type"] == "lifespan.shutdown":
                     return
         body = b""

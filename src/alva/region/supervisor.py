@@ -52,6 +52,8 @@ class ProcessSpec:
     """Output is appended to this file, or"""
     on_line: Callable[[str], None] | None = None
     """each line of output, without its end, is given to this, in order, on the event loop. Neither: it is dropped."""
+    terminal: int | None = None
+    """The descriptor of a pseudo-terminal that it gets as input, output and controlling terminal, instead of these."""
     stop_signal: int = signal.SIGTERM
     user: tuple[int, int] | None = None
     """uid and gid to become when the region is root. None keeps root, in a sandbox with a container's capabilities."""
@@ -257,12 +259,14 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
             os.write(job, marshal.dumps(_job(spec, status_write)))
             os.lseek(job, 0, os.SEEK_SET)
             network = spec.network.descriptor if spec.network is not None and spec.inside is None else None
-            if output_write is None:
+            if spec.terminal is not None:
+                output_write = spec.terminal
+            elif output_write is None:
                 output_write = _open_log(spec.log_file)
                 closing_early.callback(os.close, output_write)
             launcher = subprocess.Popen(  # noqa: ASYNC220 - forks and execs at once: the child must be this thread's
                 [sys.executable, "-I", "-S", str(_LAUNCHER), str(job)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if spec.terminal is None else spec.terminal,
                 stdout=output_write,
                 stderr=output_write,
                 pass_fds=(job, status_write) if network is None else (job, status_write, network),
@@ -337,6 +341,7 @@ def _job(spec: ProcessSpec, status: int) -> dict[str, object]:
         "network": surroundings.network.descriptor if surroundings.network is not None else None,
         "control_group": str(surroundings.control_group) if surroundings.control_group is not None else None,
         "steps": steps,
+        "terminal": spec.terminal is not None,
         "read_only_root": sandbox.read_only_root if sandbox is not None else False,
         "working_directory": viewed.working_directory if viewed is not None else "/",
         "user": spec.user,

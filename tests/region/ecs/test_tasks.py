@@ -414,8 +414,8 @@ def test_container_setting_without_effect_here_is_refused_by_name(
     assert message in raised.value.response["Error"]["Message"]
 
 
-def test_execute_command_and_other_actions_without_an_honest_way_are_refused(workbench: Workbench) -> None:
-    with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*ExecuteCommand"):
-        workbench.ecs.execute_command(cluster=workbench.cluster, task="x", command="sh", interactive=True)
+def test_actions_without_an_honest_way_are_refused(workbench: Workbench) -> None:
+    with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*UpdateTaskProtection"):
+        workbench.ecs.update_task_protection(cluster=workbench.cluster, tasks=["x"], protectionEnabled=True)
     with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*CreateTaskSet"):
         workbench.ecs.create_task_set(cluster="c", service="s", taskDefinition="t")

@@ -10,10 +10,19 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from alva.region.ecs import shapes, support
-from alva.region.ecs.calls import clusters, service_deployments, services, tags, task_definitions, tasks
+from alva.region.ecs.calls import (
+    clusters,
+    execute_command,
+    service_deployments,
+    services,
+    tags,
+    task_definitions,
+    tasks,
+)
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, not_honoured
+from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.model import Json
 from alva.region.ecs.state import State
 
@@ -23,16 +32,17 @@ Call = Callable[[Json], Json | Awaitable[Json]]
 Response = tuple[int, dict[str, str], bytes]
 
 _REFUSED = {
-    "ExecuteCommand": "ExecuteCommand (there is no session manager agent in its tasks)",
     "UpdateTaskProtection": "task scale-in protection (UpdateTaskProtection)",
     "StartTask": "container instances (StartTask): Fargate alone",
 }
 
 
 class Api:
-    """The actions of ECS. `call` is for our own code, `handle_request` for HTTP."""
+    """The actions of ECS. `call` is for our own code, `handle_request` for HTTP; `port` is where clients reach it."""
 
-    def __init__(self, state: State, controller: Controller, control_plane: ControlPlane) -> None:
+    def __init__(
+        self, state: State, controller: Controller, control_plane: ControlPlane, sessions: ExecSessions, port: int
+    ) -> None:
         self._controller = controller
         running = (state, controller)
         outward = (state, controller, control_plane)
@@ -64,6 +74,7 @@ class Api:
             "StopTask": partial(tasks.stop_task, *running),
             "DescribeTasks": partial(tasks.describe_tasks, state),
             "ListTasks": partial(tasks.list_tasks, state),
+            "ExecuteCommand": partial(execute_command.execute_command, *outward, sessions, port),
             "TagResource": partial(tags.tag_resource, state),
             "UntagResource": partial(tags.untag_resource, state),
             "ListTagsForResource": partial(tags.list_tags_for_resource, state),

@@ -178,6 +178,11 @@ class RunningContainer:
         return self._process.started_at if self._process is not None else None
 
     @property
+    def process(self) -> Process | None:
+        """Its first process while it runs."""
+        return self._process if self.is_running else None
+
+    @property
     def pid(self) -> int | None:
         """Its first process, as the machine numbers it; None when it does not run."""
         return self._process.pid if self._process is not None and self._process.is_running else None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from alva.region.ecs import actions, rollouts, scheduler
 from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
+from alva.region.ecs.containers import RunningContainer
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
@@ -173,6 +174,11 @@ class Controller:
         life = asyncio.get_running_loop().create_task(self._live(running, service))
         self._lives[task.arn] = life
         self._task_changed(task)
+
+    def container(self, task: Task, name: str) -> RunningContainer | None:
+        """A container of a task that runs here."""
+        running = self._running.get(task.arn)
+        return running.container(name) if running is not None else None
 
     def _task_changed(self, task: Task) -> None:
         self._notifications.tell_task(task)

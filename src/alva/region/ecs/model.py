@@ -116,6 +116,9 @@ class Container:
     cpu: str = "0"
     memory: str | None = None
     memory_reservation: str | None = None
+    exec_agent: str | None = None
+    """RUNNING or STOPPED: ECS Exec's agent, as it was when the container started; None without ECS Exec."""
+    exec_agent_reason: str | None = None
 
 
 @dataclass(kw_only=True)

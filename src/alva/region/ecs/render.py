@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alva.region.ecs import exec_agent
 from alva.region.ecs.controller import task_health
 from alva.region.ecs.model import (
     Cluster,
@@ -144,6 +145,7 @@ def _containers(record: Task, checked: set[str]) -> list[Json]:
                 "cpu": c.cpu,
                 "memory": c.memory,
                 "memoryReservation": c.memory_reservation,
+                "managedAgents": exec_agent.status(c) or None,
             }
         )
         for c in record.containers

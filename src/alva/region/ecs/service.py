@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from alva.region.ecs import cloudformation
+from alva.region.ecs import cloudformation, session_manager
 from alva.region.ecs.api import Api, Response
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
+from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.scheduler import Timing
 from alva.region.ecs.state import State
 from alva.region.server import Region
@@ -21,7 +22,9 @@ class ContainerService:
         self.state = State(account_id=config.account_id, region=config.region)
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
-        self.api = Api(self.state, self.controller, control_plane)
+        self.sessions = ExecSessions(region.supervisor)
+        region.serve_websocket = self.sessions.serve
+        self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
 
     # Component
 
@@ -30,6 +33,7 @@ class ContainerService:
         from alva.region.service_table import replace_service
 
         replace_service("ecs", self)
+        session_manager.install(self.sessions)
         cloudformation.install(self.api, self.controller, self.state)
 
     async def start(self) -> None:

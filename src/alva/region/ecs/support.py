@@ -95,6 +95,18 @@ _CONTAINER_DEFINITION = {
     "versionConsistency": WITHOUT_EFFECT,
 }
 
+_CLUSTER_CONFIGURATION = {
+    # No key encrypts a session here, and none is kept in S3.
+    "executeCommandConfiguration": {
+        "logging": HONOURED,
+        "logConfiguration": {
+            "cloudWatchLogGroupName": HONOURED,
+            "cloudWatchEncryptionEnabled": frozenset({False}),
+        },
+    },
+    "managedStorageConfiguration": WITHOUT_EFFECT,
+}
+
 _SERVICE = {
     "cluster": HONOURED,
     "taskDefinition": HONOURED,
@@ -114,8 +126,7 @@ _SERVICE = {
     "deploymentController": {"type": frozenset({"ECS"})},
     "enableECSManagedTags": HONOURED,
     "propagateTags": HONOURED,
-    # Shown; ExecuteCommand itself is refused.
-    "enableExecuteCommand": WITHOUT_EFFECT,
+    "enableExecuteCommand": HONOURED,
     "availabilityZoneRebalancing": WITHOUT_EFFECT,
 }
 
@@ -124,11 +135,11 @@ ACTIONS: dict[str, Honoured] = {
         "clusterName": HONOURED,
         "tags": _TAGS,
         "settings": WITHOUT_EFFECT,
-        "configuration": WITHOUT_EFFECT,
+        "configuration": _CLUSTER_CONFIGURATION,
         "capacityProviders": frozenset({"FARGATE", "FARGATE_SPOT"}),
         "defaultCapacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
     },
-    "UpdateCluster": {"cluster": HONOURED, "settings": WITHOUT_EFFECT, "configuration": WITHOUT_EFFECT},
+    "UpdateCluster": {"cluster": HONOURED, "settings": WITHOUT_EFFECT, "configuration": _CLUSTER_CONFIGURATION},
     "UpdateClusterSettings": {"cluster": HONOURED, "settings": WITHOUT_EFFECT},
     "PutClusterCapacityProviders": {
         "cluster": HONOURED,
@@ -215,7 +226,7 @@ ACTIONS: dict[str, Honoured] = {
         "cluster": HONOURED,
         "count": HONOURED,
         "enableECSManagedTags": HONOURED,
-        "enableExecuteCommand": WITHOUT_EFFECT,
+        "enableExecuteCommand": HONOURED,
         "group": HONOURED,
         "launchType": _FARGATE,
         "networkConfiguration": _NETWORK,
@@ -241,6 +252,13 @@ ACTIONS: dict[str, Honoured] = {
         "tags": _TAGS,
         "taskDefinition": HONOURED,
         "clientToken": HONOURED,
+    },
+    "ExecuteCommand": {
+        "cluster": HONOURED,
+        "container": HONOURED,
+        "command": HONOURED,
+        "interactive": HONOURED,
+        "task": HONOURED,
     },
     "StopTask": {"cluster": HONOURED, "task": HONOURED, "reason": HONOURED},
     "DescribeTasks": {"cluster": HONOURED, "tasks": HONOURED, "include": HONOURED},

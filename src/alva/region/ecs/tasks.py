@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from alva.region.ecs import dependencies, network
+from alva.region.ecs import dependencies, exec_agent, network
 from alva.region.ecs.containers import ContainerPlan, RunningContainer
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
@@ -79,6 +79,10 @@ class RunningTask:
     def pids(self) -> list[int]:
         """The first processes of its running containers."""
         return [container.pid for container in self._running.values() if container.pid is not None]
+
+    def container(self, name: str) -> RunningContainer | None:
+        """One of its containers, once it was started."""
+        return self._running.get(name)
 
     def request_stop(self, stop_code: str, reason: str) -> None:
         """Let the task stop; the first reason given is the one that is told."""
@@ -147,6 +151,8 @@ class RunningTask:
         self._memory = prepared.memory
         self._streams = prepared.streams
         self._move(TaskStatus.ACTIVATING)
+        config = self._region.config
+        exec_agent.start(self.task, self._definition, account_id=config.account_id, region=config.region)
         await self._start_containers(prepared.plans)
         await self._register()
         self.task.started_at = time.time()

@@ -24,6 +24,7 @@ CLONE_PARENT, SIGCHLD, SIGPIPE, SIGXFSZ, SIGKILL = 0x8000, 17, 13, 25, 9
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 18, 1 << 19
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
+TIOCSCTTY = 0x540E
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SYSTEM_CALLS = {  # clone, pivot_root, mount_setattr
     "x86_64": (56, 155, 442),
@@ -215,6 +216,8 @@ def drop_rights(job: Job) -> None:
 
 
 def become_program(job: Job) -> None:
+    if job["terminal"]:
+        checked("take the terminal", libc.ioctl(0, ctypes.c_ulong(TIOCSCTTY), 0))
     os.chdir(job["working_directory"])
     for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
         libc.signal(number, None)

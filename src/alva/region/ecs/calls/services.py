@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from alva.region.ecs import render, rollouts
+from alva.region.ecs import exec_agent, render, rollouts
 from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.calls.tasks import check_network, launch_of
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
@@ -53,6 +53,8 @@ async def create_service(state: State, controller: Controller, control_plane: Co
     _check_grace_period(request.get("healthCheckGracePeriodSeconds"), request.get("loadBalancers"))
     arn = state.arn("service", cluster.name, name)
     revision = await _revision(state, control_plane, cluster, arn, request)
+    if request.get("enableExecuteCommand"):
+        exec_agent.check_role(state.task_definitions[revision.task_definition_arn], "service")
     existing = state.services.get(arn)
     if existing is not None and existing.status == "ACTIVE":
         raise invalid_parameter("Creation of service was not idempotent.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from alva.region.ecs import network, render
+from alva.region.ecs import exec_agent, network, render
 from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller, new_containers
@@ -54,6 +54,8 @@ async def run_task(state: State, controller: Controller, control_plane: ControlP
     """RunTask: `count` tasks in PROVISIONING; what becomes of them, DescribeTasks tells."""
     cluster = state.cluster(request.get("cluster"))
     definition = state.runnable_task_definition(request["taskDefinition"])
+    if request.get("enableExecuteCommand"):
+        exec_agent.check_role(definition, "task")
     count = request.get("count") or 1
     if not 1 <= count <= MOST_TASKS:
         raise invalid_parameter("count must be between 1 and 10.")

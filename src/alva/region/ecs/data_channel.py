@@ -1,0 +1,236 @@
+"""The task's side of a data channel: a program in a pseudo-terminal, tied to a WebSocket.
+
+It behaves as aws/amazon-ssm-agent does in a container (agent/session/shell, agent/session/datachannel): no handshake,
+since a handshake is made for encrypted sessions alone; output in messages of 1024 bytes; no exit code at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import termios
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from alva.errors import SandboxFailed
+from alva.region.ecs.logs import LogStream
+from alva.region.supervisor import Process
+from alva.sessions import messages
+from alva.sessions.messages import MalformedMessage, Message, PayloadType, acknowledgement
+from alva.sessions.streams import MOST_PAYLOAD_BYTES, Incoming, Outgoing, PeerGone
+
+_LOOK_SECONDS = 0.1
+_MOST_UNACKNOWLEDGED = 1000
+"""More output than that waits in the terminal until the client has caught up."""
+_LAST_WORDS_SECONDS = 5.0
+"""How long the end of a session waits for the client to acknowledge the last output."""
+
+Start = Callable[[int], Awaitable[Process]]
+"""Starts the program with this descriptor of a pseudo-terminal."""
+
+
+class ExecAgent:
+    """One session, from its first message to its last."""
+
+    def __init__(
+        self,
+        session_id: str,
+        send: Callable[[Any], Awaitable[None]],
+        *,
+        log: LogStream | None,
+        idle_seconds: float,
+    ) -> None:
+        self._session_id = session_id
+        self._send = send
+        self._log = log
+        self._idle_seconds = idle_seconds
+        self._outgoing = Outgoing(messages.OUTPUT)
+        self._incoming = Incoming()
+        self._unsent: asyncio.Queue[bytes] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[str] = self._loop.create_future()
+        self._last_heard = time.monotonic()
+        self._terminal = -1
+        self._is_reading = False
+        self._typed = b""
+        self._line = b""
+
+    def end(self, output: str) -> None:
+        """End the session; `output` is what the client is told, empty when nothing is wrong."""
+        if not self._ending.done():
+            self._ending.set_result(output)
+
+    async def run(self, receive: Callable[[], Awaitable[Any]], start: Start) -> None:
+        """Carry the session to its end. Returns once the client has been told, or is gone."""
+        self._terminal, inside = os.openpty()
+        os.set_blocking(self._terminal, False)
+        tasks = [asyncio.ensure_future(each) for each in (self._pump(), self._tend(), self._receive(receive))]
+        process = None
+        try:
+            try:
+                process = await start(inside)
+            except SandboxFailed as error:
+                # The agent's words around its reason, agent/session/shell/shell.go
+                self.end(f"Unable to start command: Failed to start pty: {error.message.partition(': ')[2]}")
+            finally:
+                os.close(inside)
+            if process is not None:
+                self._begin_reading()
+                tasks.append(asyncio.ensure_future(self._follow(process)))
+            output = await self._ending
+            self._stop_reading()
+            if process is not None:
+                process.kill()
+            if not tasks[2].done():  # the client is there
+                await self._say_goodbye(output)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._stop_reading()
+            self._loop.remove_writer(self._terminal)
+            os.close(self._terminal)
+            if self._log is not None and self._line:
+                self._log.write(self._line.decode(errors="replace").rstrip("\r"))
+
+    async def _follow(self, process: Process) -> None:
+        await process.wait()
+        more = True
+        while more:  # what it wrote last
+            more = self._read()
+        self.end("")
+
+    async def _say_goodbye(self, output: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                while not self._outgoing.is_settled:  # noqa: ASYNC110 - acknowledgements come one by one
+                    await asyncio.sleep(0.01)
+        closed = {
+            "MessageType": messages.CHANNEL_CLOSED,
+            "MessageId": str(uuid.uuid4()),
+            "DestinationId": self._session_id,
+            "SessionId": self._session_id,
+            "SchemaVersion": 1,
+            "CreatedDate": str(int(time.time() * 1000)),
+            "Output": output,
+        }
+        last = Message(type=messages.CHANNEL_CLOSED, payload=json.dumps(closed).encode())
+        with contextlib.suppress(Exception):  # whatever a client does that has gone by now
+            await self._send({"type": "websocket.send", "bytes": last.to_bytes()})
+            await self._send({"type": "websocket.close", "code": 1000})
+
+    # To the client
+
+    async def _pump(self) -> None:
+        while True:
+            await self._send({"type": "websocket.send", "bytes": await self._unsent.get()})
+
+    async def _tend(self) -> None:
+        """Send again what was not acknowledged; end a session in which nothing is said."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            try:
+                late = self._outgoing.overdue(now)
+            except PeerGone:
+                self.end("")
+                return
+            if late is not None:
+                self._unsent.put_nowait(late.to_bytes())
+            if now - self._last_heard > self._idle_seconds:
+                self.end("Your session timed out due to inactivity.")
+                return
+
+    def _begin_reading(self) -> None:
+        if not self._is_reading and not self._ending.done():
+            self._is_reading = True
+            self._loop.add_reader(self._terminal, self._read)
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._terminal)
+
+    def _read(self) -> bool:
+        """Pass on what the program wrote; whether there was anything."""
+        try:
+            data = os.read(self._terminal, MOST_PAYLOAD_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: nobody has the other end any more
+            data = b""
+        if not data:
+            self._stop_reading()
+            return False
+        self._last_heard = time.monotonic()
+        self._keep(data)
+        self._unsent.put_nowait(self._outgoing.message(PayloadType.OUTPUT, data, self._last_heard).to_bytes())
+        if len(self._outgoing) >= _MOST_UNACKNOWLEDGED:
+            self._stop_reading()
+        return True
+
+    def _keep(self, data: bytes) -> None:
+        """Write the transcript, line by line."""
+        if self._log is None:
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._log.write(line.decode(errors="replace").rstrip("\r"))
+
+    # From the client
+
+    async def _receive(self, receive: Callable[[], Awaitable[Any]]) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                self.end("")
+                return
+            try:
+                # The agent does not look at digests: agent/session/contracts/agentmessage.go, Validate.
+                message = Message.from_bytes(event.get("bytes") or b"", check_digest=False)
+                self._take(message)
+            except MalformedMessage:
+                continue
+
+    def _take(self, message: Message) -> None:
+        if message.type == messages.ACKNOWLEDGE:
+            number = message.as_json().get("AcknowledgedMessageSequenceNumber")
+            if isinstance(number, int):
+                self._outgoing.acknowledge(number, time.monotonic())
+            if len(self._outgoing) < _MOST_UNACKNOWLEDGED:
+                self._begin_reading()
+        elif message.type == messages.INPUT:
+            is_taken, in_turn = self._incoming.take(message)
+            if is_taken:
+                self._unsent.put_nowait(acknowledgement(message).to_bytes())
+            for each in in_turn:
+                self._handle(each)
+
+    def _handle(self, message: Message) -> None:
+        self._last_heard = time.monotonic()
+        if message.payload_type == PayloadType.OUTPUT:
+            self._typed += message.payload
+            self._write()
+        elif message.payload_type == PayloadType.SIZE:
+            size = message.as_json()
+            packed = struct.pack("HHHH", int(size.get("rows", 0)), int(size.get("cols", 0)), 0, 0)
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
+
+    def _write(self) -> None:
+        """Give the program what was typed, as fast as its terminal takes it."""
+        try:
+            self._typed = self._typed[os.write(self._terminal, self._typed) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._typed = b""  # the program is gone
+        if self._typed:
+            self._loop.add_writer(self._terminal, self._write)
+        else:
+            self._loop.remove_writer(self._terminal)

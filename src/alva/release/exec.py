@@ -1,0 +1,123 @@
+"""A session in a running task, by ECS Exec: which task, may it be entered, and the session that ECS opens.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alva.aws import Aws, explained
+from alva.errors import AlvaError, SessionFailed, UsageError
+from alva.sessions.channel import Session
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs.type_defs import TaskTypeDef
+
+SETTING = "tasks.exec_enabled"
+AGENT = "ExecuteCommandAgent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A container of a running task that can be entered."""
+
+    cluster: str
+    task_arn: str
+    container: str
+
+    @property
+    def task(self) -> str:
+        """The task's id."""
+        return self.task_arn.rpartition("/")[2]
+
+
+def choose(
+    aws: Aws, cluster: str, service: str, *, environment: str, container: str, task: str | None = None
+) -> Target:
+    """The container to enter: of `task` (its id, or how that begins), or of the service's youngest running one.
+
+    Raises UsageError when there is no such task or container, SessionFailed when the task cannot be entered.
+    """
+    with explained(f"look at the tasks of {service}"):
+        arns = aws.ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="RUNNING")["taskArns"]
+        tasks = aws.ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
+    running = [each for each in tasks if each.get("lastStatus") == "RUNNING"]
+    ids = [each["taskArn"].rpartition("/")[2] for each in running]
+    wanted = [each for each, found in zip(running, ids, strict=True) if task is None or found.startswith(task)]
+    if not wanted or (task is not None and len(wanted) > 1):
+        which = f"task {task!r} of {service}" if task else f"a running task of {service}"
+        how_many = "more than one begins so" if wanted else "there is none"
+        raise UsageError(
+            f"cannot choose {which}: {how_many}",
+            evidence=[f"running: {', '.join(ids) or 'no task'}"],
+            next_step="./alva status",
+        )
+    chosen = max(wanted, key=lambda each: each["startedAt"])
+    names = [each["name"] for each in chosen["containers"]]
+    if container not in names:
+        raise UsageError(
+            f"cannot find a container {container!r} in {service}", evidence=[f"there are {', '.join(names)}"]
+        )
+    _check_enterable(chosen, container, service, environment)
+    return Target(cluster=cluster, task_arn=chosen["taskArn"], container=container)
+
+
+def _check_enterable(task: TaskTypeDef, container: str, service: str, environment: str) -> None:
+    found = task["taskArn"].rpartition("/")[2]
+    if not task.get("enableExecuteCommand"):
+        raise SessionFailed(
+            f"cannot enter {service}: ECS Exec is off in {environment}",
+            evidence=[f"task {found} was started without it, and it cannot be switched on in a running task"],
+            next_step=f"set {SETTING} for {environment} in infrastructure/lib/config/environments.py, then ./alva "
+            "deploy: new tasks have it",
+        )
+    agents = [
+        agent
+        for each in task["containers"]
+        if each["name"] == container
+        for agent in each.get("managedAgents", [])
+        if agent.get("name") == AGENT
+    ]
+    if agents and agents[0].get("lastStatus") != "RUNNING":
+        raise SessionFailed(
+            f"cannot enter {service}: the agent of ECS Exec in task {found} is {agents[0].get('lastStatus')}",
+            evidence=[agents[0].get("reason", "no reason is given")],
+            next_step="if it was started a moment ago, try again; otherwise its task role lacks ssmmessages:*Channel, "
+            "or its file system is read-only",
+        )
+
+
+def start(aws: Aws, target: Target, command: str) -> Session:
+    """Have ECS run `command` (split as a shell would) in a session of its own. Raises SessionFailed in AWS's words."""
+    try:
+        with explained(f"enter task {target.task}"):
+            answer = aws.ecs.execute_command(
+                cluster=target.cluster,
+                task=target.task_arn,
+                container=target.container,
+                command=command,
+                interactive=True,  # ECS knows no other
+            )
+    except AlvaError as error:
+        raise SessionFailed(
+            error.message,
+            evidence=error.evidence,
+            next_step=error.next_step
+            or "./alva status; ECS Exec needs ecs:ExecuteCommand and a running agent in the task",
+        ) from error
+    session = answer["session"]
+    return Session(id=session["sessionId"], stream_url=session["streamUrl"], token=session["tokenValue"])
+
+
+def signature(aws: Aws, session: Session) -> dict[str, str]:
+    """The headers with which the session's data channel is opened, as AWS's plugin signs them."""
+    return aws.signature("ssmmessages", session.stream_url)
+
+
+def end(aws: Aws, session: Session) -> None:
+    """End a session that did not end by itself. What cannot be ended, AWS ends after 20 minutes of silence."""
+    with contextlib.suppress(AlvaError), explained(f"end session {session.id}"):
+        aws.ssm.terminate_session(SessionId=session.id)
