@@ -42,6 +42,19 @@ def test_failed_creation_leaves_nothing_behind_and_says_why(region: RunningRegio
     assert names_of_log_groups(region, "/fails") == []
 
 
+def test_events_are_told_newest_first_each_with_a_time_and_an_id_of_its_own(region: RunningRegion) -> None:
+    groups = {f"Group{number}": log_group(f"/events/{number}") for number in range(12)}
+    stack = region.create("events", {"Resources": groups})
+    assert stack.status == "CREATE_COMPLETE"
+    told = region.client("cloudformation").describe_stack_events(StackName="events")["StackEvents"]
+    assert told == stack.events[::-1]
+    times = [event["Timestamp"] for event in told]
+    assert len(times) == 2 + 2 * len(groups)
+    assert times == sorted(set(times), reverse=True)
+    assert len({event["EventId"] for event in told}) == len(told)
+    assert [told[0]["ResourceStatus"], told[-1]["ResourceStatus"]] == ["CREATE_COMPLETE", "CREATE_IN_PROGRESS"]
+
+
 def test_a_stack_in_rollback_complete_must_be_deleted_first(region: RunningRegion) -> None:
     region.create("dead", {"Resources": {"Bad": impossible()}})
     good = {"Resources": {"Group": log_group("/dead")}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -102,6 +103,15 @@ def reasons(workbench: Workbench, stack: str, logical_id: str) -> list[str]:
     return [e.get("ResourceStatusReason", "") for e in events if e["LogicalResourceId"] == logical_id]
 
 
+def time_of(workbench: Workbench, stack: str, logical_id: str, status: str) -> datetime:
+    """When a resource reached a status first."""
+    events = workbench.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+    times: list[datetime] = [
+        e["Timestamp"] for e in events if (e["LogicalResourceId"], e["ResourceStatus"]) == (logical_id, status)
+    ]
+    return min(times)
+
+
 def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> None:
     cloudformation = workbench.client("cloudformation")
     good = workbench.image(SERVER)
@@ -114,6 +124,10 @@ def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> Non
     described = workbench.ecs.describe_services(cluster="stacked", services=["stacked"])["services"][0]
     assert described["deployments"][0]["rolloutState"] == "COMPLETED"
     assert described["taskDefinition"] == outputs["Definition"]
+    (deployment,) = workbench.ecs.list_service_deployments(cluster="stacked", service="stacked")["serviceDeployments"]
+    begun, ended = (time_of(workbench, "ecs", "Service", f"CREATE_{state}") for state in ("IN_PROGRESS", "COMPLETE"))
+    millisecond = timedelta(milliseconds=1)  # what an event's time is rounded down to
+    assert begun <= deployment["startedAt"] <= deployment["finishedAt"] < ended + millisecond
 
     bad = good.rpartition("@")[0] + "@sha256:" + "2" * 64
     cloudformation.update_stack(StackName="ecs", TemplateBody=template(workbench, bad))

@@ -20,6 +20,7 @@ from alva.region.cloudformation import (
     deletion,
     deployment,
     drift,
+    events,
     imports,
     provisioning,
     registry,
@@ -33,6 +34,7 @@ logger = logging.getLogger("alva.cloudformation")
 
 # MiniStack's name -> ours, in every module of it that imported the name.
 REPLACED: dict[str, Callable[..., Any]] = {
+    "_add_event": events.add_event,
     "_deploy_stack_async": deployment.deploy,
     "_roll_back_operation": rollback.roll_back,
     "_delete_stack_async": deletion.delete_stack,
