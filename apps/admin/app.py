@@ -9,20 +9,28 @@ from fastapi import FastAPI
 
 from admin import audit, overview, users, work
 from kit.site import app as site
-from kit.site.settings import SiteSettings
+from kit.site.backends import Backend
+from kit.site.settings import InternalUrl, SiteSettings
 
 
 class AdminSettings(SiteSettings):
-    """What admin is given: nothing beyond what every service with pages is."""
+    """What admin is given."""
 
     service: ClassVar[str] = "admin"
+
+    web_internal_url: InternalUrl
+    """Where this task finds web, to ask what it runs."""
 
 
 def create_app(settings: AdminSettings) -> FastAPI:
     """Build the app."""
-    return site.create(
+    web = Backend("web", settings.web_internal_url)
+    app = site.create(
         settings,
         title="Alva's back office",
         folder=Path(__file__).parent,
         routers=[overview.router, users.router, work.router, audit.router],
+        others=[web],
     )
+    app.state.web = web
+    return app

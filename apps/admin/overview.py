@@ -30,12 +30,12 @@ class Running:
 @router.get("/")
 async def show_overview(request: Request, pages: Pages, api: Api, auth: Auth, _: Admin) -> Response:
     """Counts, the queue, and what runs."""
+    web: Backend = request.app.state.web
     queue, plans, users, *running = await asyncio.gather(
         _get(api, request, "/api/admin/queue"),
         _get(api, request, "/api/admin/plans?limit=1"),
         _get(auth, request, "/auth/users?limit=1"),
-        _ask_what_runs(api),
-        _ask_what_runs(auth),
+        *(_ask_what_runs(backend) for backend in (web, api, auth)),
     )
     own = Running("admin", request.app.state.settings.image_digest)
     return pages.render(

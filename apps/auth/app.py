@@ -16,6 +16,7 @@ from auth.service import AuthService
 from auth.settings import AuthSettings
 from kit import app, cache, database
 from kit.database import Database
+from kit.origins import normalise_origin
 from kit.tokens import PublicKeyVerifier
 
 
@@ -60,5 +61,6 @@ def build_service(
         mail_links=MailLinks(settings.jwt_secret.get_secret_value()),
         cookies=SignedCookies(settings.cookie_secret.get_secret_value()),
         link_base=f"{settings.public_url}{settings.path_prefix}/verify",
+        origins=frozenset(origin for origin in map(normalise_origin, settings.cors_origins) if origin),
         limits=limits,
     )

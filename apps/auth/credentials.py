@@ -15,6 +15,8 @@ from kit.tokens import AUDIENCE, ISSUER, TOKEN_TYPE, public_jwk, read_private_ke
 ACCESS_LIFETIME = timedelta(minutes=10)
 SESSION_LIFETIME = timedelta(days=30)
 LINK_LIFETIME = timedelta(minutes=30)
+HANDOVER_LIFETIME = timedelta(minutes=2)
+"""How long a browser may take from the page that took its password to auth."""
 INVITATION_LIFETIME = timedelta(days=7)
 _LINK_AUDIENCE = "alva-mail-link"
 

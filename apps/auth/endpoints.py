@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -15,6 +16,8 @@ from auth.mail import Mailer
 from auth.schemas import (
     AuditPage,
     AuditView,
+    Handover,
+    HandoverBody,
     InvitationBody,
     LinkBody,
     LoginBody,
@@ -26,6 +29,7 @@ from auth.schemas import (
     UserView,
 )
 from auth.service import AuthService, SignedIn
+from auth.settings import AuthSettings
 from kit import access
 from kit.origins import SAFE_METHODS, safe_next
 from kit.refusal import Refusal
@@ -74,39 +78,64 @@ router = APIRouter(dependencies=[Depends(_refuse_foreign_pages)], responses=REFU
 
 
 class _Cookies:
-    """Sets and clears our cookies as this request's scheme and this service's prefix ask for."""
+    """Sets and clears our cookies as this request's scheme, this service's prefix and the hosts' domain ask for.
+
+    Where hosts are split, the access token is for all of them, and so is the browser's mark, which web hands on. The
+    refresh token is for auth's own host, always: docs/decisions/sign-in-across-hosts.md.
+    """
 
     def __init__(self, request: Request) -> None:
+        settings: AuthSettings = request.app.state.settings
         self._is_secure = request.url.scheme == "https"
-        self._own_path = request.app.state.settings.path_prefix or "/"
+        path, domain = settings.path_prefix or "/", settings.cookie_domain or None
+        self._scopes = {ACCESS_COOKIE: ("/", domain), BROWSER_COOKIE: (path, domain), REFRESH_COOKIE: (path, None)}
 
-    def _set(self, response: Response, name: str, value: str, seconds: float, path: str) -> None:
+    def _set(self, response: Response, name: str, value: str, lifetime: timedelta) -> None:
+        path, domain = self._scopes[name]
         response.set_cookie(
-            name, value, max_age=int(seconds), path=path, httponly=True, samesite="lax", secure=self._is_secure
+            name,
+            value,
+            max_age=int(lifetime.total_seconds()),
+            path=path,
+            domain=domain,
+            httponly=True,
+            samesite="lax",
+            secure=self._is_secure,
         )
 
     def set(self, response: Response, signed_in: SignedIn) -> None:
-        self._set(response, ACCESS_COOKIE, signed_in.access_token, ACCESS_LIFETIME.total_seconds(), "/")
-        seconds = SESSION_LIFETIME.total_seconds()
-        self._set(response, REFRESH_COOKIE, signed_in.refresh_cookie, seconds, self._own_path)
+        self._set(response, ACCESS_COOKIE, signed_in.access_token, ACCESS_LIFETIME)
+        self._set(response, REFRESH_COOKIE, signed_in.refresh_cookie, SESSION_LIFETIME)
         response.headers["Cache-Control"] = "no-store"
 
     def mark_browser(self, response: Response) -> str:
         """Give the browser a random value to keep while it waits for a mail."""
         browser_token = secrets.token_urlsafe(32)
-        self._set(response, BROWSER_COOKIE, browser_token, LINK_LIFETIME.total_seconds(), self._own_path)
+        self._set(response, BROWSER_COOKIE, browser_token, LINK_LIFETIME)
         return browser_token
 
     def forget_browser(self, response: Response) -> None:
-        self._delete(response, BROWSER_COOKIE, self._own_path)
+        self._delete(response, BROWSER_COOKIE)
 
     def clear(self, response: Response) -> None:
-        for name, path in ((ACCESS_COOKIE, "/"), (REFRESH_COOKIE, self._own_path)):
-            self._delete(response, name, path)
+        for name in (ACCESS_COOKIE, REFRESH_COOKIE):
+            self._delete(response, name)
         response.headers["Cache-Control"] = "no-store"
 
-    def _delete(self, response: Response, name: str, path: str) -> None:
-        response.delete_cookie(name, path=path, httponly=True, samesite="lax", secure=self._is_secure)
+    def _delete(self, response: Response, name: str) -> None:
+        path, domain = self._scopes[name]
+        response.delete_cookie(name, path=path, domain=domain, httponly=True, samesite="lax", secure=self._is_secure)
+
+
+def _target(request: Request, next_url: str | None, default: str = "/") -> str:
+    """Where to go on to: what was asked for, if it is one of our pages' addresses."""
+    return safe_next(next_url, default, request.app.state.allowed_origins)
+
+
+def _on_site(request: Request, target: str) -> str:
+    """The target as this browser finds it: paths are those of the pages, which may have a host of their own."""
+    settings: AuthSettings = request.app.state.settings
+    return settings.site_url + target if target.startswith("/") else target
 
 
 def _client(request: Request) -> str:
@@ -146,7 +175,8 @@ async def look_at_link(request: Request, token: LinkToken, service: Service) -> 
         token, request.cookies.get(BROWSER_COOKIE), _client(request), only_same_browser=True
     )
     if signed_in is None and await service.is_link_open(token):
-        return RedirectResponse(f"/signin/confirm?token={quote(token)}", 303, headers={"Cache-Control": "no-store"})
+        confirm = _on_site(request, f"/signin/confirm?token={quote(token)}")
+        return RedirectResponse(confirm, 303, headers={"Cache-Control": "no-store"})
     return _after_link(request, signed_in)
 
 
@@ -159,8 +189,8 @@ async def open_link(request: Request, token: LinkToken, service: Service) -> Res
 
 def _after_link(request: Request, signed_in: SignedIn | None) -> Response:
     if signed_in is None:
-        return RedirectResponse("/signin?problem=link", status_code=303)
-    target = safe_next(signed_in.next, "/onboarding" if signed_in.is_new else "/plans")
+        return RedirectResponse(_on_site(request, "/signin?problem=link"), status_code=303)
+    target = _on_site(request, _target(request, signed_in.next, "/onboarding" if signed_in.is_new else "/plans"))
     response = RedirectResponse(target, status_code=303, headers={"Referrer-Policy": "no-referrer"})
     cookies = _Cookies(request)
     cookies.set(response, signed_in)
@@ -177,6 +207,17 @@ async def log_in(body: LoginBody, request: Request, response: Response, service:
     return UserView.of(signed_in.user)
 
 
+@router.post("/login/link")
+async def hand_over(body: HandoverBody, request: Request, response: Response, service: Service) -> Handover:
+    """Check a password, and say with what `/verify` signs this browser in.
+
+    For pages: the refresh token is for auth's own host, so the browser itself comes here to get it.
+    """
+    browser_token = _Cookies(request).mark_browser(response)
+    token = await service.hand_over(body.email, body.password, body.next, browser_token, _client(request))
+    return Handover(token=token)
+
+
 async def _refresh(request: Request, service: AuthService, next_path: str | None) -> Response:
     cookie = request.cookies.get(REFRESH_COOKIE)
     signed_in = await service.refresh(cookie, _client(request)) if cookie else None
@@ -189,13 +230,14 @@ async def _refresh(request: Request, service: AuthService, next_path: str | None
         response = JSONResponse(UserView.of(signed_in.user).model_dump(mode="json"))
         cookies.set(response, signed_in)
         return response
-    target = safe_next(next_path)
+    target = _target(request, next_path)
     if signed_in is None:
-        redirect = RedirectResponse(f"/signin?next={quote(target, safe='/')}", status_code=303)
+        redirect = RedirectResponse(_sign_in_page(request, target), status_code=303)
         cookies.clear(redirect)
         return redirect
     # 307 repeats a form that came here because its access token had expired; 303 is for pages.
-    redirect = RedirectResponse(target, status_code=303 if request.method in SAFE_METHODS else 307)
+    status = 303 if request.method in SAFE_METHODS else 307
+    redirect = RedirectResponse(_on_site(request, target), status_code=status)
     cookies.set(redirect, signed_in)
     return redirect
 
@@ -221,8 +263,13 @@ async def refresh(request: Request, service: Service, next_path: NextPath = None
     return await _refresh(request, service, next_path)
 
 
+def _sign_in_page(request: Request, target: str) -> str:
+    return _on_site(request, f"/signin?next={quote(target, safe='/')}")
+
+
 def _signed_out(request: Request, next_path: str | None) -> Response:
-    response = Response(status_code=204) if next_path is None else RedirectResponse(safe_next(next_path), 303)
+    target = _on_site(request, _target(request, next_path))
+    response = Response(status_code=204) if next_path is None else RedirectResponse(target, 303)
     _Cookies(request).clear(response)
     return response
 
@@ -242,11 +289,17 @@ async def log_out(request: Request, visitor: Visitor, service: Service, next_pat
 
 @router.post("/logout-all", status_code=204, responses=_SIGN_OUT_ANSWERS, response_class=Response)
 async def log_out_everywhere(
-    request: Request, signed: Signed, service: Service, next_path: NextPath = None
+    request: Request, visitor: Visitor, service: Service, next_path: NextPath = None
 ) -> Response:
-    """End all sessions of this user."""
-    await service.log_out_everywhere(UUID(signed.user_id), _client(request))
-    return _signed_out(request, next_path)
+    """End all sessions of this user, told by the access token or, after its ten minutes, by the refresh token."""
+    cookie = request.cookies.get(REFRESH_COOKIE)
+    if cookie:
+        access.require_same_origin(request)
+    if await service.log_out_everywhere(cookie, UUID(visitor.user_id) if visitor else None, _client(request)):
+        return _signed_out(request, next_path)
+    if next_path is None:
+        raise Refusal(401, "Please sign in.")
+    return RedirectResponse(_sign_in_page(request, _target(request, next_path)), status_code=303)
 
 
 @router.get("/me")

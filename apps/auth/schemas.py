@@ -57,6 +57,18 @@ class LoginBody(Body):
     password: Annotated[str, Field(max_length=200)]
 
 
+class HandoverBody(LoginBody):
+    """POST /login/link."""
+
+    next: Next | None = None
+
+
+class Handover(BaseModel):
+    """What the browser brings to `/verify`, which signs it in."""
+
+    token: str
+
+
 class PasswordBody(Body):
     """PUT /password."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth import repository
 from auth.credentials import (
+    HANDOVER_LIFETIME,
     INVITATION_LIFETIME,
     LINK_LIFETIME,
     SESSION_LIFETIME,
@@ -56,9 +58,10 @@ class AuthService:
         mail_links: MailLinks,
         cookies: SignedCookies,
         link_base: str,
+        origins: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        """`link_base` is what a link's `?token=` is appended to."""
+        """`link_base` is what a link's `?token=` is appended to; a link leads to paths, and to URLs of `origins`."""
         self._database = database
         self._limiter = limiter
         self._passwords = Passwords()
@@ -66,6 +69,7 @@ class AuthService:
         self._mail_links = mail_links
         self._cookies = cookies
         self._link_base = link_base
+        self._origins = origins
         self._limits = limits or Limits()
 
     # Registration and links
@@ -87,7 +91,7 @@ class AuthService:
             purpose="registration",
             password_hash=password_hash,
             browser_hash=hash_token(browser_token),
-            next=_checked_next(next_path),
+            next=self._checked_next(next_path),
             expires_at=datetime.now(UTC) + LINK_LIFETIME,
         )
         async with self._database.transaction() as db:
@@ -111,7 +115,7 @@ class AuthService:
                 email=email,
                 purpose="sign-in",
                 browser_hash=hash_token(browser_token),
-                next=_checked_next(next_path),
+                next=self._checked_next(next_path),
                 expires_at=expires_at,
             )
             link_id = await repository.add_link(db, link)
@@ -164,6 +168,9 @@ class AuthService:
             )
             return await self._start_session(db, user, client, is_new=is_new, next_path=link.next)
 
+    def _checked_next(self, next_path: str | None) -> str | None:
+        return safe_next(next_path, "", self._origins) or None
+
     def _url(self, link_id: UUID, expires_at: datetime) -> str:
         return f"{self._link_base}?token={self._mail_links.sign(link_id, expires_at)}"
 
@@ -175,21 +182,39 @@ class AuthService:
 
     async def log_in(self, email: str, password: str, client: str) -> SignedIn:
         """Sign in by password. Raises Refusal (401), the same whether the address or the password is wrong."""
+        user = await self._check_password(email, password, client)
+        async with self._database.transaction() as db:
+            await repository.add_audit(db, email, "signed in by password", subject=email, client=client)
+            return await self._start_session(db, user, client)
+
+    async def hand_over(self, email: str, password: str, next_path: str | None, browser_token: str, client: str) -> str:
+        """The token of a link that signs in the browser that sent a password, at once and once. Raises as `log_in`."""
+        await self._check_password(email, password, client)
+        expires_at = datetime.now(UTC) + HANDOVER_LIFETIME
+        link = Link(
+            email=email,
+            purpose="sign-in",
+            browser_hash=hash_token(browser_token),
+            next=self._checked_next(next_path),
+            expires_at=expires_at,
+        )
+        async with self._database.transaction() as db:
+            await repository.add_audit(db, email, "password accepted", subject=email, client=client)
+            link_id = await repository.add_link(db, link)
+        return self._mail_links.sign(link_id, expires_at)
+
+    async def _check_password(self, email: str, password: str, client: str) -> User:
         await self._limiter.count("login-client", client, self._limits.login_per_client)
         await self._limiter.count("login-email", email, self._limits.login_per_email)
         async with self._database.transaction() as db:
             user = await repository.find_user_by_email(db, email)
         is_right = await self._passwords.matches(password, user.password_hash if user else None)
-        async with self._database.transaction() as db:
-            if not is_right or user is None:
-                await repository.add_audit(db, email, "sign-in refused", subject=email, client=client)
-            else:
-                await repository.add_audit(db, email, "signed in by password", subject=email, client=client)
-                signed_in = await self._start_session(db, user, client)
         if not is_right or user is None:
+            async with self._database.transaction() as db:
+                await repository.add_audit(db, email, "sign-in refused", subject=email, client=client)
             raise Refusal(401, "The e-mail address or the password is not right.")
         await self._limiter.forget("login-email", email)
-        return signed_in
+        return user
 
     async def _start_session(
         self, db: AsyncSession, user: User, client: str, *, is_new: bool = False, next_path: str | None = None
@@ -244,12 +269,28 @@ class AuthService:
             if session_id is not None:
                 await repository.revoke_session(db, session_id)
 
-    async def log_out_everywhere(self, user_id: UUID, client: str) -> None:
-        """End all sessions of a user; access tokens that are out there end within ten minutes."""
+    async def log_out_everywhere(self, cookie: str | None, user_id: UUID | None, client: str) -> bool:
+        """End all sessions of a user, told by their id or else by a refresh cookie; False where neither tells one.
+
+        Access tokens that are out there end within ten minutes.
+        """
         async with self._database.transaction() as db:
-            user = await self._existing_user(db, user_id)
-            await repository.revoke_sessions(db, user_id)
+            if user_id is None:
+                user_id = await self._owner(db, cookie)
+            user = await repository.find_user(db, user_id) if user_id is not None else None
+            if user is None:
+                return False
+            await repository.revoke_sessions(db, user.id)
             await repository.add_audit(db, user.email, "signed out everywhere", subject=user.email, client=client)
+        return True
+
+    async def _owner(self, db: AsyncSession, cookie: str | None) -> UUID | None:
+        """Whose session a refresh cookie is of; None where the session is over."""
+        token_hash = self._cookies.read(cookie) if cookie else None
+        found = await repository.lock_refresh_token(db, token_hash) if token_hash is not None else None
+        if found is None or found[1].revoked_at is not None or found[1].expires_at <= datetime.now(UTC):
+            return None
+        return found[1].user_id
 
     # Users
 
@@ -309,10 +350,6 @@ class AuthService:
         """Some of the audit log, and how long it is."""
         async with self._database.transaction() as db:
             return await repository.list_audit(db, limit, offset)
-
-
-def _checked_next(next_path: str | None) -> str | None:
-    return safe_next(next_path, "") or None
 
 
 def _welcome_mail(email: str, url: str) -> LinkMail:

@@ -30,8 +30,13 @@ class AuthSettings(ServiceSettings):
     public_url: str = Field(pattern=r"^https?://[^/]+$")
     """The scheme and host that links in mails begin with, without a slash at the end."""
     cors_origins: CommaJoined = ()
+    """Origins whose pages may call with credentials, and may be gone on to after a sign-in."""
+    site_url: str = Field(default="", pattern=r"^(https?://[^/]+)?$")
+    """The scheme and host of the pages, where they are not auth's own; empty where one host serves all."""
+    cookie_domain: str = Field(default="", pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)+)?$")
+    """The domain that the hosts share; empty where one host serves all. docs/decisions/sign-in-across-hosts.md"""
 
-    @field_validator("public_url", mode="before")
+    @field_validator("public_url", "site_url", mode="before")
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -30,19 +30,36 @@ def is_same_origin(request: HTTPConnection, allowed: Collection[str] = ()) -> bo
     """Whether the request comes from our own pages, or from one of the `allowed` origins.
 
     Origin decides, then Referer; a request with neither is refused: every browser sends one with an unsafe method.
+    `Origin: null` is no origin: a form that was sent on from another host of ours (307, to renew a sign-in) comes with
+    it, and its Referer still names the page it was filled in on (Fetch, "append a request `Origin` header"). No page
+    can make up another's Referer, and ours send forms to our own hosts only (Content-Security-Policy, form-action).
     """
-    source = request.headers.get("origin") or request.headers.get("referer")
+    named = request.headers.get("origin", "")
+    source = named if named not in ("", "null") else request.headers.get("referer")
     origin = normalise_origin(source) if source else None
     if origin is None:
         return False
-    own = normalise_origin(f"{request.url.scheme}://{request.headers.get('host', '')}")
-    return origin == own or origin in {normalise_origin(entry) for entry in allowed}
+    return origin == own_origin(request) or origin in {normalise_origin(entry) for entry in allowed}
 
 
-def safe_next(value: str | None, default: str = "/") -> str:
-    """A path on this site to go on to; `default` for what could lead elsewhere (`//host`, `/\\host`, a URL)."""
-    if not value or not value.startswith("/") or value.startswith(("//", "/\\")):
+def own_origin(request: HTTPConnection) -> str | None:
+    """The origin that the browser sees this request's service at; None where the host is none."""
+    return normalise_origin(f"{request.url.scheme}://{request.headers.get('host', '')}")
+
+
+def safe_next(value: str | None, default: str = "/", origins: Collection[str] = ()) -> str:
+    """Where to go on to: a path of this site, or a URL of one of `origins` (as `normalise_origin` writes them).
+
+    `default` for whatever else could lead elsewhere (`//host`, `/\\host`, a URL). A URL is put together anew from what
+    was checked: a browser reads no other host out of it.
+    """
+    if not value or "\\" in value or any(ord(character) < 0x21 or ord(character) == 0x7F for character in value):
         return default
-    if "\\" in value or any(ord(character) < 0x21 or ord(character) == 0x7F for character in value):
+    if value.startswith("/"):
+        return default if value.startswith("//") else value
+    origin = normalise_origin(value)
+    if origin is None or origin not in origins:
         return default
-    return value
+    parts = urlsplit(value)
+    query, fragment = parts.query and f"?{parts.query}", parts.fragment and f"#{parts.fragment}"
+    return f"{origin}{parts.path or '/'}{query}{fragment}"

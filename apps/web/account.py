@@ -9,7 +9,7 @@ import httpx
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from kit.origins import safe_next
+from kit.origins import normalise_origin, own_origin, safe_next
 from kit.pages import Pages as PageRenderer
 from kit.site.backends import Refused
 from kit.site.parts import Auth, Pages, Visitor
@@ -21,6 +21,8 @@ Field = Annotated[str, Form()]
 _WRONG_PAIR = "This e-mail address and this password do not fit together."
 _TOO_MANY = "Too many tries. Please wait a few minutes, then try again."
 _NOT_AN_ADDRESS = "Please enter an e-mail address, such as name@example.com."
+_LONGEST_NEXT = 500
+"""Auth takes no longer ones."""
 _BAD_LINK = "This link has been used already, or it is too old. We can send you another one."
 
 
@@ -66,9 +68,10 @@ async def show_signin(
 ) -> Response:
     """The form for those who have been here; whoever is signed in goes on."""
     if visitor is not None:
-        return RedirectResponse(safe_next(next, "/plans"), status_code=303)
+        own = own_origin(request)
+        return RedirectResponse(safe_next(next, "/plans", (own,) if own else ()), status_code=303)
     problems = {"form": _BAD_LINK} if problem == "link" else {}
-    return _signin_page(request, pages, email="", next_path=safe_next(next, ""), problems=problems)
+    return _signin_page(request, pages, email="", next_url=_asked_next(request, next), problems=problems)
 
 
 @router.get("/signin/confirm")
@@ -77,8 +80,7 @@ async def show_confirmation(request: Request, pages: Pages, token: str = "") -> 
 
     The form goes to auth itself, whose cookies tell that the browser is the same where it is.
     """
-    verify_url = f"{request.app.state.settings.next_public_auth_url}/verify?{urlencode({'token': token})}"
-    return pages.render(request, "confirm.html", page="signin", verify_url=verify_url)
+    return pages.render(request, "confirm.html", page="signin", verify_url=_verify_url(request, token))
 
 
 @router.post("/signin")
@@ -91,24 +93,40 @@ async def sign_in(
     next: Field = "",  # noqa: A002 - the field's name
     by: Annotated[str, Form(alias="with")] = "password",
 ) -> Response:
-    """Sign in with a password, or have a link mailed."""
-    email, next_path = email.strip(), safe_next(next, "")
+    """Sign in with a password, or have a link mailed.
+
+    With a password the browser goes on to auth itself, which signs it in and leads on: the refresh token is for auth's
+    host and path alone, and never passes through here.
+    """
+    next_url = _asked_next(request, next)
+    body = {"email": email.strip()} | ({"next": next_url} if next_url else {})
     try:
         if by == "link" or not password:
-            body = {"email": email} | ({"next": next_path} if next_path else {})
             answer = await auth.call(request, "POST", "/auth/link", json=body)
             return _with_cookies_of(answer, RedirectResponse("/check-mail", status_code=303))
-        answer = await auth.call(request, "POST", "/auth/login", json={"email": email, "password": password})
+        answer = await auth.call(request, "POST", "/auth/login/link", json=body | {"password": password})
     except Refused as refusal:
         problems = _problems(refusal)
         return _signin_page(
-            request, pages, email=email, next_path=next_path, problems=problems, status_code=refusal.status
+            request, pages, email=email, next_url=next_url, problems=problems, status_code=refusal.status
         )
-    return _with_cookies_of(answer, RedirectResponse(next_path or "/plans", status_code=303))
+    verify_url = _verify_url(request, answer.json()["token"])
+    return _with_cookies_of(answer, RedirectResponse(verify_url, status_code=303))
+
+
+def _asked_next(request: Request, next_url: str) -> str:
+    """Where the person wants to go on to, for auth to judge: it knows which hosts have pages, and follows no other."""
+    has_hosts = bool(request.app.state.settings.public_origins)
+    origin = normalise_origin(next_url) if has_hosts else None
+    return safe_next(next_url, "", (origin,) if origin else ()) if len(next_url) <= _LONGEST_NEXT else ""
+
+
+def _verify_url(request: Request, token: str) -> str:
+    return f"{request.app.state.settings.next_public_auth_url}/verify?{urlencode({'token': token})}"
 
 
 def _with_cookies_of(answer: httpx.Response, response: Response) -> Response:
-    """The response with the cookies that auth set in its answer: its host is ours, as browsers see it."""
+    """The response with the browser's mark, which auth set in its answer, for auth to see when the browser comes."""
     for cookie in answer.headers.get_list("set-cookie"):
         response.headers.append("set-cookie", cookie)
     return response
@@ -125,7 +143,7 @@ def _signin_page(
     pages: PageRenderer,
     *,
     email: str,
-    next_path: str,
+    next_url: str,
     problems: dict[str, str],
     status_code: int = 200,
 ) -> Response:
@@ -135,7 +153,7 @@ def _signin_page(
         status_code=status_code,
         page="signin",
         email=email,
-        next=next_path,
+        next=next_url,
         problems=problems,
     )
 

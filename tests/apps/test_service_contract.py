@@ -101,6 +101,7 @@ def services(
             "NEXT_PUBLIC_AUTH_URL": "/auth",
             "API_INTERNAL_URL": nobody,
             "AUTH_INTERNAL_URL": nobody,
+            "WEB_INTERNAL_URL": nobody,
         }
         running = launch(implementation.command, environment, folder, name=name.replace(" ", "-"))
         started[name] = Service(implementation, environment, running)

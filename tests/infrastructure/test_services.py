@@ -14,7 +14,7 @@ from lib.config.settings import Domain, WorkingHours
 
 NAMES = ["web", "api", "auth", "admin"]
 COMMON = {"PORT", "PATH_PREFIX", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST", "VPC_CIDR", "NODE_ENV"}
-FRONTEND = {"NEXT_PUBLIC_API_URL", "NEXT_PUBLIC_AUTH_URL", "API_INTERNAL_URL", "AUTH_INTERNAL_URL"}
+FRONTEND = {"NEXT_PUBLIC_API_URL", "NEXT_PUBLIC_AUTH_URL", "API_INTERNAL_URL", "AUTH_INTERNAL_URL", "PAGE_ORIGINS"}
 
 
 def variables(container: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def test_target_is_healthy_after_seconds_not_minutes(staging: Any, name: str) ->
 @pytest.mark.parametrize("name", ["web", "admin"])
 def test_frontends_get_the_planned_variables(staging: Any, name: str) -> None:
     found = variables(staging.containers("services", f"alva-{name}")[name])
-    assert set(found) == COMMON | FRONTEND
+    assert set(found) == COMMON | FRONTEND | ({"WEB_INTERNAL_URL"} if name == "admin" else set())
     assert (found["NEXT_PUBLIC_API_URL"], found["NEXT_PUBLIC_AUTH_URL"]) == ("/api", "/auth")
     assert found["NODE_ENV"] == "production"
     assert found["API_INTERNAL_URL"] == "http://api.alva-staging.local:3001"
@@ -285,13 +285,12 @@ def test_hosts_of_their_own_make_public_urls_absolute_and_cookies_shared(synthes
     assert web["NEXT_PUBLIC_API_URL"] == "https://api-staging.example.com/api"
     auth = variables(named.containers("services", "alva-auth")["auth"])
     assert auth["PUBLIC_URL"] == "https://auth-staging.example.com"
+    assert auth["SITE_URL"] == "https://staging.example.com"
     assert auth["COOKIE_DOMAIN"] == "example.com"
     assert auth["CORS_ORIGINS"].split(",") == [
         "https://staging.example.com",
-        "https://api-staging.example.com",
-        "https://auth-staging.example.com",
         "https://admin-staging.example.com",
-    ]
+    ], "services without pages of their own call nobody from a browser"
 
 
 def test_arm64_is_one_setting(synthesise: Callable[..., Any]) -> None:
@@ -319,6 +318,7 @@ def test_exec_gives_the_four_permissions_and_keeps_what_was_typed(synthesise: Ca
         if action.startswith("ssmmessages:")
     ]
     assert len(set(actions)) == 4
+    assert len(actions) == 4 * len(NAMES)
     for definition in shell.resources("services", "ECS::TaskDefinition"):
         for container in definition.properties["ContainerDefinitions"]:
             assert container["ReadonlyRootFilesystem"] is False, "the agent does not start on a read-only file system"
@@ -330,7 +330,6 @@ def test_exec_gives_the_four_permissions_and_keeps_what_was_typed(synthesise: Ca
         if "logs:DescribeLogStreams" in statement["Action"]
     ]
     assert written == [":log-group:/alva/staging/exec:*"] * len(NAMES)
-    assert len(actions) == 4 * len(NAMES)
     logging = shell.one("ecs", "ECS::Cluster")["Configuration"]["ExecuteCommandConfiguration"]
     assert logging["Logging"] == "OVERRIDE"
     assert "/alva/staging/exec" in {

@@ -19,11 +19,19 @@ from kit.site.settings import SiteSettings
 from kit.tokens import ACCESS_COOKIE, JwksVerifier
 
 
-def create(settings: SiteSettings, *, title: str, folder: Path, routers: Sequence[APIRouter]) -> FastAPI:
+def create(
+    settings: SiteSettings,
+    *,
+    title: str,
+    folder: Path,
+    routers: Sequence[APIRouter],
+    others: Sequence[Backend] = (),
+) -> FastAPI:
     """Build the app of a service with pages, whose `templates/` and `static/` are in `folder`.
 
-    Sets `app.state.pages` (kit.pages.Pages), and while it runs `app.state.api` and `app.state.auth` (Backend) and
-    `app.state.verifier`, for the dependencies of kit.access: a 401 of theirs becomes the way to sign in.
+    `others` are further services that it asks; they are closed with the app. Sets `app.state.pages` (kit.pages.Pages),
+    `app.state.api` and `app.state.auth` (Backend), and while it runs `app.state.verifier`, for the dependencies of
+    kit.access: a 401 of theirs becomes the way to sign in.
     """
     pages = Pages(
         folder,
@@ -40,8 +48,8 @@ def create(settings: SiteSettings, *, title: str, folder: Path, routers: Sequenc
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.verifier = JwksVerifier("/auth/.well-known/jwks.json", auth.client)
         yield
-        await api.close()
-        await auth.close()
+        for backend in (api, auth, *others):
+            await backend.close()
 
     guarded = APIRouter(dependencies=[Depends(require_own_form)])
     for router in routers:
@@ -52,7 +60,7 @@ def create(settings: SiteSettings, *, title: str, folder: Path, routers: Sequenc
         routers=[guarded],
         lifespan=lifespan,
         checks={"api": lambda: _check(api), "auth": lambda: _check(auth)},
-        content_security_policy=page_policy(settings.public_origins),
+        content_security_policy=page_policy(settings.public_origins, settings.form_origins),
     )
     app.state.pages = pages
     app.state.api = api
@@ -68,13 +76,12 @@ async def require_own_form(request: Request) -> None:
         require_same_origin(request)
 
 
-def page_policy(public_origins: Sequence[str]) -> str:
-    """The Content-Security-Policy of pages, with the origins of api and auth where hosts are split."""
-    if not public_origins:
-        return PAGE_POLICY
-    own = "'self' " + " ".join(public_origins)
-    policy = PAGE_POLICY.replace("connect-src 'self'", f"connect-src {own}")
-    return policy.replace("form-action 'self'", f"form-action {own}")
+def page_policy(public_origins: Sequence[str], form_origins: Sequence[str]) -> str:
+    """The Content-Security-Policy of pages, with the origins beside their own that they may call and send forms to."""
+    policy = PAGE_POLICY
+    for directive, origins in (("connect-src", public_origins), ("form-action", form_origins)):
+        policy = policy.replace(f"{directive} 'self'", " ".join([directive, "'self'", *origins]))
+    return policy
 
 
 def show_day(value: str) -> str:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from kit.logs import current_request
-from kit.origins import SAFE_METHODS, is_same_origin
+from kit.origins import SAFE_METHODS, is_same_origin, own_origin
 from kit.pages import Pages
 from kit.site.backends import Refused, Unavailable
 
@@ -59,8 +59,11 @@ def sign_in_redirect(request: Request, public_auth_url: str) -> RedirectResponse
     """Send the browser to auth, which renews the sign-in and sends it back, or on to the sign-in page.
 
     Only auth's paths get the refresh cookie, so a page cannot renew by itself. 307 keeps method and body of a form.
+    Where auth has a host of its own it is told ours too.
     """
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if not public_auth_url.startswith("/"):
+        here = (own_origin(request) or "") + here
     status = 303 if request.method in SAFE_METHODS else 307
     return RedirectResponse(f"{public_auth_url}/refresh?next={quote(here, safe='/')}", status_code=status)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from kit.origins import normalise_origin
-from kit.settings import ServiceSettings
+from kit.settings import CommaJoined, ServiceSettings
 
 
 def _check_public_url(value: str) -> str:
@@ -38,9 +38,19 @@ class SiteSettings(ServiceSettings):
     api_internal_url: InternalUrl
     auth_internal_url: InternalUrl
     """Where this task finds them: Cloud Map names. Paths there keep their service's prefix (`/api/...`)."""
+    page_origins: CommaJoined = ()
+    """Origins of all services with pages: a form may end at any of them (signing in, on the way to the back office)."""
 
     @property
     def public_origins(self) -> tuple[str, ...]:
-        """Origins besides our own that pages may call and send forms to."""
-        origins = map(normalise_origin, (self.next_public_api_url, self.next_public_auth_url))
-        return tuple(dict.fromkeys(origin for origin in origins if origin))
+        """Origins of api and auth, which pages may call; none where one host serves all."""
+        return _origins(self.next_public_api_url, self.next_public_auth_url)
+
+    @property
+    def form_origins(self) -> tuple[str, ...]:
+        """Origins that forms may be sent to, and redirected to: Chromium holds each step to `form-action`."""
+        return _origins(*self.public_origins, *self.page_origins)
+
+
+def _origins(*urls: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(origin for origin in map(normalise_origin, urls) if origin))

@@ -14,7 +14,8 @@ function show(progress) {
   if (finished.has(progress.status)) location.reload();
 }
 
-const events = new EventSource(place.dataset.events);
+// With the sign-in's cookie where the api has a host of its own, too.
+const events = new EventSource(place.dataset.events, { withCredentials: true });
 events.addEventListener("progress", (event) => show(JSON.parse(event.data)));
 // The browser reconnects by itself after a dropped connection. A refusal (the sign-in ran out) closes the source
 // for good: loading the page again renews the sign-in on the way.

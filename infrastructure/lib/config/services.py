@@ -91,6 +91,7 @@ class Service:
     `priority` orders the listener rules: lower is asked first. `host_label` is the label of its host where the
     environment has a domain; `{}` stands for the environment's name.
     `health_command` is run inside the container (`CMD` form, no shell). An image without `kit` overrides it.
+    `has_pages`: browsers run its pages, which may call the others with the visitor's cookies (CORS).
     `database_connections` is how many one task opens at most, with its companions: preflight adds them up.
     `cpu_units` and `memory_mib` are a Fargate size. Raises SettingError when any of this cannot be deployed.
     """
@@ -111,6 +112,7 @@ class Service:
     memory_mib: int = 1024
     read_only_root: bool = True
     allowlisted: bool = False
+    has_pages: bool = False
 
     def __post_init__(self) -> None:
         where = f"services.{self.name}"
@@ -212,6 +214,7 @@ _FRONTEND_ENVIRONMENT = {
     "NEXT_PUBLIC_AUTH_URL": "{public_base[auth]}",
     "API_INTERNAL_URL": "{internal_url[api]}",
     "AUTH_INTERNAL_URL": "{internal_url[auth]}",
+    "PAGE_ORIGINS": "{origins}",
 }
 _DATA_ENVIRONMENT = {"DATABASE_URL": "{database_url}", "REDIS_URL": "{redis_url}", "CORS_ORIGINS": "{origins}"}
 _DATA_SECRETS = {"PGPASSWORD": DATA_TIER_PASSWORD, "REDIS_PASSWORD": DATA_TIER_PASSWORD}
@@ -225,6 +228,7 @@ SERVICES: tuple[Service, ...] = (
         path_prefix="",
         host_label="{}",
         environment=_FRONTEND_ENVIRONMENT,
+        has_pages=True,
     ),
     Service(
         name="api",
@@ -252,6 +256,7 @@ SERVICES: tuple[Service, ...] = (
         environment={
             **_DATA_ENVIRONMENT,
             "PUBLIC_URL": "{public_url[auth]}",
+            "SITE_URL": "{public_base[web]}",
             "COOKIE_DOMAIN": "{cookie_domain}",
             "MAIL_FROM": "{mail_from}",
         },
@@ -272,7 +277,9 @@ SERVICES: tuple[Service, ...] = (
         priority=300,
         path_prefix="/admin",
         host_label="admin-{}",
-        environment=_FRONTEND_ENVIRONMENT,
+        # It shows what every service runs.
+        environment={**_FRONTEND_ENVIRONMENT, "WEB_INTERNAL_URL": "{internal_url[web]}"},
+        has_pages=True,
         allowlisted=True,
     ),
 )

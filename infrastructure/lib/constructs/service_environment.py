@@ -30,7 +30,7 @@ class Addresses:
                 each.name: (self.public_urls[each.name] if split else "") + each.path_prefix for each in services
             },
             "internal_url": {each.name: f"http://{each.name}.{environment.namespace}:{each.port}" for each in services},
-            "origins": ",".join(dict.fromkeys(self.public_urls[each.name] for each in services)),
+            "origins": ",".join(dict.fromkeys(self.public_urls[each.name] for each in services if each.has_pages)),
             "cookie_domain": environment.domain.name if environment.domain else "",
             "mail_from": environment.mail_from,
         }

@@ -314,6 +314,52 @@ def test_signing_out_ends_the_session(sign_up: Callable[..., Person], browser: B
     assert browser().post("/refresh", headers={"Cookie": f"alva_refresh={cookie}"}).status_code == 401
 
 
+def test_password_on_a_page_signs_in_the_browser_that_sent_it_and_no_other(
+    sign_up: Callable[..., Person], browser: Browser
+) -> None:
+    person, page, other = sign_up(password=PASSWORD), browser(), browser()
+    body = {"email": person.email, "password": PASSWORD, "next": "/plans/1"}
+    answer = page.post("/login/link", json=body)
+    assert answer.status_code == 200
+    assert [line.split("=")[0] for line in answer.headers.get_list("set-cookie")] == ["alva_browser"]
+    token = {"token": answer.json()["token"]}
+    assert other.get("/verify", params=token).headers["location"].startswith("/signin/confirm"), "it has to be asked"
+    signed_in = page.get("/verify", params=token)
+    assert (signed_in.headers["location"], page.get("/me").json()["email"]) == ("/plans/1", person.email)
+    assert page.get("/verify", params=token).headers["location"] == "/signin?problem=link", "once"
+
+
+def test_wrong_password_on_a_page_is_refused_and_counted_as_anywhere(
+    sign_up: Callable[..., Person], browser: Browser
+) -> None:
+    person = sign_up(password=PASSWORD)
+    bodies = [{"email": person.email, "password": f"wrong password {number}"} for number in range(11)]
+    paths = ["/login", "/login/link"]
+    answers = [browser().post(paths[number % 2], json=body) for number, body in enumerate(bodies)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429]
+    assert not any("alva_browser" in answer.cookies for answer in answers)
+
+
+def test_signing_out_everywhere_works_after_the_access_token_ran_out(
+    sign_up: Callable[..., Person], browser: Browser
+) -> None:
+    person = sign_up(password=PASSWORD)
+    phone = browser()
+    phone.post("/login", json={"email": person.email, "password": PASSWORD})
+    person.auth.cookies.delete("alva_access")
+    foreign = person.auth.post("/logout-all", headers={"Origin": "https://evil.example"})
+    assert foreign.status_code == 403
+    answer = person.auth.post("/logout-all", params={"next": "/"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert phone.post("/refresh").status_code == 401
+
+
+def test_signing_out_everywhere_needs_to_know_who_asks(browser: Browser) -> None:
+    assert browser().post("/logout-all").status_code == 401
+    answer = browser().post("/logout-all", params={"next": "/account"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/signin?next=/account")
+
+
 def test_signing_out_everywhere_ends_every_session(browser: Browser, sign_up: Callable[..., Person]) -> None:
     person = sign_up(password=PASSWORD)
     phone = browser()

@@ -231,12 +231,6 @@ def test_sign_in_that_runs_out_while_a_plan_is_made_is_renewed(
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
 
 
-def test_administrator_sees_what_web_runs(open_tab: OpenTab, administrator: Any) -> None:
-    page = open_tab(person=administrator)
-    page.goto("/admin")
-    expect(page.locator("#web-digest")).to_have_text("sha256:" + "a" * 64)
-
-
 def test_script_of_a_business_name_does_not_run(
     open_tab: OpenTab,
     sign_up: Callable[..., Any],

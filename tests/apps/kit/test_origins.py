@@ -41,6 +41,10 @@ def request(scheme: str = "http", **headers: str) -> Request:
         ),
         ({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8081"}, "http", False),
         ({"host": "alva.example", "origin": "https://partner.example"}, "https", True),
+        # A form that auth's host sent on (307): its origin is hidden, and its page is still named.
+        ({"host": "alva.example", "origin": "null", "referer": "https://alva.example/"}, "https", True),
+        ({"host": "alva.example", "origin": "null", "referer": "https://evil.example/"}, "https", False),
+        ({"host": "alva.example", "origin": "null", "referer": "null"}, "https", False),
     ],
 )
 def test_origin_decides(headers: dict[str, str], scheme: str, expected: bool) -> None:
@@ -87,3 +91,50 @@ def test_own_path_is_followed(path: str) -> None:
 )
 def test_anything_else_is_not(path: str | None) -> None:
     assert safe_next(path, "/home") == "/home"
+
+
+HOSTS = ("https://staging.alva.example", "https://admin-staging.alva.example")
+
+
+@pytest.mark.parametrize(
+    ("url", "followed"),
+    [
+        ("https://staging.alva.example/plans?page=2#top", "https://staging.alva.example/plans?page=2#top"),
+        ("HTTPS://Staging.Alva.Example:443/plans", "https://staging.alva.example/plans"),
+        ("https://admin-staging.alva.example", "https://admin-staging.alva.example/"),
+        ("https://admin-staging.alva.example?x=1", "https://admin-staging.alva.example/?x=1"),
+        ("https://staging.alva.example//evil.example", "https://staging.alva.example//evil.example"),
+        ("https://evil.example@staging.alva.example/", "https://staging.alva.example/"),
+        ("/plans", "/plans"),
+    ],
+)
+def test_url_of_one_of_our_hosts_is_followed(url: str, followed: str) -> None:
+    assert safe_next(url, "/home", HOSTS) == followed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/",
+        "https://api-staging.alva.example/api/docs",
+        "https://alva.example/",
+        "http://staging.alva.example/",
+        "https://staging.alva.example:8443/",
+        "https://staging.alva.example.evil.example/",
+        "https://staging.alva.example@evil.example/",
+        "https://evil.example#@staging.alva.example/",
+        "https://evil.example\\@staging.alva.example/",
+        "https://staging.alva.example\\.evil.example/",
+        "https:staging.alva.example",
+        "https:///staging.alva.example",
+        "https:/\\staging.alva.example",
+        "//staging.alva.example/",
+        "\thttps://staging.alva.example/",
+        "https://staging.alva\n.example/",
+        "https://staging。alva.example/",
+        "https://[staging.alva.example/",
+        "javascript://staging.alva.example/%0aalert(1)",
+    ],
+)
+def test_url_of_any_other_host_is_not(url: str) -> None:
+    assert safe_next(url, "/home", HOSTS) == "/home"

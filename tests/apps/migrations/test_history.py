@@ -30,7 +30,7 @@ def empty_database(postgres: PostgresServer) -> str:
 def connection(postgres: PostgresServer, empty_database: str) -> Iterator[Connection]:
     engine = create_engine(
         make_url(postgres.url(empty_database)).set(drivername="postgresql+psycopg"),
-        connect_args={"password": postgres.password, "sslrootcert": str(postgres.certificate_file)},
+        connect_args={"password": postgres.password, "sslrootcert": str(postgres.authority_file)},
     )
     with engine.connect() as connection:
         yield connection

@@ -184,9 +184,11 @@ def test_password_signs_in_and_a_wrong_one_does_not(visit: Visit, outside: Any) 
     assert "do not fit together" in wrong.text
     assert f'value="{email}"' in wrong.text
     assert password not in wrong.text
-    right = other.post("/signin", data={"email": email, "password": password, "next": "/onboarding"})
-    assert (right.status_code, right.headers["location"]) == (303, "/onboarding")
-    assert other.get("/onboarding").status_code == 200
+    form = {"email": email, "password": password, "next": "/onboarding"}
+    right = other.post("/signin", data=form, follow_redirects=True)
+    assert (right.status_code, right.url.path) == (200, "/onboarding")
+    assert other.cookies.get("alva_refresh")
+    assert not other.cookies.get("alva_browser"), "it is of no use any more"
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/x", "/\\evil.example"])
@@ -194,8 +196,18 @@ def test_sign_in_leads_to_no_other_site(visit: Visit, outside: Any, target: str)
     client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
     client.post("/signup", data={"email": email, "password": password})
     client.get("/auth/verify", params={"token": outside.link_for(email)})
-    answer = visit().post("/signin", data={"email": email, "password": password, "next": target})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/plans")
+    form = {"email": email, "password": password, "next": target}
+    answer = visit().post("/signin", data=form, follow_redirects=True)
+    assert (answer.status_code, answer.url) == (200, "http://alva.test/plans")
+
+
+def test_web_itself_never_holds_the_refresh_token(visit: Visit, outside: Any) -> None:
+    client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
+    client.post("/signup", data={"email": email, "password": password})
+    client.get("/auth/verify", params={"token": outside.link_for(email)})
+    answer = visit().post("/signin", data={"email": email, "password": password})
+    assert answer.headers["location"].startswith("/auth/verify?token=")
+    assert [cookie.split("=")[0] for cookie in answer.headers.get_list("set-cookie")] == ["alva_browser"]
 
 
 def test_known_and_unknown_addresses_get_the_same_answer(visit: Visit, outside: Any) -> None:
@@ -274,9 +286,16 @@ def test_cookies_are_secure_under_https_and_work_without(visit: Visit, outside: 
         client, email, password = visit(base_url), _new_email(), secrets.token_urlsafe(12)
         client.post("/signup", data={"email": email, "password": password})
         client.get("/auth/verify", params={"token": outside.link_for(email)})
-        answer = visit(base_url).post("/signin", data={"email": email, "password": password})
-        cookies = answer.headers.get_list("set-cookie")
-        assert len(cookies) == 2
+        other = visit(base_url)
+        answer = other.post("/signin", data={"email": email, "password": password})
+        signed_in = other.get(answer.headers["location"])
+        cookies = answer.headers.get_list("set-cookie") + signed_in.headers.get_list("set-cookie")
+        assert [cookie.split("=")[0] for cookie in cookies] == [
+            "alva_browser",
+            "alva_access",
+            "alva_refresh",
+            "alva_browser",
+        ]
         assert all(("Secure" in cookie) is is_secure for cookie in cookies)
         assert all("HttpOnly" in cookie and "samesite=lax" in cookie.lower() for cookie in cookies)
 

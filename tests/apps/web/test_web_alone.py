@@ -205,9 +205,12 @@ def test_split_hosts_are_let_through_the_policy_and_no_others() -> None:
         auth_internal_url="http://auth.alva-staging.local:3002",
         next_public_api_url="https://API.example.com/api",
         next_public_auth_url="https://auth.example.com/auth",
+        page_origins=("https://www.example.com", "https://ADMIN.example.com"),
     )
-    policy = page_policy(settings.public_origins)
-    assert "connect-src 'self' https://api.example.com https://auth.example.com;" in policy
+    policy = page_policy(settings.public_origins, settings.form_origins)
+    hosts = "https://api.example.com https://auth.example.com"
+    assert f"connect-src 'self' {hosts};" in policy
+    assert f"form-action 'self' {hosts} https://www.example.com https://admin.example.com;" in policy
     assert "script-src 'self';" in policy
 
 

@@ -85,7 +85,9 @@ async function answer(request, caller, path, query) {
   if (!["GET", "HEAD"].includes(request.method)) return page(405, "Not allowed", "This page takes no forms.");
   const visitor = await findVisitor(request);
   if (visitor === null) {
-    const next = encodeURIComponent(path);
+    // Auth on another host is told ours too, or it would lead on to web's.
+    const isOneHost = settings.publicAuthUrl.startsWith("/");
+    const next = encodeURIComponent(isOneHost ? path : `${caller.scheme}://${request.headers.host}${path}`);
     return { status: 303, type: "text/plain", body: "", headers: { Location: `${settings.publicAuthUrl}/refresh?next=${next}` } };
   }
   if (visitor.role !== "admin") return page(403, "Administrators only", "This part of Alva is for its administrators.");
