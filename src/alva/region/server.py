@@ -213,13 +213,13 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
     """MiniStack's application; the state is saved after a request that may have changed it."""
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket" and region.serve_websocket is not None:
+            await region.serve_websocket(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             while True:
                 message = await receive()
                 await send({"type": message["type"] + ".complete"})
-        if scope["type"] == "websocket" and region.serve_websocket is not None:
-            await region.serve_websocket(scope, receive, send)
-            return
                 if message["type"] == "lifespan.shutdown":
                     return
         body = b""
