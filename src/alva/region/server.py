@@ -141,7 +141,9 @@ async def run(config: RegionConfig) -> None:
 
     from ministack import app as ministack_app
 
+    from alva.region import policy_simulation
     from alva.region.cloudformation import extension
+    from alva.region.roles import Roles
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.close_side_doors(ministack_app)
@@ -158,12 +160,14 @@ async def run(config: RegionConfig) -> None:
         region.load_balancers.security_groups_may_have_changed()
 
     extension.install(stacks_changed)
+    policy_simulation.install()
     for component in components:
         component.install()
     extension.finish_install()
     region.persistence.restore()
 
-    server = asyncio.ensure_future(_serve(_application(ministack_app.app, region), listener, stopping))
+    application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
+    server = asyncio.ensure_future(_serve(application, listener, stopping))
     started: list[Component] = []
     try:
         for component in components:

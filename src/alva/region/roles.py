@@ -1,0 +1,321 @@
+"""Roles, honestly: one is given to whom it trusts, and what is asked with its credentials is what it may do.
+
+Requests signed with any other key are the account's own and may do everything: a region is its owner's. MiniStack
+evaluates (`ministack.core.iam_evaluator` and `iam_actions`, private names included), as it does for tasks' execution
+roles (`ecs/permissions.py`); which resources a call of ECS names is told here. What CloudFormation does with a role is
+done as the account, whatever that role may do.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from alva.region.server import ASGIApplication, requested_action
+
+SESSION_KEY_PREFIX = "ASIA"
+"""What access keys of temporary credentials begin with (AWS: "IAM identifiers")."""
+
+NAMESPACES = {"monitoring": "cloudwatch", "acm": "acm"}
+"""Signing name of a service -> prefix of its actions in a policy, where they differ."""
+
+ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
+
+# Members of ECS's requests that name resources, by action: those on which a policy for the action is evaluated.
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+ECS_RESOURCES: dict[str, tuple[str, str]] = {
+    "DescribeClusters": ("cluster", "clusters"),
+    "DescribeServices": ("service", "services"),
+    "DescribeServiceDeployments": ("service-deployment", "serviceDeploymentArns"),
+    "DescribeServiceRevisions": ("service-revision", "serviceRevisionArns"),
+    "DescribeTasks": ("task", "tasks"),
+    "ExecuteCommand": ("task", "task"),
+    "ListServiceDeployments": ("service", "service"),
+    "RunTask": ("task-definition", "taskDefinition"),
+    "StopServiceDeployment": ("service-deployment", "serviceDeploymentArn"),
+    "StopTask": ("task", "task"),
+    "UpdateService": ("service", "service"),
+}
+
+Response = tuple[int, dict[str, str], bytes]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a request asks for, and who asks."""
+
+    service: str
+    """Its signing name."""
+    action: str
+    access_key: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    query: Mapping[str, list[str]]
+    body: bytes
+
+    @property
+    def is_a_sessions(self) -> bool:
+        """Whether it is signed with temporary credentials."""
+        return self.access_key.startswith(SESSION_KEY_PREFIX)
+
+    def member(self, name: str) -> Any:
+        """A top-level member of the request, in a form or in JSON; None where it has none."""
+        if self.body.startswith(b"{"):
+            try:
+                return json.loads(self.body).get(name)
+            except ValueError:
+                return None
+        values = _form(self.body).get(name) or self.query.get(name)
+        return values[0] if values else None
+
+
+class Roles:
+    """The rights of whoever asks, for one account and region."""
+
+    def __init__(self, account_id: str, region: str) -> None:
+        self._account_id = account_id
+        self._region = region
+
+    def guard(self, application: ASGIApplication) -> ASGIApplication:
+        """The application for those who may; the others get AWS's refusal."""
+
+        async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await application(scope, receive, send)
+                return
+            request, messages = await _read(scope, receive)
+            refused = await self.refuse(request)
+            if refused is None:
+
+                async def replay() -> Any:
+                    return messages.pop(0) if messages else await receive()
+
+                await application(scope, replay, send)
+                return
+            status, headers, body = refused
+            raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": status, "headers": raw})
+            await send({"type": "http.response.body", "body": body})
+
+        return guarded
+
+    async def refuse(self, request: Request) -> Response | None:
+        """AWS's refusal of a request, or None."""
+        if request.is_a_sessions:
+            refused = await self._refuse_session(request)
+            if refused is not None:
+                return refused
+        if (request.service, request.action) == ("sts", "AssumeRole"):
+            return self._refuse_assuming(request)
+        if request.service == "cloudformation" and (role := request.member("RoleARN")):
+            return self._refuse_handing(request, str(role))
+        return None
+
+    async def _refuse_session(self, request: Request) -> Response | None:
+        from ministack.core import iam_actions, iam_evaluator
+
+        action = self._action(request)
+        if action in ALWAYS_ALLOWED:
+            return None
+        principal = iam_evaluator.resolve_principal(request.access_key, self._account_id)
+        if isinstance(principal, iam_evaluator.AuthError):
+            return self._answer(request, action, "", code=principal.code, message=principal.message)
+        wanted = [(action, resource, self._context(request)) for resource in self._resources(request)]
+        wanted += [("iam:PassRole", arn, {"iam:passedtoservice": to}) for arn, to in await self._passed(request)]
+        for each, resource, context in wanted:
+            found = iam_evaluator.evaluate(
+                iam_evaluator.EvalContext(
+                    principal_arn=principal.arn,
+                    principal_type=principal.type,
+                    principal_account=principal.account,
+                    action=each,
+                    resource_arn=resource,
+                    region=self._region,
+                    service_context={"aws:resourceaccount": self._account_id, **context},
+                    principal_keys=principal.keys,
+                ),
+                principal.policies or [],
+                *principal.limits,
+            )
+            if found.decision != "Allow":
+                message = iam_actions.identity_denial_message(each, principal.arn, resource, found.decision == "Deny")
+                return self._answer(request, each, principal.arn, message=message, resource=resource)
+        return None
+
+    def _refuse_assuming(self, request: Request) -> Response | None:
+        """AccessDenied for a role that is not there, or does not trust who asks: AWS does not tell the two apart."""
+        from ministack.core import iam_evaluator
+        from ministack.services import iam
+
+        arn = str(request.member("RoleArn"))
+        role = iam._roles.get_scoped(self._account_id, None, arn.rpartition("/")[2])
+        caller = self._caller(request)
+        context = iam_evaluator.EvalContext(
+            principal_arn=caller,
+            principal_type="AssumedRole" if request.is_a_sessions else "User",
+            principal_account=self._account_id,
+            action="sts:AssumeRole",
+            resource_arn=arn,
+            region=self._region,
+            service_context={"sts:externalid": request.member("ExternalId")},
+        )
+        if role is not None and _trusts(role["AssumeRolePolicyDocument"], caller, context):
+            return None
+        message = f"User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+        return self._answer(request, "sts:AssumeRole", caller, message=message)
+
+    def _refuse_handing(self, request: Request, arn: str) -> Response | None:
+        """CloudFormation's ValidationError for a role that it cannot work with."""
+        from ministack.services import iam
+
+        role = iam._roles.get_scoped(self._account_id, None, arn.rpartition("/")[2])
+        trust = json.dumps(role["AssumeRolePolicyDocument"]) if role is not None else ""
+        if "cloudformation.amazonaws.com" in trust:
+            return None
+        message = f"Role {arn} is invalid or cannot be assumed"
+        return self._answer(request, "cloudformation", "", code="ValidationError", message=message)
+
+    def _caller(self, request: Request) -> str:
+        from ministack.services import sts
+
+        session = sts._sessions.get(request.access_key)
+        return str(session["Arn"]) if session else f"arn:aws:iam::{self._account_id}:root"
+
+    def _action(self, request: Request) -> str:
+        from ministack.core import iam_actions
+
+        if request.service == "s3":
+            return f"s3:{iam_actions._s3_action(request.method, request.path, dict(request.query))}"
+        return f"{NAMESPACES.get(request.service, request.service)}:{request.action}"
+
+    def _resources(self, request: Request) -> list[str]:
+        from ministack.core import iam_actions
+
+        if request.service == "ecs":
+            return self._ecs_resources(request)
+        if (request.service, request.action) == ("iam", "SimulatePrincipalPolicy"):
+            return [str(request.member("PolicySourceArn"))]
+        found = iam_actions.extract_resource_arn(
+            request.service,
+            request.method,
+            request.path,
+            dict(request.headers),
+            request.body,
+            {**_form(request.body), **request.query},
+            self._region,
+            self._account_id,
+        )
+        return [found]
+
+    def _ecs_resources(self, request: Request) -> list[str]:
+        kind, member = ECS_RESOURCES.get(request.action, ("", ""))
+        names = request.member(member) if member else None
+        cluster = str(request.member("cluster") or "default").rpartition("/")[2]
+        base = f"arn:aws:ecs:{self._region}:{self._account_id}:{kind}/"
+        within = "" if kind in ("cluster", "task-definition") else f"{cluster}/"
+        found = [
+            name if name.startswith("arn:") else f"{base}{within}{name}"
+            for name in ([names] if isinstance(names, str) else names or [])
+        ]
+        return found or ["*"]
+
+    def _context(self, request: Request) -> dict[str, Any]:
+        if request.service == "ecs" and (cluster := request.member("cluster")):
+            name = str(cluster).rpartition("/")[2]
+            return {"ecs:cluster": f"arn:aws:ecs:{self._region}:{self._account_id}:cluster/{name}"}
+        return {}
+
+    async def _passed(self, request: Request) -> list[tuple[str, str]]:
+        """The roles that the request hands to a service, with that service: whoever asks must be allowed to."""
+        if request.service == "cloudformation" and (role := request.member("RoleARN")):
+            return [(str(role), "cloudformation.amazonaws.com")]
+        if (request.service, request.action) == ("ecs", "RunTask"):
+            definition = await self._task_definition(request.member("taskDefinition"))
+            roles = (definition.get(member) for member in ("executionRoleArn", "taskRoleArn"))
+            return [(str(role), "ecs-tasks.amazonaws.com") for role in roles if role]
+        return []
+
+    async def _task_definition(self, name: object) -> Mapping[str, Any]:
+        """A task definition as ECS describes it; empty where there is none."""
+        from ministack import app
+        from ministack.core.responses import request_scope
+
+        headers = {"x-amz-target": "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition"}
+        with request_scope(self._account_id, self._region):
+            _, _, body = await app.SERVICE_HANDLERS["ecs"](
+                "POST", "/", headers, json.dumps({"taskDefinition": name}).encode(), {}
+            )
+        found: Mapping[str, Any] = json.loads(body).get("taskDefinition", {})
+        return found
+
+    def _answer(
+        self,
+        request: Request,
+        action: str,
+        principal: str,
+        *,
+        code: str = "",
+        message: str = "",
+        resource: str = "*",
+    ) -> Response:
+        from ministack.core import iam_actions
+
+        answer: Response = iam_actions.access_denied_response(
+            request.service,
+            action,
+            principal,
+            str(uuid.uuid4()),
+            error_code=code,
+            message=message,
+            headers=dict(request.headers),
+            resource_arn=resource,
+        )
+        return (400, *answer[1:]) if code == "ValidationError" else answer
+
+
+def _trusts(document: Any, caller: str, context: Any) -> bool:
+    """Whether a role's trust policy names who asks; a service is nobody who asks."""
+    from ministack.core import iam_evaluator
+
+    statements = (json.loads(document) if isinstance(document, str) else document).get("Statement", [])
+    people = [each for each in ([statements] if isinstance(statements, dict) else statements) if _names_people(each)]
+    return bool(iam_evaluator.evaluate_trust_policy({"Statement": people}, caller, context))
+
+
+def _names_people(statement: Mapping[str, Any]) -> bool:
+    principal = statement.get("Principal")
+    return principal == "*" or (isinstance(principal, dict) and "AWS" in principal)
+
+
+async def _read(scope: dict[str, Any], receive: Any) -> tuple[Request, list[dict[str, Any]]]:
+    """A request with its body, and the messages that it came in; what is uploaded to S3 is left where it is."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
+    credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
+    service = credential[3] if len(credential) > 3 else ""
+    messages: list[dict[str, Any]] = []
+    while service != "s3":
+        messages.append(await receive())
+        if messages[-1]["type"] != "http.request" or not messages[-1].get("more_body"):
+            break
+    body = b"".join(message.get("body", b"") for message in messages)
+    request = Request(
+        service=service,
+        action=requested_action(scope, body)[1],
+        access_key=credential[0],
+        method=scope["method"],
+        path=unquote(scope.get("path", "")),
+        headers=headers,
+        query=parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True),
+        body=body,
+    )
+    return request, messages
+
+
+def _form(body: bytes) -> dict[str, list[str]]:
+    return {} if body.startswith(b"{") else parse_qs(body.decode("utf-8", errors="replace"))
