@@ -53,7 +53,7 @@ def measure(project: Path, *, fresh: bool) -> dict[str, dict[str, float]]:
         first = timed(lambda: alva(project, environment, "up"))
         if fresh:
             seconds["fresh clone to serving"] = first
-            alva(project, environment, "down", "--wipe")
+            alva(project, environment, "down", "--wipe", "--yes")
             first = timed(lambda: alva(project, environment, "up"))
         seconds["up, everything installed"] = first
         seconds["up, nothing to do"] = timed(lambda: alva(project, environment, "up"))

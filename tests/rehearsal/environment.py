@@ -207,4 +207,4 @@ def rehearsal_in(folder: Path) -> Iterator[Rehearsal]:
         try:
             yield rehearsal
         finally:
-            rehearsal.alva("down", "--wipe")
+            rehearsal.alva("down", "--wipe", "--yes")

@@ -40,6 +40,21 @@ def unhealthy(reason: str) -> tuple[str, ...]:
         ("crash", Failure(subject="web", said=(EXITED,), exit_codes=(("web", 3),), ran_seconds=70)),
         ("exit", Failure(subject="web", said=(EXITED,), exit_codes=(("web", 0),))),
         ("settings", Failure(subject="web", said=(EXITED,), exit_codes=(("web", 78),))),
+        (
+            "region-stopped",
+            Failure(
+                subject="web", said=("The local region was stopped while the task ran",), exit_codes=(("web", 137),)
+            ),
+        ),
+        ("spot-interrupted", Failure(subject="web", said=("Your Spot Task was interrupted.",))),
+        (
+            "retired",
+            Failure(
+                subject="web",
+                said=("ECS is performing maintenance on the underlying infrastructure hosting the task.",),
+                exit_codes=(("web", 143),),
+            ),
+        ),
         ("killed", Failure(subject="web", said=(EXITED,), exit_codes=(("web", 137),))),
         ("slow-start", Failure(subject="web", said=unhealthy("Health checks failed"), grace_seconds=60, port=3000)),
         ("health-error", Failure(subject="web", said=unhealthy("Health checks failed with these codes: [500]"))),

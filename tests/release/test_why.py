@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from alva.aws import Aws
 from alva.errors import MigrationFailed
 from alva.release.manifest import Manifest
 from alva.release.signs import Diagnosis
-from alva.release.why import Account, Accounts, causes_of
+from alva.release.why import Account, Accounts, causes_of, most_telling
 
 
 def account(release: int, lines: int = 2) -> Account:
@@ -40,6 +41,15 @@ def test_long_account_keeps_its_causes_and_loses_evidence(aws: Aws, manifest: Ma
     assert found is not None
     assert found.causes[0].cause == "it crashed in release 1"
     assert 0 < len(found.causes[0].evidence) < 40
+
+
+def test_task_that_did_something_wrong_tells_more_than_those_whose_machine_went_away() -> None:
+    def stopped(reason: str) -> Any:
+        return {"stoppedReason": reason}
+
+    gone, crashed = stopped("Your Spot Task was interrupted."), stopped("Essential container in task exited")
+    assert most_telling([gone, crashed, gone]) is crashed
+    assert most_telling([gone, gone]) is gone
 
 
 def test_without_failed_tasks_the_failure_itself_is_read(aws: Aws, manifest: Manifest) -> None:

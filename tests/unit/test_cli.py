@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -61,6 +62,19 @@ def test_help_imports_neither_boto3_nor_the_region_server() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr.strip() == "[]"
+
+
+def test_wiping_asks_and_keeps_everything_where_nobody_answers(
+    nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    (nowhere / "state").mkdir()
+    assert main.run(["down", "--wipe"]) == 2
+    assert "give --yes" in capsys.readouterr().err
+    assert (nowhere / "state").exists()
+    assert main.run(["down", "--wipe", "--yes"]) == 0
+    assert not (nowhere / "state").exists()
+    assert main.run(["down", "--wipe"]) == 0, "where there is nothing to forget, there is nothing to ask"
 
 
 def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

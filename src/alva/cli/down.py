@@ -8,7 +8,7 @@ from alva.cli.invocation import Invocation, only_local, verb
 from alva.cli.progress import step
 
 
-@verb(summary="Stop the local region. Its data stay, unless --wipe says otherwise.")
+@verb(summary="Stop the local region. Its data stay, unless --wipe says otherwise: that asks.", asks=True)
 @click.option("--wipe", is_flag=True, help="Forget the data too: database, secrets, releases, images.")
 def command(invocation: Invocation, wipe: bool) -> None:
     """Stop, and say what is left."""
@@ -16,6 +16,8 @@ def command(invocation: Invocation, wipe: bool) -> None:
 
     only_local(invocation, "down")
     config = invocation.region_config
+    if wipe and config.state_folder.exists():
+        invocation.confirm(f"Forget the database, secrets, releases and images in {config.home}?")
     with invocation.progress as progress, step(progress, "down", "stop the local region") as result:
         stopped = daemon.stop(config)
         if wipe:

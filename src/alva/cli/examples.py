@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "up": ("./alva up", "ALVA_EDGE_PORT=8081 ./alva up"),
-    "down": ("./alva down", "./alva down --wipe"),
+    "down": ("./alva down", "./alva down --wipe --yes"),
     "synth": ("./alva synth --env production",),
     "preflight": ("./alva preflight --target aws", "./alva preflight --reachability"),
     "build": ("./alva build api", "./alva build --target aws --push api"),
@@ -35,7 +35,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "diff": ("./alva diff", "./alva diff --target aws --json"),
     "rollback": ("./alva rollback 12",),
     "why": ("./alva why", "./alva why api"),
-    "lock": ("./alva lock",),
+    "lock": ("./alva lock", "./alva lock the database moves until noon"),
     "unlock": ("./alva unlock",),
 }
 """By verb, in the order in which they help."""

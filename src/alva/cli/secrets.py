@@ -84,7 +84,10 @@ def set_(invocation: Invocation, name: str, restart: bool | None) -> None:
         value = sys.stdin.read()
         value = value if value.startswith("-----BEGIN") else value.rstrip("\r\n")
     if not value:
-        raise UsageError(f"cannot set {secret.name}: standard input is empty")
+        raise UsageError(
+            f"cannot set {secret.name}: standard input is empty",
+            next_step=f"./alva secrets set {secret.name} < FILE, or at a terminal, where it asks without an echo",
+        )
     secrets.assign(secret.name, value)
     users = [invocation.manifest.service(service) for service in secret.used_by]
     said = f"set {secret.name}; tasks read it when they start: {', '.join(secret.used_by) or 'none'}"

@@ -23,7 +23,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         "The local region",
         (
             _verb("up", "start the local region and release into it; repeat as you like"),
-            _verb("down", "stop the local region; --wipe forgets its data"),
+            _verb("down", "stop the local region; --wipe forgets its data, and asks"),
         ),
     ),
     (

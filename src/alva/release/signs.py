@@ -73,7 +73,31 @@ SECRETS_CHECK = "./alva secrets check"
 LOGS = "./alva logs {subject} --since 1h"
 RELEASE = "correct it and release again"
 
+PLATFORM = (
+    # Nothing that the service did: where it ran went away. Stopped codes TerminationNotice and SpotInterruption.
+    Sign(
+        "region-stopped",
+        r"The local region was stopped while the task ran",
+        "its tasks ended with the local region, which was stopped",
+        "./alva status: those that take their place start with the region",
+    ),
+    Sign(
+        "spot-interrupted",
+        r"Your Spot Task was interrupted",
+        "AWS took its Spot capacity back",
+        "./alva status: ECS starts another; tasks.spot = False keeps to capacity that stays",
+    ),
+    Sign(
+        "retired",
+        r"ECS is performing maintenance on the underlying infrastructure|Fargate task retirement",
+        "AWS retired the machine that it ran on",
+        "./alva status: ECS starts another",
+    ),
+)
+"""What ends tasks that did nothing wrong."""
+
 SIGNS: tuple[Sign, ...] = (
+    *PLATFORM,
     # The image.
     Sign(
         "unknown-image",

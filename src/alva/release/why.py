@@ -17,7 +17,7 @@ from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError
 from alva.release.ledger import PARAMETER_BYTES
 from alva.release.manifest import Manifest, Service
-from alva.release.signs import Diagnosis, Failure, diagnose
+from alva.release.signs import PLATFORM, Diagnosis, Failure, diagnose
 from alva.release.stacks import Stacks, first_failure
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _look(
         if not waiting or found is None:
             return None
         return found["createdAt"], Failure(subject=service.name, said=tuple(dict.fromkeys(waiting))[:3])
-    task = failed[0]
+    task = most_telling(failed)
     task_id = task["taskArn"].rpartition("/")[2]
     definitions = _containers(aws, task)
     said = [task.get("stoppedReason", ""), *(c["reason"] for c in task.get("containers", []) if c.get("reason"))]
@@ -237,6 +237,12 @@ def _tasks_of_family(aws: Aws, manifest: Manifest, service: Service) -> list[str
 def _is_failure(task: TaskTypeDef) -> bool:
     reason = task.get("stoppedReason", "")
     return bool(reason) and not reason.startswith(ORDINARY_REASONS)
+
+
+def most_telling(failed: Sequence[TaskTypeDef]) -> TaskTypeDef:
+    """The first task that did something wrong; among tasks whose machine alone went away, the first of these."""
+    own = [t for t in failed if not any(re.search(sign.pattern, t.get("stoppedReason", "")) for sign in PLATFORM)]
+    return (own or failed)[0]
 
 
 def _containers(aws: Aws, task: TaskTypeDef) -> dict[str, ContainerDefinitionOutputTypeDef]:
