@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alva.errors import AlvaError, PreflightRefused, TimedOut
@@ -36,17 +37,19 @@ Value = TypeVar("Value")
 class Target:
     """Where the environment is: `endpoint_url` of a local region, or None for AWS itself.
 
-    AWS's own credentials come from where boto3 looks for them; a local region takes any.
+    AWS's own credentials come from where boto3 looks for them; a local region takes any. `ca_bundle` is what the
+    certificates of load balancers are verified against, PEM; None for this machine's authorities.
     """
 
     name: str
     region: str
     endpoint_url: str | None = None
+    ca_bundle: Path | None = None
 
     @classmethod
-    def local(cls, endpoint_url: str, region: str = "us-east-1") -> Target:
+    def local(cls, endpoint_url: str, region: str = "us-east-1", ca_bundle: Path | None = None) -> Target:
         """A local region at `endpoint_url`."""
-        return cls(name="local", region=region, endpoint_url=endpoint_url)
+        return cls(name="local", region=region, endpoint_url=endpoint_url, ca_bundle=ca_bundle)
 
     @classmethod
     def aws(cls, region: str | None = None) -> Target:

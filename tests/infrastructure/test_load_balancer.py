@@ -78,8 +78,9 @@ def test_a_certificate_turns_on_443_and_the_redirect_from_80(synthesise: Callabl
     }
     for rule in rules(secure):
         assert listeners[443] in rule["ListenerArn"]["Fn::ImportValue"]
-    url = secure.template("alb")["Outputs"]["Url"]["Value"]
-    assert url["Fn::Join"][1][0] == "https://"
+    outputs = secure.template("alb")["Outputs"]
+    assert outputs["Url"]["Value"]["Fn::Join"][1][0] == "https://"
+    assert outputs["Address"]["Value"]["Fn::GetAtt"][1] == "DNSName"
 
 
 @pytest.mark.parametrize(

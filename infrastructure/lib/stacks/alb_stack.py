@@ -80,6 +80,7 @@ class AlbStack(EnvironmentStack):
         self.keep_exported(http.attr_listener_arn, self.load_balancer.attr_dns_name, self.load_balancer_full_name)
 
         cdk.CfnOutput(self, "Url", value=self.public_url(environment.services[0]))
+        cdk.CfnOutput(self, "Address", value=self.load_balancer.attr_dns_name)
 
     def public_url(self, service: Service) -> str:
         """Where a browser reaches the service, without its path prefix: `https://api-staging.example.com`."""

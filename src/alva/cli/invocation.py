@@ -80,7 +80,8 @@ class Invocation:
             return Aws(Target.aws())
         if not daemon.status(self.region_config).is_running:
             raise RegionNotRunning("cannot reach the local region: it does not run", next_step="./alva up")
-        return Aws(Target.local(self.region_config.endpoint_url, self.region_config.region))
+        config = self.region_config
+        return Aws(Target.local(config.endpoint_url, config.region, ca_bundle=config.trust_bundle_file))
 
     @functools.cached_property
     def progress(self) -> Progress:

@@ -38,6 +38,11 @@ class RegionConfig:
         return self.home / "state"
 
     @property
+    def trust_bundle_file(self) -> Path:
+        """What the certificates of this region's load balancers are verified against, PEM (see `certificates.py`)."""
+        return self.state_folder / "certificates" / "trust-bundle.pem"
+
+    @property
     def run_folder(self) -> Path:
         """What is made anew at each start: sockets, Envoy's configuration, hosts files, sandboxes."""
         return self.home / "run"

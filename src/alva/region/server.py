@@ -114,7 +114,7 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         memory=MemoryLimits(config.home),
         addresses=Addresses(config, are_real=network.is_enforced),
         names=Names(config.run_folder / "names"),
-        certificates=CertificateAuthority(config.state_folder / "certificates"),
+        certificates=CertificateAuthority(config.trust_bundle_file.parent),
         images=ImageStore(config.images_folder),
         persistence=Persistence(config.state_folder / "control-plane.sqlite"),
     )

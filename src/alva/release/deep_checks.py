@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 
 from alva.aws import Aws, explained, pages
 from alva.errors import AlvaError
-from alva.release import inside_probe, oneoff, verify
+from alva.release import inside_probe, oneoff
 from alva.release.journey import Journey
 from alva.release.manifest import Manifest, Service
+from alva.release.outside import Outside
 from alva.release.preflight import alarms_are_quiet
-from alva.release.stacks import Stacks
 from alva.release.verify import Result, Verdict, run_check
 
 PROBE_SECONDS = 180
@@ -39,20 +39,17 @@ class DeepChecks:
 
     def run(self) -> list[Result]:
         """Run every check, side by side, and return their results in order."""
-        alb = Stacks(self.aws).observe(self.manifest.stack("alb").name, with_template=False)
-        if alb is None or "Url" not in alb.outputs:
-            raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
-        url = alb.outputs["Url"].rstrip("/")
+        outside = Outside.of(self.aws, self.manifest)
         checks: list[tuple[str, Callable[[], Said]]] = [
-            ("inner pages stay inside", lambda: self._inner_pages(url)),
-            *((f"{s.name} writes its log", self._log_check(url, s)) for s in self.manifest.services),
-            ("sign-up to plan", lambda: self._journey(url)),
+            ("inner pages stay inside", lambda: self._inner_pages(outside)),
+            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services),
+            ("sign-up to plan", lambda: self._journey(outside)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
             inside: Future[list[Result]] = pool.submit(self._inside)
-            outside = list(pool.map(run_check, checks))
-            return [*inside.result(), *outside]
+            seen = list(pool.map(run_check, checks))
+            return [*inside.result(), *seen]
 
     def _inside(self) -> list[Result]:
         """The checks of `inside_probe`, as a one-off task with the api's image, environment and network."""
@@ -96,24 +93,23 @@ class DeepChecks:
             }
         )
 
-    def _inner_pages(self, url: str) -> Said:
+    def _inner_pages(self, outside: Outside) -> Said:
         """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
-        metrics = verify.fetch(f"{url}/metrics")
+        metrics = outside.fetch(f"{outside.url}/metrics")
         if metrics.status == 200:
             return Verdict.FAIL, "/metrics answers everybody"
-        health = verify.fetch(f"{url}/health?deep=1")
+        health = outside.fetch(f"{outside.url}/health?deep=1")
         if '"checks"' in health.body:
             return Verdict.FAIL, "/health?deep=1 tells everybody what it found"
         return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
 
-    def _log_check(self, url: str, service: Service) -> Callable[[], Said]:
+    def _log_check(self, outside: Outside, service: Service) -> Callable[[], Said]:
         def look() -> Said:
             marker = f"verify-{uuid.uuid4().hex[:12]}"
             prefix = service.paths[0].removesuffix("*").rstrip("/") if service.paths else ""
-            base = url if service.host is None else f"{url.partition('://')[0]}://{service.host}"
             since = datetime.now(UTC) - timedelta(minutes=1)
             started = time.monotonic()
-            verify.fetch(f"{base}{prefix}/{marker}")
+            outside.fetch(f"{outside.base(service)}{prefix}/{marker}")
 
             def arrived() -> bool | None:
                 with explained(f"read the log of {service.name}"):
@@ -132,10 +128,11 @@ class DeepChecks:
 
         return look
 
-    def _journey(self, url: str) -> Said:
+    def _journey(self, outside: Outside) -> Said:
         if self.inbox_url is None:
             return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
-        return Verdict.OK, Journey(url, self.inbox_url).run()
+        api, auth = (outside.base(self.manifest.service(name)) for name in ("api", "auth"))
+        return Verdict.OK, Journey(outside, api, auth, self.inbox_url).run()
 
 
 def read_results(lines: list[str], *, seconds: float) -> list[Result]:

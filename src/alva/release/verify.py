@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import http.client
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from alva.aws import Aws, explained
 from alva.errors import AlvaError, TimedOut, VerificationFailed
 from alva.release import rollout
 from alva.release.manifest import Manifest, Service
+from alva.release.outside import Answer, Outside, find_addresses
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import Stacks
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 DIGEST_HEADER = "x-alva-digest"
 """What each service of ours answers with: the digest of the image that it runs."""
-
-REQUEST_TIMEOUT_SECONDS = 10
 
 RELEASED_PATIENCE_SECONDS = 5
 """What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
@@ -65,15 +63,6 @@ class Result:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An HTTP answer; header names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: str
-
-
 Look = Callable[[], tuple[Verdict, str]]
 
 
@@ -87,11 +76,8 @@ class Verification:
 
     def run(self) -> list[Result]:
         """Run every check, side by side, and return their results in order."""
+        outside = Outside.of(self._aws, self._manifest)
         stacks = Stacks(self._aws)
-        alb = stacks.observe(self._manifest.stack("alb").name, with_template=False)
-        if alb is None or "Url" not in alb.outputs:
-            raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
-        url = alb.outputs["Url"].rstrip("/")
         digests = dict(self._digests or {})
         if not digests:
             for stack in self._manifest.stacks_of("services"):
@@ -103,9 +89,11 @@ class Verification:
             found = services.get(service.service)
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(found)))
-            base = url if service.host is None else f"{urlsplit(url).scheme}://{service.host}"
+            if service.host is not None:
+                checks.append((f"{service.host} leads here", self._leads_here(outside, service.host)))
             checks += [
-                (f"{service.name} answers {path}", self._answers(base, path, digest)) for path in probe_paths(service)
+                (f"{service.name} answers {path}", self._answers(outside, outside.base(service) + path, digest))
+                for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
             return list(pool.map(run_check, checks))
@@ -173,9 +161,24 @@ class Verification:
 
         return look
 
-    def _answers(self, url: str, path: str, digest: str | None) -> Look:
+    def _answers(self, outside: Outside, url: str, digest: str | None) -> Look:
         def look() -> tuple[Verdict, str]:
-            return judge_answer(fetch(url + path), digest)
+            return judge_answer(outside.fetch(url), digest)
+
+        return look
+
+    @staticmethod
+    def _leads_here(outside: Outside, host: str) -> Look:
+        def look() -> tuple[Verdict, str]:
+            try:
+                found = find_addresses(host)
+            except OSError as error:
+                # A new record takes minutes to be known; a zone that its parent does not name is never found.
+                return Verdict.WARN, f"no such name from here: {error.strerror or error}"
+            ours = find_addresses(urlsplit(f"//{outside.address}").hostname or "")
+            if found & ours:
+                return Verdict.OK, ", ".join(sorted(found))
+            return Verdict.WARN, f"it leads to {', '.join(sorted(found))}, not to {', '.join(sorted(ours))}"
 
         return look
 
@@ -204,27 +207,6 @@ def judge_answer(answer: Answer, digest: str | None) -> tuple[Verdict, str]:
     if digest is not None and served_by != digest:
         return Verdict.FAIL, f"HTTP {answer.status} from {served_by[7:19]}, not from {digest[7:19]}"
     return Verdict.OK, f"HTTP {answer.status} from {served_by[7:19]}"
-
-
-def fetch(url: str) -> Answer:
-    """GET one URL, without following redirects. Raises OSError or HTTPException when there is no answer."""
-    parts = urlsplit(url)
-    host = parts.netloc
-    connection = (
-        http.client.HTTPSConnection(host, timeout=REQUEST_TIMEOUT_SECONDS, context=ssl.create_default_context())
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(host, timeout=REQUEST_TIMEOUT_SECONDS)
-    )
-    try:
-        connection.request("GET", parts.path or "/", headers={"User-Agent": "alva-verify", "Accept": "text/html"})
-        response = connection.getresponse()
-        return Answer(
-            status=response.status,
-            headers={name.lower(): value for name, value in response.getheaders()},
-            body=response.read(65536).decode(errors="replace"),
-        )
-    finally:
-        connection.close()
 
 
 def require(results: list[Result]) -> None:

@@ -1,0 +1,89 @@
+"""An environment that gets a domain: a host for each service, https, and the way there from plain http."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from alva.release.outside import Answer, Outside
+
+from .environment import Rehearsal, rehearsal_in
+
+DOMAIN = "alva.test"
+HOSTS = {
+    "web": f"staging.{DOMAIN}",
+    "api": f"api-staging.{DOMAIN}",
+    "auth": f"auth-staging.{DOMAIN}",
+    "admin": f"admin-staging.{DOMAIN}",
+}
+PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
+NAME = '    name="staging",\n'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """An environment that was up at the load balancer's own name, and then got a domain, as the runbook says."""
+    with rehearsal_in(tmp_path_factory.mktemp("domain")) as rehearsal:
+        plain = rehearsal.alva("up")
+        assert plain.returncode == 0, plain.stderr
+        zone = rehearsal.client("route53").create_hosted_zone(Name=DOMAIN, CallerReference="once")["HostedZone"]
+        setting = f'    domain=Domain(name="{DOMAIN}", hosted_zone_id="{zone["Id"].rpartition("/")[2]}"),\n'
+        with rehearsal.replaced("infrastructure/lib/config/environments.py", NAME, NAME + setting):
+            up = rehearsal.alva("up", "--json")
+            assert up.returncode == 0, up.stderr
+            yield rehearsal
+
+
+@pytest.fixture(scope="module")
+def outside(site: Rehearsal) -> Outside:
+    """The environment from outside, with the authority that signed the load balancer's certificate."""
+    address = urlsplit(site.url).netloc
+    return Outside(
+        url=f"https://{HOSTS['web']}", address=address, ca_bundle=site.home / "state/certificates/trust-bundle.pem"
+    )
+
+
+def ask(outside: Outside, service: str, scheme: str = "https") -> Answer:
+    return outside.fetch(f"{scheme}://{HOSTS[service]}{PATHS[service]}?x=1&y=2")
+
+
+@pytest.mark.parametrize("service", HOSTS)
+def test_http_leads_to_https_on_the_same_host_and_path(outside: Outside, service: str) -> None:
+    answer = ask(outside, service, "http")
+    assert answer.status == 301
+    to = urlsplit(answer.headers["location"])
+    assert (to.scheme, to.hostname, to.path, to.query) == ("https", HOSTS[service], PATHS[service], "x=1&y=2")
+
+
+@pytest.mark.parametrize("service", HOSTS)
+def test_each_host_is_its_service_over_https_for_good(outside: Outside, service: str) -> None:
+    answer = ask(outside, service)
+    assert answer.headers["x-alva-service"] == service
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_certificate_is_verified(outside: Outside) -> None:
+    strangers = Outside(url=outside.url, address=outside.address)
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate in certificate chain"):
+        ask(strangers, "web")
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        outside.fetch(f"https://blog.{DOMAIN}/")
+
+
+def test_load_balancers_own_name_serves_nothing_any_more(outside: Outside) -> None:
+    assert outside.fetch(f"https://{outside.address}/").status == 404
+
+
+def test_verification_passes_from_sign_up_to_plan_over_all_hosts(site: Rehearsal) -> None:
+    verified = site.alva("verify", "--deep", "--json")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    checks = {check["check"]: check for check in json.loads(verified.stdout)}
+    for service, host in HOSTS.items():
+        assert checks[f"{service} answers /"]["verdict"] == "OK"
+        # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
+        assert checks[f"{host} leads here"]["verdict"] == "WARN"
+    assert checks["sign-up to plan"]["verdict"] == "OK", checks["sign-up to plan"]

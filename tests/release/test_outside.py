@@ -1,0 +1,99 @@
+"""How an environment is asked from outside: at the load balancer, for a host, with its certificate verified."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alva.release.outside import Outside, find_addresses
+from alva.release.verify import Verdict, Verification
+from tests.apps.authority import Authority
+
+HOST, OTHER = "staging.alva.test", "auth-staging.alva.test"
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(303)
+            self.send_header("Location", f"https://{OTHER}/there?x=1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        body = json.dumps({"host": self.headers["Host"], "path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "Region")
+
+
+@pytest.fixture
+def outside(authority: Authority, tmp_path: Path) -> Iterator[Outside]:
+    """A load balancer on loopback whose certificate is for two hosts."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    certificate = authority.issue(tmp_path, HOST, OTHER)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield Outside(url=f"https://{HOST}", address=f"127.0.0.1:{server.server_port}", ca_bundle=authority.file)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_host_that_no_name_server_knows_is_asked_at_the_load_balancer(outside: Outside) -> None:
+    answer = outside.fetch(f"https://{OTHER}/auth/x?y=1")
+    assert json.loads(answer.body) == {"host": OTHER, "path": "/auth/x?y=1"}
+
+
+def test_redirect_to_another_host_is_followed_there_too(outside: Outside) -> None:
+    with outside.opener().open(f"https://{HOST}/moved", timeout=20) as answer:
+        assert (answer.geturl(), json.load(answer)["host"]) == (f"https://{OTHER}/there?x=1", OTHER)
+
+
+def test_certificate_of_a_stranger_is_refused(outside: Outside, tmp_path: Path) -> None:
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    for bundle in (None, Authority(folder, "Strangers").file):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            Outside(url=outside.url, address=outside.address, ca_bundle=bundle).fetch(outside.url)
+
+
+def test_certificate_for_another_host_is_refused(outside: Outside) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        outside.fetch("https://blog.alva.test/")
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "verdict", "reason"),
+    [
+        ("localhost", "127.0.0.1:8080", Verdict.OK, "127.0.0.1"),
+        ("no-such-host.invalid", "127.0.0.1", Verdict.WARN, "no such name from here"),
+        ("localhost", "127.9.9.9", Verdict.WARN, "not to 127.9.9.9"),
+    ],
+)
+def test_names_are_asked_for_by_themselves(host: str, address: str, verdict: Verdict, reason: str) -> None:
+    """A name that is not known yet, or leads elsewhere, is told; the release behind it is not worse for it."""
+    asked = Outside(url=f"https://{host}", address=address)
+    found, said = Verification._leads_here(asked, host)()
+    assert (found, reason in said) == (verdict, True), said
+
+
+def test_address_is_its_own_address() -> None:
+    assert find_addresses("127.0.0.1") == {"127.0.0.1"}
