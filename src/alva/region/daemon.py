@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alva.errors import RegionFailed
+from alva.region import memory
 from alva.region.config import RegionConfig
 
 POLL_SECONDS = 0.02
@@ -42,6 +43,8 @@ class RegionStatus:
     started_at: datetime | None = None
     network: str = "unknown"
     """What kind of network it has, for people."""
+    enforces_security_groups: bool = False
+    """Whether a connection that no security group admits does not come about."""
     memory_limits: str = "unknown"
     """Whether tasks' memory is limited, for people."""
 
@@ -104,6 +107,7 @@ def stop(config: RegionConfig, *, timeout_seconds: float = 5.0) -> bool:
     if pid is not None:
         _end(pid, timeout_seconds)
     leftovers = _kill_leftovers(config)
+    memory.remove_all(config.home)
     config.running_file.unlink(missing_ok=True)
     return pid is not None or bool(leftovers)
 
@@ -121,6 +125,7 @@ def status(config: RegionConfig) -> RegionStatus:
         pid=pid,
         started_at=datetime.fromisoformat(running["started_at"]),
         network=running.get("network_description", "unknown"),
+        enforces_security_groups=bool(running.get("enforces_security_groups", False)),
         memory_limits=running.get("memory_limits", "unknown"),
     )
 

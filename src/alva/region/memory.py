@@ -10,11 +10,14 @@ import contextlib
 import hashlib
 import logging
 import os
+import signal
+import time
 from pathlib import Path
 
 logger = logging.getLogger("alva.memory")
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_CLEAR_SECONDS = 5.0
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 """The `reason` of a container that the kernel killed.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html"""
@@ -25,12 +28,13 @@ class Group:
 
     def __init__(self, folder: Path, *, is_unified: bool) -> None:
         self.folder = folder
-        self._is_unified = is_unified
+        self.is_unified = is_unified
+        """Version 2."""
 
     @property
     def out_of_memory_kills(self) -> int:
         """How many of its processes the kernel has killed because of the limit."""
-        file = "memory.events" if self._is_unified else "memory.oom_control"
+        file = "memory.events" if self.is_unified else "memory.oom_control"
         try:
             lines = (self.folder / file).read_text().splitlines()
         except OSError:
@@ -41,21 +45,21 @@ class Group:
         """Set the limit; None leaves the group to the one around it."""
         if limit_bytes is None:
             return
-        file = "memory.max" if self._is_unified else "memory.limit_in_bytes"
+        file = "memory.max" if self.is_unified else "memory.limit_in_bytes"
         (self.folder / file).write_text(str(limit_bytes))
         # A task has no swap space. Where the kernel does not account for it, there is nothing to say.
-        swap, value = ("memory.swap.max", 0) if self._is_unified else ("memory.memsw.limit_in_bytes", limit_bytes)
+        swap, value = ("memory.swap.max", 0) if self.is_unified else ("memory.memsw.limit_in_bytes", limit_bytes)
         with contextlib.suppress(OSError):
             if (self.folder / swap).exists():
                 (self.folder / swap).write_text(str(value))
 
     def child(self, name: str, limit_bytes: int | None) -> Group:
         """A group within this one. Raises OSError."""
-        if self._is_unified:
+        if self.is_unified:
             _delegate(self.folder)
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        group = Group(folder, is_unified=self._is_unified)
+        group = Group(folder, is_unified=self.is_unified)
         group.limit(limit_bytes)
         return group
 
@@ -65,21 +69,34 @@ class Group:
             try:
                 Path(folder).rmdir()
             except OSError as error:
-                logger.info("control group %s stays: %s", folder, error)
+                logger.debug("control group %s stays: %s", folder, error)
+
+    def clear(self) -> None:
+        """SIGKILL every process in it, wherever it came from, and remove it."""
+        deadline = time.monotonic() + _CLEAR_SECONDS
+        while self.folder.exists():
+            for folder, _, _ in os.walk(self.folder):
+                with contextlib.suppress(OSError):
+                    for pid in (Path(folder) / "cgroup.procs").read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
+            self.remove()
+            if time.monotonic() > deadline:
+                logger.warning("control group %s stays: its processes do not end", self.folder)
+                return
+            time.sleep(0.01)  # until the kernel has ended them
 
 
 class MemoryLimits:
     """Makes the groups of one region, below a group of its own."""
 
-    def __init__(self, home: Path) -> None:
-        """`home` tells this region's group from another's."""
-        self._name = f"alva-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
+    def __init__(self, home: Path, control_groups: Path = _CONTROL_GROUPS) -> None:
+        """`home` tells this region's group from another's; `control_groups` is where the kernel shows them."""
         self._root: Group | None = None
         self.description = ""
         """For people: whether limits are enforced, and if not why."""
         try:
-            self._root, version = self._make_root()
-            self.description = f"enforced (control groups, version {version})"
+            self._root = _make_root(home, control_groups)
+            self.description = f"enforced (control groups, version {2 if self._root.is_unified else 1})"
         except OSError as error:
             self.description = f"not enforced ({error})"
 
@@ -94,39 +111,44 @@ class MemoryLimits:
             return None
 
     def remove_leftovers(self) -> None:
-        """Remove what a region that was killed left behind; its processes have ended."""
+        """Remove what a region that was killed left behind, with its processes."""
         if self._root is not None:
             for folder in [entry for entry in self._root.folder.iterdir() if entry.is_dir()]:
-                Group(folder, is_unified=False).remove()
+                Group(folder, is_unified=self._root.is_unified).clear()
 
     def close(self) -> None:
         """Remove the region's group."""
         if self._root is not None:
             self._root.remove()
 
-    def _make_root(self) -> tuple[Group, int]:
-        """Where this region's groups are, and which version. Raises OSError."""
-        is_unified = (_CONTROL_GROUPS / "cgroup.controllers").exists()
-        if is_unified:
-            # At the top: a group with processes in it, as ours is, cannot hand on its controllers.
-            _delegate(_CONTROL_GROUPS)
-            folder = _CONTROL_GROUPS / self._name
-        else:
-            folder = _CONTROL_GROUPS / "memory" / _own_memory_group().lstrip("/") / self._name
-        folder.mkdir(exist_ok=True)
-        group = Group(folder, is_unified=is_unified)
-        # Whether it can really be used: a container may have the files and not the right.
-        group.child("probe", 2**30).remove()
-        return group, 2 if is_unified else 1
+
+def remove_all(home: Path, control_groups: Path = _CONTROL_GROUPS) -> None:
+    """Remove the groups of a region of this home that was killed, with its processes."""
+    group_of(home, control_groups).clear()
 
 
-def _own_memory_group() -> str:
-    """The control group (version 1) of this process for memory. Raises OSError when there is none."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return path
-    raise OSError("this machine has no control groups for memory")
+def group_of(home: Path, control_groups: Path = _CONTROL_GROUPS) -> Group:
+    """A region's own group. It is at the top, wherever the region was started from: so the next one finds it.
+
+    In version 2 it could not be in the region's own group anyway: one with processes does not hand on its controllers.
+    """
+    name = f"alva-{hashlib.sha256(os.fsencode(home)).hexdigest()[:12]}"
+    if (control_groups / "cgroup.controllers").exists():
+        return Group(control_groups / name, is_unified=True)
+    return Group(control_groups / "memory" / name, is_unified=False)
+
+
+def _make_root(home: Path, control_groups: Path) -> Group:
+    """Make a region's own group, and try it. Raises OSError."""
+    group = group_of(home, control_groups)
+    if group.is_unified:
+        _delegate(control_groups)
+    elif not (control_groups / "memory" / "memory.limit_in_bytes").exists():
+        raise OSError("this machine has no control groups for memory")
+    group.folder.mkdir(exist_ok=True)
+    # Whether it can really be used: a container may have the files and not the right.
+    group.child("probe", 2**30).remove()
+    return group
 
 
 def _delegate(folder: Path) -> None:

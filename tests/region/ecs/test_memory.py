@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from alva.region import daemon
+from alva.region.memory import MemoryLimits, group_of
+from tests.region.processes.found import alive, region_process
 
-from .workbench import Workbench
+from .workbench import Workbench, running_region, until
 
 pytestmark = pytest.mark.region
 
@@ -19,14 +26,20 @@ print("took it")
 """
 
 
-@pytest.fixture(autouse=True)
-def _limited(workbench: Workbench) -> None:
+@pytest.fixture
+def workbench(workbench: Workbench) -> Workbench:
+    """The shared one, where it limits memory."""
+    _require_limits(workbench)
+    return workbench
+
+
+def _require_limits(workbench: Workbench) -> None:
     limits = daemon.status(workbench.config).memory_limits
     if not limits.startswith("enforced"):
         pytest.skip(f"memory limits are {limits}")
 
 
-def greedy(workbench: Workbench, mebibytes: int, **more: int) -> str:
+def greedy(workbench: Workbench, mebibytes: int, **more: Any) -> str:
     environment = [{"name": "MEBIBYTES", "value": str(mebibytes)}]
     image = workbench.image(GREEDY, "greedy")
     return workbench.task_definition("greedy", {"name": "main", "image": image, "environment": environment, **more})
@@ -51,3 +64,40 @@ def test_within_the_limit_nothing_is_killed(workbench: Workbench) -> None:
     (container,) = task["containers"]
     assert container["exitCode"] == 0
     assert "reason" not in container
+
+
+def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_or_down(tmp_path: Path) -> None:
+    with running_region(tmp_path) as bench:
+        _require_limits(bench)
+        bench.prepare()
+        image, folder = bench.image("import time; time.sleep(600)"), group_of(bench.config.home).folder
+        for what_comes_next in (daemon.start, daemon.stop):
+            bench.running(bench.run(bench.task_definition("sleeper", {"name": "main", "image": image})))
+            (left,) = (each for each in folder.iterdir() if each.is_dir())
+            processes = [int(pid) for pid in (left / "main" / "cgroup.procs").read_text().split()]
+            assert alive(processes)
+            region = region_process(bench.config.home)
+            os.kill(region, signal.SIGKILL)
+            os.waitpid(region, 0)
+            what_comes_next(bench.config)
+            assert not left.exists()
+            until(lambda processes=processes: not alive(processes))
+        assert not folder.exists()
+
+
+def test_version_2_is_delegated_from_the_top_and_read_in_its_own_words(tmp_path: Path) -> None:
+    """Files stand in for the kernel's: a machine gives memory to one of the two versions."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
+    home = Path("/home/alva")
+    group_of(home, tmp_path).folder.mkdir()
+    for folder in (tmp_path, group_of(home, tmp_path).folder):
+        (folder / "cgroup.subtree_control").write_text("cpu\n")
+    limits = MemoryLimits(home, tmp_path)
+    assert limits.description == "enforced (control groups, version 2)"
+    task = limits.task("task", 64 * 2**20)
+    assert task is not None
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory"
+    assert (task.folder / "memory.max").read_text() == str(64 * 2**20)
+    assert task.out_of_memory_kills == 0
+    (task.folder / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\n")
+    assert task.out_of_memory_kills == 1
