@@ -37,6 +37,9 @@ COPIED = (
 )
 PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
 """A path of each service that needs neither a session nor the database."""
+NETWORK_STACK = "infrastructure/lib/stacks/network_stack.py"
+DATABASE_RULE = 'self._ingress("RdsFromEcs", database, ecs, POSTGRESQL_PORT, POSTGRESQL_PORT, "PostgreSQL from tasks")'
+"""What lets tasks reach the database, in the network stack; `pass` in its place drops it."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,12 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 @contextmanager
-def rehearsal_in(folder: Path) -> Iterator[Rehearsal]:
-    """A rehearsal in `folder` whose ports and addresses are its own, not yet up; it goes down at the end, wiped."""
-    with reserved_region_config(folder / "alva" / ".alva") as config:
+def rehearsal_in(folder: Path, network: str = "") -> Iterator[Rehearsal]:
+    """A rehearsal in `folder` whose ports and addresses are its own, not yet up; it goes down at the end, wiped.
+
+    `network`: which one the region gets, as in `reserved_region_config`.
+    """
+    with reserved_region_config(folder / "alva" / ".alva", network) as config:
         rehearsal = Rehearsal(project=copy_of_the_project(folder / "alva"), variables=daemon.environment_of(config))
         try:
             yield rehearsal

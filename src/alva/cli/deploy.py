@@ -16,7 +16,7 @@ import click
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import Progress, step
 from alva.cli.synth import synthesise
-from alva.errors import UsageError
+from alva.errors import PreflightRefused, UsageError
 from alva.release.risks import Kind
 
 if TYPE_CHECKING:
@@ -211,6 +211,7 @@ def prepare(
     with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
         if not synthesise(invocation.environment, invocation.assembly_folder):
             synthesis.outcome = "unchanged"
+    require_paths(invocation)
     manifest = invocation.manifest
     given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
     only = frozenset({*given, *(manifest.service(name).name for name in services)})
@@ -237,6 +238,25 @@ def findings(invocation: Invocation) -> dict[str, list[str]]:
 
     found = check(Assembly.read(invocation.assembly_folder), ROOT)
     return {rule: [f"{each.subject}: {each.message}" for each in each_found] for rule, each_found in found.items()}
+
+
+def require_paths(invocation: Invocation) -> None:
+    """Refuse what a local region without a network of its own could not show: it lets every connection through.
+
+    With one, or on AWS, the connection times out; there the rule `needed-paths` asks. Raises PreflightRefused.
+    """
+    from alva.checks.assembly import Assembly
+    from alva.checks.paths import missing_paths
+    from alva.region import daemon
+
+    if not invocation.is_local or daemon.status(invocation.region_config).enforces_security_groups:
+        return
+    if missing := list(missing_paths(Assembly.read(invocation.assembly_folder))):
+        raise PreflightRefused(
+            "cannot release: security groups or routes prevent what the environment needs",
+            evidence=[str(path) for path in missing],
+            next_step="mend the rules in infrastructure/ (./alva preflight --reachability); nothing was touched",
+        )
 
 
 def person(invocation: Invocation) -> Ask | None:

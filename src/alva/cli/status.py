@@ -104,6 +104,7 @@ def _region(invocation: Invocation) -> dict[str, object]:
         "home": str(config.home),
         "names": _name_resolution(region.pid),
         "network": region.network,
+        "enforces_security_groups": region.enforces_security_groups,
         "memory_limits": region.memory_limits,
     }
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, findings, person, show_result
+from alva.cli.deploy import Builds, current_commit, findings, person, require_paths, show_result
 from alva.cli.invocation import Invocation, only_local, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
@@ -55,6 +55,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
             region, templates = pool.submit(start_region), pool.submit(write_templates)
             region.result()  # a port in use, say, is told before images are built
             templates.result()
+            require_paths(invocation)
         builds = Builds(invocation, progress)
         digests = builds.build_all()
         api_keys = {s.name: STANDIN_KEY for s in invocation.manifest.secrets if s.kind == "api-key"}

@@ -327,6 +327,7 @@ def _write_running_file(region: Region) -> None:
         "loopback_octet": config.loopback_octet,
         "network": config.network,
         "network_description": region.network.description,
+        "enforces_security_groups": region.network.is_enforced,
         "memory_limits": region.memory.description,
     }
     new = config.running_file.with_suffix(".new")

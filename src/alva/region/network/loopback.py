@@ -12,7 +12,10 @@ from alva.region.network.namespace import Namespace, stream_socket
 
 
 class Loopback:
-    """10.0.10.17 is 127.<octet>.10.17; security groups and routes are records. Nothing here does anything."""
+    """10.0.10.17 is 127.<octet>.10.17; security groups and routes are records. Nothing here does anything.
+
+    `./alva up` and `deploy` refuse instead what the templates' security groups and routes prevent (`checks/paths.py`).
+    """
 
     is_enforced = False
     services: Namespace | None = None
@@ -20,7 +23,9 @@ class Loopback:
 
     def __init__(self, reason: str = "") -> None:
         """`reason`: why there are no namespaces, for people."""
-        self.description = "loopback addresses, security groups not enforced" + (f" ({reason})" if reason else "")
+        self.description = "loopback addresses, security groups only checked at a release" + (
+            f" ({reason})" if reason else ""
+        )
 
     async def attach(self, interface: Interface) -> Namespace | None:
         """No namespace of its own."""
