@@ -136,6 +136,14 @@ def unhealthy(reason: str) -> tuple[str, ...]:
             ),
         ),
         (
+            "connection-timeout",
+            Failure(
+                subject="migration",
+                said=("container migrations ended with exit code 75",),
+                logs=("cannot migrate: connection timeout expired",),
+            ),
+        ),
+        (
             "cache-down",
             Failure(
                 subject="api",

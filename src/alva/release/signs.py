@@ -219,6 +219,12 @@ SIGNS: tuple[Sign, ...] = (
         "split it into smaller steps",
     ),
     Sign(
+        "connection-timeout",
+        r"connection timeout expired|connection timed out|\[Errno 110\]|ConnectTimeout",
+        "nobody answers where it connects to: no security group or route lets it through, or nothing is there",
+        "./alva preflight --reachability shows who reaches whom, ./alva status what runs",
+    ),
+    Sign(
         "database-down",
         r"(?:connection to server|connection failed: connection to server|could not connect to server)[^\n]*(?:5432|"
         r"postgres|rds)|rds\.amazonaws\.com[^\n]*(?:refused|timed? ?out|not known)|OperationalError[^\n]*(?:refused|"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
@@ -12,6 +13,7 @@ from alva.release.executor import Executor
 from alva.release.manifest import Manifest
 from alva.release.plan import Observed, running_digests
 from alva.release.reporting import Reporter
+from alva.release.risks import DATA_TYPES
 from alva.release.signs import Diagnosis
 from alva.release.stacks import ObservedStack
 
@@ -23,16 +25,32 @@ def take_back(
 ) -> AlvaError:
     """Return the services to what they ran if the release touched them; what to raise: the failure, or worse.
 
+    What they run in goes back too, where its template changed: a rule that the network lost breaks the former version
+    as well. Only a stack whose data changed (a database, a cache, ...) stays, since going back may replace them.
     CloudFormation may have gone back already: then there is nothing to do but to look. A failure whose way back
-    succeeds is RolledBack (or TimedOut); RollbackFailed when the services do not serve as before.
+    succeeds is RolledBack (or TimedOut), or itself where no service was touched; RollbackFailed when the services do
+    not serve as before.
     """
-    touched = [s.name for s in manifest.stacks_of("services") if f"stack:{s.name}" in executor.begun]
-    previous = [stack for name in touched if (stack := observed.stacks.get(name)) is not None and stack.was_made]
-    if not previous:
-        return failure  # untouched, or a first release: there was nothing before it
+    touched = [
+        (stack, each.phase)
+        for each in reversed(manifest.stacks)  # an export cannot go while another stack imports it
+        if f"stack:{each.name}" in executor.begun
+        and (stack := observed.stacks.get(each.name)) is not None
+        and stack.was_made
+    ]
+    previous = [stack for stack, phase in touched if phase == "services"]
+    around = [
+        stack
+        for stack, phase in touched
+        if phase != "services"
+        and stack.template != (wanted := executor.wanted.templates[stack.name])
+        and _data(stack.template) == _data(wanted)
+    ]
     try:
-        for stack in previous:
+        for stack in (*previous, *around):
             _apply_again(aws, stack, reporter)
+        if not previous:
+            return failure  # untouched, or a first release: there was nothing before it
         _verify_again(aws, manifest, previous, reporter)
     except AlvaError as error:
         return RollbackFailed(
@@ -63,6 +81,11 @@ def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes:
     """Write the causes down under the release's number."""
     account = why.Account(release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes))
     why.Accounts(aws, manifest).keep(account)
+
+
+def _data(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The resources of a template that hold data."""
+    return {name: each for name, each in template.get("Resources", {}).items() if each["Type"] in DATA_TYPES}
 
 
 def _apply_again(aws: Aws, stack: ObservedStack, reporter: Reporter) -> None:

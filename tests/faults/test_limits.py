@@ -1,0 +1,71 @@
+"""What the local region's network and control groups prevent: connections without a rule, memory beyond the task's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from alva.region import daemon
+from alva.region.config import RegionConfig
+from tests.rehearsal.environment import DATABASE_RULE, NETWORK_STACK
+
+from . import breaking
+from .catalogue import MIGRATION_FAILED, ROLLED_BACK, WEB_ALONE
+from .conftest import Environment
+
+GREEDY = """
+taken = []
+for _ in range(4096):
+    taken.append(b"x" * 2**20)
+"""
+"""Four times what a task of web has; it ends by itself where nothing is limited."""
+
+
+def causes(environment: Environment) -> list[tuple[str, str]]:
+    """What `./alva why` says of the last release: subject and kind of each cause."""
+    number = environment.last_release()["number"]
+    asked = environment.alva("why", "--release", str(number), "--json")
+    assert asked.returncode == 0, asked.stderr
+    return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]
+
+
+def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment: Environment) -> None:
+    limits = daemon.status(RegionConfig(home=environment.home)).memory_limits
+    if not limits.startswith("enforced"):
+        pytest.skip(f"memory limits are {limits}")
+    with environment.unharmed(), breaking.web_main(GREEDY)(environment):
+        ended = environment.alva(*WEB_ALONE)
+    assert ended.returncode == ROLLED_BACK, ended.stderr
+    assert "OutOfMemoryError: Container killed due to memory usage" in ended.stderr
+    assert "exit code 137" in ended.stderr
+    assert environment.last_release()["outcome"] == "rolled back"
+    assert causes(environment)[0] == ("web", "out-of-memory")
+
+
+def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(environment: Environment) -> None:
+    if not daemon.status(RegionConfig(home=environment.home)).enforces_security_groups:
+        pytest.skip("the region lets every connection through; it refuses such a release (test_loopback.py)")
+    dropped = breaking.place(NETWORK_STACK, DATABASE_RULE, "pass")
+    before = database_rules(environment)
+    with environment.unharmed(), breaking.both(breaking.new_version("api"), dropped)(environment):
+        ended = environment.alva("up")
+    assert ended.returncode == MIGRATION_FAILED, ended.stderr
+    assert "api does not reach database on port 5432, for its DATABASE_URL" in ended.stderr
+    assert "last log: cannot migrate: connection timeout expired" in ended.stderr
+    assert environment.last_release()["outcome"] == "failed"
+    assert causes(environment)[0] == ("migration", "connection-timeout")
+    assert database_rules(environment) == before
+
+
+def database_rules(environment: Environment) -> list[tuple[int, str]]:
+    """Port and group of everybody whom the database's security group lets in."""
+    groups = environment.client("ec2").describe_security_groups(
+        Filters=[{"Name": "group-name", "Values": ["alva-staging-rds"]}]
+    )
+    (group,) = groups["SecurityGroups"]
+    found = [
+        (rule["FromPort"], pair["GroupId"]) for rule in group["IpPermissions"] for pair in rule["UserIdGroupPairs"]
+    ]
+    assert found
+    return found
