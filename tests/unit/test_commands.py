@@ -34,7 +34,9 @@ def scripts() -> Iterator[tuple[str, str]]:
             for step in job["steps"]:
                 if "run" in step:
                     yield f"{file.name}:{name}", step["run"]
-    for file in [*sorted((ROOT / "docs" / "runbooks").glob("*.md")), ROOT / "README.md"]:
+    documents = [*(ROOT / "docs" / "runbooks").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")]
+    documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # made of the verbs themselves
+    for file in [*sorted(documents), ROOT / "README.md"]:
         text = file.read_text()
         for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
             yield file.name, block
@@ -132,6 +134,43 @@ def test_commands_are_found_where_they_stand() -> None:
         ["./alva", "z"],
         ["aws", "y"],
     ]
+
+
+SPOKEN_OF = re.compile(r"\./alva ([a-z]+)((?: (?:--[a-z][a-z-]*|[\w-]+))*)")
+
+
+def unknown(text: str) -> Iterator[str]:
+    """The verbs and options that a text speaks of and that there are not: `./alva VERB`, and what follows at once."""
+    for verb, rest in SPOKEN_OF.findall(text):
+        command = application.get_command(click.Context(application), verb)
+        if command is None:
+            yield f"./alva {verb}"
+            continue
+        known = {name for each in all_commands(command) for parameter in each.params for name in parameter.opts}
+        named = re.findall(r"--[a-z][a-z-]*", rest.partition(" -- ")[0])
+        yield from (f"./alva {verb} {option}" for option in named if option not in known)
+
+
+@pytest.mark.parametrize("folder", ["src", "docs", "apps", "infrastructure"])
+def test_verbs_and_options_that_are_spoken_of_exist(folder: str) -> None:
+    """In errors' next steps, in prose, in comments."""
+    files = [file for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".md", ".html")]
+    assert files
+    assert [f"{file.relative_to(ROOT)}: {each}" for file in files for each in unknown(file.read_text())] == []
+
+
+def test_what_does_not_exist_would_be_found() -> None:
+    said = (
+        "next: ./alva deploy --yes, then ./alva nonsense; ./alva secrets set x --loudly asks; ./alva run api -- x --y"
+    )
+    assert list(unknown(said)) == ["./alva nonsense", "./alva secrets --loudly"]
+
+
+def all_commands(command: click.Command) -> Iterator[click.Command]:
+    """A command and those below it."""
+    yield command
+    if isinstance(command, click.Group):
+        yield from command.commands.values()
 
 
 def test_every_verb_has_an_example() -> None:

@@ -108,6 +108,17 @@ def test_every_action_is_pinned_by_commit_and_names_its_version(file: Path) -> N
     assert wrong == []
 
 
+def test_every_action_is_on_the_page_that_says_how_its_commit_was_looked_up() -> None:
+    page = (ROOT / "docs" / "reference" / "pipeline.md").read_text()
+    used = {
+        (action, version, commit)
+        for file in WORKFLOWS
+        for action, commit, version in re.findall(r"uses: ([\w./-]+)@([0-9a-f]{40}) # (v[\d.]+)", file.read_text())
+    }
+    listed = set(re.findall(r"^\| `([\w./-]+)` \| (v[\d.]+) \| `([0-9a-f]{40})`", page, flags=re.MULTILINE))
+    assert listed == used
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_every_job_says_its_permissions_and_its_time_limit(file: Path) -> None:
     workflow = yaml.safe_load(file.read_text())
