@@ -19,6 +19,7 @@ from alva.errors import AlvaError, PreflightRefused, TimedOut
 
 if TYPE_CHECKING:
     import boto3
+    from botocore.credentials import RefreshableCredentials
     from mypy_boto3_cloudformation.client import CloudFormationClient
     from mypy_boto3_ec2.client import EC2Client
     from mypy_boto3_ecr.client import ECRClient
@@ -96,16 +97,41 @@ class Poll:
 class Aws:
     """Clients for one target, made when first used and shared between threads."""
 
-    def __init__(self, target: Target, poll: Poll | None = None) -> None:
+    def __init__(self, target: Target, poll: Poll | None = None, *, role: AssumedRole | None = None) -> None:
         self.target = target
         self.poll = poll or Poll()
+        self._role = role
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
+        self._made: dict[Any, Any] = {}
+
+    def once(self, make: Callable[[Aws], Value]) -> Value:
+        """What `make` makes of this: made once, kept as long as this is."""
+        with self._lock:
+            if make not in self._made:
+                self._made[make] = make(self)
+            made: Value = self._made[make]
+            return made
+
+    def assuming(self, role_arn: str, session_name: str) -> Aws:
+        """The same target with the rights of a role, renewed before they expire.
+
+        Raises `PreflightRefused` when the role cannot be assumed.
+        """
+        role = AssumedRole(self, role_arn, session_name)
+        role.load_credentials()
+        return Aws(self.target, self.poll, role=role)
 
     @functools.cached_property
     def _session(self) -> boto3.Session:
         import boto3
 
+        if self._role is not None:
+            from botocore.session import get_session
+
+            session = get_session()
+            session.register_component("credential_provider", self._role)
+            return boto3.Session(botocore_session=session, region_name=self.target.region)
         if self.target.endpoint_url is None:
             return boto3.Session(region_name=self.target.region)
         return boto3.Session(
@@ -185,10 +211,72 @@ class Aws:
         """STS."""
         return self.client("sts")  # type: ignore[no-any-return]
 
+    def signature(self, service: str, url: str) -> dict[str, str]:
+        """The headers that sign a GET of `url` as a call of `service`, for what boto3 has no operation for."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import NoCredentialsError
+
+        with explained("sign a request"):
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise NoCredentialsError
+            request = AWSRequest("GET", url)
+            SigV4Auth(credentials, service, self.target.region).add_auth(request)
+            return dict(request.headers.items())
+
     def account_id(self) -> str:
         """The account that the credentials belong to; raises `PreflightRefused` when there is no answer."""
         with explained("find out which AWS account this is"):
             return self.sts.get_caller_identity()["Account"]
+
+
+class AssumedRole:
+    """A role's credentials, as botocore asks for them (its component `credential_provider`)."""
+
+    DURATION_SECONDS = 3600
+    """What AWS allows a role that was itself assumed by a role ("role chaining"), as a pipeline's is."""
+
+    def __init__(self, aws: Aws, role_arn: str, session_name: str) -> None:
+        self._aws = aws
+        self._role_arn = role_arn
+        self._session_name = session_name
+        self._lock = threading.Lock()
+        self._credentials: RefreshableCredentials | None = None
+
+    def load_credentials(self) -> RefreshableCredentials:
+        """The credentials, which renew themselves; raises `PreflightRefused` when the role cannot be assumed."""
+        from botocore.credentials import RefreshableCredentials
+
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = RefreshableCredentials.create_from_metadata(
+                    metadata=self._assume(), refresh_using=self._assume, method="sts-assume-role"
+                )
+            return self._credentials
+
+    def _assume(self) -> dict[str, str]:
+        name = self._role_arn.rpartition("/")[2]
+        try:
+            with explained(f"assume {name}"):
+                given = self._aws.sts.assume_role(
+                    RoleArn=self._role_arn, RoleSessionName=self._session_name, DurationSeconds=self.DURATION_SECONDS
+                )["Credentials"]
+        except PreflightRefused:
+            raise
+        except AlvaError as error:
+            raise PreflightRefused(
+                error.message,
+                evidence=error.evidence,
+                next_step=f"sign in as somebody who may sts:AssumeRole {self._role_arn} (the root user may assume no "
+                "role); ./alva bootstrap makes the roles and allows the pipeline's to",
+            ) from error
+        return {
+            "access_key": given["AccessKeyId"],
+            "secret_key": given["SecretAccessKey"],
+            "token": given["SessionToken"],
+            "expiry_time": given["Expiration"].isoformat(),
+        }
 
 
 @contextmanager
@@ -214,20 +302,6 @@ def _explain(what: str, error: Exception) -> AlvaError | None:
             evidence=[str(error)],
             next_step="sign in (aws sso login, or AWS_PROFILE), or leave --target aws out for the local region",
         )
-    def signature(self, service: str, url: str) -> dict[str, str]:
-        """The headers that sign a GET of `url` as a call of `service`, for what boto3 has no operation for."""
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import NoCredentialsError
-
-        with explained("sign a request"):
-            credentials = self._session.get_credentials()
-            if credentials is None:
-                raise NoCredentialsError
-            request = AWSRequest("GET", url)
-            SigV4Auth(credentials, service, self.target.region).add_auth(request)
-            return dict(request.headers.items())
-
     if isinstance(error, exceptions.ConnectionError):
         return AlvaError(
             f"cannot {what}: no connection to AWS's endpoint",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import boto3
+import pytest
+import yaml
 from lib.config.environments import STAGING
 
 REPOSITORY = Path(__file__).parents[2]
@@ -71,16 +75,28 @@ def test_changes_are_confined_to_this_environment(staging: Any) -> None:
             assert any(part in resource for part in named), f"{statement['Sid']}: {resource}"
 
 
-def test_roles_are_passed_to_cloudformation_and_to_tasks_only(staging: Any) -> None:
+def test_roles_are_passed_to_tasks_only(staging: Any) -> None:
     passed = {
         text(statement["Resource"]).rsplit("/", 1)[1]: statement["Condition"]["StringEquals"]["iam:PassedToService"]
         for statement in statements(staging)
         if "iam:PassRole" in statement["Action"]
     }
     assert passed == {
-        "cdk-hnb659fds-cfn-exec-role-*": "cloudformation.amazonaws.com",
         "alva-staging-*": "ecs-tasks.amazonaws.com",
     }
+
+
+def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging: Any) -> None:
+    (statement,) = [each for each in statements(staging) if "sts:AssumeRole" in each["Action"]]
+    assert [text(each) for each in statement["Resource"]] == [
+        f"arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-hnb659fds-{kind}-role-<AWS::AccountId>-<AWS::Region>"
+        for kind in ("deploy", "file-publishing")
+    ]
+    actions = {action for each in statements(staging) for action in each["Action"]}
+    changes = {action for action in actions if action.startswith(("cloudformation:", "s3:", "iam:"))} - {
+        action for action in actions if action.split(":")[1].startswith(("Describe", "Get", "List", "Validate"))
+    }
+    assert changes == {"cloudformation:CancelUpdateStack", "iam:PassRole", "iam:SimulatePrincipalPolicy"}
 
 
 def test_only_the_migration_may_be_run(staging: Any) -> None:
@@ -105,7 +121,11 @@ def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[...,
     assert arn in json.dumps(shared.one("cicd", "IAM::Role"))
 
 
+CLIENTS = {"scaling": "application-autoscaling", "quotas": "service-quotas"}
+"""The name of a client in the sources -> boto3's, where that is another."""
+
 IAM_PREFIXES = {
+    "application-autoscaling": "application-autoscaling",
     "cloudformation": "cloudformation",
     "cloudwatch": "cloudwatch",
     "ec2": "ec2",
@@ -114,6 +134,7 @@ IAM_PREFIXES = {
     "elbv2": "elasticloadbalancing",
     "iam": "iam",
     "logs": "logs",
+    "quotas": "servicequotas",
     "rds": "rds",
     "s3": "s3",
     "secretsmanager": "secretsmanager",
@@ -123,46 +144,103 @@ IAM_PREFIXES = {
 
 # What a person does at a terminal, with rights of their own.
 NOT_IN_THE_PIPELINE = {
-    "cloudformation:DeleteStack": "what a first, failed creation left behind",
     "secretsmanager:PutSecretValue": "./alva secrets",
     "secretsmanager:UpdateSecretVersionStage": "./alva secrets",
 }
 
+# What the pipeline does, and not in the engine's words.
+NOT_IN_THE_ENGINE = {
+    "ecr:BatchCheckLayerAvailability": "docker push",
+    "ecr:CompleteLayerUpload": "docker push",
+    "ecr:GetDownloadUrlForLayer": "docker push asks for layers that are there",
+    "ecr:InitiateLayerUpload": "docker push",
+    "ecr:UploadLayerPart": "docker push",
+    "iam:PassRole": "ecs:RunTask hands the migration its roles",
+}
 
-# Modules of verbs that are a person's: bootstrap, destroy, sleep and wake, the restart after a secret was set.
-A_PERSONS_MODULES = {"bootstrap.py", "teardown.py", "hibernation.py", "restart.py"}
+# Modules of verbs that are a person's: bootstrap, destroy, sleep and wake, the restart after a secret was set, a shell
+# in a task.
+A_PERSONS_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
+ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "FilePublishingRoleDefaultPolicy"}
+"""How the engine names who calls -> what in CDK's template says what that role may do."""
 
 
-def calls_of_the_engine() -> set[str]:
-    """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one."""
+def calls_of_the_engine(who: str | None = None) -> set[str]:
+    """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one.
+
+    `who`: those made with a role of the bootstrap, `toolkit.deployer.cloudformation.delete_stack(...)`; else one's own.
+    """
     found = set()
-    files = {file.name: file for file in (REPOSITORY / "src" / "alva" / "release").rglob("*.py")}
-    assert files.keys() >= A_PERSONS_MODULES, "has one been renamed?"
-    for file in (file for name, file in files.items() if name not in A_PERSONS_MODULES):
+    tool = REPOSITORY / "src" / "alva"
+    files = [tool / "aws.py", *(tool / "release").rglob("*.py"), tool / "cli" / "docker_builder.py"]
+    assert {file.name for file in files} >= A_PERSONS_MODULES, "has one been renamed?"
+    for file in (file for file in files if file.name not in A_PERSONS_MODULES):
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
                 continue
             if isinstance(node.func, ast.Attribute) and (service := client_name(node.func.value)):
-                found.add((service, node.func.attr))
+                found.add((service, node.func.attr, role_of(node.func.value)))
             for client, operation in itertools.pairwise(node.args):
                 if (service := client_name(client)) and isinstance(operation, ast.Constant):
-                    found.add((service, str(operation.value)))
+                    found.add((service, str(operation.value), role_of(client)))
     session = cast(Any, boto3.session.Session(region_name="us-east-1"))
-    operations = {service: session.client(service).meta.method_to_api_mapping for service, _ in found}
+    operations = {service: session.client(CLIENTS.get(service, service)).meta for service, _, _ in found}
     return {
-        f"{IAM_PREFIXES[service]}:{operations[service][operation]}"
-        for service, operation in found
-        if operation in operations[service]
+        f"{IAM_PREFIXES[service]}:{operations[service].method_to_api_mapping[operation]}"
+        for service, operation, role in found
+        if operation in operations[service].method_to_api_mapping and role == who
     }
 
 
 def client_name(node: ast.expr) -> str | None:
-    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    """`aws.ecs`, a local `ecs`, `aws.client("ecs")` -> "ecs"."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "client":
+        first = node.args[0] if node.args else None
+        name = str(first.value) if isinstance(first, ast.Constant) else ""
+    else:
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
     return name if name in IAM_PREFIXES else None
 
 
-def test_pipeline_may_do_what_the_engine_does(staging: Any) -> None:
+def role_of(node: ast.expr) -> str | None:
+    """`toolkit.deployer.cloudformation` -> "deployer"."""
+    names = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+    names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return next((name for name in ROLES_OF_THE_BOOTSTRAP if name in names), None)
+
+
+def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> None:
     needed = calls_of_the_engine()
-    assert {"cloudformation:ExecuteChangeSet", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
+    assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
     allowed = {action for statement in statements(staging) for action in statement["Action"]}
     assert needed - allowed - set(NOT_IN_THE_PIPELINE) == set()
+    assert allowed - needed == set(NOT_IN_THE_ENGINE), "least privilege"
+
+
+@pytest.mark.parametrize("who", sorted(ROLES_OF_THE_BOOTSTRAP))
+def test_roles_of_the_bootstrap_may_do_what_the_engine_does_with_them(who: str) -> None:
+    """By the template that `cdk bootstrap` deploys, of the CLI's pinned version."""
+    template = yaml.safe_load(
+        (REPOSITORY / "node_modules/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml").read_text()
+    )
+    properties = template["Resources"][ROLES_OF_THE_BOOTSTRAP[who]]["Properties"]
+    documents = [properties[key] for key in ("PolicyDocument",) if key in properties]
+    documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
+    allowed = []
+    for statement in (statement for document in documents for statement in document["Statement"]):
+        allowed += [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+    needed = calls_of_the_engine(who)
+    assert needed
+    assert [action for action in needed if not any(fnmatch.fnmatchcase(action, each) for each in allowed)] == []
+
+
+def test_ledger_and_lock_are_where_the_engine_keeps_them(staging: Any) -> None:
+    (statement,) = [each for each in statements(staging) if "ssm:PutParameter" in each["Action"]]
+    pattern = text(statement["Resource"]).rpartition(":")[2]
+    kept = set()
+    for file in (REPOSITORY / "src" / "alva" / "release").glob("*.py"):
+        kept |= set(re.findall(r'parameter_name = f"(/\{manifest\.prefix\}/[a-z]+)', file.read_text()))
+    assert len(kept) >= 4, "they are where this test looks"
+    for name in kept:
+        arn = f"parameter{name.replace('{manifest.prefix}', 'alva-staging')}"
+        assert fnmatch.fnmatchcase(arn, pattern), arn

@@ -46,6 +46,14 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert httpx.get(rehearsal.url).status_code == 503
     again = rehearsal.alva("sleep", "--yes")
     assert again.returncode == 0, "asleep already: what it remembers stays what ran before"
+    for arguments in (("deploy", "--yes"), ("migrate",)):
+        asleep = rehearsal.alva(*arguments)
+        assert asleep.returncode == 3, asleep.stderr
+        assert "it is asleep; nothing was touched" in asleep.stderr
+        assert "next: ./alva wake" in asleep.stderr
+    checked = rehearsal.alva("preflight")
+    assert checked.returncode == 3
+    assert [line.split()[:2] for line in checked.stdout.splitlines() if " awake " in line] == [["FAIL", "awake"]]
 
     woken = rehearsal.alva("wake")
     assert woken.returncode == 0, woken.stderr

@@ -186,6 +186,7 @@ CLIENTS = {
     **dict.fromkeys(("cloudformation", "ec2", "ecr", "ecs", "elbv2", "logs", "s3", "secretsmanager", "ssm", "sts")),
     **dict.fromkeys(("rds", "iam", "cloudwatch", "elasticache")),
     "scaling": "application-autoscaling",
+    "quotas": "service-quotas",
 }
 """The name of a client in the sources -> botocore's name of the service, where that is another."""
 

@@ -1,7 +1,8 @@
 """What a pipeline may do: release into this environment, from one branch of one repository, and nothing else.
 
-A release changes stacks through CloudFormation with the execution role that `cdk bootstrap` made, so that the pipeline
-itself needs no right on the resources.
+A release changes stacks with the deploy role that `cdk bootstrap` made, which hands CloudFormation its execution role:
+the pipeline itself has no right on the resources, and none to hand a role to CloudFormation. What it can thereby bring
+about ends where the execution role's policies do: docs/decisions/roles-of-the-bootstrap.md.
 """
 
 from __future__ import annotations
@@ -26,26 +27,18 @@ USER_NAME = "alva-cicd-user"
 # The read-only calls of a release that know no resource, or of which it asks for a whole list.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 LISTING_ACTIONS = [
-    "application-autoscaling:DescribeScalableTargets",
-    "cloudformation:ListExports",
-    "cloudformation:ListImports",
-    "cloudformation:ListStacks",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
-    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeAddresses",
+    "ec2:DescribeInternetGateways",
+    "ec2:DescribeNatGateways",
     "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
-    "ecs:ListServices",
-    "ecs:ListTaskDefinitions",
     "ecs:ListTasks",
-    "elasticloadbalancing:DescribeListeners",
-    "elasticloadbalancing:DescribeLoadBalancers",
-    "elasticloadbalancing:DescribeRules",
-    "elasticloadbalancing:DescribeTargetGroups",
     "elasticloadbalancing:DescribeTargetHealth",
-    "elasticache:DescribeReplicationGroups",
-    "rds:DescribeDBInstances",
+    "servicequotas:GetAWSDefaultServiceQuota",
     "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity",
 ]
@@ -110,35 +103,26 @@ class CicdStack(EnvironmentStack):
         tasks_roles = self._arn("iam", f"role/{prefix}-*", region="")
         return [
             _allow("List", LISTING_ACTIONS, "*"),
-            # Not DeleteStack: what a first, failed creation leaves behind is deleted by a person.
             _allow(
-                "Stacks",
+                "ChangeStacksAsTheCdkDoes",
+                ["sts:AssumeRole"],
                 [
+                    # Named whole: a role that only begins like one of them is not theirs.
+                    self._arn("iam", f"role/{BOOTSTRAP}-{kind}-role-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}", region="")
+                    for kind in ("deploy", "file-publishing")
+                ],
+            ),
+            _allow(
+                "LookAtStacks",
+                [
+                    # The only change that is the pipeline's own: the deploy role of the bootstrap cannot call it.
                     "cloudformation:CancelUpdateStack",
-                    "cloudformation:ContinueUpdateRollback",
-                    "cloudformation:CreateChangeSet",
-                    "cloudformation:DeleteChangeSet",
                     "cloudformation:DescribeChangeSet",
                     "cloudformation:DescribeStackEvents",
-                    "cloudformation:DescribeStackResources",
                     "cloudformation:DescribeStacks",
-                    "cloudformation:ExecuteChangeSet",
                     "cloudformation:GetTemplate",
-                    "cloudformation:GetTemplateSummary",
-                    "cloudformation:ListStackResources",
                 ],
                 self._arn("cloudformation", f"stack/{prefix}-*/*"),
-            ),
-            _allow(
-                "HandResourcesToCloudFormation",
-                ["iam:PassRole"],
-                self._arn("iam", f"role/{BOOTSTRAP}-cfn-exec-role-*", region=""),
-                StringEquals={"iam:PassedToService": "cloudformation.amazonaws.com"},
-            ),
-            _allow(
-                "LargeTemplates",
-                ["s3:GetObject", "s3:PutObject"],
-                f"arn:{cdk.Aws.PARTITION}:s3:::{BOOTSTRAP}-assets-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}/alva/*",
             ),
             _allow(
                 "BootstrapVersion", ["ssm:GetParameter"], self._arn("ssm", "parameter/cdk-bootstrap/hnb659fds/version")
@@ -149,12 +133,10 @@ class CicdStack(EnvironmentStack):
                     "ecr:BatchCheckLayerAvailability",
                     "ecr:BatchGetImage",
                     "ecr:CompleteLayerUpload",
-                    "ecr:DescribeImageScanFindings",
                     "ecr:DescribeImages",
                     "ecr:DescribeRepositories",
                     "ecr:GetDownloadUrlForLayer",
                     "ecr:InitiateLayerUpload",
-                    "ecr:ListImages",
                     "ecr:PutImage",
                     "ecr:UploadLayerPart",
                 ],
@@ -163,21 +145,12 @@ class CicdStack(EnvironmentStack):
             _allow(
                 "Watch",
                 [
-                    "ecs:DescribeClusters",
                     "ecs:DescribeServiceDeployments",
-                    "ecs:DescribeServiceRevisions",
                     "ecs:DescribeServices",
                     "ecs:DescribeTasks",
                     "ecs:ListServiceDeployments",
-                    "ecs:StopServiceDeployment",
                 ],
-                [
-                    self._arn("ecs", f"cluster/{cluster}"),
-                    *(
-                        self._arn("ecs", f"{kind}/{cluster}/*")
-                        for kind in ("service", "service-deployment", "service-revision", "task")
-                    ),
-                ],
+                [self._arn("ecs", f"{kind}/{cluster}/*") for kind in ("service", "service-deployment", "task")],
             ),
             _allow(
                 "Migrate",
@@ -202,13 +175,13 @@ class CicdStack(EnvironmentStack):
             ),
             _allow(
                 "ReadLogs",
-                ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"],
+                ["logs:FilterLogEvents", "logs:GetLogEvents"],
                 self._arn("logs", f"log-group:/alva/{environment.name}/*"),
             ),
             _allow(
                 "LedgerAndLock",
                 ["ssm:DeleteParameter", "ssm:GetParameter", "ssm:GetParameterHistory", "ssm:PutParameter"],
-                self._arn("ssm", f"parameter/alva/{environment.name}/*"),
+                self._arn("ssm", f"parameter/{prefix}/*"),
             ),
         ]
 

@@ -67,7 +67,8 @@ def command(invocation: Invocation) -> None:
 
 def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
     """Run `cdk bootstrap` unless the account has it."""
-    from alva.release.bootstrap import bootstrap_version, cdk_command
+    from alva.release import toolkit
+    from alva.release.bootstrap import cdk_command, refuse_leftover_bucket
     from alva.release.preflight import BOOTSTRAP_VERSION
 
     progress, aws = invocation.progress, invocation.aws
@@ -76,6 +77,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
         if version is not None and version >= BOOTSTRAP_VERSION:
             result.outcome, result.detail = "unchanged", f"version {version}"
             return
+        refuse_leftover_bucket(aws, account)
         argv = (
             *(str(_node()), str(ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk")),
             *cdk_command(account.id, invocation.manifest.region, dict(invocation.manifest.tags)),
@@ -112,7 +114,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
                 evidence=lines,
                 next_step="an administrator's credentials are needed, once",
             )
-        result.detail = f"version {bootstrap_version(aws)}"
+        result.detail = f"version {toolkit.version(aws)}"
 
 
 def _node() -> Path:

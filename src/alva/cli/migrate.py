@@ -11,8 +11,10 @@ def command(invocation: Invocation) -> None:
     """Run it under the environment's lock."""
     from alva.release import migration
     from alva.release.lock import Lock
+    from alva.release.preflight import refuse_asleep
 
     aws, manifest = invocation.aws, invocation.manifest
+    refuse_asleep(aws, manifest)
     with (
         invocation.progress as progress,
         Lock(aws, manifest).held("migration", progress.note),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from alva.cli.deploy import Builds, current_commit, findings, person, require_paths, show_result
-from alva.cli.invocation import Invocation, only_local, verb
+from alva.cli.invocation import ROOT, Invocation, only_local, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
 from alva.release.risks import Kind
@@ -56,10 +56,11 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
             region.result()  # a port in use, say, is told before images are built
             templates.result()
             require_paths(invocation)
-        builds = Builds(invocation, progress)
-        digests = builds.build_all()
+            account = pool.submit(_bootstrap_account, invocation)
+            builds = Builds(invocation, progress)
+            digests = builds.build_all()
+            account.result()
         api_keys = {s.name: STANDIN_KEY for s in invocation.manifest.secrets if s.kind == "api-key"}
-        _ensure_staging_bucket(invocation)
         result = deploy(
             invocation.aws,
             invocation.manifest,
@@ -83,17 +84,11 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     )
 
 
-def _ensure_staging_bucket(invocation: Invocation) -> None:
-    """What `cdk bootstrap` does once per account: the bucket for templates that are too large to send inline."""
-    from alva.aws import error_code, explained
-    from alva.release.change_sets import STAGING_BUCKET
+def _bootstrap_account(invocation: Invocation) -> None:
+    """What `./alva bootstrap` does once per account: the roles and the bucket that a release then works with."""
+    from alva.release.bootstrap import make_toolkit
 
-    aws = invocation.aws
-    bucket = STAGING_BUCKET.format(account=invocation.region_config.account_id, region=aws.target.region)
-    with explained("make the bucket for large templates"):
-        try:
-            aws.s3.head_bucket(Bucket=bucket)
-        except Exception as error:
-            if error_code(error) not in ("404", "NoSuchBucket", "NotFound"):
-                raise
-            aws.s3.create_bucket(Bucket=bucket)
+    template = (ROOT / "node_modules" / "aws-cdk" / "lib" / "api" / "bootstrap" / "bootstrap-template.yaml").read_text()
+    with step(invocation.progress, "bootstrap", "bootstrap the region's account") as result:
+        if not make_toolkit(invocation.aws, template, lambda text: invocation.progress.step_line("bootstrap", text)):
+            result.outcome = "unchanged"

@@ -12,9 +12,10 @@ from typing import Any
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import PreflightRefused
+from alva.release import toolkit
 from alva.release.manifest import Manifest, Stack
-from alva.release.preflight import BOOTSTRAP_PARAMETER
 from alva.release.stacks import Stacks
+from alva.release.toolkit import toolkit_of
 
 Line = Callable[[str], None]
 
@@ -52,20 +53,45 @@ def look(aws: Aws) -> Account:
     return Account(
         id=identity["Account"],
         arn=identity["Arn"],
-        bootstrap_version=bootstrap_version(aws),
+        bootstrap_version=toolkit.version(aws),
         github_provider_arn=next((p["Arn"] for p in providers if p["Arn"].endswith(f"/{GITHUB}")), None),
     )
 
 
-def bootstrap_version(aws: Aws) -> int | None:
-    """Which version of `cdk bootstrap` the account has; None where it never ran."""
-    with explained("look whether the account is bootstrapped"):
+TOOLKIT_PARAMETERS = {"FileAssetsBucketKmsKeyId": "AWS_MANAGED_KEY", "PublicAccessBlockConfiguration": "true"}
+"""What the CDK CLI gives its template where nobody asks for a key of one's own."""
+
+
+def make_toolkit(aws: Aws, template: str, line: Line) -> bool:
+    """Make the stack of `cdk bootstrap` from CDK's own template, unless the account has it; True if it was made.
+
+    For an account that is nobody else's, such as a local region's. A bucket that outlived an earlier bootstrap is taken
+    over, at which the CLI fails.
+    """
+    if toolkit.version(aws) is not None:
+        return False
+    # A look of its own at the account: what `aws` finds there later is what is made here.
+    Stacks(Aws(aws.target, aws.poll)).create_as_written(toolkit.STACK, template, TOOLKIT_PARAMETERS, line)
+    return True
+
+
+def refuse_leftover_bucket(aws: Aws, account: Account) -> None:
+    """Raise PreflightRefused where an earlier bootstrap's bucket outlived its stack: `cdk bootstrap` fails at it."""
+    if account.bootstrap_version is not None:
+        return
+    bucket = toolkit_of(aws).bucket
+    with explained(f"look for bucket {bucket}"):
         try:
-            return int(aws.ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"])
+            aws.s3.head_bucket(Bucket=bucket)
         except Exception as error:
-            if error_code(error) == "ParameterNotFound":
-                return None
+            if error_code(error) in ("404", "NoSuchBucket", "NotFound"):
+                return
             raise
+    raise PreflightRefused(
+        f"cannot bootstrap account {account.id}: an earlier bootstrap left its bucket behind, and its name is taken",
+        evidence=[f"s3://{bucket} exists, and the stack {toolkit.STACK} does not"],
+        next_step=f"aws s3 rb s3://{bucket} --force, if nothing else uses it; then ./alva bootstrap again",
+    )
 
 
 def cdk_command(account: str, region: str, tags: dict[str, str]) -> tuple[str, ...]:

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, explained
-from alva.errors import AlvaError, StackFailed
+from alva.errors import AlvaError, PreflightRefused, StackFailed
+from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ResourceChangeTypeDef
 
 INLINE_TEMPLATE_BYTES = 51_200
 """CreateChangeSet takes larger templates from S3 only (CloudFormation quotas)."""
-
-STAGING_BUCKET = "cdk-hnb659fds-assets-{account}-{region}"
-"""The bucket that `cdk bootstrap` makes; templates that do not fit inline go there."""
 
 READY_SECONDS = 300
 
@@ -75,6 +73,7 @@ class ChangeSets:
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
+        self._toolkit = toolkit_of(aws)
 
     def create(
         self,
@@ -95,26 +94,44 @@ class ChangeSets:
             if len(body.encode()) <= INLINE_TEMPLATE_BYTES
             else {"TemplateURL": self._upload(name, body)}
         )
+        return self._make(
+            name,
+            ChangeSetType="CREATE" if previous is None else "UPDATE",
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": parameters[key]}
+                if key in parameters
+                else {"ParameterKey": key, "UsePreviousValue": True}
+                for key in template.get("Parameters", {})
+                if key in parameters or key in (previous or {})
+            ],
+            **source,
+        )
+
+    def create_as_written(self, name: str, body: str, parameters: Mapping[str, str]) -> ChangeSet | None:
+        """Make a change set of a stack that does not exist yet from a template's text; as `create`."""
+        return self._make(
+            name,
+            ChangeSetType="CREATE",
+            TemplateBody=body,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )
+
+    def _make(self, name: str, **arguments: Any) -> ChangeSet | None:
         cloudformation = self._aws.cloudformation
         what = f"plan the change of stack {name}"
         try:
             with explained(what):
-                made = cloudformation.create_change_set(
+                made = self._toolkit.deployer.cloudformation.create_change_set(
                     StackName=name,
                     ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
-                    ChangeSetType="CREATE" if previous is None else "UPDATE",
                     Capabilities=["CAPABILITY_NAMED_IAM"],
                     ImportExistingResources=True,
-                    Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
-                    Parameters=[
-                        {"ParameterKey": key, "ParameterValue": parameters[key]}
-                        if key in parameters
-                        else {"ParameterKey": key, "UsePreviousValue": True}
-                        for key in template.get("Parameters", {})
-                        if key in parameters or key in (previous or {})
-                    ],
-                    **source,
+                    **self._toolkit.handed,
+                    **arguments,
                 )
+        except PreflightRefused:
+            raise
         except AlvaError as error:
             raise StackFailed(error.message, evidence=error.evidence) from error
         change_set = ChangeSet(arn=made["Id"], stack_id=made["StackId"])
@@ -150,17 +167,22 @@ class ChangeSets:
                 return found
             token = {"NextToken": answer["NextToken"]}
 
+    def execute(self, name: str, change_set: ChangeSet) -> None:
+        """Have CloudFormation begin it; the stack's status says how it goes."""
+        with explained(f"change stack {name}"):
+            self._toolkit.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
+
     def delete(self, name: str, change_set: ChangeSet) -> None:
         """Remove it: nothing of it stays."""
         with explained(f"remove the change set of stack {name}"):
-            self._aws.cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
+            self._toolkit.deployer.cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
 
     def _upload(self, name: str, body: str) -> str:
-        bucket = STAGING_BUCKET.format(account=self._aws.account_id(), region=self._aws.target.region)
+        bucket, publisher = self._toolkit.bucket, self._toolkit.publisher
         key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
         with explained(f"put the template of stack {name} into s3://{bucket} (made by `cdk bootstrap`)"):
-            self._aws.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
-        return f"{self._aws.s3.meta.endpoint_url}/{bucket}/{key}"
+            publisher.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
+        return f"{publisher.s3.meta.endpoint_url}/{bucket}/{key}"
 
 
 def minified(template: Mapping[str, Any]) -> str:

@@ -5,24 +5,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from alva.aws import Aws, error_code, explained, pages
-from alva.errors import AlvaError, PreflightRefused
-from alva.release import rollout
+from alva.aws import Aws, explained, pages
+from alva.errors import PreflightRefused
+from alva.release import execution_roles, quotas, rollout
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, minified
+from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
+from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
 from alva.release.stacks import Action, Stacks
+from alva.release.toolkit import toolkit_of
 from alva.release.verify import Result, Verdict, run_check
 
-BOOTSTRAP_PARAMETER = "/cdk-bootstrap/hnb659fds/version"
 BOOTSTRAP_VERSION = 6
 """The first whose roles and bucket are as this engine expects them (CDK: "Bootstrap template version history")."""
 
@@ -54,6 +57,9 @@ class Preflight:
             ("images exist", self._images),
             ("images are scanned", self._scans),
             ("secrets are set", self._secrets),
+            ("tasks' roles may start them", self._execution_roles),
+            ("quotas suffice", self._quotas),
+            ("awake", lambda: is_awake(self.aws, self.manifest)),
             ("services run", self._services),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
@@ -76,23 +82,15 @@ class Preflight:
             for stack in self.manifest.stacks
             if len(minified(stack.template()).encode()) > INLINE_TEMPLATE_BYTES
         ]
-        try:
-            with explained("read the version of the CDK's bootstrap"):
-                try:
-                    value = self.aws.ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"]
-                except Exception as error:
-                    if error_code(error) != "ParameterNotFound":
-                        raise
-                    value = ""
-        except AlvaError as error:
-            return Verdict.FAIL if large else Verdict.WARN, "; ".join((error.message, *error.evidence))
-        if not value:
+        toolkit = toolkit_of(self.aws)
+        if toolkit.version is None:
             if large:
                 return Verdict.FAIL, f"not bootstrapped, and {', '.join(large)} must go through its bucket"
             return Verdict.SKIP, "not bootstrapped, and no template needs it: all can be sent inline"
-        if int(value) < BOOTSTRAP_VERSION:
-            return Verdict.FAIL, f"version {value}, {BOOTSTRAP_VERSION} or later is needed"
-        return Verdict.OK, f"version {value}"
+        if toolkit.version < BOOTSTRAP_VERSION:
+            return Verdict.FAIL, f"version {toolkit.version}, {BOOTSTRAP_VERSION} or later is needed"
+        assumed = [toolkit.deployer, *([toolkit.publisher] if large else [])]
+        return Verdict.OK, f"version {toolkit.version}, {len(assumed)} of its roles assumed"
 
     def _lock(self) -> Said:
         holder = Lock(self.aws, self.manifest).holder()
@@ -129,8 +127,11 @@ class Preflight:
         return Verdict.OK, f"{len(self.digests)} images"
 
     def _scans(self) -> Said:
-        """What ECR's scan on push says of the images that exist; a severe finding is a warning, not a refusal."""
-        severe, scanned = [], 0
+        """What ECR's scan on push says of the images that exist.
+
+        A severe finding warns and does not refuse: the release may be its cure, and a base image often has no cure yet.
+        """
+        severe, unscanned, scanned = [], [], 0
         for name, digest in self.digests.items():
             service = self.manifest.service(name)
             if digest is None or not is_published(self.aws, service.repository, digest):
@@ -139,13 +140,15 @@ class Preflight:
                 (image, *_) = self.aws.ecr.describe_images(
                     repositoryName=service.repository, imageIds=[{"imageDigest": digest}]
                 )["imageDetails"]
-            counts = image.get("imageScanFindingsSummary", {}).get("findingSeverityCounts")
-            if counts is None:
+            status = image.get("imageScanStatus", {})
+            counts = image.get("imageScanFindingsSummary", {}).get("findingSeverityCounts", {})
+            if not counts and status.get("status") != "COMPLETE":
+                unscanned.append(f"{name}: {status.get('description') or status.get('status') or 'never scanned'}")
                 continue
             scanned += 1
             severe += [f"{name}: {counts[level]} {level}" for level in ("CRITICAL", "HIGH") if counts.get(level)]
-        if severe:
-            return Verdict.WARN, ", ".join(severe)
+        if severe or (unscanned and scanned):
+            return Verdict.WARN, ", ".join((*severe, *unscanned))
         return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has no scan of any of them")
 
     def _secrets(self) -> Said:
@@ -155,18 +158,61 @@ class Preflight:
         wrong = [status for status in used if status.state is not State.SET]
         return (Verdict.FAIL, "; ".join(map(_wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
 
+    def _execution_roles(self) -> Said:
+        asked, wrong = execution_roles.refused(self.aws, self.manifest)
+        if wrong:
+            return Verdict.FAIL, "; ".join(wrong)
+        return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "they come with the first release")
+
+    def _quotas(self) -> Said:
+        stacks = Stacks(self.aws)
+        deployed = [stack for each in self.manifest.stacks if (stack := stacks.observe(each.name)) and stack.was_made]
+        try:
+            found = quotas.demands(
+                self.aws, [each.template() for each in self.manifest.stacks], [stack.template for stack in deployed]
+            )
+        except quotas.NoQuotas:
+            return Verdict.SKIP, "not available here: there is no Service Quotas to ask"
+        if short := [each for each in found if not each.is_met]:
+            more = "; ".join(
+                f"{each}: aws service-quotas request-service-quota-increase --service-code {each.service_code} "
+                f"--quota-code {each.code} --desired-value {math.ceil(each.total)}"
+                for each in short
+            )
+            return Verdict.FAIL, more
+        return Verdict.OK, ", ".join(map(str, found))
+
     def _services(self) -> Said:
+        """Whether what was released last runs: all of its tasks, from a deployment that succeeded, and nothing else."""
+        if Hibernation(self.aws, self.manifest).state() is not None:
+            return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
         if not found:
             return Verdict.SKIP, "nothing is released yet"
-        short = [
-            f"{name} {service.get('runningCount', 0)} of {service.get('desiredCount', 0)}"
-            for name, service in found.items()
-            if service.get("runningCount", 0) < service.get("desiredCount", 0)
-        ]
-        if short:
-            return Verdict.FAIL, f"too few tasks run: {', '.join(short)}"
-        return Verdict.OK, f"{len(found)} services"
+        last = next((r for r in Ledger(self.aws, self.manifest).history() if r.outcome == SUCCEEDED), None)
+        wrong = []
+        for service in self.manifest.services:
+            there = found.get(service.service)
+            if there is None:
+                wrong.append(f"{service.name} is not there")
+                continue
+            if there.get("runningCount", 0) < there.get("desiredCount", 0):
+                wrong.append(f"{service.name}: {there.get('runningCount', 0)} of {there.get('desiredCount', 0)} tasks")
+            digest = rollout.running_digest(self.aws, there["taskDefinition"], service.name)
+            if last is not None and last.digests.get(service.name, digest) != digest:
+                wrong.append(f"{service.name} runs another image than release {last.number} put there")
+            deployment = rollout.last_deployment(self.aws, self.manifest, service)
+            if deployment is not None and deployment["status"] in ("STOPPED", "ROLLBACK_FAILED"):
+                wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
+        return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
+
+
+def is_awake(aws: Aws, manifest: Manifest) -> Said:
+    """Whether the environment is awake: into one that sleeps nothing can be released, its database does not run."""
+    asleep = Hibernation(aws, manifest).state()
+    if asleep is None:
+        return Verdict.OK, ""
+    return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
@@ -189,6 +235,9 @@ def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
 
 def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
     """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
+    refuse_asleep(aws, wanted.manifest)
+    if not plan.is_empty:
+        _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
     _refuse_missing_images(wanted, observed, builder)
     names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
@@ -213,6 +262,17 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
                 evidence=[f"{_wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
             )
+
+
+def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
+    """Raise PreflightRefused where the environment sleeps: everything would wait for a database that does not run."""
+    verdict, said = is_awake(aws, manifest)
+    if verdict is Verdict.FAIL:
+        raise PreflightRefused(
+            f"cannot change {manifest.environment}: it is asleep; nothing was touched",
+            evidence=[said.partition(";")[0]],
+            next_step="./alva wake, then the same command again",
+        )
 
 
 def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:

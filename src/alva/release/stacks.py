@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
 from alva.release.adoption import adopt
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSets, ResourceChange, minified
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSet, ChangeSets, ResourceChange, minified
+from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
@@ -170,7 +171,8 @@ class Stacks:
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
             since = self._last_event(observed.stack_id)
             with explained(f"continue the rollback of stack {name}"):
-                self._aws.cloudformation.continue_update_rollback(StackName=name)
+                toolkit = toolkit_of(self._aws)
+                toolkit.deployer.cloudformation.continue_update_rollback(StackName=name, **toolkit.handed)
             status, events = self._wait(observed.stack_id, line, since=since)
             if status == "UPDATE_ROLLBACK_FAILED":
                 raise RollbackFailed(
@@ -214,19 +216,30 @@ class Stacks:
         )
         if change_set is None:
             return adopted
+        self._execute(name, change_set, line, "update" if action is Action.UPDATE else "create", while_waiting)
+        return True
+
+    def create_as_written(self, name: str, body: str, parameters: Mapping[str, str], line: Line) -> None:
+        """Create a stack from a template's text, such as one in YAML that somebody else wrote; raises as `apply`."""
+        change_set = ChangeSets(self._aws).create_as_written(name, body, parameters)
+        if change_set is not None:
+            self._execute(name, change_set, line, "create", None)
+
+    def _execute(
+        self, name: str, change_set: ChangeSet, line: Line, verb: str, while_waiting: Callable[[], None] | None
+    ) -> None:
+        """Have CloudFormation do what the change set says, and return when it is done; raises as `apply`."""
         since = self._last_event(change_set.stack_id)
-        with explained(f"change stack {name}"):
-            self._aws.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
+        ChangeSets(self._aws).execute(name, change_set)
         try:
             status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         except TimedOut as error:
             raise self._call_off(change_set.stack_id, since, line) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
-            return True
+            return
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
             raise RollbackFailed(f"cannot take stack {name} back to what it was", evidence=evidence)
-        verb = "update" if change.action is Action.UPDATE else "create"
         raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence)
 
     def preview(
@@ -275,7 +288,8 @@ class Stacks:
             return
         since = self._last_event(stack.stack_id)
         with explained(f"delete stack {name}"):
-            self._aws.cloudformation.delete_stack(StackName=name)
+            toolkit = toolkit_of(self._aws)
+            toolkit.deployer.cloudformation.delete_stack(StackName=name, **toolkit.handed)
         status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
