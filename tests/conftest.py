@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 60.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start: a shell's background jobs ignore SIGINT, and so would all their children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
