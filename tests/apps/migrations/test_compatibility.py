@@ -2,6 +2,7 @@
 
 `tests/unit/test_revisions.py` reads the revisions' sources; here each one is applied to a real database, and the schema
 that comes of it is held against what statements of the earlier code name: its tables, columns, types and freedoms.
+`test_previous_release.py` asks those statements themselves.
 """
 
 from __future__ import annotations

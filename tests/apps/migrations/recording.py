@@ -1,0 +1,235 @@
+"""What a release asks of the database, written down as it asks, so that it can be asked again of a later schema.
+
+A service started by `command` notes each of its statements with parameters and rows; `write` keeps them, `replay` asks
+them anew. Ids that the database makes and times are others at each replay: ids are followed from the rows
+that first held them, and times are shifted by the time that has passed.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib
+import inspect
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Json, Jsonb
+
+RUN = """
+import runpy, sys
+from pathlib import Path
+from tests.apps.migrations import recording
+_, notes, module, *sys.argv[1:] = sys.argv
+recording.note(Path(notes), package=module.partition(".")[0])
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement as it was asked, and what came of it."""
+
+    at: datetime
+    sql: str
+    parameters: Any
+    """A mapping, or a list of them for a statement that was asked for many rows at once."""
+    rows: list[list[Any]] | None
+    """None for what returns none."""
+
+
+@dataclass
+class Replay:
+    """What came of asking again: `problems` says in a line each what is not as it was."""
+
+    problems: list[str] = field(default_factory=list)
+    _now_there: dict[Any, Any] = field(default_factory=dict)
+    """Ids as they were recorded -> as they are now."""
+
+    def ask(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
+        """Ask one statement of the database."""
+        if isinstance(statement.parameters, list):
+            for each in statement.parameters:
+                self.ask(connection, Statement(statement.at, statement.sql, each, None), passed)
+            return
+        parameters = {name: self._now(value, passed) for name, value in statement.parameters.items()}
+        where = " ".join(statement.sql.split())[:160]
+        try:
+            cursor = connection.execute(statement.sql, parameters)
+            rows = cursor.fetchall() if cursor.description else None
+        except psycopg.Error as error:
+            self.problems.append(f"{where}: {str(error).splitlines()[0]}")
+            return
+        if statement.rows is None:
+            return
+        if rows is None or len(rows) != len(statement.rows):
+            self.problems.append(f"{where}: {len(rows or [])} rows, {len(statement.rows)} before")
+            return
+        for before, after in zip(statement.rows, rows, strict=True):
+            for was, now in zip(before, after, strict=False):
+                if was is not None and now is not None and type(was) is not type(now):
+                    self.problems.append(f"{where}: {type(now).__name__}, {type(was).__name__} before")
+                if isinstance(was, UUID):
+                    self._now_there.setdefault(was, now)
+
+    def _now(self, value: Any, passed: Any) -> Any:
+        if isinstance(value, datetime):
+            return value + passed
+        if isinstance(value, list):
+            return [self._now(each, passed) for each in value]
+        try:
+            return self._now_there.get(value, value)
+        except TypeError:
+            return value
+
+
+def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement]) -> list[str]:
+    """Ask everything again, in its order, of an empty database; what is not as it was, in a line each."""
+    asking = Replay()
+    passed = datetime.now(UTC) - statements[0].at
+    for statement in statements:
+        asking.ask(connection, statement, passed)
+    return asking.problems
+
+
+# Noting, inside a service's process
+
+
+def note(file: Path, package: str) -> None:
+    """From now on write to a file, a line each, what this process asks, and which functions of its repository did."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    out = file.open("a", buffering=1)
+
+    @event.listens_for(Engine, "after_cursor_execute")
+    def note_statement(_connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
+        # The asynchronous driver's cursor has read all rows already, and holds them until they are asked for.
+        rows = [list(row) for row in cursor._rows] if cursor.description else None
+        line = {"at": datetime.now(UTC), "sql": sql, "parameters": parameters, "rows": rows}
+        out.write(json.dumps(_plain(line)) + "\n")
+
+    repository = importlib.import_module(f"{package}.repository")
+    for name in functions_of(package):
+        setattr(repository, name.rpartition(".")[2], _noted(name, vars(repository)[name.rpartition(".")[2]], out))
+
+
+def functions_of(package: str) -> list[str]:
+    """The functions of a service that ask the database, as `auth.find_user`."""
+    repository = vars(importlib.import_module(f"{package}.repository"))
+    return [
+        f"{package}.{name}"
+        for name, value in repository.items()
+        if inspect.iscoroutinefunction(value) and value.__module__ == f"{package}.repository"
+    ]
+
+
+def _noted(name: str, function: Any, out: TextIO) -> Any:
+    @functools.wraps(function)
+    async def call(*arguments: Any, **options: Any) -> Any:
+        out.write(json.dumps({"called": name}) + "\n")
+        return await function(*arguments, **options)
+
+    return call
+
+
+# On disk
+
+
+def read_notes(file: Path) -> tuple[list[Statement], set[str]]:
+    """What a process noted: its statements, and the functions that were called."""
+    lines = [_rich(json.loads(line)) for line in file.read_text().splitlines()]
+    called = {line["called"] for line in lines if "called" in line}
+    return [Statement(**line) for line in lines if "called" not in line], called
+
+
+def shorten(statements: Sequence[Statement]) -> list[Statement]:
+    """In the order in which they were asked, without the third and further time that the same is only looked at."""
+    kept, looks = [], Counter[str]()
+    for statement in sorted(statements, key=lambda one: one.at):
+        if statement.sql.startswith("SELECT") and "FOR UPDATE" not in statement.sql:
+            looks[statement.sql] += 1
+        if looks[statement.sql] <= 2:
+            kept.append(statement)
+    return kept
+
+
+def read(file: Path) -> list[Statement]:
+    """The statements that are kept in a file, in their order."""
+    recorded = json.loads(file.read_text())
+    return [
+        Statement(datetime.fromisoformat(at), recorded["sql"][number], _rich(parameters), _rich(rows))
+        for at, number, parameters, rows in recorded["asked"]
+    ]
+
+
+def write(file: Path, statements: Sequence[Statement]) -> None:
+    """Keep statements in a file: what was asked, each once, and then each time with its parameters and rows."""
+    sql = list(dict.fromkeys(statement.sql for statement in statements))
+    asked = [
+        json.dumps([one.at.isoformat(), sql.index(one.sql), _plain(one.parameters), _plain(one.rows)])
+        for one in statements
+    ]
+    lines = ",\n  ".join(asked)
+    file.write_text(f'{{"sql": {json.dumps(sql, indent=1)},\n "asked": [\n  {lines}\n ]}}\n')
+
+
+def command(file: Path, module: str) -> list[str]:
+    """What starts `python -m module` with its statements noted in a file."""
+    return [sys.executable, "-c", RUN, str(file), module]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Jsonb() | Json():
+            return {"$json": value.obj}
+        case datetime():
+            return {"$time": value.isoformat()}
+        case timedelta():
+            return {"$seconds": value.total_seconds()}
+        case UUID():
+            return {"$id": str(value)}
+        case psycopg.Binary():
+            return _plain(value.obj)
+        case bytes() | memoryview():
+            return {"$bytes": base64.b64encode(bytes(value)).decode()}
+        case Mapping():
+            # A column's JSON value is a mapping too, without our marks.
+            return {str(name): _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case None | bool() | int() | float() | str():
+            return value
+    raise TypeError(f"cannot write down a {type(value).__name__}")
+
+
+def _rich(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rich(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    match list(value.items()):
+        case [("$json", inner)]:
+            return Jsonb(inner)
+        case [("$time", text)]:
+            return datetime.fromisoformat(text)
+        case [("$seconds", seconds)]:
+            return timedelta(seconds=seconds)
+        case [("$id", text)]:
+            return UUID(text)
+        case [("$bytes", text)]:
+            return base64.b64decode(text)
+    return {name: _rich(each) for name, each in value.items()}
+
+
+def questions(statements: Sequence[Statement]) -> set[str]:
+    """The statements themselves: what the code asks, whatever about."""
+    return {" ".join(statement.sql.split()) for statement in statements}
