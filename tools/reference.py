@@ -191,6 +191,16 @@ def checks() -> str:
             "verify",
             "Asked after every release and by `./alva verify`; a release that fails one goes back.",
         ),
+        (
+            "Verification in depth, from outside",
+            "deep_checks",
+            "Asked by `./alva verify --deep`, beside those above and `alarms are quiet`.",
+        ),
+        (
+            "Verification in depth, from inside",
+            "inside_probe",
+            "Asked by `./alva verify --deep`, in a one-off task with the api's image, environment and network.",
+        ),
     ):
         lines += [f"## {title}", "", said, ""]
         found = _named_checks(ROOT / "src" / "alva" / "release" / f"{module}.py")
@@ -199,20 +209,31 @@ def checks() -> str:
 
 
 def _named_checks(file: Path) -> list[tuple[str, str]]:
-    """(name, first line of the docstring) of each ("name", function) pair in a module's source."""
+    """(name, first line of the docstring) of each ("name", function) pair, or entry, in a module's source."""
     tree = ast.parse(file.read_text())
     functions = {n.name: ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     found: list[tuple[str, str]] = []
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Tuple) and len(node.elts) == 2):
-            continue
-        name, function = _text(node.elts[0]), _called(node.elts[1])
-        if name is not None and function in functions:
-            found.append((name, _first_line(functions[function])))
+        pairs: list[tuple[ast.expr | None, ast.expr]] = []
+        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            pairs = [(node.elts[0], node.elts[1])]
+        elif isinstance(node, ast.Dict):
+            pairs = list(zip(node.keys, node.values, strict=True))
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            pairs = [(node.targets[0].slice, node.value)]
+        for key, value in pairs:
+            name, function = _text(key), _called(value)
+            if name is None or function not in functions:
+                continue
+            said = _first_line(functions[function])
+            if not said:
+                raise SystemExit(f"{file.name}: the check {name!r} says nothing: {function} has no docstring")
+            if not any(name == known for known, _ in found):
+                found.append((name, said))
     return found
 
 
-def _text(node: ast.expr) -> str | None:
+def _text(node: ast.expr | None) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):  # f"{service.name} runs" reads "SERVICE runs"

@@ -208,5 +208,13 @@ def test_deep_verification_looks_from_inside_through_a_customers_eyes_and_into_l
     assert failed == [], verify.stdout
     assert "certificate verified" in checks["inside: database"]["reason"]
     assert "noeviction" in checks["inside: queue"]["reason"]
+    # A user, a profile, a plan at the least; and nobody of that name is left.
+    email, _, rows = checks["inside: customer"]["reason"].partition(" is forgotten: ")
+    assert int(rows.split()[0]) >= 3
+    program = (
+        "import os, sys, psycopg; users = psycopg.connect(os.environ['DATABASE_URL']);"
+        "print(users.execute('SELECT count(*) FROM auth.users WHERE email = %s', sys.argv[1:]).fetchone()[0])"
+    )
+    assert rehearsal.alva("run", "api", "--", "python", "-c", program, email).stdout == "0\n"
     for name in ("inside: web by name", "inside: admin by name", "sign-up to plan", "api writes its log"):
         assert checks[name]["verdict"] == "OK"

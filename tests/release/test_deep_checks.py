@@ -22,8 +22,9 @@ def test_probe_is_small_enough_for_run_task_and_needs_nothing_of_ours() -> None:
 
 def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
     """Here is neither database nor cache: every check fails, and each says so."""
+    asked = {"services": {"web": "http://127.0.0.1:9/health"}, "customer": "verify@example.com"}
     ended = subprocess.run(
-        [sys.executable, "-c", inspect.getsource(inside_probe), json.dumps({"web": "http://127.0.0.1:9/health"})],
+        [sys.executable, "-c", inspect.getsource(inside_probe), json.dumps(asked)],
         env={"PATH": ""},
         capture_output=True,
         text=True,
@@ -35,5 +36,6 @@ def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
         ("inside: database", Verdict.FAIL),
         ("inside: queue", Verdict.FAIL),
         ("inside: web by name", Verdict.FAIL),
+        ("inside: customer", Verdict.FAIL),
     ]
     assert "Connection refused" in results[2].reason

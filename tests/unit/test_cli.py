@@ -77,6 +77,23 @@ def test_wiping_asks_and_keeps_everything_where_nobody_answers(
     assert main.run(["down", "--wipe"]) == 0, "where there is nothing to forget, there is nothing to ask"
 
 
+def test_no_color_takes_the_colour_out_of_results_too() -> None:
+    """Results are printed by click, progress by rich: the variable counts for both, on a terminal."""
+    program = (
+        "import click; from alva.cli import main\n@main.application.command()\ndef x(): click.secho('red', fg='red')"
+    )
+    shown = {}
+    for value in ("", "1"):
+        outside, inside = os.openpty()
+        script = f"{program}\nmain._Verbs.get_command = lambda *_: x; main.run(['x'])"
+        subprocess.run([sys.executable, "-c", script], stdout=inside, env={**os.environ, "NO_COLOR": value}, check=True)
+        os.close(inside)
+        shown[value] = os.read(outside, 100)
+        os.close(outside)
+    assert b"\x1b[31m" in shown[""]
+    assert shown["1"] == b"red\r\n"
+
+
 def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err

@@ -62,7 +62,12 @@ def run(arguments: Sequence[str]) -> int:
     verbose = "--verbose" in own
     try:
         outcome = application.main(
-            args=list(arguments), prog_name="./alva", complete_var=COMPLETION_VARIABLE, standalone_mode=False
+            args=list(arguments),
+            prog_name="./alva",
+            complete_var=COMPLETION_VARIABLE,
+            standalone_mode=False,
+            # None: colours on a terminal, none elsewhere.
+            color=False if _wants_no_colour() else None,
         )
     except AlvaError as error:
         if verbose:
@@ -120,7 +125,12 @@ def _print_traceback() -> None:
 
 
 def _is_coloured() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    return sys.stderr.isatty() and not _wants_no_colour()
+
+
+def _wants_no_colour() -> bool:
+    """https://no-color.org: the variable is there and not empty."""
+    return bool(os.environ.get("NO_COLOR"))
 
 
 def main() -> None:

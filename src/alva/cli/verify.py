@@ -18,7 +18,7 @@ COLOURS = {"OK": "green", "SKIP": "yellow", "WARN": "yellow", "FAIL": "red"}
 @verb(
     summary="Check what runs, from outside, as users reach it. Ends with 7 when a check fails.\n\n"
     "With --deep also from inside a task (database, queue, the other services by name), a customer's way from sign-up "
-    "to a plan, log lines and alarms: that starts a one-off task and leaves a customer behind."
+    "to a plan, log lines and alarms: that starts a one-off task, and makes a customer whom the task forgets again."
 )
 @click.option("--deep", is_flag=True, help="Also from inside, through a customer's eyes, into logs and alarms.")
 @click.option("--inbox", metavar="URL", help="Where the customer's mail can be read; the local region's by itself.")

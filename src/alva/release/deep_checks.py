@@ -1,6 +1,6 @@
 """The checks that look deeper than a release does: from inside a task, through a customer's eyes, into logs and alarms.
 
-They start a task and leave a customer behind, so they run when asked for (`./alva verify --deep`).
+They start a task and make a customer, whom the task then forgets, so they run when asked for (`./alva verify --deep`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -38,20 +38,20 @@ class DeepChecks:
     inbox_url: str | None = None
 
     def run(self) -> list[Result]:
-        """Run every check, side by side, and return their results in order."""
+        """Run every check, those from outside side by side, and return their results in order."""
         outside = Outside.of(self.aws, self.manifest)
+        journey = self._journey(outside)
         checks: list[tuple[str, Callable[[], Said]]] = [
             ("inner pages stay inside", lambda: self._inner_pages(outside)),
             *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services),
-            ("sign-up to plan", lambda: self._journey(outside)),
+            ("sign-up to plan", lambda: _walk(journey)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
-            inside: Future[list[Result]] = pool.submit(self._inside)
             seen = list(pool.map(run_check, checks))
-            return [*inside.result(), *seen]
+        return [*self._inside(journey.address if journey is not None else None), *seen]
 
-    def _inside(self) -> list[Result]:
+    def _inside(self, customer: str | None) -> list[Result]:
         """The checks of `inside_probe`, as a one-off task with the api's image, environment and network."""
         started = time.monotonic()
         service = self.manifest.service(self.manifest.migration.service)
@@ -68,7 +68,7 @@ class DeepChecks:
                     container=service.name,
                     subnets=subnets,
                     security_groups=security_groups,
-                    command=("python", "-c", inspect.getsource(inside_probe), self._names()),
+                    command=("python", "-c", inspect.getsource(inside_probe), self._asked(customer)),
                     started_by="alva-verify",
                     timeout_seconds=PROBE_SECONDS,
                 ),
@@ -84,14 +84,13 @@ class DeepChecks:
             results.append(Result(name="inside", verdict=Verdict.FAIL, reason=reason))
         return results
 
-    def _names(self) -> str:
-        """Service -> where its siblings find it."""
-        return json.dumps(
-            {
-                s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
-                for s in self.manifest.services
-            }
-        )
+    def _asked(self, customer: str | None) -> str:
+        """What the probe is asked: each service where its siblings find it, and whom to forget."""
+        services = {
+            s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
+            for s in self.manifest.services
+        }
+        return json.dumps({"services": services, "customer": customer})
 
     def _inner_pages(self, outside: Outside) -> Said:
         """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
@@ -104,6 +103,8 @@ class DeepChecks:
         return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
 
     def _log_check(self, outside: Outside, service: Service) -> Callable[[], Said]:
+        """A request with a word of its own turns up in the service's log group."""
+
         def look() -> Said:
             marker = f"verify-{uuid.uuid4().hex[:12]}"
             prefix = service.paths[0].removesuffix("*").rstrip("/") if service.paths else ""
@@ -128,11 +129,18 @@ class DeepChecks:
 
         return look
 
-    def _journey(self, outside: Outside) -> Said:
+    def _journey(self, outside: Outside) -> Journey | None:
         if self.inbox_url is None:
-            return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
+            return None
         api, auth = (outside.base(self.manifest.service(name)) for name in ("api", "auth"))
-        return Verdict.OK, Journey(outside, api, auth, self.inbox_url).run()
+        return Journey(outside, api, auth, self.inbox_url)
+
+
+def _walk(journey: Journey | None) -> Said:
+    """A customer who did not exist before signs up by mail, describes a business and gets a plan."""
+    if journey is None:
+        return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
+    return Verdict.OK, journey.run()
 
 
 def read_results(lines: list[str], *, seconds: float) -> list[Result]:

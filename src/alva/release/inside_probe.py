@@ -1,6 +1,7 @@
 """What `./alva verify --deep` runs inside a task of the api: its source is sent, so it imports nothing of ours.
 
-Its argument is JSON: service name -> URL to ask. It prints one JSON object per check. RunTask takes 8 KB of overrides
+Its argument is JSON: `services`, name -> URL to ask, and `customer`, the address of one that the verification made and
+that is forgotten here (or null). It prints one JSON object per check. RunTask takes 8 KB of overrides
 (AWS: RunTask, overrides), so this stays small.
 """
 
@@ -19,12 +20,37 @@ def require(holds: object, problem: str) -> None:
         raise RuntimeError(problem)
 
 
+def database_url() -> str:
+    """The database as libpq names it."""
+    return os.environ["DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://")
+
+
+def forget(email: str) -> str:
+    """Delete the rows of a customer, in whichever tables they are: those of its id (`user_id`), and of its address."""
+    import psycopg
+    from psycopg.sql import SQL, Identifier
+
+    tables = SQL("SELECT table_schema, table_name FROM information_schema.columns WHERE column_name = %s")
+    deleted = 0
+    with psycopg.connect(database_url(), connect_timeout=10) as connection:
+        by_address = connection.execute(tables, ["email"]).fetchall()
+        (users,) = [Identifier(*table) for table in by_address if table[1] == "users"]
+        found = connection.execute(SQL("SELECT id FROM {} WHERE email = %s").format(users), [email]).fetchone()
+        for column, value, where in (
+            ("user_id", found and found[0], connection.execute(tables, ["user_id"]).fetchall()),
+            ("email", email, by_address),
+        ):
+            for table in where if value else ():
+                delete = SQL("DELETE FROM {} WHERE {} = %s").format(Identifier(*table), Identifier(column))
+                deleted += connection.execute(delete, [value]).rowcount
+    return f"{email} is forgotten: {deleted} rows"
+
+
 def database() -> str:
     """Write and read through an encrypted connection; nothing of it stays."""
     import psycopg
 
-    url = os.environ["DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://")
-    with psycopg.connect(url, connect_timeout=10) as connection:
+    with psycopg.connect(database_url(), connect_timeout=10) as connection:
 
         def one(query: str) -> tuple[object, ...]:
             return connection.execute(query).fetchone() or (None,)
@@ -37,7 +63,7 @@ def database() -> str:
         connection.execute("INSERT INTO alva_verify VALUES (%s)", [value])
         require(one("SELECT value FROM alva_verify")[0] == value, "what was written is not what is read")
         connection.rollback()
-    require("sslmode=verify-full" in url, "its certificate is not verified (sslmode)")
+    require("sslmode=verify-full" in database_url(), "its certificate is not verified (sslmode)")
     return f"written and read over {version}, its certificate verified"
 
 
@@ -72,9 +98,12 @@ def service(url: str) -> Callable[[], str]:
 
 def main() -> None:
     """Run every check and print what came of it."""
+    asked = json.loads(sys.argv[1])
     checks = {"database": database, "queue": queue}
-    for name, url in json.loads(sys.argv[1]).items():
+    for name, url in asked["services"].items():
         checks[f"{name} by name"] = service(url)
+    if asked["customer"]:
+        checks["customer"] = lambda: forget(asked["customer"])
     for name, check in checks.items():
         try:
             verdict, reason = "OK", check()

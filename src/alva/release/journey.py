@@ -40,13 +40,13 @@ class Journey:
         self._api_url = api_url
         self._auth_url = auth_url
         self._inbox_url = inbox_url.rstrip("/")
-        self._address = f"verify-{uuid.uuid4().hex[:12]}@example.com"
+        self.address = f"verify-{uuid.uuid4().hex[:12]}@example.com"
         self._opener = outside.opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
 
     def run(self) -> str:
         """Walk it; what was seen, in a line. Raises VerificationFailed naming the step that did not work."""
         started = time.monotonic()
-        self._step("sign up", lambda: self._post("/signup", {"email": self._address}))
+        self._step("sign up", lambda: self._post("/signup", {"email": self.address}))
         link = self._wait("the sign-in mail", MAIL_SECONDS, self._link)
         self._step("open the link in the mail", lambda: self._get(link))
         path = urlsplit(self._step("describe a business", lambda: self._post("/onboarding", ONBOARDING))[0]).path
@@ -63,7 +63,7 @@ class Journey:
         return f"from sign-up to a plan in {time.monotonic() - started:.1f} s"
 
     def _link(self) -> str | None:
-        inbox = f"{self._inbox_url}/api/messages?{urlencode({'to': self._address})}"
+        inbox = f"{self._inbox_url}/api/messages?{urlencode({'to': self.address})}"
         with urllib.request.urlopen(inbox, timeout=REQUEST_SECONDS) as answer:  # noqa: S310  (the region's own)
             messages = json.load(answer)
         for message in messages["messages"]:
@@ -75,7 +75,7 @@ class Journey:
         try:
             return act()
         except urllib.error.HTTPError as error:
-            said = error.read(300).decode(errors="replace")
+            said = _title(error.read(5000).decode(errors="replace"))
             raise VerificationFailed(f"cannot {what}: HTTP {error.code}", evidence=[said]) from error
         except OSError as error:
             raise VerificationFailed(f"cannot {what}: {error}") from error
@@ -103,3 +103,9 @@ class Journey:
         """Where it ended, after redirects, and what is there."""
         with self._opener.open(request, timeout=REQUEST_SECONDS) as answer:
             return answer.geturl(), answer.read().decode(errors="replace")
+
+
+def _title(answer: str) -> str:
+    """What an answer says in a line: a page's title, or the beginning of anything else."""
+    found = re.search(r"<title>(.*?)</title>", answer, re.DOTALL)
+    return " ".join((found[1] if found else answer).split())[:300]

@@ -67,16 +67,19 @@ class Preflight:
             return list(pool.map(run_check, checks))
 
     def _credentials(self) -> Said:
+        """There are AWS credentials, and whose they are."""
         with explained("find out who this is"):
             caller = self.aws.sts.get_caller_identity()
         return Verdict.OK, f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}"
 
     def _region(self) -> Said:
+        """The templates are for the region that is asked."""
         if self.manifest.region != self.aws.target.region:
             return Verdict.FAIL, f"the templates are for {self.manifest.region}, this is {self.aws.target.region}"
         return Verdict.OK, self.manifest.region
 
     def _bootstrap(self) -> Said:
+        """The account is prepared, and the roles that change stacks may be assumed."""
         large = [
             stack.name
             for stack in self.manifest.stacks
@@ -93,6 +96,7 @@ class Preflight:
         return Verdict.OK, f"version {toolkit.version}, {len(assumed)} of its roles assumed"
 
     def _lock(self) -> Said:
+        """Nobody else works on the environment."""
         holder = Lock(self.aws, self.manifest).holder()
         if holder is None:
             return Verdict.OK, "nobody holds it"
@@ -101,6 +105,7 @@ class Preflight:
         return Verdict.FAIL, str(holder)
 
     def _stacks(self) -> Said:
+        """No stack is in the middle of an operation, or waits for a rollback to go on."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = list(pool.map(lambda s: stacks.observe(s.name, with_template=False), self.manifest.stacks))
@@ -111,10 +116,12 @@ class Preflight:
         return Verdict.OK, f"{len(there)} of {len(observed)} exist"
 
     def _templates(self) -> Said:
+        """CloudFormation finds nothing wrong with the templates."""
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
     def _images(self) -> Said:
+        """Each image that would be released is in its repository, or can be pushed from here."""
         missing = []
         for name, digest in self.digests.items():
             service = self.manifest.service(name)
@@ -152,6 +159,7 @@ class Preflight:
         return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has no scan of any of them")
 
     def _secrets(self) -> Said:
+        """Every secret that a container reads has a value, of the form that its kind has."""
         used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
         if all(status.state is State.MISSING for status in used):
             return Verdict.SKIP, "they come with the first release"
@@ -159,12 +167,14 @@ class Preflight:
         return (Verdict.FAIL, "; ".join(map(_wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
 
     def _execution_roles(self) -> Said:
+        """Each task's execution role may pull its image, read its secrets and write its log."""
         asked, wrong = execution_roles.refused(self.aws, self.manifest)
         if wrong:
             return Verdict.FAIL, "; ".join(wrong)
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "they come with the first release")
 
     def _quotas(self) -> Said:
+        """The account's quotas are enough for what the templates ask."""
         stacks = Stacks(self.aws)
         deployed = [stack for each in self.manifest.stacks if (stack := stacks.observe(each.name)) and stack.was_made]
         try:
@@ -348,6 +358,7 @@ def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder)
 
 
 def _rule(found: Sequence[str]) -> Callable[[], Said]:
+    """One template rule found nothing wrong: those at the head of this page."""
     return lambda: (Verdict.FAIL, "; ".join(found)) if found else (Verdict.OK, "")
 
 

@@ -114,12 +114,15 @@ class Verification:
             return results
 
     def _secrets(self) -> tuple[Verdict, str]:
+        """Every secret that a container reads has a value, of the form that its kind has."""
         wrong = [s for s in Secrets(self._aws, self._manifest).check() if s.state is not State.SET and s.secret.used_by]
         if wrong:
             return Verdict.FAIL, "; ".join(f"{s.secret.name}: {s.problem or s.state.value}" for s in wrong)
         return Verdict.OK, f"{len(self._manifest.secrets)} secrets"
 
     def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Look:
+        """All of its tasks run, from a deployment that succeeded, with the image that should serve."""
+
         def look() -> tuple[Verdict, str]:
             if found is None:
                 return Verdict.FAIL, f"ECS has no service {service.service}"
@@ -140,6 +143,8 @@ class Verification:
         return look
 
     def _targets(self, found: ServiceTypeDef | None) -> Look:
+        """The load balancer finds its tasks healthy: they answer /health, through the target group."""
+
         def look() -> tuple[Verdict, str]:
             groups = [b["targetGroupArn"] for b in (found or {}).get("loadBalancers", []) if "targetGroupArn" in b]
             if not groups:
@@ -162,6 +167,8 @@ class Verification:
         return look
 
     def _answers(self, outside: Outside, url: str, digest: str | None) -> Look:
+        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x` alike."""
+
         def look() -> tuple[Verdict, str]:
             return judge_answer(outside.fetch(url), digest)
 
@@ -169,6 +176,8 @@ class Verification:
 
     @staticmethod
     def _leads_here(outside: Outside, host: str) -> Look:
+        """Its name, as this machine looks it up, is the load balancer's."""
+
         def look() -> tuple[Verdict, str]:
             try:
                 found = find_addresses(host)
