@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import RunningRegion, running_region
 
-from .conftest import PROJECT
+from .conftest import PROJECT, Rehearsal
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def account(tmp_path: Path) -> Iterator[RunningRegion]:
         yield region
 
 
-def bootstrap(region: RunningRegion) -> dict[str, str]:
-    ended = subprocess.run(
+def run_bootstrap(region: RunningRegion) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-P", "-m", "alva", "bootstrap", "--yes", "--json"],
         env={
             **os.environ,
@@ -37,13 +37,25 @@ def bootstrap(region: RunningRegion) -> dict[str, str]:
         timeout=300,
         check=False,
     )
+
+
+def bootstrap(region: RunningRegion) -> dict[str, str]:
+    ended = run_bootstrap(region)
     assert ended.returncode == 0, ended.stderr
     said: dict[str, str] = json.loads(ended.stdout)
     return said
 
 
 def test_empty_account_is_prepared_once(account: RunningRegion) -> None:
+    bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
+    account.client("s3").create_bucket(Bucket=bucket)
+    refused = run_bootstrap(account)
+    assert refused.returncode == 3, refused.stderr
+    assert f"s3://{bucket} exists, and the stack CDKToolkit does not" in refused.stderr
+    account.client("s3").delete_bucket(Bucket=bucket)
+
     said = bootstrap(account)
+    assert (said["repository"], said["branch"]) == ("alva/alva", "staging")
     assert said["deploy_role_arn"].endswith(":role/alva-staging-deploy")
     version = account.client("ssm").get_parameter(Name="/cdk-bootstrap/hnb659fds/version")["Parameter"]["Value"]
     assert int(version) >= 6
@@ -58,3 +70,14 @@ def test_empty_account_is_prepared_once(account: RunningRegion) -> None:
     events = account.client("cloudformation").describe_stack_events(StackName="CDKToolkit")["StackEvents"]
     assert bootstrap(account) == said
     assert account.client("cloudformation").describe_stack_events(StackName="CDKToolkit")["StackEvents"] == events
+
+
+def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal) -> None:
+    stacks = rehearsal.client("cloudformation").describe_stacks()["Stacks"]
+    again = rehearsal.alva("bootstrap", "--yes")
+    assert again.returncode == 0, again.stderr
+    assert "gh variable set AWS_ROLE_ARN --repo alva/alva --body arn:aws:iam::" in again.stdout
+    after = rehearsal.client("cloudformation").describe_stacks()["Stacks"]
+    assert [(s["StackId"], s.get("LastUpdatedTime")) for s in after] == [
+        (s["StackId"], s.get("LastUpdatedTime")) for s in stacks
+    ]

@@ -25,11 +25,12 @@ from botocore import xform_name
 
 from alva.aws import Aws, Poll, Target
 from alva.errors import Locked, PreflightRefused
-from alva.release import bootstrap
+from alva.release import bootstrap, toolkit
 from alva.release.images import is_published, mark_released
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
+from alva.release.quotas import QUOTAS
 from alva.release.secret_audit import SecretAudit
 from alva.release.secrets import UNSET, Secrets
 from alva.release.stacks import Stacks
@@ -178,6 +179,34 @@ def test_empty_account_is_recognised_and_its_roles_are_made_once(aws: Aws) -> No
     assert account.github_provider_arn is None
     assert "ecs.amazonaws.com" in bootstrap.make_service_linked_roles(aws, lambda _line: None)
     assert bootstrap.make_service_linked_roles(aws, lambda _line: None) == []
+
+
+def test_bootstrapped_account_is_worked_with_as_its_roles(aws: Aws, name: str) -> None:
+    aws.ssm.put_parameter(Name=toolkit.VERSION_PARAMETER, Value="33", Type="String")
+    try:
+        Stacks(aws).apply(name, template(name=name, value="1"), {}, {}, lambda _line: None)
+        found = toolkit.toolkit_of(aws)
+        assert found.version == 33
+    finally:
+        aws.ssm.delete_parameter(Name=toolkit.VERSION_PARAMETER)
+    role = "cdk-hnb659fds-{}-role-123456789012-us-east-1"
+    (stack,) = aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
+    assert stack["RoleARN"] == f"arn:aws:iam::123456789012:role/{role.format('cfn-exec')}"
+    for who, kind in ((found.deployer, "deploy"), (found.publisher, "file-publishing")):
+        assert f":assumed-role/{role.format(kind)}/alva-" in who.sts.get_caller_identity()["Arn"]
+
+
+def test_quotas_of_the_network_are_those_that_are_meant(aws: Aws) -> None:
+    names = {}
+    for quota in QUOTAS:
+        if quota.service_code == "vpc":  # moto has no other service's
+            found = aws.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode=quota.code)["Quota"]
+            names[quota.name] = (found["QuotaName"], found["Value"])
+    assert names == {
+        "VPCs": ("VPCs per Region", 5.0),
+        "internet gateways": ("Internet gateways per Region", 5.0),
+        "NAT gateways in one zone": ("NAT gateways per Availability Zone", 5.0),
+    }
 
 
 # What the sources call, held against botocore's models.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alva.cli import command_line
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
@@ -57,12 +57,18 @@ def command(invocation: Invocation) -> None:
                 ):
                     result.outcome = "unchanged"
     role = bootstrap.deploy_role_arn(aws, manifest)
+    repository, branch = bootstrap.trusted_branch(manifest)
     if invocation.as_json:
-        invocation.print_json({"account": account.id, "region": manifest.region, "deploy_role_arn": role})
+        said = {"account": account.id, "region": manifest.region, "deploy_role_arn": role}
+        invocation.print_json({**said, "repository": repository, "branch": branch})
         return
     invocation.print(f"account {account.id} is ready for {manifest.environment}. What GitHub needs, once:")
-    invocation.print(f"  gh variable set AWS_ROLE_ARN --body {role}")
-    invocation.print("then ./alva deploy --target aws, which stops for the secrets that only you can set")
+    invocation.print(f"  gh variable set AWS_ROLE_ARN --repo {repository} --body {role}")
+    invocation.print(f"No secret and no key: the role trusts the workflow on branch {branch} of {repository} alone")
+    invocation.print(
+        '(another one: "pipeline" in infrastructure/lib/config/environments.py, then ./alva bootstrap again).'
+    )
+    invocation.print("Then ./alva deploy --target aws, which stops for the secrets that only you can set")
 
 
 def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
@@ -92,26 +98,18 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
         # In an empty folder: beside a cdk.json, the CLI would synthesise the app first.
         folder = invocation.region_config.home / "bootstrap"
         folder.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
+        ended = command_line.run(
             argv,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            folder=folder,
+            environment=environment,
+            line=lambda text: progress.step_line("cdk", text),
+            timeout_seconds=CDK_TIMEOUT_SECONDS,
+            what=f"bootstrap account {account.id}",
         )
-        assert process.stdout is not None  # noqa: S101
-        lines: list[str] = []
-        with process:
-            for text in process.stdout:
-                lines = [*lines, text.rstrip()][-8:]
-                progress.step_line("cdk", text.rstrip())
-            process.wait(timeout=CDK_TIMEOUT_SECONDS)
-        if process.returncode != 0:
+        if ended.exit_code != 0:
             raise AlvaError(
-                f"cannot bootstrap account {account.id}: cdk ended with exit code {process.returncode}",
-                evidence=lines,
+                f"cannot bootstrap account {account.id}: cdk ended with exit code {ended.exit_code}",
+                evidence=list(ended.last_lines),
                 next_step="an administrator's credentials are needed, once",
             )
         result.detail = f"version {toolkit.version(aws)}"

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 
 from alva.aws import Aws, explained
-from alva.errors import BuildFailed
+from alva.errors import AlvaError, BuildFailed, TimedOut
 from alva.region.images import ImageStore, build, push
 from alva.release.manifest import Service
+
+BUILD_TIMEOUT_SECONDS = 1200.0
+"""How long one build may take, as with Docker."""
 
 
 class BundleBuilder:
     """`release.images.Builder` with the region's own builder."""
 
-    def __init__(self, root: Path, store_folder: Path, cancelled: Event | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        store_folder: Path,
+        cancelled: Event | None = None,
+        timeout_seconds: float = BUILD_TIMEOUT_SECONDS,
+    ) -> None:
         self._root = root
+        self._timeout_seconds = timeout_seconds
         self._cancelled = cancelled
         self._store = ImageStore(store_folder)
 
@@ -25,7 +35,26 @@ class BundleBuilder:
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
-        return build(dockerfile, self._root, self._store, on_line=line, cancelled=self._cancelled).digest
+        # Whoever waits for nothing more than this build still ends it: with the others, which are of no use without it.
+        cancelled, late = self._cancelled or Event(), Event()
+
+        def end() -> None:
+            late.set()
+            cancelled.set()
+
+        deadline = Timer(self._timeout_seconds, end)
+        deadline.daemon = True
+        deadline.start()
+        try:
+            return build(dockerfile, self._root, self._store, on_line=line, cancelled=cancelled).digest
+        except AlvaError as error:
+            if not late.is_set():
+                raise
+            raise TimedOut(
+                f"cannot build {service.name}: still at it after {self._timeout_seconds:.0f} s", evidence=error.evidence
+            ) from error
+        finally:
+            deadline.cancel()
 
     def has(self, digest: str) -> bool:
         """Whether the image store holds it."""

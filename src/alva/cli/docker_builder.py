@@ -20,13 +20,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alva.aws import Aws, explained
+from alva.cli import command_line
 from alva.errors import BuildFailed
 from alva.release.manifest import Service
 
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 """CPU architecture of a task definition -> platform of an image."""
 
-LAST_LINES = 8
+BUILD_TIMEOUT_SECONDS = 1200.0
+"""How long one build or push may take: the workflow's own limit for a job that builds."""
 
 
 def build_command(
@@ -76,8 +78,10 @@ class DockerBuilder:
         platform: str = PLATFORMS["X86_64"],
         cache: Path | None = None,
         cancelled: threading.Event | None = None,
+        timeout_seconds: float = BUILD_TIMEOUT_SECONDS,
     ) -> None:
         self._root = root
+        self._timeout_seconds = timeout_seconds
         self._platform = platform
         self._cache = cache
         self._cancelled = cancelled or threading.Event()
@@ -132,26 +136,20 @@ class DockerBuilder:
                 f"cannot {what}: docker is not installed",
                 next_step="install Docker with buildx, or give the images by digest: --image NAME=sha256:...",
             )
-        last: list[str] = []
-        process = subprocess.Popen(
+        ended = command_line.run(
             command,
-            cwd=self._root,
+            folder=self._root,
             # Every timestamp in the image: what is built twice must be the same twice.
-            env={**os.environ, "SOURCE_DATE_EPOCH": "0"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            environment={**os.environ, "SOURCE_DATE_EPOCH": "0"},
+            line=line,
+            timeout_seconds=self._timeout_seconds,
+            what=what,
+            cancelled=self._cancelled,
         )
-        assert process.stdout is not None  # noqa: S101
-        with process:
-            for text in process.stdout:
-                last = [*last, text.rstrip()][-LAST_LINES:]
-                line(text.rstrip())
-                if self._cancelled.is_set():
-                    process.terminate()
-        if process.returncode != 0:
-            raise BuildFailed(f"cannot {what}: docker ended with exit code {process.returncode}", evidence=last)
+        if ended.exit_code != 0:
+            raise BuildFailed(
+                f"cannot {what}: docker ended with exit code {ended.exit_code}", evidence=list(ended.last_lines)
+            )
 
     def _sign_in(self, registry: str, aws: Aws) -> None:
         with self._lock:

@@ -150,3 +150,12 @@ def deploy_role_arn(aws: Aws, manifest: Manifest) -> str:
     """What the workflow assumes."""
     stack = Stacks(aws).observe(manifest.stack("cicd").name, with_template=False)
     return stack.outputs.get("DeployRoleArn", "") if stack is not None else ""
+
+
+def trusted_branch(manifest: Manifest) -> tuple[str, str]:
+    """OWNER/NAME of the repository and the branch whose workflow may assume the pipeline's role."""
+    roles = [r for r in manifest.stack("cicd").template()["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
+    (statement,) = roles[0]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    subject = str(statement["Condition"]["StringEquals"][f"{GITHUB}:sub"])
+    _, repository, _, reference = subject.split(":", 3)
+    return repository, reference.removeprefix("refs/heads/")

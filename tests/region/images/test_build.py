@@ -20,10 +20,12 @@ from typing import Any
 
 import pytest
 
-from alva.errors import BuildFailed
+from alva.cli.bundle_builder import BundleBuilder
+from alva.errors import BuildFailed, TimedOut
 from alva.region.images import Image, ImageStore, build
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, start_process
+from alva.release.manifest import Service
 
 
 async def start(image: Image, *command: str, **options: Any) -> Process:
@@ -315,6 +317,26 @@ def test_cancelled_build_ends_at_once_and_leaves_nothing(project: Any) -> None:
     assert time.monotonic() - started < 3
     assert errors == [f"cannot build {project.context}/Dockerfile: line 2: cancelled"]
     assert not any(b"sleep 66.5" in line for line in command_lines())
+
+
+def test_build_that_never_ends_is_called_off_at_its_deadline(project: Any) -> None:
+    project.write("Dockerfile", "FROM python:3.11-slim\nRUN echo up; sleep 67.5\n")
+    service = Service(
+        name="web",
+        service="alva-web",
+        repository="alva-web",
+        dockerfile="Dockerfile",
+        port=3000,
+        paths=("/*",),
+        host=None,
+        health_path="/health",
+        log_group="/alva/staging/web",
+        image_parameter="WebImageDigest",
+    )
+    builder = BundleBuilder(project.context, project.store.folder, timeout_seconds=0.5)
+    with pytest.raises(TimedOut, match="cannot build web: still at it after"):
+        builder.build(service, lambda _line: None)
+    assert not any(b"sleep 67.5" in line for line in command_lines())
 
 
 def test_killed_build_leaves_nothing_half_and_no_process(project: Any) -> None:

@@ -1,0 +1,75 @@
+"""Other people's programs end when they have to, with what they said last."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from alva.cli import command_line
+from alva.errors import TimedOut
+
+# Starts a child that keeps the output open, then says nothing for an hour: as a build that hangs in a RUN.
+HANGS = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+print("child", child.pid, flush=True)
+time.sleep(3600)
+"""
+
+
+def run(program: str, folder: Path, lines: list[str], **options: object) -> command_line.Ended:
+    arguments: dict[str, object] = {"timeout_seconds": 60.0, "what": "build web", **options}
+    return command_line.run(
+        (sys.executable, "-c", program),
+        folder=folder,
+        environment=dict(os.environ),
+        line=lines.append,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+def ends(pid: int) -> bool:
+    """Whether a process ends, which it does a moment after its output; one that nobody has waited for yet has."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_program_is_heard_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+    lines: list[str] = []
+    ended = run("import sys\nfor n in range(20): print(n)\nsys.exit(3)", tmp_path, lines)
+    assert lines == [str(n) for n in range(20)]
+    assert (ended.exit_code, ended.last_lines) == (3, tuple(str(n) for n in range(12, 20)))
+
+
+def test_program_that_says_nothing_more_is_ended_at_the_deadline_with_all_that_it_started(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with pytest.raises(TimedOut, match=r"cannot build web: .* was still running after 1 s") as caught:
+        run(HANGS, tmp_path, lines, timeout_seconds=1.0)
+    assert caught.value.exit_code == 6
+    assert all(ends(int(line.split()[1])) for line in lines)
+
+
+def test_cancelled_program_is_ended_though_it_says_nothing(tmp_path: Path) -> None:
+    cancelled = threading.Event()
+    lines: list[str] = []
+
+    class Telling(list[str]):
+        def append(self, text: str) -> None:
+            lines.append(text)
+            cancelled.set()
+
+    ended = run(HANGS, tmp_path, Telling(), cancelled=cancelled, timeout_seconds=3600.0)
+    assert ended.exit_code < 0
+    assert ends(int(lines[0].split()[1]))
