@@ -108,7 +108,7 @@ def talk_to(agent: Callable[[Any], Awaitable[None]]) -> tuple[int, bytes]:
             return await attach(session, {"X-Signed": "yes"}, MARK, Ends(input=devnull, output=output_write))
 
     try:
-        code = asyncio.run(talk())
+        code = asyncio.run(asyncio.wait_for(talk(), 60))
     finally:
         os.close(output_write)
         os.close(devnull)

@@ -24,8 +24,10 @@ import websockets.sync.client
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from alva.errors import SessionFailed
+from alva.aws import Aws, Target
+from alva.errors import AlvaError, SessionFailed
 from alva.region import daemon
+from alva.release.exec import choose
 from alva.sessions import messages
 from alva.sessions.attachment import Ends, attach
 from alva.sessions.channel import Session
@@ -409,3 +411,21 @@ def test_request_is_checked_as_aws_checks_it(workbench: Workbench, task: str) ->
 def _bytes(data: str | bytes) -> bytes:
     assert isinstance(data, bytes)
     return data
+
+
+def test_where_ecs_exec_is_off_the_verb_names_the_setting(workbench: Workbench, role: str) -> None:
+    container = {"name": "closed", "image": workbench.image(SLEEPER), "stopTimeout": 2}
+    workbench.create_service("closed", workbench.task_definition("closed", container, taskRoleArn=role))
+    assert workbench.deployed("closed")["status"] == "SUCCESSFUL"
+    aws = Aws(Target.local(workbench.config.endpoint_url))
+
+    def chosen(container: str = "closed", task: str | None = None) -> str:
+        with pytest.raises(AlvaError) as refused:
+            choose(aws, workbench.cluster, "closed", environment="staging", container=container, task=task)
+        return str(refused.value)
+
+    assert "ECS Exec is off in staging" in chosen()
+    assert "set tasks.exec_enabled for staging in infrastructure/lib/config/environments.py" in chosen()
+    assert "there are closed" in chosen(container="other")
+    assert "there is none" in chosen(task="nonsense")
+    workbench.ecs.delete_service(cluster=workbench.cluster, service="closed", force=True)
