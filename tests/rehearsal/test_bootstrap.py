@@ -23,15 +23,16 @@ def account(tmp_path: Path) -> Iterator[RunningRegion]:
         yield region
 
 
-def run_bootstrap(region: RunningRegion) -> subprocess.CompletedProcess[str]:
+def alva(region: RunningRegion, *arguments: str, standard_input: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "alva", "bootstrap", "--yes", "--json"],
+        [sys.executable, "-P", "-m", "alva", *arguments],
         env={
             **os.environ,
             "ALVA_HOME": str(region.config.home),
             "ALVA_API_PORT": str(region.config.api_port),
             "PYTHONPATH": str(PROJECT / "src"),
         },
+        input=standard_input,
         capture_output=True,
         text=True,
         timeout=300,
@@ -40,7 +41,7 @@ def run_bootstrap(region: RunningRegion) -> subprocess.CompletedProcess[str]:
 
 
 def bootstrap(region: RunningRegion) -> dict[str, str]:
-    ended = run_bootstrap(region)
+    ended = alva(region, "bootstrap", "--yes", "--json")
     assert ended.returncode == 0, ended.stderr
     said: dict[str, str] = json.loads(ended.stdout)
     return said
@@ -49,7 +50,7 @@ def bootstrap(region: RunningRegion) -> dict[str, str]:
 def test_empty_account_is_prepared_once(account: RunningRegion) -> None:
     bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
     account.client("s3").create_bucket(Bucket=bucket)
-    refused = run_bootstrap(account)
+    refused = alva(account, "bootstrap", "--yes", "--json")
     assert refused.returncode == 3, refused.stderr
     assert f"s3://{bucket} exists, and the stack CDKToolkit does not" in refused.stderr
     account.client("s3").delete_bucket(Bucket=bucket)
@@ -81,3 +82,23 @@ def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal
     assert [(s["StackId"], s.get("LastUpdatedTime")) for s in after] == [
         (s["StackId"], s.get("LastUpdatedTime")) for s in stacks
     ]
+
+
+def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) -> None:
+    bootstrap(account)
+    checked = alva(account, "preflight")
+    assert checked.returncode == 0, checked.stdout
+    unset = alva(account, "deploy", "--yes")
+    assert unset.returncode == 3, unset.stderr
+    assert "secrets are not ready" in unset.stderr
+    assert "next: ./alva secrets init" in unset.stderr
+    assert alva(account, "secrets", "init").returncode == 0
+    for name in ("openai-api-key", "resend-api-key"):
+        assert alva(account, "secrets", "set", name, standard_input="a-key-of-ones-own\n").returncode == 0
+    deployed = alva(account, "deploy", "--yes", "--json")
+    assert deployed.returncode == 0, deployed.stderr
+    assert len(json.loads(deployed.stdout)["digests"]) == 4
+    verified = alva(account, "verify")
+    assert verified.returncode == 0, verified.stdout
+    stacks = account.client("cloudformation").describe_stacks()["Stacks"]
+    assert {stack["StackStatus"] for stack in stacks} == {"CREATE_COMPLETE"}, "nothing was changed twice"
