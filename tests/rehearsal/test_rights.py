@@ -19,6 +19,7 @@ from alva.release.manifest import Manifest
 from alva.release.preflight import Preflight
 from alva.release.reporting import Silent
 from alva.release.risks import Kind
+from alva.release.verify import Verdict
 from tests.clients.conftest import aws_variables
 
 from .environment import PROJECT, Rehearsal
@@ -53,6 +54,14 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
 
     checks = Preflight(aws=pipeline, manifest=manifest, digests={**before, "web": digest}, builder=builder).run()
     assert [f"{each.name}: {each.reason}" for each in checks if "not authorized" in each.reason] == []
+    found = {each.name: each for each in checks}
+    assert {name: found[name].verdict for name in ("services run", "awake", "tasks' roles may start them")} == {
+        "services run": Verdict.OK,
+        "awake": Verdict.OK,
+        "tasks' roles may start them": Verdict.OK,
+    }
+    assert found["quotas suffice"].verdict is Verdict.SKIP
+    assert found["quotas suffice"].reason.startswith("not available here")
 
     notes: list[str] = []
 

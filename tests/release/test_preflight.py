@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from alva.aws import Aws
+from botocore.stub import Stubber
+
+from alva.aws import Aws, Target
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
 from alva.release.preflight import Preflight, exports_in_use
 from alva.release.stacks import Action, ObservedStack
 from alva.release.verify import Verdict
+
+from .conftest import manifest_values
 
 
 def exporting(*names: str) -> dict[str, Any]:
@@ -57,3 +62,32 @@ def test_account_without_anything_is_told_what_comes_with_the_first_release(aws:
     assert (found["rule bad-rule"].verdict, found["rule bad-rule"].reason) == (Verdict.FAIL, "stack/Thing: is wrong")
     assert found["images exist"].verdict is Verdict.FAIL
     assert missing in found["images exist"].reason
+
+
+def scanned(**told: object) -> tuple[Verdict, str]:
+    """What preflight says of two images, of which `api` has no severe finding and `web` is as told."""
+    aws = Aws(Target.local("http://127.0.0.1:9"))
+    manifest = Manifest.from_values(manifest_values("t"), Path("/nowhere"))
+    digests = {"api": "sha256:" + "a" * 64, "web": "sha256:" + "b" * 64}
+    images = {
+        "api": {"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindingsSummary": {"findingSeverityCounts": {}}},
+        "web": told,
+    }
+    with Stubber(aws.ecr) as ecr:
+        for name, digest in digests.items():
+            for _ in range(2):  # is it there, and what of it
+                ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": digest, **images[name]}]})
+        return Preflight(aws=aws, manifest=manifest, digests=digests)._scans()
+
+
+def test_severe_findings_and_images_without_a_scan_are_told() -> None:
+    complete = {"status": "COMPLETE"}
+    counts = {"findingSeverityCounts": {"CRITICAL": 2, "HIGH": 1, "LOW": 9}}
+    assert scanned(imageScanStatus=complete, imageScanFindingsSummary=counts) == (
+        Verdict.WARN,
+        "web: 2 CRITICAL, web: 1 HIGH",
+    )
+    assert scanned(imageScanStatus=complete, imageScanFindingsSummary={}) == (Verdict.OK, "2 images")
+    assert scanned() == (Verdict.WARN, "web: never scanned")
+    unsupported = {"status": "UNSUPPORTED_IMAGE", "description": "The operating system is not supported"}
+    assert scanned(imageScanStatus=unsupported) == (Verdict.WARN, "web: The operating system is not supported")

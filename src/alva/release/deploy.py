@@ -183,7 +183,11 @@ def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
     for stack in unsettled:
         key = f"settle:{stack.name}"
         reporter.step_started(key, f"let {stack.name} settle ({stack.status})")
-        settled = Stacks(aws).settle(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
+        try:
+            settled = Stacks(aws).settle(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
+        except AlvaError as error:
+            reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else "")
+            raise
         reporter.step_finished(key, "done", settled.status if settled is not None else "gone")
     return bool(unsettled)
 

@@ -285,3 +285,21 @@ def test_a_change_set_says_what_is_added_changed_replaced_and_removed_and_touche
     client.delete_change_set(StackName="says", ChangeSetName="all")
     assert client.list_change_sets(StackName="says")["Summaries"] == []
     assert region.settled("says").status == "CREATE_COMPLETE"
+
+
+def test_what_somebody_took_away_behind_a_stacks_back_cannot_be_updated(region: RunningRegion) -> None:
+    name = "behind-its-back"
+
+    def group(days: int) -> dict[str, Any]:
+        properties = {"LogGroupName": f"/{name}", "RetentionInDays": days}
+        return {"Resources": {"Group": {"Type": "AWS::Logs::LogGroup", "Properties": properties}}}
+
+    region.create(name, group(7))
+    region.client("logs").delete_log_group(logGroupName=f"/{name}")
+    updated = region.update(name, group(14))
+    assert "UPDATE_COMPLETE" not in updated.history(name)
+    assert f"Resource of type 'AWS::Logs::LogGroup' with identifier '/{name}' was not found." in updated.reason(
+        "Group", "UPDATE_FAILED"
+    )
+    assert region.client("logs").describe_log_groups(logGroupNamePrefix=f"/{name}")["logGroups"] == []
+    region.delete(name)

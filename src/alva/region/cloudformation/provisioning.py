@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ministack.core.concurrency import run_reentrant
-from ministack.services.cloudformation import provisioners, stacks
+from ministack.services.cloudformation import drift, provisioners, stacks
 
 from alva.region.cloudformation import registry
+from alva.region.cloudformation.api import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties
 
 
@@ -79,6 +80,7 @@ async def update(
     """Change a resource, or make its replacement (a new physical id); the predecessor is left for the clean-up."""
     handlers = registry.registered.get(resource_type)
     if handlers is None:
+        _refuse_what_is_gone(resource_type, physical_id, old)
         pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
         # Each resource runs in a task of its own, so these reach nobody else.
         provisioners._RETAIN_REPLACED.set(retains_replaced)
@@ -94,6 +96,18 @@ async def update(
         return await create(resource_type, logical_id, new, stack_name, announced)
     new_id, new_attributes = await _call(handlers, handlers.update, physical_id, old, new, stack_name)
     return Made(new_id, new_attributes)
+
+
+def _refuse_what_is_gone(resource_type: str, physical_id: str, properties: Properties) -> None:
+    """What somebody took away behind the stack's back cannot be updated; MiniStack would make it anew.
+
+    Told of the types whose drift can be read. Raises HandlerFailed in CloudFormation's words.
+    """
+    reader, _ = drift._DRIFT_READERS.get(resource_type, (None, None))
+    if reader is not None and reader(physical_id, properties) is None:
+        raise HandlerFailed(
+            f"Resource of type '{resource_type}' with identifier '{physical_id}' was not found.", "NotFound"
+        )
 
 
 async def delete(
