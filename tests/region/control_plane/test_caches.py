@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from alva.region.engine_metrics import Usage
 from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_databases import network
 from tests.region.processes.found import engines
-from tests.region_network import network_of
+from tests.region_network import is_enforced, network_of
 
 pytestmark = pytest.mark.region
 
@@ -208,6 +210,16 @@ db3:keys=5,expires=0,avg_ttl=0
     assert data["EngineCPUUtilization"] == (50.0, "Percent")
     assert data["FreeableMemory"] == (900.0, "Bytes")
     assert metrics.data(seen(10, 20.0), seen(4, 30.0), memory_bytes=1000)["Evictions"] == (4.0, "Count")
+
+
+def test_its_node_is_in_a_network_of_its_own(cache: Cache) -> None:
+    if not is_enforced(cache.region.config):
+        pytest.skip("the region has loopback addresses")
+    known = json.loads((cache.region.config.run_folder / "network.json").read_text())
+    (node,) = engines(cache.region.config.home, "valkey-server")
+    own = Path(f"/proc/{node}/ns/net").stat().st_ino
+    assert Path(known["addresses"][cache.address]).stat().st_ino == own
+    assert Path(known["services"]).stat().st_ino != own
 
 
 def test_rotation_keeps_the_old_token_beside_the_new_one(cache: Cache) -> None:

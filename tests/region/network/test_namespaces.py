@@ -241,6 +241,25 @@ async def test_an_interface_has_the_rules_of_all_of_its_groups(bench: Bench) -> 
 
 
 @on_bench
+async def test_a_managed_port_is_for_the_region_and_its_like_whatever_the_groups_say(bench: Bench) -> None:
+    for name in ("cache", "api"):
+        bench.vpc.group(name)
+    node, replica = [await bench.interface("cache", managed_ports=(16379,), hidden_ports=(16379,)) for _ in range(2)]
+    api = await bench.interface("api")
+    bench.vpc.let_out("api", 16379, block="0.0.0.0/0")
+    bench.vpc.let_in("cache", 16379, block="0.0.0.0/0")
+    node.listen(16379)
+    node.listen(6379)
+    await bench.rules_changed()
+    assert replica.reaches(node, 16379)
+    assert not api.reaches(node, 16379), "on AWS there is no such port"
+    _, writer = await asyncio.wait_for(bench.network.open_connection(node.address, 16379), TIMEOUT_SECONDS * 10)
+    writer.close()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bench.network.open_connection(node.address, 6379), TIMEOUT_SECONDS)
+
+
+@on_bench
 async def test_a_connection_outlives_its_rule_and_a_new_one_does_not_come_about(bench: Bench) -> None:
     """Tracked connections, as on AWS."""
     bench.vpc.group("api")

@@ -121,7 +121,8 @@ class Caches:
         addresses = record["_addresses"]
         if record["TransitEncryptionEnabled"]:
             certificate = self.region.certificates.issue(primary_name, reader_name)
-            for index, address in enumerate(addresses):
+            for index, node in enumerate(self._nodes_of(record)):
+                address = addresses[index]
                 self.region.load_balancers.tls_proxy(
                     self._proxy_name(record, index),
                     address,
@@ -129,6 +130,7 @@ class Caches:
                     address,
                     record["_port"] + PLAIN_PORT_OFFSET,
                     certificate,
+                    node.namespace,
                 )
         self.region.names.publish(primary_name, addresses[:1])
         self.region.names.publish(reader_name, addresses[1:] or addresses[:1])
@@ -165,15 +167,17 @@ class Caches:
     async def _attach(self, record: Record) -> None:
         """Give every node its interface. The port behind TLS is the region's own business."""
         subnets = self._subnets(record)
-        hidden = (record["_port"] + PLAIN_PORT_OFFSET,) if record["TransitEncryptionEnabled"] else ()
-        for index, address in enumerate(record["_addresses"]):
+        has_tls = record["TransitEncryptionEnabled"]
+        port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
+        for index, node in enumerate(self._nodes_of(record)):
             try:
-                await self.region.network.serve(
+                node.namespace = await self.region.network.attach(
                     Interface(
-                        address=address,
+                        address=record["_addresses"][index],
                         subnet_id=subnets[index % len(subnets)]["SubnetId"],
                         groups=lambda: record.get("_security_groups") or (),
-                        hidden_ports=hidden,
+                        managed_ports=(port,),
+                        hidden_ports=(port,) if has_tls else (),
                     )
                 )
             except NetworkFailed as error:

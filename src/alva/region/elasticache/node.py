@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
-from alva.region.network import Network
+from alva.region.network import Namespace, Network
 from alva.region.recovery import keep_running
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
@@ -43,6 +43,8 @@ class CacheNode:
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: Process | None = None
         self._node: Node | None = None
+        self.namespace: Namespace | None = None
+        """The network namespace of its interface, where it has one."""
         self._session: object | None = None
         """One from `start` to `stop`, over every restart after a crash."""
 
@@ -87,7 +89,7 @@ class CacheNode:
                     files={"/opt/valkey": _program().parent, "/etc/valkey.conf": file},
                     writable={"/data": data},
                 ),
-                network=self._network.services,
+                network=self.namespace,
                 on_line=self._hear,
                 user=USER,
             )

@@ -41,6 +41,8 @@ class TlsProxy:
     upstream_address: str
     upstream_port: int
     certificate: Certificate
+    namespace: str | None = None
+    """The file of the network namespace to listen in; None: the one that Envoy runs in."""
 
 
 def bootstrap(files: Files, admin_socket: Path) -> Json:
@@ -173,7 +175,7 @@ def proxy_listener(proxy: TlsProxy) -> Json:
     return {
         "@type": type_url("config.listener.v3.Listener"),
         "name": f"tls/{proxy.name}",
-        "address": address_of(proxy.address, proxy.port),
+        "address": address_of(proxy.address, proxy.port, proxy.namespace),
         "filter_chains": [
             {
                 "filters": [

@@ -28,6 +28,7 @@ from alva.region.elb.visitors import SilentPorts
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
+    from alva.region.network import Namespace
     from alva.region.server import Region
 
 logger = logging.getLogger(__name__)
@@ -192,12 +193,20 @@ class LoadBalancers:
         return [key[1:] for key in (*self._checked, *self._draining) if key[0] == target_group_arn]
 
     def tls_proxy(
-        self, name: str, address: str, port: int, upstream_address: str, upstream_port: int, certificate: Certificate
+        self,
+        name: str,
+        address: str,
+        port: int,
+        upstream_address: str,
+        upstream_port: int,
+        certificate: Certificate,
+        namespace: Namespace | None = None,
     ) -> None:
         """Listen on address:port with TLS and pass the bytes on to upstream_address:upstream_port in plain text.
 
-        `name` identifies the proxy; the same name again replaces it. It is served once Envoy runs, and again after a
-        restart of Envoy, but not remembered over a restart of the region.
+        `namespace` is the network in which it listens, when that is not the services'. `name` identifies the proxy; the
+        same name again replaces it. It is served once Envoy runs, and again after a restart of Envoy, but not
+        remembered over a restart of the region.
         """
         self._tls_proxies[name] = TlsProxy(
             name=name,
@@ -206,6 +215,7 @@ class LoadBalancers:
             upstream_address=upstream_address,
             upstream_port=upstream_port,
             certificate=certificate,
+            namespace=namespace.path if namespace is not None else None,
         )
         self.changed()
 

@@ -1,4 +1,4 @@
-"""The region's network: one namespace per task and database, with real addresses, routes and security groups enforced.
+"""The region's network: a namespace per task, database and cache node, real addresses, security groups enforced.
 
 As root on Linux with `ip` and `nft` it is `Namespaces`; elsewhere `Loopback`, where everything shares this machine's
 loopback addresses and nothing is enforced. `open_network` decides. See docs/decisions/network-of-the-region.md.

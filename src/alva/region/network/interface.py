@@ -15,5 +15,7 @@ class Interface:
     groups: Callable[[], Sequence[str]]
     """The ids of its security groups now; none means the VPC's default group."""
     has_public_address: bool = False
+    managed_ports: tuple[int, ...] = ()
+    """Ports behind it that the region connects to, and interfaces with such a port to each other (replication)."""
     hidden_ports: tuple[int, ...] = ()
     """Ports behind it that are the region's own business: nobody in the VPC reaches them."""

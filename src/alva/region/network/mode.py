@@ -29,7 +29,7 @@ class Network(Protocol):
     description: str
     """For people: `./alva status`."""
     services: Namespace | None
-    """Where Envoy and the caches run; None: with everything else."""
+    """Where Envoy runs; None: with everything else."""
     machine: Namespace | None
     """The machine's own namespace, where the edge is; None: where everything is."""
 

@@ -2,7 +2,8 @@
 
             router ---- a task's namespace      10.0.10.4
    (nftables)   |------ a database's            10.0.11.4
-                `------ services: Envoy, the caches, the stand-ins. The load balancers' addresses are here.
+                |------ a cache node's          10.0.10.5
+                `------ services: Envoy, the stand-ins. The load balancers' addresses are here.
 
 Each is joined to the router by a pair of virtual interfaces and an address of its own with nothing next to it: what one
 sends to another is routed, so that the router's rules see all of it. None of it is in the machine's own namespace, and
@@ -34,7 +35,7 @@ T = TypeVar("T")
 _GATEWAY = "169.254.1.1"
 """The router, as every namespace sees it."""
 _SERVICES_LINK = "169.254.2.1"
-"""The services' own end of their link; no rule knows it, so nothing from it passes."""
+"""The services' own end of their link: where the region's own connections come from, to managed ports alone."""
 
 
 class Namespaces:
@@ -211,7 +212,8 @@ class Namespaces:
 
     async def _apply(self) -> None:
         async with self._applying:
-            text = ruleset(self._members(), records.security_groups(), self._outside)
+            members, groups = self._members(), records.security_groups()
+            text = ruleset(members, groups, self._outside, region_address=_SERVICES_LINK)
             if text != self._applied:
                 await self._router.run(lambda: run("nft", "-f", "-", lines=[text]))
                 self._applied = text
@@ -235,6 +237,7 @@ class Namespaces:
                         records.reaches(interface.subnet_id, address, is_public=interface.has_public_address)
                         for address in self._outside.addresses
                     ),
+                    managed_ports=interface.managed_ports,
                     hidden_ports=interface.hidden_ports,
                 )
             )
@@ -248,7 +251,6 @@ class Namespaces:
         _check_rules_are_kept()
 
     def _start_services(self) -> None:
-        # Envoy and the caches reach each other here by loopback; the rest of 127.0.0.0/8 works as on any machine.
         run(
             "ip", "-batch", "-",
             lines=[
@@ -256,7 +258,7 @@ class Namespaces:
                 *_link_lines(_SERVICES_LINK),
             ],
         )  # fmt: skip
-        self._router.run_now(self._join, self._services_link)
+        self._router.run_now(self._join, self._services_link, _SERVICES_LINK)
 
     def _make_link(self, name: str, address: str) -> Namespace:
         """In the router: make a namespace, and join it."""

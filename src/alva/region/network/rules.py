@@ -26,6 +26,8 @@ class Member:
     group_ids: tuple[str, ...]
     reaches_outside: bool
     """The routes of its subnet lead to the internet and back."""
+    managed_ports: tuple[int, ...] = ()
+    """What the service that the interface belongs to reaches without any group."""
     hidden_ports: tuple[int, ...] = ()
     """What is behind the interface here, and not on AWS."""
 
@@ -59,10 +61,13 @@ class Outside:
     hidden_ports: tuple[int, ...] = field(default=())
 
 
-def ruleset(members: Sequence[Member], groups: Mapping[str, Group], outside: Outside) -> str:
+def ruleset(
+    members: Sequence[Member], groups: Mapping[str, Group], outside: Outside, *, region_address: str = ""
+) -> str:
     """The input of `nft -f`: replaces all rules in one step.
 
-    A group that does not exist lets nothing through, and has no members.
+    A group that does not exist lets nothing through, and has no members. `region_address` is where the region's own
+    connections come from.
     """
     used = [
         groups[group_id] for group_id in sorted({each for m in members for each in m.group_ids}) if group_id in groups
@@ -85,6 +90,7 @@ def ruleset(members: Sequence[Member], groups: Mapping[str, Group], outside: Out
         "ct state invalid drop",
         # Names are in each task's hosts file; who asks a name server is told at once that there is none.
         "udp dport 53 reject",
+        *_managed(members, region_address),
         *_hidden(members, outside),
         "meta mark set 0",
         "jump out_of_groups",
@@ -152,6 +158,13 @@ def _traffic(rule: Rule) -> str | None:
         code = "" if rule.last_port in (None, -1) else f" icmp code {rule.last_port}"
         return f"icmp type {rule.first_port}{code}"
     return None if protocol == "icmpv6" else f"meta l4proto {protocol}"
+
+
+def _managed(members: Sequence[Member], region_address: str) -> Iterator[str]:
+    for port in sorted({port for member in members for port in member.managed_ports}):
+        having = [member.address for member in members if port in member.managed_ports]
+        sources = ", ".join(sorted({*having, *([region_address] if region_address else [])}))
+        yield f"ip saddr {{ {sources} }} ip daddr {{ {', '.join(having)} }} tcp dport {port} accept"
 
 
 def _hidden(members: Iterable[Member], outside: Outside) -> Iterator[str]:
