@@ -77,7 +77,8 @@ class Group:
         while self.folder.exists():
             for folder, _, _ in os.walk(self.folder):
                 with contextlib.suppress(OSError):
-                    for pid in (Path(folder) / "cgroup.procs").read_text().split():
+                    # 0 stands for processes of another process namespace; to kill(2) it means our own group.
+                    for pid in set((Path(folder) / "cgroup.procs").read_text().split()) - {"0"}:
                         os.kill(int(pid), signal.SIGKILL)
             self.remove()
             if time.monotonic() > deadline:

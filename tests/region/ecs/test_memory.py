@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,20 @@ def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_o
             assert not left.exists()
             until(lambda processes=processes: not alive(processes))
         assert not folder.exists()
+
+
+def test_processes_of_another_process_namespace_are_not_taken_for_our_own_group(tmp_path: Path) -> None:
+    group = group_of(Path("/home/alva"), tmp_path)
+    group.folder.mkdir(parents=True)
+    (group.folder / "cgroup.procs").write_text("0\n0\n")
+    script = (
+        "import pathlib, sys; from alva.region import memory; memory._CLEAR_SECONDS = 0.0; "
+        "memory.remove_all(pathlib.Path('/home/alva'), pathlib.Path(sys.argv[1])); print('alive')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], start_new_session=True, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "alive\n"), ran.stderr
 
 
 def test_version_2_is_delegated_from_the_top_and_read_in_its_own_words(tmp_path: Path) -> None:
