@@ -1,0 +1,41 @@
+"""ECS Exec as a setting of the environment: what switching it on changes, and a command in a running task then."""
+
+from __future__ import annotations
+
+from .environment import Rehearsal, until
+
+SETTING = ("infrastructure/lib/config/settings.py", "exec_enabled: bool = False", "exec_enabled: bool = True")
+
+
+def test_exec_is_a_setting_that_asks_and_then_opens_the_tasks_of_a_service(rehearsal: Rehearsal) -> None:
+    before = rehearsal.digests()
+    off = rehearsal.alva("exec", "api", "--", "true")
+    assert off.returncode == 1
+    assert "ECS Exec is off in staging" in off.stderr
+    try:
+        with rehearsal.replaced(*SETTING):
+            refused = rehearsal.alva("deploy")
+            assert refused.returncode == 3, "roles may do more: that stands out, and nobody has allowed it"
+            assert "ssmmessages:OpenDataChannel" in refused.stderr
+            with rehearsal.users() as problems:
+                on = rehearsal.alva("deploy", "--allow", "iam")
+            assert on.returncode == 0, on.stderr
+            assert problems == []
+            assert rehearsal.digests() == before, "the images are the same"
+
+            program = "import os, sys; print(os.environ['DATABASE_URL'][:10], input()); sys.exit(5)"
+            ran = rehearsal.alva("exec", "api", "--", "python", "-c", program, standard_input="for the record\n")
+            assert (ran.returncode, ran.stdout) == (5, "postgresql for the record\n"), ran.stderr
+            logs = rehearsal.client("logs")
+            until(
+                lambda: logs.filter_log_events(logGroupName="/alva/staging/exec", filterPattern='"for the record"')[
+                    "events"
+                ],
+                seconds=30,
+                what="the transcript",
+            )
+    finally:
+        # What was said goes with its log group: that stands out too.
+        back = rehearsal.alva("deploy", "--allow", "data")
+        assert back.returncode == 0, back.stderr
+    assert rehearsal.alva("exec", "api", "--", "true").returncode == 1
