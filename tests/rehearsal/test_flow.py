@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterator
 
@@ -93,3 +94,25 @@ def test_admin_is_reached_with_and_without_a_slash_and_below(rehearsal: Rehearsa
     for path in ("/admin", "/admin/", "/admin/users"):
         served_by = httpx.get(rehearsal.url + path).headers["x-alva-service"]
         assert served_by == "admin", path
+
+
+ATTEMPT = """
+import json, os
+written = []
+for path in ("/app/made.txt", "/made.txt", "/etc/made.txt", "/tmp/made.txt"):
+    try:
+        open(path, "w").close()
+        written.append(path)
+    except OSError:
+        pass
+print(json.dumps({"uid": os.getuid(), "written": written}))
+"""
+
+
+@pytest.mark.parametrize("service", ["web", "api", "auth", "admin"])
+def test_service_has_no_rights_and_writes_nowhere_but_in_tmp(rehearsal: Rehearsal, service: str) -> None:
+    """As its image says and its task definition: a one-off task is the service's own with another command."""
+    ran = rehearsal.alva("run", service, "--", "python", "-c", ATTEMPT)
+    assert ran.returncode == 0, ran.stderr
+    found = next(json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{"))
+    assert found == {"uid": 10001, "written": ["/tmp/made.txt"]}  # noqa: S108 - inside the task

@@ -17,6 +17,7 @@ import jwt
 import pytest
 import redis
 
+from kit.tokens import public_jwk, read_public_key
 from tests.apps.conftest import (
     KeyPair,
     Outside,
@@ -57,7 +58,8 @@ def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None
     now = int(time.time())
     claims = {"iss": "alva-auth", "aud": "alva", "sub": user_id or str(uuid.uuid4()), "email": "somebody@example.com"}
     claims |= {"role": role, "sid": str(uuid.uuid4())}
-    token = jwt.encode({**claims, "iat": now, "exp": now + 600}, keys.private, "RS256", headers={"typ": "at+jwt"})
+    head = {"typ": "at+jwt", "kid": public_jwk(read_public_key(keys.public))["kid"]}
+    token = jwt.encode({**claims, "iat": now, "exp": now + 600}, keys.private, "RS256", headers=head)
     return {"Authorization": f"Bearer {token}"}
 
 

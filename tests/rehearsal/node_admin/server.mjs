@@ -84,6 +84,7 @@ async function answer(request, caller, path, query) {
   if (!isOwn) return page(404, "Not found", "There is no such page.");
   if (!["GET", "HEAD"].includes(request.method)) return page(405, "Not allowed", "This page takes no forms.");
   const visitor = await findVisitor(request);
+  caller.user = visitor?.sub;
   if (visitor === null) {
     // Auth on another host is told ours too, or it would lead on to web's.
     const isOneHost = settings.publicAuthUrl.startsWith("/");
@@ -136,6 +137,7 @@ async function serve(request, response) {
   log("INFO", `${request.method} ${url.pathname} ${result.status}`, {
     request_id: requestId,
     trace_id: request.headers["x-amzn-trace-id"],
+    user: caller.user,
     method: request.method,
     path: url.pathname, // without its query, which can hold a token
     status: result.status,
