@@ -11,8 +11,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from kit.origins import normalise_origin, own_origin, safe_next
 from kit.pages import Pages as PageRenderer
-from kit.site.backends import Refused
-from kit.site.parts import Auth, Pages, Visitor
+from kit.site.backends import Backend, Refused
+from kit.site.parts import Auth, Pages, SignedIn, Visitor
 
 router = APIRouter()
 
@@ -21,6 +21,7 @@ Field = Annotated[str, Form()]
 _WRONG_PAIR = "This e-mail address and this password do not fit together."
 _TOO_MANY = "Too many tries. Please wait a few minutes, then try again."
 _NOT_AN_ADDRESS = "Please enter an e-mail address, such as name@example.com."
+_DONE_NOTICE = "Your password is set. The next time you can sign in with it."
 _LONGEST_NEXT = 500
 """Auth takes no longer ones."""
 _BAD_LINK = "This link has been used already, or it is too old. We can send you another one."
@@ -112,6 +113,45 @@ async def sign_in(
         )
     verify_url = _verify_url(request, answer.json()["token"])
     return _with_cookies_of(answer, RedirectResponse(verify_url, status_code=303))
+
+
+@router.get("/account")
+async def show_account(request: Request, pages: Pages, auth: Auth, _: SignedIn, done: str = "") -> Response:
+    """Who is signed in, their password, and the way out everywhere."""
+    return await _account_page(request, pages, auth, notice=_DONE_NOTICE if done == "password" else "")
+
+
+@router.post("/account/password")
+async def set_password(request: Request, pages: Pages, auth: Auth, _: SignedIn, password: Field = "") -> Response:
+    """Set or change the password."""
+    try:
+        await auth.call(request, "PUT", "/auth/password", json={"password": password})
+    except Refused as refusal:
+        if refusal.status != 422:
+            raise
+        return await _account_page(request, pages, auth, problems=_problems(refusal))
+    return RedirectResponse("/account?done=password", status_code=303)
+
+
+@router.get("/account/password")
+async def return_to_account() -> Response:
+    """Where somebody lands who had to sign in again to send the form."""
+    return RedirectResponse("/account", status_code=303)
+
+
+async def _account_page(
+    request: Request, pages: PageRenderer, auth: Backend, *, notice: str = "", problems: dict[str, str] | None = None
+) -> Response:
+    user = (await auth.call(request, "GET", "/auth/me")).json()
+    return pages.render(
+        request,
+        "account.html",
+        status_code=422 if problems else 200,
+        page="account",
+        user=user,
+        notice=notice,
+        problems=problems or {},
+    )
 
 
 def _asked_next(request: Request, next_url: str) -> str:

@@ -39,6 +39,7 @@ def create(
         has_sign_in=_has_sign_in,
         # The browser's form goes to auth itself: only auth's paths get the refresh cookie that is to be revoked.
         sign_out_url=f"{settings.next_public_auth_url}/logout?next=/",
+        sign_out_everywhere_url=f"{settings.next_public_auth_url}/logout-all?next=/",
     )
     pages.environment.filters |= {"day": show_day, "moment": show_moment}
     api = Backend("api", settings.api_internal_url)

@@ -201,6 +201,37 @@ def test_sign_in_leads_to_no_other_site(visit: Visit, outside: Any, target: str)
     assert (answer.status_code, answer.url) == (200, "http://alva.test/plans")
 
 
+def test_password_is_set_on_the_account_page_and_signs_in(visit: Visit, outside: Any) -> None:
+    client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
+    client.post("/signup", data={"email": email})
+    client.get("/auth/verify", params={"token": outside.link_for(email)})
+    page = client.get("/account").text
+    assert email in page
+    assert "Set a password" in page
+    short = client.post("/account/password", data={"password": "short"})
+    assert (short.status_code, 'id="password-problem"' in short.text) == (422, True)
+    assert "short" not in re.sub(r"<[^>]+>", "", short.text), "it is not shown again"
+    done = client.post("/account/password", data={"password": password}, follow_redirects=True)
+    assert "Your password is set." in done.text
+    assert "Change your password" in done.text
+    other = visit()
+    signed_in = other.post("/signin", data={"email": email, "password": password}, follow_redirects=True)
+    assert signed_in.url.path == "/plans"
+
+    action = re.search(r'action="([^"]*logout-all[^"]*)"', done.text)
+    assert action
+    left = other.post(action.group(1), follow_redirects=True)
+    assert (left.status_code, left.url.path) == (200, "/")
+    client.cookies.delete("alva_access")
+    assert client.get("/plans", follow_redirects=True).url.path == "/signin", "the first browser is out, too"
+
+
+def test_account_page_is_for_those_who_are_signed_in(visit: Visit) -> None:
+    answer = visit().get("/account", follow_redirects=True)
+    assert answer.url.path == "/signin"
+    assert 'name="next" value="/account"' in answer.text
+
+
 def test_web_itself_never_holds_the_refresh_token(visit: Visit, outside: Any) -> None:
     client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
     client.post("/signup", data={"email": email, "password": password})
