@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import psycopg
 
+from tests.region.processes.found import engines, region_process, running
 from tests.rehearsal.environment import until
 
 from .conftest import CLUSTER, Environment
@@ -44,6 +48,12 @@ def place(name: str, old: str, new: str) -> Breaking:
     return lambda environment: environment.replaced(name, old, new)
 
 
+def never_healthy(code: str) -> Breaking:
+    """What web's image runs never passes its health check, and ECS waits for it no longer than 5 s."""
+    settings = "infrastructure/lib/config/environments.py"
+    return both(web_main(code), place(settings, "grace_period_seconds=30", "grace_period_seconds=5"))
+
+
 def new_version(service: str) -> Breaking:
     """Something to release that works."""
     return lambda environment: environment.edited(f"apps/{service}/app.py", "\n# another version\n", append=True)
@@ -57,6 +67,29 @@ def web_main(code: str) -> Breaking:
 def migration_main(code: str) -> Breaking:
     """What the migration runs."""
     return file("apps/migrations/__main__.py", code)
+
+
+@contextmanager
+def placeholder_secret(environment: Environment) -> Iterator[None]:
+    """A secret that nobody has set yet."""
+    secrets, name = environment.client("secretsmanager"), "alva-staging-openai-api-key"
+    before = secrets.get_secret_value(SecretId=name)["SecretString"]
+    secrets.put_secret_value(SecretId=name, SecretString="alva:unset")
+    try:
+        yield
+    finally:
+        secrets.put_secret_value(SecretId=name, SecretString=before)
+
+
+@contextmanager
+def deleted_secret(environment: Environment) -> Iterator[None]:
+    """A secret that somebody deleted; it can be restored for a week."""
+    secrets, name = environment.client("secretsmanager"), "alva-staging-cookie-secret"
+    secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
+    try:
+        yield
+    finally:
+        secrets.restore_secret(SecretId=name)
 
 
 @contextmanager
@@ -105,6 +138,26 @@ def image_without_content(environment: Environment) -> Iterator[None]:
 
 
 ABSENT_DIGEST = "sha256:" + "2" * 64
+
+
+@contextmanager
+def migration_killed(environment: Environment) -> Iterator[None]:
+    """The migration's process gets SIGKILL as soon as it runs."""
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.1):
+            for pid in running(region_process(environment.home), "-m", "migrations"):
+                os.kill(pid, signal.SIGKILL)
+                return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        killer.join()
 
 
 @contextmanager
@@ -162,3 +215,14 @@ def rule_removed(environment: Environment) -> Iterator[None]:
             Conditions=[{"Field": "path-pattern", "PathPatternConfig": condition["PathPatternConfig"]}],
             Actions=[{"Type": "forward", "TargetGroupArn": rule["Actions"][0]["TargetGroupArn"]}],
         )
+
+
+@contextmanager
+def cache_down(environment: Environment) -> Iterator[None]:
+    """The cache takes connections and answers none of them."""
+    (cache,) = engines(environment.home, "valkey-server")
+    os.kill(cache, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(cache, signal.SIGCONT)

@@ -1,6 +1,7 @@
 """What can go wrong: how it is brought about, what is called, and what is said about it.
 
-Every one must leave users without a failed request and the environment as it was.
+Every one must leave users without a failed request and the environment as it was. What needs more than a release to be
+seen (a kill in each step, a dead engine, a deaf task) is in `test_interruptions.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Fault:
     """In the words of AWS, of PostgreSQL or of the process that failed."""
     outcome: str | None
     """The ledger's; None where nothing was begun, so that nothing is written down."""
+    why: tuple[str, str] | None = None
+    """What `./alva why` makes of it afterwards, subject and kind of cause; None where nothing was begun."""
+    felt: tuple[str, ...] = ()
+    """The paths whose users notice it, on AWS as here; each case says why."""
 
 
 CATALOGUE = (
@@ -48,6 +53,7 @@ CATALOGUE = (
         exit_code=ROLLED_BACK,
         says=("web: CannotPullContainerError", "not found"),
         outcome="rolled back",
+        why=("web", "unknown-image"),
     ),
     Fault(
         name="crash at start",
@@ -56,18 +62,34 @@ CATALOGUE = (
         exit_code=ROLLED_BACK,
         says=("web: Essential container in task exited", "last log: the setting FLUX is missing"),
         outcome="rolled back",
+        why=("web", "crash"),
+    ),
+    Fault(
+        # A quarter of a minute stands for a minute: long after ECS, CloudFormation and verification were content. Its
+        # users get 502 and 503 until another task serves: there is one task, and the former has gone.
+        name="crash after a while",
+        breaks=breaking.web_main(
+            "import os, threading\nthreading.Timer(15, os._exit, (70,)).start()\n" + breaking.SERVE_WEB
+        ),
+        called=(*WEB_ALONE, "--watch", "60"),
+        exit_code=ROLLED_BACK,
+        says=("web: Essential container in task exited", "exit code 70"),
+        outcome="rolled back",
+        why=("web", "crash"),
+        felt=("/",),
     ),
     Fault(
         name="slow start beyond the grace period",
-        breaks=breaking.web_main("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
+        breaks=breaking.never_healthy("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
         outcome="rolled back",
+        why=("web", "slow-start"),
     ),
     Fault(
         name="health 500",
-        breaks=breaking.web_main("""
+        breaks=breaking.never_healthy("""
 from starlette.responses import Response
 from starlette.routing import Route
 from kit import serve
@@ -84,14 +106,49 @@ serve.run(WebSettings, broken)
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
         outcome="rolled back",
+        why=("web", "health-error"),
     ),
     Fault(
         name="wrong port",
-        breaks=breaking.web_main('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
+        breaks=breaking.never_healthy('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
         outcome="rolled back",
+        why=("web", "wrong-port"),
+    ),
+    Fault(
+        name="wrong health path",
+        breaks=breaking.place(
+            "infrastructure/lib/config/services.py",
+            'host_label="{}",\n',
+            'host_label="{}",\n        health_path="/helth",\n',
+        ),
+        exit_code=ROLLED_BACK,
+        says=("[404]",),
+        outcome="rolled back",
+        why=("release", "health-path"),
+    ),
+    Fault(
+        name="missing secret",
+        breaks=breaking.deleted_secret,
+        called=WEB_ALONE,
+        exit_code=REFUSED,
+        says=("alva-staging-cookie-secret: missing",),
+        outcome="failed",
+        why=("release", "secret-missing"),
+    ),
+    Fault(
+        name="missing key of a secret",
+        breaks=breaking.place(
+            "infrastructure/lib/config/services.py",
+            '"JWT_SECRET": SecretKey(secret="jwt-secret")',
+            '"JWT_SECRET": SecretKey(secret="database", key="absent")',
+        ),
+        exit_code=ROLLED_BACK,
+        says=("auth: ResourceInitializationError: unable to pull secrets or registry auth", "absent"),
+        outcome="rolled back",
+        why=("auth", "secret-key-missing"),
     ),
     Fault(
         name="unreadable secret",
@@ -100,6 +157,15 @@ serve.run(WebSettings, broken)
         exit_code=ROLLED_BACK,
         says=("auth: ResourceInitializationError: unable to pull secrets or registry auth", "AccessDeniedException"),
         outcome="rolled back",
+        why=("auth", "secret-unreadable"),
+    ),
+    Fault(
+        name="placeholder secret",
+        breaks=breaking.placeholder_secret,
+        called=WEB_ALONE,
+        exit_code=REFUSED,
+        says=("alva-staging-openai-api-key: not set",),
+        outcome=None,
     ),
     Fault(
         name="failing migration",
@@ -108,6 +174,26 @@ serve.run(WebSettings, broken)
         exit_code=MIGRATION_FAILED,
         says=("exit code 3", "last log: relation plans is locked"),
         outcome="failed",
+        why=("migration", "crash"),
+    ),
+    Fault(
+        # The time limit of a step is a quarter of an hour, unless something else is asked for.
+        name="hanging migration",
+        breaks=breaking.migration_main('import time\nprint("waiting for a lock", flush=True)\ntime.sleep(3600)\n'),
+        called=(*API_ALONE, "--timeout", "15"),
+        exit_code=MIGRATION_FAILED,
+        says=("waiting for a lock",),
+        outcome="failed",
+        why=("migration", "hanging"),
+    ),
+    Fault(
+        name="migration killed",
+        breaks=breaking.both(breaking.migration_main("import time\ntime.sleep(3600)\n"), breaking.migration_killed),
+        called=API_ALONE,
+        exit_code=MIGRATION_FAILED,
+        says=("container migrations ended with exit code 137", "ECS: Essential container in task exited"),
+        outcome="failed",
+        why=("migration", "killed"),
     ),
     Fault(
         name="database down",
@@ -116,6 +202,7 @@ serve.run(WebSettings, broken)
         exit_code=MIGRATION_FAILED,
         says=("exit code 75", "Connection refused"),
         outcome="failed",
+        why=("migration", "database-down"),
     ),
     Fault(
         name="every connection taken",
@@ -124,13 +211,14 @@ serve.run(WebSettings, broken)
         exit_code=MIGRATION_FAILED,
         says=("exit code 75", "remaining connection slots are reserved"),
         outcome="failed",
+        why=("migration", "connection-budget"),
     ),
     Fault(
         name="connection budget exceeded",
         breaks=breaking.place(
             "infrastructure/lib/config/services.py", "database_connections=8", "database_connections=80"
         ),
-        called=("preflight",),
+        called=API_ALONE,
         exit_code=REFUSED,
         says=("connections at most are opened, db.t3.micro allows",),
         outcome=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,18 @@ SETTLED_SECONDS = 60.0
 SHORTER = """
 ENVIRONMENTS = MappingProxyType({
     "staging": STAGING.with_settings(
-        tasks__grace_period_seconds=6,
+        tasks__grace_period_seconds=30,
         tasks__stop_timeout_seconds=4,
         tasks__deregistration_delay_seconds=2,
         tasks__circuit_breaker_failures=1,
     )
 })
 """
-"""Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging."""
+"""Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging.
+
+The grace period is what a task needs to start on a machine that does much else; a fault that must outlast it makes it
+shorter (`breaking.never_healthy`).
+"""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,11 @@ class Environment(Rehearsal):
         return list(answer["TargetHealthDescriptions"])
 
     @contextmanager
-    def unharmed(self) -> Iterator[None]:
-        """While the block runs, users see no failed request; then everything runs that ran before, and verifies."""
+    def unharmed(self, *, felt: Sequence[str] = ()) -> Iterator[None]:
+        """While the block runs, users see no failed request; then everything runs that ran before, and verifies.
+
+        `felt` are paths whose users may notice.
+        """
         before = self.standing()
         assert before.unsettled == ()
         with self.users() as problems:
@@ -95,7 +102,7 @@ class Environment(Rehearsal):
         assert self.standing() == before
         verified = self.alva("verify")
         assert verified.returncode == 0, verified.stdout + verified.stderr
-        assert problems == []
+        assert [problem for problem in problems if problem.partition(":")[0] not in felt] == []
 
     @property
     def authority_file(self) -> Path:

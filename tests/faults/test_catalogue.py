@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .catalogue import CATALOGUE, Fault
@@ -11,7 +13,7 @@ from .conftest import Environment
 @pytest.mark.parametrize("fault", CATALOGUE, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_fault_is_told_with_its_cause_and_harms_nobody(environment: Environment, fault: Fault) -> None:
     last = environment.last_release()["number"]
-    with environment.unharmed(), fault.breaks(environment):
+    with environment.unharmed(felt=fault.felt), fault.breaks(environment):
         ended = environment.alva(*fault.called)
     assert ended.returncode == fault.exit_code, ended.stderr
     for words in fault.says:
@@ -21,3 +23,11 @@ def test_fault_is_told_with_its_cause_and_harms_nobody(environment: Environment,
         assert release["number"] == last
     else:
         assert (release["number"] > last, release["outcome"]) == (True, fault.outcome)
+        assert kept_causes(environment, release["number"])[:1] == [fault.why]
+
+
+def kept_causes(environment: Environment, release: int) -> list[tuple[str, str]]:
+    """What `./alva why` has kept of a release: subject and kind, the first cause first."""
+    asked = environment.alva("why", "--release", str(release), "--json")
+    assert asked.returncode == 0, asked.stderr
+    return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]

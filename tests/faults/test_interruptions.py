@@ -15,7 +15,7 @@ from tests.region.processes.found import alive, descendants, engines, region_pro
 from tests.rehearsal.environment import until
 
 from . import breaking
-from .catalogue import API_ALONE, WEB_ALONE
+from .catalogue import API_ALONE, AUTH_ALONE, WEB_ALONE
 from .conftest import CLUSTER, Environment
 
 STEPS = (
@@ -90,9 +90,9 @@ def stopped_task(environment: Environment, arn: str) -> dict[str, Any] | None:
 def test_removed_listener_rule_is_found_by_verification(environment: Environment) -> None:
     before = environment.standing()
     with environment.users() as problems, breaking.rule_removed(environment):
-        up = environment.alva("up")
-        assert up.returncode == 7, up.stderr
-        assert "admin answers /admin/x: HTTP 404 from" in up.stderr
+        found = environment.alva("verify")
+        assert found.returncode == 7, found.stderr
+        assert "admin answers /admin/x: HTTP 404 from" in found.stderr
         until(lambda: problems, seconds=10, what="a user of admin who reaches web")
     assert {problem.partition(":")[0] for problem in problems} == {"/admin/x"}
     until(lambda: environment.standing() == before, seconds=60, what="the environment as it was before")
@@ -108,6 +108,20 @@ def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Envir
             lambda: (now := engines(environment.home, program)) and killed not in now, seconds=30, what="another engine"
         )
         until(lambda: environment.ask_database("SELECT 1"), seconds=30, what="an answer of the database")
+
+
+def test_cache_that_does_not_answer_stops_no_release_harms_nobody_and_is_named_by_a_deep_look(
+    environment: Environment,
+) -> None:
+    with environment.unharmed():
+        with breaking.cache_down(environment), breaking.new_version("auth")(environment):
+            released = environment.alva(*AUTH_ALONE)
+            looked = environment.alva("verify", "--deep")
+        assert released.returncode == 0, released.stderr
+        back = environment.alva(*AUTH_ALONE)
+        assert back.returncode == 0, back.stderr
+    assert looked.returncode == 7, looked.stdout + looked.stderr
+    assert "FAIL  inside: queue" in looked.stdout
 
 
 def test_full_disk_is_said_and_nothing_is_touched(environment: Environment) -> None:
@@ -133,6 +147,7 @@ def test_full_disk_is_said_and_nothing_is_touched(environment: Environment) -> N
 
 
 def test_region_that_is_killed_comes_back_as_it_was(environment: Environment) -> None:
+    assert environment.alva("up").returncode == 0  # a fault before this one may have left something to do
     with environment.database() as connection:
         connection.execute("DROP TABLE IF EXISTS kept")
         connection.execute("CREATE TABLE kept AS SELECT 'yes' AS answer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -22,6 +23,7 @@ import boto3
 from botocore.config import Config
 
 from alva.region import daemon
+from alva.region.config import RegionConfig
 from tests.conftest import reserved_region_config
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -109,9 +111,7 @@ class Rehearsal:
 
     def client(self, service: str) -> Any:
         """A boto3 client of the region."""
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-        make_client: Any = session.client
-        return make_client(service, endpoint_url=self.endpoint, config=Config(retries={"max_attempts": 0}))
+        return _client(service, self.endpoint)
 
     @contextmanager
     def edited(self, name: str, content: str, *, append: bool = False) -> Iterator[None]:
@@ -179,6 +179,14 @@ class Rehearsal:
             user.join()
 
 
+@functools.cache
+def _client(service: str, endpoint: str) -> Any:
+    # Made once: that takes a tenth of a second of a processor, and faults ask hundreds of times.
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    make_client: Any = session.client
+    return make_client(service, endpoint_url=endpoint, config=Config(retries={"max_attempts": 0}))
+
+
 def until(fetch: Callable[[], Any], *, seconds: float, what: str) -> Any:
     """The first true answer of `fetch`, or a failure that names what did not happen."""
     deadline = time.monotonic() + seconds
@@ -203,14 +211,21 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 @contextmanager
-def rehearsal_in(folder: Path, network: str = "") -> Iterator[Rehearsal]:
-    """A rehearsal in `folder` whose ports and addresses are its own, not yet up; it goes down at the end, wiped.
+def reserved_rehearsal(folder: Path, network: str = "") -> Iterator[tuple[Rehearsal, RegionConfig]]:
+    """A rehearsal in `folder` whose ports and addresses are its own, and its region, not started; wiped at the end.
 
     `network`: which one the region gets, as in `reserved_region_config`.
     """
     with reserved_region_config(folder / "alva" / ".alva", network) as config:
         rehearsal = Rehearsal(project=copy_of_the_project(folder / "alva"), variables=daemon.environment_of(config))
         try:
-            yield rehearsal
+            yield rehearsal, config
         finally:
             rehearsal.alva("down", "--wipe", "--yes")
+
+
+@contextmanager
+def rehearsal_in(folder: Path, network: str = "") -> Iterator[Rehearsal]:
+    """The same, where the region is `./alva`'s to start: not yet up, it goes down at the end."""
+    with reserved_rehearsal(folder, network) as (rehearsal, _):
+        yield rehearsal

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from typing import Any
-
-import boto3
 
 from alva.checks.revisions import read_revisions
 
-from .conftest import Rehearsal
-from .test_releases import digests, edited, tasks, users
+from .environment import Rehearsal
 
 STACK = "alva-staging-services"
 
@@ -35,16 +30,16 @@ def causes(rehearsal: Rehearsal, release: int) -> list[dict[str, Any]]:
 def test_rollback_releases_the_earlier_images_again_without_a_migration_and_users_notice_nothing(
     rehearsal: Rehearsal,
 ) -> None:
-    before = digests(rehearsal)
-    with edited(rehearsal, "apps/web/app.py", "\n# to be taken back\n", append=True):
+    before = rehearsal.digests()
+    with rehearsal.edited("apps/web/app.py", "\n# to be taken back\n", append=True):
         assert rehearsal.alva("up").returncode == 0
-    assert digests(rehearsal)["web"] != before["web"]
+    assert rehearsal.digests()["web"] != before["web"]
     asked = rehearsal.alva("rollback")
     assert asked.returncode == 2, "nobody was there to answer"
-    with users(rehearsal) as problems:
+    with rehearsal.users() as problems:
         back = rehearsal.alva("rollback", "--yes", "--json")
     assert back.returncode == 0, back.stderr
-    assert digests(rehearsal) == before
+    assert rehearsal.digests() == before
     assert problems == []
     said = json.loads(back.stdout)
     assert "migration" not in [step["step"] for step in said["steps"]]
@@ -61,80 +56,34 @@ def test_rollback_releases_the_earlier_images_again_without_a_migration_and_user
 
 
 def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_check(rehearsal: Rehearsal) -> None:
-    before = digests(rehearsal)
+    before = rehearsal.digests()
     pretend = 'import os\n\nos.environ["IMAGE_DIGEST"] = "sha256:" + "0" * 64\n'
     main = (rehearsal.project / "apps/web/__main__.py").read_text()
-    with edited(rehearsal, "apps/web/__main__.py", pretend + main):
+    with rehearsal.edited("apps/web/__main__.py", pretend + main):
         up = rehearsal.alva("up")
     assert up.returncode == 5, up.stderr
     assert "all services run again what they ran before" in up.stderr
-    assert digests(rehearsal) == before
+    assert rehearsal.digests() == before
     (cause,) = causes(rehearsal, last_release(rehearsal)["number"])
     assert cause["kind"] == "wrong-answerer"
     assert any("web answers /" in line for line in cause["evidence"])
 
 
 def test_step_that_does_not_end_is_called_off_and_everything_runs_as_before(rehearsal: Rehearsal) -> None:
-    before = digests(rehearsal)
-    with edited(rehearsal, "apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), users(rehearsal) as problems:
+    before = rehearsal.digests()
+    with rehearsal.edited("apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), rehearsal.users() as problems:
         deploy = rehearsal.alva("deploy", "--service", "web", "--timeout", "6")
     assert deploy.returncode == 6, deploy.stderr
     assert f"cannot wait any longer for stack {STACK}: 6 s have passed" in deploy.stderr
     assert "the update was cancelled: the stack is UPDATE_ROLLBACK_COMPLETE" in deploy.stderr
-    assert digests(rehearsal) == before
+    assert rehearsal.digests() == before
     assert problems == []
-
-
-def test_migration_that_hangs_is_stopped_at_its_time_limit_and_no_service_is_touched(rehearsal: Rehearsal) -> None:
-    before = tasks(rehearsal)
-    hang = 'import time\n\nprint("waiting for a lock", flush=True)\ntime.sleep(600)\n'
-    with edited(rehearsal, "apps/migrations/__main__.py", hang):
-        deploy = rehearsal.alva("deploy", "--service", "api", "--timeout", "15")
-    assert deploy.returncode == 4, deploy.stderr
-    assert "waiting for a lock" in deploy.stderr
-    assert tasks(rehearsal) == before
-    (cause,) = causes(rehearsal, last_release(rehearsal)["number"])
-    assert (cause["subject"], cause["kind"]) == ("migration", "hanging")
-
-
-def test_migration_that_somebody_kills_fails_the_release_and_no_service_is_touched(rehearsal: Rehearsal) -> None:
-    before = tasks(rehearsal)
-    hang = 'import time\n\nprint("at work", flush=True)\ntime.sleep(600)\n'
-    killed: list[str] = []
-
-    def kill() -> None:
-        ecs = boto3.client(
-            "ecs",
-            endpoint_url=f"http://127.0.0.1:{rehearsal.variables['ALVA_API_PORT']}",
-            region_name="us-east-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",
-        )
-        deadline = time.monotonic() + 120
-        while not killed and time.monotonic() < deadline:
-            arns = ecs.list_tasks(cluster="alva-staging-cluster", family="alva-migrations")["taskArns"]
-            for task in ecs.describe_tasks(cluster="alva-staging-cluster", tasks=arns)["tasks"] if arns else []:
-                if task["lastStatus"] == "RUNNING":
-                    ecs.stop_task(cluster="alva-staging-cluster", task=task["taskArn"], reason="by a test")
-                    killed.append(task["taskArn"])
-            time.sleep(0.1)
-
-    killer = threading.Thread(target=kill)
-    with edited(rehearsal, "apps/migrations/__main__.py", hang):
-        killer.start()
-        deploy = rehearsal.alva("deploy", "--service", "api")
-        killer.join()
-    assert len(killed) == 1
-    assert deploy.returncode == 4, deploy.stderr
-    assert "container migrations ended with exit code" in deploy.stderr
-    assert "by a test" in deploy.stderr
-    assert tasks(rehearsal) == before
 
 
 def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
     versions = rehearsal.project / "apps" / "migrations" / "versions"
     head = read_revisions(versions)[-1].revision
-    before = tasks(rehearsal)
+    before = rehearsal.tasks()
     file = versions / "9999_tidy.py"
     file.write_text(
         f'"""tidy"""\nfrom alembic import op\nrevision = "9999"\ndown_revision = {head!r}\n'
@@ -152,7 +101,7 @@ def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal
     said = json.loads(diff.stdout)
     assert [m["revision"] for m in said["migrations"]] == ["9999"]
     assert [risk["kind"] for risk in said["risks"]] == ["contraction"]
-    assert tasks(rehearsal) == before
+    assert rehearsal.tasks() == before
 
 
 def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(rehearsal: Rehearsal) -> None:
@@ -164,7 +113,7 @@ def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(re
     return app
 """
     assert "    return app\n" in composition
-    with edited(rehearsal, "infrastructure/lib/composition.py", composition.replace("return app\n", wider)):
+    with rehearsal.edited("infrastructure/lib/composition.py", composition.replace("return app\n", wider)):
         diff = rehearsal.alva("diff", "--infra-only", "--json")
         deploy = rehearsal.alva("deploy", "--infra-only")
     said = json.loads(diff.stdout)

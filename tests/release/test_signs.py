@@ -109,6 +109,10 @@ def unhealthy(reason: str) -> tuple[str, ...]:
         ),
         ("secret-unset", Failure(subject="release", said=("alva-staging-openai-api-key: not set (used by api)",))),
         (
+            "secret-missing",
+            Failure(subject="release", said=("alva-staging-cookie-secret: missing (used by auth)",)),
+        ),
+        (
             "out-of-memory",
             Failure(
                 subject="api",

@@ -141,7 +141,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign(
         "secret-missing",
         r"ResourceNotFoundException[^\n]*secret"
-        r"|unable to (?:pull|retrieve) secrets?[^\n]*(?:ResourceNotFoundException|can't find the specified secret)",
+        r"|unable to (?:pull|retrieve) secrets?[^\n]*(?:ResourceNotFoundException|can't find the specified secret)"
+        r"|: missing(?: \(used by|$)",
         "a secret that it needs does not exist",
         SECRETS_CHECK,
     ),
