@@ -358,3 +358,38 @@ def test_failed_deployment_is_told_to_eventbridge(workbench: Workbench) -> None:
     (event,) = [json.loads(message["Body"]) for message in messages]
     assert event["detail"]["eventName"] == "SERVICE_DEPLOYMENT_FAILED"
     assert event["detail"]["reason"] == "ECS deployment circuit breaker: tasks failed to start."
+
+
+def test_service_waits_for_a_free_address_says_so_and_runs_once_there_is_one(workbench: Workbench) -> None:
+    subnet = workbench.client("ec2").create_subnet(
+        VpcId=workbench.vpc, CidrBlock="10.0.20.0/28", AvailabilityZone="us-east-1a"
+    )["Subnet"]["SubnetId"]
+    full: Json = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": [workbench.security_group]}}
+    sleeper = {"name": "main", "image": workbench.image(SERVER), "entryPoint": ["sleep"], "command": ["600"]}
+    definition = workbench.task_definition("sleeper", {**sleeper, "stopTimeout": 2})
+    request = {"cluster": workbench.cluster, "taskDefinition": definition, "launchType": "FARGATE"}
+    # Of the 16 addresses of a /28, AWS keeps 5.
+    tasks = [
+        task["taskArn"]
+        for count in (10, 1)
+        for task in workbench.ecs.run_task(**request, networkConfiguration=full, count=count)["tasks"]
+    ]
+    assert len(tasks) == 11
+    for task in tasks:
+        workbench.running(task, 60)
+    workbench.ecs.create_service(**request, serviceName="crowded", networkConfiguration=full, desiredCount=1)
+    until(
+        lambda: any(
+            "was unable to place a task. Reason: " in event["message"]
+            and f"not enough free addresses in subnet '{subnet}'" in event["message"]
+            for event in workbench.service("crowded")["events"]
+        ),
+        60,
+    )
+    assert workbench.service("crowded")["runningCount"] == 0
+    for task in tasks:
+        workbench.ecs.stop_task(cluster=workbench.cluster, task=task)
+    until(lambda: workbench.service("crowded")["runningCount"] == 1, 60)
+    workbench.ecs.delete_service(cluster=workbench.cluster, service="crowded", force=True)
+    for task in tasks:
+        workbench.stopped(task, 60)
