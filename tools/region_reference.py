@@ -304,8 +304,10 @@ def ecs() -> Iterator[str]:
         yield ""
     yield "### What a task does not have"
     yield from wrapped(
-        "No task metadata endpoint (`ECS_CONTAINER_METADATA_URI_V4` is not set) and no credentials: a task that calls "
-        "AWS by itself is not what this region rehearses. Where it listens is told to it as `HOST`."
+        "No credentials: a task that calls AWS by itself is not what this region rehearses. The task metadata "
+        "endpoint, version 4 (`ECS_CONTAINER_METADATA_URI_V4`), answers for the container and its task (`/task`), "
+        "without statistics (`/stats`, `/task/stats`). With loopback addresses there is none, and where to listen is "
+        "told to a task as `HOST`."
     )
     yield ""
     yield "### Refused calls"

@@ -165,8 +165,7 @@ class Workbench:
             cluster=self.cluster,
             taskDefinition=definition,
             launchType="FARGATE",
-            networkConfiguration=self.network,
-            **more,
+            **{"networkConfiguration": self.network, **more},
         )
         assert answer["failures"] == []
         return str(answer["tasks"][0]["taskArn"])

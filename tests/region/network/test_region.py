@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -14,6 +16,7 @@ import pytest
 from alva.region import daemon
 from alva.region.network.mode import missing
 from tests.region.ecs.workbench import SERVER, Workbench, running_region, until
+from tests.region.processes.found import descendants, region_process
 from tests.region_network import is_enforced, network_of
 
 pytestmark = [
@@ -97,24 +100,30 @@ def test_a_rule_that_is_revoked_through_the_api_stops_new_connections_to_a_runni
 def test_two_regions_have_the_same_addresses_and_one_that_is_killed_leaves_nothing(
     bench: Workbench, server: str, client: str, tmp_path: Path
 ) -> None:
-    before = namespaces()
     with running_region(tmp_path) as other:
         other.prepare()
         assert run(other, SERVER, "theirs") == server
         until(lambda: answer(other, server, server) == "theirs")
         assert answer(bench, client, server) == "ours"
-        made = {namespace_of(pid) for pid in children(daemon.status(other.config).pid)} - before
+        pid = region_process(other.config.home)
+        made = {namespace_of(child) for child in descendants(pid)} - {namespace_of(os.getpid()), None}
         assert len(made) >= 2, "the services and a task"
-        pid = daemon.status(other.config).pid
-        assert pid is not None
+        inside = [each for each in processes() if namespace_of(each) in made]
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        until(lambda: not namespaces() & made)
+        # A namespace without a name is gone with the last process in it; the kernel gives its number to the next one.
+        until(lambda: not [each for each in inside if namespace_of(each) in made])
+        assert not own_interfaces(), "nothing of a region is in the machine's own network"
 
 
-def namespaces() -> set[int | None]:
-    """The network namespaces that processes of this machine are in."""
-    return {namespace_of(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - {None}
+def processes() -> list[int]:
+    """The processes of this machine."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def own_interfaces() -> list[str]:
+    """Network interfaces of the machine that have the form of a region's: v1, v2, ..."""
+    return [name for _, name in socket.if_nameindex() if name.startswith("v") and name[1:].isdigit()]
 
 
 def namespace_of(pid: int) -> int | None:
@@ -124,5 +133,56 @@ def namespace_of(pid: int) -> int | None:
         return None
 
 
-def children(pid: int | None) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+ASK = """
+import json, os, urllib.request
+uri = os.environ["ECS_CONTAINER_METADATA_URI_V4"]
+
+def get(path):
+    try:
+        return json.load(urllib.request.urlopen(uri + path, timeout=20))
+    except urllib.error.HTTPError as error:
+        return error.code
+
+print(json.dumps([get(""), get("/task"), get("/stats"), get("x")]))
+"""
+
+
+def test_a_container_is_told_about_itself_and_its_task_whatever_its_security_groups_say(bench: Workbench) -> None:
+    ec2 = bench.client("ec2")
+    closed = ec2.create_security_group(GroupName="closed", Description="closed", VpcId=bench.vpc)["GroupId"]
+    ec2.revoke_security_group_egress(
+        GroupId=closed, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    )
+    definition = bench.task_definition("curious", {"name": "main", "image": bench.image(ASK), "memory": 128})
+    network = {"awsvpcConfiguration": {"subnets": bench.subnets[:1], "securityGroups": [closed]}}
+    task = bench.stopped(bench.run(definition, networkConfiguration=network))
+    (line,) = bench.log_lines(task["taskArn"], "main")
+    container, about_task, *others = json.loads(line)
+    assert others == [404, 404]
+    (seen,) = task["containers"]
+    assert container["ContainerARN"] == seen["containerArn"]
+    assert container["ImageID"] == seen["imageDigest"]
+    assert container["Limits"] == {"CPU": 0, "Memory": 128}
+    assert container["LogOptions"]["awslogs-group"] == bench.log_group
+    (interface,) = container["Networks"]
+    assert interface["IPv4Addresses"] == [address_of(task)]
+    assert (interface["IPv4SubnetCIDRBlock"], interface["SubnetGatewayIpv4Address"]) == ("10.0.10.0/24", "10.0.10.1/24")
+    assert about_task["TaskARN"] == task["taskArn"]
+    assert about_task["Limits"] == {"CPU": 0.25, "Memory": 512}
+    assert (about_task["Family"], about_task["LaunchType"]) == ("curious", "FARGATE")
+    assert [each["Name"] for each in about_task["Containers"]] == ["main"]
+
+
+def test_nobody_is_told_about_another_task(bench: Workbench, client: str) -> None:
+    arns = bench.ecs.list_tasks(cluster=bench.cluster)["taskArns"]
+    tasks = {address_of(task): task for task in bench.ecs.describe_tasks(cluster=bench.cluster, tasks=arns)["tasks"]}
+    for address, task in tasks.items():
+        path = "/v4/" + task["containers"][0]["containerArn"].rpartition("/")[2]
+        with network_of(bench.config, client):
+            connection = http.client.HTTPConnection("169.254.170.2", timeout=20)
+            connection.connect()
+        connection.request("GET", path)
+        assert connection.getresponse().status == (200 if address == client else 404)
+        connection.close()
+    assert client in tasks
+    assert len(tasks) > 1

@@ -10,6 +10,7 @@ From a request to a process, in this order:
     controller.py     carries the actions out; rollouts.py keeps the records of deployments
     tasks.py          a task's life, with network.py, containers.py, dependencies.py, discovery.py
     preparation.py    what it needs first: permissions.py, pull.py, logs.py
+    metadata.py       what a container is told about itself
     alarms.py, notifications.py, metrics.py
                       deployment alarms; what EventBridge and CloudWatch are told
     control_plane.py  calls to the other services of the region

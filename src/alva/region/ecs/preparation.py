@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alva.region.config import RegionConfig
+from alva.region.ecs import metadata
 from alva.region.ecs.containers import ContainerPlan, plan_container
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.errors import TaskStartError
@@ -71,7 +72,10 @@ async def prepare(
                 override=overrides.get(name, {}),
                 image=image,
                 secret_values=secrets[name],
-                task_environment=task_environment(task, region.config, has_network=network is not None),
+                task_environment={
+                    **task_environment(task, region.config, has_network=network is not None),
+                    **({metadata.VARIABLE: metadata.uri(records[name])} if network is not None else {}),
+                },
                 volumes=volumes,
                 certificates=region.certificates,
                 hosts_folder=region.names.folder,

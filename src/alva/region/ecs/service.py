@@ -9,6 +9,7 @@ from alva.region.ecs.api import Api, Response
 from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.exec_sessions import ExecSessions
+from alva.region.ecs.metadata import MetadataEndpoint
 from alva.region.ecs.scheduler import Timing
 from alva.region.ecs.state import State
 from alva.region.server import Region
@@ -22,6 +23,7 @@ class ContainerService:
         self.state = State(account_id=config.account_id, region=config.region)
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
+        self.metadata = MetadataEndpoint(region.network, self.state)
         self.sessions = ExecSessions(region.supervisor)
         region.serve_websocket = self.sessions.serve
         self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
@@ -38,11 +40,13 @@ class ContainerService:
 
     async def start(self) -> None:
         """Look after the services: those of the restored state start new tasks."""
+        await self.metadata.start()
         await self.controller.start()
 
     async def stop(self) -> None:
         """End all tasks' processes; the records stay."""
         await self.controller.stop()
+        await self.metadata.stop()
 
     # What MiniStack expects of a service
 

@@ -38,6 +38,9 @@ class Loopback:
     def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
         """The addresses are there."""
 
+    def serve_everybody(self, address: str, port: int) -> None:
+        """No such address is there."""
+
     async def detach(self, address: str) -> None:
         """Nothing was attached."""
 

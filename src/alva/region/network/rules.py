@@ -62,11 +62,17 @@ class Outside:
 
 
 def ruleset(
-    members: Sequence[Member], groups: Mapping[str, Group], outside: Outside, *, region_address: str = ""
+    members: Sequence[Member],
+    groups: Mapping[str, Group],
+    outside: Outside,
+    everybodys: Sequence[tuple[str, int]] = (),
+    *,
+    region_address: str = "",
 ) -> str:
     """The input of `nft -f`: replaces all rules in one step.
 
-    A group that does not exist lets nothing through, and has no members. `region_address` is where the region's own
+    A group that does not exist lets nothing through, and has no members. `everybodys` are addresses and ports that
+    every member reaches (AWS's link-local ones). `region_address` is where the region's own
     connections come from.
     """
     used = [
@@ -90,6 +96,7 @@ def ruleset(
         "ct state invalid drop",
         # Names are in each task's hosts file; who asks a name server is told at once that there is none.
         "udp dport 53 reject",
+        *(f"ip daddr {address} tcp dport {port} accept" for address, port in everybodys),
         *_managed(members, region_address),
         *_hidden(members, outside),
         "meta mark set 0",

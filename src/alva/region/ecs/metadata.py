@@ -1,0 +1,158 @@
+"""The task metadata endpoint, version 4: what a container may ask about itself, at a link-local address.
+
+Where tasks have a network of their own. On AWS no security group and no route decides about it either.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import UTC, datetime
+
+from alva.region.ecs.model import Container, Json, Task
+from alva.region.ecs.state import State
+from alva.region.network import Network
+from alva.region.network.records import subnet
+
+ADDRESS, PORT = "169.254.170.2", 80
+VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
+_REQUEST_SECONDS = 5.0
+_LONGEST_REQUEST_BYTES = 16_384
+
+
+def uri(container: Container) -> str:
+    """The value of `VARIABLE` in a container."""
+    return f"http://{ADDRESS}/v4/{_id(container)}"
+
+
+def container_metadata(task: Task, container: Container, definition: Json) -> Json:
+    """A container as the endpoint shows it; what is not known yet is left out."""
+    configured = next(c for c in definition["containerDefinitions"] if c["name"] == container.name)
+    log = configured.get("logConfiguration") or {}
+    shown = {
+        "DockerId": container.runtime_id,
+        "Name": container.name,
+        "DockerName": container.name,
+        "Image": container.image,
+        "ImageID": container.image_digest,
+        "Labels": {
+            "com.amazonaws.ecs.cluster": task.cluster_arn,
+            "com.amazonaws.ecs.container-name": container.name,
+            "com.amazonaws.ecs.task-arn": task.arn,
+            "com.amazonaws.ecs.task-definition-family": definition["family"],
+            "com.amazonaws.ecs.task-definition-version": str(definition["revision"]),
+        },
+        "DesiredStatus": task.desired_status,
+        "KnownStatus": container.last_status,
+        "ExitCode": container.exit_code,
+        "Limits": {
+            "CPU": int(configured.get("cpu") or 0),
+            **({"Memory": int(configured["memory"])} if configured.get("memory") else {}),
+        },
+        "CreatedAt": _time(task.pull_stopped_at),
+        "StartedAt": _time(task.pull_stopped_at) if container.runtime_id else None,
+        "Type": "NORMAL",
+        "LogDriver": log.get("logDriver"),
+        "LogOptions": log.get("options"),
+        "ContainerARN": container.arn,
+        "Networks": [_network(task)],
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def task_metadata(task: Task, definition: Json) -> Json:
+    """A task as the endpoint shows it, with its containers."""
+    shown = {
+        "Cluster": task.cluster_arn,
+        "TaskARN": task.arn,
+        "Family": definition["family"],
+        "Revision": str(definition["revision"]),
+        "ServiceName": task.group.removeprefix("service:") if task.group.startswith("service:") else None,
+        "DesiredStatus": task.desired_status,
+        "KnownStatus": str(task.last_status),
+        "Limits": {"CPU": int(definition["cpu"]) / 1024, "Memory": int(definition["memory"])},
+        "PullStartedAt": _time(task.pull_started_at),
+        "PullStoppedAt": _time(task.pull_stopped_at),
+        "AvailabilityZone": task.availability_zone,
+        "LaunchType": task.launch_type or "FARGATE",
+        "Containers": [container_metadata(task, container, definition) for container in task.containers],
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+class MetadataEndpoint:
+    """Answers containers, each about its own task alone: who asks is told by the address that it asks from."""
+
+    def __init__(self, network: Network, state: State) -> None:
+        self._network = network
+        self._state = state
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Serve, where the network has the address."""
+        if not self._network.is_enforced:
+            return
+        self._network.serve_everybody(ADDRESS, PORT)
+        listener = self._network.socket()
+        listener.bind((ADDRESS, PORT))
+        self._server = await asyncio.start_server(self._answer, sock=listener, limit=_LONGEST_REQUEST_BYTES)
+
+    async def stop(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def answer(self, path: str, address: str) -> Json | None:
+        """What a path gives to who asks from `address`; None where there is nothing."""
+        for task in self._state.tasks.values():
+            if task.address != address or task.attachment_status != "ATTACHED":
+                continue
+            definition = self._state.task_definitions[task.task_definition_arn]
+            for container in task.containers:
+                if path == f"/v4/{_id(container)}":
+                    return container_metadata(task, container, definition)
+                if path == f"/v4/{_id(container)}/task":
+                    return task_metadata(task, definition)
+        return None
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, _, rest = head.decode("latin-1").partition(" ")
+                path = rest.partition(" ")[0].partition("?")[0].rstrip("/")
+                found = self.answer(path, writer.get_extra_info("peername")[0]) if method == "GET" else None
+                status, body = ("404 Not Found", b"") if found is None else ("200 OK", json.dumps(found).encode())
+                writer.write(
+                    f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                    "Connection: close\r\n\r\n".encode()
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+
+def _network(task: Task) -> Json:
+    block = (subnet(task.subnet_id or "") or {}).get("CidrBlock", "")
+    first, _, length = block.partition("/")
+    gateway = f"{first.rpartition('.')[0]}.{int(first.rpartition('.')[2]) + 1}/{length}" if block else ""
+    return {
+        "NetworkMode": "awsvpc",
+        "IPv4Addresses": [task.address],
+        "AttachmentIndex": 0,
+        "MACAddress": task.mac_address,
+        "IPv4SubnetCIDRBlock": block,
+        "PrivateDNSName": f"ip-{(task.address or '').replace('.', '-')}.ec2.internal",
+        "SubnetGatewayIpv4Address": gateway,
+    }
+
+
+def _id(container: Container) -> str:
+    return container.arn.rpartition("/")[2]
+
+
+def _time(seconds: float | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds is not None else None
