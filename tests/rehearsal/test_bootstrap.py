@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from alva.aws import Aws, Target
+from alva.release.bootstrap import make_toolkit
+from alva.release.toolkit import toolkit_of
 from tests.conftest import RunningRegion, running_region
 
 from .conftest import PROJECT, Rehearsal
@@ -102,3 +105,15 @@ def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) ->
     assert verified.returncode == 0, verified.stdout
     stacks = account.client("cloudformation").describe_stacks()["Stacks"]
     assert {stack["StackStatus"] for stack in stacks} == {"CREATE_COMPLETE"}, "nothing was changed twice"
+
+
+def test_bucket_of_before_there_was_a_bootstrap_does_not_keep_a_region_from_coming_up(account: RunningRegion) -> None:
+    bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
+    account.client("s3").create_bucket(Bucket=bucket)
+    account.client("s3").put_object(Bucket=bucket, Key="alva/old.json", Body=b"{}")
+    aws = Aws(Target.local(account.config.endpoint_url))
+    template = (PROJECT / "node_modules/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml").read_text()
+    assert make_toolkit(aws, template, lambda _line: None) is True
+    assert toolkit_of(aws).version is not None
+    assert toolkit_of(aws).deployer.sts.get_caller_identity()["Arn"].split("/")[1].startswith("cdk-hnb659fds-deploy")
+    assert make_toolkit(aws, template, lambda _line: None) is False

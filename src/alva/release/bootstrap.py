@@ -15,6 +15,7 @@ from alva.errors import PreflightRefused
 from alva.release import toolkit
 from alva.release.manifest import Manifest, Stack
 from alva.release.stacks import Stacks
+from alva.release.teardown import empty_bucket
 from alva.release.toolkit import toolkit_of
 
 Line = Callable[[str], None]
@@ -65,33 +66,43 @@ TOOLKIT_PARAMETERS = {"FileAssetsBucketKmsKeyId": "AWS_MANAGED_KEY", "PublicAcce
 def make_toolkit(aws: Aws, template: str, line: Line) -> bool:
     """Make the stack of `cdk bootstrap` from CDK's own template, unless the account has it; True if it was made.
 
-    For an account that is nobody else's, such as a local region's. A bucket that outlived an earlier bootstrap is taken
-    over, at which the CLI fails.
+    For an account that is nobody else's, such as a local region's: a bucket that outlived an earlier bootstrap, or was
+    there before one, goes with the templates in it, which are uploaded again when they are needed.
     """
     if toolkit.version(aws) is not None:
         return False
     # A look of its own at the account: what `aws` finds there later is what is made here.
-    Stacks(Aws(aws.target, aws.poll)).create_as_written(toolkit.STACK, template, TOOLKIT_PARAMETERS, line)
+    own = Aws(aws.target, aws.poll)
+    if (bucket := _leftover_bucket(own)) is not None:
+        line(f"deleting bucket {bucket}, which belongs to no bootstrap")
+        empty_bucket(own, bucket)
+        with explained(f"delete bucket {bucket}"):
+            own.s3.delete_bucket(Bucket=bucket)
+    Stacks(own).create_as_written(toolkit.STACK, template, TOOLKIT_PARAMETERS, line)
     return True
 
 
 def refuse_leftover_bucket(aws: Aws, account: Account) -> None:
     """Raise PreflightRefused where an earlier bootstrap's bucket outlived its stack: `cdk bootstrap` fails at it."""
-    if account.bootstrap_version is not None:
-        return
+    if account.bootstrap_version is None and (bucket := _leftover_bucket(aws)) is not None:
+        raise PreflightRefused(
+            f"cannot bootstrap account {account.id}: an earlier bootstrap left its bucket behind",
+            evidence=[f"s3://{bucket} exists, and the stack {toolkit.STACK} does not"],
+            next_step=f"aws s3 rb s3://{bucket} --force, if nothing else uses it; then ./alva bootstrap again",
+        )
+
+
+def _leftover_bucket(aws: Aws) -> str | None:
+    """The bucket of the bootstrap, if it is there; asked where there is no bootstrap."""
     bucket = toolkit_of(aws).bucket
     with explained(f"look for bucket {bucket}"):
         try:
             aws.s3.head_bucket(Bucket=bucket)
         except Exception as error:
             if error_code(error) in ("404", "NoSuchBucket", "NotFound"):
-                return
+                return None
             raise
-    raise PreflightRefused(
-        f"cannot bootstrap account {account.id}: an earlier bootstrap left its bucket behind, and its name is taken",
-        evidence=[f"s3://{bucket} exists, and the stack {toolkit.STACK} does not"],
-        next_step=f"aws s3 rb s3://{bucket} --force, if nothing else uses it; then ./alva bootstrap again",
-    )
+    return bucket
 
 
 def cdk_command(account: str, region: str, tags: dict[str, str]) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) ->
         for bucket in teardown.buckets:
             if bucket.stack in wave:
                 line(bucket.stack, f"emptying bucket {bucket.name}")
-                _empty_bucket(aws, bucket.name)
+                empty_bucket(aws, bucket.name)
         with ThreadPoolExecutor(max_workers=len(wave), thread_name_prefix="delete") as pool:
 
             def delete(name: str) -> None:
@@ -172,7 +172,8 @@ def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) ->
                 future.result()
 
 
-def _empty_bucket(aws: Aws, bucket: str) -> None:
+def empty_bucket(aws: Aws, bucket: str) -> None:
+    """Delete every version of every object; raises PreflightRefused naming one that would not go."""
     with explained(f"empty bucket {bucket}"):
         for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
