@@ -231,6 +231,78 @@ def test_sign_in_that_runs_out_while_a_plan_is_made_is_renewed(
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
 
 
+@pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
+def test_administrator_helps_a_customer_and_invites_another_administrator(
+    open_tab: OpenTab,
+    sign_up: Callable[..., Any],
+    sign_up_administrator: Callable[[], Any],
+    outside: Any,
+    worker: Any,  # noqa: ARG001
+    take_picture: TakePicture,
+    is_phone: bool,
+) -> None:
+    # A plan that could not be made, and one that its customer stops.
+    customer, office = open_tab(person=sign_up()), open_tab(person=sign_up_administrator(), is_phone=is_phone)
+    outside.plan_faults.append(401)
+    _order_plan(customer)
+    expect(customer.get_by_role("heading", name="This plan could not be made")).to_be_visible(timeout=60_000)
+    job = customer.url.rpartition("/")[2]
+    outside.seconds_per_chunk = 0.5
+    customer.get_by_role("link", name="Make a new one").click()
+    customer.get_by_role("button", name="Make my plan").click()
+    customer.get_by_role("button", name="Stop making this plan").click()
+    expect(customer.get_by_role("heading", name="This plan was stopped")).to_be_visible()
+    outside.seconds_per_chunk = 0.0
+
+    office.goto("/admin")
+    office.get_by_role("link", name="Jobs that failed").click()
+    take_picture(office, "1-failed")
+    office.get_by_role("button", name=f"Try again with job {job}").click()
+    expect(office.get_by_text("The job is back in the queue.")).to_be_visible()
+    take_picture(office, "2-tried-again")
+    customer.goto(f"/plans/{job}")
+    expect(customer.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=60_000)
+
+    guest = f"guest-{secrets.token_hex(4)}@example.com"
+    office.get_by_role("link", name="Users").click()
+    office.get_by_role("textbox", name="E-mail address").fill(guest)
+    office.get_by_role("combobox", name="Role", exact=True).select_option("admin")
+    office.get_by_role("button", name="Send the invitation").click()
+    expect(office.get_by_text("The invitation is on its way.")).to_be_visible()
+    invited = open_tab(is_phone=is_phone)
+    invited.goto(f"/auth/verify?token={outside.link_for(guest)}")
+    invited.get_by_role("button", name="Sign in here").click()
+    expect(invited.get_by_role("heading", name="About your business")).to_be_visible()
+    invited.goto("/admin")
+    expect(invited.get_by_role("heading", name="Overview")).to_be_visible()
+    office.get_by_role("link", name="Audit log").click()
+    expect(office.get_by_role("row").filter(has_text="invited").filter(has_text=guest)).to_be_visible()
+    take_picture(office, "3-audit-log")
+
+
+def test_person_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outside: Any) -> None:
+    email, password = f"lost-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(12)
+    desk, phone = open_tab(), open_tab(is_phone=True)
+    desk.goto("/signup")
+    desk.get_by_label("E-mail address").fill(email)
+    desk.get_by_role("button", name="Send me the link").click()
+    desk.goto(f"/auth/verify?token={outside.link_for(email)}")
+    desk.get_by_role("link", name="Account").click()
+    desk.get_by_label("New password").fill(password)
+    desk.get_by_role("button", name="Set the password").click()
+    expect(desk.get_by_text("Your password is set.")).to_be_visible()
+    phone.goto("/signin")
+    phone.get_by_label("E-mail address").fill(email)
+    phone.get_by_label("Password").fill(password)
+    phone.get_by_role("button", name="Sign in", exact=True).click()
+    expect(phone.get_by_role("heading", name="Your plans")).to_be_visible()
+    desk.get_by_role("button", name="Sign out everywhere").click()
+    expect(desk.get_by_role("link", name="Get your plan")).to_be_visible()
+    phone.context.clear_cookies(name="alva_access")  # as ten minutes do
+    phone.goto("/plans")
+    expect(phone.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
 def test_script_of_a_business_name_does_not_run(
     open_tab: OpenTab,
     sign_up: Callable[..., Any],
