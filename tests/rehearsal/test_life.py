@@ -51,6 +51,10 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
         assert asleep.returncode == 3, asleep.stderr
         assert "it is asleep; nothing was touched" in asleep.stderr
         assert "next: ./alva wake" in asleep.stderr
+    assert "asleep since " in rehearsal.alva("status").stdout
+    verified = rehearsal.alva("verify")
+    assert verified.returncode == 7
+    assert "staging is asleep since " in verified.stderr
     checked = rehearsal.alva("preflight")
     assert checked.returncode == 3
     assert [line.split()[:2] for line in checked.stdout.splitlines() if " awake " in line] == [["FAIL", "awake"]]

@@ -65,6 +65,8 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         )
         if found.release.outcome != SUCCEEDED:
             yield f"  {found.release.cause} (./alva why)"
+    if found.asleep is not None:
+        yield f"asleep since {found.asleep.since}, by {found.asleep.by}: ./alva wake brings it back"
     if found.lock is not None:
         yield f"locked by {found.lock}"
     yield ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alva.cli.invocation import Invocation, verb
+from alva.errors import VerificationFailed
 
 if TYPE_CHECKING:
     from alva.release.verify import Result
@@ -26,6 +27,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
+    from alva.release.hibernation import Hibernation
 
     aws, manifest = invocation.aws, invocation.manifest
     results = verify.Verification(aws, manifest).run()
@@ -34,7 +36,14 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
             inbox = f"http://127.0.0.1:{invocation.region_config.inbox_port}"
         results += DeepChecks(aws=aws, manifest=manifest, inbox_url=inbox).run()
     show_checks(invocation, results)
-    verify.require(results)
+    try:
+        verify.require(results)
+    except VerificationFailed as error:
+        asleep = Hibernation(aws, manifest).state()
+        if asleep is None:
+            raise
+        said = f"{manifest.environment} is asleep since {asleep.since}, by {asleep.by}"
+        raise error.because([said], "./alva wake, which verifies it too") from None
 
 
 def show_checks(invocation: Invocation, results: Sequence[Result]) -> None:

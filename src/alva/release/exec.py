@@ -53,7 +53,7 @@ def choose(
         raise UsageError(
             f"cannot choose {which}: {how_many}",
             evidence=[f"running: {', '.join(ids) or 'no task'}"],
-            next_step="./alva status",
+            next_step="./alva status" if ids else "./alva status; ./alva wake, if it sleeps",
         )
     chosen = max(wanted, key=lambda each: each["startedAt"])
     names = [each["name"] for each in chosen["containers"]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from alva.aws import Aws, explained
 from alva.release import rollout
+from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Holder, Lock
 from alva.release.manifest import Manifest, Service
@@ -65,6 +66,7 @@ class Status:
     stacks: tuple[StackStatus, ...]
     release: Release | None
     lock: Holder | None
+    asleep: Asleep | None = None
 
 
 def look(aws: Aws, manifest: Manifest) -> Status:
@@ -73,6 +75,7 @@ def look(aws: Aws, manifest: Manifest) -> Status:
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="status") as pool:
         observing = [pool.submit(stacks.observe, stack.name, with_template=False) for stack in manifest.stacks]
         release, lock = pool.submit(Ledger(aws, manifest).latest), pool.submit(Lock(aws, manifest).holder)
+        asleep = pool.submit(Hibernation(aws, manifest).state)
         found = rollout.describe_services(aws, manifest)
         services = list(pool.map(lambda s: _service(aws, manifest, s, found.get(s.service)), manifest.services))
         observed = [future.result() for future in observing]
@@ -87,6 +90,7 @@ def look(aws: Aws, manifest: Manifest) -> Status:
             ),
             release=release.result(),
             lock=lock.result(),
+            asleep=asleep.result(),
         )
 
 
