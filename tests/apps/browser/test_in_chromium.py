@@ -257,7 +257,9 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     office.goto("/admin")
     office.get_by_role("link", name="Jobs that failed").click()
     take_picture(office, "1-failed")
-    office.get_by_role("button", name=f"Try again with job {job}").click()
+    try_again = office.get_by_role("button", name=f"Try again with job {job}")
+    expect(try_again).to_be_in_viewport()  # without scrolling sideways, on a phone too
+    try_again.click()
     expect(office.get_by_text("The job is back in the queue.")).to_be_visible()
     take_picture(office, "2-tried-again")
     customer.goto(f"/plans/{job}")
