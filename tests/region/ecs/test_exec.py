@@ -81,6 +81,18 @@ def task(workbench: Workbench, role: str) -> Iterator[str]:
     workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
 
 
+@pytest.fixture(scope="module")
+def shell(workbench: Workbench, role: str) -> str:
+    """A service whose tasks can be entered, in a manifest as the CLI reads it."""
+    container = {"name": "shell", "image": workbench.image(SLEEPER), "stopTimeout": 2}
+    workbench.create_service(
+        "shell", workbench.task_definition("shell", container, taskRoleArn=role), enableExecuteCommand=True
+    )
+    assert workbench.deployed("shell")["status"] == "SUCCESSFUL"
+    write_manifest(workbench, "shell")
+    return "shell"
+
+
 def opened(workbench: Workbench, task: str, command: str, **more: Any) -> Session:
     answer = workbench.ecs.execute_command(
         **{"cluster": workbench.cluster, "task": task, "command": command, "interactive": True, **more}
@@ -319,16 +331,10 @@ def test_aws_cli_and_a_client_that_nobody_here_wrote_use_a_session(
 
 
 def test_shell_at_a_terminal_knows_its_size_takes_ctrl_c_and_ends_with_its_exit_code(
-    workbench: Workbench, role: str
+    workbench: Workbench, shell: str
 ) -> None:
     """`./alva exec SERVICE` as a person types it: the CLI in a terminal of its own."""
-    definition = workbench.task_definition(
-        "shell", {"name": "shell", "image": workbench.image(SLEEPER), "stopTimeout": 2}, taskRoleArn=role
-    )
-    workbench.create_service("shell", definition, enableExecuteCommand=True)
-    assert workbench.deployed("shell")["status"] == "SUCCESSFUL"
-    write_manifest(workbench, "shell")
-    with terminal_running(alva_exec("shell"), alva_variables(workbench)) as (alva, terminal):
+    with terminal_running(alva_exec(shell), alva_variables(workbench)) as (alva, terminal):
         before = termios.tcgetattr(terminal.inside)
         terminal.sees(b"# ")
         terminal.types(b"stty size")
@@ -348,10 +354,9 @@ def test_shell_at_a_terminal_knows_its_size_takes_ctrl_c_and_ends_with_its_exit_
         assert termios.tcgetattr(terminal.inside) == before, "the terminal is as it was"
 
 
-def test_ctrl_c_without_a_terminal_ends_the_command_in_the_task(workbench: Workbench) -> None:
-    """After the test above, whose service it uses."""
+def test_ctrl_c_without_a_terminal_ends_the_command_in_the_task(workbench: Workbench, shell: str) -> None:
     alva = subprocess.Popen(
-        alva_exec("shell", "--", "sh", "-c", "echo on; sleep 4321"),
+        alva_exec(shell, "--", "sh", "-c", "echo on; sleep 4321"),
         env=alva_variables(workbench),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
