@@ -1,7 +1,8 @@
 """What can go wrong: how it is brought about, what is called, and what is said about it.
 
 Every one must leave users without a failed request and the environment as it was. What needs more than a release to be
-seen (a kill in each step, a dead engine, a deaf task) is in `test_interruptions.py`.
+seen (a kill in each step, a dead engine, a deaf task) is in `test_interruptions.py`, what only a network and limits of
+the region's own prevent (a missing security group rule, too much memory) in `test_limits.py`.
 """
 
 from __future__ import annotations

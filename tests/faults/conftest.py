@@ -145,6 +145,12 @@ class Environment(Rehearsal):
         except psycopg.OperationalError:
             return []
 
+    def causes(self) -> list[tuple[str, str]]:
+        """What `./alva why` has kept of the newest release: subject and kind of each cause, the first one first."""
+        asked = self.alva("why", "--release", str(self.last_release()["number"]), "--json")
+        assert asked.returncode == 0, asked.stderr
+        return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]
+
     def last_release(self) -> dict[str, Any]:
         """The newest entry of the ledger."""
         parameter = self.client("ssm").get_parameter(Name="/alva-staging/release")["Parameter"]

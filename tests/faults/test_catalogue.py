@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from .catalogue import CATALOGUE, Fault
@@ -23,11 +21,4 @@ def test_fault_is_told_with_its_cause_and_harms_nobody(environment: Environment,
         assert release["number"] == last
     else:
         assert (release["number"] > last, release["outcome"]) == (True, fault.outcome)
-        assert kept_causes(environment, release["number"])[:1] == [fault.why]
-
-
-def kept_causes(environment: Environment, release: int) -> list[tuple[str, str]]:
-    """What `./alva why` has kept of a release: subject and kind, the first cause first."""
-    asked = environment.alva("why", "--release", str(release), "--json")
-    assert asked.returncode == 0, asked.stderr
-    return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]
+        assert environment.causes()[:1] == [fault.why]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from alva.region import daemon
@@ -22,14 +20,6 @@ for _ in range(4096):
 """Four times what a task of web has; it ends by itself where nothing is limited."""
 
 
-def causes(environment: Environment) -> list[tuple[str, str]]:
-    """What `./alva why` says of the last release: subject and kind of each cause."""
-    number = environment.last_release()["number"]
-    asked = environment.alva("why", "--release", str(number), "--json")
-    assert asked.returncode == 0, asked.stderr
-    return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]
-
-
 def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment: Environment) -> None:
     limits = daemon.status(RegionConfig(home=environment.home)).memory_limits
     if not limits.startswith("enforced"):
@@ -40,7 +30,7 @@ def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment:
     assert "OutOfMemoryError: Container killed due to memory usage" in ended.stderr
     assert "exit code 137" in ended.stderr
     assert environment.last_release()["outcome"] == "rolled back"
-    assert causes(environment)[0] == ("web", "out-of-memory")
+    assert environment.causes()[0] == ("web", "out-of-memory")
 
 
 def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(environment: Environment) -> None:
@@ -54,7 +44,7 @@ def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(envir
     assert "api does not reach database on port 5432, for its DATABASE_URL" in ended.stderr
     assert "last log: cannot migrate: connection timeout expired" in ended.stderr
     assert environment.last_release()["outcome"] == "failed"
-    assert causes(environment)[0] == ("migration", "connection-timeout")
+    assert environment.causes()[0] == ("migration", "connection-timeout")
     assert database_rules(environment) == before
 
 
