@@ -42,9 +42,7 @@ def take_back(
     around = [
         stack
         for stack, phase in touched
-        if phase != "services"
-        and stack.template != (wanted := executor.wanted.templates[stack.name])
-        and _data(stack.template) == _data(wanted)
+        if phase != "services" and goes_back(stack.template, executor.wanted.templates[stack.name])
     ]
     try:
         for stack in (*previous, *around):
@@ -81,6 +79,11 @@ def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes:
     """Write the causes down under the release's number."""
     account = why.Account(release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes))
     why.Accounts(aws, manifest).keep(account)
+
+
+def goes_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
+    """Whether a stack around the services returns to its former template: what changed is nothing that holds data."""
+    return former != released and _data(former) == _data(released)
 
 
 def _data(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""Which stacks around the services go back when a release fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from alva.release.way_back import goes_back
+
+RULE = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {"FromPort": 5432}}
+DATABASE = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.t3.micro"}}
+LARGER = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.t3.small"}}
+
+
+@pytest.mark.parametrize(
+    ("former", "released", "expected"),
+    [
+        ({"Rule": RULE}, {}, True),
+        ({}, {"Rule": RULE}, True),
+        ({"Rule": RULE, "Database": DATABASE}, {"Database": DATABASE}, True),
+        ({"Rule": RULE}, {"Rule": RULE}, False),
+        ({"Rule": RULE, "Database": DATABASE}, {"Database": LARGER}, False),
+        ({}, {"Database": DATABASE}, False),
+    ],
+    ids=["rule dropped", "rule added", "rule dropped beside data", "unchanged", "data changed", "data made"],
+)
+def test_stack_goes_back_unless_its_data_changed(
+    former: dict[str, Any], released: dict[str, Any], expected: bool
+) -> None:
+    assert goes_back({"Resources": former}, {"Resources": released}) is expected
