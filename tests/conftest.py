@@ -25,6 +25,7 @@ from alva.region.config import RegionConfig
 if TYPE_CHECKING:
     from tests.rehearsal.environment import Rehearsal
 
+TESTS = Path(__file__).parent
 WAIT_SECONDS = 60.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
@@ -34,6 +35,12 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start: a shell's background jobs ignore SIGINT, and so would all their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a folder's tests in one process where several run side by side: they share a region, an environment."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
 
 
 @dataclass(frozen=True)
