@@ -11,6 +11,9 @@ import pytest
 from tests.apps.api.conftest import PROFILE, sign_token
 from tests.apps.conftest import KeyPair, PostgresServer, RunningProcess
 
+NOBODYS = uuid.UUID(int=1)
+"""The identifier of nothing."""
+
 
 def bearer(headers: dict[str, str]) -> str:
     return headers["Authorization"].removeprefix("Bearer ")
@@ -23,12 +26,12 @@ def bearer(headers: dict[str, str]) -> str:
         ("PUT", "/profile"),
         ("GET", "/plans"),
         ("POST", "/plans"),
-        ("GET", f"/plans/{uuid.uuid4()}"),
-        ("GET", f"/plans/{uuid.uuid4()}/events"),
-        ("POST", f"/plans/{uuid.uuid4()}/cancel"),
-        ("GET", f"/plans/{uuid.uuid4()}/tasks"),
-        ("PATCH", f"/tasks/{uuid.uuid4()}"),
-        ("POST", f"/admin/jobs/{uuid.uuid4()}/retry"),
+        ("GET", f"/plans/{NOBODYS}"),
+        ("GET", f"/plans/{NOBODYS}/events"),
+        ("POST", f"/plans/{NOBODYS}/cancel"),
+        ("GET", f"/plans/{NOBODYS}/tasks"),
+        ("PATCH", f"/tasks/{NOBODYS}"),
+        ("POST", f"/admin/jobs/{NOBODYS}/retry"),
     ],
 )
 def test_nobody_gets_nothing(api: RunningProcess, method: str, path: str) -> None:
