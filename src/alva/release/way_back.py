@@ -106,7 +106,8 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
     key = "verify-back"
     reporter.step_started(key, "verify what runs again")
     digests = {name: digest for stack in previous for name, digest in running_digests(manifest, stack).items()}
-    results = verify.Verification(aws, manifest, digests).run_until_good(verify.RELEASED_PATIENCE_SECONDS)
+    # What was found ill by a check that is taken back, or was replaced meanwhile, needs its time to be well again.
+    results = verify.Verification(aws, manifest, digests).run_until_good(verify.FOUND_PATIENCE_SECONDS)
     try:
         verify.require(results)
     except AlvaError as error:
