@@ -167,3 +167,22 @@ def test_deep_verification_looks_from_inside_through_a_customers_eyes_and_into_l
     assert rehearsal.alva("run", "api", "--", "python", "-c", program, email).stdout == "0\n"
     for name in ("inside: web by name", "inside: admin by name", "sign-up to plan", "api writes its log"):
         assert checks[name]["verdict"] == "OK"
+
+
+def test_port_that_somebody_opened_to_the_internet_is_found(rehearsal: Rehearsal) -> None:
+    ec2 = rehearsal.client("ec2")
+    found = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["alva-staging-rds"]}])
+    opened = {
+        "GroupId": found["SecurityGroups"][0]["GroupId"],
+        "IpPermissions": [
+            {"IpProtocol": "tcp", "FromPort": 5432, "ToPort": 5432, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        ],
+    }
+    ec2.authorize_security_group_ingress(**opened)
+    try:
+        verify = rehearsal.alva("verify", "--deep", "--json")
+    finally:
+        ec2.revoke_security_group_ingress(**opened)
+    assert verify.returncode == 7
+    reasons = {check["check"]: check["reason"] for check in json.loads(verify.stdout) if check["verdict"] == "FAIL"}
+    assert reasons["nothing else is open"] == "alva-staging-rds lets 0.0.0.0/0 in on tcp 5432"

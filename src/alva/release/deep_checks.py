@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from alva.aws import Aws, explained, pages
 from alva.errors import AlvaError
 from alva.release import inside_probe, oneoff
+from alva.release.exposure import open_ways
 from alva.release.journey import Journey
 from alva.release.manifest import Manifest, Service
 from alva.release.outside import Outside
@@ -43,6 +44,7 @@ class DeepChecks:
         journey = self._journey(outside)
         checks: list[tuple[str, Callable[[], Said]]] = [
             ("inner pages stay inside", lambda: self._inner_pages(outside)),
+            ("nothing else is open", self._nothing_else_is_open),
             *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services),
             ("sign-up to plan", lambda: _walk(journey)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
@@ -101,6 +103,13 @@ class DeepChecks:
         if '"checks"' in health.body:
             return Verdict.FAIL, "/health?deep=1 tells everybody what it found"
         return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
+
+    def _nothing_else_is_open(self) -> Said:
+        """No security group but the load balancer's lets the internet in, as they are now."""
+        count, ways = open_ways(self.aws, self.manifest)
+        if ways:
+            return Verdict.FAIL, "; ".join(ways)
+        return Verdict.OK, f"{count} security groups, the load balancer's alone lets the internet in"
 
     def _log_check(self, outside: Outside, service: Service) -> Callable[[], Said]:
         """A request with a word of its own turns up in the service's log group."""
