@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
@@ -25,7 +27,6 @@ from alva.region.config import RegionConfig
 if TYPE_CHECKING:
     from tests.rehearsal.environment import Rehearsal
 
-TESTS = Path(__file__).parent
 WAIT_SECONDS = 60.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
@@ -37,10 +38,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a folder's tests in one process where several run side by side: they share a region, an environment."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(TESTS).parts[0]))
+class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Runs a folder's tests in one process: they share a region, an environment."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("/")[1]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FoldersTogether:
+    """What pytest-xdist asks where tests run side by side."""
+    return FoldersTogether(config, log)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,25 @@ def parameter(value: str, **more: str) -> str:
 
 def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call, tmp_path: Path) -> None:
     template = tmp_path / "template.json"
-    deploy = ("cloudformation", "deploy", "--stack-name", "by-the-aws-cli", "--template-file", str(template))
     template.write_text(parameter("one"))
+
+    def deploy(*more: str, check: bool = True) -> Any:
+        """Deploy, in another second than before: the AWS CLI names a change set by it, and no name may come twice."""
+        begun = int(time.time())
+        until(lambda: int(time.time()) > begun, seconds=5, what="the next second")
+        arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)
+        return aws("cloudformation", "deploy", *arguments, check=check)
+
     try:
-        assert "Successfully created/updated stack - by-the-aws-cli" in aws(*deploy).stdout
-        unchanged = aws(*deploy, "--fail-on-empty-changeset", check=False)
+        assert "Successfully created/updated stack - by-the-aws-cli" in deploy().stdout
+        unchanged = deploy("--fail-on-empty-changeset", check=False)
         assert unchanged.returncode == 255
         assert "No changes to deploy. Stack by-the-aws-cli is up to date" in unchanged.stderr
         template.write_text(parameter("two"))
-        assert "Successfully created/updated stack" in aws(*deploy).stdout
+        assert "Successfully created/updated stack" in deploy().stdout
         assert answer(aws, "ssm", "get-parameter", "--name", "/by-the-aws-cli")["Parameter"]["Value"] == "two"
         template.write_text(parameter("three", Type="Nonsense"))
-        failed = aws(*deploy, check=False)
+        failed = deploy(check=False)
         assert failed.returncode == 255
         assert "Failed to create/update the stack" in failed.stderr
         assert answer(aws, "ssm", "get-parameter", "--name", "/by-the-aws-cli")["Parameter"]["Value"] == "two"

@@ -10,7 +10,7 @@ import click
 from alva.cli.invocation import ROOT
 
 # Most tests wait for servers, not for a processor. A folder stays together: its tests share what they start.
-SIDE_BY_SIDE = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
 
 
 @click.command(
