@@ -45,6 +45,7 @@ class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdis
         return nodeid.split("/")[1]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FoldersTogether:
     """What pytest-xdist asks where tests run side by side."""
     return FoldersTogether(config, log)
