@@ -48,6 +48,7 @@ def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
 def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     rehearsal: Rehearsal, pipeline: Aws
 ) -> None:
+    assert rehearsal.alva("synth").returncode == 0  # whatever the tests before this one wrote
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
     before = {name: str(digest) for name, digest in rehearsal.digests().items()}

@@ -41,9 +41,15 @@ def _keep_host(params: dict[str, Any], **_: Any) -> None:
 
 
 def test_service_is_found_by_its_name_from_another_task(workbench: Workbench, registry: Any) -> None:
+    listens = "import os, socket; socket.create_connection((os.environ['HOST'], 3000), timeout=2)"
     server = workbench.task_definition(
         "greeter",
-        {"name": "main", "image": workbench.image(SERVER), "environment": [{"name": "PORT", "value": "3000"}]},
+        {
+            "name": "main",
+            "image": workbench.image(SERVER),
+            "environment": [{"name": "PORT", "value": "3000"}],
+            "healthCheck": {"command": ["CMD", "python3", "-c", listens], "interval": 5, "timeout": 3, "retries": 3},
+        },
     )
     workbench.create_service("greeter", server, desiredCount=2, serviceRegistries=[{"registryArn": registry["Arn"]}])
     assert workbench.deployed("greeter")["status"] == "SUCCESSFUL"
