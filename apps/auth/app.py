@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
+from auth import retention
 from auth.credentials import AccessTokens, MailLinks, SignedCookies
 from auth.endpoints import router
 from auth.limits import Limits, RateLimiter
@@ -28,7 +30,11 @@ def create_app(settings: AuthSettings, *, limits: Limits | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        deleting = asyncio.create_task(retention.run(store, retention.Retention()))
         yield
+        deleting.cancel()
+        with suppress(asyncio.CancelledError):
+            await deleting
         await store.close()
         await redis.aclose()
 
@@ -61,6 +67,7 @@ def build_service(
         mail_links=MailLinks(settings.jwt_secret.get_secret_value()),
         cookies=SignedCookies(settings.cookie_secret.get_secret_value()),
         link_base=f"{settings.public_url}{settings.path_prefix}/verify",
+        site_url=settings.site_url or settings.public_url,
         origins=frozenset(origin for origin in map(normalise_origin, settings.cors_origins) if origin),
         limits=limits,
     )

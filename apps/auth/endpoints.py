@@ -309,9 +309,16 @@ async def me(signed: Signed, service: Service) -> UserView:
 
 
 @router.put("/password", status_code=204)
-async def set_password(body: PasswordBody, request: Request, signed: Signed, service: Service) -> None:
-    """Set or change the password."""
-    await service.set_password(UUID(signed.user_id), body.password, _client(request))
+async def set_password(
+    body: PasswordBody, request: Request, signed: Signed, tasks: BackgroundTasks, service: Service
+) -> None:
+    """Set or change the password, and end every other session.
+
+    Asks for the current password, or for a sign-in within the last 15 minutes.
+    """
+    user_id, session_id = UUID(signed.user_id), UUID(signed.session_id)
+    mail = await service.set_password(user_id, session_id, body.password, body.current_password, _client(request))
+    tasks.add_task(_mailer(request).send, mail)
 
 
 @router.get("/users")

@@ -17,8 +17,8 @@ _SECONDS_BEFORE_ATTEMPTS = (0.0, 0.5, 2.0)
 
 
 @dataclass(frozen=True)
-class LinkMail:
-    """A mail with one link."""
+class Mail:
+    """A mail with one link. `footnote` says how long the link works, or why the mail was sent."""
 
     to: str
     subject: str
@@ -26,7 +26,7 @@ class LinkMail:
     text: str
     button: str
     url: str
-    valid_for: str
+    footnote: str
 
 
 class Mailer:
@@ -44,7 +44,7 @@ class Mailer:
             undefined=StrictUndefined,
         )
 
-    async def send(self, mail: LinkMail) -> bool:
+    async def send(self, mail: Mail) -> bool:
         """Send, in a few attempts with one idempotency key, so that no mail arrives twice; whether it was sent."""
         # Imported at first use: most requests send no mail, and the library is large.
         import resend

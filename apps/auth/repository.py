@@ -50,6 +50,11 @@ async def add_session(db: AsyncSession, user_id: UUID, expires_at: datetime, cli
     return session
 
 
+async def find_session(db: AsyncSession, session_id: UUID) -> Session | None:
+    """The session with this id."""
+    return await db.get(Session, session_id)
+
+
 async def add_refresh_token(db: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
     """A new refresh token of the session."""
     db.add(RefreshToken(session_id=session_id, token_hash=token_hash))
@@ -74,11 +79,12 @@ async def revoke_session(db: AsyncSession, session_id: UUID) -> None:
     )
 
 
-async def revoke_sessions(db: AsyncSession, user_id: UUID) -> None:
-    """End all sessions of a user."""
-    await db.execute(
-        update(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None)).values(revoked_at=func.now())
-    )
+async def revoke_sessions(db: AsyncSession, user_id: UUID, *, keep: UUID | None = None) -> None:
+    """End all sessions of a user, except the session `keep`."""
+    ended = update(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None))
+    if keep is not None:
+        ended = ended.where(Session.id != keep)
+    await db.execute(ended.values(revoked_at=func.now()))
 
 
 async def add_link(db: AsyncSession, link: Link) -> UUID:

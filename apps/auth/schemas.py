@@ -70,9 +70,13 @@ class Handover(BaseModel):
 
 
 class PasswordBody(Body):
-    """PUT /password."""
+    """PUT /password.
+
+    `current_password` may be left out shortly after a sign-in, and where the account has no password yet.
+    """
 
     password: Password
+    current_password: str | None = Field(default=None, max_length=200)
 
 
 class RoleBody(Body):

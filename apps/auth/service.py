@@ -22,7 +22,7 @@ from auth.credentials import (
     hash_token,
 )
 from auth.limits import Limits, RateLimiter
-from auth.mail import LinkMail
+from auth.mail import Mail
 from auth.passwords import Passwords
 from auth.tables import AuditEntry, Link, User
 from kit.database import Database
@@ -31,6 +31,8 @@ from kit.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
+FRESH_SIGN_IN = timedelta(minutes=15)
+"""How long after a sign-in the password can be changed without the current one."""
 REUSE_GRACE = timedelta(seconds=15)
 """Two tabs may use one refresh token at the same moment; a second use later than this is a thief's."""
 
@@ -58,10 +60,14 @@ class AuthService:
         mail_links: MailLinks,
         cookies: SignedCookies,
         link_base: str,
+        site_url: str,
         origins: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        """`link_base` is what a link's `?token=` is appended to; a link leads to paths, and to URLs of `origins`."""
+        """`link_base` is what a link's `?token=` is appended to; a link leads to paths, and to URLs of `origins`.
+
+        `site_url` is the scheme and host of the pages.
+        """
         self._database = database
         self._limiter = limiter
         self._passwords = Passwords()
@@ -69,6 +75,7 @@ class AuthService:
         self._mail_links = mail_links
         self._cookies = cookies
         self._link_base = link_base
+        self._site_url = site_url
         self._origins = origins
         self._limits = limits or Limits()
 
@@ -76,7 +83,7 @@ class AuthService:
 
     async def register(
         self, email: str, password: str | None, next_path: str | None, browser_token: str, client: str
-    ) -> LinkMail:
+    ) -> Mail:
         """Note what was asked for and say which mail to send; nothing about the address is told.
 
         `browser_token` is what the asking browser keeps: it tells whether the link is opened where it was asked for.
@@ -104,7 +111,7 @@ class AuthService:
         url = self._url(link_id, link.expires_at)
         return _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
 
-    async def ask_for_link(self, email: str, next_path: str | None, browser_token: str, client: str) -> LinkMail | None:
+    async def ask_for_link(self, email: str, next_path: str | None, browser_token: str, client: str) -> Mail | None:
         """The mail with a link that signs in; None where nobody has the address, which only the service knows."""
         await self._count_mail(email, client)
         expires_at = datetime.now(UTC) + LINK_LIFETIME
@@ -122,7 +129,7 @@ class AuthService:
             await repository.add_audit(db, email, "link asked for", subject=email, client=client)
         return _sign_in_mail(email, self._url(link_id, expires_at))
 
-    async def invite(self, email: str, role: str, actor: str, client: str) -> LinkMail:
+    async def invite(self, email: str, role: str, actor: str, client: str) -> Mail:
         """The mail that invites somebody to a role."""
         expires_at = datetime.now(UTC) + INVITATION_LIFETIME
         async with self._database.transaction() as db:
@@ -302,13 +309,33 @@ class AuthService:
             raise Refusal(401, "Please sign in.")
         return user
 
-    async def set_password(self, user_id: UUID, password: str, client: str) -> None:
-        """Set the password; all other sessions stay."""
+    async def set_password(
+        self, user_id: UUID, session_id: UUID, password: str, current_password: str | None, client: str
+    ) -> Mail:
+        """Set the password, end every other session of the user, and return the mail that tells them.
+
+        Raises Refusal (403) unless the current password is given and right, or the session is a fresh sign-in: a
+        stolen cookie must not be enough to take an account over. Raises Refusal (429) for too many attempts.
+        """
+        async with self._database.transaction() as db:
+            user = await self._existing_user(db, user_id)
+            session = await repository.find_session(db, session_id)
+        if session is None or session.revoked_at is not None:
+            raise Refusal(401, "Please sign in.")
+        if current_password:
+            await self._limiter.count("login-email", user.email, self._limits.login_per_email)
+            if not await self._passwords.matches(current_password, user.password_hash):
+                raise Refusal(403, "The current password is not right.")
+        elif datetime.now(UTC) - session.created_at > FRESH_SIGN_IN:
+            other_way = "Enter your current password, or sign in" if user.password_hash else "Sign in"
+            raise Refusal(403, f"{other_way} again, then set the new password within 15 minutes.")
         password_hash = await self._passwords.hash(password)
         async with self._database.transaction() as db:
             user = await self._existing_user(db, user_id)
             user.password_hash = password_hash
+            await repository.revoke_sessions(db, user_id, keep=session_id)
             await repository.add_audit(db, user.email, "password set", subject=user.email, client=client)
+        return _password_mail(user.email, f"{self._site_url}/account")
 
     async def list_users(self, search: str, limit: int, offset: int) -> tuple[list[User], int]:
         """Some users, and how many there are."""
@@ -352,37 +379,53 @@ class AuthService:
             return await repository.list_audit(db, limit, offset)
 
 
-def _welcome_mail(email: str, url: str) -> LinkMail:
-    return LinkMail(
+def _link_footnote(valid_for: str) -> str:
+    return f"The link works once, for {valid_for}. If you did not ask for it, ignore this mail: nothing happens."
+
+
+def _password_mail(email: str, url: str) -> Mail:
+    return Mail(
+        to=email,
+        subject="Your password for Alva was changed",
+        heading="Your password was changed",
+        text="The password of your account was changed, and every other device was signed out.",
+        button="Open your account",
+        url=url,
+        footnote="If you did not change it, sign in with a link by mail, set a new password and sign out everywhere.",
+    )
+
+
+def _welcome_mail(email: str, url: str) -> Mail:
+    return Mail(
         to=email,
         subject="Welcome to Alva: confirm your address",
         heading="Welcome to Alva",
         text="Confirm your address, and tell us about your business: your marketing plan is minutes away.",
         button="Confirm and sign in",
         url=url,
-        valid_for="30 minutes",
+        footnote=_link_footnote("30 minutes"),
     )
 
 
-def _sign_in_mail(email: str, url: str) -> LinkMail:
-    return LinkMail(
+def _sign_in_mail(email: str, url: str) -> Mail:
+    return Mail(
         to=email,
         subject="Your sign-in link for Alva",
         heading="Sign in to Alva",
         text="You have an account with this address. This link signs you in.",
         button="Sign in",
         url=url,
-        valid_for="30 minutes",
+        footnote=_link_footnote("30 minutes"),
     )
 
 
-def _invitation_mail(email: str, url: str, role: str) -> LinkMail:
-    return LinkMail(
+def _invitation_mail(email: str, url: str, role: str) -> Mail:
+    return Mail(
         to=email,
         subject="You are invited to Alva",
         heading="You are invited to Alva",
         text="You are invited to join Alva" + (" as an administrator." if role == "admin" else "."),
         button="Accept the invitation",
         url=url,
-        valid_for="7 days",
+        footnote=_link_footnote("7 days"),
     )

@@ -21,7 +21,7 @@ Field = Annotated[str, Form()]
 _WRONG_PAIR = "This e-mail address and this password do not fit together."
 _TOO_MANY = "Too many tries. Please wait a few minutes, then try again."
 _NOT_AN_ADDRESS = "Please enter an e-mail address, such as name@example.com."
-_DONE_NOTICE = "Your password is set. The next time you can sign in with it."
+_DONE_NOTICE = "Your password is set. Every other device is signed out."
 _LONGEST_NEXT = 500
 """Auth takes no longer ones."""
 _BAD_LINK = "This link has been used already, or it is too old. We can send you another one."
@@ -122,12 +122,15 @@ async def show_account(request: Request, pages: Pages, auth: Auth, _: SignedIn, 
 
 
 @router.post("/account/password")
-async def set_password(request: Request, pages: Pages, auth: Auth, _: SignedIn, password: Field = "") -> Response:
+async def set_password(
+    request: Request, pages: Pages, auth: Auth, _: SignedIn, password: Field = "", current_password: Field = ""
+) -> Response:
     """Set or change the password."""
+    body = {"password": password} | ({"current_password": current_password} if current_password else {})
     try:
-        await auth.call(request, "PUT", "/auth/password", json={"password": password})
+        await auth.call(request, "PUT", "/auth/password", json=body)
     except Refused as refusal:
-        if refusal.status != 422:
+        if refusal.status not in {403, 422, 429}:
             raise
         return await _account_page(request, pages, auth, problems=_problems(refusal))
     return RedirectResponse("/account?done=password", status_code=303)

@@ -214,6 +214,8 @@ def test_password_is_set_on_the_account_page_and_signs_in(visit: Visit, outside:
     done = client.post("/account/password", data={"password": password}, follow_redirects=True)
     assert "Your password is set." in done.text
     assert "Change your password" in done.text
+    wrong = client.post("/account/password", data={"password": "long enough, too", "current_password": "not this"})
+    assert (wrong.status_code, "The current password is not right." in wrong.text) == (422, True)
     other = visit()
     signed_in = other.post("/signin", data={"email": email, "password": password}, follow_redirects=True)
     assert signed_in.url.path == "/plans"
