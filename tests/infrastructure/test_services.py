@@ -100,10 +100,16 @@ def test_port_agrees_between_task_target_group_and_service(staging: Any, name: s
     container = staging.containers("services", f"alva-{name}")[name]
     assert container["PortMappings"] == [{"ContainerPort": port, "Protocol": "tcp"}]
     assert variables(container)["PORT"] == str(port)
-    group = staging.one("services", "ElasticLoadBalancingV2::TargetGroup", Name=f"alva-staging-{name}-{port}")
-    assert group["Port"] == port
     (balancer,) = service(staging, name).properties["LoadBalancers"]
     assert (balancer["ContainerName"], balancer["ContainerPort"]) == (name, port)
+
+
+def test_another_port_of_a_service_replaces_no_target_group(staging: Any, synthesise: Callable[..., Any]) -> None:
+    def groups(synthesis: Any) -> list[dict[str, Any]]:
+        return [each.properties for each in synthesis.resources("services", "ElasticLoadBalancingV2::TargetGroup")]
+
+    moved = tuple(replace(each, port=each.port + 10) for each in SERVICES)
+    assert groups(synthesise(replace(STAGING, services=moved))) == groups(staging)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,7 +117,7 @@ def test_target_is_healthy_after_seconds_not_minutes(staging: Any, name: str) ->
     (group,) = [
         each.properties
         for each in staging.resources("services", "ElasticLoadBalancingV2::TargetGroup")
-        if each.properties["Name"].startswith(f"alva-staging-{name}-")
+        if each.properties["Name"] == f"alva-staging-{name}-http"
     ]
     assert group["HealthCheckPath"] == "/health"
     assert (group["HealthCheckIntervalSeconds"], group["HealthCheckTimeoutSeconds"]) == (5, 4)

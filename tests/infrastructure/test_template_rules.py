@@ -93,7 +93,8 @@ def _health_with_prefix(resources: dict[str, Any]) -> None:
 
 
 def _other_target_port(resources: dict[str, Any]) -> None:
-    resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::TargetGroup")]["Properties"]["Port"] = 8080
+    (balancer,) = resources[logical_id(resources, "Api", "ECS::Service")]["Properties"]["LoadBalancers"]
+    balancer["ContainerPort"] = 8080
 
 
 def _other_environment_port(resources: dict[str, Any]) -> None:
@@ -189,7 +190,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("path-coverage", "services", _admin_below_web, "/admin reaches"),
     ("path-coverage", "services", _no_bare_path, "/api reaches"),
     ("health-path", "services", _health_with_prefix, "asks /api/health, the service serves /health"),
-    ("port-agreement", "services", _other_target_port, "the target group says [8080]"),
+    ("port-agreement", "services", _other_target_port, "the service's load balancer says [8080]"),
     ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
     ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
     ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 107"),

@@ -17,6 +17,9 @@ from lib.constructs.service_environment import Addresses, service_variables
 from lib.constructs.service_scaling import ServiceScaling
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
 
+UNUSED_PORT = 80
+"""The port of targets that are registered without one: a target group has to name it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
@@ -114,11 +117,14 @@ class EcsService(Construct):
         return elbv2.CfnTargetGroup(
             self,
             "TargetGroup",
-            # A changed port replaces the group, and a replacement needs another name.
-            name=f"{self._environment.prefix}-{self._settings.name}-{self._settings.port}"[:32],
+            # A changed protocol replaces the group, and a replacement needs another name.
+            name=f"{self._environment.prefix}-{self._settings.name}"[:27] + "-http",
             target_type="ip",
             protocol="HTTP",
-            port=self._settings.port,
+            # ECS registers each task with its container's port. With that port here, a service whose port changes would
+            # get another group, and its listener rule would lead there before a task is in it:
+            # docs/decisions/expand-move-contract.md
+            port=UNUSED_PORT,
             vpc_id=self._platform.vpc_id,
             health_check_enabled=True,
             health_check_protocol="HTTP",

@@ -87,7 +87,6 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
             "the container's port mapping": list(container.ports),
             "PORT in the container's environment": [int(container.environment["PORT"])],
             "the service's load balancer": [balancer["ContainerPort"]],
-            "the target group": [service.target_group.properties["Port"]],
         }
         for where, ports in stated.items():
             if ports != [port]:

@@ -118,6 +118,9 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             judging_seconds = _judging_seconds(wanted, observed, executor)
             checks = _verify(aws, manifest, executor, reporter, judging_seconds)
             _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
+            if plan.contractions:
+                executor.run(Plan(steps=plan.contractions))
+                checks = _verify(aws, manifest, executor, reporter, judging_seconds)
         except KeyboardInterrupt:
             _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise

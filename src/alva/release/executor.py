@@ -125,7 +125,7 @@ class Executor:
                     timeout_seconds=self.step_timeout_seconds,
                 )
             case ApplyStack():
-                template = self.wanted.templates[step.stack.name]
+                template = step.template or self.wanted.templates[step.stack.name]
                 stacks = Stacks(self.aws, timeout_seconds=self.step_timeout_seconds)
                 stacks.apply(step.stack.name, template, self._parameters(), manifest.tags, line)
             case CheckSecrets():

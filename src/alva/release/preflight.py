@@ -20,7 +20,7 @@ from alva.release.images import Builder, is_published
 from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
-from alva.release.plan import ApplyStack, Observed, Plan, Wanted
+from alva.release.plan import Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
 from alva.release.stacks import Action, Stacks
 from alva.release.toolkit import toolkit_of
@@ -249,7 +249,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
     if not plan.is_empty:
         _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
     _refuse_missing_images(wanted, observed, builder)
-    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
+    names = [step.stack.name for step in plan.stack_steps()]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
         raise PreflightRefused(
             "cannot release: CloudFormation refuses a template; nothing was touched",
@@ -286,12 +286,13 @@ def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
 
 
 def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
-    """Exports that an update would take away or change while a stack that exists imports them.
+    """Exports that an update would take away while a stack still imports them.
 
-    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"), and
-    importing stacks come after the exporting one.
+    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"). A stack
+    around the services loses its exports last, when the stacks that import them have their new templates already.
     """
-    updated = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack) and step.action is Action.UPDATE]
+    updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
+    contracted = {step.stack.name for step in plan.contractions}
     found = []
     for name in updated:
         before = observed.stacks[name]
@@ -300,7 +301,10 @@ def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
             importers = [
                 stack.name
                 for stack in observed.stacks.values()
-                if stack is not None and stack.was_made and stack.name != name and export in _imports(stack.template)
+                if stack is not None
+                and stack.was_made
+                and stack.name != name
+                and export in _imports(wanted.templates.get(stack.name, {}) if name in contracted else stack.template)
             ]
             if importers:
                 found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")
