@@ -33,6 +33,13 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "cluster": f"{environment.prefix}-cluster",
         "namespace": environment.namespace,
         "tags": {"Project": "alva", "Environment": environment.name},
+        "architecture": environment.architecture,
+        "pipeline": {
+            "repository": environment.pipeline.repository,
+            "branch": environment.pipeline.branch,
+            "runner": environment.runner,
+        },
+        "unset_settings": dict(environment.unset_settings),
         "stacks": _stacks(environment, output_folder),
         "services": [_service(service, environment) for service in environment.services],
         "database": {

@@ -33,8 +33,26 @@ NEVER = (
 )
 
 
-def statements(synthesis: Any) -> list[dict[str, Any]]:
-    return synthesis.one("cicd", "IAM::ManagedPolicy")["PolicyDocument"]["Statement"]  # type: ignore[no-any-return]
+BRANCH = "refs/heads/staging"
+NAMED = {"pipeline__repository": "octo/alva", "pipeline__owner_id": 123456, "pipeline__repository_id": 456789}
+
+
+def statements(synthesis: Any, policy: str = "release") -> list[dict[str, Any]]:
+    found = synthesis.one("cicd", "IAM::ManagedPolicy", ManagedPolicyName=f"alva-staging-{policy}")
+    return found["PolicyDocument"]["Statement"]  # type: ignore[no-any-return]
+
+
+def trusts(synthesis: Any, role: str, subject: str, audience: str = "sts.amazonaws.com") -> bool:
+    """Whether IAM gives the role to a token of GitHub with this subject, as it evaluates StringEquals."""
+    name = f"alva-staging-{role}"
+    (statement,) = synthesis.one("cicd", "IAM::Role", RoleName=name)["AssumeRolePolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
+    assert list(statement["Condition"]) == ["StringEquals"], "an operator with wildcards matches more than one branch"
+    token = {"sub": subject, "aud": audience}
+    return all(
+        token[key.rpartition(":")[2]] in (wanted if isinstance(wanted, list) else [wanted])
+        for key, wanted in statement["Condition"]["StringEquals"].items()
+    )
 
 
 def text(resource: Any) -> str:
@@ -44,16 +62,49 @@ def text(resource: Any) -> str:
     return str(resource)
 
 
-def test_only_one_branch_of_one_repository_may_assume_the_role(staging: Any) -> None:
-    (statement,) = staging.one("cicd", "IAM::Role")["AssumeRolePolicyDocument"]["Statement"]
-    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
-    assert statement["Condition"] == {
-        "StringEquals": {
-            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
-            "token.actions.githubusercontent.com:sub": "repo:alva/alva:ref:refs/heads/staging",
-        }
-    }
-    assert staging.one("cicd", "IAM::OIDCProvider")["Url"] == "https://token.actions.githubusercontent.com"
+@pytest.mark.parametrize("role", ["deploy", "build"])
+def test_only_one_branch_of_one_repository_may_assume_the_roles(synthesise: Callable[..., Any], role: str) -> None:
+    """Under both forms of the subject: https://docs.github.com/actions/concepts/security/openid-connect"""
+    named = synthesise(STAGING.with_settings(**NAMED))
+    assert named.one("cicd", "IAM::OIDCProvider")["Url"] == "https://token.actions.githubusercontent.com"
+    for subject in (f"repo:octo/alva:ref:{BRANCH}", f"repo:octo@123456/alva@456789:ref:{BRANCH}"):
+        assert trusts(named, role, subject)
+        assert not trusts(named, role, subject, audience="https://github.com/octo")
+        assert not trusts(named, role, f"{subject}2"), "another branch"
+    for near in (
+        "repo:octo/alva:ref:refs/heads/main",
+        "repo:octo/alva:ref:refs/tags/staging",
+        "repo:octo/alva:pull_request",
+        "repo:octo/alva:environment:staging",
+        f"repo:octo/alva-fork:ref:{BRANCH}",
+        f"repo:OCTO/alva:ref:{BRANCH}",
+        f"repo:octo@123456/alva:ref:{BRANCH}",
+        f"repo:octo@123456/alva@1:ref:{BRANCH}",
+        f"repo:octo@1/alva@456789:ref:{BRANCH}",
+        f"repo:other@123456/alva@456789:ref:{BRANCH}",
+    ):
+        assert not trusts(named, role, near), near
+
+
+def test_a_repository_that_nobody_named_is_nobodys(staging: Any) -> None:
+    """A subject of GitHub names an owner and a repository, with a slash between them."""
+    for role in staging.resources("cicd", "IAM::Role"):
+        (statement,) = role.properties["AssumeRolePolicyDocument"]["Statement"]
+        for subject in statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]:
+            assert "/" not in subject.split(":")[1], subject
+
+
+def test_build_role_pushes_images_and_does_nothing_else(staging: Any) -> None:
+    sign_in, push = statements(staging, "build")
+    assert (sign_in["Action"], sign_in["Resource"]) == (["ecr:GetAuthorizationToken"], "*")
+    assert all(action.startswith("ecr:") for action in push["Action"])
+    assert text(push["Resource"]).endswith(":repository/alva-*")
+    (role,) = (r for r in staging.resources("cicd", "IAM::Role") if r.properties["RoleName"] == "alva-staging-build")
+    assert role.properties["ManagedPolicyArns"] == [{"Ref": "BuildPolicy"}]
+    assert "Policies" not in role.properties
+    release = {action for statement in statements(staging) for action in statement["Action"]}
+    assert set(NOT_IN_THE_ENGINE) - {"iam:PassRole"} <= set(push["Action"]), "everything of a push"
+    assert not release & set(NOT_IN_THE_ENGINE) - {"iam:PassRole"}, "a release pushes no layers"
 
 
 def test_no_action_is_a_wildcard_and_none_is_dangerous(staging: Any) -> None:
@@ -110,7 +161,7 @@ def test_user_with_keys_is_a_setting_with_the_same_policy(staging: Any, synthesi
     keyed = synthesise(STAGING.with_settings(pipeline__user=True))
     user = keyed.one("cicd", "IAM::User")
     assert user["UserName"] == "alva-cicd-user"
-    assert user["ManagedPolicyArns"] == [{"Ref": "ReleasePolicy"}]
+    assert user["ManagedPolicyArns"] == [{"Ref": "ReleasePolicy"}, {"Ref": "BuildPolicy"}]
     assert keyed.resources("cicd", "IAM::AccessKey") == [], "a key in a template is a key in its outputs"
 
 
@@ -118,7 +169,7 @@ def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[...,
     arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     shared = synthesise(STAGING.with_settings(pipeline__oidc_provider_arn=arn))
     assert shared.resources("cicd", "IAM::OIDCProvider") == []
-    assert arn in json.dumps(shared.one("cicd", "IAM::Role"))
+    assert all(arn in json.dumps(role.properties) for role in shared.resources("cicd", "IAM::Role"))
 
 
 CLIENTS = {"scaling": "application-autoscaling", "quotas": "service-quotas"}
@@ -213,8 +264,10 @@ def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> 
     needed = calls_of_the_engine()
     assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
     allowed = {action for statement in statements(staging) for action in statement["Action"]}
-    assert needed - allowed - set(NOT_IN_THE_PIPELINE) == set()
-    assert allowed - needed == set(NOT_IN_THE_ENGINE), "least privilege"
+    pushes = {action for statement in statements(staging, "build") for action in statement["Action"]}
+    assert needed - (allowed | pushes) - set(NOT_IN_THE_PIPELINE) == set()
+    assert allowed - needed == {"iam:PassRole"}, "least privilege"
+    assert pushes - needed == set(NOT_IN_THE_ENGINE) - {"iam:PassRole"}, "least privilege"
 
 
 @pytest.mark.parametrize("who", sorted(ROLES_OF_THE_BOOTSTRAP))
@@ -226,7 +279,7 @@ def test_roles_of_the_bootstrap_may_do_what_the_engine_does_with_them(who: str) 
     properties = template["Resources"][ROLES_OF_THE_BOOTSTRAP[who]]["Properties"]
     documents = [properties[key] for key in ("PolicyDocument",) if key in properties]
     documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
-    allowed = []
+    allowed: list[str] = []
     for statement in (statement for document in documents for statement in document["Statement"]):
         allowed += [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
     needed = calls_of_the_engine(who)

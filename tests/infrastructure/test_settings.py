@@ -68,7 +68,12 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("monitoring.cpu_percent", lambda: STAGING.with_settings(monitoring__cpu_percent=100)),
     ("monitoring.monthly_budget_usd", lambda: STAGING.with_settings(monitoring__monthly_budget_usd=0)),
     ("monitoring.latency_seconds", lambda: STAGING.with_settings(monitoring__latency_seconds=0)),
+    ("mail_from", lambda: STAGING.with_settings(mail_from="Caf\u00e9 <mail@example.com>")),
+    ("mail_from", lambda: STAGING.with_settings(mail_from="Alva")),
     ("pipeline.repository", lambda: Pipeline(repository="alva")),
+    ("pipeline.repository", lambda: Pipeline(repository="octo@123456/alva@456789")),
+    ("pipeline.owner_id", lambda: Pipeline(owner_id=0)),
+    ("pipeline.repository_id", lambda: Pipeline(repository_id=-1)),
     ("pipeline.branch", lambda: Pipeline(branch="*")),
     ("pipeline.oidc_provider_arn", lambda: Pipeline(oidc_provider_arn="arn:aws:iam::1:role/x")),
     ("working_hours.stop_hour", lambda: WorkingHours(start_hour=8, stop_hour=8)),
@@ -118,3 +123,15 @@ def test_settings_are_changed_without_touching_the_original() -> None:
     changed = STAGING.with_settings(tasks__arm64=True, database__instance_class="db.t4g.micro")
     assert (changed.tasks.arm64, changed.database.instance_class) == (True, "db.t4g.micro")
     assert (STAGING.tasks.arm64, STAGING.database.instance_class) == (False, "db.t3.micro")
+
+
+def test_single_address_is_an_allowlist_of_one_block() -> None:
+    """The load balancer's API takes CIDR blocks only."""
+    settings = STAGING.with_settings(load_balancer__admin_allowed_cidrs=("203.0.113.7", "192.0.2.0/24"))
+    assert settings.load_balancer.admin_allowed_cidrs == ("203.0.113.7/32", "192.0.2.0/24")
+
+
+def test_runner_has_the_architecture_of_the_images() -> None:
+    arm64 = STAGING.with_settings(tasks__arm64=True)
+    assert (STAGING.architecture, STAGING.runner) == ("X86_64", "ubuntu-24.04")
+    assert (arm64.architecture, arm64.runner) == ("ARM64", "ubuntu-24.04-arm")

@@ -39,11 +39,11 @@ def broken(synthesis: Any, part: str, edit: Edit) -> Assembly:
     return Assembly(assembly.manifest, templates)
 
 
-def found(assembly: Assembly, repository: Path = REPOSITORY) -> dict[str, list[str]]:
+def found(assembly: Assembly, repository: Path = REPOSITORY, *, for_aws: bool = False) -> dict[str, list[str]]:
     """What every rule that found something found."""
     return {
         rule: [str(finding) for finding in findings]
-        for rule, findings in check(assembly, repository).items()
+        for rule, findings in check(assembly, repository, for_aws=for_aws).items()
         if findings
     }
 
@@ -69,6 +69,35 @@ def logical_id(resources: dict[str, Any], start: str, resource_type: str) -> str
 )
 def test_what_we_deploy_breaks_no_rule(environment: Environment, synthesise: Callable[[Environment], Any]) -> None:
     assert found(assembly_of(synthesise(environment))) == {}
+
+
+READY_FOR_AWS = STAGING.with_settings(
+    pipeline__repository="octo/alva",
+    pipeline__owner_id=123456,
+    pipeline__repository_id=456789,
+    monitoring__alarm_email="ops@example.com",
+    mail_from="Alva <mail@example.com>",
+)
+
+
+def test_aws_is_refused_until_somebody_has_set_what_it_needs(synthesise: Callable[[Environment], Any]) -> None:
+    unset = found(assembly_of(synthesise(STAGING)), for_aws=True)
+    assert [said.split(": ")[1] for said in unset.pop("unset-settings")] == [
+        "pipeline.repository",
+        "pipeline.owner_id",
+        "pipeline.repository_id",
+        "monitoring.alarm_email",
+        "mail_from",
+    ]
+    assert unset == {}
+    assert found(assembly_of(synthesise(READY_FOR_AWS)), for_aws=True) == {}
+    sandbox = READY_FOR_AWS.with_settings(mail_from="Acme <mail@resend.dev>")
+    (said,) = found(assembly_of(synthesise(sandbox)), for_aws=True)["unset-settings"]
+    assert "from resend.dev, mails reach only the owner of the Resend account" in said
+
+
+def _accent(resources: dict[str, Any]) -> None:
+    resources["Topic"]["Properties"]["DisplayName"] = "Caf\u00e9"
 
 
 def _same_priority(resources: dict[str, Any]) -> None:
@@ -214,6 +243,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("log-retention", "services", _kept_for_ever, "has no retention"),
     ("log-retention", "services", _foreign_log_group, "web logs to /ecs/web, which no stack makes"),
     ("service-after-rule", "services", _at_once, "does not depend on the rule"),
+    ("ascii-templates", "monitoring", _accent, "Resources/Topic/Properties/DisplayName"),
 ]
 
 
@@ -227,7 +257,7 @@ def test_rule_finds_what_it_is_for(rule: str, part: str, edit: Edit, message: st
 
 def test_every_rule_is_shown_to_find_something() -> None:
     shown = {rule for rule, *_ in BREAKAGES}
-    assert set(RULES) - shown == {"stack-order"}, "which has its own tests"
+    assert set(RULES) - shown == {"stack-order", "unset-settings"}, "which have their own tests"
 
 
 def test_stack_before_what_it_imports_is_found(staging: Any) -> None:

@@ -55,3 +55,14 @@ def test_cost_adds_up_and_offers_savings(call: Call) -> None:
     assert f"a month in USD, list prices of {bill['prices_as_of']}" in text
     assert "nat-instance" in text
     assert "nat-instance" not in call("cost", "--no-savings")[1]
+
+
+@pytest.mark.parametrize("verb", [("bootstrap", "--yes"), ("deploy", "--yes"), ("deploy", "--dry-run")], ids=" ".join)
+def test_nothing_is_asked_of_aws_while_settings_are_missing(
+    verb: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With credentials that AWS would refuse: the settings are refused first."""
+    monkeypatch.setenv("ALVA_HOME", str(home))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert run((*verb, "--target", "aws")) == 3
+    assert "settings are missing" in capsys.readouterr().err

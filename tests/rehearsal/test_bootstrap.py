@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,10 @@ def alva(region: RunningRegion, *arguments: str, standard_input: str = "") -> su
     )
 
 
-def bootstrap(region: RunningRegion) -> dict[str, str]:
+def bootstrap(region: RunningRegion) -> dict[str, Any]:
     ended = alva(region, "bootstrap", "--yes", "--json")
     assert ended.returncode == 0, ended.stderr
-    said: dict[str, str] = json.loads(ended.stdout)
+    said: dict[str, Any] = json.loads(ended.stdout)
     return said
 
 
@@ -59,8 +60,11 @@ def test_empty_account_is_prepared_once(account: RunningRegion) -> None:
     account.client("s3").delete_bucket(Bucket=bucket)
 
     said = bootstrap(account)
-    assert (said["repository"], said["branch"]) == ("alva/alva", "staging")
-    assert said["deploy_role_arn"].endswith(":role/alva-staging-deploy")
+    assert (said["repository"], said["branch"]) == (None, "staging"), "a local region needs no repository"
+    assert {name: arn.rpartition(":")[2] for name, arn in said["variables"].items()} == {
+        "AWS_ROLE_ARN": "role/alva-staging-deploy",
+        "AWS_BUILD_ROLE_ARN": "role/alva-staging-build",
+    }
     version = account.client("ssm").get_parameter(Name="/cdk-bootstrap/hnb659fds/version")["Parameter"]["Value"]
     assert int(version) >= 6
     repositories = account.client("ecr").describe_repositories()["repositories"]
@@ -80,7 +84,8 @@ def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal
     stacks = rehearsal.client("cloudformation").describe_stacks()["Stacks"]
     again = rehearsal.alva("bootstrap", "--yes")
     assert again.returncode == 0, again.stderr
-    assert "gh variable set AWS_ROLE_ARN --repo alva/alva --body arn:aws:iam::" in again.stdout
+    assert "gh variable set AWS_ROLE_ARN --repo OWNER/NAME --body arn:aws:iam::" in again.stdout
+    assert "gh variable set AWS_BUILD_ROLE_ARN --repo OWNER/NAME --body arn:aws:iam::" in again.stdout
     after = rehearsal.client("cloudformation").describe_stacks()["Stacks"]
     assert [(s["StackId"], s.get("LastUpdatedTime")) for s in after] == [
         (s["StackId"], s.get("LastUpdatedTime")) for s in stacks

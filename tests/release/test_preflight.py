@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from botocore.stub import Stubber
 
 from alva.aws import Aws, Target
+from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
-from alva.release.preflight import Preflight, exports_in_use
+from alva.release.preflight import Preflight, exports_in_use, refuse_unset_settings
 from alva.release.stacks import Action, ObservedStack
 from alva.release.verify import Verdict
 
@@ -91,3 +93,12 @@ def test_severe_findings_and_images_without_a_scan_are_told() -> None:
     assert scanned() == (Verdict.WARN, "web: never scanned")
     unsupported = {"status": "UNSUPPORTED_IMAGE", "description": "The operating system is not supported"}
     assert scanned(imageScanStatus=unsupported) == (Verdict.WARN, "web: The operating system is not supported")
+
+
+def test_aws_is_refused_while_a_setting_that_it_needs_is_missing() -> None:
+    values = {**manifest_values("t"), "unset_settings": {"pipeline.repository": "the repository, OWNER/NAME"}}
+    missing = Manifest.from_values(values, Path("/nowhere"))
+    refuse_unset_settings(Manifest.from_values(manifest_values("t"), Path("/nowhere")))
+    with pytest.raises(PreflightRefused) as refused:
+        refuse_unset_settings(missing)
+    assert refused.value.evidence == ("pipeline.repository: expected the repository, OWNER/NAME",)

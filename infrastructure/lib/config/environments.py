@@ -27,6 +27,9 @@ from lib.config.settings import (
     require,
 )
 
+SANDBOX_SENDER = "Alva <onboarding@resend.dev>"
+"""Resend delivers mails from resend.dev only to the owner of the Resend account."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -44,7 +47,7 @@ class Environment:
     pipeline: Pipeline = field(default_factory=Pipeline)
     working_hours: WorkingHours | None = None
     domain: Domain | None = None
-    mail_from: str = "Alva <onboarding@resend.dev>"
+    mail_from: str = SANDBOX_SENDER
     keep_data: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +62,9 @@ class Environment:
         require("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
                "none where database.multi_az is set: an environment that stops at night needs no standby")  # fmt: skip
         names = {service.name for service in self.services}
+        # GetTemplate of CloudFormation returns `?` for other characters: every release would find a difference.
+        require("mail_from", self.mail_from.isascii() and "@" in self.mail_from, self.mail_from,
+               "a sender in ASCII, such as Alva <mail@example.com>")  # fmt: skip
         for name in self.tasks.sizes:
             require("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
 
@@ -71,6 +77,48 @@ class Environment:
     def namespace(self) -> str:
         """The private DNS namespace in which tasks find each other."""
         return f"{self.prefix}.local"
+
+    @property
+    def unset_settings(self) -> Mapping[str, str]:
+        """The settings that a release to AWS needs and that nobody has set -> what to set each to.
+
+        The local region does without them.
+        """
+        pipeline = self.pipeline
+        missing = {
+            "pipeline.repository": (pipeline.repository is None, "the GitHub repository that may release, OWNER/NAME"),
+            "pipeline.owner_id": (
+                pipeline.owner_id is None,
+                "the number of the repository's owner: gh api repos/OWNER/NAME --jq .owner.id",
+            ),
+            "pipeline.repository_id": (
+                pipeline.repository_id is None,
+                "the number of the repository: gh api repos/OWNER/NAME --jq .id",
+            ),
+            "monitoring.alarm_email": (
+                self.monitoring.alarm_email is None,
+                "the address that alarms are sent to",
+            ),
+            "mail_from": (
+                self.mail_from.rstrip(">").endswith("@resend.dev"),
+                "a sender at a domain that is verified at Resend: from resend.dev, mails reach only the owner of the "
+                "Resend account",
+            ),
+        }
+        return {name: expected for name, (is_missing, expected) in missing.items() if is_missing}
+
+    @property
+    def architecture(self) -> str:
+        """The CPU architecture of tasks and images, as a task definition names it."""
+        return "ARM64" if self.tasks.arm64 else "X86_64"
+
+    @property
+    def runner(self) -> str:
+        """The label of GitHub's runner whose architecture is that of the images.
+
+        https://docs.github.com/actions/reference/runners/github-hosted-runners
+        """
+        return "ubuntu-24.04-arm" if self.tasks.arm64 else "ubuntu-24.04"
 
     @property
     def has_https(self) -> bool:
@@ -114,6 +162,10 @@ class Environment:
         return replace(self, **top)  # type: ignore[arg-type]
 
 
+# A release to AWS asks for `pipeline`, `monitoring.alarm_email` and `mail_from`, which no environment has by default:
+#     pipeline=Pipeline(repository="OWNER/NAME", owner_id=123456, repository_id=456789),
+#     monitoring=Monitoring(alarm_email="ops@example.com"),
+#     mail_from="Alva <mail@example.com>",
 STAGING = Environment(
     name="staging",
     network=Network(

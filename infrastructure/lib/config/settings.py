@@ -184,8 +184,9 @@ class LoadBalancer:
                    self.certificate_arn, "the ARN of an ACM certificate in the environment's region")  # fmt: skip
         require("load_balancer.idle_timeout_seconds", 1 <= self.idle_timeout_seconds <= 4000, self.idle_timeout_seconds,
                "1 to 4000 seconds")  # fmt: skip
-        for cidr in self.admin_allowed_cidrs:
-            _network("load_balancer.admin_allowed_cidrs", cidr)
+        # The API takes CIDR blocks only; a single address is written as one.
+        blocks = tuple(str(_network("load_balancer.admin_allowed_cidrs", each)) for each in self.admin_allowed_cidrs)
+        object.__setattr__(self, "admin_allowed_cidrs", blocks)
         # With two path values of its own, admin's rule has three of the five condition values left.
         require("load_balancer.admin_allowed_cidrs", len(self.admin_allowed_cidrs) <= 3, self.admin_allowed_cidrs,
                "at most 3: a listener rule takes 5 values, two of which are paths")  # fmt: skip
@@ -289,18 +290,28 @@ class Monitoring:
 class Pipeline:
     """Who may release from GitHub: the workflows of one branch of one repository, and nothing with a stored key.
 
+    `repository` (owner/name) has no default: AWS is refused until it is set. `owner_id` and `repository_id` are the
+    numbers that GitHub puts into a token's subject beside the names, for repositories that were created, renamed or
+    transferred since 2026-04-23: `gh api repos/OWNER/NAME --jq '.owner.id, .id'` prints both.
+    https://docs.github.com/actions/concepts/security/openid-connect
     `user` makes `alva-cicd-user` too, with the same policy, for pipelines that want access keys.
     `oidc_provider_arn` is the account's provider for GitHub where it has one already: an account can have only one.
     """
 
-    repository: str = "alva/alva"
+    repository: str | None = None
+    owner_id: int | None = None
+    repository_id: int | None = None
     branch: str = "staging"
     oidc_provider_arn: str | None = None
     user: bool = False
 
     def __post_init__(self) -> None:
-        require("pipeline.repository", bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
+        require("pipeline.repository",
+               self.repository is None or bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
                self.repository, "owner/name, as on GitHub")  # fmt: skip
+        for name in ("owner_id", "repository_id"):
+            number = getattr(self, name)
+            require(f"pipeline.{name}", number is None or number > 0, number, "GitHub's number, such as 456789")
         # A `*` here would let every branch, and with it every pull request of a member, deploy.
         require("pipeline.branch", bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)), self.branch,
                "one branch, without wildcards")  # fmt: skip
@@ -309,3 +320,19 @@ class Pipeline:
                    bool(re.fullmatch(r"arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
                                      self.oidc_provider_arn)),
                    self.oidc_provider_arn, "the ARN of the provider token.actions.githubusercontent.com")  # fmt: skip
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that a token of the branch's workflows may present, exactly.
+
+        Names alone, and names with GitHub's numbers, where both numbers are set. Where no repository is set, a text
+        that no token presents: a subject names an owner and a repository.
+        """
+        reference = f"ref:refs/heads/{self.branch}"
+        if self.repository is None:
+            return (f"repo:pipeline.repository-is-not-set:{reference}",)
+        owner, _, name = self.repository.partition("/")
+        subjects = [f"repo:{owner}/{name}:{reference}"]
+        if self.owner_id is not None and self.repository_id is not None:
+            subjects.append(f"repo:{owner}@{self.owner_id}/{name}@{self.repository_id}:{reference}")
+        return tuple(subjects)

@@ -85,7 +85,7 @@ class TaskDefinition(Construct):
             cpu=str(size.cpu_units),
             memory=str(size.memory_mib),
             runtime_platform=ecs.CfnTaskDefinition.RuntimePlatformProperty(
-                operating_system_family="LINUX", cpu_architecture="ARM64" if environment.tasks.arm64 else "X86_64"
+                operating_system_family="LINUX", cpu_architecture=environment.architecture
             ),
             execution_role_arn=self.roles.execution_role_arn,
             task_role_arn=self.roles.task_role_arn,

@@ -16,6 +16,7 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.services import MIGRATION
+from lib.config.settings import Pipeline
 from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 
@@ -47,7 +48,7 @@ LISTING_ACTIONS = [
 
 
 class CicdStack(EnvironmentStack):
-    """Outputs: `DeployRoleArn`, which the workflow assumes."""
+    """Outputs: `BuildRoleArn` and `DeployRoleArn`, which the workflow's jobs assume."""
 
     def __init__(self, scope: Construct, *, environment: Environment) -> None:
         super().__init__(scope, "cicd", environment=environment, description="What the pipeline may do")
@@ -55,53 +56,79 @@ class CicdStack(EnvironmentStack):
         provider_arn = settings.oidc_provider_arn or str(
             iam.CfnOIDCProvider(self, "GitHub", url=f"https://{GITHUB}", client_id_list=["sts.amazonaws.com"]).attr_arn
         )
+        release = self._policy("Release", "What a release does, and no more", self._release_statements())
+        build = self._policy("Build", "Pushes images, and no more", self._build_statements())
+        deploy_role = self._role("Deploy", settings, provider_arn, release, hours=2)
+        build_role = self._role("Build", settings, provider_arn, build, hours=1)
+        if settings.user:
+            user = iam.CfnUser(self, "User", user_name=USER_NAME, managed_policy_arns=[release.ref, build.ref])
+            accept(user, "One machine's user with its policies: a group would have no second member", "CKV_AWS_40")
+        cdk.CfnOutput(self, "DeployRoleArn", value=deploy_role.attr_arn)
+        cdk.CfnOutput(self, "BuildRoleArn", value=build_role.attr_arn)
+
+    def _policy(self, name: str, description: str, statements: list[dict[str, Any]]) -> iam.CfnManagedPolicy:
         policy = iam.CfnManagedPolicy(
             self,
-            "ReleasePolicy",
-            managed_policy_name=f"{environment.prefix}-release",
-            description="What a release does, and no more",
-            policy_document={"Version": "2012-10-17", "Statement": self._statements()},
+            f"{name}Policy",
+            managed_policy_name=f"{self.environment_settings.prefix}-{name.lower()}",
+            description=description,
+            policy_document={"Version": "2012-10-17", "Statement": statements},
         )
         accept(
             policy,
             "Each wildcard ends a name that begins with the environment's prefix, or belongs to calls that only list",
-            *self._wildcard_findings(),
+            *_wildcard_findings(statements),
             "CKV_AWS_111",
         )
-        role = iam.CfnRole(
-            self,
-            "DeployRole",
-            role_name=f"{environment.prefix}-deploy",
-            description=f"GitHub's {settings.repository}, branch {settings.branch}",
-            max_session_duration=2 * 3600,
-            managed_policy_arns=[policy.ref],
-            assume_role_policy_document={
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Action": "sts:AssumeRoleWithWebIdentity",
-                        "Principal": {"Federated": provider_arn},
-                        "Condition": {
-                            "StringEquals": {
-                                f"{GITHUB}:aud": "sts.amazonaws.com",
-                                f"{GITHUB}:sub": f"repo:{settings.repository}:ref:refs/heads/{settings.branch}",
-                            }
-                        },
-                    }
-                ],
-            },
-        )
-        if settings.user:
-            user = iam.CfnUser(self, "User", user_name=USER_NAME, managed_policy_arns=[policy.ref])
-            accept(user, "One machine's user with one policy: a group would have no second member", "CKV_AWS_40")
-        cdk.CfnOutput(self, "DeployRoleArn", value=role.attr_arn)
+        return policy
 
-    def _statements(self) -> list[dict[str, Any]]:
+    def _role(
+        self, name: str, settings: Pipeline, provider_arn: str, policy: iam.CfnManagedPolicy, *, hours: int
+    ) -> iam.CfnRole:
+        """A role that the workflows of one branch assume, whichever form of the subject GitHub gives their token."""
+        trust = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRoleWithWebIdentity",
+            "Principal": {"Federated": provider_arn},
+            "Condition": {
+                "StringEquals": {f"{GITHUB}:aud": "sts.amazonaws.com", f"{GITHUB}:sub": list(settings.subjects)}
+            },
+        }
+        return iam.CfnRole(
+            self,
+            f"{name}Role",
+            role_name=f"{self.environment_settings.prefix}-{name.lower()}",
+            description=f"GitHub's {settings.repository or 'repository (not set)'}, branch {settings.branch}",
+            max_session_duration=hours * 3600,
+            managed_policy_arns=[policy.ref],
+            assume_role_policy_document={"Version": "2012-10-17", "Statement": [trust]},
+        )
+
+    def _build_statements(self) -> list[dict[str, Any]]:
+        # Every repository of the services, also one whose service was added since: the account has no others.
+        return [
+            _allow("SignIn", ["ecr:GetAuthorizationToken"], "*"),
+            _allow(
+                "Push",
+                [
+                    "ecr:BatchCheckLayerAvailability",
+                    "ecr:BatchGetImage",
+                    "ecr:CompleteLayerUpload",
+                    "ecr:DescribeImages",
+                    "ecr:DescribeRepositories",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:InitiateLayerUpload",
+                    "ecr:PutImage",
+                    "ecr:UploadLayerPart",
+                ],
+                self._arn("ecr", "repository/alva-*"),
+            ),
+        ]
+
+    def _release_statements(self) -> list[dict[str, Any]]:
         environment = self.environment_settings
         prefix = environment.prefix
         cluster = f"{prefix}-cluster"
-        repositories = [self._arn("ecr", f"repository/{each.service_name}") for each in environment.services]
         tasks_roles = self._arn("iam", f"role/{prefix}-*", region="")
         return [
             _allow("List", LISTING_ACTIONS, "*"),
@@ -131,18 +158,9 @@ class CicdStack(EnvironmentStack):
             ),
             _allow(
                 "Images",
-                [
-                    "ecr:BatchCheckLayerAvailability",
-                    "ecr:BatchGetImage",
-                    "ecr:CompleteLayerUpload",
-                    "ecr:DescribeImages",
-                    "ecr:DescribeRepositories",
-                    "ecr:GetDownloadUrlForLayer",
-                    "ecr:InitiateLayerUpload",
-                    "ecr:PutImage",
-                    "ecr:UploadLayerPart",
-                ],
-                repositories,
+                # PutImage: what was released gets one more tag.
+                ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:PutImage"],
+                self._arn("ecr", "repository/alva-*"),
             ),
             _allow(
                 "Watch",
@@ -187,25 +205,26 @@ class CicdStack(EnvironmentStack):
             ),
         ]
 
-    def _wildcard_findings(self) -> list[str]:
-        """cdk-nag's names for the wildcards in the statements."""
-        resources: list[str] = []
-        for statement in self._statements():
-            resource = statement["Resource"]
-            resources += [resource] if isinstance(resource, str) else resource
-        findings = []
-        for resource in dict.fromkeys(each for each in resources if "*" in each):
-            for token, name in (
-                (cdk.Aws.PARTITION, "<AWS::Partition>"),
-                (cdk.Aws.REGION, "<AWS::Region>"),
-                (cdk.Aws.ACCOUNT_ID, "<AWS::AccountId>"),
-            ):
-                resource = resource.replace(token, name)
-            findings.append(f"AwsSolutions-IAM5[Resource::{resource}]")
-        return findings
-
     def _arn(self, service: str, resource: str, *, region: str = cdk.Aws.REGION) -> str:
         return f"arn:{cdk.Aws.PARTITION}:{service}:{region}:{cdk.Aws.ACCOUNT_ID}:{resource}"
+
+
+def _wildcard_findings(statements: Sequence[dict[str, Any]]) -> list[str]:
+    """cdk-nag's names for the wildcards in the statements."""
+    resources: list[str] = []
+    for statement in statements:
+        resource = statement["Resource"]
+        resources += [resource] if isinstance(resource, str) else resource
+    findings = []
+    for resource in dict.fromkeys(each for each in resources if "*" in each):
+        for token, name in (
+            (cdk.Aws.PARTITION, "<AWS::Partition>"),
+            (cdk.Aws.REGION, "<AWS::Region>"),
+            (cdk.Aws.ACCOUNT_ID, "<AWS::AccountId>"),
+        ):
+            resource = resource.replace(token, name)
+        findings.append(f"AwsSolutions-IAM5[Resource::{resource}]")
+    return findings
 
 
 def _allow(

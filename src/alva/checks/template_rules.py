@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
+from alva.checks.aws_rules import ascii_templates, unset_settings
 from alva.checks.dockerfiles import copied_folders, exposed_ports
 from alva.checks.findings import Finding
 from alva.checks.paths import missing_paths
@@ -262,19 +263,26 @@ RULES: Mapping[str, Rule] = {
         stack_order,
         log_retention,
         service_after_rule,
+        ascii_templates,
+        unset_settings,
     )
 }
 
+AWS_ONLY = frozenset({"unset-settings"})
+"""Rules that say nothing about a local region."""
 
-def check(assembly: Assembly, repository: Path) -> dict[str, list[Finding]]:
+
+def check(assembly: Assembly, repository: Path, *, for_aws: bool = False) -> dict[str, list[Finding]]:
     """Ask every rule, in order: the rule's name -> what it found, which is nothing where all is well.
 
-    `repository` is the folder that the manifest's Dockerfiles are relative to.
+    `repository` is the folder that the manifest's Dockerfiles are relative to. `for_aws` asks the rules of AWS_ONLY
+    too.
     """
     inputs = Inputs(assembly, repository)
     return {
         name: [Finding(rule=name, subject=str(subject), message=message) for subject, message in rule(inputs)]
         for name, rule in RULES.items()
+        if for_aws or name not in AWS_ONLY
     }
 
 

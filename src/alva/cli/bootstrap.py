@@ -26,12 +26,15 @@ CDK_TIMEOUT_SECONDS = 1200
 def command(invocation: Invocation) -> None:
     """Look, ask, make what is missing, print what GitHub needs."""
     from alva.release import bootstrap
+    from alva.release.preflight import refuse_unset_settings
 
     with invocation.progress as progress:
         with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
             if not synthesise(invocation.environment, invocation.assembly_folder):
                 synthesis.outcome = "unchanged"
         aws, manifest = invocation.aws, invocation.manifest
+        if not invocation.is_local:
+            refuse_unset_settings(manifest)
         with step(progress, "account", "look at the account") as result:
             account = bootstrap.look(aws)
             result.detail = f"{account.id} as {account.arn.rpartition(':')[2]}"
@@ -41,7 +44,10 @@ def command(invocation: Invocation) -> None:
             next_step=f"AWS_REGION={manifest.region} ./alva bootstrap ...",
         )
     bootstrap.refuse_second_provider(aws, manifest, account)
-    invocation.confirm(f"Prepare account {account.id} for {manifest.environment} in {manifest.region}?")
+    trusted = f"branch {manifest.branch} of {manifest.repository or '(no repository is set)'}"
+    invocation.confirm(
+        f"Prepare account {account.id} for {manifest.environment} in {manifest.region}, releasable by {trusted}?"
+    )
     with invocation.progress as progress:
         _bootstrap_cdk(invocation, account)
         with step(progress, "roles", "service-linked roles") as result:
@@ -56,15 +62,15 @@ def command(invocation: Invocation) -> None:
                     lambda text, key=stack.name: progress.step_line(key, text),  # type: ignore[misc]
                 ):
                     result.outcome = "unchanged"
-    role = bootstrap.deploy_role_arn(aws, manifest)
-    repository, branch = bootstrap.trusted_branch(manifest)
+    variables = bootstrap.workflow_variables(aws, manifest)
     if invocation.as_json:
-        said = {"account": account.id, "region": manifest.region, "deploy_role_arn": role}
-        invocation.print_json({**said, "repository": repository, "branch": branch})
+        said = {"account": account.id, "region": manifest.region, "variables": variables}
+        invocation.print_json({**said, "repository": manifest.repository, "branch": manifest.branch})
         return
     invocation.print(f"account {account.id} is ready for {manifest.environment}. What GitHub needs, once:")
-    invocation.print(f"  gh variable set AWS_ROLE_ARN --repo {repository} --body {role}")
-    invocation.print(f"No secret and no key: the role trusts the workflow on branch {branch} of {repository} alone")
+    for name, value in variables.items():
+        invocation.print(f"  gh variable set {name} --repo {manifest.repository or 'OWNER/NAME'} --body {value}")
+    invocation.print(f"No secret and no key: the roles trust the workflows of {trusted} alone")
     invocation.print(
         '(another one: "pipeline" in infrastructure/lib/config/environments.py, then ./alva bootstrap again).'
     )

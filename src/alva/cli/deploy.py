@@ -206,6 +206,7 @@ def prepare(
 ) -> tuple[Builds, Request]:
     """Synthesise, and build what is named (or everything): what a release is then asked to do."""
     from alva.release.deploy import Request
+    from alva.release.preflight import refuse_unset_settings
 
     progress = invocation.progress
     with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
@@ -213,6 +214,8 @@ def prepare(
             synthesis.outcome = "unchanged"
     require_paths(invocation)
     manifest = invocation.manifest
+    if not invocation.is_local:
+        refuse_unset_settings(manifest)
     given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}
     only = frozenset({*given, *(manifest.service(name).name for name in services)})
     wanted = only or frozenset(() if infra_only else (service.name for service in manifest.services))
@@ -236,7 +239,7 @@ def findings(invocation: Invocation) -> dict[str, list[str]]:
     from alva.checks.assembly import Assembly
     from alva.checks.template_rules import check
 
-    found = check(Assembly.read(invocation.assembly_folder), ROOT)
+    found = check(Assembly.read(invocation.assembly_folder), ROOT, for_aws=not invocation.is_local)
     return {rule: [f"{each.subject}: {each.message}" for each in each_found] for rule, each_found in found.items()}
 
 

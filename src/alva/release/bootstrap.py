@@ -157,16 +157,11 @@ def apply(aws: Aws, manifest: Manifest, stack: Stack, line: Line) -> bool:
     return Stacks(aws).apply(stack.name, stack.template(), {}, manifest.tags, line)
 
 
-def deploy_role_arn(aws: Aws, manifest: Manifest) -> str:
-    """What the workflow assumes."""
+def workflow_variables(aws: Aws, manifest: Manifest) -> dict[str, str]:
+    """The variables that GitHub's workflow reads -> the ARN of the role that its jobs assume."""
     stack = Stacks(aws).observe(manifest.stack("cicd").name, with_template=False)
-    return stack.outputs.get("DeployRoleArn", "") if stack is not None else ""
-
-
-def trusted_branch(manifest: Manifest) -> tuple[str, str]:
-    """OWNER/NAME of the repository and the branch whose workflow may assume the pipeline's role."""
-    roles = [r for r in manifest.stack("cicd").template()["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
-    (statement,) = roles[0]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-    subject = str(statement["Condition"]["StringEquals"][f"{GITHUB}:sub"])
-    _, repository, _, reference = subject.split(":", 3)
-    return repository, reference.removeprefix("refs/heads/")
+    outputs = stack.outputs if stack is not None else {}
+    return {
+        "AWS_ROLE_ARN": outputs.get("DeployRoleArn", ""),
+        "AWS_BUILD_ROLE_ARN": outputs.get("BuildRoleArn", ""),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,6 +88,14 @@ class Manifest:
     services: tuple[Service, ...]
     migration: Migration
     secrets: tuple[Secret, ...]
+    architecture: str = "X86_64"
+    """The CPU architecture of tasks and images, as a task definition names it: X86_64 or ARM64."""
+    repository: str | None = None
+    """The GitHub repository that may release, OWNER/NAME; None where nobody has set it."""
+    branch: str = ""
+    """The branch whose workflows may release."""
+    unset_settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings that a release to AWS needs and that nobody has set -> what to set each to."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -157,6 +165,10 @@ class Manifest:
                 Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
                 for item in values["secrets"]
             ),
+            architecture=values.get("architecture", "X86_64"),
+            repository=values.get("pipeline", {}).get("repository"),
+            branch=values.get("pipeline", {}).get("branch", ""),
+            unset_settings=dict(values.get("unset_settings", {})),
         )
 
     def stacks_of(self, phase: str) -> tuple[Stack, ...]:

@@ -274,6 +274,16 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
             )
 
 
+def refuse_unset_settings(manifest: Manifest) -> None:
+    """Raise PreflightRefused where a setting that AWS needs is not set. A local region does without them."""
+    if manifest.unset_settings:
+        raise PreflightRefused(
+            f"cannot use {manifest.environment} on AWS: settings are missing; nothing was touched",
+            evidence=[f"{name}: expected {expected}" for name, expected in manifest.unset_settings.items()],
+            next_step="set them in infrastructure/lib/config/environments.py (docs/reference/settings.md)",
+        )
+
+
 def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
     """Raise PreflightRefused where the environment sleeps: everything would wait for a database that does not run."""
     verdict, said = is_awake(aws, manifest)
