@@ -11,6 +11,7 @@ from lib.config.environments import Environment
 from lib.constructs.ecs_service_construct import Platform
 from lib.constructs.service_environment import Addresses
 from lib.stacks.alb_stack import AlbStack
+from lib.stacks.budget_stack import BudgetStack
 from lib.stacks.cache_stack import CacheStack
 from lib.stacks.cicd_stack import CicdStack
 from lib.stacks.database_stack import DatabaseStack
@@ -74,4 +75,6 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
         # They name the repositories that they pull from; nothing else says that those come first.
         stack.add_stack_dependency(registry)
     CicdStack(app, environment=environment)
+    if environment.monitoring.monthly_budget_usd is not None:
+        BudgetStack(app, environment=environment, topic_arn=monitoring.topic_arn)
     return app

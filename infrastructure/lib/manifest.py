@@ -15,7 +15,9 @@ from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
 
-PHASES = {"registry": "registry", "services": "services", "cicd": "after"}
+PHASES = {"registry": "registry", "services": "services", "cicd": "after", "budget": "after"}
+OPTIONAL = frozenset({"budget"})
+"""Stacks whose failure a release reports and does not fail for: the product does without them."""
 
 
 def write_manifest(environment: Environment, output_folder: Path) -> Path:
@@ -99,6 +101,7 @@ def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any
                         "template": artifact["properties"]["templateFile"],
                         "depends_on": depends_on,
                         "phase": PHASES.get(part, "data"),
+                        "optional": part in OPTIONAL,
                     }
                 )
     return ordered

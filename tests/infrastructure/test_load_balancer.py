@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -153,6 +154,33 @@ def test_access_logs_go_to_a_private_bucket(staging: Any, synthesise: Callable[.
     (balancer,) = logged.resources("alb", "ElasticLoadBalancingV2::LoadBalancer")
     (policy,) = logged.resources("alb", "S3::BucketPolicy")
     assert policy.logical_id in balancer.definition["DependsOn"], "it writes a test object when it is created"
+    (writes,) = [
+        each for each in policy.properties["PolicyDocument"]["Statement"] if each["Sid"] == "LoadBalancerWrites"
+    ]
+    assert writes["Principal"]["Service"] == "logdelivery.elasticloadbalancing.amazonaws.com"
+    assert "127311923021" in json.dumps(writes["Principal"]["AWS"]), "the account that writes in us-east-1"
+
+
+def test_web_acl_lets_bodies_through_that_the_services_take(synthesise: Callable[..., Any]) -> None:
+    """The managed rule blocks bodies above 8 KB; the contract of a service says 256 KiB."""
+    guarded = synthesise(STAGING.with_settings(load_balancer__web_acl=True))
+    counted = {
+        override["Name"]
+        for rule in guarded.one("alb", "WAFv2::WebACL")["Rules"]
+        for override in rule["Statement"].get("ManagedRuleGroupStatement", {}).get("RuleActionOverrides", [])
+        if override["ActionToUse"] == {"Count": {}}
+    }
+    assert counted == {"SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "SQLi_BODY"}
+    (alarm,) = [
+        each.properties
+        for each in guarded.resources("monitoring", "CloudWatch::Alarm")
+        if each.properties["AlarmName"] == "alva-staging-web-acl-blocks"
+    ]
+    assert {each["Name"]: each["Value"] for each in alarm["Dimensions"]} == {
+        "WebACL": guarded.one("alb", "WAFv2::WebACL")["Name"],
+        "Region": "us-east-1",
+        "Rule": "ALL",
+    }
 
 
 def test_web_acl_holds_managed_rules_and_a_rate_limit(staging: Any, synthesise: Callable[..., Any]) -> None:

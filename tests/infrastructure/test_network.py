@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,3 +174,51 @@ def test_flow_logs_are_a_setting(staging: Any, synthesise: Callable[..., Any]) -
 )
 def test_ranges_hold_the_services_ports_and_no_other(ports: list[int], ranges: list[tuple[int, int]]) -> None:
     assert contiguous_ranges(ports) == ranges
+
+
+STUB = """#!/bin/bash
+echo "$(basename "$0") $*" >> "$LOG"
+count=$(grep -c "^$(basename "$0") " "$LOG")
+[ "$(basename "$0")" != dnf ] || [ "$count" -gt "${DNF_FAILURES:-0}" ]
+"""
+"""A command that notes how it was called; `dnf` fails as often as it is told to."""
+
+
+def run_user_data(synthesis: Any, folder: Path, **variables: str) -> list[str]:
+    """Run the NAT instance's user data on a machine of stand-ins; the commands that it ran, in order."""
+    data = synthesis.one("network", "EC2::LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    script = "".join(part if isinstance(part, str) else part["Ref"] for part in data["Fn::Join"][1])
+    (folder / "etc" / "sysctl.d").mkdir(parents=True)
+    (folder / "etc" / "sysconfig").mkdir()
+    (folder / "bin").mkdir()
+    for name in ("dd", "chmod", "mkswap", "swapon", "sysctl", "dnf", "systemctl", "nft", "cfn-signal"):
+        (folder / "bin" / name).write_text(STUB)
+        (folder / "bin" / name).chmod(0o755)
+    for place, here in (("/etc/", folder / "etc"), ("/opt/aws/bin/", folder / "bin"), ("/swapfile", folder / "swap")):
+        script = script.replace(place, f"{here}/" if place.endswith("/") else str(here))
+    log = folder / "log"
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "LOG": str(log), "PAUSE": "0", **variables}
+    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=60)
+    return log.read_text().splitlines()
+
+
+def test_nat_instance_forwards_before_it_downloads_and_tells_cloudformation(
+    synthesise: Callable[..., Any], tmp_path: Path
+) -> None:
+    cheap = synthesise(STAGING.with_settings(network__nat="instance"))
+    ran = run_user_data(cheap, tmp_path, DNF_FAILURES="2")
+    names = [line.split()[0] for line in ran]
+    assert names == [
+        *("sysctl", "dd", "chmod", "mkswap", "swapon", "dnf", "dnf", "dnf", "systemctl", "nft", "cfn-signal")
+    ], "forwarding, memory to download with, downloads until they succeed"
+    (instance,) = cheap.resources("network", "EC2::Instance")
+    assert f"--exit-code 0 --stack AWS::StackName --resource {instance.logical_id} --region" in ran[-1]
+    assert instance.definition["CreationPolicy"] == {"ResourceSignal": {"Count": 1, "Timeout": "PT15M"}}
+
+
+def test_nat_instance_that_cannot_forward_fails_its_stack(synthesise: Callable[..., Any], tmp_path: Path) -> None:
+    cheap = synthesise(STAGING.with_settings(network__nat="instance"))
+    ran = run_user_data(cheap, tmp_path, DNF_FAILURES="99")
+    assert "systemctl" not in " ".join(ran)
+    assert "cfn-signal --exit-code 1 " in ran[-1]

@@ -222,7 +222,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("port-agreement", "services", _other_target_port, "the service's load balancer says [8080]"),
     ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
     ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
-    ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 107"),
+    ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 73"),
     ("password-alphabet", "secrets", _punctuation, "may hold"),
     ("password-alphabet", "secrets", _short_password, "has 12 characters"),
     ("secrets-consumed", "secrets", _eighth_secret, "Forgotten: no container reads it"),

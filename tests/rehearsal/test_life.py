@@ -16,6 +16,11 @@ def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.
     return rehearsal.alva(*arguments, standard_input=value)
 
 
+def alarms_that_send_mails(rehearsal: Rehearsal) -> list[str]:
+    alarms = rehearsal.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
+    return [alarm["AlarmName"] for alarm in alarms if alarm["ActionsEnabled"]]
+
+
 def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsal: Rehearsal) -> None:
     before = rehearsal.tasks()
     value = "sk-rotated-value"
@@ -43,6 +48,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert said["databases"] == ["alva-staging-database"]
     assert said["saves_usd_an_hour"] > 0.05
     assert not any(rehearsal.tasks().values())
+    assert alarms_that_send_mails(rehearsal) == []
     assert httpx.get(rehearsal.url).status_code == 503
     again = rehearsal.alva("sleep", "--yes")
     assert again.returncode == 0, "asleep already: what it remembers stays what ran before"
@@ -62,6 +68,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     woken = rehearsal.alva("wake")
     assert woken.returncode == 0, woken.stderr
     assert rehearsal.digests() == before
+    assert len(alarms_that_send_mails(rehearsal)) > 30
     assert rehearsal.alva("wake").returncode == 2
 
 

@@ -26,6 +26,7 @@ class Record:
     def __init__(self) -> None:
         self.finished: dict[str, str] = {}
         self.order: list[str] = []
+        self.notes: list[str] = []
         self.on_start: dict[str, Any] = {}
 
     def expect(self, step_seconds: Mapping[str, float]) -> None:
@@ -43,7 +44,7 @@ class Record:
         self.finished[key] = outcome
 
     def note(self, text: str) -> None:
-        return None
+        self.notes.append(text)
 
 
 class NoBuilder:
@@ -114,6 +115,24 @@ def test_after_a_failure_no_step_begins_and_those_that_run_end(aws: Aws, manifes
         executor(aws, manifest, templates, record).run(plan)
     assert record.finished == {bad: "failed", beside: "done"}
     assert Stacks(aws).observe(later) is None
+
+
+def test_release_goes_on_without_a_stack_that_the_product_can_do_without(
+    aws: Aws, manifest: Manifest, name: str
+) -> None:
+    record = Record()
+    budget, later = f"{name}-budget", f"{name}-later"
+    templates = {
+        budget: {"Resources": {"R": parameter("aws-not-allowed")}},
+        later: {"Resources": {"R": parameter(f"/{later}/x")}},
+    }
+    step = apply_step(budget)
+    step = replace(step, stack=replace(step.stack, is_optional=True))
+    executor(aws, manifest, templates, record).run(Plan(steps=(step, apply_step(later, budget))))
+    assert Stacks(aws).observe(later) is not None
+    (note,) = record.notes
+    assert note.startswith(f"the release goes on without stack {budget}: cannot create stack {budget}")
+    assert "R (AWS::SSM::Parameter)" in note
 
 
 def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest, name: str) -> None:

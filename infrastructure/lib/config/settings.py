@@ -263,10 +263,10 @@ class WorkingHours:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """When an alarm rings, and who hears it. Counts are per minute."""
+    """When an alarm rings, and who hears it. Counts are per minute. Without `monthly_budget_usd` there is no budget."""
 
     alarm_email: str | None = None
-    monthly_budget_usd: int = 250
+    monthly_budget_usd: int | None = 250
     cpu_percent: int = 85
     memory_percent: int = 85
     server_errors: int = 5
@@ -281,7 +281,9 @@ class Monitoring:
                    self.alarm_email, "an e-mail address")  # fmt: skip
         for name in ("cpu_percent", "memory_percent", "connections_percent", "storage_free_percent"):
             require(f"monitoring.{name}", 1 <= getattr(self, name) <= 99, getattr(self, name), "1 to 99 percent")
-        for name in ("monthly_budget_usd", "server_errors", "log_errors"):
+        require("monitoring.monthly_budget_usd", self.monthly_budget_usd is None or self.monthly_budget_usd >= 1,
+               self.monthly_budget_usd, "at least 1, or None for no budget")  # fmt: skip
+        for name in ("server_errors", "log_errors"):
             require(f"monitoring.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
         require("monitoring.latency_seconds", 0 < self.latency_seconds < 60, self.latency_seconds, "less than 60 s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_s3 as s3
+from aws_cdk import region_info
 from constructs import Construct
 
 from lib.config.environments import Environment
@@ -63,6 +64,11 @@ class AccessLogs(Construct):
             bucket, "It holds the logs itself; logs of reading them would go nowhere", "AwsSolutions-S1", "CKV_AWS_18"
         )
         self.bucket_name = bucket.ref
+        # Regions of before August 2022 have an account of Elastic Load Balancing that writes; the service principal
+        # works in all, by the newest page, and in the newer ones alone, by older ones.
+        writers: dict[str, str] = {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"}
+        if account := region_info.RegionInfo.get(environment.region).elbv2_account:
+            writers["AWS"] = f"arn:{cdk.Aws.PARTITION}:iam::{account}:root"
         self.bucket_policy = s3.CfnBucketPolicy(
             self,
             "BucketPolicy",
@@ -73,7 +79,7 @@ class AccessLogs(Construct):
                     {
                         "Sid": "LoadBalancerWrites",
                         "Effect": "Allow",
-                        "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+                        "Principal": writers,
                         "Action": "s3:PutObject",
                         "Resource": f"{bucket.attr_arn}/{ACCESS_LOG_PREFIX}/AWSLogs/{cdk.Aws.ACCOUNT_ID}/*",
                     },

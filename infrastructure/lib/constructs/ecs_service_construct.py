@@ -64,6 +64,8 @@ class EcsService(Construct):
         self.service = self._service(self._discovery())
         # ECS refuses a service whose target group no listener uses.
         self.service.add_resource_dependency(rule)
+        # Before there is a task there is no data, and the alarm would ring at the first release.
+        self.alarms.below_desired.add_resource_dependency(self.service)
         if environment.tasks.scales or environment.working_hours:
             ServiceScaling(
                 self,

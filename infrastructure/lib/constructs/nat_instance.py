@@ -11,13 +11,36 @@ from lib.constructs.accepted_findings import accept
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/using-systems-manager-parameters.html
 IMAGE_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
 
+INSTANCE_ID = "NatInstance"
+READY_WITHIN = "PT15M"
+
 # https://docs.aws.amazon.com/vpc/latest/userguide/work-with-nat-instances.html
+#
+# Forwarding first: it needs no download. Then swap, since `dnf` alone is killed for want of memory on an instance with
+# 512 MB (https://github.com/amazonlinux/amazon-linux-2023/issues/404). The elastic IP address replaces the first public
+# one during a download, so downloads are repeated. CloudFormation is told whether all of it is in place.
 USER_DATA = """#!/bin/bash
-set -euo pipefail
-dnf install -y nftables
-echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/90-nat.conf
-sysctl --system
-cat > /etc/sysconfig/nftables.conf <<'RULES'
+set -uo pipefail
+
+try() {
+  for attempt in $(seq 20); do
+    "$@" && return 0
+    sleep "${PAUSE:-15}"
+  done
+  return 1
+}
+
+add_swap() {
+  [ -e /swapfile ] && return 0
+  dd if=/dev/zero of=/swapfile bs=1M count=1024 && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile &&
+    echo '/swapfile none swap defaults 0 0' >> /etc/fstab
+}
+
+become_nat() {
+  echo 'net.ipv4.ip_forward = 1' > /etc/sysctl.d/90-nat.conf && sysctl --system || return 1
+  add_swap || return 1
+  try dnf install -y aws-cfn-bootstrap nftables || return 1
+  cat > /etc/sysconfig/nftables.conf <<'RULES'
 table ip nat {
   chain postrouting {
     type nat hook postrouting priority srcnat;
@@ -25,12 +48,20 @@ table ip nat {
   }
 }
 RULES
-systemctl enable --now nftables
+  systemctl enable --now nftables && nft list table ip nat
+}
+
+become_nat
+result=$?
+try /opt/aws/bin/cfn-signal --exit-code "$result" --stack @STACK@ --resource @RESOURCE@ --region @REGION@
 """
 
 
 class NatInstance(Construct):
-    """Attribute: `instance_id`, where the private subnets' default routes go."""
+    """Attribute: `instance_id`, where the private subnets' default routes go.
+
+    The stack waits until the instance says that it forwards, and fails if it does not.
+    """
 
     def __init__(
         self,
@@ -76,7 +107,11 @@ class NatInstance(Construct):
                 image_id=f"resolve:ssm:{IMAGE_PARAMETER}",
                 instance_type=instance_type,
                 metadata_options=ec2.CfnLaunchTemplate.MetadataOptionsProperty(http_tokens="required"),
-                user_data=cdk.Fn.base64(USER_DATA),
+                user_data=cdk.Fn.base64(
+                    USER_DATA.replace("@STACK@", cdk.Aws.STACK_NAME)
+                    .replace("@RESOURCE@", INSTANCE_ID)
+                    .replace("@REGION@", cdk.Aws.REGION)
+                ),
             ),
         )
         instance = ec2.CfnInstance(
@@ -96,6 +131,10 @@ class NatInstance(Construct):
             # What it forwards is neither from nor to itself.
             source_dest_check=False,
             tags=[cdk.CfnTag(key="Name", value=f"{prefix}-nat")],
+        )
+        instance.override_logical_id(INSTANCE_ID)
+        instance.cfn_options.creation_policy = cdk.CfnCreationPolicy(
+            resource_signal=cdk.CfnResourceSignal(count=1, timeout=READY_WITHIN)
         )
         accept(instance, "Five-minute metrics are enough for a machine that only forwards", "AwsSolutions-EC28")
         accept(instance, "It has no state: whoever terminates it has it made anew", "AwsSolutions-EC29")

@@ -23,7 +23,8 @@ def log_errors_metric(environment: Environment, settings: Service) -> str:
 
 
 class ServiceTrafficAlarms(Construct):
-    """Attribute: `server_errors`, the alarm that also stops a deployment where `tasks.deployment_alarms` is set."""
+    """Attributes: `server_errors`, the alarm that also stops a deployment where `tasks.deployment_alarms` is set, and
+    `below_desired`, which rings while there is no data."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class ServiceTrafficAlarms(Construct):
             threshold=0,
             minutes=3,
         )
-        factory.alarm(
+        self.below_desired: cloudwatch.CfnAlarm = factory.alarm(
             "below-desired",
             f"Fewer healthy tasks of {name} than {environment.tasks.desired_count}",
             namespace="AWS/ApplicationELB",

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
-from alva.errors import AlvaError
+from alva.errors import AlvaError, StackFailed
 from alva.release import images, migration, rollout
 from alva.release.plan import (
     ApplyServices,
@@ -127,7 +127,14 @@ class Executor:
             case ApplyStack():
                 template = step.template or self.wanted.templates[step.stack.name]
                 stacks = Stacks(self.aws, timeout_seconds=self.step_timeout_seconds)
-                stacks.apply(step.stack.name, template, self._parameters(), manifest.tags, line)
+                try:
+                    stacks.apply(step.stack.name, template, self._parameters(), manifest.tags, line)
+                except StackFailed as error:
+                    if not step.stack.is_optional:
+                        raise
+                    said = "; ".join((error.message, *error.evidence))
+                    self.reporter.note(f"the release goes on without stack {step.stack.name}: {said}")
+                    return "failed; the release goes on without it"
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []

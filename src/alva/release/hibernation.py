@@ -24,6 +24,9 @@ TASKS_TIMEOUT_SECONDS = 900
 DATABASE_TIMEOUT_SECONDS = 1800
 """RDS takes some minutes to stop or start an instance."""
 
+ALARMS_AT_A_TIME = 100
+"""What EnableAlarmActions and DisableAlarmActions take."""
+
 SUSPENDED = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
 
 
@@ -86,6 +89,7 @@ class Hibernation:
                     Overwrite=True,
                     Description="What ran before ./alva sleep; ./alva wake brings it back",
                 )
+        self._set_alarm_actions(enabled=False)
         self._suspend_scaling(asleep, suspended=True)
         for service in asleep.services:
             self._set_desired_count(service, 0)
@@ -106,6 +110,7 @@ class Hibernation:
             self._set_desired_count(service, desired_count)
         self._wait_for_tasks(asleep.services, line)
         self._suspend_scaling(asleep, suspended=False)
+        self._set_alarm_actions(enabled=True)
         self.forget()
         return asleep
 
@@ -168,6 +173,23 @@ class Hibernation:
 
         self._aws.poll.until(there, timeout_seconds=DATABASE_TIMEOUT_SECONDS, what=f"database {name} to {verb}")
         line(f"{name} is {wanted}")
+
+    def _set_alarm_actions(self, *, enabled: bool) -> None:
+        """Let the environment's alarms send mails or not: asleep, those that miss data ring.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DisableAlarmActions.html
+        """
+        cloudwatch = self._aws.client("cloudwatch")
+        with explained(f"{'enable' if enabled else 'disable'} the actions of the alarms"):
+            names = [
+                alarm["AlarmName"]
+                for alarm in pages(
+                    cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{self._manifest.prefix}-"
+                )
+            ]
+            change: Any = cloudwatch.enable_alarm_actions if enabled else cloudwatch.disable_alarm_actions
+            for start in range(0, len(names), ALARMS_AT_A_TIME):
+                change(AlarmNames=names[start : start + ALARMS_AT_A_TIME])
 
     def _suspend_scaling(self, asleep: Asleep, *, suspended: bool) -> None:
         """Have Application Auto Scaling leave the services alone: it would bring tasks back up to the minimum."""

@@ -24,6 +24,8 @@ class Stack:
     template_file: Path
     depends_on: tuple[str, ...]
     phase: str
+    is_optional: bool = False
+    """Whether a release reports its failure and goes on: the product does without what is in it."""
 
     def template(self) -> dict[str, Any]:
         """The template as values."""
@@ -121,6 +123,7 @@ class Manifest:
                 template_file=folder / item["template"],
                 depends_on=tuple(item["depends_on"]),
                 phase=item["phase"],
+                is_optional=bool(item.get("optional", False)),
             )
             for item in values["stacks"]
         )
