@@ -12,7 +12,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("web", "api", "auth", "admin")
 
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "alva.cli": ("alva.cli", "alva.release", "alva.checks", "alva.region", "alva.sessions", "alva.aws", "alva.errors"),
+    "alva.cli": (
+        "alva.cli",
+        "alva.console",
+        "alva.release",
+        "alva.checks",
+        "alva.region",
+        "alva.sessions",
+        "alva.aws",
+        "alva.errors",
+    ),
+    "alva.console": ("alva.console", "alva.release", "alva.checks", "alva.aws", "alva.errors"),
     "alva.release": ("alva.release", "alva.checks", "alva.sessions", "alva.aws", "alva.errors"),
     "alva.checks": ("alva.checks", "alva.aws", "alva.errors"),
     "alva.region": ("alva.region", "alva.sessions", "alva.errors"),

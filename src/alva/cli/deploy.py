@@ -124,7 +124,9 @@ def show_result(
     invocation.print(f"  {'open':<8} {url}/")
     for name, value in (more or {}).items():
         invocation.print(f"  {name:<8} {value}")
-    invocation.print("  next     ./alva status · ./alva logs -f · ./alva verify" + (" · ./alva down" if more else ""))
+    invocation.print(
+        "  next     ./alva open · ./alva status · ./alva logs -f · ./alva verify" + (" · ./alva down" if more else "")
+    )
 
 
 @verb(summary="Release: stacks, images, migration, services, verification; all of it or some services.", asks=True)

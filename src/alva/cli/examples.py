@@ -19,6 +19,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "verify": ("./alva verify --target aws",),
     "releases": ("./alva releases --last 5",),
     "summary": ("./alva summary --target aws",),
+    "open": ("./alva open", "./alva open --target aws --no-browser"),
+    "draw": ("./alva draw --output architecture.svg", "./alva draw --changes --output changes.svg"),
     "status": ("./alva status", "./alva status --target aws --json"),
     "logs": ("./alva logs -f api", "./alva logs --since 30m"),
     "cost": ("./alva cost", "./alva cost --env production --no-savings"),

@@ -44,10 +44,12 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "Look",
         (
+            _verb("open", "show the environment in a browser"),
             _verb("status", "what runs where, and since when"),
             _verb("logs", "logs of one or all services"),
             _verb("why", "cause, evidence and next step of what fails or failed"),
             _verb("cost", "what a month costs, and what each saving would change"),
+            _verb("draw", "write the architecture as SVG; --changes shows what a release would change"),
         ),
     ),
     (

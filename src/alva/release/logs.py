@@ -64,13 +64,20 @@ def read(aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str 
 
 def follow(aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str = "") -> Iterator[LogLine]:
     """All lines since then and those that come, without end."""
+    for lines in follow_in_rounds(aws, groups, since=since, pattern=pattern):
+        yield from lines
+
+
+def follow_in_rounds(
+    aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str = ""
+) -> Iterator[list[LogLine]]:
+    """The same, as one list per look at CloudWatch Logs: an empty one where nothing came."""
     seen: dict[str, int] = {}
     start = _milliseconds(since)
     while True:
-        for event_id, line in _read(aws, groups, start, pattern):
-            if event_id not in seen:
-                seen[event_id] = _milliseconds(line.time)
-                yield line
+        new = [(event_id, line) for event_id, line in _read(aws, groups, start, pattern) if event_id not in seen]
+        seen |= {event_id: _milliseconds(line.time) for event_id, line in new}
+        yield [line for _, line in new]
         start = max(start, max(seen.values(), default=0) - OVERLAP_MILLISECONDS)
         seen = {event_id: time for event_id, time in seen.items() if time >= start}
         aws.poll.pause(0.5)

@@ -1,0 +1,46 @@
+"""`./alva draw`: the architecture as SVG, from the templates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from alva.cli.invocation import Invocation, verb
+from alva.cli.progress import step
+from alva.cli.synth import synthesise
+
+
+@verb(
+    summary="Write the architecture as SVG: parts, and who may reach whom, from the templates of this checkout.\n\n"
+    "With --changes, what a release would add is green, what it would remove is red, what it would change is amber."
+)
+@click.option("--changes", is_flag=True, help="Compare with what is deployed.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: standard output]")
+def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
+    """Synthesise, read, draw."""
+    from alva.checks.assembly import Assembly
+    from alva.console import drawing, picture
+    from alva.console.session import deployed_assembly
+
+    folder = invocation.assembly_folder
+    with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}") as result:
+        if not synthesise(invocation.environment, folder):
+            result.outcome = "unchanged"
+    assembly = Assembly.read(folder)
+    wanted = picture.read_picture(assembly)
+    comparison = deployed = None
+    if changes:
+        deployed = picture.read_picture(deployed_assembly(invocation.aws, invocation.manifest, assembly.manifest))
+        comparison = picture.compare(deployed, wanted)
+    svg = drawing.draw(wanted, comparison, other=deployed)
+    if output is not None:
+        output.write_text(svg)
+    if invocation.as_json:
+        lines = list(comparison.lines) if comparison is not None else []
+        click.echo(json.dumps({"svg": svg if output is None else str(output), "changes": lines}))
+    elif output is None:
+        click.echo(svg, nl=False)
+    for line in comparison.lines if comparison is not None and not invocation.as_json else ():
+        click.echo(line, err=True)

@@ -1,0 +1,57 @@
+"""`./alva open`: the environment in a browser."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+
+import click
+
+from alva.cli.invocation import ROOT, Invocation, verb
+from alva.errors import UsageError
+
+SECONDS_BETWEEN_LOOKS = {"local": 1.0, "aws": 5.0}
+"""AWS counts calls: a look is some thirty of them."""
+
+
+@verb(
+    summary="Show the environment in a browser: architecture, releases as they happen, logs, metrics, causes, cost.\n\n"
+    "It serves a page on 127.0.0.1 until Ctrl-C. The page reads with your credentials and changes nothing."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The page's port.  [default: a free one]")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def command(invocation: Invocation, port: int, no_browser: bool) -> None:
+    """Serve the page until the person has seen enough."""
+    from alva.console.server import Console
+    from alva.console.session import Session
+
+    manifest = invocation.manifest
+    values = json.loads((invocation.assembly_folder / "alva.json").read_text())
+    extra = {"target": invocation.target_name}
+    if invocation.is_local:
+        config = invocation.region_config
+        extra |= {"endpoint": config.endpoint_url, "inbox": f"http://127.0.0.1:{config.inbox_port}/"}
+    session = Session(
+        invocation.aws,
+        manifest,
+        values,
+        seconds_between_looks=SECONDS_BETWEEN_LOOKS[invocation.target_name],
+        chart_library=ROOT / "node_modules" / "uplot" / "dist",
+        extra=extra,
+    )
+    try:
+        console = Console(session, port)
+    except OSError as error:
+        raise UsageError(
+            f"cannot serve the page on port {port}: {error.strerror}", next_step="leave --port out, or give another"
+        ) from error
+
+    def announce() -> None:
+        if invocation.as_json:
+            click.echo(json.dumps({"address": console.address}))
+        else:
+            click.echo(f"{manifest.environment}: {console.address}\nCtrl-C ends it.")
+        if not no_browser:
+            webbrowser.open(console.address)
+
+    console.serve(announce)

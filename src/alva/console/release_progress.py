@@ -1,0 +1,184 @@
+"""The steps of a release that runs somewhere, told from what it leaves in AWS: nothing asks the process that releases.
+
+The lock says that a release runs and since when. Images, stacks, the migration's task and the deployments that are
+younger than the lock belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from alva.aws import Aws, error_code, explained, pages
+from alva.errors import AlvaError
+from alva.release import why
+from alva.release.ledger import SUCCEEDED, Ledger
+from alva.release.manifest import Manifest
+from alva.release.status import Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+    from mypy_boto3_ecs.type_defs import ServiceTypeDef
+
+RELEASE = "release of "
+"""How the lock of a release begins; locks of sleep, restart and others do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepProgress:
+    """One step that has begun."""
+
+    key: str
+    title: str
+    state: str
+    """`running`, `done`, `failed` or `back` (it is being rolled back)."""
+    started_at: str
+    seconds: float | None
+    """How long it took; None while it runs."""
+    expected_seconds: float | None
+    """How long it took in the last release that succeeded, where it was part of it."""
+    detail: str = ""
+
+
+class ReleaseProgress:
+    """Follows one release after the other. Not for several threads at once."""
+
+    def __init__(self, aws: Aws, manifest: Manifest) -> None:
+        self._aws = aws
+        self._manifest = manifest
+        self._since: str | None = None
+        self._expected: Mapping[str, float] = {}
+        self._expected_total: float | None = None
+        self._ended: dict[tuple[str, str], str] = {}
+        """(stack, start) -> when it ended: what ended stays ended."""
+
+    def look(self, found: Status, services: Mapping[str, ServiceTypeDef]) -> dict[str, Any] | None:
+        """The release that holds the lock, with its steps; None where none does."""
+        if found.lock is None or not found.lock.what.startswith(RELEASE):
+            self._since = None
+            return None
+        if self._since != found.lock.since:
+            self._begin(found.lock.since)
+        since = datetime.fromisoformat(found.lock.since)
+        steps = [*self._images(since), *self._stacks(since), *self._migration(since)]
+        steps.sort(key=lambda step: step.started_at)
+        is_going_back = any(step.state in ("back", "failed") for step in steps)
+        return {
+            "what": found.lock.what,
+            "by": f"{found.lock.user} on {found.lock.host}",
+            "started_at": found.lock.since,
+            "expected_seconds": self._expected_total,
+            "steps": [asdict(step) for step in steps],
+            "is_going_back": is_going_back,
+            "causes": self._causes(since) if is_going_back or _has_failures(services, since) else [],
+        }
+
+    def _begin(self, since: str) -> None:
+        self._since = since
+        self._ended = {}
+        last = next((each for each in Ledger(self._aws, self._manifest).history() if each.outcome == SUCCEEDED), None)
+        self._expected = last.step_seconds if last is not None else {}
+        self._expected_total = last.seconds if last is not None else None
+
+    def _step(
+        self, key: str, title: str, state: str, start: datetime, end: datetime | None, detail: str
+    ) -> StepProgress:
+        return StepProgress(
+            key=key,
+            title=title,
+            state=state,
+            started_at=start.astimezone(UTC).isoformat(),
+            seconds=(end - start).total_seconds() if end is not None else None,
+            expected_seconds=self._expected.get(key),
+            detail=detail,
+        )
+
+    def _images(self, since: datetime) -> Iterator[StepProgress]:
+        for service in self._manifest.services:
+            with explained(f"look at the images of {service.repository}"):
+                try:
+                    images = list(
+                        pages(self._aws.ecr, "describe_images", "imageDetails", repositoryName=service.repository)
+                    )
+                except Exception as error:
+                    if error_code(error) != "RepositoryNotFoundException":
+                        raise
+                    continue
+            pushed = [image for image in images if image["imagePushedAt"] >= since]
+            if pushed:
+                newest = max(pushed, key=lambda image: image["imagePushedAt"])
+                at = newest["imagePushedAt"]
+                yield self._step(
+                    f"image:{service.name}", f"image {service.name}", "done", at, at, newest["imageDigest"][7:19]
+                )
+
+    def _stacks(self, since: datetime) -> Iterator[StepProgress]:
+        with explained("look at the stacks"):
+            every = {s["StackName"]: s for s in pages(self._aws.cloudformation, "describe_stacks", "Stacks")}
+        for stack in self._manifest.stacks:
+            found = every.get(stack.name)
+            start = found.get("LastUpdatedTime") or found["CreationTime"] if found is not None else None
+            if found is None or start is None or start < since:
+                continue
+            now = found["StackStatus"]
+            if now == "REVIEW_IN_PROGRESS":
+                continue
+            is_busy = now.endswith("_IN_PROGRESS")
+            state = "failed" if now.endswith("_FAILED") or "ROLLBACK_COMPLETE" in now else "done"
+            state = ("back" if "ROLLBACK" in now else "running") if is_busy else state
+            end = None if is_busy else self._end_of(found, start)
+            detail = now if state != "done" else ""
+            yield self._step(f"stack:{stack.name}", f"stack {stack.name}", state, start, end, detail)
+
+    def _end_of(self, stack: StackTypeDef, start: datetime) -> datetime:
+        key = (stack["StackName"], start.isoformat())
+        if key not in self._ended:
+            with explained(f"read the events of stack {stack['StackName']}"):
+                events = self._aws.cloudformation.describe_stack_events(StackName=stack["StackName"])["StackEvents"]
+            own = (event["Timestamp"] for event in events if event["PhysicalResourceId"] == stack.get("StackId"))
+            self._ended[key] = next(own, start).isoformat()
+        return datetime.fromisoformat(self._ended[key])
+
+    def _migration(self, since: datetime) -> Iterator[StepProgress]:
+        manifest = self._manifest
+        with explained("look at the migration's tasks"):
+            try:
+                arns = [
+                    arn
+                    for desired in ("RUNNING", "STOPPED")
+                    for arn in self._aws.ecs.list_tasks(
+                        cluster=manifest.cluster,
+                        family=manifest.migration.family,
+                        desiredStatus=desired,
+                    )["taskArns"]
+                ]
+            except Exception as error:
+                if error_code(error) != "ClusterNotFoundException":
+                    raise
+                return
+            tasks = self._aws.ecs.describe_tasks(cluster=manifest.cluster, tasks=arns)["tasks"] if arns else []
+        for task in tasks:
+            if task["createdAt"] < since:
+                continue
+            stopped = task.get("stoppedAt")
+            codes = [container.get("exitCode") for container in task.get("containers", [])]
+            failed = stopped is not None and any(code != 0 for code in codes)
+            state = "failed" if failed else "done" if stopped is not None else "running"
+            detail = task.get("stoppedReason", "") if failed else "" if stopped else task.get("lastStatus", "")
+            yield self._step("migration", "migration", state, task["createdAt"], stopped, detail)
+
+    def _causes(self, since: datetime) -> list[dict[str, object]]:
+        try:
+            return [cause.as_json() for cause in why.services_causes(self._aws, self._manifest, since=since)]
+        except AlvaError:
+            return []  # the next look asks again
+
+
+def _has_failures(services: Mapping[str, ServiceTypeDef], since: datetime) -> bool:
+    return any(
+        deployment.get("failedTasks", 0) > 0 and deployment["createdAt"] >= since
+        for service in services.values()
+        for deployment in service.get("deployments", [])
+    )

@@ -1,0 +1,197 @@
+"""The console in a real browser: picture, good release, failing release, logs, metrics, causes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from .environment import PROJECT, Rehearsal
+from .test_browser import CHROMIUM_FLAGS
+
+pytestmark = pytest.mark.browser
+
+AXE = PROJECT / "node_modules" / "axe-core" / "axe.min.js"
+VIEWS = ("overview", "releases", "logs", "metrics", "why", "cost")
+RELEASE_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(rehearsal: Rehearsal) -> Iterator[str]:
+    """`./alva open`, running, and the address that it prints; it ends by SIGINT."""
+    process = subprocess.Popen(
+        rehearsal.command("open", "--no-browser", "--json"),
+        env=rehearsal.environment,
+        cwd=rehearsal.project,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield str(json.loads(process.stdout.readline())["address"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+        process.stdout.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, and at the end no error in its console and no request to another host."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(address.split("?")[0]) else problems.append(r.url))
+    page.goto(address)
+    expect(page.locator("#services tbody tr").first).to_be_visible()
+    expect(page.locator(".part")).not_to_have_count(0)
+    yield page
+    context.close()
+    assert not problems
+
+
+def screenshot(page: Page, name: str) -> None:
+    """Kept where ALVA_SCREENSHOTS says: how the README's pictures are made."""
+    if folder := os.environ.get("ALVA_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def show(page: Page, view: str) -> None:
+    page.evaluate(f"location.hash = '#{view}'")
+    expect(page.locator(f"#view-{view}")).to_be_visible()
+
+
+def serious_findings(page: Page) -> list[str]:
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {[node['html'][:120] for node in each['nodes']]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+def test_picture_shows_each_service_with_its_tasks_and_tells_details_by_keyboard(
+    page: Page, rehearsal: Rehearsal
+) -> None:
+    for name in rehearsal.tasks():
+        part = page.locator(f'.part[data-part="{name}"]')
+        expect(part.locator(".task.new")).to_have_count(1)
+    page.locator('.part[data-part="api"]').focus()
+    page.keyboard.press("Enter")
+    details = page.locator("#details")
+    expect(details).to_contain_text("DATABASE_URL")
+    expect(details).to_contain_text("Secrets of api (names only)")
+    expect(details).to_contain_text("database on 5432")
+    assert "postgresql://" not in page.content()
+
+
+def test_no_view_has_a_serious_accessibility_finding_light_or_dark(page: Page) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for view in VIEWS:
+            show(page, view)
+            page.wait_for_load_state()
+            assert not serious_findings(page), (scheme, view)
+
+
+def test_nothing_is_wider_than_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for view in VIEWS:
+        show(page, view)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
+
+
+def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Page, rehearsal: Rehearsal) -> None:
+    with rehearsal.edited("apps/web/__main__.py", "\n# another build\n", append=True):
+        release = subprocess.Popen(
+            rehearsal.command("deploy", "--yes"), env=rehearsal.environment, cwd=rehearsal.project
+        )
+        try:
+            progress = page.locator("#progress")
+            expect(progress).to_contain_text("A release is running", timeout=RELEASE_SECONDS * 1000)
+            expect(progress).to_contain_text("-services", timeout=RELEASE_SECONDS * 1000)
+            expect(page.locator('.part[data-part="web"] .task')).to_have_count(2, timeout=RELEASE_SECONDS * 1000)
+            screenshot(page, "release")
+            assert release.wait(RELEASE_SECONDS) == 0
+        finally:
+            release.kill()
+            release.wait()
+    expect(page.locator("#state")).to_contain_text("succeeded", timeout=30_000)
+    show(page, "releases")
+    newest = page.locator("#timeline li").first
+    expect(newest).to_contain_text("succeeded")
+    expect(newest).to_contain_text("Changed: web")
+    boxes = page.locator("#timeline input")
+    if boxes.count() > 1:
+        boxes.nth(0).check()
+        boxes.nth(1).check()
+        expect(page.locator("#comparison")).to_contain_text("image web")
+
+
+def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
+    crash = "\nimport sys\n\nprint('cannot start: no configuration <b>at all</b>', flush=True)\nsys.exit(3)\n"
+    with rehearsal.replaced("apps/web/__main__.py", "from kit import serve\n", f"{crash}from kit import serve\n"):
+        release = rehearsal.alva("deploy", "--yes")
+    assert release.returncode == 5, release.stderr[-2000:]
+    progress = page.locator("#progress")
+    expect(progress).to_contain_text("rolled back", timeout=30_000)
+    expect(progress).to_contain_text("exit code 3")
+    screenshot(page, "failed-release")
+    progress.get_by_role("link").click()
+    causes = page.locator("#causes")
+    expect(causes).to_contain_text("Release")
+    expect(causes).to_contain_text("cannot start: no configuration <b>at all</b>")
+    expect(causes.locator("b")).to_have_count(0)
+    show(page, "overview")
+    expect(page.locator('.part[data-part="web"] .task.new')).to_have_count(1)
+
+
+def test_logs_are_filtered_and_followed(page: Page, rehearsal: Rehearsal) -> None:
+    show(page, "logs")
+    lines = page.locator("#log-lines")
+    expect(lines).to_contain_text("Uvicorn running")
+    page.get_by_label("Find in lines").fill("a-path-of-this-test")
+    rehearsal.get("/a-path-of-this-test")
+    expect(lines).to_contain_text("GET /a-path-of-this-test 404")
+
+
+def test_metrics_have_thresholds_and_cost_has_a_sum(page: Page) -> None:
+    show(page, "metrics")
+    expect(page.locator(".chart canvas").first).to_be_visible()
+    expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
+    screenshot(page, "metrics")
+    show(page, "cost")
+    expect(page.locator("#bill")).to_contain_text("a month")
+
+
+def test_change_is_drawn_green_and_told_in_words(rehearsal: Rehearsal, tmp_path: Path) -> None:
+    services = "infrastructure/lib/config/services.py"
+    text = (rehearsal.project / services).read_text()
+    first = next(line for line in text.splitlines() if '"NEXT_PUBLIC_API_URL"' in line)
+    with rehearsal.replaced(services, f"{first}\n", f'{first}\n            "A_NEW_VARIABLE": "1",\n'):
+        drawn = rehearsal.alva("draw", "--changes", "--output", str(tmp_path / "changes.svg"))
+    assert drawn.returncode == 0, drawn.stderr
+    assert "web has the variable A_NEW_VARIABLE" in drawn.stderr
+    assert 'class="part service changed" data-part="web"' in (tmp_path / "changes.svg").read_text()
