@@ -139,7 +139,7 @@ def test_watch_shares_one_look_and_tells_changes_alone() -> None:
     watch = Watch(look, 0.01)
     with watch.follow(), watch.follow():
         seen = -1
-        told = []
+        told: list[tuple[str, Any]] = []
         while len(told) < 5:
             seen, name, value = watch.newer_than(seen, timeout_seconds=30)
             told.append((name, value.get("value") or value.get("message")))

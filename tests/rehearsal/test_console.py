@@ -109,7 +109,7 @@ def test_picture_shows_each_service_with_its_tasks_and_tells_details_by_keyboard
 
 def test_no_view_has_a_serious_accessibility_finding_light_or_dark(page: Page) -> None:
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         for view in VIEWS:
             show(page, view)
             page.wait_for_load_state()

@@ -49,7 +49,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             _verb("logs", "logs of one or all services"),
             _verb("why", "cause, evidence and next step of what fails or failed"),
             _verb("cost", "what a month costs, and what each saving would change"),
-            _verb("draw", "write the architecture as SVG; --changes shows what a release would change"),
+            _verb("draw", "write the architecture, or what a release changes, as SVG"),
         ),
     ),
     (
