@@ -42,9 +42,9 @@ REPLACED: dict[str, Callable[..., Any]] = {
 }
 # The namespaces whose types MiniStack provides here; another type is refused by name before anything is touched.
 OFFERED_NAMESPACES = frozenset({
-    "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache", "ElasticLoadBalancingV2",
-    "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM", "SecretsManager", "ServiceDiscovery",
-    "WAFv2",
+    "CDK", "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache",
+    "ElasticLoadBalancingV2", "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM",
+    "SecretsManager", "ServiceDiscovery", "WAFv2",
 })  # fmt: skip
 # Of these, what would be a record without the thing behind it.
 WITHHELD = frozenset({

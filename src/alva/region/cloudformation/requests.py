@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack.services import cloudformation as records
-from ministack.services.cloudformation import handlers
+from ministack.services.cloudformation import changesets, engine, handlers
 from ministack.services.cloudformation.helpers import _error, _p
 
 from alva.region.cloudformation.context import Context, importing_stacks
@@ -15,6 +15,8 @@ from alva.region.cloudformation.context import Context, importing_stacks
 Parameters = dict[str, Any]
 Response = tuple[int, dict[str, str], Any]
 Handler = Callable[[Parameters], Response]
+
+_resolved_for_comparison = changesets._resolve_props_for_diff
 
 NO_CHANGES = "The submitted information didn't contain changes."
 UPDATABLE = (
@@ -30,6 +32,21 @@ def install() -> None:
     """Wrap MiniStack's handlers of the actions below."""
     for action, wrapper in WRAPPERS.items():
         handlers._ACTION_HANDLERS[action] = wrapper(handlers._ACTION_HANDLERS[action])
+    changesets._resolve_props_for_diff = _existing_resources
+
+
+def _existing_resources(template: dict[str, Any], parameters: Any, stack_name: str, stack_id: str) -> dict[str, Any]:
+    """The resources that a change set compares: those whose condition holds, with their properties resolved."""
+    resolved: dict[str, Any] = _resolved_for_comparison(template, parameters, stack_name, stack_id)
+    if not template:
+        return resolved
+    conditions = engine._evaluate_conditions(template, parameters)
+    resolved["Resources"] = {
+        name: definition
+        for name, definition in resolved["Resources"].items()
+        if conditions.get(definition.get("Condition"), True)
+    }
+    return resolved
 
 
 def _stack(parameters: Parameters) -> dict[str, Any] | None:
@@ -78,7 +95,7 @@ def create_change_set(original: Handler) -> Handler:
         allowed = (*UPDATABLE, "REVIEW_IN_PROGRESS") if kind != "UPDATE" else UPDATABLE
         if stack and stack["StackStatus"] not in allowed:
             return _cannot_be_updated(stack)
-        response = original(parameters)
+        response = _with_executed_names_free(original, parameters)
         found = re.search(rb"<Id>(.*?)</Id>", response[2] if isinstance(response[2], bytes) else response[2].encode())
         change_set = records._change_sets.get(found[1].decode()) if found else None
         if (
@@ -93,6 +110,25 @@ def create_change_set(original: Handler) -> Handler:
         return response
 
     return handle
+
+
+def _with_executed_names_free(original: Handler, parameters: Parameters) -> Response:
+    """Create a change set whose name only executed ones bear: they keep their ids, and the name means the new one.
+
+    Recorded from AWS by LocalStack's suite, which uses one name for every change set of a stack.
+    """
+    executed = {
+        identifier: records._change_sets.pop(identifier)
+        for identifier, change_set in list(records._change_sets.items())
+        if change_set["ExecutionStatus"].startswith("EXECUTE_")
+        and change_set["ChangeSetName"] == _p(parameters, "ChangeSetName")
+    }
+    try:
+        return original(parameters)
+    finally:
+        # Behind the new one: a name is looked up from the first on.
+        for identifier, change_set in executed.items():
+            records._change_sets[identifier] = change_set
 
 
 def _outputs_differ(stack: dict[str, Any], change_set: dict[str, Any]) -> bool:
