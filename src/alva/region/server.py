@@ -29,6 +29,7 @@ from alva.region.daemon import hold_lock
 
 if TYPE_CHECKING:
     from alva.region.addresses import Addresses
+    from alva.region.background import Background
     from alva.region.certificates import CertificateAuthority
     from alva.region.elb import LoadBalancers
     from alva.region.images.store import ImageStore
@@ -60,6 +61,8 @@ class Region:
     """What every component is constructed with."""
 
     config: RegionConfig
+    background: Background
+    """Runs every loop, and every job that nobody awaits."""
     supervisor: Supervisor
     network: Network
     memory: MemoryLimits
@@ -98,6 +101,7 @@ def prepare_environment(config: RegionConfig) -> None:
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     """Construct the region and its components; starts nothing."""
     from alva.region.addresses import Addresses
+    from alva.region.background import Background
     from alva.region.certificates import CertificateAuthority
     from alva.region.images.store import ImageStore
     from alva.region.memory import MemoryLimits
@@ -109,6 +113,7 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     network = open_network(config.network, config.run_folder)
     region = Region(
         config=config,
+        background=Background(),
         supervisor=Supervisor(config),
         network=network,
         memory=MemoryLimits(config.home),
@@ -300,6 +305,7 @@ async def _stop(region: Region, components: list[Component]) -> None:
     except Exception as error:
         logger.exception("cannot save the region's state")
         failures.append(error)
+    await region.background.stop()
     await region.supervisor.stop_all()
     await region.network.close()
     region.memory.close()
