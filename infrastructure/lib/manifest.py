@@ -77,6 +77,7 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "paths": list(service.paths),
         "host": environment.host(service),
         "health_path": service.health_path,
+        "has_pages": service.has_pages,
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,
         "database_connections": service.database_connections,

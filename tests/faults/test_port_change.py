@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from . import breaking
 from .catalogue import ROLLED_BACK, UP
 from .conftest import CLUSTER, Environment
@@ -26,13 +28,23 @@ def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: E
     assert (admin_port(environment), admitted_ports(environment)) == (3003, ports)
 
 
-def test_failed_release_with_another_port_goes_back_and_harms_nobody(environment: Environment) -> None:
+@pytest.mark.parametrize(
+    ("web", "felt", "says"),
+    [
+        ('raise SystemExit("the setting FLUX is missing")\n', (), "last log: the setting FLUX is missing"),
+        (breaking.page_answers(503), ("/",), "web answers /: HTTP 503"),
+    ],
+    ids=["taken back by CloudFormation", "taken back by the engine"],
+)
+def test_failed_release_with_another_port_goes_back_and_harms_nobody(
+    environment: Environment, web: str, felt: tuple[str, ...], says: str
+) -> None:
+    """What the second version of web does wrong, its users notice, until it has gone."""
     ports = admitted_ports(environment)
-    broken = breaking.web_main('raise SystemExit("the setting FLUX is missing")\n')
-    with environment.unharmed(), breaking.both(ADMIN_PORT, broken)(environment):
+    with environment.unharmed(felt=felt), breaking.both(ADMIN_PORT, breaking.web_main(web))(environment):
         ended = environment.alva(*UP)
     assert ended.returncode == ROLLED_BACK, ended.stderr
-    assert "last log: the setting FLUX is missing" in ended.stderr
+    assert says in ended.stderr
     assert (admin_port(environment), admitted_ports(environment)) == (3003, ports)
 
 

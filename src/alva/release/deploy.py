@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from alva.aws import Aws
 from alva.checks.revisions import Revision
 from alva.errors import AlvaError, RolledBack, UsageError
-from alva.release import ledger, preflight, verify, watch, way_back
+from alva.release import inside, ledger, preflight, verify, watch, way_back
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published, mark_released
@@ -269,14 +269,17 @@ def _verify(
     reporter.step_started(key, "verify")
     is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
     patience_seconds = verify.RELEASED_PATIENCE_SECONDS + judging_seconds if is_new else verify.FOUND_PATIENCE_SECONDS
-    results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
+    if executor.done:
+        results = inside.verify_outside_and_inside(aws, manifest, executor.digests, patience_seconds)
+    else:
+        results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
     try:
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        raise
+        raise failure.because([], inside.cure_of(manifest, failure.evidence)) from None
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
 

@@ -52,6 +52,8 @@ class Service:
     health_path: str
     log_group: str
     image_parameter: str
+    has_pages: bool = False
+    """Whether people open it in a browser: then its home page has to be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,7 @@ class Manifest:
                     health_path=item["health_path"],
                     log_group=item["log_group"],
                     image_parameter=item["image_parameter"],
+                    has_pages=bool(item.get("has_pages")),
                 )
                 for item in values["services"]
             ),

@@ -193,13 +193,13 @@ SIGNS: tuple[Sign, ...] = (
         "database-password",
         r"password authentication failed for user",
         "the database does not take the password that the task was given",
-        "a rotated password reaches tasks when they restart; ./alva secrets check",
+        "./alva secrets rotate database gives the database, the cache and the tasks one new password",
     ),
     Sign(
         "cache-password",
         r"WRONGPASS|NOAUTH|invalid username-password pair",
         "the cache does not take the token that the task was given",
-        "a rotated token reaches tasks when they restart; ./alva secrets check",
+        "./alva secrets rotate database gives the database, the cache and the tasks one new password",
     ),
     Sign(
         "schema",

@@ -8,7 +8,7 @@ from typing import Any
 
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
-from alva.release import rollout, verify, why
+from alva.release import inside, rollout, verify, why
 from alva.release.executor import Executor
 from alva.release.expansion import expanded, holds
 from alva.release.manifest import Manifest
@@ -56,12 +56,14 @@ def take_back(
             return failure  # or a first release: there was nothing before it
         services = [stack for each in manifest.stacks_of("services") if (stack := observed.stacks[each.name])]
         _verify_again(aws, manifest, services, reporter)
+        persisting = _still_failing_inside(aws, manifest, failure)
     except AlvaError as error:
         return RollbackFailed(
             "cannot release, and the services do not serve as before either",
             evidence=[*failure.evidence, error.message, *error.evidence],
             next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases anew",
         )
+    failure = failure.because(persisting, inside.cure_of(manifest, persisting))
     if isinstance(failure, TimedOut):
         return TimedOut(f"{failure.message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
     message = failure.message if isinstance(failure, RolledBack) else f"cannot release: {_without_cannot(failure)}"
@@ -151,6 +153,14 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
         reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
         raise
     reporter.step_finished(key, "done", f"{len(results)} checks")
+
+
+def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> list[str]:
+    """What failed inside, and fails with the former version too: the release is not its cause."""
+    if not any(line.startswith("inside") for line in failure.evidence):
+        return []
+    failed = inside.failures(inside.Inside(aws, manifest).run_until_good())
+    return [f"{each} (with the former version too: this release is not the cause)" for each in failed]
 
 
 def _without_cannot(failure: AlvaError) -> str:
