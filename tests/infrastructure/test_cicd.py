@@ -150,9 +150,10 @@ def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging:
     assert changes == {"cloudformation:CancelUpdateStack", "iam:PassRole", "iam:SimulatePrincipalPolicy"}
 
 
-def test_only_the_migration_may_be_run(staging: Any) -> None:
+def test_only_the_migration_and_the_task_that_asks_from_inside_may_be_run(staging: Any) -> None:
     (statement,) = [each for each in statements(staging) if "ecs:RunTask" in each["Action"]]
-    assert "task-definition/alva-migrations:*" in text(statement["Resource"][0])
+    families = [text(each).rpartition("task-definition/")[2] for each in statement["Resource"][:-1]]
+    assert families == ["alva-migrations:*", "alva-api:*"]
     assert "cluster/alva-staging-cluster" in text(statement["Condition"]["ArnEquals"]["ecs:cluster"])
 
 

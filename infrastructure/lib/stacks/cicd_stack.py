@@ -173,10 +173,12 @@ class CicdStack(EnvironmentStack):
                 [self._arn("ecs", f"{kind}/{cluster}/*") for kind in ("service", "service-deployment", "task")],
             ),
             _allow(
-                "Migrate",
+                "MigrateAndAskFromInside",
                 ["ecs:RunTask", "ecs:StopTask"],
                 [
                     self._arn("ecs", f"task-definition/{MIGRATION.family}:*"),
+                    # The task that asks for the services' dependencies, with the service's own environment.
+                    self._arn("ecs", f"task-definition/alva-{MIGRATION.service}:*"),
                     self._arn("ecs", f"task/{cluster}/*"),
                 ],
                 ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},
