@@ -28,6 +28,7 @@ USER_NAME = "alva-cicd-user"
 # The read-only calls of a release that know no resource, or of which it asks for a whole list.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 LISTING_ACTIONS = [
+    "budgets:ViewBudget",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
     "ec2:DescribeAddresses",
@@ -39,8 +40,12 @@ LISTING_ACTIONS = [
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
     "ecs:ListTasks",
+    "elasticache:DescribeReservedCacheNodesOfferings",
+    "elasticloadbalancing:DescribeAccountLimits",
     "elasticloadbalancing:DescribeLoadBalancers",
     "elasticloadbalancing:DescribeTargetHealth",
+    "freetier:GetAccountPlanState",
+    "rds:DescribeOrderableDBInstanceOptions",
     "servicequotas:GetAWSDefaultServiceQuota",
     "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity",
@@ -147,6 +152,7 @@ class CicdStack(EnvironmentStack):
                     # The only change that is the pipeline's own: the deploy role of the bootstrap cannot call it.
                     "cloudformation:CancelUpdateStack",
                     "cloudformation:DescribeChangeSet",
+                    "cloudformation:DescribeEvents",
                     "cloudformation:DescribeStackEvents",
                     "cloudformation:DescribeStacks",
                     "cloudformation:GetTemplate",
@@ -159,7 +165,13 @@ class CicdStack(EnvironmentStack):
             _allow(
                 "Images",
                 # PutImage: what was released gets one more tag.
-                ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:PutImage"],
+                [
+                    "ecr:BatchGetImage",
+                    "ecr:DescribeImages",
+                    "ecr:DescribeRepositories",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:PutImage",
+                ],
                 self._arn("ecr", "repository/alva-*"),
             ),
             _allow(
@@ -190,6 +202,7 @@ class CicdStack(EnvironmentStack):
                 StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
             ),
             _allow("CheckRoles", ["iam:SimulatePrincipalPolicy"], tasks_roles),
+            _allow("LookAtServiceLinkedRoles", ["iam:GetRole"], self._arn("iam", "role/aws-service-role/*", region="")),
             _allow(
                 "CheckSecrets",
                 ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],
