@@ -162,10 +162,10 @@ def test_service_linked_role_that_a_first_resource_needs_is_told(
 ) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
     monkeypatch.setattr("alva.release.stacks.Stacks.observe", lambda *_, **__: None)
-    with answering(aws, "iam", get_role="NoSuchEntity"):
+    with answering(aws, "iam", list_roles={"Roles": []}):
         assert said(aws, manifest, "service-linked roles") == (
             Verdict.WARN,
-            "not there: AWSServiceRoleForRDS; ./alva bootstrap makes them",
+            "rds.amazonaws.com has none; ./alva bootstrap makes them",
         )
 
 

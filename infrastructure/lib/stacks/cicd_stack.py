@@ -45,6 +45,7 @@ LISTING_ACTIONS = [
     "elasticloadbalancing:DescribeLoadBalancers",
     "elasticloadbalancing:DescribeTargetHealth",
     "freetier:GetAccountPlanState",
+    "iam:ListRoles",
     "rds:DescribeOrderableDBInstanceOptions",
     "servicequotas:GetAWSDefaultServiceQuota",
     "servicequotas:GetServiceQuota",
@@ -202,7 +203,6 @@ class CicdStack(EnvironmentStack):
                 StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
             ),
             _allow("CheckRoles", ["iam:SimulatePrincipalPolicy"], tasks_roles),
-            _allow("LookAtServiceLinkedRoles", ["iam:GetRole"], self._arn("iam", "role/aws-service-role/*", region="")),
             _allow(
                 "CheckSecrets",
                 ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"],

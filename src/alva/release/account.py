@@ -31,12 +31,12 @@ FREE_PLAN_CLASSES = ("db.t3.micro", "db.t4g.micro")
 """RDS refuses more on the free plan: "FreeTierRestrictionError: The specified backup retention period exceeds ..."."""
 
 SERVICE_LINKED_ROLES = {
-    "AWS::ECS::Cluster": "AWSServiceRoleForECS",
-    "AWS::ElastiCache::ReplicationGroup": "AWSServiceRoleForElastiCache",
-    "AWS::ElasticLoadBalancingV2::LoadBalancer": "AWSServiceRoleForElasticLoadBalancing",
-    "AWS::RDS::DBInstance": "AWSServiceRoleForRDS",
+    "AWS::ECS::Cluster": "ecs.amazonaws.com",
+    "AWS::ElastiCache::ReplicationGroup": "elasticache.amazonaws.com",
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": "elasticloadbalancing.amazonaws.com",
+    "AWS::RDS::DBInstance": "rds.amazonaws.com",
 }
-"""The first resource of a type needs the role; https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html"""
+"""The first resource of a type needs the role of its service; https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html"""
 
 BALANCER_LIMITS = {
     "application-load-balancers": "AWS::ElasticLoadBalancingV2::LoadBalancer",
@@ -124,18 +124,14 @@ class Account:
 
     def _service_linked_roles(self) -> Said:
         """The roles that AWS's services need are there before the first resource that needs them."""
-        iam, missing, asked = self.aws.client("iam"), [], 0
+        missing, asked = [], 0
         for name in sorted(SERVICE_LINKED_ROLES[kind] for kind in self._types_to_come() & set(SERVICE_LINKED_ROLES)):
             asked += 1
-            with _asking(f"look for role {name}"):
-                try:
-                    iam.get_role(RoleName=name)
-                except Exception as error:
-                    if error_code(error) != "NoSuchEntity":
-                        raise
+            with _asking(f"look for the service-linked role of {name}"):
+                if not self.aws.client("iam").list_roles(PathPrefix=f"/aws-service-role/{name}/")["Roles"]:
                     missing.append(name)
         if missing:
-            return Verdict.WARN, f"not there: {', '.join(missing)}; ./alva bootstrap makes them"
+            return Verdict.WARN, f"{', '.join(missing)} has none; ./alva bootstrap makes them"
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "what needs them is there")
 
     def _load_balancers(self) -> Said:

@@ -30,6 +30,9 @@ REFUSED = frozenset({
     "CopyDBSnapshot", "ModifyDBParameterGroup", "ResetDBParameterGroup", "CreateBlueGreenDeployment",
 })  # fmt: skip
 
+ABSENT = frozenset({"DescribeOrderableDBInstanceOptions"})
+"""Operations about what AWS sells: there is no answer that would be true here."""
+
 _running: set[asyncio.Task[None]] = set()
 
 
@@ -50,6 +53,8 @@ def install(databases: Databases) -> None:
         action = rds._p(parameters, "Action")
         if action in REFUSED:
             return _error("InvalidAction", f"the local region does not have RDS {action}: use CloudFormation")
+        if action in ABSENT:
+            return _error("InvalidAction", f"the local region does not have RDS {action}")
         if action in operations:
             return await operations[action](databases, parameters)
         response: Response = await rds.handle_request(method, path, headers, body, query_params)
