@@ -94,12 +94,13 @@ class Background:
         """Log and record that `name` failed. A traceback is logged once for each different error."""
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         before = self._failures.pop(name, None)
+        since = before.since if before else datetime.now(UTC).isoformat(timespec="seconds")
+        count = before.count + 1 if before else 1
+        self._failures[name] = Failure(name, text, since, count)
         if before is None or before.error != text:
             logger.error("cannot %s: %s", name, text, exc_info=error)
-        else:
-            logger.warning("cannot %s: %s (%d times)", name, text, before.count + 1)
-        since = before.since if before else datetime.now(UTC).isoformat(timespec="seconds")
-        self._failures[name] = Failure(name, text, since, before.count + 1 if before else 1)
+        elif count.bit_count() == 1:  # At 2, 4, 8 and so on: work that fails five times a second does not fill the log.
+            logger.warning("cannot %s: %s (%d times)", name, text, count)
         while len(self._failures) > MOST_FAILURES:
             self.succeeded(next(iter(self._failures)))
 

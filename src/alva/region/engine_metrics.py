@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from ministack.services import cloudwatch
 
-logger = logging.getLogger(__name__)
+from alva.region.background import Background, end
 
 PUBLISH_SECONDS = 15.0
 """RDS and ElastiCache publish once a minute; here an alarm that should ring need not be waited for as long."""
@@ -84,7 +83,8 @@ def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
 class Publisher:
     """Calls `measure` again and again, and at once after `wake`."""
 
-    def __init__(self, name: str, measure: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, background: Background, name: str, measure: Callable[[], Awaitable[None]]) -> None:
+        self._background = background
         self._name = name
         self._measure = measure
         self._woken = asyncio.Event()
@@ -92,7 +92,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin. Called on the event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"metrics of {self._name}")
+        self._task = self._background.run_forever(f"measure {self._name}", self._run)
 
     def wake(self) -> None:
         """Something new runs: let its first values be seen."""
@@ -100,18 +100,11 @@ class Publisher:
 
     async def stop(self) -> None:
         """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await end(self._task)
+        self._task = None
 
     async def _run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), PUBLISH_SECONDS)
-            self._woken.clear()
-            try:
-                await self._measure()
-            except Exception:
-                # What cannot be measured now may be at the next time; the engines themselves are not at stake.
-                logger.exception("cannot measure %s", self._name)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), PUBLISH_SECONDS)
+        self._woken.clear()
+        await self._measure()

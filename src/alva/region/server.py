@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from alva.errors import RegionFailed
@@ -110,10 +111,11 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     from alva.region.persistence import Persistence
     from alva.region.supervisor import Supervisor
 
-    network = open_network(config.network, config.run_folder)
+    background = Background()
+    network = open_network(config.network, config.run_folder, background)
     region = Region(
         config=config,
-        background=Background(),
+        background=background,
         supervisor=Supervisor(config),
         network=network,
         memory=MemoryLimits(config.home),
@@ -153,6 +155,7 @@ async def run(config: RegionConfig) -> None:
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.close_side_doors(ministack_app)
     region, components = build(config)
+    asyncio.get_running_loop().set_exception_handler(partial(_record_unexpected, region.background))
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)
     region.memory.remove_leftovers()
@@ -173,6 +176,7 @@ async def run(config: RegionConfig) -> None:
 
     application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
     server = asyncio.ensure_future(_serve(application, listener, stopping))
+    stopped = asyncio.ensure_future(stopping.wait())
     started: list[Component] = []
     try:
         for component in components:
@@ -182,7 +186,13 @@ async def run(config: RegionConfig) -> None:
         extension.resume_interrupted()
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
-        await stopping.wait()
+        await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.is_set():
+            raise RegionFailed(
+                "cannot go on serving the local region's API",
+                evidence=[str(server.exception() or "its server ended")],
+                next_step=f"see {config.logs_folder / 'region.log'}, then ./alva up",
+            )
     finally:
         began = time.monotonic()
         stopping.set()
@@ -190,6 +200,15 @@ async def run(config: RegionConfig) -> None:
         await _stop(region, list(reversed(started)))
         await asyncio.wait([server], timeout=1.0)
         logger.info("stopped in %.1f s", time.monotonic() - began)
+
+
+def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no loop and no job has caught: an exception in a callback, or in a task that nobody awaits."""
+    error = context.get("exception")
+    if isinstance(error, Exception):
+        background.failed(f"finish background work ({context['message']})", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _listen(config: RegionConfig) -> socket.socket:

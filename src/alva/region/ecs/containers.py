@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alva.errors import SandboxFailed
+from alva.region.background import Background, end
 from alva.region.certificates import CertificateAuthority
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Container, Health, Json
@@ -161,16 +162,19 @@ class RunningContainer:
         record: Container,
         plan: ContainerPlan,
         supervisor: Supervisor,
+        background: Background,
         on_line: Callable[[str], None] | None,
         on_change: Callable[[], None],
     ) -> None:
         self.record = record
         self.plan = plan
         self._supervisor = supervisor
+        self._background = background
         self._on_line = on_line
         self._on_change = on_change
         self._process: Process | None = None
-        self._watchers: list[asyncio.Task[None]] = []
+        self._process_watch: asyncio.Task[None] | None = None
+        self._health_watch: asyncio.Task[None] | None = None
 
     @property
     def started_at(self) -> float | None:
@@ -217,9 +221,11 @@ class RunningContainer:
             ) from error
         self.record.runtime_id = f"{secrets.token_hex(16)}-{secrets.randbelow(10**10):010d}"
         self.record.last_status = "RUNNING"
-        self._watch(self._watch_process(self._process))
+        self._process_watch = self._background.spawn(
+            f"follow container {self.plan.name}", self._watch_process(self._process)
+        )
         if self.plan.health_check is not None:
-            self._watch(self._watch_health(self._process, self.plan.health_check))
+            self._watch_health(self._process, self.plan.health_check)
         self._on_change()
 
     async def stop(self) -> None:
@@ -228,9 +234,9 @@ class RunningContainer:
 
     async def close(self) -> None:
         """Wait for the process that was stopped or has ended; end the health checks."""
-        if len(self._watchers) > 1:
-            self._watchers[1].cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await end(self._health_watch)
+        if self._process_watch is not None:
+            await self._process_watch
 
     async def end(self, timeout_seconds: float) -> None:
         """Stop signal, then SIGKILL after `timeout_seconds` instead of the stop timeout."""
@@ -238,21 +244,22 @@ class RunningContainer:
             await self._process.stop(timeout_seconds)
         await self.close()
 
-    def _watch(self, coroutine: asyncio._CoroutineLike[None]) -> None:
-        self._watchers.append(asyncio.get_running_loop().create_task(coroutine))
-
     async def _watch_process(self, process: Process) -> None:
         ended = await process.wait()
+        if self._health_watch is not None:
+            self._health_watch.cancel()
         self.record.exit_code = ended.code
         if self.plan.memory is not None and self.plan.memory.out_of_memory_kills:
             self.record.reason = OUT_OF_MEMORY
         self.record.last_status = "STOPPED"
         self._on_change()
 
-    async def _watch_health(self, process: Process, check: HealthCheck) -> None:
+    def _watch_health(self, process: Process, check: HealthCheck) -> None:
         loop = asyncio.get_running_loop()
         started, failures = loop.time(), 0
-        while process.is_running:
+
+        async def look() -> None:
+            nonlocal failures
             # Docker waits one interval before the first check too.
             await asyncio.sleep(check.interval_seconds)
             in_start_period = loop.time() - started < check.start_period_seconds
@@ -263,6 +270,8 @@ class RunningContainer:
                 failures += 1
                 if failures >= check.retries:
                     self._set_health(Health.UNHEALTHY)
+
+        self._health_watch = self._background.run_forever(f"check the health of container {self.plan.name}", look)
 
     async def _passes(self, process: Process, check: HealthCheck) -> bool:
         spec = ProcessSpec(

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from alva.region.background import Background
 from alva.region.config import RegionConfig
 from alva.region.ecs import metadata
 from alva.region.ecs.containers import ContainerPlan, plan_container
@@ -52,7 +53,7 @@ async def prepare(
     streams: dict[str, LogStream] = {}
     secrets: dict[str, dict[str, str]] = {}
     for container in containers:
-        stream = await _open_stream(task, container, role, control_plane)
+        stream = await _open_stream(task, container, role, control_plane, region.background)
         if stream is not None:
             streams[container["name"]] = stream
         secrets[container["name"]] = {
@@ -159,11 +160,13 @@ def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
     return execution_role
 
 
-async def _open_stream(task: Task, container: Json, role: Role, control_plane: ControlPlane) -> LogStream | None:
+async def _open_stream(
+    task: Task, container: Json, role: Role, control_plane: ControlPlane, background: Background
+) -> LogStream | None:
     options = (container.get("logConfiguration") or {}).get("options")
     if not options:
         return None
     name = f"{options['awslogs-stream-prefix']}/{container['name']}/{task.id}"
-    stream = LogStream(control_plane, options["awslogs-group"], name)
+    stream = LogStream(background, control_plane, options["awslogs-group"], name)
     await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
     return stream

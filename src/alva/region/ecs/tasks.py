@@ -73,7 +73,6 @@ class RunningTask:
         self._is_registered = False
         self._is_abandoned = False
         self._discovery_lock = asyncio.Lock()
-        self._background: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> list[int]:
@@ -170,6 +169,7 @@ class RunningTask:
                     self._records[name],
                     waiting.pop(name),
                     self._region.supervisor,
+                    self._region.background,
                     stream.write if stream else None,
                     self._on_container_change,
                 )
@@ -243,9 +243,7 @@ class RunningTask:
         elif len(ended) == len(self.task.containers):
             self.request_stop("EssentialContainerExited", "All containers in task exited")
         if self._is_registered and self.task.service_registries:
-            follow = asyncio.get_running_loop().create_task(self._publish_health())
-            self._background.add(follow)
-            follow.add_done_callback(self._background.discard)
+            self._region.background.spawn(f"publish the health of task {self.task.id}", self._publish_health())
         self._tell()
 
     async def _publish_health(self) -> None:
