@@ -53,7 +53,7 @@ def test_what_a_failed_release_took_away_counts_as_well() -> None:
 
 def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_others() -> None:
     history = [release(3, "c"), release(2, "b", FAILED), release(1, "a")]
-    for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "it runs now")):
+    for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "the last release that succeeded")):
         with pytest.raises(UsageError, match=said) as caught:
             choose(history, number)
         assert "these can come back: 1" in str(caught.value)

@@ -36,6 +36,8 @@ class Release:
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
     by: str
+    run: str = ""
+    """The address of the pipeline's run; empty for a release by hand."""
     started_at: str
     """ISO 8601, UTC."""
     seconds: float

@@ -43,6 +43,10 @@ class Observed:
     """The image whose migration succeeded last."""
     revision: str | None = None
     """The revision that the schema is at, where a release wrote it down."""
+    released: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the last release that succeeded."""
+    is_unrecorded: bool = False
+    """Whether something else runs: a release was interrupted, and CloudFormation finished what it had begun."""
     secrets_ready: bool = False
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     """How long steps took last time, by key."""

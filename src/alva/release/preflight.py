@@ -65,8 +65,8 @@ class Preflight:
             ("quotas suffice", self._quotas),
             *account.Account(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", lambda: is_awake(self.aws, self.manifest)),
-            ("services run", self._services),
-            ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
+            ("services run", lambda: curable(self._services())),
+            ("alarms are quiet", lambda: curable(alarms_are_quiet(self.aws, self.manifest))),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
@@ -255,6 +255,12 @@ def is_awake(aws: Aws, manifest: Manifest) -> Said:
     if asleep is None:
         return Verdict.OK, ""
     return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
+
+
+def curable(said: Said) -> Said:
+    """A failure of what runs as a warning: a release may well be its cure, so it does not stop one."""
+    verdict, reason = said
+    return (Verdict.WARN, reason) if verdict is Verdict.FAIL else said
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:

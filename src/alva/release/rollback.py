@@ -74,7 +74,7 @@ def choose(history: Sequence[Release], number: int | None) -> Release:
     known = next((release for release in history if release.number == number), None)
     if known is None:
         raise UsageError(f"cannot find release {number} in the ledger", evidence=[said], next_step="./alva releases")
-    why = "it runs now" if known.outcome == SUCCEEDED else f"it {_said(known.outcome)}"
+    why = "it is the last release that succeeded" if known.outcome == SUCCEEDED else f"it {_said(known.outcome)}"
     raise UsageError(f"cannot roll back to release {number}: {why}", evidence=[said], next_step="./alva releases")
 
 
