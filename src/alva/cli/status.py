@@ -42,7 +42,13 @@ def show(invocation: Invocation) -> None:
     region = _region(invocation) if invocation.is_local else None
     found = status.look(invocation.aws, invocation.manifest)
     if invocation.as_json:
-        invocation.print_json({**asdict(found), **({"local_region": region} if region else {})})
+        invocation.print_json(
+            {
+                **asdict(found),
+                "drifts": [each.as_json() for each in found.drifts],
+                **({"local_region": region} if region else {}),
+            }
+        )
         return
     invocation.print("\n".join(in_words(found, region, datetime.now(UTC))))
 
@@ -67,6 +73,8 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
             yield f"  {found.release.cause} (./alva why)"
     if found.asleep is not None:
         yield f"asleep since {found.asleep.since}, by {found.asleep.by}: ./alva wake brings it back"
+    for drift in found.drifts:
+        yield click.style(f"drift: {drift}", fg="yellow")
     if found.lock is not None:
         yield f"locked by {found.lock}"
     yield ""

@@ -29,8 +29,10 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
+    from alva.release.drift import look
     from alva.release.hibernation import Hibernation
     from alva.release.inside import Inside, cure_of, failures
+    from alva.release.stacks import Stacks
 
     aws, manifest = invocation.aws, invocation.manifest
     results = verify.Verification(aws, manifest).run()
@@ -46,7 +48,11 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     except VerificationFailed as error:
         asleep = Hibernation(aws, manifest).state()
         if asleep is None:
-            raise error.because([], cure_of(manifest, error.evidence)) from None
+            observed = {each.name: Stacks(aws).observe(each.name) for each in manifest.stacks}
+            drifts = look(aws, manifest, observed, detects=False).drifts
+            cure = "./alva deploy puts back what was changed" if any(each.cure for each in drifts) else None
+            cure = cure_of(manifest, error.evidence) or cure
+            raise error.because([f"drift: {each}" for each in drifts], cure) from None
         said = f"{manifest.environment} is asleep since {asleep.since}, by {asleep.by}"
         raise error.because([said], "./alva wake, which verifies it too") from None
 

@@ -14,7 +14,7 @@ from typing import Any
 from alva.aws import Aws
 from alva.checks.revisions import Revision
 from alva.errors import AlvaError, RollbackFailed, RolledBack, UsageError
-from alva.release import inside, ledger, preflight, verify, watch, way_back
+from alva.release import drift, inside, ledger, preflight, verify, watch, way_back
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published, mark_released
@@ -90,6 +90,8 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         diff = _survey(aws, wanted, observed, plan, request)
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
+        for text in diff.drift_lines():
+            reporter.note(text)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
         require_consent(diff, manifest, request.allowed, request.ask)
@@ -267,6 +269,7 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
             released=_released(aws, manifest, last),
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
+    observed = replace(observed, drift=drift.look(aws, manifest, observed.stacks))
     running = _running(manifest, observed.stacks)
     observed = replace(observed, is_unrecorded=bool(running) and running != dict(observed.released))
     digests: dict[str, str | None] = {**running, **request.digests}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alva.checks.revisions import Revision
 from alva.release import risks
 from alva.release.change_sets import ResourceChange
+from alva.release.drift import Found
 from alva.release.manifest import Manifest, Service
 from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.risks import Kind, Risk
@@ -68,10 +69,18 @@ class Diff:
     services: tuple[ServiceDiff, ...] = ()
     revisions: tuple[Revision, ...] = ()
     risks: tuple[Risk, ...] = ()
+    drift: Found = field(default_factory=Found)
+
+    def drift_lines(self) -> list[str]:
+        """What somebody changed outside CloudFormation, and which stacks could not be compared."""
+        return [
+            *(f"drift: {each}" for each in self.drift.drifts),
+            *(f"drift is not known of {each}" for each in self.drift.unseen),
+        ]
 
     def lines(self) -> list[str]:
         """For a person: what asks first, then all of it."""
-        lines = [f"! {risk}" for risk in self.risks]
+        lines = [*self.drift_lines(), *(f"! {risk}" for risk in self.risks)]
         for stack in self.stacks:
             lines += stack.lines()
         for service in self.services:
@@ -84,6 +93,7 @@ class Diff:
     def as_json(self) -> dict[str, object]:
         """The same as values."""
         return {
+            "drift": [each.as_json() for each in self.drift.drifts],
             "risks": [risk.as_json() for risk in self.risks],
             "stacks": [
                 {
@@ -130,6 +140,15 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
             found += risks.lost_data(name, old, resources)
             found += risks.interruptions(name, resources)
             found += _moved_calls(name, old, new, wanted.manifest)
+    found += [
+        Risk(
+            kind=Kind.DRIFT,
+            subject=each.subject,
+            message=each.message + (f"; {each.next_step}" if each.next_step else ""),
+        )
+        for each in observed.drift.drifts
+        if each.asks and not plan.is_empty
+    ]
     revisions = tuple(r for step in plan.steps if isinstance(step, Migrate) for r in step.revisions)
     if observed.revision is not None:  # in an empty database nothing is taken away from anybody
         found += [
@@ -145,6 +164,7 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
         stacks=tuple(stacks),
         services=tuple(_services(wanted, observed)),
         revisions=revisions,
+        drift=observed.drift,
         risks=tuple(sorted(dict.fromkeys(found), key=lambda r: (list(Kind).index(r.kind), r.subject))),
     )
 

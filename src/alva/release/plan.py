@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alva.checks.revisions import Revision, pending
+from alva.release.drift import Cure, Found, ServiceAsItWas, updates
 from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
 from alva.release.stacks import Action, ObservedStack, StackChange, compare
@@ -48,6 +49,8 @@ class Observed:
     is_unrecorded: bool = False
     """Whether something else runs: a release was interrupted, and CloudFormation finished what it had begun."""
     secrets_ready: bool = False
+    drift: Found = field(default_factory=Found)
+    """What somebody changed outside CloudFormation."""
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     """How long steps took last time, by key."""
 
@@ -82,6 +85,13 @@ class ApplyStack(Step):
 @dataclass(frozen=True, kw_only=True)
 class ApplyServices(ApplyStack):
     """Bring the services stack to its template, and make sure that what was asked for is what runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutBack(Step):
+    """Put back what somebody changed outside CloudFormation, and no stack's update would."""
+
+    cures: tuple[Cure, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +186,17 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     steps += images
     image_keys = {step.service: step.key for step in images}
 
+    cures = _cures(wanted, observed)
+    if cures:
+        steps.append(
+            PutBack(
+                key="drift",
+                title="put back what was changed outside CloudFormation",
+                reasons=tuple(f"{d.subject}: {d.kind.value}" for d in observed.drift.drifts if d.cure in cures),
+                cures=cures,
+            )
+        )
+
     data = []
     for stack in manifest.stacks_of("data"):
         # A task definition names its image by digest: it cannot be written before the digest is known.
@@ -214,6 +235,22 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
         for step in steps
     ]
     return Plan(steps=tuple(steps), contractions=tuple(_contractions(wanted, observed, first)))
+
+
+def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
+    """What puts back the drift that no update of this release does, each once."""
+    updated: set[str] = set()
+    for stack in wanted.manifest.stacks_of("services"):
+        before = observed.stacks.get(stack.name)
+        running = running_digests(wanted.manifest, before)
+        updated |= {
+            service.service
+            for service in wanted.manifest.services
+            if wanted.digests.get(service.name, "") != running.get(service.name, "")
+            or (before is not None and updates(service, before.template, wanted.templates[stack.name]))
+        }
+    cures = dict.fromkeys(each.cure for each in observed.drift.drifts if each.cure is not None)
+    return tuple(c for c in cures if not (isinstance(c, ServiceAsItWas) and c.service in updated))
 
 
 def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from alva.aws import Aws, explained, pages
 from alva.errors import PreflightRefused
-from alva.release import account, execution_roles, quotas, rollout
+from alva.release import account, drift, execution_roles, quotas, rollout
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
@@ -66,6 +66,7 @@ class Preflight:
             *account.Account(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", lambda: is_awake(self.aws, self.manifest)),
             ("services run", lambda: curable(self._services())),
+            ("nothing drifted", self._drift),
             ("alarms are quiet", lambda: curable(alarms_are_quiet(self.aws, self.manifest))),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
@@ -247,6 +248,18 @@ class Preflight:
             if deployment is not None and deployment["status"] in ("STOPPED", "ROLLBACK_FAILED"):
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
+
+    def _drift(self) -> Said:
+        """Whether what runs is what the stacks say. A release puts services and log groups back, so this only warns."""
+        stacks = Stacks(self.aws)
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+            observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
+        found = drift.look(self.aws, self.manifest, observed)
+        if found.drifts:
+            return Verdict.WARN, "; ".join(map(str, found.drifts))
+        if found.unseen:
+            return Verdict.WARN, f"not known of {'; '.join(found.unseen)}"
+        return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
 
 def is_awake(aws: Aws, manifest: Manifest) -> Said:

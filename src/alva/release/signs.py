@@ -285,6 +285,12 @@ SIGNS: tuple[Sign, ...] = (
     ),
     # What verification saw from outside.
     Sign(
+        "drift",
+        r"(?P<what>\S+) runs: \S+ is deployed, \S+ should be",
+        "{what} runs another image than its stack says: somebody changed it outside CloudFormation",
+        "./alva deploy puts it back",
+    ),
+    Sign(
         "wrong-answerer",
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
         "another image answers than the one released ({what}): a listener rule is missing, or stands behind another",
