@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from alva.aws import Aws
 from alva.errors import Locked
@@ -167,3 +168,32 @@ def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest)
     with lock.held("a release that began meanwhile", ignore):
         assert lock.release_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
         assert lock.holder() is not None
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_lock_is_let_go_though_a_call_fails(aws: Aws, manifest: Manifest, failures: int) -> None:
+    lock, left = Lock(aws, manifest), [failures]
+    aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
+    with lock.held("x", ignore):
+        pass
+    assert lock.holder() is None
+
+
+def test_lock_that_cannot_be_let_go_hides_no_error_and_is_taken_over_by_the_next(aws: Aws, manifest: Manifest) -> None:
+    lock, left, notes = Lock(aws, manifest), [1000], list[str]()
+    aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
+    with pytest.raises(ZeroDivisionError), lock.held("x", notes.append):
+        raise ZeroDivisionError
+    assert "the lock could not be released" in notes[0]
+    assert "./alva unlock" in notes[0]
+    left[0] = 0
+    holder = lock.holder()
+    assert holder is not None
+    assert lock_module._file_of(holder.id).exists(), "a later process of this machine sees that this one is gone"
+
+
+def fail(left: list[int]) -> None:
+    """Refuse a call as often as `left` says."""
+    if left[0]:
+        left[0] -= 1
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DeleteParameter")

@@ -107,10 +107,12 @@ time.sleep(60)
 def test_rollback_ends_before_the_job_and_the_credentials_do() -> None:
     """The longest way: stacks, migration, services called off, everything back."""
     words = step("Release what was built")["run"].split()
-    step_seconds = int(words[words.index("--timeout") + 1])
+    wait_seconds, step_seconds = (int(words[words.index(option) + 1]) for option in ("--wait", "--timeout"))
     limits = inspect.signature(Stacks).parameters
     call_off_seconds, back_seconds = (limits[f"{name}timeout_seconds"].default for name in ("cancel_", ""))
-    release = step_seconds + min(step_seconds, migration.TIMEOUT_SECONDS) + step_seconds + call_off_seconds
+    release = (
+        wait_seconds + step_seconds + min(step_seconds, migration.TIMEOUT_SECONDS) + step_seconds + call_off_seconds
+    )
     rollback_words = step("Go back to an earlier release")["run"].split()
     rollback = int(rollback_words[rollback_words.index("--wait") + 1]) + back_seconds + call_off_seconds
     job_seconds = RELEASE["timeout-minutes"] * 60

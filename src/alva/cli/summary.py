@@ -23,7 +23,7 @@ def command(invocation: Invocation) -> None:
     manifest = invocation.manifest
     ledger = Ledger(invocation.aws, manifest)
     run = run_address()
-    # In a pipeline the page is about its own run, also where that released nothing.
+    # In a pipeline the page is about its own run, also where that recorded no release.
     release = next((r for r in ledger.history() if r.run == run), None) if run else ledger.latest()
     if invocation.as_json:
         invocation.print_json(asdict(release) if release is not None else None)

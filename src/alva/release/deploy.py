@@ -156,8 +156,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         release = None
         if not plan.is_empty or observed.is_unrecorded:
             # What an interrupted release left running, and CloudFormation finished, is a release once it verifies.
-            release = entry(ledger.SUCCEEDED)
-            release = replace(release, number=Ledger(aws, manifest).record(release))
+            release = _record_success(aws, manifest, entry(ledger.SUCCEEDED))
             _mark_released(aws, wanted, observed, release, reporter)
         return Result(
             plan=plan,
@@ -271,7 +270,7 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
         )
     observed = replace(observed, drift=drift.look(aws, manifest, observed.stacks))
     running = _running(manifest, observed.stacks)
-    observed = replace(observed, is_unrecorded=bool(running) and running != dict(observed.released))
+    observed = replace(observed, is_unrecorded=is_unrecorded(running, observed.released, last))
     digests: dict[str, str | None] = {**running, **request.digests}
     if missing := [service.name for service in manifest.services if service.name not in digests]:
         raise UsageError(
@@ -310,6 +309,17 @@ def _released(aws: Aws, manifest: Manifest, last: Release | None) -> Mapping[str
     if last is not None and last.outcome != ledger.SUCCEEDED:
         last = next((each for each in Ledger(aws, manifest).history() if each.outcome == ledger.SUCCEEDED), None)
     return last.digests if last is not None else {}
+
+
+def is_unrecorded(running: Mapping[str, str], released: Mapping[str, str], last: Release | None) -> bool:
+    """Whether what runs is in the ledger as no good release: it has to be written down once it verifies.
+
+    `released` are the digests of the last release that succeeded, `last` is the newest entry. An interrupted release
+    counts also where all images are the same: CloudFormation may have finished its templates.
+    """
+    return bool(running) and (
+        dict(running) != dict(released) or (last is not None and last.outcome == ledger.INTERRUPTED)
+    )
 
 
 def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
@@ -389,6 +399,18 @@ def _migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted
         revision=revisions[-1].revision if revisions else observed.revision,
         contractions=tuple(r.revision for r in done.revisions if r.contractions and observed.revision is not None),
     )
+
+
+def _record_success(aws: Aws, manifest: Manifest, release: Release) -> Release:
+    """Write a good release down, with its number. Raises AlvaError that says that it runs all the same."""
+    try:
+        return replace(release, number=Ledger(aws, manifest).record(release))
+    except AlvaError as error:
+        raise AlvaError(
+            "cannot record the release: it runs and has verified, and the ledger does not have it",
+            evidence=[error.message, *error.evidence],
+            next_step="the same command again records what runs",
+        ) from error
 
 
 def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:

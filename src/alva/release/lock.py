@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Self
 
 from alva.aws import Aws, error_code, explained
-from alva.errors import Locked
+from alva.errors import AlvaError, Locked
 from alva.release.manifest import Manifest
 
 NAME_IS_TAKEN_SECONDS = 60.0
@@ -34,6 +34,9 @@ NAME_IS_TAKEN_SECONDS = 60.0
 AWS asks to wait 30 seconds between deleting a parameter and creating one of the same name:
 https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html
 """
+
+RELEASE_ATTEMPTS = 3
+"""How often to try to let a lock go, beyond what each call tries again itself."""
 
 BY_HAND = 0
 """The process id of a lock that a person holds: no process, so none can be gone."""
@@ -116,7 +119,7 @@ class Lock:
         try:
             yield
         finally:
-            self._release(mine)
+            self._release(mine, note)
 
     def holder(self) -> Holder | None:
         """Who holds it, or None."""
@@ -193,10 +196,22 @@ class Lock:
                 next_step="wait for it to end; ./alva unlock takes the lock away",
             )
 
-    def _release(self, mine: Holder) -> None:
-        if self.holder() == mine:
-            self._delete()
-        _forget(mine)
+    def _release(self, mine: Holder, note: Callable[[str], None]) -> None:
+        """Let it go. That this fails must not hide how the work under the lock ended: it is noted.
+
+        What says that this machine made the holder stays then, so that the next command here takes the lock over.
+        """
+        for attempt in range(RELEASE_ATTEMPTS):
+            try:
+                if self.holder() == mine:
+                    self._delete()
+            except AlvaError as error:
+                if attempt == RELEASE_ATTEMPTS - 1:
+                    said = "; ".join((error.message, *error.evidence))
+                    note(f"the lock could not be released ({said}); ./alva unlock releases it")
+            else:
+                _forget(mine)
+                return
 
     def _delete(self) -> None:
         with explained("unlock the environment"):

@@ -108,7 +108,7 @@ class Preflight:
             return Verdict.OK, "nobody holds it"
         if holder.is_gone():
             return Verdict.WARN, f"its holder is gone, the next release takes it over ({holder})"
-        return Verdict.FAIL, str(holder)
+        return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, for {holder}"
 
     def _stacks(self) -> Said:
         """No stack is in the middle of an operation, or waits for a rollback to go on."""

@@ -13,7 +13,12 @@ def markdown(environment: str, release: Release | None, *, url: str = "", run: s
     `run` is the address of the pipeline's run that the page is about.
     """
     if release is None:
-        said = "This run released nothing." if run else "There is no release yet."
+        said = (
+            "This run recorded no release: it was refused before its first change, or killed. "
+            "`./alva status` shows what runs."
+            if run
+            else "There is no release yet."
+        )
         return f"### {environment}\n\n{said}\n"
     mark = OUTCOME_MARKS.get(release.outcome, "")
     lines = [
