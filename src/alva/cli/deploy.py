@@ -43,6 +43,7 @@ class Builds:
         self._cancelled = Event()
         self.builder: Builder = choose_builder(invocation, self._cancelled)
         self._manifest = invocation.manifest
+        self._cache = invocation.region_config.home / "cache"
         self._progress = progress
 
     def build_all(self, names: frozenset[str] | None = None) -> dict[str, str | None]:
@@ -61,7 +62,7 @@ class Builds:
         from alva.checks.revisions import read_revisions
 
         folder = self.builder.find_folder(digest, REVISIONS_FOLDER) if digest is not None else None
-        return read_revisions(folder) if folder is not None else None
+        return read_revisions(folder, self._cache / "revisions") if folder is not None else None
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"

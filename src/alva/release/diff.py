@@ -87,7 +87,7 @@ class Diff:
             lines += service.lines()
         for revision in self.revisions:
             lines.append(f"migration {revision.revision}: {revision.title}")
-            lines += [f"  {contraction}" for contraction in revision.contractions]
+            lines += [f"  {each}" for each in (*revision.contractions, *revision.locks)]
         return lines
 
     def as_json(self) -> dict[str, object]:
@@ -109,7 +109,8 @@ class Diff:
                 for s in self.services
             ],
             "migrations": [
-                {"revision": r.revision, "title": r.title, "contractions": list(r.contractions)} for r in self.revisions
+                {"revision": r.revision, "title": r.title, "contractions": list(r.contractions), "locks": list(r.locks)}
+                for r in self.revisions
             ],
         }
 
@@ -159,6 +160,11 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
             )
             for r in revisions
             for c in r.contractions
+        ]
+        found += [
+            Risk(kind=Kind.OUTAGE, subject=f"migration {r.revision}", message=each)
+            for r in revisions
+            for each in r.locks
         ]
     return Diff(
         stacks=tuple(stacks),
