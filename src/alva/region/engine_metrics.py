@@ -17,9 +17,6 @@ from alva.region.background import Background, end
 PUBLISH_SECONDS = 15.0
 """RDS and ElastiCache publish once a minute; here an alarm that should ring need not be waited for as long."""
 
-KEPT_SECONDS = 3 * 3600
-"""CloudWatch keeps points of less than a minute's resolution for three hours."""
-
 Data = Mapping[str, tuple[float, str]]
 """Metric name -> value and unit."""
 
@@ -71,13 +68,10 @@ def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:
 
 
 def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
-    """Put one value of each metric, and forget what is too old."""
+    """Put one value of each metric."""
     now = time.time()
     for name, (value, unit) in data.items():
         cloudwatch._store_datum(namespace, name, dict(dimensions), now, unit, value, None, None, None)
-    for key, points in list(cloudwatch._metrics.items()):
-        if key[0] == namespace and points and points[0]["Timestamp"] < now - KEPT_SECONDS:
-            cloudwatch._metrics[key] = [point for point in points if point["Timestamp"] >= now - KEPT_SECONDS]
 
 
 class Publisher:

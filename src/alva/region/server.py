@@ -26,7 +26,7 @@ from alva.errors import RegionFailed
 from alva.region import offered_services
 from alva.region.component import Component
 from alva.region.config import RegionConfig
-from alva.region.daemon import hold_lock
+from alva.region.daemon import FAILURES_PATH, hold_lock
 
 if TYPE_CHECKING:
     from alva.region.addresses import Addresses
@@ -123,7 +123,7 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         names=Names(config.run_folder / "names"),
         certificates=CertificateAuthority(config.trust_bundle_file.parent),
         images=ImageStore(config.images_folder),
-        persistence=Persistence(config.state_folder / "control-plane.sqlite"),
+        persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
     )
     components: list[Component] = []
     for module_name, class_name in COMPONENTS:
@@ -148,8 +148,9 @@ async def run(config: RegionConfig) -> None:
 
     from ministack import app as ministack_app
 
-    from alva.region import policy_simulation
+    from alva.region import log_events, policy_simulation
     from alva.region.cloudformation import extension
+    from alva.region.retention import Retention
     from alva.region.roles import Roles
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
@@ -169,6 +170,7 @@ async def run(config: RegionConfig) -> None:
 
     extension.install(stacks_changed)
     policy_simulation.install()
+    log_events.install()
     for component in components:
         component.install()
     extension.finish_install()
@@ -183,6 +185,7 @@ async def run(config: RegionConfig) -> None:
             started.append(component)
             await component.start()
         region.persistence.start()
+        region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
         extension.resume_interrupted()
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
@@ -244,6 +247,9 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
         if scope["type"] == "websocket" and region.serve_websocket is not None:
             await region.serve_websocket(scope, receive, send)
             return
+        if scope.get("path") == FAILURES_PATH:
+            await _answer_json(send, {"failures": [failure.as_dict() for failure in region.background.failures]})
+            return
         if scope["type"] == "lifespan":
             while True:
                 message = await receive()
@@ -270,6 +276,12 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
                     region.persistence.mark_stacks_changed()
 
     return application
+
+
+async def _answer_json(send: Callable[[Any], Awaitable[None]], contents: object) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(contents).encode()})
 
 
 def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ministack.core.responses import get_account_id, get_region, request_scope
 from ministack.services import cloudwatch, eventbridge
 
 from alva.region import alarms, engine_metrics
@@ -278,3 +279,34 @@ async def test_engine_is_started_again_although_the_first_attempt_failed(
     process: Any = SimpleNamespace(name="rds/main", wait=ended)
     keep_running(background, process, lambda: True, start)
     await wait_until(lambda: starting.calls == 2 and not background.failures)
+
+
+async def test_background_readers_see_the_regions_records_whoever_made_the_request(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    network = Namespaces.__new__(Namespaces)
+    network._background, network._tasks, network._is_change_pending = background, set(), False
+    controller = controller_of(background)
+
+    async def apply() -> None:
+        seen["network rules"] = (get_account_id(), get_region())
+
+    class Running:
+        def __init__(self, task: Any, *_: Any, **__: Any) -> None:
+            self.task = task
+
+        async def run(self) -> None:
+            seen["task"] = (get_account_id(), get_region())
+
+    monkeypatch.setattr(network, "_apply", apply)
+    monkeypatch.setattr(controller_module, "RunningTask", Running)
+    monkeypatch.setattr(controller._notifications, "tell_task", lambda _: None)
+    task: Any = SimpleNamespace(arn="arn", id="1", group="family:web")
+    own = (get_account_id(), get_region())
+    with request_scope("222222222222", "eu-west-1"):
+        network.changed()
+        controller.start_task(task, {})
+    await wait_until(lambda: len(seen) == 2)
+    assert set(seen.values()) == {own}
+    assert own[1] != "eu-west-1"

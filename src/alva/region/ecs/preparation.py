@@ -5,8 +5,10 @@ It fails as the Fargate agent does, with AWS's words, in the agent's order.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +34,20 @@ class Prepared:
     plans: list[ContainerPlan]
     streams: dict[str, LogStream]
     """By container; those without a log configuration have none."""
-    memory: Group | None
-    """What limits the task's memory; None where nothing does."""
 
 
 async def prepare(
-    task: Task, definition: Json, region: Region, control_plane: ControlPlane, network: Namespace | None
+    task: Task,
+    definition: Json,
+    region: Region,
+    control_plane: ControlPlane,
+    network: Namespace | None,
+    undo: AsyncExitStack,
 ) -> Prepared:
     """Get everything ready, and note in the task's record when images were pulled and which they are.
 
-    `network` is the task's own, where it has one.
+    `network` is the task's own, where it has one. `undo` takes how to remove each thing, as soon as it is made: also
+    when what follows fails.
 
     Raises TaskStartError with the task's `stoppedReason`.
     """
@@ -49,18 +55,22 @@ async def prepare(
     records = {record.name: record for record in task.containers}
     overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
     role = _assume_roles(task, definition, region.config)
+    undo.push_async_callback(asyncio.to_thread, shutil.rmtree, _folder(task, region.config), ignore_errors=True)
     volumes = _make_volumes(task, definition, region.config)
     streams: dict[str, LogStream] = {}
     secrets: dict[str, dict[str, str]] = {}
     for container in containers:
         stream = await _open_stream(task, container, role, control_plane, region.background)
         if stream is not None:
+            undo.push_async_callback(stream.close)
             streams[container["name"]] = stream
         secrets[container["name"]] = {
             secret["name"]: await pull_secret(control_plane, role, secret["valueFrom"])
             for secret in container.get("secrets") or []
         }
     memory = region.memory.task(task.id, _mebibytes(task.overrides.get("memory") or definition.get("memory")))
+    if memory is not None:
+        undo.callback(memory.remove)
     task.pull_started_at = time.time()
     plans = []
     for container in containers:
@@ -85,7 +95,7 @@ async def prepare(
             )
         )
     task.pull_stopped_at = time.time()
-    return Prepared(plans, streams, memory)
+    return Prepared(plans, streams)
 
 
 def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> dict[str, str]:
@@ -118,11 +128,6 @@ def _container_memory(task: Group | None, container: Json, override: Json) -> Gr
 def _mebibytes(value: object) -> int | None:
     """A limit of the task definition in bytes; it is in MiB there."""
     return int(str(value)) * 2**20 if value else None
-
-
-def remove_volumes(task: Task, config: RegionConfig) -> None:
-    """Remove what the task's volumes held."""
-    shutil.rmtree(_folder(task, config), ignore_errors=True)
 
 
 def remove_all_volumes(config: RegionConfig) -> None:
