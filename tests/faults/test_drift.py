@@ -90,7 +90,7 @@ def test_security_group_that_was_changed_by_hand_is_named(environment: Environme
     }
     ec2.authorize_security_group_egress(**more)
     try:
-        found = json.loads(environment.alva("diff", "--json").stdout)["diff"]["drift"]
+        found = json.loads(environment.alva("diff", "--json").stdout)["drift"]
     finally:
         ec2.revoke_security_group_egress(**more)
     assert [each["subject"] for each in found] == ["alva-staging-network/AlbSecurityGroup"]

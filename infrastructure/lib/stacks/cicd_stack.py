@@ -195,7 +195,7 @@ class CicdStack(EnvironmentStack):
             _allow("PutServicesBack", ["ecs:UpdateService"], self._arn("ecs", f"service/{cluster}/*")),
             _allow(
                 "PutLogGroupsBack",
-                ["logs:CreateLogGroup", "logs:PutRetentionPolicy"],
+                ["logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:TagResource"],
                 self._arn("logs", f"log-group:/alva/{environment.name}/*"),
             ),
             _allow(

@@ -163,7 +163,7 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
     """
     for cure in cures:
         if isinstance(cure, MissingLogGroup):
-            _make_log_group(aws, cure)
+            _make_log_group(aws, cure, manifest.tags)
     services = [cure for cure in cures if isinstance(cure, ServiceAsItWas)]
     before = {cure.service: _deployment(aws, manifest, cure.service) for cure in services}
     for cure in services:
@@ -307,10 +307,11 @@ def _common_prefix(name: str) -> str:
     return name.rpartition("/")[0] + "/" if "/" in name else name
 
 
-def _make_log_group(aws: Aws, cure: MissingLogGroup) -> None:
+def _make_log_group(aws: Aws, cure: MissingLogGroup, tags: Mapping[str, str]) -> None:
+    """Make it as CloudFormation would, with the tags that the stack gives to its resources."""
     with explained(f"make log group {cure.name} again"):
         try:
-            aws.logs.create_log_group(logGroupName=cure.name)
+            aws.logs.create_log_group(logGroupName=cure.name, tags=dict(tags))
         except Exception as error:
             if error_code(error) != "ResourceAlreadyExistsException":
                 raise
@@ -326,13 +327,12 @@ def _listener_rules(aws: Aws, stack: str, resources: Mapping[str, Any], physical
             continue
         try:
             with explained(f"look at listener rule {logical_id}"):
-                (rule,) = aws.elbv2.describe_rules(RuleArns=[arn])["Rules"]
+                rules = aws.elbv2.describe_rules(RuleArns=[arn])["Rules"]
         except AlvaError as error:
             if not isinstance(error.__cause__, Exception) or error_code(error.__cause__) != "RuleNotFound":
                 raise
-            said = "does not exist any more"
-        else:
-            said = _rule_difference(resource["Properties"], rule, physical)
+            rules = []
+        said = _rule_difference(resource["Properties"], rules[0], physical) if rules else "does not exist any more"
         if said:
             yield Drift(
                 kind=Kind.RESOURCE,
