@@ -25,7 +25,6 @@ NEVER = (
     "ecr:DeleteRepository",
     "ecs:DeleteService",
     "ecs:RegisterTaskDefinition",
-    "ecs:UpdateService",
     "rds:",
     "secretsmanager:PutSecretValue",
     "secretsmanager:DeleteSecret",
@@ -146,9 +145,17 @@ def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging:
     ]
     actions = {action for each in statements(staging) for action in each["Action"]}
     changes = {action for action in actions if action.startswith(("cloudformation:", "s3:", "iam:"))} - {
-        action for action in actions if action.split(":")[1].startswith(("Describe", "Get", "List", "Validate"))
+        action
+        for action in actions
+        if action.split(":")[1].startswith(("Describe", "Detect", "Get", "List", "Validate"))
     }
     assert changes == {"cloudformation:CancelUpdateStack", "iam:PassRole", "iam:SimulatePrincipalPolicy"}
+
+
+def test_services_are_put_back_within_the_cluster_only(staging: Any) -> None:
+    """A release puts back what drifted; it registers no task definition, so it can only name what a stack made."""
+    (statement,) = [each for each in statements(staging) if "ecs:UpdateService" in each["Action"]]
+    assert text(statement["Resource"]).endswith(":service/alva-staging-cluster/*")
 
 
 def test_only_the_migration_and_the_task_that_asks_from_inside_may_be_run(staging: Any) -> None:
