@@ -91,12 +91,16 @@ class RunningRegion:
 
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Create a stack and wait for the end of it."""
-        arn = self.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        arn = self.client("cloudformation").create_stack(
+            StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
+        )
         return self.settled(arn["StackId"])
 
     def update(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Update a stack and wait for the end of it."""
-        arn = self.client("cloudformation").update_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        arn = self.client("cloudformation").update_stack(
+            StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
+        )
         return self.settled(arn["StackId"])
 
     def delete(self, name: str, **options: Any) -> Stack:

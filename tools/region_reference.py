@@ -63,8 +63,8 @@ def install(home: Path) -> None:
     from alva.region.cloudformation import extension
 
     offered_services.close_side_doors(app)
-    _, components = server.build(config)
-    extension.install(lambda: None)
+    region, components = server.build(config)
+    extension.install(lambda: None, region.background)
     for component in components:
         component.install()
     extension.finish_install()

@@ -168,7 +168,7 @@ async def run(config: RegionConfig) -> None:
         region.network.changed()
         region.load_balancers.security_groups_may_have_changed()
 
-    extension.install(stacks_changed)
+    extension.install(stacks_changed, region.background)
     policy_simulation.install()
     log_events.install()
     for component in components:
@@ -186,7 +186,7 @@ async def run(config: RegionConfig) -> None:
             await component.start()
         region.persistence.start()
         region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
-        extension.resume_interrupted()
+        extension.resume_interrupted(region.background)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
         await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
