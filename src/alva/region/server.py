@@ -152,6 +152,7 @@ async def run(config: RegionConfig) -> None:
     from alva.region.cloudformation import extension
     from alva.region.retention import Retention
     from alva.region.roles import Roles
+    from alva.region.unexpected import answer_always
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.close_side_doors(ministack_app)
@@ -174,6 +175,7 @@ async def run(config: RegionConfig) -> None:
     for component in components:
         component.install()
     extension.finish_install()
+    answer_always(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
     application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)

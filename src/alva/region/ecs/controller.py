@@ -60,7 +60,7 @@ class Controller:
 
     async def start(self) -> None:
         """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
-        remove_all_volumes(self._region.config)
+        await asyncio.to_thread(remove_all_volumes, self._region.config)
         await self._bury_the_dead()
         self._notifications.take_note(self._state.services.values())
         run_forever = self._region.background.run_forever
