@@ -329,11 +329,12 @@ def test_pattern_is_probed_with_what_people_type(pattern: str, paths: list[str])
     assert probes(pattern) == paths
 
 
-def test_only_the_last_stage_of_a_dockerfile_counts(tmp_path: Path) -> None:
+def test_what_the_last_stage_of_a_dockerfile_copies_counts_also_by_way_of_earlier_stages(tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(
-        "FROM a AS build\nCOPY secret /s\nEXPOSE 1\nFROM b\n# EXPOSE 2\nCOPY --from=build /x /x\n"
+        "FROM a AS unused\nCOPY secret /s\nEXPOSE 1\nFROM a AS build\nCOPY source /s\n"
+        "FROM b\n# EXPOSE 2\nCOPY --from=build /x /x\nCOPY --from=example.com/image /y /y\n"
         "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp 3001\n"
     )
     assert exposed_ports(dockerfile) == [3000, 3001]
-    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "one", tmp_path / "two"]
+    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "source", tmp_path / "one", tmp_path / "two"]

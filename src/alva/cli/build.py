@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 
 def choose_builder(invocation: Invocation, cancelled: Event | None = None, cache: Path | None = None) -> Builder:
-    """Docker's BuildKit for AWS, the region's own builder for the local region."""
-    if invocation.is_local:
-        from alva.cli.bundle_builder import BundleBuilder
-
-        return BundleBuilder(ROOT, invocation.region_config.images_folder, cancelled)
+    """Docker's BuildKit for AWS; for the local region what ALVA_BUILDER says: see `chosen_builder.py`."""
     from alva.cli.docker_builder import DockerBuilder
 
-    return DockerBuilder(ROOT, cache=cache, cancelled=cancelled)
+    docker = DockerBuilder(ROOT, architecture=invocation.manifest.architecture, cache=cache, cancelled=cancelled)
+    if not invocation.is_local:
+        return docker
+    from alva.cli.bundle_builder import BundleBuilder
+    from alva.cli.chosen_builder import ChosenBuilder, choice
+
+    return ChosenBuilder(BundleBuilder(ROOT, invocation.region_config.images_folder, cancelled), docker, choice())
 
 
 @verb(summary="Build the images of all services or some; prints NAME=DIGEST for each, as deploy --image takes it.")

@@ -53,6 +53,7 @@ COMPONENTS = (
     ("alva.region.standins", "StandIns"),
     ("alva.region.rds", "Databases"),
     ("alva.region.elasticache", "Caches"),
+    ("alva.region.ecr", "ContainerRegistry"),
     ("alva.region.ecs", "ContainerService"),
 )
 
@@ -77,6 +78,8 @@ class Region:
     """Set before any component's `install`."""
     serve_websocket: ASGIApplication | None = None
     """What answers WebSockets at the API's port, set by the component that has any."""
+    serve_registry: ASGIApplication | None = None
+    """What answers below /v2/ at the API's port: ECR's registry."""
 
 
 def prepare_environment(config: RegionConfig) -> None:
@@ -252,6 +255,9 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
         if scope.get("path") == FAILURES_PATH:
             await _answer_json(send, {"failures": [failure.as_dict() for failure in region.background.failures]})
             return
+        if scope["type"] == "http" and region.serve_registry is not None and is_for_registry(scope):
+            await region.serve_registry(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             while True:
                 message = await receive()
@@ -284,6 +290,16 @@ async def _answer_json(send: Callable[[Any], Awaitable[None]], contents: object)
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(contents).encode()})
+
+
+def is_for_registry(scope: dict[str, Any]) -> bool:
+    """Whether a request is for ECR's registry: its path begins with /v2, and nothing signed it as one of AWS's API."""
+    if scope["path"] != "/v2" and not scope["path"].startswith("/v2/"):
+        return False
+    return not any(
+        name == b"x-amz-date" or (name == b"authorization" and value.startswith(b"AWS4"))
+        for name, value in scope["headers"]
+    )
 
 
 def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:

@@ -110,8 +110,8 @@ class Workbench:
     def network(self) -> Json:
         return {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.security_group]}}
 
-    def image(self, program: str, name: str = "program") -> str:
-        """The reference, by digest, of an image that runs a Python program."""
+    def image(self, program: str, name: str = "program", volumes: tuple[str, ...] = ("/tmp",)) -> str:  # noqa: S108
+        """The reference, by digest, of an image that runs a Python program; `volumes` are its VOLUMEs."""
         store = ImageStore(self.config.images_folder)
         with store.work_folder() as work:
             tree = work / "tree"
@@ -126,6 +126,7 @@ class Workbench:
                 user=(1000, 1000),
                 entrypoint=("python3", "-u"),
                 command=("/app/main.py",),
+                volumes=volumes,
             ),
             [layer],
         )

@@ -16,6 +16,7 @@ from alva.region.certificates import CertificateAuthority
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Container, Health, Json
 from alva.region.images.store import Image
+from alva.region.images.users import find_user
 from alva.region.memory import OUT_OF_MEMORY, Group
 from alva.region.network import Namespace
 from alva.region.sandbox import SandboxSpec
@@ -104,6 +105,8 @@ def plan_container(
         environment.update({entry["name"]: entry.get("value", "") for entry in source})
     environment.update(secret_values)
     environment.update(task_environment)
+    # Node reads the system's authorities only when it is told to. On AWS they are public, or the image brings them.
+    environment.setdefault("NODE_EXTRA_CA_CERTS", TRUST_BUNDLE)
     return ContainerPlan(
         name=name,
         argv=argv,
@@ -142,6 +145,12 @@ def plan_container(
 def _user(configured: str | None, image: Image, container: str) -> tuple[int, int] | None:
     if not configured:
         return image.user
+    if not image.base:
+        try:
+            return find_user(configured, image.layers[0])
+        except LookupError as error:
+            message = f"CannotStartContainerError: Error response from daemon: {error}"
+            raise TaskStartError(message, container) from error
     user, _, group = configured.partition(":")
     if user == "root":
         return None

@@ -22,9 +22,9 @@ from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
 from alva.region.ecs.notifications import Notifications
-from alva.region.ecs.preparation import remove_all_volumes
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
+from alva.region.ecs.volumes import remove_all_volumes
 from alva.region.server import Region
 
 logger = logging.getLogger(__name__)

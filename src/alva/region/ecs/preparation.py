@@ -6,11 +6,9 @@ It fails as the Fargate agent does, with AWS's words, in the agent's order.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from alva.region.background import Background
 from alva.region.config import RegionConfig
@@ -22,6 +20,7 @@ from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json, Task
 from alva.region.ecs.permissions import Role
 from alva.region.ecs.pull import pull_image, pull_secret
+from alva.region.ecs.volumes import fill_volumes, make_volumes, remove_volumes
 from alva.region.memory import Group
 from alva.region.network import Namespace
 from alva.region.server import Region
@@ -55,8 +54,8 @@ async def prepare(
     records = {record.name: record for record in task.containers}
     overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
     role = _assume_roles(task, definition, region.config)
-    undo.push_async_callback(asyncio.to_thread, shutil.rmtree, _folder(task, region.config), ignore_errors=True)
-    volumes = _make_volumes(task, definition, region.config)
+    undo.push_async_callback(asyncio.to_thread, remove_volumes, task, region.config)
+    volumes = make_volumes(task, definition, region.config)
     streams: dict[str, LogStream] = {}
     secrets: dict[str, dict[str, str]] = {}
     for container in containers:
@@ -77,23 +76,23 @@ async def prepare(
         name = container["name"]
         image = await pull_image(control_plane, region.images, role, container["image"], name)
         records[name].image_digest = image.digest
-        plans.append(
-            plan_container(
-                definition=container,
-                override=overrides.get(name, {}),
-                image=image,
-                secret_values=secrets[name],
-                task_environment={
-                    **task_environment(task, region.config, has_network=network is not None),
-                    **({metadata.VARIABLE: metadata.uri(records[name])} if network is not None else {}),
-                },
-                volumes=volumes,
-                certificates=region.certificates,
-                hosts_folder=region.names.folder,
-                network=network,
-                memory=_container_memory(memory, container, overrides.get(name, {})),
-            )
+        plan = plan_container(
+            definition=container,
+            override=overrides.get(name, {}),
+            image=image,
+            secret_values=secrets[name],
+            task_environment={
+                **task_environment(task, region.config, has_network=network is not None),
+                **({metadata.VARIABLE: metadata.uri(records[name])} if network is not None else {}),
+            },
+            volumes=volumes,
+            certificates=region.certificates,
+            hosts_folder=region.names.folder,
+            network=network,
+            memory=_container_memory(memory, container, overrides.get(name, {})),
         )
+        fill_volumes(container, image, plan.user, volumes)
+        plans.append(plan)
     task.pull_stopped_at = time.time()
     return Prepared(plans, streams)
 
@@ -128,27 +127,6 @@ def _container_memory(task: Group | None, container: Json, override: Json) -> Gr
 def _mebibytes(value: object) -> int | None:
     """A limit of the task definition in bytes; it is in MiB there."""
     return int(str(value)) * 2**20 if value else None
-
-
-def remove_all_volumes(config: RegionConfig) -> None:
-    """Remove what tasks of an earlier region left behind."""
-    shutil.rmtree(config.run_folder / "tasks", ignore_errors=True)
-
-
-def _folder(task: Task, config: RegionConfig) -> Path:
-    return config.run_folder / "tasks" / task.id
-
-
-def _make_volumes(task: Task, definition: Json, config: RegionConfig) -> dict[str, Path]:
-    """A folder per volume of the task definition, shared by its containers, gone with the task."""
-    volumes = {}
-    for volume in definition.get("volumes") or []:
-        folder = _folder(task, config) / volume["name"]
-        folder.mkdir(parents=True, exist_ok=True)
-        # As on Fargate, an empty volume is writable for whatever user the image has.
-        folder.chmod(0o777)
-        volumes[volume["name"]] = folder
-    return volumes
 
 
 def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
