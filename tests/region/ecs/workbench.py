@@ -85,6 +85,8 @@ class Workbench:
     def prepare(self) -> None:
         ec2 = self.client("ec2")
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(VpcId=self.vpc, InternetGatewayId=gateway)
         for index, zone in enumerate(("us-east-1a", "us-east-1b")):
             subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{10 + index}.0/24", AvailabilityZone=zone)
             self.subnets.append(subnet["Subnet"]["SubnetId"])

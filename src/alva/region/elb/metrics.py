@@ -131,7 +131,7 @@ class HostCounts(Protocol):
 
 
 class Publisher:
-    """Feeds CloudWatch as long as `run` runs."""
+    """Feeds CloudWatch as long as `publish_and_wait` is called again and again."""
 
     def __init__(
         self,
@@ -151,11 +151,10 @@ class Publisher:
         self._published_counts: Mapping[tuple[str, str], tuple[int, int]] = {}
         self._counts_published_at = float("-inf")
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            self.publish()
-            await asyncio.sleep(self._publish_seconds)
+    async def publish_and_wait(self) -> None:
+        """Publish, and wait until it is time for the next points."""
+        self.publish()
+        await asyncio.sleep(self._publish_seconds)
 
     def publish(self) -> None:
         """Publish what happened since the last time."""
