@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ministack.services import cloudwatch
-
+from alva.region import metric_points
 from alva.region.background import Background, end
 
 PUBLISH_SECONDS = 15.0
@@ -69,9 +68,8 @@ def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:
 
 def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
     """Put one value of each metric."""
-    now = time.time()
     for name, (value, unit) in data.items():
-        cloudwatch._store_datum(namespace, name, dict(dimensions), now, unit, value, None, None, None)
+        metric_points.put(namespace, name, dimensions, unit, [value])
 
 
 class Publisher:
