@@ -32,10 +32,19 @@ HARMLESS = frozenset(
         "CreateTableAsStmt",
         "TransactionStmt",
         "VacuumStmt",
-        "VariableSetStmt",
     }
 )
 """Statements that add something of their own, or change nothing that a query sees."""
+
+HARMLESS_SETTINGS = frozenset(
+    {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "maintenance_work_mem"}
+)
+"""What SET may set. Another `search_path`, for one, gives the names in all later statements another meaning."""
+
+HARMLESS_FUNCTIONS = frozenset(
+    {"now", "count", "lower", "upper", "nextval", "gen_random_uuid", "uuid_generate_v4", "clock_timestamp", "random"}
+)
+"""What queries and inserts may call; any other function may change rows."""
 
 HARMLESS_CHANGES = frozenset(
     {
@@ -57,6 +66,9 @@ CHANGES = {
     "AT_EnableRowSecurity": "restricts the rows of table {table}",
     "AT_ForceRowSecurity": "restricts the rows of table {table}",
 }
+RUNS_QUERIES = frozenset({"CreateTableAsStmt", "DeleteStmt", "InsertStmt", "SelectStmt", "UpdateStmt"})
+"""Statements whose queries run at once."""
+
 STATEMENTS = {
     "CallStmt": "calls a procedure",
     "DeleteStmt": "deletes rows of {table}",
@@ -123,7 +135,15 @@ def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
     if kind == "CreateStmt":
         if "inhRelations" in node:
             yield f"makes table {table} a part of an existing one"
-        own.add(table)
+        if not node.get("if_not_exists"):  # otherwise the table may be there already, and be in use
+            own.add(table)
+    elif kind in RUNS_QUERIES and _changes_in(node):
+        yield f"changes or deletes rows in a query within {kind.removesuffix('Stmt').upper()}"
+    elif kind in RUNS_QUERIES and _calls_in(node):
+        yield f"calls functions that may change something: {', '.join(sorted(_calls_in(node)))}"
+    elif kind == "VariableSetStmt":
+        if node.get("name") not in HARMLESS_SETTINGS:
+            yield f"sets {node.get('name', 'a setting')}"
     elif kind in HARMLESS or (table and table in own):
         return
     elif kind == "AlterTableStmt":
@@ -135,8 +155,6 @@ def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
     elif kind == "InsertStmt":
         if node.get("onConflictClause", {}).get("action") == "ONCONFLICT_UPDATE":
             yield f"changes rows of {table}"
-        if _changes_in(node):
-            yield "changes or deletes rows in a WITH clause"
     elif kind == "GrantStmt":
         if not node.get("is_grant"):
             yield "revokes privileges"
@@ -154,7 +172,7 @@ def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
         yield f"renames {_kind(node.get('renameType'))} {table or _joined(node.get('object', {}))}{column}"
     elif kind == "AlterObjectSchemaStmt":
         yield f"moves {_kind(node.get('objectType'))} {table} to schema {node.get('newschema')}"
-    elif kind == "SelectStmt" and not _calls_in(node):
+    elif kind == "SelectStmt" and "intoClause" not in node:
         return
     else:
         said = STATEMENTS.get(kind, f"is not known to only add: {kind.removesuffix('Stmt')}")
@@ -186,6 +204,9 @@ def _judge_column(table: str, column: Node) -> Iterator[str]:
     """A new column that must have a value and fills none in: inserts of the version that runs then fail."""
     kinds = {each["Constraint"]["contype"] for each in column.get("constraints", [])}
     types = {each["String"]["sval"] for each in column.get("typeName", {}).get("names", [])}
+    for each in column.get("constraints", []):
+        if each["Constraint"]["contype"] == "CONSTR_DEFAULT" and _is_null(each["Constraint"].get("raw_expr", {})):
+            kinds.discard("CONSTR_DEFAULT")
     fills = kinds & {"CONSTR_DEFAULT", "CONSTR_IDENTITY", "CONSTR_GENERATED"} or types & {
         "serial",
         "bigserial",
@@ -193,8 +214,14 @@ def _judge_column(table: str, column: Node) -> Iterator[str]:
     }
     if kinds & {"CONSTR_NOTNULL", "CONSTR_PRIMARY"} and not fills:
         yield f"adds column {table}.{column['colname']} without a default"
-    if kinds & {"CONSTR_UNIQUE", "CONSTR_CHECK"} and fills:
-        yield f"adds column {table}.{column['colname']} with a constraint that its default may break"
+    elif "CONSTR_CHECK" in kinds or ("CONSTR_UNIQUE" in kinds and fills):
+        yield f"adds column {table}.{column['colname']} with a constraint that inserts without it may break"
+
+
+def _is_null(expression: Node) -> bool:
+    if "TypeCast" in expression:
+        return _is_null(expression["TypeCast"].get("arg", {}))
+    return bool(expression.get("A_Const", {}).get("isnull"))
 
 
 def _name(relation: Node) -> str:
@@ -230,14 +257,14 @@ def _nodes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _changes_in(node: Node) -> bool:
-    return any(name in ("UpdateStmt", "DeleteStmt", "MergeStmt") for name, _ in _nodes(node.get("withClause", {})))
+    """Whether a statement has others within it that change rows."""
+    return any(name in ("UpdateStmt", "DeleteStmt", "MergeStmt", "InsertStmt") for name, _ in _nodes(node))
 
 
-def _calls_in(node: Node) -> bool:
-    """Whether a query calls a function that may change something."""
-    changes = any(name in ("UpdateStmt", "DeleteStmt", "MergeStmt", "InsertStmt") for name, _ in _nodes(node))
+def _calls_in(node: Node) -> frozenset[str]:
+    """The functions that a query calls and that may change something."""
     called = {_joined(each.get("funcname", [])) for name, each in _nodes(node) if name == "FuncCall"}
-    return changes or bool(called - {"pg_catalog.set_config", "set_config", "now", "count"})
+    return frozenset(name for name in called if name.removeprefix("pg_catalog.") not in HARMLESS_FUNCTIONS)
 
 
 def _locks(sql: str) -> Iterator[str]:
