@@ -101,7 +101,7 @@ def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any
                         "name": name,
                         "template": artifact["properties"]["templateFile"],
                         "depends_on": depends_on,
-                        "phase": PHASES.get(part, "data"),
+                        "phase": "services" if part.startswith("services-") else PHASES.get(part, "data"),
                         "optional": part in OPTIONAL,
                     }
                 )

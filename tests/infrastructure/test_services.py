@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from lib.config.environments import STAGING
-from lib.config.services import SERVICES, Service
+from lib.config.services import SERVICES
 from lib.config.settings import Domain, WorkingHours
 
-NAMES = ["web", "api", "auth", "admin"]
+NAMES = [service.name for service in STAGING.services]
 COMMON = {"PORT", "PATH_PREFIX", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST", "VPC_CIDR", "NODE_ENV"}
 FRONTEND = {"NEXT_PUBLIC_API_URL", "NEXT_PUBLIC_AUTH_URL", "API_INTERNAL_URL", "AUTH_INTERNAL_URL", "PAGE_ORIGINS"}
 
@@ -95,7 +95,7 @@ def test_image_is_chosen_by_digest_and_nothing_is_deployed_by_default(staging: A
         assert variables(container)["IMAGE_DIGEST"] == {"Ref": parameter}
 
 
-@pytest.mark.parametrize(("name", "port"), [("web", 3000), ("api", 3001), ("auth", 3002), ("admin", 3003)])
+@pytest.mark.parametrize(("name", "port"), [(service.name, service.port) for service in STAGING.services])
 def test_port_agrees_between_task_target_group_and_service(staging: Any, name: str, port: int) -> None:
     container = staging.containers("services", f"alva-{name}")[name]
     assert container["PortMappings"] == [{"ContainerPort": port, "Protocol": "tcp"}]
@@ -382,25 +382,3 @@ def test_deployment_alarms_stop_a_deployment_that_serves_errors(staging: Any, sy
     assert watched.template("services")["Resources"][name["Ref"]]["Properties"]["MetricName"] == (
         "HTTPCode_Target_5XX_Count"
     )
-
-
-def test_a_fifth_service_is_one_entry(synthesise: Callable[..., Any]) -> None:
-    fifth = Service(
-        name="reports",
-        port=3004,
-        paths=("/reports", "/reports/*"),
-        priority=250,
-        path_prefix="/reports",
-        host_label="reports-{}",
-        environment={"DATABASE_URL": "{database_url}", "API_INTERNAL_URL": "{internal_url[api]}"},
-        secrets={"PGPASSWORD": SERVICES[1].secrets["PGPASSWORD"]},
-        health_command=("/app/reports", "--healthy"),
-        database_connections=2,
-    )
-    larger = synthesise(replace(STAGING, services=(*SERVICES, fifth)))
-    container = larger.containers("services", "alva-reports")["reports"]
-    assert container["HealthCheck"]["Command"] == ["CMD", "/app/reports", "--healthy"]
-    assert larger.one("registry", "ECR::Repository", RepositoryName="alva-reports")
-    rules = [each.properties for each in larger.resources("network", "EC2::SecurityGroupIngress")]
-    assert (3000, 3004) in {(rule["FromPort"], rule["ToPort"]) for rule in rules}
-    assert [each["name"] for each in larger.manifest["services"]] == [*NAMES, "reports"]

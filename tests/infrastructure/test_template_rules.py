@@ -134,7 +134,7 @@ def _other_environment_port(resources: dict[str, Any]) -> None:
 
 
 def _without_ingress(resources: dict[str, Any]) -> None:
-    del resources["EcsFromAlb3000To3003"]
+    del resources[next(name for name in resources if name.startswith("EcsFromAlb"))]
 
 
 def _ten_tasks(resources: dict[str, Any]) -> None:
@@ -285,7 +285,7 @@ def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: P
 
 def test_image_without_the_health_path_is_found(staging: Any, tmp_path: Path) -> None:
     (tmp_path / "apps" / "web").mkdir(parents=True)
-    for name in ("web", "api", "auth", "admin"):
+    for name in (service.name for service in STAGING.services):
         folder = tmp_path / "apps" / name
         folder.mkdir(exist_ok=True)
         port = {"web": 3000, "api": 3001, "auth": 3002, "admin": 3003}[name]

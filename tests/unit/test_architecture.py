@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("web", "api", "auth", "admin")
+SERVICES = tuple(sorted(file.parent.name for file in (ROOT / "apps").glob("*/Dockerfile")))
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "alva.cli": (

@@ -101,6 +101,7 @@ class Inside:
         asked = {
             s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
             for s in (self.manifest.services if services is None else services)
+            if s.port is not None
         }
         return json.dumps({"services": asked, "customer": customer})
 

@@ -45,7 +45,8 @@ class Service:
     repository: str
     dockerfile: str
     """Relative to the repository's root, which is the build context."""
-    port: int
+    port: int | None
+    """None for a worker: nothing is routed to it."""
     paths: tuple[str, ...]
     host: str | None
     """Where the environment has a domain: the host name whose every path is this service's."""
@@ -150,7 +151,7 @@ class Manifest:
                     service=item["service"],
                     repository=item["repository"],
                     dockerfile=item["dockerfile"],
-                    port=int(item["port"]),
+                    port=None if item["port"] is None else int(item["port"]),
                     paths=tuple(item["paths"]),
                     host=item.get("host"),
                     health_path=item["health_path"],

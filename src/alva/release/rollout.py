@@ -28,13 +28,13 @@ def roll_out(
     aws: Aws,
     manifest: Manifest,
     stack_name: str,
-    template: Mapping[str, object],
+    template: Mapping[str, Any],
     parameters: Mapping[str, str],
     line: Line,
     *,
     timeout_seconds: float,
 ) -> None:
-    """Update all services together and return when what was asked for is all that runs.
+    """Update the services of one stack together and return when what was asked for is all that runs.
 
     Raises RolledBack when the new version does not run, TimedOut at the deadline, RollbackFailed when CloudFormation
     could not take its update back. Whether everything runs again what it ran is for the caller to see.
@@ -47,10 +47,11 @@ def roll_out(
     except StackFailed as error:
         events.show()
         raise RolledBack("cannot release: the new version does not run", evidence=error.evidence) from error
+    declared = template.get("Parameters", {})
     expected = {
         service.name: parameters[service.image_parameter]
         for service in manifest.services
-        if service.image_parameter in parameters
+        if service.image_parameter in parameters and service.image_parameter in declared
     }
     confirm(aws, manifest, expected, line, since=events.since)
 

@@ -198,6 +198,8 @@ def probe_paths(service: Service) -> list[str]:
 
     `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
     """
+    if service.port is None:
+        return []
     if service.host is not None:
         return ["/"]
     prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
