@@ -140,8 +140,7 @@ def _box(part: Part, place: _Place, mark: str) -> str:
     x, y, right = place.x, place.y, place.x + WIDTH - 12
     port = f":{', :'.join(part.ports)}" if part.ports else ""
     return (
-        f'<g class="part {escape(part.kind)}{mark}" data-part={quoteattr(part.name)} role="button" tabindex="0" '
-        f"aria-label={quoteattr(f'{part.title}: details')}>"
+        f'<g class="part {escape(part.kind)}{mark}" data-part={quoteattr(part.name)} role="button" tabindex="0">'
         f'<rect class="box" x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="10"/>'
         f'<text class="title" x="{x + 14:g}" y="{y + 24:g}">{escape(_shorten(part.title, 20))}</text>'
         f'<text class="port" x="{right:g}" y="{y + 24:g}" text-anchor="end">{escape(_shorten(port, 12))}</text>'
