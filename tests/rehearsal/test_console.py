@@ -148,6 +148,7 @@ def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Pa
         boxes.nth(0).check()
         boxes.nth(1).check()
         expect(page.locator("#comparison")).to_contain_text("image web")
+    assert rehearsal.alva("deploy", "--yes").returncode == 0, "what runs is what the sources say again"
 
 
 def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
