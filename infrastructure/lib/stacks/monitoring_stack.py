@@ -75,7 +75,7 @@ class MonitoringStack(EnvironmentStack):
         for service in environment.services:
             ServiceLoadAlarms(
                 self,
-                service.construct_id,
+                service.name.capitalize(),
                 settings=service,
                 environment=environment,
                 cluster_name=ecs.cluster_name,
