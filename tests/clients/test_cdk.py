@@ -50,7 +50,7 @@ class Cdk:
 
 
 PARTS = (
-    "alb", "cache", "cicd", "database", "ecs", "monitoring", "network", "registry", "secrets", "services",
+    "alb", "budget", "cache", "cicd", "database", "ecs", "monitoring", "network", "registry", "secrets", "services",
 )  # fmt: skip
 STACKS = {f"alva-staging-{part}" for part in PARTS}
 
