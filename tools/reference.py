@@ -187,6 +187,11 @@ def checks() -> str:
     for title, module, said in (
         ("Preflight", "preflight", "Asked by `./alva preflight`, and the essential ones at the head of every release."),
         (
+            "The account",
+            "account",
+            "Asked by `./alva preflight`; skipped where there is nobody to ask, as in a local region.",
+        ),
+        (
             "Verification",
             "verify",
             "Asked after every release and by `./alva verify`; a release that fails one goes back.",

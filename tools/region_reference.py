@@ -63,8 +63,8 @@ def install(home: Path) -> None:
     from alva.region.cloudformation import extension
 
     offered_services.close_side_doors(app)
-    _, components = server.build(config)
-    extension.install(lambda: None)
+    region, components = server.build(config)
+    extension.install(lambda: None, region.background)
     for component in components:
         component.install()
     extension.finish_install()
@@ -144,14 +144,14 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
         "AWS::EC2::NatGateway": (nat_gateway.HONOURED, (), ""),
         "AWS::EC2::EIP": (elastic_ip.HONOURED, (), ""),
         "AWS::SecretsManager::Secret": (secret.HONOURED, (), ""),
-        f"{prefix}LoadBalancer": (elb._LOAD_BALANCER | {"LoadBalancerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}LoadBalancer": (elb.LOAD_BALANCER | {"LoadBalancerAttributes"}, (), "Attributes: see below."),
         f"{prefix}TargetGroup": (
-            elb._TARGET_GROUP | {"TargetGroupAttributes", "Targets"},
+            elb.TARGET_GROUP | {"TargetGroupAttributes", "Targets"},
             (),
             "Attributes: see below.",
         ),
-        f"{prefix}Listener": (elb._LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
-        f"{prefix}ListenerRule": (elb._RULE, (), ""),
+        f"{prefix}Listener": (elb.LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}ListenerRule": (elb.RULE, (), ""),
     }
     for type_name, action in (
         ("AWS::ECS::Cluster", "CreateCluster"),
@@ -231,6 +231,7 @@ def calls() -> Iterator[str]:
 
     from alva.region import offered_services, scaling
     from alva.region.elasticache import api as elasticache
+    from alva.region.elb import api as elb
     from alva.region.rds import api as rds
 
     yield "## Calls, by service"
@@ -249,6 +250,9 @@ def calls() -> Iterator[str]:
             yield from wrapped("Buckets and objects, as MiniStack has them: S3's calls are paths, not names in code.")
         elif name == "account":
             yield from wrapped("Contacts and regions of the account, as MiniStack has them: the calls are paths.")
+        elif name == "elasticloadbalancing":
+            yield from entry("Answered", elb.ACTIONS)
+            yield from entry("Refused by name", operations - elb.ACTIONS)
         elif name == "application-autoscaling":
             yield from entry("Honoured", scaling.OPERATIONS)
             yield from wrapped(
@@ -335,7 +339,8 @@ def values(rules: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 
 def load_balancing() -> Iterator[str]:
-    from alva.region.elb import attributes, checks
+    from alva.region.elb import attributes
+    from alva.region.elb.calls import listeners
 
     yield "## Load balancers: attributes"
     yield ""
@@ -352,9 +357,11 @@ def load_balancing() -> Iterator[str]:
         )
         yield from entry("Without effect", without_effect)
         yield ""
-    ports = " and ".join(map(str, checks.SERVED_PORTS))
+    ports = " and ".join(map(str, listeners.SERVED_PORTS))
     yield from wrapped(
-        f"Application load balancers over IPv4, listeners on ports {ports}, targets by address, HTTP/1.1."
+        f"Application load balancers over IPv4, listeners on ports {ports}, targets by address, HTTP/1.1. Refused by "
+        "name: actions other than forward, redirect and fixed-response, regular expressions in conditions, IPv6 "
+        "conditions, a rewrite of the host header, sticky target groups, mutual TLS, matchers for gRPC codes."
     )
     yield ""
 

@@ -77,6 +77,7 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "paths": list(service.paths),
         "host": environment.host(service),
         "health_path": service.health_path,
+        "has_pages": service.has_pages,
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,
         "database_connections": service.database_connections,
@@ -100,7 +101,7 @@ def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any
                         "name": name,
                         "template": artifact["properties"]["templateFile"],
                         "depends_on": depends_on,
-                        "phase": PHASES.get(part, "data"),
+                        "phase": "services" if part.startswith("services-") else PHASES.get(part, "data"),
                         "optional": part in OPTIONAL,
                     }
                 )

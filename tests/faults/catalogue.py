@@ -131,6 +131,28 @@ serve.run(WebSettings, broken)
         why=("release", "health-path"),
     ),
     Fault(
+        # Its health check and every path that is asked without a session are well; nobody can sign up.
+        name="auth cut off from its cache",
+        breaks=breaking.place(
+            "infrastructure/lib/config/services.py",
+            '"PUBLIC_URL": "{public_url[auth]}",',
+            '"PUBLIC_URL": "{public_url[auth]}",\n            "REDIS_URL": "rediss://cache.nowhere.internal:6379/0",',
+        ),
+        exit_code=ROLLED_BACK,
+        says=("inside: auth by name: RuntimeError: HTTP 503: database ok, cache ",),
+        outcome="rolled back",
+        why=("release", "unknown"),
+    ),
+    Fault(
+        name="home page gone",
+        breaks=breaking.web_main(breaking.page_answers(404)),
+        called=WEB_ALONE,
+        exit_code=ROLLED_BACK,
+        says=("web answers /: HTTP 404",),
+        outcome="rolled back",
+        why=("release", "unknown"),
+    ),
+    Fault(
         name="missing secret",
         breaks=breaking.deleted_secret,
         called=WEB_ALONE,

@@ -11,7 +11,7 @@ from lib.config.environments import STAGING
 from lib.config.settings import WorkingHours
 from lib.stacks.database_stack import max_connections
 
-NAMES = ["web", "api", "auth", "admin"]
+NAMES = [service.name for service in STAGING.services]
 
 
 def alarms(synthesis: Any) -> dict[str, dict[str, Any]]:

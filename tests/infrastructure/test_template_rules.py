@@ -122,7 +122,8 @@ def _health_with_prefix(resources: dict[str, Any]) -> None:
 
 
 def _other_target_port(resources: dict[str, Any]) -> None:
-    resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::TargetGroup")]["Properties"]["Port"] = 8080
+    (balancer,) = resources[logical_id(resources, "Api", "ECS::Service")]["Properties"]["LoadBalancers"]
+    balancer["ContainerPort"] = 8080
 
 
 def _other_environment_port(resources: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ def _other_environment_port(resources: dict[str, Any]) -> None:
 
 
 def _without_ingress(resources: dict[str, Any]) -> None:
-    del resources["EcsFromAlb3000To3003"]
+    del resources[next(name for name in resources if name.startswith("EcsFromAlb"))]
 
 
 def _ten_tasks(resources: dict[str, Any]) -> None:
@@ -218,7 +219,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("path-coverage", "services", _admin_below_web, "/admin reaches"),
     ("path-coverage", "services", _no_bare_path, "/api reaches"),
     ("health-path", "services", _health_with_prefix, "asks /api/health, the service serves /health"),
-    ("port-agreement", "services", _other_target_port, "the target group says [8080]"),
+    ("port-agreement", "services", _other_target_port, "the service's load balancer says [8080]"),
     ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
     ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
     ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 73"),
@@ -284,7 +285,7 @@ def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: P
 
 def test_image_without_the_health_path_is_found(staging: Any, tmp_path: Path) -> None:
     (tmp_path / "apps" / "web").mkdir(parents=True)
-    for name in ("web", "api", "auth", "admin"):
+    for name in (service.name for service in STAGING.services):
         folder = tmp_path / "apps" / name
         folder.mkdir(exist_ok=True)
         port = {"web": 3000, "api": 3001, "auth": 3002, "admin": 3003}[name]
@@ -328,11 +329,12 @@ def test_pattern_is_probed_with_what_people_type(pattern: str, paths: list[str])
     assert probes(pattern) == paths
 
 
-def test_only_the_last_stage_of_a_dockerfile_counts(tmp_path: Path) -> None:
+def test_what_the_last_stage_of_a_dockerfile_copies_counts_also_by_way_of_earlier_stages(tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(
-        "FROM a AS build\nCOPY secret /s\nEXPOSE 1\nFROM b\n# EXPOSE 2\nCOPY --from=build /x /x\n"
+        "FROM a AS unused\nCOPY secret /s\nEXPOSE 1\nFROM a AS build\nCOPY source /s\n"
+        "FROM b\n# EXPOSE 2\nCOPY --from=build /x /x\nCOPY --from=example.com/image /y /y\n"
         "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp 3001\n"
     )
     assert exposed_ports(dockerfile) == [3000, 3001]
-    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "one", tmp_path / "two"]
+    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "source", tmp_path / "one", tmp_path / "two"]

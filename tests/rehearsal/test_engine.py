@@ -96,7 +96,7 @@ def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal
     finally:
         file.unlink()
     assert deploy.returncode == 3, deploy.stderr
-    assert "contraction: migration 9999: drops column plans.status" in deploy.stderr
+    assert "contraction: migration 9999: drops column api.plans.status" in deploy.stderr
     assert "--allow contraction" in deploy.stderr
     said = json.loads(diff.stdout)
     assert [m["revision"] for m in said["migrations"]] == ["9999"]

@@ -205,3 +205,28 @@ def test_values_from_the_text_are_named_in_the_cause() -> None:
     assert "404" in found.cause
     found = diagnose(Failure(subject="web", said=(EXITED,), exit_codes=(("web", 3),), ran_seconds=71))
     assert found.cause == "its container web ended with exit code 3 71 s after its start"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'psycopg.errors.DuplicateTable: relation "plans" already exists',
+        "psycopg.errors.UniqueViolation: duplicate key: Key (email)=(a@b.example) already exists.",
+        "openai.RateLimitError: You exceeded your current quota, please check your plan and billing details",
+        "stripe: LimitExceeded",
+        "user 7: AccessDenied to plan 9",
+        "cannot be deleted as it is in use by plan 9",
+        "Rate exceeded for customer 7",
+        "a customer asked: what is OutOfMemory?",
+        "HTTP client: CannotPullContainerError: x: not found",
+        "web answers /: HTTP 503",
+        "deployment alarm",
+    ],
+)
+@pytest.mark.parametrize("as_evidence", [False, True])
+def test_words_of_aws_do_not_count_in_an_applications_log(line: str, as_evidence: bool) -> None:
+    said = (EXITED, f"last log: {line}") if as_evidence else (EXITED,)
+    found = diagnose(Failure(subject="api", said=said, exit_codes=(("api", 1),), logs=() if as_evidence else (line,)))
+    assert found.kind == "crash"
+    assert not any(word in found.next_step for word in ("delete", "raise", "quota"))
+    assert any(line in evidence for evidence in found.evidence)

@@ -42,6 +42,23 @@ def test_wrong_digest_and_server_errors_fail_and_a_silent_image_is_skipped(given
     assert judge_answer(given, DIGEST)[0] is verdict
 
 
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (answer(200, DIGEST), Verdict.OK),
+        (answer(303, DIGEST), Verdict.OK),
+        (answer(404, DIGEST), Verdict.FAIL),
+        (answer(404, None), Verdict.FAIL),
+        (answer(429, DIGEST), Verdict.FAIL),
+        (answer(403, DIGEST), Verdict.FAIL),
+        (answer(403, None), Verdict.SKIP),
+    ],
+    ids=["there", "leads on", "not there", "rule missing", "too many", "forbidden", "refused by the load balancer"],
+)
+def test_home_page_has_to_be_there(given: Answer, verdict: Verdict) -> None:
+    assert judge_answer(given, DIGEST, is_page=True)[0] is verdict
+
+
 def test_one_failed_check_fails_the_verification_and_is_named() -> None:
     good = Result(name="web answers /", verdict=Verdict.OK, reason="HTTP 200")
     bad = Result(name="api answers /api", verdict=Verdict.FAIL, reason="HTTP 503")

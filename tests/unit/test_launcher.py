@@ -163,3 +163,23 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
     (machine.root / "uv.lock").write_text("changed")
     machine.add_python("3.11.2", pip_says="x")
     assert "installing" in machine.run("up").stderr
+
+
+def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine) -> None:
+    """A folder where the lock file should be: no user can write that, root neither."""
+    machine.add_python("3.11.9")
+    (machine.root / ".alva/install.lock").mkdir(parents=True)
+    ended = machine.run("--version")
+    assert ended.returncode == 1
+    assert "install.lock cannot be written" in ended.stderr
+    assert "next: run as its owner" in ended.stderr
+
+
+def test_what_is_installed_can_be_read_by_the_users_that_engines_run_as(machine: Machine) -> None:
+    machine.add_python("3.11.9", pip_says="no network")
+    former = os.umask(0o077)
+    try:
+        machine.run("--version")
+    finally:
+        os.umask(former)
+    assert (machine.root / ".venv").stat().st_mode & 0o755 == 0o755

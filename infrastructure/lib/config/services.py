@@ -87,58 +87,50 @@ class Companion:
 class Service:
     """One service: what it listens on, what is routed to it, what it is given, and how large it is.
 
+    Without `port` it is a worker: nothing is routed to it, nobody finds it by name, and it has no health check unless
+    it is given a `health_command` of its own.
     `paths` are the load balancer's path patterns (case-sensitive; `/api/*` does not match `/api`, hence both).
     `priority` orders the listener rules: lower is asked first. `host_label` is the label of its host where the
     environment has a domain; `{}` stands for the environment's name.
-    `health_command` is run inside the container (`CMD` form, no shell). An image without `kit` overrides it.
+    `health_command` is run inside the container (`CMD` form, no shell); by default, with a port, kit's. An image
+    without `kit` overrides it.
     `has_pages`: browsers run its pages, which may call the others with the visitor's cookies (CORS).
     `database_connections` is how many one task opens at most, with its companions: preflight adds them up.
+    `stack` is the number of the services stack that it lives in: the first ones share `services`, and more than
+    SERVICES_PER_STACK need `services-2` and so on (docs/decisions/services-in-numbered-stacks.md).
     `cpu_units` and `memory_mib` are a Fargate size. Raises SettingError when any of this cannot be deployed.
     """
 
     name: str
-    port: int
-    paths: tuple[str, ...]
-    priority: int
-    path_prefix: str
-    host_label: str
+    port: int | None = None
+    paths: tuple[str, ...] = ()
+    priority: int = 0
+    path_prefix: str = ""
+    host_label: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, SecretKey] = field(default_factory=dict)
     companions: tuple[Companion, ...] = ()
     health_path: str = "/health"
-    health_command: tuple[str, ...] = ("python", "-m", "kit.healthcheck")
+    health_command: tuple[str, ...] | None = None
     database_connections: int = 0
     cpu_units: int = 512
     memory_mib: int = 1024
     read_only_root: bool = True
     allowlisted: bool = False
     has_pages: bool = False
+    stack: int = 1
 
     def __post_init__(self) -> None:
         where = f"services.{self.name}"
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", self.name):
             raise SettingError(f"{where}.name", self.name, "use 2 to 20 lower-case letters, digits and hyphens")
-        if not 1024 <= self.port <= 65535:
-            raise SettingError(
-                f"{where}.port", self.port, "an unprivileged port (1024 to 65535): tasks do not run as root"
-            )
         check_size(where, self.cpu_units, self.memory_mib)
-        if not 1 <= self.priority <= 49_000:
-            raise SettingError(f"{where}.priority", self.priority, "1 to 49000")
-        if not self.paths:
-            raise SettingError(
-                f"{where}.paths", self.paths, "at least one pattern, or nothing is routed to the service"
-            )
-        # An ALB rule has at most 5 condition values: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
-        if len(self.paths) > 5:
-            raise SettingError(f"{where}.paths", self.paths, "a listener rule takes at most 5 values")
-        for pattern in self.paths:
-            if not pattern.startswith("/") or len(pattern) > 128:
-                raise SettingError(f"{where}.paths", pattern, "starts with / and has at most 128 characters")
-        if not self.health_path.startswith("/"):
-            raise SettingError(f"{where}.health_path", self.health_path, "starts with /")
-        if self.path_prefix and not re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix):
-            raise SettingError(f"{where}.path_prefix", self.path_prefix, "empty, or like /api")
+        if self.stack < 1:
+            raise SettingError(f"{where}.stack", self.stack, "1 or more")
+        if self.port is None:
+            self._check_worker(where)
+        else:
+            self._check_routes(where, self.port)
         for variable, template in self.environment.items():
             for _, placeholder, _, _ in string.Formatter().parse(template):
                 if placeholder is not None and placeholder.split("[")[0] not in PLACEHOLDERS:
@@ -163,15 +155,52 @@ class Service:
             )
             raise SettingError(f"{where}.database_connections", self.database_connections, expected)
 
+    def _check_worker(self, where: str) -> None:
+        for name in ("paths", "priority", "path_prefix", "host_label", "allowlisted", "has_pages"):
+            if value := getattr(self, name):
+                raise SettingError(f"{where}.{name}", value, "none: without a port, nothing is routed to the service")
+
+    def _check_routes(self, where: str, port: int) -> None:
+        if not 1024 <= port <= 65535:
+            raise SettingError(f"{where}.port", port, "an unprivileged port (1024 to 65535): tasks do not run as root")
+        if not 1 <= self.priority <= 49_000:
+            raise SettingError(f"{where}.priority", self.priority, "1 to 49000")
+        if not self.paths:
+            raise SettingError(
+                f"{where}.paths", self.paths, "at least one pattern, or nothing is routed to the service"
+            )
+        if not re.fullmatch(r"[a-z0-9{}-]{1,40}", self.host_label):
+            raise SettingError(f"{where}.host_label", self.host_label, "the label of its host, such as api-{}")
+        # An ALB rule has at most 5 condition values: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
+        if len(self.paths) > 5:
+            raise SettingError(f"{where}.paths", self.paths, "a listener rule takes at most 5 values")
+        for pattern in self.paths:
+            if not pattern.startswith("/") or len(pattern) > 128:
+                raise SettingError(f"{where}.paths", pattern, "starts with / and has at most 128 characters")
+        if not self.health_path.startswith("/"):
+            raise SettingError(f"{where}.health_path", self.health_path, "starts with /")
+        if self.path_prefix and not re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix):
+            raise SettingError(f"{where}.path_prefix", self.path_prefix, "empty, or like /api")
+
     @property
     def service_name(self) -> str:
         """The ECS service, its task definition's family and its repository."""
         return f"alva-{self.name}"
 
     @property
+    def construct_id(self) -> str:
+        """What its constructs, and the logical ids in the templates, begin with: `MyBlog` for `my-blog`."""
+        return "".join(part.capitalize() for part in self.name.split("-"))
+
+    @property
     def image_parameter(self) -> str:
         """The template parameter that takes the image's digest."""
-        return f"{''.join(part.capitalize() for part in self.name.split('-'))}ImageDigest"
+        return f"{self.construct_id}ImageDigest"
+
+    @property
+    def health(self) -> tuple[str, ...] | None:
+        """The container's health check."""
+        return self.health_command or (None if self.port is None else KIT_HEALTH_COMMAND)
 
     @property
     def dockerfile(self) -> str:
@@ -196,12 +225,30 @@ def check_size(where: str, cpu_units: int, memory_mib: int) -> None:
         raise SettingError(f"{where}.memory_mib", memory_mib, f"with {cpu_units} CPU units one of {allowed}")
 
 
+KIT_HEALTH_COMMAND = ("python", "-m", "kit.healthcheck")
+
+SERVICES_PER_STACK = 25
+"""How many services a stack takes: each makes up to 18 of the 500 resources that CloudFormation allows.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+"""
+
+
 def check_services(services: Sequence[Service]) -> None:
-    """Raise SettingError where two services claim the same thing."""
+    """Raise SettingError where two services claim the same thing, or too many share a stack."""
+    for number in sorted({service.stack for service in services}):
+        members = [service for service in services if service.stack == number]
+        if len(members) > SERVICES_PER_STACK:
+            raise SettingError(
+                f"services.{members[-1].name}.stack", number,
+                f"{number + 1}: a stack takes {SERVICES_PER_STACK} services, and {len(members)} are in this one",
+            )  # fmt: skip
     for attribute in ("name", "port", "priority", "host_label"):
         taken: dict[object, str] = {}
         for service in services:
             value = getattr(service, attribute)
+            if not value:
+                continue  # a worker has none of it
             if value in taken:
                 raise SettingError(
                     f"services.{service.name}.{attribute}", value, f"not what {taken[value]} has already"

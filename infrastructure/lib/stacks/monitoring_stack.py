@@ -75,7 +75,7 @@ class MonitoringStack(EnvironmentStack):
         for service in environment.services:
             ServiceLoadAlarms(
                 self,
-                service.name.capitalize(),
+                service.construct_id,
                 settings=service,
                 environment=environment,
                 cluster_name=ecs.cluster_name,

@@ -57,6 +57,8 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """Every path that a service is meant to serve reaches it: `/api/*` alone does not match `/api`."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         host = service.manifest["host"] or "example.com"
         for path in dict.fromkeys(probe for pattern in service.manifest["paths"] for probe in probes(pattern)):
             target_group = served_by(rules, path, host)
@@ -67,6 +69,8 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
 def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """The target group asks the path that the service serves, and its image's sources have it."""
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         asked = service.target_group.properties.get("HealthCheckPath")
         promised = service.manifest["health_path"]
         if asked != promised:
@@ -80,6 +84,8 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """One port from the Dockerfile to the security group, or every request ends in 502 or 504."""
     groups = security_groups(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         port = service.manifest["port"]
         container = service.main_container
         (balancer,) = service.service.properties["LoadBalancers"]
@@ -88,7 +94,6 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
             "the container's port mapping": list(container.ports),
             "PORT in the container's environment": [int(container.environment["PORT"])],
             "the service's load balancer": [balancer["ContainerPort"]],
-            "the target group": [service.target_group.properties["Port"]],
         }
         for where, ports in stated.items():
             if ports != [port]:
@@ -242,6 +247,8 @@ def service_after_rule(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """ECS refuses a service whose target group is attached to no listener: the service waits for its rule."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         own = {rule.resource.logical_id for rule in rules if rule.target_group == service.target_group}
         if not own & service.service.depends_on:
             yield service.service, "does not depend on the rule that attaches its target group to a listener"

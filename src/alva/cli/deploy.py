@@ -43,6 +43,7 @@ class Builds:
         self._cancelled = Event()
         self.builder: Builder = choose_builder(invocation, self._cancelled)
         self._manifest = invocation.manifest
+        self._cache = invocation.region_config.home / "cache"
         self._progress = progress
 
     def build_all(self, names: frozenset[str] | None = None) -> dict[str, str | None]:
@@ -61,7 +62,7 @@ class Builds:
         from alva.checks.revisions import read_revisions
 
         folder = self.builder.find_folder(digest, REVISIONS_FOLDER) if digest is not None else None
-        return read_revisions(folder) if folder is not None else None
+        return read_revisions(folder, self._cache / "revisions") if folder is not None else None
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"
@@ -129,6 +130,16 @@ def show_result(
     )
 
 
+wait_option = click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seconds to wait for a lock that somebody else holds.",
+)
+
+
 @verb(summary="Release: stacks, images, migration, services, verification; all of it or some services.", asks=True)
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
@@ -157,6 +168,7 @@ def show_result(
     show_default=True,
     help="Seconds that it must go on running after it has verified; if it does not, everything goes back.",
 )
+@wait_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
     invocation: Invocation,
@@ -167,6 +179,7 @@ def command(
     allowed: tuple[str, ...],
     timeout_seconds: float,
     watch_seconds: float,
+    wait_seconds: float,
     dry_run: bool,
 ) -> None:
     """Build what is to be built, then plan and release."""
@@ -182,10 +195,15 @@ def command(
             images,
             infra_only=infra_only,
             is_forced=migrate_again,
-            allowed=frozenset(Kind) if invocation.yes else frozenset(map(Kind, allowed)),
+            allowed=frozenset(map(Kind, allowed)),
             ask=person(invocation),
         )
-        request = replace(request, step_timeout_seconds=timeout_seconds, watch_seconds=watch_seconds)
+        request = replace(
+            request,
+            step_timeout_seconds=timeout_seconds,
+            watch_seconds=watch_seconds,
+            lock_wait_seconds=wait_seconds,
+        )
         if dry_run:
             plan, diff = release.plan_only(invocation.aws, invocation.manifest, request)
         else:

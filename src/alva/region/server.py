@@ -19,16 +19,18 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from alva.errors import RegionFailed
 from alva.region import offered_services
 from alva.region.component import Component
 from alva.region.config import RegionConfig
-from alva.region.daemon import hold_lock
+from alva.region.daemon import FAILURES_PATH, hold_lock
 
 if TYPE_CHECKING:
     from alva.region.addresses import Addresses
+    from alva.region.background import Background
     from alva.region.certificates import CertificateAuthority
     from alva.region.elb import LoadBalancers
     from alva.region.images.store import ImageStore
@@ -51,6 +53,7 @@ COMPONENTS = (
     ("alva.region.standins", "StandIns"),
     ("alva.region.rds", "Databases"),
     ("alva.region.elasticache", "Caches"),
+    ("alva.region.ecr", "ContainerRegistry"),
     ("alva.region.ecs", "ContainerService"),
 )
 
@@ -60,6 +63,8 @@ class Region:
     """What every component is constructed with."""
 
     config: RegionConfig
+    background: Background
+    """Runs every loop, and every job that nobody awaits."""
     supervisor: Supervisor
     network: Network
     memory: MemoryLimits
@@ -73,6 +78,8 @@ class Region:
     """Set before any component's `install`."""
     serve_websocket: ASGIApplication | None = None
     """What answers WebSockets at the API's port, set by the component that has any."""
+    serve_registry: ASGIApplication | None = None
+    """What answers below /v2/ at the API's port: ECR's registry."""
 
 
 def prepare_environment(config: RegionConfig) -> None:
@@ -98,6 +105,7 @@ def prepare_environment(config: RegionConfig) -> None:
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     """Construct the region and its components; starts nothing."""
     from alva.region.addresses import Addresses
+    from alva.region.background import Background
     from alva.region.certificates import CertificateAuthority
     from alva.region.images.store import ImageStore
     from alva.region.memory import MemoryLimits
@@ -106,9 +114,11 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     from alva.region.persistence import Persistence
     from alva.region.supervisor import Supervisor
 
-    network = open_network(config.network, config.run_folder)
+    background = Background()
+    network = open_network(config.network, config.run_folder, background)
     region = Region(
         config=config,
+        background=background,
         supervisor=Supervisor(config),
         network=network,
         memory=MemoryLimits(config.home),
@@ -116,7 +126,7 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         names=Names(config.run_folder / "names"),
         certificates=CertificateAuthority(config.trust_bundle_file.parent),
         images=ImageStore(config.images_folder),
-        persistence=Persistence(config.state_folder / "control-plane.sqlite"),
+        persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
     )
     components: list[Component] = []
     for module_name, class_name in COMPONENTS:
@@ -141,13 +151,16 @@ async def run(config: RegionConfig) -> None:
 
     from ministack import app as ministack_app
 
-    from alva.region import policy_simulation
+    from alva.region import log_events, policy_simulation
     from alva.region.cloudformation import extension
+    from alva.region.retention import Retention
     from alva.region.roles import Roles
+    from alva.region.unexpected import answer_always
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.close_side_doors(ministack_app)
     region, components = build(config)
+    asyncio.get_running_loop().set_exception_handler(partial(_record_unexpected, region.background))
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)
     region.memory.remove_leftovers()
@@ -159,25 +172,35 @@ async def run(config: RegionConfig) -> None:
         region.network.changed()
         region.load_balancers.security_groups_may_have_changed()
 
-    extension.install(stacks_changed)
+    extension.install(stacks_changed, region.background)
     policy_simulation.install()
+    log_events.install()
     for component in components:
         component.install()
     extension.finish_install()
+    answer_always(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
     application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
     server = asyncio.ensure_future(_serve(application, listener, stopping))
+    stopped = asyncio.ensure_future(stopping.wait())
     started: list[Component] = []
     try:
         for component in components:
             started.append(component)
             await component.start()
         region.persistence.start()
-        extension.resume_interrupted()
+        region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
+        extension.resume_interrupted(region.background)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
-        await stopping.wait()
+        await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.is_set():
+            raise RegionFailed(
+                "cannot go on serving the local region's API",
+                evidence=[str(server.exception() or "its server ended")],
+                next_step=f"see {config.logs_folder / 'region.log'}, then ./alva up",
+            )
     finally:
         began = time.monotonic()
         stopping.set()
@@ -185,6 +208,15 @@ async def run(config: RegionConfig) -> None:
         await _stop(region, list(reversed(started)))
         await asyncio.wait([server], timeout=1.0)
         logger.info("stopped in %.1f s", time.monotonic() - began)
+
+
+def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no loop and no job has caught: an exception in a callback, or in a task that nobody awaits."""
+    error = context.get("exception")
+    if isinstance(error, Exception):
+        background.failed(f"finish background work ({context['message']})", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _listen(config: RegionConfig) -> socket.socket:
@@ -220,6 +252,12 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
         if scope["type"] == "websocket" and region.serve_websocket is not None:
             await region.serve_websocket(scope, receive, send)
             return
+        if scope.get("path") == FAILURES_PATH:
+            await _answer_json(send, {"failures": [failure.as_dict() for failure in region.background.failures]})
+            return
+        if scope["type"] == "http" and region.serve_registry is not None and is_for_registry(scope):
+            await region.serve_registry(scope, receive, send)
+            return
         if scope["type"] == "lifespan":
             while True:
                 message = await receive()
@@ -246,6 +284,22 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
                     region.persistence.mark_stacks_changed()
 
     return application
+
+
+async def _answer_json(send: Callable[[Any], Awaitable[None]], contents: object) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(contents).encode()})
+
+
+def is_for_registry(scope: dict[str, Any]) -> bool:
+    """Whether a request is for ECR's registry: its path begins with /v2, and nothing signed it as one of AWS's API."""
+    if scope["path"] != "/v2" and not scope["path"].startswith("/v2/"):
+        return False
+    return not any(
+        name == b"x-amz-date" or (name == b"authorization" and value.startswith(b"AWS4"))
+        for name, value in scope["headers"]
+    )
 
 
 def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
@@ -300,6 +354,7 @@ async def _stop(region: Region, components: list[Component]) -> None:
     except Exception as error:
         logger.exception("cannot save the region's state")
         failures.append(error)
+    await region.background.stop()
     await region.supervisor.stop_all()
     await region.network.close()
     region.memory.close()

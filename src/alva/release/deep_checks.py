@@ -1,12 +1,11 @@
-"""The checks that look deeper than a release does: from inside a task, through a customer's eyes, into logs and alarms.
+"""The checks that look deeper than a release does: through a customer's eyes, into logs and alarms.
 
-They start a task and make a customer, whom the task then forgets, so they run when asked for (`./alva verify --deep`).
+They make a customer, whom the task that looks from inside then forgets, so they run when asked for
+(`./alva verify --deep`).
 """
 
 from __future__ import annotations
 
-import inspect
-import json
 import time
 import uuid
 from collections.abc import Callable
@@ -15,16 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from alva.aws import Aws, explained, pages
-from alva.errors import AlvaError
-from alva.release import inside_probe, oneoff
 from alva.release.exposure import open_ways
+from alva.release.inside import Inside
 from alva.release.journey import Journey
 from alva.release.manifest import Manifest, Service
 from alva.release.outside import Outside
 from alva.release.preflight import alarms_are_quiet
 from alva.release.verify import Result, Verdict, run_check
 
-PROBE_SECONDS = 180
 LOG_SECONDS = 30
 
 Said = tuple[Verdict, str]
@@ -45,54 +42,13 @@ class DeepChecks:
         checks: list[tuple[str, Callable[[], Said]]] = [
             ("inner pages stay inside", lambda: self._inner_pages(outside)),
             ("nothing else is open", self._nothing_else_is_open),
-            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services),
+            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services if s.port),
             ("sign-up to plan", lambda: _walk(journey)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
             seen = list(pool.map(run_check, checks))
-        return [*self._inside(journey.address if journey is not None else None), *seen]
-
-    def _inside(self, customer: str | None) -> list[Result]:
-        """The checks of `inside_probe`, as a one-off task with the api's image, environment and network."""
-        started = time.monotonic()
-        service = self.manifest.service(self.manifest.migration.service)
-        lines: list[str] = []
-        try:
-            task_definition, subnets, security_groups = oneoff.network_of_service(
-                self.aws, self.manifest.cluster, service.service
-            )
-            ended = oneoff.run(
-                self.aws,
-                oneoff.OneOff(
-                    cluster=self.manifest.cluster,
-                    task_definition=task_definition,
-                    container=service.name,
-                    subnets=subnets,
-                    security_groups=security_groups,
-                    command=("python", "-c", inspect.getsource(inside_probe), self._asked(customer)),
-                    started_by="alva-verify",
-                    timeout_seconds=PROBE_SECONDS,
-                ),
-                output=lines.append,
-                state=lambda _: None,
-            )
-        except AlvaError as error:
-            reason = "; ".join((error.message, *error.evidence))
-            return [Result(name="inside", verdict=Verdict.FAIL, reason=reason, seconds=time.monotonic() - started)]
-        results = list(read_results(lines, seconds=time.monotonic() - started))
-        if not ended.succeeded or not results:
-            reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
-            results.append(Result(name="inside", verdict=Verdict.FAIL, reason=reason))
-        return results
-
-    def _asked(self, customer: str | None) -> str:
-        """What the probe is asked: each service where its siblings find it, and whom to forget."""
-        services = {
-            s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
-            for s in self.manifest.services
-        }
-        return json.dumps({"services": services, "customer": customer})
+        return [*Inside(self.aws, self.manifest).run(journey.address if journey is not None else None), *seen]
 
     def _inner_pages(self, outside: Outside) -> Said:
         """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
@@ -150,23 +106,3 @@ def _walk(journey: Journey | None) -> Said:
     if journey is None:
         return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
     return Verdict.OK, journey.run()
-
-
-def read_results(lines: list[str], *, seconds: float) -> list[Result]:
-    """The probe's results among a task's output."""
-    found = []
-    for line in lines:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and "alva_check" in said:
-            found.append(
-                Result(
-                    name=f"inside: {said['alva_check']}",
-                    verdict=Verdict(said["verdict"]),
-                    reason=str(said["reason"]),
-                    seconds=seconds,
-                )
-            )
-    return found

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from alva.aws import Aws
 from alva.checks.revisions import Revision
-from alva.errors import AlvaError, RolledBack, UsageError
-from alva.release import ledger, preflight, verify, watch, way_back
+from alva.errors import AlvaError, RollbackFailed, RolledBack, UsageError
+from alva.release import drift, inside, ledger, preflight, verify, watch, way_back
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published, mark_released
 from alva.release.ledger import Ledger, Release
-from alva.release.lock import Lock
-from alva.release.manifest import Manifest, Service
+from alva.release.lock import Lock, person
+from alva.release.manifest import Manifest, Service, Stack
 from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import Kind
@@ -42,6 +44,8 @@ class Request:
     """The history of the schema in the migration's new image; None where it is not known."""
     keeps_schema: bool = False
     """As in `Wanted`."""
+    keeps_templates: bool = False
+    """A rollback: image digests change, every stack keeps the template and the tags that are deployed."""
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
     findings: Callable[[], Mapping[str, Sequence[str]]] | None = None
@@ -51,6 +55,8 @@ class Request:
     step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
     watch_seconds: float = 0.0
     """How long what was released must go on running, after it has verified, before the release counts as good."""
+    lock_wait_seconds: float = 0.0
+    """How long to wait for a lock that somebody else holds."""
     ask: Ask | None = None
     """How to ask about the rest; None: nobody is there to answer."""
 
@@ -73,7 +79,9 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
     Raises as `errors.py` says: a failed migration leaves the services untouched, a failed rollout or verification
     returns all of them to what they ran before.
     """
-    with Lock(aws, manifest).held(f"release of {request.commit}", reporter.note):
+    with Lock(aws, manifest).held(
+        f"release of {request.commit}", reporter.note, wait_seconds=request.lock_wait_seconds
+    ):
         wanted, observed = look(aws, manifest, request)
         if _settle(aws, observed, reporter):
             wanted, observed = look(aws, manifest, request)
@@ -82,6 +90,8 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         diff = _survey(aws, wanted, observed, plan, request)
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
+        for text in diff.drift_lines():
+            reporter.note(text)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
         require_consent(diff, manifest, request.allowed, request.ask)
@@ -105,7 +115,8 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 revision=migrated.revision,
                 contractions=migrated.contractions,
                 rollback_of=request.rollback_of,
-                by=_person(),
+                by=person(),
+                run=run_address(),
                 started_at=started_at.isoformat(timespec="seconds"),
                 seconds=round(time.monotonic() - started, 2),
                 step_seconds=executor.step_seconds,
@@ -118,12 +129,23 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             judging_seconds = _judging_seconds(wanted, observed, executor)
             checks = _verify(aws, manifest, executor, reporter, judging_seconds)
             _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
+            if plan.contractions:
+                executor.run(Plan(steps=plan.contractions))
+                checks = _verify(aws, manifest, executor, reporter, judging_seconds)
         except KeyboardInterrupt:
             _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise
-        except AlvaError as error:
-            causes = way_back.explain(aws, manifest, error, since=started_at)
-            failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+        except Exception as raised:
+            error = raised if isinstance(raised, AlvaError) else _unexpected(raised)
+            causes = _explain(aws, manifest, error, since=started_at)
+            try:
+                failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+            except Exception as another:
+                failure = RollbackFailed(
+                    "cannot release, and an unexpected error ended the rollback",
+                    evidence=[error.message, *error.evidence, *_unexpected(another).evidence],
+                    next_step="./alva status and ./alva logs; ./alva deploy releases again",
+                )
             failure = way_back.with_causes(failure, causes)
             outcome = ledger.ROLLED_BACK if isinstance(failure, RolledBack) else ledger.FAILED
             cause = "; ".join((failure.message, *failure.evidence[:2]))
@@ -132,9 +154,9 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 _keep_causes(aws, manifest, number, failure, causes, reporter)
             raise failure from error.__cause__
         release = None
-        if not plan.is_empty:
-            release = entry(ledger.SUCCEEDED)
-            release = replace(release, number=Ledger(aws, manifest).record(release))
+        if not plan.is_empty or observed.is_unrecorded:
+            # What an interrupted release left running, and CloudFormation finished, is a release once it verifies.
+            release = _record_success(aws, manifest, entry(ledger.SUCCEEDED))
             _mark_released(aws, wanted, observed, release, reporter)
         return Result(
             plan=plan,
@@ -144,6 +166,26 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             checks=tuple(checks),
             release=release,
         )
+
+
+def _unexpected(error: Exception) -> AlvaError:
+    """An error that nobody foresaw, with its last lines of traceback as evidence."""
+    lines = [line.strip() for part in traceback.format_exception(error)[-4:] for line in part.strip().splitlines()]
+    failure = AlvaError(
+        f"cannot release: {type(error).__name__}: {error}",
+        evidence=lines,
+        next_step="run the same command again; if it fails again, report it with this evidence",
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
+    """The causes; looking for them must not prevent the rollback."""
+    try:
+        return way_back.explain(aws, manifest, error, since=since)
+    except Exception:
+        return ()
 
 
 def _mark_released(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
@@ -216,15 +258,20 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
             for name, digest in request.digests.items()
             if digest is not None
         }
+        last = release.result()
         observed = Observed(
             stacks={name: future.result() for name, future in observing.items()},
             published=frozenset(name for name, future in publishing.items() if future.result()),
-            migrated_digest=last.migrated_digest if (last := release.result()) is not None else None,
+            migrated_digest=last.migrated_digest if last is not None else None,
             revision=last.revision if last is not None else None,
             step_seconds=last.step_seconds if last is not None else {},
+            released=_released(aws, manifest, last),
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
-    digests: dict[str, str | None] = {**_running(manifest, observed.stacks), **request.digests}
+    observed = replace(observed, drift=drift.look(aws, manifest, observed.stacks))
+    running = _running(manifest, observed.stacks)
+    observed = replace(observed, is_unrecorded=is_unrecorded(running, observed.released, last))
+    digests: dict[str, str | None] = {**running, **request.digests}
     if missing := [service.name for service in manifest.services if service.name not in digests]:
         raise UsageError(
             "cannot release some services alone: others never ran",
@@ -234,14 +281,45 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
     # Digests that run are in their repositories by definition.
     kept = frozenset(name for name in digests if name not in request.digests)
     wanted = Wanted(
-        manifest=manifest,
-        templates={stack.name: stack.template() for stack in manifest.stacks},
+        manifest=replace(manifest, tags=_deployed_tags(manifest, observed)) if request.keeps_templates else manifest,
+        templates={stack.name: _template(stack, observed, request) for stack in manifest.stacks},
         digests=digests,
         is_forced=request.is_forced,
         revisions=request.revisions,
         keeps_schema=request.keeps_schema,
     )
     return wanted, replace(observed, published=observed.published | kept)
+
+
+def _template(stack: Stack, observed: Observed, request: Request) -> Mapping[str, Any]:
+    """The template to release: this checkout's, or for a rollback the one that is deployed."""
+    deployed = observed.stacks.get(stack.name)
+    if request.keeps_templates and deployed is not None and deployed.was_made:
+        return deployed.template
+    return stack.template()
+
+
+def _deployed_tags(manifest: Manifest, observed: Observed) -> Mapping[str, str]:
+    deployed = (observed.stacks.get(stack.name) for stack in manifest.stacks_of("services"))
+    return next((stack.tags for stack in deployed if stack is not None and stack.was_made), manifest.tags)
+
+
+def _released(aws: Aws, manifest: Manifest, last: Release | None) -> Mapping[str, str]:
+    """The digests of the last release that succeeded."""
+    if last is not None and last.outcome != ledger.SUCCEEDED:
+        last = next((each for each in Ledger(aws, manifest).history() if each.outcome == ledger.SUCCEEDED), None)
+    return last.digests if last is not None else {}
+
+
+def is_unrecorded(running: Mapping[str, str], released: Mapping[str, str], last: Release | None) -> bool:
+    """Whether what runs is in the ledger as no good release: it has to be written down once it verifies.
+
+    `released` are the digests of the last release that succeeded, `last` is the newest entry. An interrupted release
+    counts also where all images are the same: CloudFormation may have finished its templates.
+    """
+    return bool(running) and (
+        dict(running) != dict(released) or (last is not None and last.outcome == ledger.INTERRUPTED)
+    )
 
 
 def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
@@ -266,14 +344,17 @@ def _verify(
     reporter.step_started(key, "verify")
     is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
     patience_seconds = verify.RELEASED_PATIENCE_SECONDS + judging_seconds if is_new else verify.FOUND_PATIENCE_SECONDS
-    results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
+    if executor.done:
+        results = inside.verify_outside_and_inside(aws, manifest, executor.digests, patience_seconds)
+    else:
+        results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
     try:
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        raise
+        raise failure.because([], inside.cure_of(manifest, failure.evidence)) from None
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
 
@@ -320,6 +401,18 @@ def _migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted
     )
 
 
+def _record_success(aws: Aws, manifest: Manifest, release: Release) -> Release:
+    """Write a good release down, with its number. Raises AlvaError that says that it runs all the same."""
+    try:
+        return replace(release, number=Ledger(aws, manifest).record(release))
+    except AlvaError as error:
+        raise AlvaError(
+            "cannot record the release: it runs and has verified, and the ledger does not have it",
+            evidence=[error.message, *error.evidence],
+            next_step="the same command again records what runs",
+        ) from error
+
+
 def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:
     """Write a failed release down; that this fails too must not hide why the release failed."""
     try:
@@ -343,8 +436,13 @@ def _keep_causes(
         reporter.note(f"its causes could not be kept: {'; '.join((error.message, *error.evidence))}")
 
 
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
+def run_address() -> str:
+    """Where the run of the pipeline can be seen that this process belongs to; empty outside of one.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/variables
+    """
+    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    run = os.environ.get("GITHUB_RUN_ID")
+    if not (server and repository and run):
+        return ""
+    return f"{server}/{repository}/actions/runs/{run}/attempts/{os.environ.get('GITHUB_RUN_ATTEMPT', '1')}"

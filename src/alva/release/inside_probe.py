@@ -1,14 +1,15 @@
-"""What `./alva verify --deep` runs inside a task of the api: its source is sent, so it imports nothing of ours.
+"""What a verification runs inside a task of the api: its source is sent, so it imports nothing of ours.
 
 Its argument is JSON: `services`, name -> URL to ask, and `customer`, the address of one that the verification made and
-that is forgotten here (or null). It prints one JSON object per check. RunTask takes 8 KB of overrides
-(AWS: RunTask, overrides), so this stays small.
+that is forgotten here (or null). It prints one JSON object per check; SKIP where the image lacks what a check needs.
+RunTask takes 8 KB of overrides (AWS: RunTask, overrides), so this stays small.
 """
 
 import json
 import os
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -85,13 +86,22 @@ def queue() -> str:
 
 
 def service(url: str) -> Callable[[], str]:
-    """Ask a service for its health, by its name inside the network."""
+    """Ask a service for its health, by its name inside the network; what it says of its dependencies."""
 
     def ask() -> str:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
-            said = json.load(answer)
-        parts = ", ".join(f"{name} {state}" for name, state in said.get("checks", {}).items())
-        return f"{url.split('/')[2]} answers" + (f": {parts}" if parts else "")
+        try:
+            answer = urllib.request.urlopen(url, timeout=20)  # noqa: S310
+        except urllib.error.HTTPError as refusal:
+            answer = refusal
+        with answer:
+            status, body = answer.status, answer.read()
+        try:
+            parts = json.loads(body).get("checks", {})
+        except (ValueError, AttributeError):
+            parts = {}
+        said = ", ".join(f"{name} {state}" for name, state in parts.items())
+        require(status < 400, f"HTTP {status}" + (f": {said}" if said else ""))
+        return f"{url.split('/')[2]} answers" + (f": {said}" if said else "")
 
     return ask
 
@@ -107,6 +117,8 @@ def main() -> None:
     for name, check in checks.items():
         try:
             verdict, reason = "OK", check()
+        except (ImportError, KeyError) as error:
+            verdict, reason = "SKIP", f"the api has no {error.name if isinstance(error, ImportError) else error}"
         except Exception as error:
             verdict, reason = "FAIL", f"{type(error).__name__}: {error}"
         print(json.dumps({"alva_check": name, "verdict": verdict, "reason": reason}), flush=True)

@@ -45,13 +45,16 @@ class Service:
     repository: str
     dockerfile: str
     """Relative to the repository's root, which is the build context."""
-    port: int
+    port: int | None
+    """None for a worker: nothing is routed to it."""
     paths: tuple[str, ...]
     host: str | None
     """Where the environment has a domain: the host name whose every path is this service's."""
     health_path: str
     log_group: str
     image_parameter: str
+    has_pages: bool = False
+    """Whether people open it in a browser: then its home page has to be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +151,13 @@ class Manifest:
                     service=item["service"],
                     repository=item["repository"],
                     dockerfile=item["dockerfile"],
-                    port=int(item["port"]),
+                    port=None if item["port"] is None else int(item["port"]),
                     paths=tuple(item["paths"]),
                     host=item.get("host"),
                     health_path=item["health_path"],
                     log_group=item["log_group"],
                     image_parameter=item["image_parameter"],
+                    has_pages=bool(item.get("has_pages")),
                 )
                 for item in values["services"]
             ),

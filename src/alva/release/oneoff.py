@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 Line = Callable[[str], None]
 
+UNKNOWN_SECONDS = 60.0
+"""How long ECS may not know a task that it has just started: it is eventually consistent.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html asks to retry DescribeTasks with back-off.
+"""
+
 LAST_LINES_SECONDS = 5.0
 """CloudWatch Logs shows what a container printed last a little after its end."""
 
@@ -78,7 +84,9 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
         with explained(f"follow task {_short(task_arn)}"):
             tasks = aws.ecs.describe_tasks(cluster=one_off.cluster, tasks=[task_arn])["tasks"]
         if not tasks:
-            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it any more")
+            if not seen_status and time.monotonic() - started < UNKNOWN_SECONDS:
+                return None
+            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it")
         status = tasks[0].get("lastStatus", "")
         if status != seen_status:
             seen_status = status
@@ -90,20 +98,36 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
         task = aws.poll.until(
             stopped, timeout_seconds=one_off.timeout_seconds, what=f"task {_short(task_arn)} ({one_off.container})"
         )
-    except (TimedOut, Interrupted, KeyboardInterrupt) as error:
-        reason = "time limit" if isinstance(error, TimedOut) else "interrupted"
-        with explained(f"stop task {_short(task_arn)}"):
-            aws.ecs.stop_task(cluster=one_off.cluster, task=task_arn, reason=f"alva: {reason}")
+    except BaseException as error:
+        fate = _stop(aws, one_off, task_arn, error)
         if isinstance(error, TimedOut):
             raise TimedOut(
-                f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, stopped",
+                f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, {fate}",
                 evidence=tail.last_lines(),
+            ) from error
+        if isinstance(error, AlvaError):
+            error.evidence = (*error.evidence, f"task {task_arn}: {fate}")
+        elif isinstance(error, Exception):
+            raise AlvaError(
+                f"cannot follow task {_short(task_arn)} ({one_off.container})",
+                evidence=[f"{type(error).__name__}: {error}", f"task {task_arn}: {fate}"],
             ) from error
         raise
     ended = _judge(task, one_off.container, paused=_others(definition, one_off))
     if ended.exit_code is not None:
         tail.finish(output)
     return ended
+
+
+def _stop(aws: Aws, one_off: OneOff, task_arn: str, error: BaseException) -> str:
+    """Stop a task that cannot be followed to its end, and say what became of it."""
+    reasons = {TimedOut: "time limit", Interrupted: "interrupted", KeyboardInterrupt: "interrupted"}
+    reason = reasons.get(type(error), "it cannot be followed")
+    try:
+        aws.ecs.stop_task(cluster=one_off.cluster, task=task_arn, reason=f"alva: {reason}")
+    except Exception as failure:
+        return f"it may still run, StopTask failed: {error_code(failure) or type(failure).__name__}"
+    return "stopped"
 
 
 def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -215,6 +239,7 @@ class _Tail:
         self._stream = f"{options.get('awslogs-stream-prefix')}/{container['name']}/{_short(task_arn)}"
         self._token: str | None = None
         self._lines: list[str] = []
+        self._has_complained = False
 
     def show(self, line: Line) -> int:
         """Pass on what is new; how many lines that were."""
@@ -228,9 +253,11 @@ class _Tail:
                     logGroupName=self._group, logStreamName=self._stream, startFromHead=True, **arguments
                 )
             except Exception as error:
-                if error_code(error) == "ResourceNotFoundException":  # nothing was printed yet
-                    return count
-                raise
+                if error_code(error) != "ResourceNotFoundException" and not self._has_complained:
+                    # A task is judged by its exit code: lines that cannot be read must not fail it.
+                    self._has_complained = True
+                    line(f"cannot read the log: {error_code(error) or type(error).__name__}")
+                return count
             for event in answer["events"]:
                 self._lines.append(event.get("message", ""))
                 line(event.get("message", ""))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,21 +12,24 @@ from typing import Any
 
 from alva.aws import Aws, explained, pages
 from alva.errors import PreflightRefused
-from alva.release import execution_roles, quotas, rollout
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, minified
+from alva.release import account, drift, execution_roles, quotas, rollout
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
 from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.lock import Lock
-from alva.release.manifest import Manifest
-from alva.release.plan import ApplyStack, Observed, Plan, Wanted
+from alva.release.manifest import Manifest, Stack
+from alva.release.plan import Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
 from alva.release.stacks import Action, Stacks
 from alva.release.toolkit import toolkit_of
 from alva.release.verify import Result, Verdict, run_check
 
-BOOTSTRAP_VERSION = 6
-"""The first whose roles and bucket are as this engine expects them (CDK: "Bootstrap template version history")."""
+BOOTSTRAP_VERSION = 23
+"""The first whose deploy role may continue a rollback that got stuck (CDK: "Bootstrap template version history")."""
+
+ANY_DIGEST = f"sha256:{'0' * 64}"
+"""In the place of a digest that is not known yet."""
 
 Said = tuple[Verdict, str]
 
@@ -53,15 +55,19 @@ class Preflight:
             ("lock", self._lock),
             ("stacks are settled", self._stacks),
             ("templates are valid", self._templates),
+            ("CloudFormation foresees no failure", self._foreseen),
             *((f"rule {rule}", _rule(found)) for rule, found in (self.findings or {}).items()),
             ("images exist", self._images),
+            ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
             ("secrets are set", self._secrets),
             ("tasks' roles may start them", self._execution_roles),
             ("quotas suffice", self._quotas),
+            *account.Account(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", lambda: is_awake(self.aws, self.manifest)),
-            ("services run", self._services),
-            ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
+            ("services run", lambda: curable(self._services())),
+            ("nothing drifted", self._drift),
+            ("alarms are quiet", lambda: curable(alarms_are_quiet(self.aws, self.manifest))),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
@@ -102,7 +108,7 @@ class Preflight:
             return Verdict.OK, "nobody holds it"
         if holder.is_gone():
             return Verdict.WARN, f"its holder is gone, the next release takes it over ({holder})"
-        return Verdict.FAIL, str(holder)
+        return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, for {holder}"
 
     def _stacks(self) -> Said:
         """No stack is in the middle of an operation, or waits for a rollback to go on."""
@@ -120,6 +126,29 @@ class Preflight:
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
+    def _foreseen(self) -> Said:
+        """CloudFormation's own validation of the changes: names that are taken, properties, quotas."""
+        unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
+        known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
+        parameters = {self.manifest.migration.image_parameter: ANY_DIGEST, **unknown, **known}
+        stacks = Stacks(self.aws)
+
+        def foresee(stack: Stack) -> list[Foreseen]:
+            template = stack.template()
+            return stacks.foresee(stack.name, template, parameters, self.manifest.tags)
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="foresee") as pool:
+            found = list(pool.map(foresee, self.manifest.stacks))
+        said = [
+            (each.fails, f"{stack.name}: {each.text}")
+            for stack, foreseen in zip(self.manifest.stacks, found, strict=True)
+            for each in foreseen
+        ]
+        if not said:
+            return Verdict.OK, f"{len(found)} stacks"
+        is_fatal = any(fails for fails, _ in said)
+        return (Verdict.FAIL if is_fatal else Verdict.WARN), "; ".join(text for _, text in said)
+
     def _images(self) -> Said:
         """Each image that would be released is in its repository, or can be pushed from here."""
         missing = []
@@ -132,6 +161,10 @@ class Preflight:
         if missing:
             return Verdict.FAIL, f"neither in its repository nor here: {', '.join(missing)}"
         return Verdict.OK, f"{len(self.digests)} images"
+
+    def _architectures(self) -> Said:
+        """The images that exist have the CPU architecture of their task definitions."""
+        return account.architectures(self.aws, self.manifest, self.digests)
 
     def _scans(self) -> Said:
         """What ECR's scan on push says of the images that exist.
@@ -184,12 +217,12 @@ class Preflight:
         except quotas.NoQuotas:
             return Verdict.SKIP, "not available here: there is no Service Quotas to ask"
         if short := [each for each in found if not each.is_met]:
-            more = "; ".join(
-                f"{each}: aws service-quotas request-service-quota-increase --service-code {each.service_code} "
-                f"--quota-code {each.code} --desired-value {math.ceil(each.total)}"
-                for each in short
+            return Verdict.FAIL, "; ".join(f"{each}: {each.increase(each.total)}" for each in short)
+        if tight := [each for each in found if not each.is_met_at_most]:
+            return Verdict.WARN, "; ".join(
+                f"{each}, and {each.most:g} when the services have scaled out: {each.increase(each.most)}"
+                for each in tight
             )
-            return Verdict.FAIL, more
         return Verdict.OK, ", ".join(map(str, found))
 
     def _services(self) -> Said:
@@ -216,6 +249,18 @@ class Preflight:
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
+    def _drift(self) -> Said:
+        """Whether what runs is what the stacks say. A release puts services and log groups back, so this only warns."""
+        stacks = Stacks(self.aws)
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+            observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
+        found = drift.look(self.aws, self.manifest, observed)
+        if found.drifts:
+            return Verdict.WARN, "; ".join(map(str, found.drifts))
+        if found.unseen:
+            return Verdict.WARN, f"not known of {'; '.join(found.unseen)}"
+        return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
+
 
 def is_awake(aws: Aws, manifest: Manifest) -> Said:
     """Whether the environment is awake: into one that sleeps nothing can be released, its database does not run."""
@@ -223,6 +268,12 @@ def is_awake(aws: Aws, manifest: Manifest) -> Said:
     if asleep is None:
         return Verdict.OK, ""
     return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
+
+
+def curable(said: Said) -> Said:
+    """A failure of what runs as a warning: a release may well be its cure, so it does not stop one."""
+    verdict, reason = said
+    return (Verdict.WARN, reason) if verdict is Verdict.FAIL else said
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
@@ -249,7 +300,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
     if not plan.is_empty:
         _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
     _refuse_missing_images(wanted, observed, builder)
-    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
+    names = [step.stack.name for step in plan.stack_steps()]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
         raise PreflightRefused(
             "cannot release: CloudFormation refuses a template; nothing was touched",
@@ -296,12 +347,13 @@ def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
 
 
 def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
-    """Exports that an update would take away or change while a stack that exists imports them.
+    """Exports that an update would take away while a stack still imports them.
 
-    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"), and
-    importing stacks come after the exporting one.
+    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"). A stack
+    around the services loses its exports last, when the stacks that import them have their new templates already.
     """
-    updated = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack) and step.action is Action.UPDATE]
+    updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
+    contracted = {step.stack.name for step in plan.contractions}
     found = []
     for name in updated:
         before = observed.stacks[name]
@@ -310,7 +362,10 @@ def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
             importers = [
                 stack.name
                 for stack in observed.stacks.values()
-                if stack is not None and stack.was_made and stack.name != name and export in _imports(stack.template)
+                if stack is not None
+                and stack.was_made
+                and stack.name != name
+                and export in _imports(wanted.templates.get(stack.name, {}) if name in contracted else stack.template)
             ]
             if importers:
                 found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
@@ -17,7 +17,7 @@ from alva.release.manifest import Manifest, Service
 from alva.release.stacks import ObservedStack, Stacks
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import ServiceDeploymentTypeDef, ServiceTypeDef
+    from mypy_boto3_ecs.type_defs import ServiceDeploymentBriefTypeDef, ServiceDeploymentTypeDef, ServiceTypeDef
 
 Line = Callable[[str], None]
 
@@ -28,13 +28,13 @@ def roll_out(
     aws: Aws,
     manifest: Manifest,
     stack_name: str,
-    template: Mapping[str, object],
+    template: Mapping[str, Any],
     parameters: Mapping[str, str],
     line: Line,
     *,
     timeout_seconds: float,
 ) -> None:
-    """Update all services together and return when what was asked for is all that runs.
+    """Update the services of one stack together and return when what was asked for is all that runs.
 
     Raises RolledBack when the new version does not run, TimedOut at the deadline, RollbackFailed when CloudFormation
     could not take its update back. Whether everything runs again what it ran is for the caller to see.
@@ -47,10 +47,11 @@ def roll_out(
     except StackFailed as error:
         events.show()
         raise RolledBack("cannot release: the new version does not run", evidence=error.evidence) from error
+    declared = template.get("Parameters", {})
     expected = {
         service.name: parameters[service.image_parameter]
         for service in manifest.services
-        if service.image_parameter in parameters
+        if service.image_parameter in parameters and service.image_parameter in declared
     }
     confirm(aws, manifest, expected, line, since=events.since)
 
@@ -117,9 +118,18 @@ def running_digest(aws: Aws, task_definition: str, container: str) -> str | None
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
     """The service's newest service deployment; None when ECS keeps none (they are kept for 90 days)."""
     with explained(f"look at the deployments of {service.service}"):
-        briefs = aws.ecs.list_service_deployments(cluster=manifest.cluster, service=service.service, maxResults=20)[
-            "serviceDeployments"
-        ]
+        # ListServiceDeployments promises no order, so the newest may be on any page.
+        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListServiceDeployments.html
+        briefs: list[ServiceDeploymentBriefTypeDef] = []
+        token: dict[str, Any] = {}
+        while True:
+            page = aws.ecs.list_service_deployments(
+                cluster=manifest.cluster, service=service.service, maxResults=100, **token
+            )
+            briefs += page["serviceDeployments"]
+            if not page.get("nextToken"):
+                break
+            token = {"nextToken": page["nextToken"]}
         if not briefs:
             return None
         newest = max(briefs, key=lambda brief: brief["createdAt"])

@@ -67,7 +67,12 @@ class Sign:
     pattern: str
     cause: str
     next_step: str
+    in_logs: bool = False
+    """Whether it counts in a container's log too, where an application may use words of AWS for matters of its own."""
 
+
+LAST_LOG = "last log: "
+"""What the evidence of an error has before a line of a container's log."""
 
 SECRETS_CHECK = "./alva secrets check"
 LOGS = "./alva logs {subject} --since 1h"
@@ -130,12 +135,14 @@ SIGNS: tuple[Sign, ...] = (
         r"exec format error|image Manifest does not contain descriptor matching platform",
         "its image is for another CPU architecture than the task's",
         "build it for the task definition's RuntimePlatform",
+        in_logs=True,
     ),
     Sign(
         "no-program",
         r"executable file not found|CannotStartContainerError[^\n]*no such file|exec \S+ failed: No such file",
         "its image has no such program as its command",
         "look at ENTRYPOINT and CMD of its Dockerfile",
+        in_logs=True,
     ),
     # Secrets.
     Sign(
@@ -163,6 +170,7 @@ SIGNS: tuple[Sign, ...] = (
         r"alva:unset|: not set(?: \(used by|$)",
         "a secret that it needs has never been set",
         "./alva secrets init makes what can be made; ./alva secrets set NAME",
+        in_logs=True,
     ),
     Sign(
         "role",
@@ -181,49 +189,57 @@ SIGNS: tuple[Sign, ...] = (
         "disk-full",
         r"No space left on device|disk is full",
         "a disk is full",
-        "free some space; on AWS raise the task's ephemeral storage or the database's",
+        "find which disk it is, the task's or the database's: ./alva logs {subject} --since 1h",
+        in_logs=True,
     ),
     Sign(
         "connection-budget",
         r"too many clients already|remaining connection slots are reserved|too many connections for role",
         "the database takes no more connections",
         "fewer connections per task, fewer tasks, or a larger instance class: ./alva preflight shows the budget",
+        in_logs=True,
     ),
     Sign(
         "database-password",
         r"password authentication failed for user",
         "the database does not take the password that the task was given",
-        "a rotated password reaches tasks when they restart; ./alva secrets check",
+        "./alva secrets rotate database gives the database, the cache and the tasks one new password",
+        in_logs=True,
     ),
     Sign(
         "cache-password",
         r"WRONGPASS|NOAUTH|invalid username-password pair",
         "the cache does not take the token that the task was given",
-        "a rotated token reaches tasks when they restart; ./alva secrets check",
+        "./alva secrets rotate database gives the database, the cache and the tasks one new password",
+        in_logs=True,
     ),
     Sign(
         "schema",
         r"UndefinedTable|UndefinedColumn|relation \"[^\"]+\" does not exist|column [^\n]+ does not exist",
         "the database's schema is not what the code expects",
         "./alva migrate; a revision that takes away belongs into a later release",
+        in_logs=True,
     ),
     Sign(
         "lock-timeout",
         r"canceling statement due to lock timeout",
         "a table's lock was not to be had: users' transactions held it",
         "run it again when it is quieter: nothing was changed",
+        in_logs=True,
     ),
     Sign(
         "statement-timeout",
         r"canceling statement due to statement timeout",
         "a statement took longer than the migration's time limit",
         "split it into smaller steps",
+        in_logs=True,
     ),
     Sign(
         "connection-timeout",
         r"connection timeout expired|connection timed out|\[Errno 110\]|ConnectTimeout",
         "nobody answers where it connects to: no security group or route lets it through, or nothing is there",
         "./alva preflight --reachability shows who reaches whom, ./alva status what runs",
+        in_logs=True,
     ),
     Sign(
         "database-down",
@@ -232,6 +248,7 @@ SIGNS: tuple[Sign, ...] = (
         r"timed? ?out|closed)|the database (?:is|was) not to be had",
         "the database does not answer it",
         "./alva status: is the database available, and does its security group admit the tasks?",
+        in_logs=True,
     ),
     Sign(
         "cache-down",
@@ -239,24 +256,28 @@ SIGNS: tuple[Sign, ...] = (
         r"|Error \d+ connecting to [^\n]*6379",
         "the cache does not answer it",
         "./alva status: is the cache available, and does its security group admit the tasks?",
+        in_logs=True,
     ),
     Sign(
         "certificate",
         r"certificate verify failed|CERTIFICATE_VERIFY_FAILED",
         "it does not trust the certificate of what it connects to",
         "the image's CA bundle must know the endpoint's authority",
+        in_logs=True,
     ),
     Sign(
         "unknown-name",
         r"Name or service not known|could not translate host name|getaddrinfo failed",
         "a name that it connects to cannot be resolved",
         "is the other service registered in Cloud Map? ./alva status",
+        in_logs=True,
     ),
     Sign(
         "missing-module",
         r"(?P<what>(?:ModuleNotFoundError|ImportError): [^\n\"\\]+)",
         "its code does not load: {what}",
         "a dependency is missing from its pyproject.toml, or a COPY from its Dockerfile",
+        in_logs=True,
     ),
     # Health: what the load balancer saw.
     Sign(
@@ -284,6 +305,12 @@ SIGNS: tuple[Sign, ...] = (
         "./alva preflight --reachability shows who may reach it",
     ),
     # What verification saw from outside.
+    Sign(
+        "drift",
+        r"(?P<what>\S+) runs: \S+ is deployed, \S+ should be",
+        "{what} runs another image than its stack says: somebody changed it outside CloudFormation",
+        "./alva deploy puts it back",
+    ),
     Sign(
         "wrong-answerer",
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
@@ -325,7 +352,7 @@ SIGNS: tuple[Sign, ...] = (
         "name-taken",
         r"already exists",
         "something of that name exists already, and belongs to no stack",
-        "delete it, or import it into the stack",
+        "find out whose it is; then import it into the stack, or give the stack's another name",
     ),
     Sign(
         "in-use",
@@ -346,9 +373,10 @@ SIGNS: tuple[Sign, ...] = (
 
 def diagnose(failure: Failure) -> Diagnosis:
     """The cause as far as it can be told, with the lines that show it; never nothing."""
-    told = (*failure.said, *reversed(failure.logs))
+    said = tuple(text for text in failure.said if not text.startswith(LAST_LOG))
+    logs = (*(text for text in failure.said if text.startswith(LAST_LOG)), *reversed(failure.logs))
     for sign in SIGNS:
-        for text in told:
+        for text in (*said, *logs) if sign.in_logs else said:
             found = re.search(sign.pattern, text, re.IGNORECASE)
             if found is not None:
                 values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}

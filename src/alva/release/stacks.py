@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
 from alva.release.adoption import adopt
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSet, ChangeSets, ResourceChange, minified
+from alva.release.change_sets import (
+    INLINE_TEMPLATE_BYTES,
+    ChangeSet,
+    ChangeSets,
+    Foreseen,
+    ResourceChange,
+    minified,
+)
 from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
@@ -263,6 +270,37 @@ class Stacks:
             return change_sets.read(name, change_set)
         finally:
             change_sets.delete(name, change_set)
+
+    def foresee(
+        self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
+    ) -> list[Foreseen]:
+        """What CloudFormation's validation finds in the change to `template`, from a change set that is removed again.
+
+        Nothing for a stack without a change, for one that something works on, and for one that imports what another
+        has yet to export: CloudFormation makes no change set of those.
+        """
+        observed = self.observe(name)
+        change = compare(name, template, parameters, tags, observed)
+        if change.action not in (Action.CREATE, Action.UPDATE) or (observed is not None and not observed.is_settled):
+            return []
+        change_sets = ChangeSets(self._aws)
+        try:
+            change_set = change_sets.create(
+                name, template, parameters, tags, previous=_previous(observed, change.action)
+            )
+            if change_set is None:
+                return []
+            try:
+                return change_sets.foreseen(change_set)
+            finally:
+                change_sets.delete(name, change_set)
+        except StackFailed as error:
+            reason = "; ".join(error.evidence)
+            return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
+        finally:
+            # The change set of a stack that does not exist makes an empty one.
+            if observed is None:
+                self.delete(name, lambda _line: None)
 
     def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
         """What CloudFormation finds wrong with the template without making anything of it, or None.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from alva.aws import Aws, explained
 from alva.release import rollout
+from alva.release.drift import Drift
+from alva.release.drift import look as look_for_drift
 from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Holder, Lock
@@ -67,13 +69,15 @@ class Status:
     release: Release | None
     lock: Holder | None
     asleep: Asleep | None = None
+    drifts: tuple[Drift, ...] = ()
+    """What differs from the stacks, as far as that is known at once: without CloudFormation's detection."""
 
 
 def look(aws: Aws, manifest: Manifest) -> Status:
     """Look at everything, side by side."""
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="status") as pool:
-        observing = [pool.submit(stacks.observe, stack.name, with_template=False) for stack in manifest.stacks]
+        observing = [pool.submit(stacks.observe, stack.name) for stack in manifest.stacks]
         release, lock = pool.submit(Ledger(aws, manifest).latest), pool.submit(Lock(aws, manifest).holder)
         asleep = pool.submit(Hibernation(aws, manifest).state)
         found = rollout.describe_services(aws, manifest)
@@ -91,6 +95,7 @@ def look(aws: Aws, manifest: Manifest) -> Status:
             release=release.result(),
             lock=lock.result(),
             asleep=asleep.result(),
+            drifts=look_for_drift(aws, manifest, {o.name: o for o in observed if o is not None}, detects=False).drifts,
         )
 
 

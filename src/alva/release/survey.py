@@ -44,7 +44,7 @@ def survey(
             return Preview(resources=None, note=f"from the templates: CloudFormation says {why}")
         return Preview(resources=tuple(changes))
 
-    steps = [step for step in plan.steps if isinstance(step, ApplyStack)]
+    steps = list(plan.stack_steps())
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="survey") as pool:
         previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
     diff = make_diff(wanted, observed, plan, previews)

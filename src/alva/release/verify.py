@@ -92,7 +92,7 @@ class Verification:
             if service.host is not None:
                 checks.append((f"{service.host} leads here", self._leads_here(outside, service.host)))
             checks += [
-                (f"{service.name} answers {path}", self._answers(outside, outside.base(service) + path, digest))
+                (f"{service.name} answers {path}", self._answers(outside, service, path, digest))
                 for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
@@ -166,11 +166,12 @@ class Verification:
 
         return look
 
-    def _answers(self, outside: Outside, url: str, digest: str | None) -> Look:
-        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x` alike."""
+    def _answers(self, outside: Outside, service: Service, path: str, digest: str | None) -> Look:
+        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x`, and a page is there."""
 
         def look() -> tuple[Verdict, str]:
-            return judge_answer(outside.fetch(url), digest)
+            answer = outside.fetch(outside.base(service) + path)
+            return judge_answer(answer, digest, is_page=service.has_pages and is_home(path))
 
         return look
 
@@ -197,6 +198,8 @@ def probe_paths(service: Service) -> list[str]:
 
     `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
     """
+    if service.port is None:
+        return []
     if service.host is not None:
         return ["/"]
     prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
@@ -206,11 +209,21 @@ def probe_paths(service: Service) -> list[str]:
     return paths
 
 
-def judge_answer(answer: Answer, digest: str | None) -> tuple[Verdict, str]:
-    """Whether the answer came from the image that should serve. Its status may be a refusal, but no server error."""
-    if answer.status >= 500:
-        return Verdict.FAIL, f"HTTP {answer.status}"
+def is_home(path: str) -> bool:
+    """Whether one of the paths of `probe_paths` is a home page: a prefix, with or without a slash."""
+    return not path.endswith("/x")
+
+
+def judge_answer(answer: Answer, digest: str | None, *, is_page: bool = False) -> tuple[Verdict, str]:
+    """Whether the answer came from the image that should serve, with a status that its users can go on from.
+
+    A page is there or leads on (below 400). Any other path may refuse, but must not fail (below 500). The load balancer
+    itself answers 403 where a service is not for this address (`load_balancer.admin_allowed_cidrs`).
+    """
     served_by = answer.headers.get(DIGEST_HEADER)
+    is_refused_before = answer.status == http.HTTPStatus.FORBIDDEN and served_by is None
+    if answer.status >= 500 or (is_page and answer.status >= 400 and not is_refused_before):
+        return Verdict.FAIL, f"HTTP {answer.status}"
     if served_by is None:
         return Verdict.SKIP, f"HTTP {answer.status}; the image does not say its digest ({DIGEST_HEADER})"
     if digest is not None and served_by != digest:

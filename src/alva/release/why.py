@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError
-from alva.release.ledger import PARAMETER_BYTES
+from alva.release.history import PARAMETER_BYTES, History
 from alva.release.manifest import Manifest, Service
 from alva.release.signs import PLATFORM, Diagnosis, Failure, diagnose
 from alva.release.stacks import Stacks, first_failure
@@ -96,38 +96,27 @@ def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
 
 
 class Accounts:
-    """The causes of failed releases, kept: one SSM parameter, whose versions are the history."""
+    """The causes of failed releases, kept."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
-        self._aws = aws
-        self.parameter_name = f"/{manifest.prefix}/why"
+        self._history = History(
+            aws,
+            f"/{manifest.prefix}/why",
+            of="the record of why releases failed",
+            description="Why releases of this environment failed",
+            read=lambda text, _: _from_text(text),
+        )
+        self.parameter_name = self._history.parameter_name
 
     def keep(self, account: Account) -> None:
         """Write it down, with as much evidence as a parameter holds."""
-        with explained("keep why the release failed"):
-            self._aws.ssm.put_parameter(
-                Name=self.parameter_name,
-                Value=_to_text(account),
-                Type="String",
-                Overwrite=True,
-                Description="Why releases of this environment failed: one version each. Written by ./alva",
-            )
+        self._history.add(_to_text(account))
 
     def find(self, release: int | None = None) -> Account | None:
         """What was kept of that release, or of the last one that failed; None when nothing was."""
-        with explained("read why releases failed"):
-            try:
-                if release is None:
-                    texts = [self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]["Value"]]
-                else:
-                    history = pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name)
-                    texts = [version["Value"] for version in history]
-            except Exception as error:
-                if error_code(error) == "ParameterNotFound":
-                    return None
-                raise
-        accounts = [_from_text(text) for text in texts]
-        return next((account for account in reversed(accounts) if release in (None, account.release)), None)
+        if release is None:
+            return self._history.latest()
+        return next((account for account in self._history.all() if account.release == release), None)
 
 
 def _to_text(account: Account) -> str:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 from ministack import app
-from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
+from ministack.services.cloudformation import provisioners
 
 from alva.region import offered_services
-from alva.region.cloudformation import extension, requests
+from alva.region.cloudformation import extension
 
 REGION = Path(extension.__file__).parents[1]
 
@@ -58,32 +55,6 @@ def test_the_version_is_the_pinned_one() -> None:
     assert f'"ministack=={version("ministack")}"' in pinned
 
 
-def original(name: str) -> object:
-    """A replaced function as MiniStack wrote it, whatever a region in this process put in its place."""
-    source = ast.parse(inspect.getsource(stacks))
-    return next(node for node in source.body if getattr(node, "name", "") == name)
-
-
-@pytest.mark.parametrize("name", list(extension.REPLACED))
-def test_a_replaced_operation_is_called_as_ours_expects(name: str) -> None:
-    theirs = original(name)
-    assert isinstance(theirs, ast.FunctionDef | ast.AsyncFunctionDef)
-    assert isinstance(theirs, ast.AsyncFunctionDef) is inspect.iscoroutinefunction(extension.REPLACED[name])
-    expected = [argument.arg for argument in theirs.args.args]
-    ours = list(inspect.signature(extension.REPLACED[name]).parameters)
-    assert ours == expected
-
-
-@pytest.mark.parametrize("module", [handlers, changesets])
-def test_the_replaced_operations_are_called_by_name(module: ModuleType) -> None:
-    """A module that imported the name keeps calling it through its own globals, where ours is put."""
-    assert hasattr(module, "_deploy_stack_async")
-
-
-def test_the_wrapped_actions_exist() -> None:
-    assert set(requests.WRAPPERS) <= set(handlers._ACTION_HANDLERS)
-
-
 def test_offered_and_absent_services_are_ministacks() -> None:
     assert set(offered_services.OFFERED) <= set(app.SERVICE_REGISTRY)
     folder = Path(app.__file__).parent / "services"
@@ -107,9 +78,3 @@ def test_an_update_without_changes_touches_nothing() -> None:
         "id",
         {"b": 2},
     )
-
-
-def test_dependencies_are_found_in_references_and_depends_on() -> None:
-    resource = {"Properties": {"A": {"Fn::Sub": "${One}-${Two.Arn}"}, "B": {"Ref": "Three"}}, "DependsOn": "Four"}
-    names = {"One", "Two", "Three", "Four", "Five"}
-    assert engine._extract_deps(resource, names) == names - {"Five"}

@@ -43,6 +43,14 @@ def transitive(names: Collection[str], edges: Mapping[str, Collection[str]]) -> 
     return reached
 
 
+def in_a_circle(dependencies: Mapping[str, Collection[str]]) -> set[str]:
+    """The names that can come in no order, since they need each other, or need one that does."""
+    waiting = {name: set(needed) - {name} for name, needed in dependencies.items()}
+    while ready := {name for name, needed in waiting.items() if not needed & waiting.keys()}:
+        waiting = {name: needed for name, needed in waiting.items() if name not in ready}
+    return set(waiting)
+
+
 async def run_in_order(
     dependencies: Mapping[str, Collection[str]],
     work: Callable[[str], Awaitable[None]],

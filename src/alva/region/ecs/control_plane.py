@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from alva.region.ecs.model import Json
 
 _TARGETS = {
+    "acm": "CertificateManager",
     "ecr": "AmazonEC2ContainerRegistry_V20150921",
     "logs": "Logs_20140328",
     "secretsmanager": "secretsmanager",
@@ -40,7 +41,7 @@ class ControlPlane:
         self.region = region
 
     async def call(self, service: str, action: str, **parameters: object) -> Json:
-        """Call an action of a JSON service (logs, secretsmanager, ecr, ssm, servicediscovery).
+        """Call an action of a JSON service (acm, logs, secretsmanager, ecr, ssm, servicediscovery).
 
         Raises ServiceError with the service's own code and message.
         """

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from alva.region.background import Background
 from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
@@ -23,7 +24,8 @@ _MOST_EVENTS, _MOST_BYTES, _EVENT_OVERHEAD_BYTES = 10_000, 1_000_000, 26
 class LogStream:
     """One container's stream. `write` never blocks; what was written is sent in order, in batches."""
 
-    def __init__(self, control_plane: ControlPlane, group: str, stream: str) -> None:
+    def __init__(self, background: Background, control_plane: ControlPlane, group: str, stream: str) -> None:
+        self._background = background
         self.group = group
         self.stream = stream
         self._control_plane = control_plane
@@ -63,7 +65,7 @@ class LogStream:
             return
         self._waiting.append({"timestamp": int(time.time() * 1000), "message": line})
         if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.get_running_loop().create_task(self._flush_soon())
+            self._flushing = self._background.spawn(f"send log events to {self.group}", self._flush_soon())
 
     async def close(self) -> None:
         """Send what is left."""
@@ -83,8 +85,12 @@ class LogStream:
                 await self._control_plane.call(
                     "logs", "PutLogEvents", logGroupName=self.group, logStreamName=self.stream, logEvents=batch
                 )
-            except ServiceError as error:
-                logger.warning("cannot write %d log events to %s %s: %s", len(batch), self.group, self.stream, error)
+            except Exception as error:
+                # The next batch may pass, and a task that ends must not wait for its log.
+                logger.warning("%d log events for %s %s are lost", len(batch), self.group, self.stream)
+                self._background.failed(f"write log events to {self.group}", error)
+            else:
+                self._background.succeeded(f"write log events to {self.group}")
 
 
 def _first_batch(events: list[Json]) -> list[Json]:

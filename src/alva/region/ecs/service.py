@@ -24,7 +24,7 @@ class ContainerService:
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
         self.metadata = MetadataEndpoint(region.network, self.state)
-        self.sessions = ExecSessions(region.supervisor)
+        self.sessions = ExecSessions(region.supervisor, region.background)
         region.serve_websocket = self.sessions.serve
         self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import uv
 
-_PYTHON = re.compile(
-    r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?python:(\d+\.\d+)(?:\.\d+)?(?:-[\w.-]+)?$"
-)
-_NODE = re.compile(r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?node:(\d+)(?:\.[\d.]+)?(?:-[\w.-]+)?$")
+_LIBRARY = r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?"
+# What these variants hold beside the language is Debian. Others are another system: Alpine's C library is musl.
+_VARIANT = r"(?:-(?:slim|bookworm|trixie|slim-bookworm|slim-trixie|bookworm-slim|trixie-slim))?"
+_PYTHON = re.compile(rf"{_LIBRARY}python:(\d+\.\d+)(?:\.\d+)?{_VARIANT}$")
+_NODE = re.compile(rf"{_LIBRARY}node:(\d+)(?:\.[\d.]+)?{_VARIANT}$")
 # Asked once, at import: builds run in threads, and sysconfig, which find_uv_bin reads, is not safe there (Python 3.11).
 _UV_FOLDER = Path(uv.find_uv_bin()).parent
 _UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")

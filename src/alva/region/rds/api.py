@@ -6,9 +6,9 @@ DB instances are made, changed and deleted through CloudFormation here: the same
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextvars
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -17,8 +17,6 @@ from ministack.services import rds
 
 if TYPE_CHECKING:
     from alva.region.rds.databases import Databases
-
-logger = logging.getLogger("alva.rds")
 
 Parameters = dict[str, Any]
 Response = tuple[int, dict[str, str], bytes]
@@ -30,7 +28,8 @@ REFUSED = frozenset({
     "CopyDBSnapshot", "ModifyDBParameterGroup", "ResetDBParameterGroup", "CreateBlueGreenDeployment",
 })  # fmt: skip
 
-_running: set[asyncio.Task[None]] = set()
+ABSENT = frozenset({"DescribeOrderableDBInstanceOptions"})
+"""Operations about what AWS sells: there is no answer that would be true here."""
 
 
 def install(databases: Databases) -> None:
@@ -50,6 +49,8 @@ def install(databases: Databases) -> None:
         action = rds._p(parameters, "Action")
         if action in REFUSED:
             return _error("InvalidAction", f"the local region does not have RDS {action}: use CloudFormation")
+        if action in ABSENT:
+            return _error("InvalidAction", f"the local region does not have RDS {action}")
         if action in operations:
             return await operations[action](databases, parameters)
         response: Response = await rds.handle_request(method, path, headers, body, query_params)
@@ -65,7 +66,7 @@ async def reboot(databases: Databases, parameters: Parameters) -> Response:
         return record
     record["DBInstanceStatus"] = "rebooting"
     response = _single("RebootDBInstance", record)
-    _in_background(databases.restart(record), record)
+    _in_background(databases, databases.restart(record, "rebooting"), record)
     return response
 
 
@@ -77,7 +78,7 @@ async def stop(databases: Databases, parameters: Parameters) -> Response:
     record["DBInstanceStatus"] = "stopping"
     record["_stopped"] = True
     response = _single("StopDBInstance", record)
-    _in_background(databases.stop_server(record), record)
+    _in_background(databases, databases.stop_server(record), record)
     return response
 
 
@@ -89,7 +90,7 @@ async def start(databases: Databases, parameters: Parameters) -> Response:
     record["DBInstanceStatus"] = "starting"
     record.pop("_stopped", None)
     response = _single("StartDBInstance", record)
-    _in_background(databases.restart(record), record)
+    _in_background(databases, databases.restart(record, "starting"), record)
     return response
 
 
@@ -128,17 +129,11 @@ def _available(parameters: Parameters, *states: str) -> dict[str, Any] | Respons
     return record
 
 
-def _in_background(work: Awaitable[None], record: dict[str, Any]) -> None:
-    async def run() -> None:
-        try:
-            await work
-        except Exception as error:
-            record["DBInstanceStatus"] = "failed"
-            logger.error("DB instance %s: %s", record["DBInstanceIdentifier"], error)
-
-    task = asyncio.get_running_loop().create_task(run())
-    _running.add(task)
-    task.add_done_callback(_running.discard)
+def _in_background(databases: Databases, work: Coroutine[Any, Any, None], record: dict[str, Any]) -> None:
+    # It acts for the caller: the records are those of the caller's account and region.
+    databases.region.background.spawn(
+        f"change DB instance {record['DBInstanceIdentifier']}", work, context=contextvars.copy_context()
+    )
 
 
 def _single(action: str, record: dict[str, Any]) -> Response:

@@ -52,10 +52,12 @@ class Base:
 
 @cache
 def find_base(name: str) -> Base:
-    """The base called `name`: "python:3.11" (any version installed here) or "node".
+    """The base called `name`: "python:3.11" (any version installed here), "node", or "", which is nothing at all.
 
     Raises SandboxFailed when this machine has no such language.
     """
+    if not name:
+        return Base("", {}, {}, "", {"PATH": DEFAULT_PATH})
     folders: dict[str, Path | None] = {}
     links: dict[str, str] = {}
     for top in _SYSTEM:
@@ -102,18 +104,20 @@ def _installed_python(version: str) -> tuple[Path, bool, str]:
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version == own:
         return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), sys.version
+    script = (
+        "import json, sys, sysconfig; "
+        "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), sys.version]))"
+    )
     program = shutil.which(f"python{version}")
-    if program is None:
+    command = [program or "", "-I", "-c", script]
+    # A version manager's program of that name may exist and have no such version.
+    answer = subprocess.run(command, check=False, capture_output=True, text=True).stdout if program else ""
+    if not answer:
         raise SandboxFailed(
             f"cannot lay an image over python:{version}: this machine has no Python {version}",
             evidence=[f"running {own}; no python{version} on PATH"],
             next_step=f"install Python {version}, or have the Dockerfile say FROM python:{own}-slim",
         )
-    script = (
-        "import json, sys, sysconfig; "
-        "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), sys.version]))"
-    )
-    answer = subprocess.run([program, "-I", "-c", script], check=True, capture_output=True, text=True).stdout
     prefix, is_shared, full_version = json.loads(answer)
     return Path(prefix), bool(is_shared), str(full_version)
 

@@ -86,6 +86,8 @@ async def _revision(
     state: State, control_plane: ControlPlane, cluster: Cluster, service_arn: str, request: Json
 ) -> Revision:
     """The revision that the request describes, checked against the rest of the region."""
+    if not request.get("taskDefinition"):
+        raise invalid_parameter("TaskDefinition can not be blank.")
     definition = state.runnable_task_definition(request["taskDefinition"])
     launch_type, strategy = launch_of(cluster, request)
     network_configuration = await check_network(control_plane, request.get("networkConfiguration"))
