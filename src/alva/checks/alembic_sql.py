@@ -1,4 +1,4 @@
-"""Renders Alembic revisions as SQL, without a database: `python -m alva.checks.alembic_sql FOLDER`.
+"""Renders Alembic revisions as SQL, without a database: `python -m alva.checks.alembic_sql FILE...`.
 
 It runs the revisions' `upgrade`, so it is a process of its own. On standard output: file name -> {"sql": ...}, or
 {"error": ...} where a revision cannot be rendered, such as one that asks the database what to do.
@@ -34,15 +34,10 @@ def render(file: Path) -> str:
 
 
 def main() -> None:
-    """Render every revision of the folder that is named on the command line."""
-    folder = Path(sys.argv[1])
-    # Revisions may import their project: `versions` is in a package beside it.
-    sys.path.insert(0, str(folder.parents[1]))
+    """Render the revisions that are named on the command line."""
     rendered: dict[str, dict[str, str]] = {}
     with redirect_stdout(sys.stderr):
-        for file in sorted(folder.glob("*.py")):
-            if file.name == "__init__.py":
-                continue
+        for file in map(Path, sys.argv[1:]):
             try:
                 rendered[file.name] = {"sql": render(file)}
             except BaseException as error:  # a revision is anybody's code: SystemExit too

@@ -1,4 +1,4 @@
-"""What a migration's revisions do to the schema, judged by the SQL that Alembic renders for them without a database.
+"""What a migration's revisions do to the schema, judged by their SQL: of SQL files, or as Alembic renders it.
 
 While a release rolls out, the old version still works with the new schema; after a rollback it does so for long. So a
 revision may add; what takes something away from the old version is a contraction, and belongs into a later release.
@@ -12,11 +12,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alva.checks.sql import Judgement, judge
+from alva.checks.alembic_source import unknown_before_it_runs
+from alva.checks.sql import CHILD_ENVIRONMENT, Judgement, judge
+from alva.checks.sql_folders import read_sql_folder
 from alva.errors import AlvaError
 
 RENDER_SECONDS = 120
@@ -36,13 +38,57 @@ class Revision:
 
 
 def read_revisions(folder: Path, cache: Path | None = None) -> tuple[Revision, ...]:
-    """The history in `folder` (Alembic's `versions`), oldest first. Raises AlvaError when it is no single line.
+    """The history in `folder`, oldest first: Alembic's `versions`, or SQL files as Drizzle and Prisma write them.
 
-    `cache` is a folder where judgements are kept: the same revisions are not rendered twice.
+    `cache` is a folder where judgements are kept: the same revisions are not judged twice. Raises AlvaError when the
+    history cannot be read, or is no single line.
     """
+    if sources := read_sql_folder(folder):
+        return _read_sql(sources, cache)
     files = [file for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
-    judgements = _judgements(folder, files, cache) if files else {}
-    revisions = [_read(file, judgements[file.name]) for file in files]
+    return _in_one_line(_read_alembic(files, cache), folder)
+
+
+def _read_sql(sources: Mapping[str, str], cache: Path | None) -> tuple[Revision, ...]:
+    judgements = _kept(cache, sources, lambda: {name: judge(sql) for name, sql in sources.items()})
+    parents = [None, *sources]
+    return tuple(
+        Revision(
+            revision=name,
+            down_revision=parent,
+            title=name.partition("_")[2].replace("_", " ") or name,
+            contractions=judgements[name].contractions,
+            locks=judgements[name].locks,
+        )
+        for name, parent in zip(sources, parents, strict=False)
+    )
+
+
+def _read_alembic(files: Sequence[Path], cache: Path | None) -> list[Revision]:
+    try:
+        sources = {file.name: file.read_text(encoding="utf-8") for file in files}
+        trees = {name: ast.parse(source, name) for name, source in sources.items()}
+    except (OSError, ValueError, SyntaxError) as error:
+        raise AlvaError("cannot read the migrations", evidence=[str(error)]) from error
+    judgements = _kept(cache, sources, lambda: _judge_alembic(files, trees)) if files else {}
+    return [_revision(name, tree, judgements[name]) for name, tree in trees.items()]
+
+
+def _revision(name: str, tree: ast.Module, judgement: Judgement) -> Revision:
+    values = dict(_assignments(tree))
+    if not isinstance(values.get("revision"), str):
+        raise AlvaError(f"cannot read the migration {name}: it has no revision = ...")
+    down = values.get("down_revision")
+    return Revision(
+        revision=str(values["revision"]),
+        down_revision=down if isinstance(down, str) else None,
+        title=(ast.get_docstring(tree) or Path(name).stem).strip().splitlines()[0],
+        contractions=judgement.contractions,
+        locks=judgement.locks,
+    )
+
+
+def _in_one_line(revisions: Sequence[Revision], folder: Path) -> tuple[Revision, ...]:
     by_parent: dict[str | None, Revision] = {}
     for revision in revisions:
         if revision.down_revision in by_parent:
@@ -69,30 +115,26 @@ def pending(revisions: Sequence[Revision], at: str | None) -> tuple[Revision, ..
     return tuple(revisions[names.index(at) + 1 :] if at in names else revisions)
 
 
-def _read(file: Path, judgement: Judgement) -> Revision:
-    try:
-        tree = ast.parse(file.read_text(), str(file))
-    except (OSError, SyntaxError) as error:
-        raise AlvaError(f"cannot read the migration {file.name}", evidence=[str(error)]) from error
-    values = dict(_assignments(tree))
-    if not isinstance(values.get("revision"), str):
-        raise AlvaError(f"cannot read the migration {file.name}: it has no revision = ...")
-    down = values.get("down_revision")
-    return Revision(
-        revision=str(values["revision"]),
-        down_revision=down if isinstance(down, str) else None,
-        title=(ast.get_docstring(tree) or file.stem).strip().splitlines()[0],
-        contractions=judgement.contractions,
-        locks=judgement.locks,
-    )
+def _judge_alembic(files: Sequence[Path], trees: Mapping[str, ast.Module]) -> dict[str, Judgement]:
+    """File name -> what its revision does to others. What cannot be known before it runs is not run here either."""
+    unknown = {name: found for name, tree in trees.items() if (found := unknown_before_it_runs(tree))}
+    rendered = _render([file for file in files if file.name not in unknown])
+    return {
+        name: Judgement(contractions=(f"cannot be judged, since it may run other SQL: {', '.join(unknown[name])}",))
+        if name in unknown
+        else _judge(rendered.get(name, {}))
+        for name in trees
+    }
 
 
-def _judgements(folder: Path, files: Sequence[Path], cache: Path | None) -> dict[str, Judgement]:
-    """File name -> what its revision does to others."""
-    kept = cache / f"{_key(folder, files)}.json" if cache is not None else None
+def _kept(
+    cache: Path | None, sources: Mapping[str, str], judge_all: Callable[[], dict[str, Judgement]]
+) -> dict[str, Judgement]:
+    """What was found of the same sources by the same judges, or else is found now."""
+    kept = cache / f"{_key(sources)}.json" if cache is not None else None
     if kept is not None and kept.exists():
         return {name: Judgement(**{k: tuple(v) for k, v in each.items()}) for name, each in _load(kept).items()}
-    judged = {name: _judge(rendered) for name, rendered in _render(folder).items()}
+    judged = judge_all()
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         complete = kept.with_suffix(f".{os.getpid()}")
@@ -101,13 +143,12 @@ def _judgements(folder: Path, files: Sequence[Path], cache: Path | None) -> dict
     return judged
 
 
-def _key(folder: Path, files: Sequence[Path]) -> str:
-    """The content of the revisions, of what they may import, and of the judges."""
-    imported = [file for file in sorted(folder.parent.glob("*.py")) if file not in files]
-    judges = [Path(__file__), Path(__file__).with_name("sql.py"), Path(__file__).with_name("alembic_sql.py")]
+def _key(sources: Mapping[str, str]) -> str:
+    """The content of the revisions and of the judges."""
+    judges = (Path(__file__).with_name(f"{name}.py") for name in ("revisions", "sql", "alembic_sql", "alembic_source"))
     digest = hashlib.sha256()
-    for file in (*files, *imported, *judges):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for text in (*(part for item in sources.items() for part in item), *(file.read_text() for file in judges)):
+        digest.update(text.encode() + b"\0")
     return digest.hexdigest()
 
 
@@ -123,15 +164,28 @@ def _judge(rendered: Mapping[str, str]) -> Judgement:
     return Judgement(contractions=(f"cannot be judged, since Alembic cannot render it as SQL: {why}",))
 
 
-def _render(folder: Path) -> dict[str, dict[str, str]]:
-    """File name -> its SQL, or why there is none. Revisions are code: they run in a process of their own."""
-    command = [sys.executable, "-m", "alva.checks.alembic_sql", str(folder)]
+def _render(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """File name -> its SQL, or why there is none. Revisions are code: they run in a process of their own.
+
+    It has nothing of this process's environment, where credentials may be.
+    """
+    if not files:
+        return {}
+    command = [sys.executable, "-I", "-m", "alva.checks.alembic_sql", *map(str, files)]
     try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=RENDER_SECONDS, check=False)
+        finished = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RENDER_SECONDS,
+            check=False,
+            env=CHILD_ENVIRONMENT,
+        )
         rendered: dict[str, dict[str, str]] = json.loads(finished.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise AlvaError(
-            f"cannot render the migrations in {folder} as SQL",
+            f"cannot render the migrations in {files[0].parent} as SQL",
             evidence=[str(error), *(finished.stderr.splitlines()[-3:] if "finished" in locals() else ())],
         ) from error
     return rendered

@@ -7,6 +7,7 @@ else is a contraction, also what nobody has thought of. Locks that stop other se
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -102,6 +103,9 @@ class Judgement:
     locks: tuple[str, ...] = ()
     """What others wait for while it runs, in words."""
 
+
+CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+"""All that the programs are given that judge migrations: no credentials, tokens or addresses of a database."""
 
 SQUAWK_OPTIONS = (
     *("--reporter", "Json", "--pg-version", "16", "--stdin-filepath", "migration.sql"),
@@ -277,6 +281,7 @@ def _locks(sql: str) -> Iterator[str]:
             text=True,
             timeout=60,
             check=False,
+            env=CHILD_ENVIRONMENT,
         )
         found = json.loads(finished.stdout or "[]")
     except (OSError, ValueError, subprocess.SubprocessError) as error:

@@ -156,7 +156,7 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
             Risk(
                 kind=Kind.CONTRACTION,
                 subject=f"migration {r.revision}",
-                message=f"{c}, which the version that runs may use",
+                message=f"{c}; the running version may stop working",
             )
             for r in revisions
             for c in r.contractions
