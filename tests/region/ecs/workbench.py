@@ -122,7 +122,7 @@ class Workbench:
             layer = store.add_step(f"{name}-{hash(program)}", tree)
         image = store.add(
             Configuration(
-                base="python:3.11",
+                base="python",
                 environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOST": "0.0.0.0"},  # noqa: S104 - as in ours
                 working_directory="/app",
                 user=(1000, 1000),

@@ -67,6 +67,29 @@ def test_second_build_executes_nothing(project: Any) -> None:
     assert project.executed == []
 
 
+def test_older_python_than_any_of_this_machine_is_replaced_by_the_one_that_runs_alva(project: Any) -> None:
+    """As on Debian 13, whose only Python is 3.13, with the Dockerfiles of `apps/`, which are FROM python:3.11."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    dockerfile = (
+        "FROM python:3.3-slim AS build\nWORKDIR /app\n"
+        "RUN python -c 'import sys; print(sys.version_info[:2])' > version\n"
+        'FROM python:3.3-slim\nCOPY --from=build /app/version /version\nCMD ["python", "--version"]\n'
+    )
+    image = project.build(dockerfile)
+    assert project.files(image)["version"] == f"{sys.version_info[:2]}\n"
+    assert output(image)[0].startswith(f"Python {own}.")
+    said = f"FROM python:3.3-slim: this machine has no such Python, so its Python {own} is used"
+    assert said in project.executed
+    assert image.base == f"python:{own}", "another Python of this machine must not run what was installed for this one"
+    assert project.build(dockerfile) == image
+    assert project.executed == []
+
+
+def test_newer_python_than_any_of_this_machine_is_refused(project: Any) -> None:
+    with pytest.raises(BuildFailed, match=r"this machine has no Python 3\.99"):
+        project.build("FROM python:3.99-slim\nRUN true\n")
+
+
 def test_edit_of_the_service_remakes_its_layer_alone(project: Any) -> None:
     first = project.build()
     project.write("service/__main__.py", "print('edited')\n")

@@ -99,6 +99,8 @@ class _Stage:
     name: str
     base: Base
     configuration: Configuration
+    image: str
+    """What FROM names."""
     layers: list[Layer] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
     global_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class _Build:
             failure = NotSupported(line, f"FROM {image}: {error.message.removeprefix('cannot ')}")
             failure.evidence = error.evidence
             raise failure from error
-        return _Stage(name, base, Configuration(base_name, environment=dict(base.environment)))
+        return _Stage(name, base, Configuration(base_name, environment=dict(base.environment)), image=image)
 
     def _earlier_stage(self, name: str, line: int) -> _Stage | None:
         """The stage `name` (or of that number), if it begins before `line`."""
@@ -414,6 +416,9 @@ class _Build:
             layer = self._store.find_step(key)
             if layer is not None:
                 return layer
+            if stage.base.name.startswith("python:") and not _names_version(stage.image, stage.base.name):
+                version = stage.base.name.partition(":")[2]
+                self._on_line(f"FROM {stage.image}: this machine has no such Python, so its Python {version} is used")
             self._on_line(f"RUN {instruction.text}")
             with self._store.work_folder() as work:
                 root = work / "root"
@@ -449,6 +454,11 @@ class _Build:
         if mount.kind == "cache":
             return ""
         return describe(self._select(instruction, [mount.source], "/", is_folder=True))
+
+
+def _names_version(image: str, base_name: str) -> bool:
+    """Whether `image` ("python:3.11.9-slim") is of the version of `base_name` ("python:3.11")."""
+    return re.search(rf"{re.escape(base_name)}(?![0-9])", image) is not None
 
 
 def _key(*parts: object) -> str:
