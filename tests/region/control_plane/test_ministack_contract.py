@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,19 +20,39 @@ REGION = Path(extension.__file__).parents[1]
 def used_names() -> Iterator[tuple[str, str, str]]:
     """Every name of a MiniStack module that the region's source mentions: (file, module, name)."""
     for file in sorted(REGION.rglob("*.py")):
-        tree = ast.parse(file.read_text())
-        modules: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
-                for alias in node.names:
-                    full = f"{node.module}.{alias.name}"
-                    if _is_module(full):
-                        modules[alias.asname or alias.name] = full
-                    else:
-                        yield file.name, str(node.module), alias.name
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-                yield file.name, modules[node.value.id], node.attr
+        for module, name in names_in(ast.parse(file.read_text()), {}):
+            yield file.name, module, name
+
+
+def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Every name of a MiniStack module that a scope mentions; `outside` are the modules that are imported around it."""
+    modules = dict(outside)
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for argument in ast.walk(scope.args):
+            if isinstance(argument, ast.arg):
+                modules.pop(argument.arg, None)
+    nodes, inner = [], []
+    pending = list(ast.iter_child_nodes(scope))
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner.append(node)
+        else:
+            nodes.append(node)
+            pending += ast.iter_child_nodes(node)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if _is_module(full):
+                    modules[alias.asname or alias.name] = full
+                else:
+                    yield str(node.module), alias.name
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield modules[node.value.id], node.attr
+    for node in inner:
+        yield from names_in(node, modules)
 
 
 def _is_module(name: str) -> bool:
@@ -48,6 +68,11 @@ def test_every_name_that_the_region_uses_is_there() -> None:
     assert len(used) > 100, "the scan has gone blind"
     missing = [each for each in used if not hasattr(importlib.import_module(each[1]), each[2])]
     assert missing == []
+
+
+def test_an_argument_that_has_a_modules_name_is_not_the_module() -> None:
+    source = "from ministack.services import ecr\ndef one(ecr):\n    ecr.call()\ndef two():\n    ecr._repo_shape()"
+    assert list(names_in(ast.parse(source), {})) == [("ministack.services.ecr", "_repo_shape")]
 
 
 def test_the_version_is_the_pinned_one() -> None:
