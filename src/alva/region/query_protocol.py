@@ -1,42 +1,40 @@
 """AWS's query protocol from botocore's service models: a form in, typed input out; a typed answer in, XML out.
 
-The input is checked against what the model states: required members, enums, ranges, lengths, patterns. The messages are
-those of AWS's own framework ("1 validation error detected: Value null at 'name' failed to satisfy constraint: Member
-must not be null"), which lists ten problems at most.
+The input is checked against what the model states (`validation.constraints`).
 https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 """
 
 from __future__ import annotations
 
-import functools
 import re
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
+from xml.etree import ElementTree
 
-from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+
+from alva.region.validation import constraints
+from alva.region.validation.constraints import ConstraintViolated, service_model
 
 Json = dict[str, Any]
 Parameters = Mapping[str, str]
 
-_MOST_PROBLEMS = 10
 # What XML 1.0 cannot hold, not even as a reference: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SPACES = " \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-
-
-class ValidationError(ValueError):
-    """The input does not fit the model; the text is AWS's message."""
-
-
-@functools.cache
-def service_model(name: str) -> ServiceModel:
-    """botocore's model of a service, `elbv2` for example."""
-    # Not by way of a session: importing one costs a quarter of a second at every start of the region.
-    return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+__all__ = [
+    "ConstraintViolated",
+    "flatten",
+    "parse",
+    "read_error",
+    "read_form",
+    "read_xml",
+    "render",
+    "render_error",
+    "service_model",
+]
 
 
 def read_form(body: bytes, query: Mapping[str, Any]) -> dict[str, str]:
@@ -60,21 +58,18 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
     return {key: item for part in parts for key, item in part.items()}
 
 
-def parse(model: ServiceModel, action: str, parameters: Parameters) -> Json:
+def parse(model: ServiceModel, action: str, parameters: Parameters, *, shows_values: bool = True) -> Json:
     """The typed input of an action. Members that the model does not have are ignored, as AWS does.
 
-    Raises ValidationError when the input does not fit the model.
+    Raises ConstraintViolated when the input does not fit the model.
     """
     shape = model.operation_model(action).input_shape
     if shape is None:
         return {}
     problems: list[str] = []
     value = _read(shape, _tree(parameters), "", problems)
-    if problems:
-        problems = problems[:_MOST_PROBLEMS]
-        raise ValidationError(
-            f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected: {'; '.join(problems)}"
-        )
+    constraints.refuse(problems)
+    constraints.check(shape, value, shows_values=shows_values)
     return value if isinstance(value, dict) else {}
 
 
@@ -98,6 +93,20 @@ def render_error(model: ServiceModel, code: str, message: str, *, is_senders: bo
         f"<Type>{'Sender' if is_senders else 'Receiver'}</Type><Code>{_text(code)}</Code>"
         f"<Message>{_text(message)}</Message></Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>"
     ).encode()
+
+
+def read_xml(body: bytes) -> ElementTree.Element:
+    """The XML of an answer without its namespaces."""
+    root = ElementTree.fromstring(body)  # noqa: S314 - this process wrote it
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def read_error(body: bytes) -> tuple[str, str]:
+    """The code and the message of an error's XML."""
+    root = read_xml(body)
+    return root.findtext(".//Code", "UnknownError"), root.findtext(".//Message", "")
 
 
 # Input
@@ -126,7 +135,7 @@ def _read(shape: Shape, node: Any, path: str, problems: list[str]) -> Any:
     if isinstance(shape, MapShape):
         return _read_map(shape, node, path, problems)
     if isinstance(node, dict):
-        problems.append(_problem(node, path, "Member must be a single value"))
+        problems.append(constraints.problem(node, path, "Member must be a single value"))
         return None
     return _read_scalar(shape, str(node), path, problems)
 
@@ -135,13 +144,11 @@ def _read_structure(shape: StructureShape, node: Any, path: str, problems: list[
     given = node if isinstance(node, dict) else {}
     result: Json = {}
     for name, member in shape.members.items():
-        where = _below(path, name)
+        where = constraints.below(path, name)
         found = given.get(member.serialization.get("name", name))
         is_blank = found == "" and member.type_name not in ("string", "list", "structure")
         if found is not None and not is_blank:
             result[name] = _read(member, found, where, problems)
-        elif name in shape.required_members:
-            problems.append(_problem(None, where, "Member must not be null"))
     return result
 
 
@@ -151,8 +158,7 @@ def _read_list(shape: ListShape, node: Any, path: str, problems: list[str]) -> l
         items = items.get(shape.member.serialization.get("name", "member"), {})
     numbered = [(int(key), item) for key, item in items.items() if key.isdecimal()] if isinstance(items, dict) else []
     if isinstance(items, dict) and len(numbered) < len(items):
-        problems.append(_problem(node, path, "Member must be a list"))
-    _check_size(shape, len(numbered), node, path, problems)
+        problems.append(constraints.problem(node, path, "Member must be a list"))
     return [
         _read(shape.member, item, f"{path}.{index}.member", problems)
         for index, (_, item) in enumerate(sorted(numbered, key=lambda each: each[0]), start=1)
@@ -175,67 +181,21 @@ def _read_scalar(shape: Shape, text: str, path: str, problems: list[str]) -> Any
     match shape.type_name:
         case "integer" | "long":
             if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-                problems.append(_problem(text, path, "Member must be an integer"))
+                problems.append(constraints.problem(text, path, "Member must be an integer"))
                 return None
-            return _in_range(shape, int(text), path, problems)
+            return int(text)
         case "float" | "double":
             try:
-                return _in_range(shape, float(text), path, problems)
+                return float(text)
             except ValueError:
-                problems.append(_problem(text, path, "Member must be a number"))
+                problems.append(constraints.problem(text, path, "Member must be a number"))
                 return None
         case "boolean":
             if text.lower() not in ("true", "false"):
-                problems.append(_problem(text, path, "Member must be true or false"))
+                problems.append(constraints.problem(text, path, "Member must be true or false"))
             return text.lower() == "true"
         case _:
-            return _checked_text(shape, text, path, problems)
-
-
-def _in_range(shape: Shape, value: float, path: str, problems: list[str]) -> float:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
-    if least is not None and value < least:
-        problems.append(_problem(value, path, f"Member must have value greater than or equal to {least}"))
-    if most is not None and value > most:
-        problems.append(_problem(value, path, f"Member must have value less than or equal to {most}"))
-    return value
-
-
-def _checked_text(shape: Shape, text: str, path: str, problems: list[str]) -> str:
-    allowed = getattr(shape, "enum", None)
-    pattern = shape.metadata.get("pattern")
-    if allowed and text not in allowed:
-        problems.append(_problem(text, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]"))
-    _check_size(shape, len(text), text, path, problems)
-    if pattern and not _compiled(pattern).search(text):
-        problems.append(_problem(text, path, f"Member must satisfy regular expression pattern: {pattern}"))
-    return text
-
-
-def _check_size(shape: Shape, size: int, value: Any, path: str, problems: list[str]) -> None:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
-    if least is not None and size < least:
-        problems.append(_problem(value, path, f"Member must have length greater than or equal to {least}"))
-    if most is not None and size > most:
-        problems.append(_problem(value, path, f"Member must have length less than or equal to {most}"))
-
-
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of a model, which is in Java's syntax: classes of Unicode characters become Python's."""
-    for java, python in ((r"\p{L}", r"\w"), (r"\p{N}", r"\d"), (r"\p{Z}", _SPACES)):
-        pattern = pattern.replace(java, python)
-    return re.compile(re.sub(r"\$$", r"\\Z", pattern))
-
-
-def _problem(value: object, path: str, constraint: str) -> str:
-    shown = "null" if value is None else f"'{value}'"
-    return f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}"
-
-
-def _below(path: str, name: str) -> str:
-    lowered = name[0].lower() + name[1:]
-    return f"{path}.{lowered}" if path else lowered
+            return text
 
 
 def _key_and_value(shape: MapShape) -> Iterable[tuple[Shape, str]]:

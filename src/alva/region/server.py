@@ -151,7 +151,7 @@ async def run(config: RegionConfig) -> None:
 
     from ministack import app as ministack_app
 
-    from alva.region import log_events, policy_simulation
+    from alva.region import log_events, policy_simulation, validation
     from alva.region.cloudformation import extension
     from alva.region.retention import Retention
     from alva.region.roles import Roles
@@ -178,6 +178,7 @@ async def run(config: RegionConfig) -> None:
     for component in components:
         component.install()
     extension.finish_install()
+    validation.install(ministack_app.SERVICE_HANDLERS)
     answer_always(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 

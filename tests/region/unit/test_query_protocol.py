@@ -6,7 +6,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from alva.region.query_protocol import ValidationError, flatten, parse, read_form, render, render_error, service_model
+from alva.region.query_protocol import (
+    ConstraintViolated,
+    flatten,
+    parse,
+    read_form,
+    render,
+    render_error,
+    service_model,
+)
 
 ELBV2 = service_model("elbv2")
 
@@ -51,14 +59,19 @@ def test_blank_lists_are_empty_blank_numbers_absent_and_blank_texts_kept() -> No
     ],
 )
 def test_what_does_not_fit_the_model_is_named(form: dict[str, str], message: str) -> None:
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ConstraintViolated) as refused:
         parse(ELBV2, "CreateRule", form)
     assert message in str(refused.value)
 
 
+def test_pattern_has_to_match_the_whole_value() -> None:
+    with pytest.raises(ConstraintViolated, match="regular expression pattern"):
+        parse(service_model("iam"), "GetRole", {"RoleName": "two words"})
+
+
 def test_at_most_ten_problems_are_named() -> None:
     form = {f"Tags.member.{number}.Value": "x" for number in range(1, 30)}
-    with pytest.raises(ValidationError, match=r"^10 validation errors detected: "):
+    with pytest.raises(ConstraintViolated, match=r"^10 validation errors detected: "):
         parse(ELBV2, "CreateRule", form)
 
 
@@ -69,7 +82,7 @@ def test_lists_have_the_names_that_other_services_give_their_members(name: str) 
     for operation in model.operation_names:
         try:
             parse(model, operation, {})
-        except ValidationError:
+        except ConstraintViolated:
             continue
 
 

@@ -43,7 +43,7 @@ class Wire:
                 answer = self._actions[name](request)
             finally:
                 events.client_request_token.reset(token)
-        except (TemplateError, query_protocol.ValidationError) as error:
+        except (TemplateError, query_protocol.ConstraintViolated) as error:
             return self._error("ValidationError", str(error), 400)
         except Refused as error:
             return self._error(error.code, str(error), error.status)

@@ -134,7 +134,7 @@ class Api:
             raise NotHonoured(f"{action} outside account {account} and region {region}")
         try:
             request = query_protocol.parse(_MODEL, action, parameters)
-        except query_protocol.ValidationError as error:
+        except query_protocol.ConstraintViolated as error:
             raise Invalid(str(error)) from error
         answer = actions[action](request)
         if inspect.isawaitable(answer):

@@ -33,9 +33,11 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
     _refuse_unknown(properties)
     request: dict[str, Any] = {
         "Name": properties.get("Name") or provisioners._physical_name(stack_name, logical_id),
-        "SecretString": await _value(properties),
         "Tags": properties.get("Tags") or [],
     }
+    # Without a value the secret has no version, as on AWS.
+    if (value := await _value(properties)) is not None:
+        request["SecretString"] = value
     for key in ("Description", "KmsKeyId"):
         if properties.get(key):
             request[key] = properties[key]
@@ -50,8 +52,9 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
         request["Description"] = new.get("Description", "")
     if old.get("KmsKeyId") != new.get("KmsKeyId"):
         request["KmsKeyId"] = new.get("KmsKeyId")
-    if any(old.get(key) != new.get(key) for key in ("SecretString", "GenerateSecretString")):
-        request["SecretString"] = await _value(new)
+    is_other = any(old.get(key) != new.get(key) for key in ("SecretString", "GenerateSecretString"))
+    if is_other and (value := await _value(new)) is not None:
+        request["SecretString"] = value
     await call_json("secretsmanager", "secretsmanager.UpdateSecret", request)
     _, record = secretsmanager._resolve(physical_id)
     provisioners._reconcile_tag_list(record.setdefault("Tags", []), old, new)
@@ -65,11 +68,11 @@ async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG
     )
 
 
-async def _value(properties: Properties) -> str:
-    """The secret's value as the template declares it, generated where it says so."""
+async def _value(properties: Properties) -> str | None:
+    """The secret's value as the template declares it, generated where it says so; None where it declares none."""
     generate = properties.get("GenerateSecretString")
     if generate is None:
-        return str(properties.get("SecretString", ""))
+        return str(properties["SecretString"]) if "SecretString" in properties else None
     if "SecretString" in properties:
         raise HandlerFailed("You can't specify both SecretString and GenerateSecretString", "InvalidRequest")
     options: dict[str, Any] = {}
