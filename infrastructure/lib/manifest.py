@@ -54,6 +54,7 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
             "service": MIGRATION.service,
             "image_parameter": MIGRATION.image_parameter,
             "stack": f"{environment.prefix}-ecs",
+            "folder": MIGRATION.folder,
             "database_connections": MIGRATION.database_connections,
         },
         "secrets": [

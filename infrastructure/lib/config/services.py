@@ -334,13 +334,19 @@ SERVICES: tuple[Service, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """The one-off task that migrates the database, with the image of `service`, before any service changes."""
+    """The one-off task that migrates the database, with the image of `service`, before any service changes.
+
+    `folder` is where that image has the migrations, which a release judges before it runs them: Alembic's `versions`,
+    Drizzle's folder (with `meta/_journal.json`), Prisma's `migrations`, or `*.sql` that run in the order of their
+    names. None: they are not judged.
+    """
 
     family: str = "alva-migrations"
     container: str = "migrations"
     service: str = "api"
     image_parameter: str = "MigrationsImageDigest"
     command: tuple[str, ...] = ("python", "-m", "migrations")
+    folder: str | None = "/app/migrations/versions"
     database_connections: int = 2
     cpu_units: int = 256
     memory_mib: int = 512

@@ -63,7 +63,8 @@ class BundleBuilder:
     def find_folder(self, digest: str, path: str) -> Path | None:
         """The folder in the highest layer that has it."""
         image = self._store.find(digest)
-        folders = [layer / path for layer in (image.layers if image is not None else ()) if (layer / path).is_dir()]
+        inside = path.lstrip("/")
+        folders = [each / inside for each in (image.layers if image is not None else ()) if (each / inside).is_dir()]
         return folders[-1] if folders else None
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 BUILDS_SIDE_BY_SIDE = 4
 
-REVISIONS_FOLDER = "app/migrations/versions"
-"""Where an image has the history of the schema: its working directory is /app."""
-
 
 class Builds:
     """The images of a release, built before anything is touched."""
@@ -42,6 +39,7 @@ class Builds:
 
         self._cancelled = Event()
         self.builder: Builder = choose_builder(invocation, self._cancelled)
+        self._invocation = invocation
         self._manifest = invocation.manifest
         self._cache = invocation.region_config.home / "cache"
         self._progress = progress
@@ -59,10 +57,11 @@ class Builds:
 
     def revisions(self, digest: str | None) -> tuple[Revision, ...] | None:
         """The history of the schema in the image that migrations run with; None where it is not known."""
-        from alva.checks.revisions import read_revisions
+        from alva.cli.revisions import revisions_in_image
 
-        folder = self.builder.find_folder(digest, REVISIONS_FOLDER) if digest is not None else None
-        return read_revisions(folder, self._cache / "revisions") if folder is not None else None
+        if digest is None:
+            return None
+        return revisions_in_image(self._invocation.aws, self._manifest, self.builder, digest, self._cache)
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"

@@ -13,12 +13,13 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from alva.aws import Aws, explained
 from alva.cli import command_line
 from alva.errors import BuildFailed
-from alva.oci import Layout, Registry
+from alva.oci import Layout, Registry, read_folder, write_folder
 from alva.release.manifest import Service
 
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
@@ -116,10 +117,12 @@ class DockerBuilder:
         """The image that this builder built, on disk until the builder is gone."""
         return self._images[digest]
 
-    def find_folder(self, digest: str, path: str) -> Path | None:  # noqa: ARG002
-        """The folder in the sources: images are built from the commit that is checked out, under `apps/`."""
-        folder = self._root / f"apps{path.removeprefix('app')}"
-        return folder if folder.is_dir() else None
+    def find_folder(self, digest: str, path: str) -> Path | None:
+        """The folder at `path` inside the image, read out of its layers; None when the image does not have it."""
+        image = self._images[digest]
+        with ExitStack() as opened:
+            files = read_folder((opened.enter_context(image.blob(layer).open("rb")) for layer in image.layers), path)
+        return None if files is None else write_folder(files, Path(tempfile.mkdtemp(dir=self._work_folder())))
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Push what was built into the service's repository; raises BuildFailed."""

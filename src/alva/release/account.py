@@ -8,7 +8,6 @@ lifts, and which cache nodes each zone has.
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError
-from alva.release.images import MANIFEST_TYPES, is_published
+from alva.release.images import is_published, open_blob, read_manifest
 from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
 from alva.release.verify import Verdict
@@ -266,14 +265,9 @@ def architectures(aws: Aws, manifest: Manifest, digests: Mapping[str, str | None
 
 def image_architecture(aws: Aws, repository: str, digest: str) -> str | None:
     """The CPU architecture that an image's configuration names, in a task definition's words; None if it has none."""
-    with explained(f"read the image {repository}@{digest[7:19]}"):
-        found = aws.ecr.batch_get_image(
-            repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFEST_TYPES)
-        )["images"]
-        configuration = json.loads(found[0]["imageManifest"]).get("config", {}) if found else {}
-        if configuration.get("mediaType") not in CONFIGURATIONS:
-            return None
-        url = aws.ecr.get_download_url_for_layer(repositoryName=repository, layerDigest=configuration["digest"])
-    with urllib.request.urlopen(url["downloadUrl"], timeout=30) as answer:  # noqa: S310  (ECR gives an https address)
+    configuration = (read_manifest(aws, repository, digest) or {}).get("config", {})
+    if configuration.get("mediaType") not in CONFIGURATIONS:
+        return None
+    with open_blob(aws, repository, configuration["digest"]) as answer:
         named = str(json.loads(answer.read()).get("architecture"))
     return CPU_ARCHITECTURES.get(named, named)

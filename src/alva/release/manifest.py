@@ -67,6 +67,8 @@ class Migration:
     """The service whose image it runs."""
     image_parameter: str
     stack: str
+    folder: str | None = None
+    """Where the image has the migrations that are judged: Alembic's, Drizzle's, Prisma's, or SQL files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,7 @@ class Manifest:
                 service=migration["service"],
                 image_parameter=migration["image_parameter"],
                 stack=migration["stack"],
+                folder=migration.get("folder"),
             ),
             secrets=tuple(
                 Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
