@@ -15,6 +15,7 @@ from alva.aws import Aws
 from alva.checks.revisions import Revision
 from alva.errors import AlvaError, RollbackFailed, RolledBack, UsageError
 from alva.release import drift, inside, ledger, preflight, verify, watch, way_back
+from alva.release.diagnosis import Diagnosis
 from alva.release.diff import Diff
 from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
 from alva.release.images import Builder, is_published, mark_released
@@ -25,7 +26,6 @@ from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, runnin
 from alva.release.reporting import Reporter
 from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
-from alva.release.signs import Diagnosis
 from alva.release.stacks import ObservedStack, Stacks
 from alva.release.survey import Ask, require_consent, survey
 

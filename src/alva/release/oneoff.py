@@ -103,7 +103,7 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
         if isinstance(error, TimedOut):
             raise TimedOut(
                 f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, {fate}",
-                evidence=tail.last_lines(),
+                evidence=[f"last log: {line}" for line in tail.last_lines()],
             ) from error
         if isinstance(error, AlvaError):
             error.evidence = (*error.evidence, f"task {task_arn}: {fate}")

@@ -9,13 +9,13 @@ from typing import Any
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
 from alva.release import inside, rollout, verify, why
+from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
 from alva.release.expansion import expanded, holds
 from alva.release.manifest import Manifest
 from alva.release.plan import Observed, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import DATA_TYPES
-from alva.release.signs import Diagnosis
 from alva.release.stacks import ObservedStack, Stacks
 
 BACK = "all services run again what they ran before"
