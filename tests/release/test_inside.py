@@ -8,29 +8,57 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from alva.aws import Aws, Target
 from alva.release import inside_probe
-from alva.release.inside import cure_of, read_results
+from alva.release.inside import Inside, cure_of, read_results
 from alva.release.manifest import Manifest, Secret
+from alva.release.oneoff import IDLE
 from alva.release.verify import Verdict
 
 OVERRIDES_BYTES = 8192
 
 
-def test_probe_is_small_enough_for_run_task_and_needs_nothing_of_ours() -> None:
-    source = inspect.getsource(inside_probe)
-    assert len(json.dumps(source)) < OVERRIDES_BYTES - 2000  # the rest is the services' names
-    assert "alva." not in source.replace("./alva", "")
+def test_probe_is_small_enough_for_run_task_with_sixty_services_and_needs_nothing_of_ours(
+    manifest: Manifest,
+) -> None:
+    (service, *_) = manifest.services
+    many = tuple(replace(service, name=f"service-{number}", port=3000) for number in range(60))
+    asking = Inside(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
+    command = asking.command("somebody-with-a-long-name@example.com", None, 20)
+    overrides = {"containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE}]}
+    assert len(json.dumps(overrides)) < OVERRIDES_BYTES
+    assert "alva." not in command[2]
+
+
+def test_check_that_fails_at_first_is_asked_again_by_the_same_task() -> None:
+    answers = iter([OSError("not known yet"), OSError("not known yet"), "fine"])
+
+    def check() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert inside_probe.judge(check, time.monotonic() + 60) == {"verdict": "OK", "reason": "fine"}
+
+
+def test_check_that_keeps_failing_fails_once_there_is_no_more_time() -> None:
+    def check() -> str:
+        raise OSError("gone")
+
+    assert inside_probe.judge(check, time.monotonic() - 1) == {"verdict": "FAIL", "reason": "OSError: gone"}
 
 
 def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
     """Here is no service, no database, and no name of a cache: each check says so."""
-    asked = {"services": {"web": "http://127.0.0.1:9/health"}, "customer": None}
+    asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
         [sys.executable, "-c", inspect.getsource(inside_probe), json.dumps(asked)],
         env={"PATH": "", "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/alva"},
@@ -74,7 +102,12 @@ def test_service_is_judged_by_what_its_health_path_says(
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         answering = threading.Thread(target=server.handle_request)
         answering.start()
-        asked = {"services": {"web": f"http://127.0.0.1:{server.server_port}/health?deep=1"}, "customer": None}
+        asked = {
+            "address": "http://127.0.0.1",
+            "services": {"web": f":{server.server_port}/health?deep=1"},
+            "customer": None,
+            "patience": 0,
+        }
         monkeypatch.setattr(sys, "argv", ["probe", json.dumps(asked)])
         printed = io.StringIO()
         with redirect_stdout(printed):

@@ -29,7 +29,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
-    from alva.release.drift import look
+    from alva.release.drift import compare
     from alva.release.hibernation import Hibernation
     from alva.release.inside import Inside, cure_of, failures
     from alva.release.stacks import Stacks
@@ -49,7 +49,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
         asleep = Hibernation(aws, manifest).state()
         if asleep is None:
             observed = {each.name: Stacks(aws).observe(each.name) for each in manifest.stacks}
-            drifts = look(aws, manifest, observed, detects=False).drifts
+            drifts = compare(aws, manifest, observed).drifts
             cure = "./alva deploy puts back what was changed" if any(each.cure for each in drifts) else None
             cure = cure_of(manifest, error.evidence) or cure
             raise error.because([f"drift: {each}" for each in drifts], cure) from None

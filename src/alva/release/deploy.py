@@ -87,7 +87,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             wanted, observed = look(aws, manifest, request)
         plan = make_plan(wanted, observed)
         preflight.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
-        diff = _survey(aws, wanted, observed, plan, request)
+        diff = _survey(aws, wanted, observed, plan, request, _touched(plan, observed))
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
         for text in diff.drift_lines():
@@ -235,15 +235,23 @@ def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
 
 
 def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Diff]:
-    """What `deploy` would do now, and what that would change. Changes nothing."""
+    """What `deploy` would do now, what that would change, and what drifted in any stack. Changes nothing."""
     wanted, observed = look(aws, manifest, request)
     plan = make_plan(wanted, observed)
-    return plan, _survey(aws, wanted, observed, plan, request)
+    return plan, _survey(aws, wanted, observed, plan, request, drift.comparable(observed.stacks))
 
 
-def _survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request) -> Diff:
+def _touched(plan: Plan, observed: Observed) -> list[ObservedStack]:
+    """The stacks that a plan updates."""
+    names = {step.stack.name for step in plan.stack_steps()}
+    return [stack for stack in drift.comparable(observed.stacks) if stack.name in names]
+
+
+def _survey(
+    aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request, detected: Sequence[ObservedStack]
+) -> Diff:
     findings = request.findings() if request.findings is not None and not plan.is_empty else None
-    return survey(aws, wanted, observed, plan, findings)
+    return survey(aws, wanted, observed, plan, findings, detected)
 
 
 def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
@@ -268,7 +276,7 @@ def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observ
             released=_released(aws, manifest, last),
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
-    observed = replace(observed, drift=drift.look(aws, manifest, observed.stacks))
+    observed = replace(observed, drift=drift.compare(aws, manifest, observed.stacks))
     running = _running(manifest, observed.stacks)
     observed = replace(observed, is_unrecorded=is_unrecorded(running, observed.released, last))
     digests: dict[str, str | None] = {**running, **request.digests}

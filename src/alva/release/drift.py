@@ -1,11 +1,9 @@
 """What somebody changed outside CloudFormation: found before a release, named, and put back where the engine can.
 
 CloudFormation compares templates, not what runs: a stack whose template did not change is not updated, however much
-its resources did. So two looks are taken. What a release depends on most is compared directly: each service with its
-stack (task definition, desired count, last deployment), log groups, and listener rules. Everything else is
-CloudFormation's drift detection, of all stacks side by side and for a bounded time: "DetectStackDrift can take up to
-several minutes" (API reference), it sees only properties that the template sets, and only types that it supports.
-docs/decisions/finding-drift.md
+its resources did. So what a release depends on most is compared directly here: each service with its stack (task
+definition, desired count, last deployment), log groups, and listener rules. `drift_detection.py` asks CloudFormation
+about everything else, `drift_cures.py` puts back. docs/decisions/finding-drift.md
 """
 
 from __future__ import annotations
@@ -17,36 +15,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
-from alva.errors import AlvaError, TimedOut
 from alva.release import rollout
 from alva.release.hibernation import Hibernation
 from alva.release.manifest import Manifest, Service
 from alva.release.stacks import ObservedStack
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation.type_defs import StackResourceDriftTypeDef
     from mypy_boto3_ecs.type_defs import ServiceTypeDef
+    from mypy_boto3_elbv2.type_defs import RuleTypeDef
 
 Template = Mapping[str, Any]
 
-DETECTION_SECONDS = 120
-"""How long CloudFormation's detection may take; a stack that takes longer is not looked at, which is said."""
-
 OUTSIDE = "changed outside CloudFormation"
-
-NOTICED_TYPES = (
-    "AWS::EC2::Route",
-    "AWS::EC2::SecurityGroup",
-    "AWS::EC2::SecurityGroupEgress",
-    "AWS::EC2::SecurityGroupIngress",
-    "AWS::ElasticLoadBalancingV2::Listener",
-    "AWS::ElasticLoadBalancingV2::ListenerRule",
-    "AWS::ElasticLoadBalancingV2::TargetGroup",
-)
-"""Types on which it depends whether requests arrive: their drift is asked about, any other is only named."""
-
-COMPARED_TYPES = ("AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::ElasticLoadBalancingV2::ListenerRule")
-"""Types that are compared directly: detection would only say the same again."""
 
 
 class Kind(enum.Enum):
@@ -118,24 +98,23 @@ class Found:
     """Stacks that CloudFormation did not compare, with the reason."""
 
 
-def look(aws: Aws, manifest: Manifest, stacks: Mapping[str, ObservedStack | None], *, detects: bool = True) -> Found:
-    """Compare what runs with the stacks, which are observed with their templates. Changes nothing.
-
-    `detects`: ask CloudFormation too, which takes its time.
-    """
-    asleep = Hibernation(aws, manifest).state() is not None
-    settled = [stack for stack in stacks.values() if stack is not None and stack.was_made and stack.is_settled]
+def compare(aws: Aws, manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> Found:
+    """Compare what runs with the stacks, which are observed with their templates. Changes nothing."""
     with ThreadPoolExecutor(max_workers=12, thread_name_prefix="drift") as pool:
-        detecting = [pool.submit(_detect, aws, stack) for stack in settled] if detects else []
-        compared = [drift for each in pool.map(lambda stack: _compare(aws, manifest, stack), settled) for drift in each]
-        detected = [future.result() for future in detecting]
-    if asleep:  # its desired counts are 0 because `./alva sleep` set them
-        compared = [drift for drift in compared if drift.kind is not Kind.DESIRED_COUNT]
-    known = {drift.subject for drift in compared}
-    return Found(
-        drifts=(*compared, *(drift for found in detected for drift in found.drifts if drift.subject not in known)),
-        unseen=tuple(reason for found in detected for reason in found.unseen),
-    )
+        asleep = pool.submit(Hibernation(aws, manifest).state)
+        compared = [
+            drift
+            for found in pool.map(lambda stack: tuple(_compare(aws, manifest, stack)), comparable(stacks))
+            for drift in found
+        ]
+        if asleep.result() is not None:  # its desired counts are 0 because `./alva sleep` set them
+            compared = [drift for drift in compared if drift.kind is not Kind.DESIRED_COUNT]
+    return Found(drifts=tuple(compared))
+
+
+def comparable(stacks: Mapping[str, ObservedStack | None]) -> list[ObservedStack]:
+    """The stacks that exist and that nothing changes just now."""
+    return [stack for stack in stacks.values() if stack is not None and stack.was_made and stack.is_settled]
 
 
 def updates(service: Service, former: Template, template: Template) -> bool:
@@ -156,48 +135,6 @@ def _described(service: Service, template: Template) -> list[Any]:
     return []
 
 
-def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
-    """Put back what the cures say, and return when the services run it.
-
-    Raises AlvaError where a service's new deployment does not succeed.
-    """
-    for cure in cures:
-        if isinstance(cure, MissingLogGroup):
-            _make_log_group(aws, cure, manifest.tags)
-    services = [cure for cure in cures if isinstance(cure, ServiceAsItWas)]
-    before = {cure.service: _deployment(aws, manifest, cure.service) for cure in services}
-    for cure in services:
-        arguments: dict[str, Any] = {"taskDefinition": cure.task_definition} if cure.needs_deployment else {}
-        if cure.desired_count is not None:
-            arguments["desiredCount"] = cure.desired_count
-        with explained(f"bring {cure.service} back to what its stack says"):
-            aws.ecs.update_service(
-                cluster=manifest.cluster, service=cure.service, forceNewDeployment=cure.needs_deployment, **arguments
-            )
-    pending = {cure.service: cure for cure in services}
-
-    def all_back() -> bool | None:
-        found = rollout.describe_services(aws, manifest)
-        for name, cure in list(pending.items()):
-            deployment = _deployment(aws, manifest, name)
-            arn, status = deployment
-            if cure.needs_deployment and arn == before[name][0]:
-                continue
-            if cure.needs_deployment and status in rollout.DEPLOYMENT_ENDED and status != "SUCCESSFUL":
-                raise AlvaError(
-                    f"cannot bring {name} back to what its stack says: its deployment ended as {status}",
-                    next_step=f"./alva why {name.removeprefix('alva-')}",
-                )
-            service = found[name]
-            if (status == "SUCCESSFUL" or not cure.needs_deployment) and (
-                service["runningCount"] == service["desiredCount"]
-            ):
-                del pending[name]
-        return None if pending else True
-
-    aws.poll.until(all_back, timeout_seconds=900, what=f"the tasks of {', '.join(pending)}")
-
-
 def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Drift]:
     """What differs of one stack's services, log groups and listener rules."""
     resources: Mapping[str, Any] = stack.template.get("Resources", {})
@@ -214,10 +151,21 @@ def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Dri
     if "AWS::ECS::Service" in types:
         running = rollout.describe_services(aws, manifest)
         by_name = {service.service: service for service in manifest.services}
-        for logical_id, resource in resources.items():
-            name = resource.get("Properties", {}).get("ServiceName")
-            if resource["Type"] == "AWS::ECS::Service" and name in by_name and physical.get(logical_id):
-                yield from _service(aws, manifest, by_name[name], resource["Properties"], physical, running.get(name))
+        wanted = [
+            resource["Properties"]
+            for logical_id, resource in resources.items()
+            if resource["Type"] == "AWS::ECS::Service"
+            and resource.get("Properties", {}).get("ServiceName") in by_name
+            and physical.get(logical_id)
+        ]
+
+        def service(properties: Mapping[str, Any]) -> tuple[Drift, ...]:
+            name = properties["ServiceName"]
+            return tuple(_service(aws, manifest, by_name[name], properties, physical, running.get(name)))
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="drift") as pool:
+            for found in pool.map(service, wanted):
+                yield from found
 
 
 def _service(
@@ -234,7 +182,7 @@ def _service(
             subject=service.name,
             message=f"ECS has no service {service.service} any more; {OUTSIDE}",
             asks=True,
-            next_step=_revert(manifest.stacks_of("services")[0].name),
+            next_step=revert(manifest.stacks_of("services")[0].name),
         )
         return
     reference = properties.get("TaskDefinition")
@@ -307,40 +255,49 @@ def _common_prefix(name: str) -> str:
     return name.rpartition("/")[0] + "/" if "/" in name else name
 
 
-def _make_log_group(aws: Aws, cure: MissingLogGroup, tags: Mapping[str, str]) -> None:
-    """Make it as CloudFormation would, with the tags that the stack gives to its resources."""
-    with explained(f"make log group {cure.name} again"):
-        try:
-            aws.logs.create_log_group(logGroupName=cure.name, tags=dict(tags))
-        except Exception as error:
-            if error_code(error) != "ResourceAlreadyExistsException":
-                raise
-        if cure.retention_days is not None:
-            aws.logs.put_retention_policy(logGroupName=cure.name, retentionInDays=cure.retention_days)
-
-
 def _listener_rules(aws: Aws, stack: str, resources: Mapping[str, Any], physical: Mapping[str, str]) -> Iterator[Drift]:
     """Rules that are gone, or lead elsewhere. CloudFormation gives a rule's target group by its logical id."""
-    for logical_id, resource in resources.items():
-        arn = physical.get(logical_id)
-        if resource["Type"] != "AWS::ElasticLoadBalancingV2::ListenerRule" or not arn:
-            continue
-        try:
-            with explained(f"look at listener rule {logical_id}"):
-                rules = aws.elbv2.describe_rules(RuleArns=[arn])["Rules"]
-        except AlvaError as error:
-            if not isinstance(error.__cause__, Exception) or error_code(error.__cause__) != "RuleNotFound":
-                raise
-            rules = []
-        said = _rule_difference(resource["Properties"], rules[0], physical) if rules else "does not exist any more"
+    wanted = {
+        logical_id: arn
+        for logical_id, resource in resources.items()
+        if resource["Type"] == "AWS::ElasticLoadBalancingV2::ListenerRule" and (arn := physical.get(logical_id))
+    }
+    there = {
+        rule["RuleArn"]: rule
+        for listener in sorted({_listener_of(arn) for arn in wanted.values()})
+        for rule in _rules(aws, listener)
+    }
+    for logical_id, arn in wanted.items():
+        rule = there.get(arn)
+        properties = resources[logical_id]["Properties"]
+        said = _rule_difference(properties, rule, physical) if rule is not None else "does not exist any more"
         if said:
             yield Drift(
                 kind=Kind.RESOURCE,
                 subject=f"{stack}/{logical_id}",
                 message=f"the listener rule {said}; {OUTSIDE}",
                 asks=True,
-                next_step=_revert(stack),
+                next_step=revert(stack),
             )
+
+
+def _listener_of(rule: str) -> str:
+    """A rule's listener: its ARN is that of the listener and one part more.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
+    """
+    return rule.replace(":listener-rule/", ":listener/").rpartition("/")[0]
+
+
+def _rules(aws: Aws, listener: str) -> list[RuleTypeDef]:
+    """The listener's rules; none where it is gone itself."""
+    with explained(f"look at the rules of listener {listener}"):
+        try:
+            return list(pages(aws.elbv2, "describe_rules", "Rules", ListenerArn=listener))
+        except Exception as error:
+            if error_code(error) == "ListenerNotFound":
+                return []
+            raise
 
 
 def _rule_difference(properties: Mapping[str, Any], rule: Mapping[str, Any], physical: Mapping[str, str]) -> str:
@@ -368,81 +325,13 @@ def _listed(patterns: Sequence[Sequence[str]]) -> str:
     return ", ".join(each for values in patterns for each in values) or "every path"
 
 
-def _detect(aws: Aws, stack: ObservedStack) -> Found:
-    """CloudFormation's own comparison of one stack; that it cannot be made is no reason to hold up a release."""
-    cloudformation = aws.cloudformation
-    what = f"detect the drift of stack {stack.name}"
-
-    def ended() -> tuple[str, str] | None:
-        with explained(what):
-            answer = cloudformation.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
-        status = answer["DetectionStatus"]
-        return None if status == "DETECTION_IN_PROGRESS" else (status, answer.get("DetectionStatusReason", ""))
-
-    try:
-        with explained(what):
-            detection = cloudformation.detect_stack_drift(StackName=stack.name)["StackDriftDetectionId"]
-        aws.poll.until(ended, timeout_seconds=DETECTION_SECONDS, what=f"the drift detection of {stack.name}")
-        # What could be compared counts, even where something else could not (DETECTION_FAILED).
-        with explained(what):
-            found = _resource_drifts(aws, stack.name)
-    except TimedOut:
-        return Found(unseen=(f"{stack.name}: not compared within {DETECTION_SECONDS} s",))
-    except AlvaError as error:
-        return Found(unseen=(f"{stack.name}: {'; '.join(error.evidence) or error.message}",))
-    return Found(drifts=tuple(_detected(stack.name, each) for each in found if _counts(each)))
-
-
-def _resource_drifts(aws: Aws, stack: str) -> list[StackResourceDriftTypeDef]:
-    """What the last detection found, all pages of it: botocore has no paginator for this call."""
-    found: list[StackResourceDriftTypeDef] = []
-    token: dict[str, Any] = {}
-    while True:
-        answer = aws.cloudformation.describe_stack_resource_drifts(
-            StackName=stack, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **token
-        )
-        found += answer["StackResourceDrifts"]
-        if not answer.get("NextToken"):
-            return found
-        token = {"NextToken": answer["NextToken"]}
-
-
-def _counts(found: StackResourceDriftTypeDef) -> bool:
-    """Whether detection says something that the direct comparison does not."""
-    is_missing_log_group = (
-        found["ResourceType"] == "AWS::Logs::LogGroup" and found["StackResourceDriftStatus"] == "DELETED"
-    )
-    return found["ResourceType"] not in COMPARED_TYPES and not is_missing_log_group
-
-
-def _detected(stack: str, found: StackResourceDriftTypeDef) -> Drift:
-    if found["StackResourceDriftStatus"] == "DELETED":
-        said = f"{found.get('PhysicalResourceId', '')} ({found['ResourceType']}) does not exist any more"
-    else:
-        paths = [each["PropertyPath"].lstrip("/") for each in found.get("PropertyDifferences", [])]
-        said = f"{found['ResourceType']} differs in {', '.join(paths) or 'some property'}"
-    return Drift(
-        kind=Kind.RESOURCE,
-        subject=f"{stack}/{found['LogicalResourceId']}",
-        message=f"{said}; {OUTSIDE}",
-        asks=found["ResourceType"] in NOTICED_TYPES,
-        next_step=_revert(stack),
-    )
-
-
-def _revert(stack: str) -> str:
+def revert(stack: str) -> str:
     """The command that has CloudFormation bring drifted resources back (CreateChangeSet, DeploymentMode)."""
     return (
         f"aws cloudformation create-change-set --stack-name {stack} --change-set-name revert-drift "
         "--use-previous-template --deployment-mode REVERT_DRIFT --capabilities CAPABILITY_NAMED_IAM shows what puts it "
         "back, execute-change-set does it"
     )
-
-
-def _deployment(aws: Aws, manifest: Manifest, service: str) -> tuple[str, str]:
-    """ARN and status of a service's newest deployment; empty where there is none."""
-    found = rollout.last_deployment(aws, manifest, manifest.service(service))
-    return (found["serviceDeploymentArn"], found["status"]) if found is not None else ("", "")
 
 
 def _short(arn: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
 from alva.errors import AlvaError, StackFailed
-from alva.release import drift, images, migration, rollout
+from alva.release import drift_cures, images, migration, rollout
 from alva.release.plan import (
     ApplyServices,
     ApplyStack,
@@ -137,7 +137,7 @@ class Executor:
                     self.reporter.note(f"the release goes on without stack {step.stack.name}: {said}")
                     return "failed; the release goes on without it"
             case PutBack():
-                drift.heal(self.aws, manifest, step.cures)
+                drift_cures.heal(self.aws, manifest, step.cures)
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []

@@ -8,23 +8,27 @@ that answers with its dependencies' states (`{"checks": {name: "ok"}}`) is judge
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
 import json
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from alva.aws import Aws
-from alva.errors import AlvaError, TimedOut
+from alva.errors import AlvaError
 from alva.release import inside_probe, oneoff
 from alva.release.manifest import Manifest, Service
 from alva.release.verify import Result, Verdict, Verification
 
 PROBE_SECONDS = 180
 
-PATIENCE_SECONDS = 30
-"""How long a dependency may take: a new task's name has to be known, a worker has to connect."""
+PATIENCE_SECONDS = 20
+"""How long a dependency may take: names are cached for 10 s (Cloud Map's records), and a worker has to connect."""
 
 _NO_PROGRAM = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
 """How a container runtime says that an image lacks the program that it is to run (runc; containerd, Docker)."""
@@ -38,11 +42,20 @@ class Inside:
 
     aws: Aws
     manifest: Manifest
+    given_up: threading.Event = field(default_factory=threading.Event)
+    """Stops the task: nobody waits for its answer any more."""
 
-    def run(self, customer: str | None = None, services: Sequence[Service] | None = None) -> list[Result]:
+    def run(
+        self,
+        customer: str | None = None,
+        services: Sequence[Service] | None = None,
+        *,
+        patience_seconds: float = 0.0,
+    ) -> list[Result]:
         """Ask the database, the queue and the `services` (None: all of them) from a one-off task.
 
-        `customer` is the address of somebody who is forgotten there.
+        `customer` is the address of somebody who is forgotten there. What fails is asked again for `patience_seconds`,
+        by the same task: on Fargate another one takes longer to start than a dependency may take.
         """
         started = time.monotonic()
         lines: list[str] = []
@@ -59,12 +72,13 @@ class Inside:
                     container=service.name,
                     subnets=subnets,
                     security_groups=security_groups,
-                    command=("python", "-c", inspect.getsource(inside_probe), self._asked(customer, services)),
+                    command=self.command(customer, services, patience_seconds),
                     started_by="alva-verify",
-                    timeout_seconds=PROBE_SECONDS,
+                    timeout_seconds=PROBE_SECONDS + patience_seconds,
                 ),
                 output=lines.append,
                 state=lambda _: None,
+                given_up=self.given_up,
             )
         except AlvaError as error:
             reason = "; ".join((error.message, *error.evidence))
@@ -80,43 +94,52 @@ class Inside:
             )
         return results
 
-    def run_until_good(
-        self, patience_seconds: float = PATIENCE_SECONDS, services: Sequence[Service] | None = None
-    ) -> list[Result]:
-        """Ask until nothing fails, or for `patience_seconds`; the last results."""
-        results: list[Result] = []
-
-        def good() -> list[Result] | None:
-            nonlocal results
-            results = self.run(services=services)
-            return None if failures(results) else results
-
-        try:
-            return self.aws.poll.until(good, timeout_seconds=patience_seconds, what="what services need to answer")
-        except TimedOut:
-            return results
-
-    def _asked(self, customer: str | None, services: Sequence[Service] | None) -> str:
-        """What the probe is asked: each service where its siblings find it, and whom to forget."""
+    def command(
+        self, customer: str | None, services: Sequence[Service] | None, patience_seconds: float
+    ) -> tuple[str, ...]:
+        """The probe, with each service's port and path where its siblings find it, and whom to forget."""
         asked = {
-            s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
-            for s in (self.manifest.services if services is None else services)
-            if s.port is not None
+            "address": f"http://{{}}.{self.manifest.namespace}",
+            "services": {
+                s.name: f":{s.port}{s.health_path}?deep=1"
+                for s in (self.manifest.services if services is None else services)
+                if s.port is not None
+            },
+            "customer": customer,
+            "patience": patience_seconds,
         }
-        return json.dumps({"services": asked, "customer": customer})
+        return ("python", "-c", program(), json.dumps(asked))
+
+
+@functools.cache
+def program() -> str:
+    """The probe's source without its docstrings."""
+    tree = ast.parse(inspect.getsource(inside_probe))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.unparse(tree)
 
 
 def verify_outside_and_inside(
     aws: Aws, manifest: Manifest, digests: Mapping[str, str] | None, patience_seconds: float
 ) -> list[Result]:
-    """The checks from outside until they are good, then those from inside; the last results of both.
+    """The checks from outside until they are good, side by side with those from inside; the results of both.
 
-    While users do not get through there is nothing to learn from inside.
+    Where users do not get through there is nothing to learn from inside: that task is stopped.
     """
-    results = Verification(aws, manifest, digests).run_until_good(patience_seconds)
-    if failures(results):
-        return results
-    return [*results, *Inside(aws, manifest).run_until_good(max(patience_seconds, PATIENCE_SECONDS))]
+    inside = Inside(aws, manifest)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="inside") as pool:
+        asking = pool.submit(inside.run, patience_seconds=max(patience_seconds, PATIENCE_SECONDS))
+        try:
+            results = Verification(aws, manifest, digests).run_until_good(patience_seconds)
+            if failures(results):
+                inside.given_up.set()
+                return results
+            return [*results, *asking.result()]
+        except BaseException:
+            inside.given_up.set()
+            raise
 
 
 def failures(results: Sequence[Result]) -> list[str]:

@@ -1,8 +1,9 @@
 """What a verification runs inside a task of the api: its source is sent, so it imports nothing of ours.
 
-Its argument is JSON: `services`, name -> URL to ask, and `customer`, the address of one that the verification made and
-that is forgotten here (or null). It prints one JSON object per check; SKIP where the image lacks what a check needs.
-RunTask takes 8 KB of overrides (AWS: RunTask, overrides), so this stays small.
+Its argument is JSON: `services`, name -> port and path to ask, such as `:3000/health`; `address`, what comes before,
+with `{}` for the name; `customer`, the address of one that the verification made and that is forgotten here (or null);
+and `patience`, for how many seconds a check that fails is tried again. It prints one JSON object per check; SKIP where
+the image lacks what a check needs. RunTask takes 8 KB of overrides (AWS: RunTask, overrides), so this stays small.
 """
 
 import json
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 
 def require(holds: object, problem: str) -> None:
@@ -106,22 +108,32 @@ def service(url: str) -> Callable[[], str]:
     return ask
 
 
+def judge(check: Callable[[], str], deadline: float) -> dict[str, str]:
+    """Run one check until it does not fail, or until the deadline."""
+    while True:
+        try:
+            return {"verdict": "OK", "reason": check()}
+        except (ImportError, KeyError) as error:
+            lacks = error.name if isinstance(error, ImportError) else error
+            return {"verdict": "SKIP", "reason": f"the api has no {lacks}"}
+        except Exception as error:
+            if time.monotonic() > deadline:
+                return {"verdict": "FAIL", "reason": f"{type(error).__name__}: {error}"}
+        time.sleep(0.5)
+
+
 def main() -> None:
-    """Run every check and print what came of it."""
+    """Run every check, side by side, and print what came of it."""
     asked = json.loads(sys.argv[1])
+    deadline = time.monotonic() + asked["patience"]
     checks = {"database": database, "queue": queue}
-    for name, url in asked["services"].items():
-        checks[f"{name} by name"] = service(url)
+    for name, rest in asked["services"].items():
+        checks[f"{name} by name"] = service(asked["address"].format(name) + rest)
     if asked["customer"]:
         checks["customer"] = lambda: forget(asked["customer"])
-    for name, check in checks.items():
-        try:
-            verdict, reason = "OK", check()
-        except (ImportError, KeyError) as error:
-            verdict, reason = "SKIP", f"the api has no {error.name if isinstance(error, ImportError) else error}"
-        except Exception as error:
-            verdict, reason = "FAIL", f"{type(error).__name__}: {error}"
-        print(json.dumps({"alva_check": name, "verdict": verdict, "reason": reason}), flush=True)
+    with ThreadPoolExecutor(len(checks)) as pool:
+        for name, result in zip(checks, pool.map(judge, checks.values(), [deadline] * len(checks)), strict=True):
+            print(json.dumps({"alva_check": name, **result}), flush=True)
 
 
 if __name__ == "__main__":

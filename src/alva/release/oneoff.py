@@ -6,6 +6,7 @@ and there is a time limit after which the task is stopped.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ UNKNOWN_SECONDS = 60.0
 
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html asks to retry DescribeTasks with back-off.
 """
+
+IDLE = ("python", "-c", "import signal; signal.pause()")
+"""What the other containers of a task run beside a command of its own. RunTask starts all of them."""
 
 LAST_LINES_SECONDS = 5.0
 """CloudWatch Logs shows what a container printed last a little after its end."""
@@ -67,11 +71,12 @@ class Ended:
         return self.exit_code == 0 and not self.reasons
 
 
-def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
+def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line, given_up: threading.Event | None = None) -> Ended:
     """Start the task, follow it to its end, and say how it ended: `output` gets what the container prints, `state`
     what ECS says.
 
-    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit.
+    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit, Interrupted (after
+    stopping it) once it is `given_up`.
     """
     definition = _container_definitions(aws, one_off.task_definition)
     task_arn = _start(aws, one_off, definition)
@@ -81,6 +86,8 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
 
     def stopped() -> TaskTypeDef | None:
         nonlocal seen_status
+        if given_up is not None and given_up.is_set():
+            raise Interrupted
         with explained(f"follow task {_short(task_arn)}"):
             tasks = aws.ecs.describe_tasks(cluster=one_off.cluster, tasks=[task_arn])["tasks"]
         if not tasks:
@@ -164,10 +171,9 @@ def _overrides(definition: Mapping[str, Any], one_off: OneOff) -> list[Container
     """
     if not one_off.command:
         return []
-    idle = ["python", "-c", "import signal; signal.pause()"]
     overrides: list[ContainerOverrideTypeDef] = [{"name": one_off.container, "command": list(one_off.command)}]
     for other in sorted(_others(definition, one_off)):
-        overrides.append({"name": other, "command": idle})
+        overrides.append({"name": other, "command": list(IDLE)})
     return overrides
 
 

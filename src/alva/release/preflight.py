@@ -12,7 +12,7 @@ from typing import Any
 
 from alva.aws import Aws, explained, pages
 from alva.errors import PreflightRefused
-from alva.release import account, drift, execution_roles, quotas, rollout
+from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
@@ -254,7 +254,8 @@ class Preflight:
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
-        found = drift.look(self.aws, self.manifest, observed)
+        compared = drift.compare(self.aws, self.manifest, observed)
+        found = drift_detection.detect(self.aws, drift.comparable(observed), compared)
         if found.drifts:
             return Verdict.WARN, "; ".join(map(str, found.drifts))
         if found.unseen:

@@ -7,6 +7,7 @@ that was asked for, and no task of another task definition may be left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceDeploymentBriefTypeDef, ServiceDeploymentTypeDef, ServiceTypeDef
 
 Line = Callable[[str], None]
+
+SERVICE_TYPE = "AWS::ECS::Service"
+"""What fails in a stack when the tasks of a service do not become healthy."""
 
 DEPLOYMENT_ENDED = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
@@ -36,7 +40,7 @@ def roll_out(
 ) -> None:
     """Update the services of one stack together and return when what was asked for is all that runs.
 
-    Raises RolledBack when the new version does not run, TimedOut at the deadline, RollbackFailed when CloudFormation
+    Raises RolledBack when the stack could not be updated, TimedOut at the deadline, RollbackFailed when CloudFormation
     could not take its update back. Whether everything runs again what it ran is for the caller to see.
     """
     stacks = Stacks(aws, timeout_seconds=timeout_seconds)
@@ -46,7 +50,10 @@ def roll_out(
         stacks.apply(stack_name, template, parameters, manifest.tags, line, while_waiting=events.show)
     except StackFailed as error:
         events.show()
-        raise RolledBack("cannot release: the new version does not run", evidence=error.evidence) from error
+        # A change set that cannot be made, or a listener rule that fails, says nothing about the new version.
+        is_the_version = any(f"({SERVICE_TYPE})" in line for line in error.evidence)
+        message = "cannot release: the new version does not run" if is_the_version else error.message
+        raise RolledBack(message, evidence=error.evidence) from error
     declared = template.get("Parameters", {})
     expected = {
         service.name: parameters[service.image_parameter]
@@ -73,14 +80,19 @@ def confirm(
 
     def all_confirmed() -> bool | None:
         services = describe_services(aws, manifest)
-        for name, digest in list(pending.items()):
+
+        def problem(name: str) -> str | None:
             service = manifest.service(name)
             found = services.get(service.service)
             if found is None:
                 raise RolledBack(f"cannot release {name}: ECS has no service {service.service}")
-            problem = _problem(aws, manifest, service, found, digest, since)
-            if problem is None:
-                line(f"{name} runs {digest[7:19]}")
+            return _problem(aws, manifest, service, found, digests[name], since)
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="confirm") as pool:
+            problems = dict(zip(pending, pool.map(problem, pending), strict=True))
+        for name, said in problems.items():
+            if said is None:
+                line(f"{name} runs {digests[name][7:19]}")
                 del pending[name]
         return True if not pending else None
 

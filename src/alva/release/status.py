@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from alva.aws import Aws, explained
 from alva.release import rollout
-from alva.release.drift import Drift
-from alva.release.drift import look as look_for_drift
+from alva.release.drift import Drift, compare
 from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Holder, Lock
@@ -95,7 +94,7 @@ def look(aws: Aws, manifest: Manifest) -> Status:
             release=release.result(),
             lock=lock.result(),
             asleep=asleep.result(),
-            drifts=look_for_drift(aws, manifest, {o.name: o for o in observed if o is not None}, detects=False).drifts,
+            drifts=compare(aws, manifest, {o.name: o for o in observed if o is not None}).drifts,
         )
 
 

@@ -159,7 +159,7 @@ def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> l
     """What failed inside, and fails with the former version too: the release is not its cause."""
     if not any(line.startswith("inside") for line in failure.evidence):
         return []
-    failed = inside.failures(inside.Inside(aws, manifest).run_until_good())
+    failed = inside.failures(inside.Inside(aws, manifest).run(patience_seconds=inside.PATIENCE_SECONDS))
     return [f"{each} (with the former version too: this release is not the cause)" for each in failed]
 
 
