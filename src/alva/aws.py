@@ -69,9 +69,22 @@ class Interrupted(BaseException):
     """A wait ended because the person, or a failing sibling step, asked everything to end."""
 
 
+@dataclass
+class Limit:
+    """When all waits end, however long each of them may take alone; none at first."""
+
+    seconds: float = 0.0
+    ends_at: float | None = None
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether nothing may be waited for any more."""
+        return self.ends_at is not None and time.monotonic() >= self.ends_at
+
+
 @dataclass(frozen=True)
 class Poll:
-    """How waits behave: quick at first, slower the longer they take; ended by `interrupt`.
+    """How waits behave: quick at first, slower the longer they take; ended by `interrupt` and by the `limit`.
 
     `shortest_seconds` and `longest_seconds` bound the pause between two looks, which is a tenth of the time waited.
     """
@@ -79,11 +92,25 @@ class Poll:
     interrupt: threading.Event = field(default_factory=threading.Event)
     shortest_seconds: float = 0.15
     longest_seconds: float = 3.0
+    limit: Limit = field(default_factory=Limit)
 
-    def until(self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str) -> Value:
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Give everything that is waited for in the block, in any thread, so many seconds together."""
+        former = (self.limit.seconds, self.limit.ends_at)
+        self.limit.seconds, self.limit.ends_at = seconds, time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.limit.seconds, self.limit.ends_at = former
+
+    def until(
+        self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str, is_limited: bool = True
+    ) -> Value:
         """Return the first answer of `look` that is not None.
 
-        Raises `TimedOut` ("cannot wait any longer for {what}") at the deadline, `Interrupted` when told to end.
+        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, and once the limit has passed
+        unless this wait is not limited by it; `Interrupted` when told to end.
         """
         started = time.monotonic()
         while True:
@@ -93,6 +120,10 @@ class Poll:
             waited = time.monotonic() - started
             if waited >= timeout_seconds:
                 raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
+            if is_limited and self.limit.has_passed:
+                raise TimedOut(
+                    f"cannot wait any longer for {what}: the {self.limit.seconds:.0f} s for everything have passed"
+                )
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 
     def pause(self, seconds: float) -> None:

@@ -21,11 +21,12 @@ from botocore.exceptions import ConnectionClosedError
 from alva.aws import Aws, Poll, Target
 from alva.cli.bundle_builder import BundleBuilder
 from alva.errors import AlvaError
-from alva.release.deploy import Request, deploy
+from alva.release.deploy import deploy
 from alva.release.ledger import FAILED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
 from alva.release.reporting import Silent
+from alva.release.request import Request
 from alva.release.risks import Kind
 
 from .environment import Rehearsal

@@ -26,12 +26,12 @@ from alva.aws import Aws, Poll, Target
 from alva.errors import AlvaError
 from alva.release import deploy as engine
 from alva.release import drift, inside, migration, rollout, verify, way_back
-from alva.release.deploy import Request
 from alva.release.ledger import FAILED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Service
 from alva.release.plan import running_digests
 from alva.release.reporting import Silent
+from alva.release.request import Request
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
 from alva.release.verify import Result, Verdict

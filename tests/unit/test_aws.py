@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from alva.aws import LOCAL_ATTEMPTS, Aws, Target, explained
-from alva.errors import AlvaError
+from alva.aws import LOCAL_ATTEMPTS, Aws, Poll, Target, explained
+from alva.errors import AlvaError, TimedOut
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -61,3 +62,14 @@ def test_endpoint_that_answers_again_is_said_too() -> None:
         server.shutdown()
     assert [line.rpartition(":")[2].strip() for line in said[:1]] == ["trying again"]
     assert said[1:] == [f"{url} answers again"]
+
+
+def test_limit_ends_every_wait_in_any_thread_but_those_that_it_does_not_hold() -> None:
+    poll = Poll(shortest_seconds=0.01, longest_seconds=0.01)
+    looks = iter([None, None, "there"])
+    with poll.limited(0), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TimedOut, match="cannot wait any longer for the moon: the 0 s for everything have passed"):
+            pool.submit(poll.until, lambda: None, timeout_seconds=600, what="the moon").result()
+        found = poll.until(lambda: next(looks), timeout_seconds=600, what="the end", is_limited=False)
+    assert found == "there"
+    assert not poll.limit.has_passed, "behind the block there is no limit"

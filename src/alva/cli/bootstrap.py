@@ -26,7 +26,7 @@ CDK_TIMEOUT_SECONDS = 1200
 def command(invocation: Invocation) -> None:
     """Look, ask, make what is missing, print what GitHub needs."""
     from alva.release import bootstrap
-    from alva.release.preflight import refuse_unset_settings
+    from alva.release.refusals import refuse_unset_settings
 
     with invocation.progress as progress:
         with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:

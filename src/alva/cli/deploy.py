@@ -21,10 +21,11 @@ from alva.release.risks import Kind
 
 if TYPE_CHECKING:
     from alva.checks.revisions import Revision
-    from alva.release.deploy import Request, Result
+    from alva.release.deploy import Result
     from alva.release.diff import Diff
     from alva.release.images import Builder
     from alva.release.plan import Plan
+    from alva.release.request import Request
     from alva.release.risks import Risk
     from alva.release.survey import Ask
 
@@ -138,6 +139,16 @@ wait_option = click.option(
     help="Seconds to wait for a lock that somebody else holds.",
 )
 
+deadline_option = click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.FloatRange(min=1),
+    default=5400,
+    show_default=True,
+    help="Seconds after which the release as a whole is called off and rolled back; a person's answer and --watch come "
+    "on top.",
+)
+
 
 @verb(summary="Release: stacks, images, migration, services, verification; all of it or some services.", asks=True)
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
@@ -159,6 +170,7 @@ wait_option = click.option(
     show_default=True,
     help="Seconds after which a step is called off.",
 )
+@deadline_option
 @click.option(
     "--watch",
     "watch_seconds",
@@ -177,6 +189,7 @@ def command(
     infra_only: bool,
     allowed: tuple[str, ...],
     timeout_seconds: float,
+    deadline_seconds: float,
     watch_seconds: float,
     wait_seconds: float,
     dry_run: bool,
@@ -200,6 +213,7 @@ def command(
         request = replace(
             request,
             step_timeout_seconds=timeout_seconds,
+            deadline_seconds=deadline_seconds,
             watch_seconds=watch_seconds,
             lock_wait_seconds=wait_seconds,
         )
@@ -224,8 +238,8 @@ def prepare(
     ask: Ask | None = None,
 ) -> tuple[Builds, Request]:
     """Synthesise, and build what is named (or everything): what a release is then asked to do."""
-    from alva.release.deploy import Request
-    from alva.release.preflight import refuse_unset_settings
+    from alva.release.refusals import refuse_unset_settings
+    from alva.release.request import Request
 
     progress = invocation.progress
     with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, person, show_plan, show_result, wait_option
+from alva.cli.deploy import Builds, current_commit, deadline_option, person, show_plan, show_result, wait_option
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
@@ -20,11 +20,15 @@ from alva.cli.synth import synthesise
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @wait_option
+@deadline_option
 @click.argument("number", type=int, required=False)
-def command(invocation: Invocation, number: int | None, dry_run: bool, wait_seconds: float) -> None:
+def command(
+    invocation: Invocation, number: int | None, dry_run: bool, wait_seconds: float, deadline_seconds: float
+) -> None:
     """Find the release, ask, release its digests with the templates that are deployed."""
     from alva.release import deploy as release
     from alva.release import rollback
+    from alva.release.request import Request
 
     started = time.monotonic()
     with invocation.progress as progress:
@@ -40,7 +44,7 @@ def command(invocation: Invocation, number: int | None, dry_run: bool, wait_seco
                     f"Go back to release {chosen.number} (commit {chosen.commit}, {chosen.started_at}) in "
                     f"{manifest.environment}?"
                 )
-        request = release.Request(
+        request = Request(
             # A service that is newer than that release keeps what it runs.
             digests={name: digest for name, digest in chosen.digests.items() if name in names},
             commit=chosen.commit,
@@ -48,6 +52,7 @@ def command(invocation: Invocation, number: int | None, dry_run: bool, wait_seco
             rollback_of=chosen.number,
             keeps_templates=True,
             lock_wait_seconds=wait_seconds,
+            deadline_seconds=deadline_seconds,
             ask=person(invocation),
         )
         if dry_run:

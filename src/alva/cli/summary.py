@@ -14,8 +14,8 @@ from alva.cli.synth import synthesise
 )
 def command(invocation: Invocation) -> None:
     """Print it."""
-    from alva.release.deploy import run_address
     from alva.release.ledger import Ledger
+    from alva.release.recording import run_address
     from alva.release.stacks import Stacks
     from alva.release.summary import markdown
 

@@ -31,7 +31,8 @@ SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES, Kind.OUTAGE, Kind.DR
 def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     """Region and templates side by side, then the images; then the release; then where to look."""
     from alva.region import daemon
-    from alva.release.deploy import Request, deploy
+    from alva.release.deploy import deploy
+    from alva.release.request import Request
 
     only_local(invocation, "up")
     started = time.monotonic()

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
-from alva.errors import AlvaError, StackFailed
+from alva.errors import AlvaError, StackFailed, TimedOut
 from alva.release import drift_cures, images, migration, rollout
 from alva.release.plan import (
     ApplyServices,
@@ -86,6 +86,10 @@ class Executor:
             raise failure
 
     def _run_step(self, step: Step) -> None:
+        if self.aws.poll.limit.has_passed:
+            raise TimedOut(
+                f"cannot begin to {step.title}: the {self.aws.poll.limit.seconds:.0f} s for everything have passed"
+            )
         started = time.monotonic()
         self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)

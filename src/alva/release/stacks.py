@@ -172,7 +172,7 @@ class Stacks:
             try:
                 self._wait(observed.stack_id, line, since=None)
             except TimedOut as error:
-                raise self._call_off(observed.stack_id, None, line) from error
+                raise self._call_off(observed.stack_id, None, line, error) from error
             observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
@@ -241,7 +241,7 @@ class Stacks:
         try:
             status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         except TimedOut as error:
-            raise self._call_off(change_set.stack_id, since, line) from error
+            raise self._call_off(change_set.stack_id, since, line, error) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
@@ -332,7 +332,7 @@ class Stacks:
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
 
-    def _call_off(self, stack_id: str, since: str | None, line: Line) -> TimedOut:
+    def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
         """At the deadline: take an update back rather than wait for hours; what to raise."""
         unfinished = {
             event["LogicalResourceId"]: event["ResourceStatus"]
@@ -349,13 +349,12 @@ class Stacks:
                     raise
                 evidence.append(str(error))
             else:
-                status, _ = self._wait(stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds)
+                # What has to be called off needs its time also where a release has none left.
+                status, _ = self._wait(
+                    stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds, is_limited=False
+                )
                 evidence.append(f"the update was cancelled: the stack is {status}")
-        return TimedOut(
-            f"cannot wait any longer for {_name(stack_id)}: {self._timeout_seconds:.0f} s have passed",
-            evidence=evidence,
-            next_step="./alva status, then release again",
-        )
+        return TimedOut(deadline.message, evidence=evidence, next_step="./alva status, then release again")
 
     def _last_event(self, stack_id: str) -> str | None:
         with explained(f"read the events of {_name(stack_id)}"):
@@ -383,6 +382,7 @@ class Stacks:
         since: str | None,
         while_waiting: Callable[[], None] | None = None,
         timeout_seconds: float | None = None,
+        is_limited: bool = True,
     ) -> tuple[str, list[StackEventTypeDef]]:
         """Wait for the running operation and report its events; the stack's last status and all events since."""
         shown: set[str] = set()
@@ -408,7 +408,10 @@ class Stacks:
             return None
 
         status = self._aws.poll.until(
-            ended, timeout_seconds=timeout_seconds or self._timeout_seconds, what=_name(stack_id)
+            ended,
+            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            what=_name(stack_id),
+            is_limited=is_limited,
         )
         return status, events
 
