@@ -63,7 +63,7 @@ class Preflight:
             ("tasks' roles may start them", self._execution_roles),
             ("quotas suffice", self._quotas),
             *account.Account(aws=self.aws, manifest=self.manifest).checks(),
-            ("awake", lambda: is_awake(self.aws, self.manifest)),
+            ("awake", self._awake),
             ("services run", lambda: curable(self._services())),
             ("nothing drifted", self._drift),
             ("alarms are quiet", lambda: curable(alarms_are_quiet(self.aws, self.manifest))),
@@ -223,6 +223,10 @@ class Preflight:
                 for each in tight
             )
         return Verdict.OK, ", ".join(map(str, found))
+
+    def _awake(self) -> Said:
+        """The environment does not sleep: nothing can be released into one whose database does not run."""
+        return is_awake(self.aws, self.manifest)
 
     def _services(self) -> Said:
         """Whether what was released last runs: all of its tasks, from a deployment that succeeded, and nothing else."""
