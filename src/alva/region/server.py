@@ -151,7 +151,7 @@ async def run(config: RegionConfig) -> None:
 
     from ministack import app as ministack_app
 
-    from alva.region import log_events, policy_simulation, validation
+    from alva.region import filter_patterns, log_events, metric_filters, policy_simulation, validation
     from alva.region.cloudformation import extension
     from alva.region.retention import Retention
     from alva.region.roles import Roles
@@ -175,6 +175,8 @@ async def run(config: RegionConfig) -> None:
     extension.install(stacks_changed, region.background)
     policy_simulation.install()
     log_events.install()
+    filter_patterns.install()
+    metric_filters.install()
     for component in components:
         component.install()
     extension.finish_install()

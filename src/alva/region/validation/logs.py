@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from alva.region.aws_error import AwsError
+from alva.region.filter_patterns import PatternError, compile_pattern
 
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
@@ -100,6 +101,14 @@ def check_group_names(request: Json) -> None:
         raise _invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
 
 
+def check_pattern(request: Json) -> None:
+    """FilterLogEvents and the filters refuse a pattern that cannot be read."""
+    try:
+        compile_pattern(request.get("filterPattern") or "")
+    except PatternError as error:
+        raise _invalid(str(error)) from error
+
+
 def check_query(request: Json) -> None:
     """StartQuery: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_StartQuery.html"""
     if request["startTime"] > request["endTime"]:
@@ -134,7 +143,10 @@ _WORDED = (
 )  # fmt: skip
 CHECKS: Mapping[str, Callable[[Json], None]] = {
     "DescribeLogGroups": check_group_names,
+    "FilterLogEvents": check_pattern,
     "PutLogEvents": check_events,
+    "PutMetricFilter": check_pattern,
+    "PutSubscriptionFilter": check_pattern,
     "StartQuery": check_query,
 }
 ANSWERS: Mapping[str, Callable[[Json, Forward], Awaitable[Json]]] = {
