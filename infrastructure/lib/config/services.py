@@ -95,6 +95,7 @@ class Service:
     `health_command` is run inside the container (`CMD` form, no shell); by default, with a port, kit's. An image
     without `kit` overrides it.
     `has_pages`: browsers run its pages, which may call the others with the visitor's cookies (CORS).
+    `has_queue`: it logs the depth of its queue in the field `queue_depth`, from which CloudWatch makes a metric.
     `database_connections` is how many one task opens at most, with its companions: preflight adds them up.
     `stack` is the number of the services stack that it lives in: the first ones share `services`, and more than
     SERVICES_PER_STACK need `services-2` and so on (docs/decisions/services-in-numbered-stacks.md).
@@ -118,6 +119,7 @@ class Service:
     read_only_root: bool = True
     allowlisted: bool = False
     has_pages: bool = False
+    has_queue: bool = False
     stack: int = 1
 
     def __post_init__(self) -> None:
@@ -291,6 +293,7 @@ SERVICES: tuple[Service, ...] = (
             "OPENAI_API_KEY": SecretKey(secret="openai-api-key"),
         },
         companions=(Companion(name="worker", command=("python", "-m", "api.worker")),),
+        has_queue=True,
         database_connections=8,
     ),
     Service(

@@ -24,6 +24,11 @@ def log_errors_metric(environment: Environment, settings: Service) -> str:
     return f"{environment.name}-{settings.name}-errors"
 
 
+def queue_depth_metric(environment: Environment, settings: Service) -> str:
+    """The name of the metric of how many jobs wait in the service's queue."""
+    return f"{environment.name}-{settings.name}-queue-depth"
+
+
 class ServiceTrafficAlarms(Construct):
     """The alarms on a service's tasks and traffic; of a worker, which has none, on its tasks.
 
@@ -91,6 +96,20 @@ class ServiceTrafficAlarms(Construct):
                 )
             ],
         )
+        if settings.has_queue:
+            logs.CfnMetricFilter(
+                self,
+                "QueueDepth",
+                log_group_name=log_group_name,
+                filter_pattern="{ $.queue_depth = * }",
+                metric_transformations=[
+                    logs.CfnMetricFilter.MetricTransformationProperty(
+                        metric_namespace=LOG_METRICS_NAMESPACE,
+                        metric_name=queue_depth_metric(environment, settings),
+                        metric_value="$.queue_depth",
+                    )
+                ],
+            )
 
     def _traffic(
         self, factory: AlarmFactory, settings: Service, environment: Environment, target: Mapping[str, str]
