@@ -43,6 +43,10 @@ EXAMPLES: dict[tuple[str, Source], str] = {
     ("no-program", TASK): 'CannotStartContainerError: exec: "pyhton": executable file not found in $PATH',
     ("no-program", SERVICE): LAUNCH.format("CannotStartContainerError: open /x: no such file or directory"),
     ("no-program", LOG): "[FATAL tini (7)] exec pyhton failed: No such file or directory",
+    ("log-group-missing", TASK): "ResourceInitializationError: failed to validate logger args: create stream has been "
+    "retried 1 times: failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log group does "
+    "not exist. : exit status 1",
+    ("log-group-missing", SERVICE): LAUNCH.format("ResourceNotFoundException: The specified log group does not exist."),
     ("secret-missing", TASK): PULL + ASM + "ResourceNotFoundException: can't find the specified secret.",
     ("secret-missing", SERVICE): LAUNCH.format(ASM + "ResourceNotFoundException: can't find the specified secret."),
     ("secret-missing", RELEASE): "alva-staging-cookie-secret: missing (used by auth)",

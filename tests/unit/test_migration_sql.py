@@ -67,6 +67,21 @@ TAKES_AWAY = [
     ("SELECT drop_everything()", "calls functions"),
     ("REVOKE SELECT ON t FROM alva", "revokes privileges"),
     ("DO $$ BEGIN EXECUTE 'DROP TABLE t'; END $$", "runs a DO block"),
+    ("DO $$ BEGIN DROP TABLE t; EXCEPTION WHEN duplicate_object THEN null; END $$", "drops table t"),
+    (
+        "DO $$ BEGIN ALTER TABLE t ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES u(id); "
+        "EXCEPTION WHEN duplicate_object THEN null; END $$",
+        "adds foreign constraint k to table t",
+    ),
+    ("DO $$ BEGIN CREATE TABLE n (); EXCEPTION WHEN others THEN DROP TABLE t; END $$", "runs a DO block"),
+    (
+        "DO $$ BEGIN CREATE TABLE n (); DROP TABLE t; EXCEPTION WHEN duplicate_object THEN null; END $$",
+        "runs a DO block",
+    ),
+    ("DO LANGUAGE sql $$ BEGIN SELECT 1; EXCEPTION WHEN duplicate_object THEN null; END $$", "runs a DO block"),
+    ("VACUUM FULL t", "VACUUM FULL"),
+    ("EXPLAIN ANALYZE DELETE FROM t", "not known to only add"),
+    ("CREATE TEMP TABLE t (a int); DROP TABLE t; ALTER TABLE t DROP a", "drops table t"),
     ("CALL p()", "calls a procedure"),
     ("LOCK TABLE t", "not known to only add"),
     ("ALTER ROLE alva NOLOGIN", "not known to only add"),
@@ -96,6 +111,15 @@ ONLY_ADDS = [
     "INSERT INTO t (a) VALUES (1) ON CONFLICT DO NOTHING",
     "SET lock_timeout = '5s'; SET LOCAL statement_timeout = 0",
     "ANALYZE t",
+    "VACUUM t",
+    # As Drizzle writes it.
+    "CREATE TABLE t (a int);--> statement-breakpoint\nDO $$ BEGIN\n ALTER TABLE t ADD CONSTRAINT k FOREIGN KEY (a) "
+    "REFERENCES u(id) ON DELETE no action;\nEXCEPTION\n WHEN duplicate_object THEN null;\nEND $$;",
+    "DO $$ BEGIN\n CREATE TYPE mood AS ENUM ('sad');\nEXCEPTION\n WHEN duplicate_object THEN null;\nEND $$;",
+    # As Prisma writes it.
+    'CREATE TABLE "U" ("id" SERIAL NOT NULL, CONSTRAINT "U_pkey" PRIMARY KEY ("id"));\n'
+    'CREATE UNIQUE INDEX "i" ON "U"("id");\n'
+    'ALTER TABLE "U" ADD CONSTRAINT "f" FOREIGN KEY ("id") REFERENCES "V"("id") ON DELETE RESTRICT ON UPDATE CASCADE;',
 ]
 
 LOCKS = [
@@ -104,6 +128,7 @@ LOCKS = [
     ("ALTER TABLE t ADD c float DEFAULT random()", "rewrites the table"),
     ("ALTER TABLE t ALTER c TYPE bigint", "rewrites the table"),
     ("ALTER TABLE t ADD UNIQUE (a)", "builds the constraint's index"),
+    ("CREATE INDEX IF NOT EXISTS i ON t (a)", "writes wait while it builds the index"),
 ]
 
 

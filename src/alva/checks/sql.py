@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,12 @@ class Judgement:
 CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 """All that the programs are given that judge migrations: no credentials, tokens or addresses of a database."""
 
+_MADE_ONCE = re.compile(
+    r"\s*BEGIN\s+(?P<statement>[^;]+);\s*EXCEPTION\s+WHEN\s+duplicate_object\s+THEN\s+NULL\s*;\s*END\s*;?\s*",
+    re.IGNORECASE,
+)
+"""The body of a DO block as Drizzle writes it around CREATE TYPE and ADD CONSTRAINT."""
+
 SQUAWK_OPTIONS = (
     *("--reporter", "Json", "--pg-version", "16", "--stdin-filepath", "migration.sql"),
     # As Alembic runs it: then squawk knows which tables the migration itself has made.
@@ -122,7 +129,7 @@ def judge(sql: str) -> Judgement:
     import pgparse
 
     try:
-        statements = [each["stmt"] for each in pgparse.parse(sql)]
+        statements, all_sql = _parse(sql)
     except pgparse.PGQueryError as error:
         return Judgement(contractions=(f"holds SQL that PostgreSQL's parser refuses: {error}",))
     own: set[str] = set()
@@ -130,7 +137,25 @@ def judge(sql: str) -> Judgement:
     for statement in statements:
         ((kind, node),) = statement.items()
         contractions += _judge(kind, node, own)
-    return Judgement(contractions=tuple(dict.fromkeys(contractions)), locks=tuple(dict.fromkeys(_locks(sql))))
+    return Judgement(contractions=tuple(dict.fromkeys(contractions)), locks=tuple(dict.fromkeys(_locks(all_sql))))
+
+
+def _parse(sql: str) -> tuple[list[Node], str]:
+    """The statements, and the SQL of all of them: DO blocks that only make something unless it exists are opened."""
+    import pgparse
+
+    statements: list[Node] = []
+    for each in pgparse.parse(sql):
+        options = {
+            o["DefElem"]["defname"]: o["DefElem"].get("arg") for o in each["stmt"].get("DoStmt", {}).get("args", [])
+        }
+        block = _MADE_ONCE.fullmatch(options["as"]["String"]["sval"]) if set(options) == {"as"} else None
+        if block is None:
+            statements.append(each["stmt"])
+        else:
+            sql += f"\n{block['statement']};"
+            statements += [inner["stmt"] for inner in pgparse.parse(block["statement"])]
+    return statements, sql
 
 
 def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
@@ -145,6 +170,8 @@ def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
         yield f"changes or deletes rows in a query within {kind.removesuffix('Stmt').upper()}"
     elif kind in RUNS_QUERIES and _calls_in(node):
         yield f"calls functions that may change something: {', '.join(sorted(_calls_in(node)))}"
+    elif kind == "VacuumStmt" and any(each["DefElem"]["defname"] == "full" for each in node.get("options", [])):
+        yield "rewrites tables that nobody can read meanwhile (VACUUM FULL)"
     elif kind == "VariableSetStmt":
         if node.get("name") not in HARMLESS_SETTINGS:
             yield f"sets {node.get('name', 'a setting')}"

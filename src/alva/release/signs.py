@@ -141,6 +141,16 @@ IMAGE = (
     ),
 )
 
+LOG_GROUP = (
+    Sign(
+        "log-group-missing",
+        ECS,
+        r"The specified log group does not exist",
+        "its log group does not exist: somebody deleted it",
+        "./alva deploy makes it again",
+    ),
+)
+
 SECRETS = (
     Sign(
         "secret-missing",
@@ -456,6 +466,6 @@ EFFECTS = (
     Sign("throttled", AWS | RELEASE, r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
 )
 
-SIGNS = (*PLATFORM, *IMAGE, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
+SIGNS = (*PLATFORM, *IMAGE, *LOG_GROUP, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
 """The first that is found decides: those that name a cause stand before those that only describe its effect ("Essential
 container in task exited")."""
