@@ -141,7 +141,7 @@ serve.run(WebSettings, broken)
         exit_code=ROLLED_BACK,
         says=("inside: auth by name: RuntimeError: HTTP 503: database ok, cache ",),
         outcome="rolled back",
-        why=("release", "unknown"),
+        why=("release", "dependency"),
     ),
     Fault(
         name="home page gone",
@@ -150,7 +150,7 @@ serve.run(WebSettings, broken)
         exit_code=ROLLED_BACK,
         says=("web answers /: HTTP 404",),
         outcome="rolled back",
-        why=("release", "unknown"),
+        why=("release", "client-error"),
     ),
     Fault(
         name="missing secret",

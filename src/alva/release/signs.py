@@ -317,6 +317,20 @@ DATA = (
         STATUS_OF.format("database"),
     ),
     Sign(
+        "database-down",
+        RELEASE,
+        r"^inside: database: [^\n]*(?:refused|timed? ?out|timeout expired|not known|closed)",
+        "the database does not answer a task",
+        STATUS_OF.format("database"),
+    ),
+    Sign(
+        "cache-down",
+        RELEASE,
+        r"^inside: queue: [^\n]*(?:refused|timed? ?out|timeout|not known|closed)",
+        "the cache does not answer a task",
+        STATUS_OF.format("cache"),
+    ),
+    Sign(
         "cache-down",
         LOG,
         r"(?:redis|valkey)\.exceptions\.(?:ConnectionError|TimeoutError)|Error \d+ connecting to [^\n]*6379"
@@ -408,6 +422,20 @@ VERIFICATION = (
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>5\d\d)",
         "users get HTTP {code} ({what})",
         "./alva logs --since 10m",
+    ),
+    Sign(
+        "client-error",
+        RELEASE,
+        r"(?P<what>\S+ answers \S+): HTTP (?P<code>4\d\d)",
+        "users get HTTP {code} ({what}): the page is not there, or is not for everybody",
+        "does the released version serve that path to people who are not signed in?",
+    ),
+    Sign(
+        "dependency",
+        RELEASE,
+        r"^inside: (?P<what>\S+) by name: [^\n]*HTTP 5\d\d: (?P<states>[^\n]+)",
+        "{what} runs, and cannot use what it depends on: {states}",
+        "./alva diff: are its addresses and secrets as before? ./alva preflight --reachability shows whom it reaches",
     ),
     Sign(
         "no-answer",
