@@ -76,6 +76,8 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield f"asleep since {found.asleep.since}, by {found.asleep.by}: ./alva wake brings it back"
     for drift in found.drifts:
         yield click.style(f"drift: {drift}", fg="yellow")
+    for alarm in found.alarms:
+        yield click.style(f"alarm: {alarm.name} since {_ago(alarm.since, now)}: {alarm.description}", fg="red")
     if found.lock is not None:
         yield f"locked by {found.lock}"
     yield ""
@@ -100,9 +102,10 @@ def _failures(failures: object) -> Iterator[str]:
 def _service(service: ServiceStatus, now: datetime) -> Iterator[str]:
     good = service.running >= service.desired > 0 and service.deployment == "COMPLETED"
     count = click.style(f"{service.running}/{service.desired}", fg="green" if good else "red")
+    targets = ", ".join(target.state for target in service.targets) or "none"
     yield (
         f"  {service.name:<7} {count}  {service.deployment:<12} {service.digest[7:19]:<12}  "
-        f"since {_ago(service.since, now):<10}  targets {', '.join(service.targets) or 'none'}"
+        f"since {_ago(service.since, now):<10}  targets {targets}"
     )
     for task in service.tasks:
         yield (

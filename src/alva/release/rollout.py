@@ -119,12 +119,33 @@ def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]
 
 def running_digest(aws: Aws, task_definition: str, container: str) -> str | None:
     """The digest that a task definition's container runs, or None when it is not named by digest."""
-    with explained(f"read task definition {task_definition}"):
-        definition = aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
-    for item in definition.get("containerDefinitions", []):
-        if item["name"] == container and "@" in item.get("image", ""):
-            return item["image"].rpartition("@")[2]
-    return None
+    return aws.once(TaskDefinitionImages).digest(task_definition, container)
+
+
+class TaskDefinitionImages:
+    """The images of task definitions by ARN. A revision never changes, so each is asked for once.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/update-task-definition-console-v2.html
+    """
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._images: dict[str, dict[str, str]] = {}
+        """Task definition ARN -> container -> image."""
+
+    def digest(self, task_definition: str, container: str) -> str | None:
+        """The digest of a container's image, or None when it is not named by digest. Raises AlvaError."""
+        if task_definition not in self._images:
+            with explained(f"read task definition {task_definition}"):
+                found = self._aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+            containers = found.get("containerDefinitions", [])
+            self._images[task_definition] = {each["name"]: each.get("image", "") for each in containers}
+        image = self._images[task_definition].get(container, "")
+        return image.rpartition("@")[2] if "@" in image else None
+
+    def forget(self) -> None:
+        """Ask again: a local region that was wiped counts revisions from 1."""
+        self._images = {}
 
 
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
