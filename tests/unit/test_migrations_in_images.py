@@ -8,11 +8,13 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from botocore.stub import Stubber
 
 from alva.aws import Aws, Poll, Target
+from alva.cli.bundle_builder import BundleBuilder
 from alva.cli.docker_builder import DockerBuilder
 from alva.cli.revisions import revisions_in_image
 from alva.errors import AlvaError
@@ -99,6 +101,20 @@ def test_migrations_of_an_image_that_is_given_by_its_digest_are_read_in_its_repo
         ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": layout.digest}]})
         again = revisions_in_image(aws, MANIFEST, DockerBuilder(tmp_path), layout.digest, tmp_path / "cache")
     assert again == found
+
+
+def test_migrations_that_several_layers_have_are_judged_together(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for layer, name, sql in (("low", "0_a", "SELECT 1"), ("low", "1_b", "SELECT 1"), ("high", "1_b", "DROP TABLE u")):
+        file = tmp_path / layer / "app" / "drizzle" / f"{name}.sql"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(sql)
+    builder = BundleBuilder(tmp_path, tmp_path / "images")
+    image = SimpleNamespace(layers=(tmp_path / "low", tmp_path / "other", tmp_path / "high"))
+    monkeypatch.setattr(builder._store, "find", lambda _: image)
+    found = revisions_in_image(aws, MANIFEST, builder, "sha256:" + "0" * 64, tmp_path / "cache")
+    assert [(each.revision, each.contractions) for each in found or ()] == [("0_a", ()), ("1_b", ("drops table u",))]
 
 
 def test_image_without_the_folder_is_refused_with_the_setting_that_names_it(
