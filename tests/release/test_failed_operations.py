@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,10 +25,10 @@ from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError
 
 from alva.aws import Aws, Poll, Target
-from alva.errors import AlvaError
+from alva.errors import AlvaError, RollbackFailed
 from alva.release import deploy as engine
 from alva.release import drift, inside, migration, rollout, verify, way_back
-from alva.release.ledger import FAILED, ROLLED_BACK, SUCCEEDED, Ledger
+from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Service
 from alva.release.plan import running_digests
@@ -36,7 +38,7 @@ from alva.release.risks import Kind
 from alva.release.stacks import Stacks
 from alva.release.verify import Result, Verdict
 
-from .conftest import manifest_values
+from .conftest import manifest_values, ministack
 
 ERRORS = {
     "throttled": ("ThrottlingException", "Rate exceeded"),
@@ -92,13 +94,29 @@ class FaultyAws(Aws):
 
 
 class Steps(Silent):
-    """Tells the fault when the release has begun to change something."""
+    """Tells the fault when the release has begun to change something, and keeps its notes."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def step_started(self, key: str, title: str) -> None:
         self._fault.has_begun = True
+
+
+class Deadly(Steps):
+    """Kills a process when a step begins."""
+
+    def __init__(self, step: str, process: int) -> None:
+        super().__init__(Fault())
+        self._step, self._process = step, process
+
+    def step_started(self, key: str, title: str) -> None:
+        if key == self._step:
+            os.kill(self._process, signal.SIGKILL)
 
 
 class Pushing:
@@ -147,15 +165,27 @@ class Small:
         self.aws = Aws(self.target, self.poll)
         self.ledger, self.lock = Ledger(self.aws, self.manifest), Lock(self.aws, self.manifest)
 
-    def release(self, digests: Mapping[str, str], fault: Fault) -> AlvaError | None:
+    def release(
+        self, digests: Mapping[str, str], fault: Fault, reporter: Silent | None = None, *, migrates: bool = True
+    ) -> AlvaError | None:
         """Release, with a migration; the error that it ended with."""
-        request = Request(digests=dict(digests), commit="test", is_forced=True, allowed=frozenset(Kind))
+        request = Request(digests=dict(digests), commit="test", is_forced=migrates, allowed=frozenset(Kind))
         aws = FaultyAws(fault, self.target, self.poll)
         try:
-            engine.deploy(aws, self.manifest, request, self.builder, Steps(fault))
+            engine.deploy(aws, self.manifest, request, self.builder, reporter or Steps(fault))
         except AlvaError as error:
             return error
         return None
+
+    def release_and_be_killed(self, digests: Mapping[str, str], step: str) -> None:
+        """Release in a process of its own, which is killed when the step begins."""
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                self.release(digests, Fault(), Deadly(step, os.getpid()))
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
 
     def runs(self) -> dict[str, str]:
         """What the services stack has, by service."""
@@ -178,6 +208,11 @@ def parameter(name: str, value: object) -> dict[str, Any]:
 @pytest.fixture
 def small(endpoint_url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     """The environment, with its first release."""
+    return small_environment(endpoint_url, name, tmp_path, monkeypatch)
+
+
+def small_environment(endpoint_url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
+    """A small environment at the endpoint, with its first release."""
     good = [Result(name="web answers /", verdict=Verdict.OK, reason="HTTP 200")]
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("GITHUB_RUN_ID", raising=False)
@@ -260,6 +295,53 @@ def test_release_in_which_any_operation_fails_leaves_what_ran_or_what_was_asked_
             count += 1
     print(f"{len({operation for operation, _ in cases})} operations, {count} releases")
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("step", ["image:web", "stack:{prefix}-services", "verify"])
+def test_release_after_one_that_was_killed_says_so_records_both_and_goes_on(small: Small, step: str) -> None:
+    """Killed behind the stacks, nothing is left to do: what runs is recorded once it verifies all the same."""
+    before, image = small.runs(), small.builder.image("web 1")
+    known = {entry.number for entry in small.ledger.history()}
+    small.release_and_be_killed({"web": image}, step.format(prefix=small.manifest.prefix))
+    assert small.lock.holder() is not None
+
+    reporter = Steps(Fault())
+    error = small.release({"web": image}, Fault(), reporter, migrates=False)
+    assert error is None, error
+    assert small.runs() == {**before, "web": image}
+    assert small.lock.holder() is None
+    newer = [entry for entry in small.ledger.history() if entry.number not in known]
+    assert [(entry.outcome, entry.commit) for entry in newer] == [(SUCCEEDED, "test"), (INTERRUPTED, "test")]
+    assert newer[0].digests == {**before, "web": image}
+    assert any("taking over the lock of a process that is gone" in note for note in reporter.notes)
+    assert any(note.startswith(f"recorded as release {newer[1].number}, interrupted: ") for note in reporter.notes)
+
+
+def test_release_that_could_not_be_recorded_is_recorded_by_the_same_command_again(small: Small) -> None:
+    image = small.builder.image("web 1")
+    failed = small.release({"web": image}, Fault("ssm.PutParameter", "denied", in_a_step=True))
+    assert failed is not None
+    assert failed.message.startswith("cannot record the release: it runs and has verified")
+    assert small.ledger.history()[0].digests["web"] != image
+    assert small.release({"web": image}, Fault(), migrates=False) is None
+    newest = small.ledger.history()[0]
+    assert (newest.outcome, newest.digests["web"]) == (SUCCEEDED, image)
+
+
+def test_endpoint_that_dies_in_a_release_is_named_and_so_is_what_could_not_be_done_any_more(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ministack(tmp_path) as (url, process):
+        small = small_environment(url, name, tmp_path, monkeypatch)
+        image = small.builder.image("web 1")
+        reporter = Deadly(f"stack:{name}-services", process.pid)
+        error = small.release({"web": image}, Fault(), reporter)
+    assert isinstance(error, RollbackFailed), error
+    assert error.message == "cannot release, and the services do not serve as before either"
+    assert url in str(error)
+    said = "; ".join(reporter.notes)
+    assert "the ledger could not be written" in said
+    assert "the lock could not be released" in said
 
 
 def wrong_after(

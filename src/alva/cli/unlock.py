@@ -12,12 +12,15 @@ from alva.cli.invocation import Invocation, verb
 def command(invocation: Invocation, of_this_run: bool) -> None:
     """Ask, then delete the lock that was shown."""
     from alva.release.lock import Lock, current_run
+    from alva.release.recording import record_killed
 
     lock = Lock(invocation.aws, invocation.manifest)
     holder = lock.holder()
     if of_this_run:
         holder = lock.release_of_run(current_run())
         said = f"taken from {holder}" if holder is not None else "this run holds no lock"
+        if holder is not None:
+            record_killed(invocation.aws, invocation.manifest, holder, lambda text: click.echo(text, err=True))
     elif holder is None:
         said = f"nobody holds {invocation.environment}"
     else:

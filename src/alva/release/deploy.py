@@ -48,8 +48,10 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
     returns all of them to what they ran before.
     """
     with Lock(aws, manifest).held(
-        f"release of {request.commit}", reporter.note, wait_seconds=request.lock_wait_seconds
-    ):
+        f"{recording.RELEASING}{request.commit}", reporter.note, wait_seconds=request.lock_wait_seconds
+    ) as gone:
+        if gone is not None:
+            recording.record_killed(aws, manifest, gone, reporter.note)
         wanted, observed = observe(aws, manifest, request)
         left_seconds = request.deadline_seconds
         with aws.poll.limited(left_seconds):

@@ -112,12 +112,15 @@ class Lock:
         self.parameter_name = f"/{manifest.prefix}/lock"
 
     @contextmanager
-    def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[None]:
-        """Hold the lock during the block. Raises Locked when somebody else does, and still does after the wait."""
+    def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[Holder | None]:
+        """Hold the lock during the block; whom it was taken over from, if somebody who is gone held it.
+
+        Raises Locked when somebody else does, and still does after the wait.
+        """
         mine = Holder.this_process(what)
-        self._acquire(mine, note, wait_seconds=wait_seconds)
+        gone = self._acquire(mine, note, wait_seconds=wait_seconds)
         try:
-            yield
+            yield gone
         finally:
             self._release(mine, note)
 
@@ -154,10 +157,11 @@ class Lock:
         _forget(holder)
         return holder
 
-    def _acquire(self, mine: Holder, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> None:
+    def _acquire(self, mine: Holder, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Holder | None:
         free_until = time.monotonic() + NAME_IS_TAKEN_SECONDS
         wait_until = time.monotonic() + wait_seconds
         has_told = False
+        gone: Holder | None = None
         _remember(mine)
         while True:
             with explained("lock the environment"):
@@ -165,7 +169,7 @@ class Lock:
                     self._aws.ssm.put_parameter(
                         Name=self.parameter_name, Value=mine.to_text(), Type="String", Overwrite=False
                     )
-                    return
+                    return gone
                 except Exception as error:
                     if error_code(error) != "ParameterAlreadyExists":
                         raise
@@ -174,6 +178,7 @@ class Lock:
                 note(f"taking over the lock of a process that is gone ({holder})")
                 self._delete()
                 _forget(holder)
+                gone = holder
                 continue
             if holder is None and time.monotonic() < free_until:
                 self._aws.poll.pause(0.5)

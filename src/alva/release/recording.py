@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,11 +13,15 @@ from alva.release import way_back
 from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
 from alva.release.images import mark_released
-from alva.release.ledger import Ledger, Release
+from alva.release.ledger import INTERRUPTED, Ledger, Release
+from alva.release.lock import Holder
 from alva.release.manifest import Manifest, Service
 from alva.release.observation import what_runs
 from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.reporting import Reporter
+
+RELEASING = "release of "
+"""What the lock's holder does while it releases; the commit is behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +64,36 @@ def record_success(aws: Aws, manifest: Manifest, release: Release) -> Release:
 
 def record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:
     """Write a failed release down; that this fails too must not hide why the release failed."""
+    return _try_to_record(Ledger(aws, manifest), release, reporter.note)
+
+
+def record_killed(aws: Aws, manifest: Manifest, gone: Holder, note: Callable[[str], None]) -> None:
+    """Write a release down whose process could not do so itself, from the lock that it left. Others leave no entry."""
+    if not gone.what.startswith(RELEASING):
+        return
+    written = Ledger(aws, manifest)
+    last = written.latest()
+    release = Release(
+        commit=gone.what.removeprefix(RELEASING),
+        digests={},
+        migrated_digest=last.migrated_digest if last is not None else None,
+        revision=last.revision if last is not None else None,
+        by=gone.user,
+        started_at=gone.since,
+        seconds=0,
+        outcome=INTERRUPTED,
+        cause="its process was killed before it could record what became of it",
+    )
+    number = _try_to_record(written, release, note)
+    if number is not None:
+        note(f"recorded as release {number}, interrupted: {gone}")
+
+
+def _try_to_record(written: Ledger, release: Release, note: Callable[[str], None]) -> int | None:
     try:
-        return Ledger(aws, manifest).record(release)
+        return written.record(release)
     except AlvaError as error:
-        reporter.note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
+        note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
         return None
 
 
