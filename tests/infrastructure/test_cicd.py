@@ -315,7 +315,7 @@ def test_ledger_and_lock_are_where_the_engine_keeps_them(staging: Any) -> None:
     pattern = text(statement["Resource"]).rpartition(":")[2]
     kept = set()
     for file in (REPOSITORY / "src" / "alva" / "release").glob("*.py"):
-        kept |= set(re.findall(r'parameter_name = f"(/\{manifest\.prefix\}/[a-z]+)', file.read_text()))
+        kept |= set(re.findall(r'f"(/\{manifest\.prefix\}/[a-z]+)"', file.read_text()))
     assert len(kept) >= 4, "they are where this test looks"
     for name in kept:
         arn = f"parameter{name.replace('{manifest.prefix}', 'alva-staging')}"
