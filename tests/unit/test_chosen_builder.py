@@ -62,7 +62,7 @@ def test_own_builder_builds_what_it_can(make: Any) -> None:
         "FROM node:24-alpine",
         "FROM python:3.11-alpine3.20",
         "FROM gcr.io/distroless/static",
-        "FROM python:3.9-slim",
+        "FROM python:3.99-slim",
         "ADD . .",
     ],
 )
