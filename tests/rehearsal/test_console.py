@@ -64,8 +64,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(address.split("?")[0]) else problems.append(r.url))
     page.goto(address)
-    expect(page.locator("#services tbody tr").first).to_be_visible()
-    expect(page.locator(".part")).not_to_have_count(0)
+    # The page is there before AWS has answered.
+    expect(page.locator("#services tbody tr").first).to_be_visible(timeout=60_000)
+    expect(page.locator(".part .task")).not_to_have_count(0, timeout=60_000)
     yield page
     context.close()
     assert not problems
