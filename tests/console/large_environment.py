@@ -28,7 +28,8 @@ from alva.release.manifest import Manifest
 PROJECT = Path(__file__).resolve().parents[2]
 SERVICES = 40
 LOG_LINES = 100_000
-LOG_MINUTES = 14
+LOG_MINUTES = 5
+"""How far back the lines go: the page asks for the last 15 minutes, and a busy machine may take some to ask."""
 SECONDS_BETWEEN_LOOKS = 1.0
 
 Answers = Mapping[str, Callable[..., Any]]
