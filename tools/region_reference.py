@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from alva.region import server
+from alva.region import environment
 from alva.region.config import RegionConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
@@ -56,10 +56,10 @@ def reference(home: Path) -> str:
 def install(home: Path) -> None:
     """Put the region together in this process, as `server.run` does before it restores and serves."""
     config = RegionConfig(home=home)
-    server.prepare_environment(config)
+    environment.prepare(config)
     from ministack import app
 
-    from alva.region import offered_services
+    from alva.region import offered_services, server
     from alva.region.cloudformation import extension
 
     offered_services.close_side_doors(app)
@@ -172,10 +172,15 @@ def functions_of(type_name: str) -> list[Callable[..., Any]]:
     """The functions that make and change a resource of this type."""
     from ministack.services.cloudformation import provisioners
 
+    from alva.region import scaling
     from alva.region.cloudformation import registry
 
     if handlers := registry.registered.get(type_name):
-        return [handlers.create, handlers.update]
+        called = {
+            "AWS::ApplicationAutoScaling::ScalableTarget": [scaling.Scaling.register_scalable_target],
+            "AWS::ApplicationAutoScaling::ScalingPolicy": [scaling.Scaling.put_scaling_policy],
+        }
+        return [handlers.create, handlers.update, *called.get(type_name, [])]
     entry = provisioners._RESOURCE_HANDLERS[type_name]
     return [entry[key] for key in ("create", "update") if key in entry]
 
@@ -207,7 +212,7 @@ def mentioned(functions: Iterable[Callable[..., Any]]) -> set[str]:
                 and isinstance(node.value, ast.Name)
                 and inspect.ismodule(owner := getattr(module, node.value.id, None))
                 and inspect.isfunction(called := getattr(owner, node.attr, None))
-                and owner.__name__.endswith(("provisioners", "scaling", "query_definitions", "alarm"))
+                and owner.__name__.endswith(("provisioners", "alarm"))
             ):
                 waiting.append(called)
     return found
@@ -254,7 +259,7 @@ def calls() -> Iterator[str]:
             yield from entry("Answered", elb.ACTIONS)
             yield from entry("Refused by name", operations - elb.ACTIONS)
         elif name == "application-autoscaling":
-            yield from entry("Honoured", scaling.OPERATIONS)
+            yield from entry("Honoured", scaling.Scaling().operations)
             yield from wrapped(
                 "Scalable targets and policies are kept and described. Without effect: no policy and no scheduled "
                 "action changes a service's desired count."

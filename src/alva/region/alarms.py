@@ -23,7 +23,7 @@ from ministack.services import cloudwatch
 from alva.region.background import end
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 EVALUATION_SECONDS = 5.0
 

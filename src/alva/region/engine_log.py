@@ -9,8 +9,8 @@ from pathlib import Path
 
 from alva.region.background import Background
 from alva.region.config import RegionConfig
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
-from alva.region.ecs.logs import LogStream
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.log_stream import LogStream
 
 logger = logging.getLogger("alva.region")
 
@@ -47,18 +47,13 @@ class EngineLog:
             return
         if self._stream is None or self._stream.group != group:
             self._stream = LogStream(self._background, self._control_plane, group, self._stream_name)
-            self._making = self._background.spawn(f"make log group {group}", self._make(group))
+            self._making = self._background.spawn(f"make log group {group}", self._make(self._stream))
         self._stream.write(self._event(line))
 
-    async def _make(self, group: str) -> None:
+    async def _make(self, stream: LogStream) -> None:
         """Make the log group, as RDS and ElastiCache do, and the stream."""
-        names = {"logGroupName": group}
-        for action, parameters in (
-            ("CreateLogGroup", names),
-            ("CreateLogStream", {**names, "logStreamName": self._stream_name}),
-        ):
-            try:
-                await self._control_plane.call("logs", action, **parameters)
-            except ServiceError as error:
-                if error.code != "ResourceAlreadyExistsException":
-                    logger.error("cannot write to log group %s: %s", group, error)
+        try:
+            await stream.create(create_group=True)
+        except ServiceError as error:
+            if error.code != "ResourceAlreadyExistsException":
+                logger.error("cannot write to log group %s: %s", stream.group, error)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from alva.region import metric_points
+from alva.region import metric_points, procfs
 from alva.region.background import Background, end
 
 PUBLISH_SECONDS = 15.0
@@ -18,8 +16,6 @@ PUBLISH_SECONDS = 15.0
 
 Data = Mapping[str, tuple[float, str]]
 """Metric name -> value and unit."""
-
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -38,25 +34,21 @@ def processes_under(root: int) -> list[int]:
     while waiting:
         pid = waiting.pop()
         with contextlib.suppress(OSError):
-            waiting += [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            waiting += procfs.children(pid)
             found.append(pid)
     return found
 
 
 def usage(pids: Iterable[int]) -> Usage:
     """What processes use together; memory that they share counts once. Those that have ended count for nothing."""
-    ticks, private, shared = 0, 0, 0
+    cpu_seconds, private, shared = 0.0, 0, 0
     for pid in pids:
         with contextlib.suppress(OSError, KeyError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-            # utime, stime and those of children that were waited for; proc(5), counted from `state`
-            ticks += sum(int(field) for field in fields[11:15])
-            status = dict(
-                line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-            )
+            cpu_seconds += procfs.cpu_seconds(pid)
+            status = procfs.status(pid)
             private += int(status["RssAnon"].split()[0]) * 1024
             shared = max(shared, int(status["RssShmem"].split()[0]) * 1024)
-    return Usage(ticks / _TICKS_PER_SECOND, private + shared, time.monotonic())
+    return Usage(cpu_seconds, private + shared, time.monotonic())
 
 
 def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:

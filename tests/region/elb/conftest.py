@@ -24,7 +24,7 @@ from alva.region.addresses import Addresses
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.config import RegionConfig
-from alva.region.ecs.control_plane import ControlPlane
+from alva.region.control_plane import ControlPlane
 from alva.region.elb import LoadBalancers
 from alva.region.elb.store import Store
 from alva.region.network import Loopback

@@ -8,7 +8,7 @@ import pytest
 
 from alva.region.cloudformation.registry import registered
 from alva.region.elb import reading
-from alva.region.elb.cloudformation import ResourceFailed
+from alva.region.elb.cloudformation import HandlerFailed
 from alva.region.elb.records import Redirect
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.routes import network_regex, query_regex, wildcard_regex
@@ -240,7 +240,7 @@ def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(
         with pytest.raises(ValueError, match=r"unsupported property Subnet$"):
             await of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
         unknown = {"LoadBalancerAttributes": [{"Key": "routing.surprise", "Value": "1"}]}
-        with pytest.raises(ResourceFailed, match=r"routing\.surprise"):
+        with pytest.raises(HandlerFailed, match=r"routing\.surprise"):
             await of("LoadBalancer").create("Alb", good | unknown, "s")
         assert not rig.store.load_balancers
 

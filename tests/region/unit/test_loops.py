@@ -14,13 +14,13 @@ from ministack.services import cloudwatch, eventbridge
 
 from alva.region import alarms, engine_metrics
 from alva.region.background import Background
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import controller as controller_module
 from alva.region.ecs.containers import ContainerPlan, HealthCheck, RunningContainer
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Service
 from alva.region.ecs.state import State
+from alva.region.log_stream import LogStream
 from alva.region.network.namespaces import Namespaces
 from alva.region.recovery import keep_running
 
@@ -223,7 +223,7 @@ async def test_log_events_are_sent_after_some_were_refused(
             refuse()
             sent.extend(event["message"] for event in logEvents)
 
-    monkeypatch.setattr("alva.region.ecs.logs.FLUSH_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("alva.region.log_stream.FLUSH_DELAY_SECONDS", 0.0)
     plane: Any = Plane()
     stream = LogStream(background, plane, "group", "stream")
     stream.write("lost")

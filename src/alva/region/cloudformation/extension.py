@@ -10,7 +10,7 @@ from ministack import app as ministack_app
 from ministack.core.responses import set_request_account_id, set_request_region
 from ministack.services.cloudformation import provisioners
 
-from alva.region import query_definitions, scaling, service_table
+from alva.region import service_table
 from alva.region.background import Background
 from alva.region.cloudformation import (
     change_sets,
@@ -28,6 +28,7 @@ from alva.region.cloudformation.context import Context
 from alva.region.cloudformation.operations import Operations
 from alva.region.cloudformation.types import register_all
 from alva.region.cloudformation.wire import Action, Wire
+from alva.region.scaling import Scaling
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -86,8 +87,7 @@ def install(stacks_changed: Callable[[], None], background: Background) -> None:
     Context.stacks_changed = staticmethod(stacks_changed)
     others = ministack_app.SERVICE_HANDLERS["cloudformation"]
     ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(background), others).handle_request
-    service_table.add_service("application-autoscaling", scaling, "AnyScaleFrontendService")
-    query_definitions.install()
+    service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all()
     imports.install()
     drift.install()

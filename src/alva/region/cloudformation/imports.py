@@ -14,7 +14,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch, ecr, elasticache, eventbridge, iam, rds, secretsmanager, sns
 from ministack.services.cloudformation import changesets, provisioners
 
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Properties, Provisioned
 
 

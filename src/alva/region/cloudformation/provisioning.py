@@ -12,7 +12,7 @@ from ministack.core.concurrency import run_reentrant
 from ministack.services.cloudformation import drift, provisioners, stacks
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties
 
 

@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING
 
 from alva.region.background import end
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecr.lifecycle import expired
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.images.blobs import Blobs
 from alva.region.images.pushed import prune
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 
 FIRST_EXPIRY_SECONDS = 300.0

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from alva.oci.layout import IMAGE_TYPES, INDEX_TYPES
 from alva.region.config import RegionConfig
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.images.blobs import Blobs, DigestMismatch, Upload
 
 MOST_MANIFEST_BYTES = 4 * 2**20

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import shapes, support
 from alva.region.ecs.calls import (
     clusters,
@@ -19,7 +20,6 @@ from alva.region.ecs.calls import (
     task_definitions,
     tasks,
 )
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, not_honoured
 from alva.region.ecs.exec_sessions import ExecSessions

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 
 from alva.region.background import end
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import actions, rollouts, scheduler
 from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
 from alva.region.ecs.containers import RunningContainer
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
@@ -25,7 +25,7 @@ from alva.region.ecs.notifications import Notifications
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
 from alva.region.ecs.volumes import remove_all_volumes
-from alva.region.server import Region
+from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from alva.errors import SandboxFailed
-from alva.region.ecs.logs import LogStream
+from alva.region.log_stream import LogStream
 from alva.region.supervisor import Process
 from alva.sessions import messages
 from alva.sessions.messages import MalformedMessage, Message, PayloadType, acknowledgement

@@ -17,8 +17,8 @@ from typing import Any
 
 from alva.region.background import Background
 from alva.region.ecs.data_channel import ExecAgent
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json
+from alva.region.log_stream import LogStream
 from alva.region.sandbox import find_base
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from alva.region.background import Background
 from alva.region.config import RegionConfig
-from alva.region.ecs import metadata
+from alva.region.control_plane import ControlPlane
+from alva.region.ecs import awslogs, metadata
 from alva.region.ecs.containers import ContainerPlan, plan_container
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.errors import TaskStartError
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json, Task
 from alva.region.ecs.permissions import Role
 from alva.region.ecs.pull import pull_image, pull_secret
 from alva.region.ecs.volumes import fill_volumes, make_volumes, remove_volumes
+from alva.region.log_stream import LogStream
 from alva.region.memory import Group
 from alva.region.network import Namespace
-from alva.region.server import Region
+from alva.region.region import Region
 
 
 @dataclass(frozen=True)
@@ -151,5 +151,5 @@ async def _open_stream(
         return None
     name = f"{options['awslogs-stream-prefix']}/{container['name']}/{task.id}"
     stream = LogStream(background, control_plane, options["awslogs-group"], name)
-    await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
+    await awslogs.create(stream, role, create_group=options.get("awslogs-create-group") == "true")
     return stream

@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
 from alva.region.ecs.permissions import Role

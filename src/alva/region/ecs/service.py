@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import cloudformation, session_manager
 from alva.region.ecs.api import Api, Response
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.metadata import MetadataEndpoint
 from alva.region.ecs.scheduler import Timing
 from alva.region.ecs.state import State
-from alva.region.server import Region
+from alva.region.region import Region
 
 
 class ContainerService:

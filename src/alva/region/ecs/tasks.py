@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import dependencies, exec_agent, network
 from alva.region.ecs.containers import ContainerPlan, RunningContainer
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.errors import TaskStartError
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Json, Task, TaskStatus
 from alva.region.ecs.preparation import prepare
-from alva.region.server import Region
+from alva.region.log_stream import LogStream
+from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from alva.region.engine_log import EngineLog
 from alva.region.network import Interface, NetworkFailed
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger("alva.elasticache")
 

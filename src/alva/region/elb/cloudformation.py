@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
 from alva.region.elb import describing
 from alva.region.elb.api import Api
@@ -70,16 +71,6 @@ _HEALTH_CHECK_DEFAULTS = {
     "Matcher": {"HttpCode": "200"},
 }
 _NOT_FOUND = ("LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound", "RuleNotFound")
-
-
-class ResourceFailed(Exception):
-    """The resource could not be provisioned; the text is the event's reason, in CloudFormation's form."""
-
-    def __init__(self, message: str, handler_error_code: str) -> None:
-        super().__init__(
-            f'Resource handler returned message: "{message}" '
-            f"(RequestToken: {uuid.uuid4()}, HandlerErrorCode: {handler_error_code})"
-        )
 
 
 def install(api: Api, store: Store) -> None:
@@ -266,7 +257,7 @@ class _Types:
     def _refuse_taken(self, name: str, taken: Container[str]) -> None:
         """CloudFormation creates a resource, and never takes over one that is there."""
         if name in taken:
-            raise ResourceFailed(f"Resource of type '{name}' already exists.", "AlreadyExists")
+            raise HandlerFailed(f"Resource of type '{name}' already exists.", "AlreadyExists")
 
     async def _complete(
         self,
@@ -298,11 +289,11 @@ class _Types:
             await self._call("AddTags", {"ResourceArns": [arn], "Tags": describing.pairs(added)})
 
 
-def _failed(error: Invalid | NotHonoured) -> ResourceFailed:
+def _failed(error: Invalid | NotHonoured) -> HandlerFailed:
     if isinstance(error, NotHonoured):
-        return ResourceFailed(str(error), "InvalidRequest")
+        return HandlerFailed(str(error), "InvalidRequest")
     code = "NotFound" if error.code in _NOT_FOUND else "InvalidRequest"
-    return ResourceFailed(
+    return HandlerFailed(
         f"{error} (Service: ElasticLoadBalancingV2, Status Code: 400, Request ID: {uuid.uuid4()})", code
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from alva.errors import RegionFailed
 from alva.region.background import end
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.elb import cloudformation
 from alva.region.elb.api import Api, Response
 from alva.region.elb.checker import REGISTRATION_SECONDS
@@ -29,7 +29,7 @@ from alva.region.elb.visitors import SilentPorts, visitors_now
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
     from alva.region.network import Namespace
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 

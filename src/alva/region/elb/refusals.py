@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from alva.region.aws_error import AwsError
 
-class Invalid(ValueError):
-    """AWS would refuse this; `code` is the error code of its API."""
+
+class Invalid(AwsError):
+    """AWS would refuse this."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(code, message)
 
 
 class NotHonoured(ValueError):

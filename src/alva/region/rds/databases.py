@@ -20,7 +20,7 @@ from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger("alva.rds")
 
@@ -32,6 +32,7 @@ class Databases:
 
     def __init__(self, region: Region) -> None:
         self.region = region
+        self._known_parameters: Mapping[str, str] = {}
         self._servers: dict[str, PostgresServer] = {}
         self._folder = region.config.state_folder / "rds"
         self._usage: dict[str, engine_metrics.Usage] = {}
@@ -133,7 +134,9 @@ class Databases:
 
     async def known_parameters(self) -> Mapping[str, str]:
         """PostgreSQL's parameters and the context of each."""
-        return await known_parameters(self.region.supervisor)
+        if not self._known_parameters:
+            self._known_parameters = await known_parameters(self.region.supervisor)
+        return self._known_parameters
 
     async def _restore(self, record: Record) -> None:
         if record.get("_stopped"):

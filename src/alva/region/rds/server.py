@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alva.errors import RegionFailed
+from alva.region import procfs
 from alva.region.engine import POLL_SECONDS, STOP_TIMEOUT_SECONDS, Engine
 from alva.region.rds import parameters
 from alva.region.sandbox import SandboxSpec
@@ -30,8 +31,6 @@ NODE_NAMES_OF_PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
 
 PROGRAMS_INSIDE = "/opt/postgresql"
 FOLDER_INSIDE = "/var/lib/postgresql"
-
-_known: dict[str, str] = {}
 
 
 class ServerFailed(Exception):
@@ -224,25 +223,21 @@ class PostgresServer(Engine):
 
 async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
     """PostgreSQL's own parameters with the context in which each can change (postgres --describe-config)."""
-    if not _known:
-        lines: list[str] = []
-        process = await supervisor.start(
-            ProcessSpec(
-                name="rds describe-config",
-                argv=(f"{PROGRAMS_INSIDE}/bin/postgres", "--describe-config"),
-                environment={},
-                sandbox=SandboxSpec(layers=(), files={PROGRAMS_INSIDE: programs_folder()}),
-                on_line=lines.append,
-                user=USER,
-            )
+    lines: list[str] = []
+    process = await supervisor.start(
+        ProcessSpec(
+            name="rds describe-config",
+            argv=(f"{PROGRAMS_INSIDE}/bin/postgres", "--describe-config"),
+            environment={},
+            sandbox=SandboxSpec(layers=(), files={PROGRAMS_INSIDE: programs_folder()}),
+            on_line=lines.append,
+            user=USER,
         )
-        result = await process.wait()
-        if result.code != 0:
-            raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
-        for line in lines:
-            name, context, *_ = line.split("\t")
-            _known[name] = context
-    return _known
+    )
+    result = await process.wait()
+    if result.code != 0:
+        raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
+    return {name: context for name, context, *_ in (line.split("\t") for line in lines)}
 
 
 def _initial_statements(login: Login) -> list[str]:
@@ -273,17 +268,12 @@ def _freeze(postmaster: int) -> list[int]:
     """
     os.kill(postmaster, signal.SIGSTOP)
     frozen = [postmaster]
-    while new := [pid for pid in _children(postmaster) if pid not in frozen]:
+    while new := [pid for pid in procfs.children(postmaster) if pid not in frozen]:
         for pid in new:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
             frozen.append(pid)
     return frozen
-
-
-def _children(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in children.split()]
 
 
 def _own(path: Path, mode: int) -> None:

@@ -22,7 +22,7 @@ from alva.region.network.namespace import stream_socket
 from alva.region.standins.faults import Faults
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
     from alva.region.standins.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -49,10 +49,11 @@ RULES: Mapping[str, Rules] = {
 }
 
 
-def install(handlers: dict[str, Handler]) -> None:
-    """Put the rules before MiniStack's handlers of these services."""
+def install(handlers: dict[str, Handler], more: Mapping[str, Mapping[str, Answer]] | None = None) -> None:
+    """Put the rules before MiniStack's handlers of these services; `more` are actions that MiniStack does not have."""
     for service, rules in RULES.items():
-        guard = _guard_json if constraints.service_model(service).metadata["protocol"] == "json" else _guard_query
+        rules = replace(rules, answers={**rules.answers, **(more or {}).get(service, {})})
+        guard = guard_json if constraints.service_model(service).metadata["protocol"] == "json" else _guard_query
         handlers[service] = guard(service, rules, handlers[service])
 
 
@@ -89,7 +90,9 @@ def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:
     return handle
 
 
-def _guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
+def guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
+    """The handler of a service with a JSON protocol: `theirs`, behind the rules."""
+
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
@@ -115,11 +118,11 @@ def _guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
             if answer := rules.answers.get(action):
                 return _answer_json(200, await answer(request, forward))
         except constraints.WrongType as error:
-            return _refuse_json(AwsError("SerializationException", str(error)))
+            return refuse_json(AwsError("SerializationException", str(error)))
         except constraints.ConstraintViolated as error:
-            return _refuse_json(AwsError(rules.code, str(error)))
+            return refuse_json(AwsError(rules.code, str(error)))
         except AwsError as error:
-            return _refuse_json(error)
+            return refuse_json(error)
         return await theirs(method, path, headers, body, query_params)
 
     return handle
@@ -133,7 +136,8 @@ def _read_json(body: bytes) -> Json:
     return request if isinstance(request, dict) else {}
 
 
-def _refuse_json(error: AwsError) -> Response:
+def refuse_json(error: AwsError) -> Response:
+    """A refusal in a JSON protocol."""
     content = {"__type": error.code, "message": error.message}
     return _answer_json(error.status, content, {"x-amzn-ErrorType": error.code})
 

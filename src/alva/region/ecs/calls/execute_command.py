@@ -6,14 +6,14 @@ import logging
 import shlex
 
 from alva.region.background import Background
-from alva.region.ecs import exec_agent
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.ecs import awslogs, exec_agent
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.exec_sessions import PATH, ExecSession, ExecSessions
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Container, Json, Task, TaskStatus
 from alva.region.ecs.state import State
+from alva.region.log_stream import LogStream
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ async def _transcript(
     try:
         role = exec_agent.task_role(task, definition, account_id=control_plane.account_id, region=control_plane.region)
         role.check("logs:DescribeLogGroups", "*")
-        await stream.create(role)
+        await awslogs.create(stream, role)
     except (TaskStartError, ServiceError) as error:
         logger.warning("what is said in %s is not kept: %s", session_id, error)
         return None

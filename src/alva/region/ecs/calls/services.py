@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs import exec_agent, render, rollouts
 from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.calls.tasks import check_network, launch_of
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Revision, Service

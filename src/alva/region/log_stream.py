@@ -1,4 +1,4 @@
-"""The awslogs driver: a container's output, line by line, into CloudWatch Logs."""
+"""What a container or an engine prints, line by line, into CloudWatch Logs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import logging
 import time
 
 from alva.region.background import Background
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
-from alva.region.ecs.errors import TaskStartError
-from alva.region.ecs.model import Json
-from alva.region.ecs.permissions import Role
+from alva.region.control_plane import ControlPlane, Json, ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +29,16 @@ class LogStream:
         self._waiting: list[Json] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def create(self, role: Role, *, create_group: bool = False) -> None:
-        """Make the stream. Raises TaskStartError in AWS's words: no such log group, or the role may not write there."""
-        arn = f"arn:aws:logs:{self._control_plane.region}:{self._control_plane.account_id}:log-group:{self.group}"
-        try:
-            if create_group:
-                role.check("logs:CreateLogGroup", arn)
-            for action in ("CreateLogStream", "PutLogEvents"):
-                role.check(f"logs:{action}", f"{arn}:log-stream:{self.stream}")
-            if create_group:
-                await self._create_group()
-            await self._control_plane.call(
-                "logs", "CreateLogStream", logGroupName=self.group, logStreamName=self.stream
-            )
-        except ServiceError as error:
-            raise TaskStartError(
-                "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-                "failed to create Cloudwatch log stream: operation error CloudWatch Logs: CreateLogStream, "
-                f"https response error StatusCode: 400, {error} : exit status 1"
-            ) from error
+    async def create(self, *, create_group: bool = False) -> None:
+        """Make the stream, and the log group where asked for. Raises ServiceError."""
+        if create_group:
+            await self._create_group()
+        await self._control_plane.call("logs", "CreateLogStream", logGroupName=self.group, logStreamName=self.stream)
+
+    @property
+    def group_arn(self) -> str:
+        """The ARN of the log group."""
+        return f"arn:aws:logs:{self._control_plane.region}:{self._control_plane.account_id}:log-group:{self.group}"
 
     async def _create_group(self) -> None:
         try:
@@ -81,6 +69,8 @@ class LogStream:
         while self._waiting:
             batch = _first_batch(self._waiting)
             del self._waiting[: len(batch)]
+            # The machine's clock may have been set back between two lines; a batch has to be in order.
+            batch.sort(key=lambda event: event["timestamp"])
             try:
                 await self._control_plane.call(
                     "logs", "PutLogEvents", logGroupName=self.group, logStreamName=self.stream, logEvents=batch
