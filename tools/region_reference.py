@@ -21,6 +21,7 @@ from typing import Any
 
 from alva.region import environment
 from alva.region.config import RegionConfig
+from alva.region.validation.constraints import service_model
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
 
@@ -132,7 +133,7 @@ def resource_types() -> Iterator[str]:
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     """By type: what is honoured, what is without effect, and what more there is to say."""
     from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
-    from alva.region.ecs import shapes, support
+    from alva.region.ecs import support
     from alva.region.elasticache import resources as elasticache
     from alva.region.elb import cloudformation as elb
     from alva.region.rds import resources as rds
@@ -160,7 +161,7 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
         ("AWS::ECS::ClusterCapacityProviderAssociations", "PutClusterCapacityProviders"),
     ):
         rules = support.ACTIONS[action]
-        shape = shapes.service_model().operation_model(action).input_shape
+        shape = service_model("ecs").operation_model(action).input_shape
         names = {member: member[0].upper() + member[1:] for member in shape.members} if shape is not None else {}
         without = [names[key] for key, rule in rules.items() if rule == support.WITHOUT_EFFECT]
         honoured = [names[key] for key in rules if names[key] not in without]
@@ -299,12 +300,12 @@ def keys_of(module_name: str) -> set[str]:
 
 
 def ecs() -> Iterator[str]:
-    from alva.region.ecs import shapes, support
+    from alva.region.ecs import support
 
     yield "## ECS: members of each call"
     yield ""
     for action, rules in sorted(support.ACTIONS.items()):
-        shape = shapes.service_model().operation_model(action).input_shape
+        shape = service_model("ecs").operation_model(action).input_shape
         yield f"### {action}"
         yield from entry("Honoured", flat(rules, lambda rule: rule == support.HONOURED))
         yield from entry("Only these values", values(rules))
@@ -320,7 +321,7 @@ def ecs() -> Iterator[str]:
     )
     yield ""
     yield "### Refused calls"
-    yield from entry("Calls", set(shapes.service_model().operation_names) - set(support.ACTIONS))
+    yield from entry("Calls", set(service_model("ecs").operation_names) - set(support.ACTIONS))
     yield ""
 
 

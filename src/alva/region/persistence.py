@@ -23,10 +23,11 @@ from typing import Any
 
 from ministack import app as ministack_app
 from ministack.core import persistence as codec
-from ministack.services import cloudwatch
+from ministack.services import cloudformation, cloudwatch, cloudwatch_logs
 
 from alva.errors import RegionFailed
 from alva.region.background import Background, end
+from alva.region.encoded_state import LargeStates, encode
 from alva.region.log_events import Changes, LogEvents
 
 logger = logging.getLogger("alva.persistence")
@@ -60,6 +61,7 @@ class Persistence:
         self._written: dict[str, bytes] = {}
         self._not_before: dict[str, float] = {}
         self._log_events = LogEvents()
+        self._large = LargeStates()
         self._task: asyncio.Task[None] | None = None
 
     def mark_changed(self) -> None:
@@ -174,10 +176,10 @@ class Persistence:
                 continue
             started = time.monotonic()
             try:
-                state = self._state_of(service, module)
-                if state is None:
+                text = self._state_of(service, module)
+                if text is None:
                     continue
-                payload = json.dumps(state, default=codec._json_default, separators=(",", ":")).encode()
+                payload = text.encode()
             except Exception as error:
                 # The others are saved.
                 self._background.failed(f"save the state of {service}", error)
@@ -193,21 +195,16 @@ class Persistence:
                 self._is_cloudformation_changed = False
         return rows
 
-    def _state_of(self, service: str, module: Any) -> Any:
-        """A service's state. Of the two that are large it is not a copy: it is encoded before anything else runs."""
-        if service == _LOGS and module is sys.modules["ministack.services.cloudwatch_logs"]:
-            return self._log_events.state()
+    def _state_of(self, service: str, module: Any) -> str | None:
+        """A service's state in JSON; None where it has none. Of the large ones only what changed is encoded."""
+        if service == _LOGS and module is cloudwatch_logs:
+            return encode(self._log_events.state())
         if service == "cloudwatch" and module is cloudwatch:
-            return {
-                "metrics": cloudwatch._metrics,
-                "alarms": cloudwatch._alarms,
-                "composite_alarms": cloudwatch._composite_alarms,
-                "composite_triggers": cloudwatch._composite_triggers,
-                "alarm_history": cloudwatch._alarm_history,
-                "dashboards": cloudwatch._dashboards,
-                "resource_tags": cloudwatch._resource_tags,
-            }
-        return module.get_state()
+            return self._large.cloudwatch()
+        if service == _ON_REQUEST_ONLY and module is cloudformation:
+            return self._large.cloudformation()
+        state = module.get_state()
+        return None if state is None else encode(state)
 
     def _connect(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)

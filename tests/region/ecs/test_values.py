@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from ministack.services import cloudwatch
 
-from alva.region.ecs import dependencies, metrics, shapes, support
+from alva.region.cloudformation.inputs import from_properties
+from alva.region.ecs import dependencies, metrics, support
 from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
 from alva.region.ecs.errors import EcsError
@@ -21,6 +22,7 @@ from alva.region.ecs.model import Container, Health, Service, Task, TaskStatus, 
 from alva.region.ecs.paging import page
 from alva.region.ecs.pull import SecretReference
 from alva.region.ecs.state import State
+from alva.region.validation.constraints import service_model
 
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:database-AbCdEf"
 
@@ -131,7 +133,7 @@ def test_pages_cover_everything_once() -> None:
 
 
 def test_cloudformation_properties_become_the_apis_members() -> None:
-    shape = shapes.service_model().operation_model("RegisterTaskDefinition").input_shape
+    shape = service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
     assert shape is not None
     properties = {
         "Family": "f",
@@ -147,7 +149,7 @@ def test_cloudformation_properties_become_the_apis_members() -> None:
         ],
         "Volumes": [{"Name": "v", "EFSVolumeConfiguration": {"FilesystemId": "fs"}}],
     }
-    assert shapes.from_cloudformation(properties, shape) == {
+    assert from_properties(properties, shape) == {
         "family": "f",
         "containerDefinitions": [
             {
@@ -175,7 +177,7 @@ def test_what_is_said_to_be_honoured_exists_in_awss_model() -> None:
                 check(rule, shape.members[member], f"{path}.{member}")
 
     for action, honoured in support.ACTIONS.items():
-        check(honoured, shapes.service_model().operation_model(action).input_shape, action)
+        check(honoured, service_model("ecs").operation_model(action).input_shape, action)
 
 
 def test_utilization_is_what_is_used_of_what_is_reserved() -> None:

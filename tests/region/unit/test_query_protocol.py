@@ -15,6 +15,7 @@ from alva.region.query_protocol import (
     render_error,
     service_model,
 )
+from alva.region.validation import constraints
 
 ELBV2 = service_model("elbv2")
 
@@ -67,6 +68,34 @@ def test_what_does_not_fit_the_model_is_named(form: dict[str, str], message: str
 def test_pattern_has_to_match_the_whole_value() -> None:
     with pytest.raises(ConstraintViolated, match="regular expression pattern"):
         parse(service_model("iam"), "GetRole", {"RoleName": "two words"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "application-autoscaling",
+        "cloudformation",
+        "cloudwatch",
+        "ecr",
+        "ecs",
+        "elasticache",
+        "elbv2",
+        "events",
+        "iam",
+        "logs",
+        "rds",
+        "secretsmanager",
+        "servicediscovery",
+        "sns",
+        "ssm",
+        "sts",
+    ],
+)
+def test_every_pattern_of_a_model_is_understood(name: str) -> None:
+    model = service_model(name)
+    patterns = {model.shape_for(each).metadata.get("pattern") for each in model.shape_names} - {None}
+    for pattern in patterns:
+        assert constraints._compiled(pattern)
 
 
 def test_at_most_ten_problems_are_named() -> None:

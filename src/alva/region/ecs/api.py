@@ -25,6 +25,7 @@ from alva.region.ecs.errors import EcsError, not_honoured
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.model import Json
 from alva.region.ecs.state import State
+from alva.region.validation.constraints import service_model
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Api:
         if action in _REFUSED:
             raise not_honoured(_REFUSED[action])
         if action not in self._calls:
-            if action in shapes.service_model().operation_names:
+            if action in service_model("ecs").operation_names:
                 raise not_honoured(f"the action {action}")
             raise EcsError("UnknownOperationException", f"Unknown operation: {action}")
         shapes.check_types(action, request)

@@ -9,13 +9,14 @@ import asyncio
 from typing import Any
 
 from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce, register
-from alva.region.ecs import shapes
 from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError
 from alva.region.ecs.model import Json, RolloutState, Service, ServiceDeployment, ServiceDeploymentStatus
 from alva.region.ecs.state import State, new_short_id
+from alva.region.validation.constraints import service_model
 
 STABILISATION_SECONDS = 3 * 3600.0
 """How long CloudFormation waits for a service to become stable."""
@@ -72,12 +73,9 @@ def install(api: Api, controller: Controller, state: State) -> None:
 
 def request_from(action: str, properties: Properties) -> Json:
     """The action's input from a resource's properties; a property that the action does not have is refused."""
-    shape = shapes.service_model().operation_model(action).input_shape
+    shape = service_model("ecs").operation_model(action).input_shape
     assert shape is not None  # noqa: S101 - every action used here has one
-    try:
-        request: Json = shapes.from_cloudformation(properties, shape)
-    except EcsError as error:
-        raise HandlerFailed(f"Properties validation failed: {error.message}", "InvalidRequest") from error
+    request: Json = from_properties(properties, shape)
     return request
 
 

@@ -156,5 +156,5 @@ def _require_type(value: Any, wanted: type, path: str, name: str) -> None:
 
 @functools.cache
 def _compiled(pattern: str) -> regex.Pattern[str]:
-    """A pattern of a model, which is in Java's syntax."""
-    return regex.compile(pattern)
+    """A pattern of a model, which is in Java's syntax: characters above U+FFFF are pairs there."""
+    return regex.compile(pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF"))

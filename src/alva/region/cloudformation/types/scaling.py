@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.validation.constraints import service_model
 
 _SERVICE = "application-autoscaling"
 _TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
@@ -13,10 +15,7 @@ _KEY = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
 async def create_target(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
     request = {key: properties[key] for key in (*_KEY, *_TARGET) if key in properties}
-    for name in ("MinCapacity", "MaxCapacity"):
-        if name in request:
-            request[name] = int(request[name])
-    await call_json(_SERVICE, "RegisterScalableTarget", request)
+    await _call("RegisterScalableTarget", request)
     # The physical id's form: resource reference, "Return values".
     physical_id = "|".join(properties[key] for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
     return physical_id, {"Id": physical_id}
@@ -31,7 +30,7 @@ async def delete_target(physical_id: str, properties: Properties) -> None:  # no
 
 
 async def create_policy(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    arn = (await call_json(_SERVICE, "PutScalingPolicy", _policy(properties)))["PolicyARN"]
+    arn = (await _call("PutScalingPolicy", _policy(properties)))["PolicyARN"]
     return arn, {"Arn": arn}
 
 
@@ -51,9 +50,15 @@ def _policy(properties: Properties) -> Properties:
     return request
 
 
+async def _call(action: str, request: Properties) -> Properties:
+    shape = service_model(_SERVICE).operation_model(action).input_shape
+    assert shape is not None  # noqa: S101 - every action used here has one
+    return await call_json(_SERVICE, action, from_properties(request, shape))
+
+
 async def _delete(action: str, request: Properties) -> None:
     try:
-        await call_json(_SERVICE, action, request)
+        await _call(action, request)
     except HandlerFailed as error:
         if error.code != "NotFound":
             raise
