@@ -16,11 +16,13 @@ from xml.etree import ElementTree
 
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
+from alva.region.aws_error import AwsError
 from alva.region.validation import constraints
 from alva.region.validation.constraints import ConstraintViolated, service_model
 
 Json = dict[str, Any]
 Parameters = Mapping[str, str]
+Response = tuple[int, dict[str, str], bytes]
 
 # What XML 1.0 cannot hold, not even as a reference: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -34,6 +36,7 @@ __all__ = [
     "render",
     "render_error",
     "service_model",
+    "text",
 ]
 
 
@@ -90,9 +93,19 @@ def render_error(model: ServiceModel, code: str, message: str, *, is_senders: bo
     """The XML of an error."""
     return (
         f'<ErrorResponse xmlns="{model.metadata.get("xmlNamespace", "")}"><Error>'
-        f"<Type>{'Sender' if is_senders else 'Receiver'}</Type><Code>{_text(code)}</Code>"
-        f"<Message>{_text(message)}</Message></Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>"
+        f"<Type>{'Sender' if is_senders else 'Receiver'}</Type><Code>{text(code)}</Code>"
+        f"<Message>{text(message)}</Message></Error><RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>"
     ).encode()
+
+
+def answer(model: ServiceModel, action: str, content: Mapping[str, Any]) -> Response:
+    """An answer."""
+    return 200, {"Content-Type": "text/xml"}, render(model, action, content)
+
+
+def refuse(model: ServiceModel, error: AwsError) -> Response:
+    """An error."""
+    return error.status, {"Content-Type": "text/xml"}, render_error(model, error.code, error.message)
 
 
 def read_xml(body: bytes) -> ElementTree.Element:
@@ -225,7 +238,7 @@ def _write(shape: Shape, value: Any) -> str:
     if shape.type_name == "timestamp":
         moment = datetime.fromtimestamp(value, UTC)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
-    return str(value).lower() if isinstance(value, bool) else _text(str(value))
+    return str(value).lower() if isinstance(value, bool) else text(str(value))
 
 
 def _write_flattened(shape: Shape, tag: str, value: Any) -> str:
@@ -234,12 +247,12 @@ def _write_flattened(shape: Shape, tag: str, value: Any) -> str:
     assert isinstance(shape, MapShape)  # noqa: S101 - lists and maps alone come here
     key_tag, value_tag = (each.serialization.get("name", name) for each, name in _key_and_value(shape))
     return "".join(
-        f"<{tag}><{key_tag}>{_text(str(key))}</{key_tag}><{value_tag}>{_write(shape.value, item)}</{value_tag}></{tag}>"
+        f"<{tag}><{key_tag}>{text(str(key))}</{key_tag}><{value_tag}>{_write(shape.value, item)}</{value_tag}></{tag}>"
         for key, item in value.items()
     )
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     """Text that every XML parser reads: what XML cannot hold becomes U+FFFD, the replacement character."""
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\r", "&#13;")):
         value = value.replace(character, entity)

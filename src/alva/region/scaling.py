@@ -14,9 +14,10 @@ from typing import Any
 
 from ministack.core.responses import get_account_id, get_region
 
+from alva.region import json_protocol
 from alva.region.aws_error import AwsError
 from alva.region.unexpected import Response
-from alva.region.validation import Rules, guard_json, refuse_json
+from alva.region.validation import Rules, guard_json
 
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
@@ -53,7 +54,7 @@ class Scaling:
     ) -> Response:
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         what = f"the local region does not have application-autoscaling {action}"
-        return refuse_json(AwsError("UnknownOperationException", what))
+        return json_protocol.refuse(AwsError("UnknownOperationException", what))
 
     async def register_scalable_target(self, request: Json, _forward: Forward) -> Json:
         """Register a target, or change its capacity limits (RegisterScalableTarget)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from xml.sax.saxutils import escape
+
+from alva.region import json_protocol, query_protocol
+from alva.region.aws_error import AwsError
 
 Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
@@ -17,9 +17,6 @@ logger = logging.getLogger("alva.region")
 
 CODE = "InternalFailure"
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html"""
-
-# What XML 1.0 cannot hold, not even escaped: https://www.w3.org/TR/xml/#charsets
-_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 def answer_always(handlers: dict[str, Handler]) -> None:
@@ -43,16 +40,16 @@ def _answering(service: str, handler: Handler) -> Handler:
 
 def internal_failure(service: str, headers: Mapping[str, str], message: str) -> Response:
     """The answer of a service that failed, in the protocol of the request."""
-    request_id = str(uuid.uuid4())
+    error = AwsError(CODE, message, 500)
     if "x-amz-target" in headers or "json" in headers.get("content-type", ""):
-        content = {"__type": CODE, "message": message}
-        answer_headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-ErrorType": CODE}
-        return 500, {**answer_headers, "x-amzn-RequestId": request_id}, json.dumps(content).encode()
-    text = escape(_NOT_XML.sub("\ufffd", message))
-    error = f"<Code>{CODE}</Code><Message>{text}</Message>"
+        return json_protocol.refuse(error)
+    request_id = str(uuid.uuid4())
+    text = f"<Code>{CODE}</Code><Message>{query_protocol.text(message)}</Message>"
     if service == "s3":
-        body = f"<Error>{error}<RequestId>{request_id}</RequestId></Error>"
+        body = f"<Error>{text}<RequestId>{request_id}</RequestId></Error>"
     else:
-        error = f"<Error><Type>Receiver</Type>{error}</Error>"
-        body = f"<ErrorResponse>{error}<RequestId>{request_id}</RequestId></ErrorResponse>"
+        body = (
+            f"<ErrorResponse><Error><Type>Receiver</Type>{text}</Error><RequestId>{request_id}</RequestId>"
+            "</ErrorResponse>"
+        )
     return 500, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}, body.encode()

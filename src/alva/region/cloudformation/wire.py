@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from alva.region import query_protocol
+from alva.region.aws_error import AwsError
 from alva.region.cloudformation import events, submissions
-from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json, TemplateError
 
-logger = logging.getLogger("alva.cloudformation")
-
 Action = Callable[[Json], Json]
-Response = tuple[int, dict[str, str], bytes]
-RequestHandler = Callable[..., Awaitable[Response]]
-
-_CONTENT_TYPE = "text/xml"
+RequestHandler = Callable[..., Awaitable[query_protocol.Response]]
 
 
 class Wire:
@@ -30,7 +24,7 @@ class Wire:
 
     async def handle_request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
-    ) -> Response:
+    ) -> query_protocol.Response:
         """Answer one request."""
         form = query_protocol.read_form(body, query_params)
         name = form.get("Action", "")
@@ -44,13 +38,7 @@ class Wire:
             finally:
                 events.client_request_token.reset(token)
         except (TemplateError, query_protocol.ConstraintViolated) as error:
-            return self._error("ValidationError", str(error), 400)
-        except Refused as error:
-            return self._error(error.code, str(error), error.status)
-        except Exception:
-            logger.exception("cannot answer %s", name)
-            return self._error("InternalFailure", "The local region failed; its log says why.", 500)
-        return 200, {"Content-Type": _CONTENT_TYPE}, query_protocol.render(self._model, name, answer)
-
-    def _error(self, code: str, message: str, status: int) -> Response:
-        return status, {"Content-Type": _CONTENT_TYPE}, query_protocol.render_error(self._model, code, message)
+            return query_protocol.refuse(self._model, AwsError("ValidationError", str(error)))
+        except AwsError as error:
+            return query_protocol.refuse(self._model, error)
+        return query_protocol.answer(self._model, name, answer)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
-import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from alva.region import json_protocol
+from alva.region.aws_error import AwsError
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import shapes, support
 from alva.region.ecs.calls import (
@@ -27,10 +26,7 @@ from alva.region.ecs.model import Json
 from alva.region.ecs.state import State
 from alva.region.validation.constraints import service_model
 
-logger = logging.getLogger(__name__)
-
 Call = Callable[[Json], Json | Awaitable[Json]]
-Response = tuple[int, dict[str, str], bytes]
 
 _REFUSED = {
     "UpdateTaskProtection": "task scale-in protection (UpdateTaskProtection)",
@@ -103,25 +99,10 @@ class Api:
         headers: dict[str, str],
         body: bytes,
         query_params: dict[str, object],  # noqa: ARG002
-    ) -> Response:
+    ) -> json_protocol.Response:
         """Answer one request."""
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         try:
-            try:
-                request = json.loads(body or b"{}")
-            except ValueError as error:
-                raise EcsError("SerializationException", f"Could not read the request: {error}") from error
-            answer = await self.call(action, request)
-        except EcsError as error:
-            return _response(error.status, {"__type": error.code, "message": error.message}, error.code)
-        except Exception as error:
-            logger.exception("cannot answer %s", action)
-            return _response(500, {"__type": "ServerException", "message": repr(error)}, "ServerException")
-        return _response(200, answer)
-
-
-def _response(status: int, content: Json, error_code: str | None = None) -> Response:
-    headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}
-    if error_code:
-        headers["x-amzn-ErrorType"] = error_code
-    return status, headers, json.dumps(content).encode()
+            return json_protocol.answer(await self.call(action, json_protocol.read(body)))
+        except AwsError as error:
+            return json_protocol.refuse(error)

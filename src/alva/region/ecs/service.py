@@ -6,12 +6,13 @@ from typing import Any
 
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import cloudformation, session_manager
-from alva.region.ecs.api import Api, Response
+from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.metadata import MetadataEndpoint
 from alva.region.ecs.scheduler import Timing
 from alva.region.ecs.state import State
+from alva.region.json_protocol import Response
 from alva.region.region import Region
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ministack.core.responses import get_account_id, get_region
 
 from alva.region import query_protocol
+from alva.region.aws_error import AwsError
 from alva.region.elb.calls import listeners, load_balancers, rules, tags, target_groups
 from alva.region.elb.calls.listeners import CertificateNames
 from alva.region.elb.calls.support import Json
@@ -18,10 +18,7 @@ from alva.region.elb.calls.target_groups import Targets
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.store import Store
 
-logger = logging.getLogger(__name__)
-
 Call = Callable[[Json], Json | Awaitable[Json]]
-Response = tuple[int, dict[str, str], bytes]
 
 _MODEL = query_protocol.service_model("elbv2")
 
@@ -104,24 +101,16 @@ class Api:
         headers: dict[str, str],  # noqa: ARG002
         body: bytes,
         query_params: dict[str, Any],
-    ) -> Response:
+    ) -> query_protocol.Response:
         """Answer one request."""
         form = query_protocol.read_form(body, query_params)
         action = form.get("Action", "")
         try:
             is_home = (get_account_id(), get_region()) == self._home
             answer = await self._call(self._calls if is_home else self._calls_elsewhere, action, form)
-            status, xml = 200, query_protocol.render(_MODEL, action, answer)
-        except Invalid as error:
-            status, xml = 400, query_protocol.render_error(_MODEL, error.code, str(error))
-        except NotHonoured as error:
-            status, xml = 400, query_protocol.render_error(_MODEL, "UnsupportedOperation", str(error))
-        except Exception:
-            logger.exception("cannot answer %s", action)
-            message = f"The local region could not answer {action}; its log says why"
-            status, xml = 500, query_protocol.render_error(_MODEL, "InternalFailure", message, is_senders=False)
-        # A dictionary of its own for each answer: MiniStack adds to it.
-        return status, {"Content-Type": "text/xml"}, xml
+            return query_protocol.answer(_MODEL, action, answer)
+        except AwsError as error:
+            return query_protocol.refuse(_MODEL, error)
 
     async def _call(self, actions: Mapping[str, Call], action: str, parameters: query_protocol.Parameters) -> Json:
         if action not in _MODEL.operation_names:

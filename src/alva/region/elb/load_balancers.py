@@ -13,7 +13,7 @@ from alva.errors import RegionFailed
 from alva.region.background import end
 from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.elb import cloudformation
-from alva.region.elb.api import Api, Response
+from alva.region.elb.api import Api
 from alva.region.elb.checker import REGISTRATION_SECONDS
 from alva.region.elb.envoy import Envoy
 from alva.region.elb.envoy_config import TlsProxy, configuration
@@ -25,6 +25,7 @@ from alva.region.elb.store import Store
 from alva.region.elb.target_health import TargetHealth
 from alva.region.elb.targets import Key, TargetTable
 from alva.region.elb.visitors import SilentPorts, visitors_now
+from alva.region.query_protocol import Response
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate

@@ -12,8 +12,10 @@ class Invalid(AwsError):
         super().__init__(code, message)
 
 
-class NotHonoured(ValueError):
+class NotHonoured(AwsError):
     """AWS accepts this, and the local region's load balancer would do something else."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"cannot set up {what}: the local region's load balancer does not honour it")
+        super().__init__(
+            "UnsupportedOperation", f"cannot set up {what}: the local region's load balancer does not honour it"
+        )

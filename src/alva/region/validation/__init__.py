@@ -7,13 +7,12 @@ for the action in the service's module here, with its source. MiniStack's handle
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from alva.region import query_protocol
+from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
 from alva.region.unexpected import Handler, Response
 from alva.region.validation import constraints, iam, logs, secrets_manager, ssm, sts
@@ -81,10 +80,9 @@ def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:
                 if reference := rules.references.get(action):
                     await reference(request, forward)
         except constraints.ConstraintViolated as error:
-            return 400, {"Content-Type": "text/xml"}, query_protocol.render_error(model, rules.code, str(error))
+            return query_protocol.refuse(model, AwsError(rules.code, str(error)))
         except AwsError as error:
-            xml = query_protocol.render_error(model, error.code, error.message)
-            return error.status, {"Content-Type": "text/xml"}, xml
+            return query_protocol.refuse(model, error)
         return await theirs(method, path, headers, body, query_params)
 
     return handle
@@ -111,37 +109,18 @@ def guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
             return content
 
         try:
-            request = _read_json(body)
+            request = json_protocol.read(body)
             constraints.check(model.operation_model(action).input_shape, request, shows_values=rules.shows_values)
             if check := rules.checks.get(action):
                 check(request)
             if answer := rules.answers.get(action):
-                return _answer_json(200, await answer(request, forward))
+                return json_protocol.answer(await answer(request, forward))
         except constraints.WrongType as error:
-            return refuse_json(AwsError("SerializationException", str(error)))
+            return json_protocol.refuse(AwsError("SerializationException", str(error)))
         except constraints.ConstraintViolated as error:
-            return refuse_json(AwsError(rules.code, str(error)))
+            return json_protocol.refuse(AwsError(rules.code, str(error)))
         except AwsError as error:
-            return refuse_json(error)
+            return json_protocol.refuse(error)
         return await theirs(method, path, headers, body, query_params)
 
     return handle
-
-
-def _read_json(body: bytes) -> Json:
-    try:
-        request = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise AwsError("SerializationException", f"cannot read the request: {error}") from error
-    return request if isinstance(request, dict) else {}
-
-
-def refuse_json(error: AwsError) -> Response:
-    """A refusal in a JSON protocol."""
-    content = {"__type": error.code, "message": error.message}
-    return _answer_json(error.status, content, {"x-amzn-ErrorType": error.code})
-
-
-def _answer_json(status: int, content: Json, headers: Mapping[str, str] | None = None) -> Response:
-    own = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}
-    return status, {**own, **(headers or {})}, json.dumps(content).encode()
