@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from alva.region.aws_error import AwsError
 from alva.region.background import Background
 from alva.region.engine import Engine
 from alva.region.rds import api
@@ -113,10 +114,9 @@ async def test_database_that_is_changed_cannot_be_rebooted_or_stopped(
     changing = asyncio.ensure_future(databases.set_password(record))
     await asyncio.sleep(0)
     for operation in (api.reboot, api.stop):
-        status, _, body = await operation(databases, {"DBInstanceIdentifier": ["main"]})
-        assert status == 400
-        assert b"InvalidDBInstanceState" in body
-        assert b"modifying" in body
+        with pytest.raises(AwsError, match="is in modifying state") as refused:
+            await operation(databases, {"DBInstanceIdentifier": "main"})
+        assert refused.value.code == "InvalidDBInstanceState"
     await changing
     assert server.calls == ["stop", "set password", "start"]
 
@@ -138,7 +138,7 @@ async def test_failed_change_is_on_record_and_shown(
     monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
     monkeypatch.setattr(api, "_single", lambda *_: (200, {}, b""))
     server.fails = True
-    await api.reboot(databases, {"DBInstanceIdentifier": ["main"]})
+    await api.reboot(databases, {"DBInstanceIdentifier": "main"})
     async with asyncio.timeout(10):
         while not databases.region.background.failures:  # noqa: ASYNC110 - a job has no event
             await asyncio.sleep(0.01)

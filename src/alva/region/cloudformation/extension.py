@@ -17,7 +17,6 @@ from alva.region.cloudformation import (
     drift,
     imports,
     operations,
-    provisioning,
     read,
     registry,
     schemas,
@@ -101,10 +100,9 @@ def finish_install() -> None:
     for type_name in schemas.all_schemas():
         provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
     for type_name, type_handlers in registry.registered.items():
-        ours = provisioning.handler_entry(type_name, type_handlers)
+        # MiniStack knows the type, and never makes one: the stack operations call our handlers.
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
-        kept = {key: theirs[key] for key in ("import",) if key in theirs}
-        provisioners._RESOURCE_HANDLERS[type_name] = {**kept, **ours}
+        provisioners._RESOURCE_HANDLERS[type_name] = {key: theirs[key] for key in ("import",) if key in theirs}
         if type_handlers.replacing_properties:
             provisioners._REPLACING_PROPERTIES[type_name] = type_handlers.replacing_properties
     for type_name in imports.IMPORTABLE:

@@ -148,24 +148,6 @@ async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: An
     return await result if inspect.isawaitable(result) else result
 
 
-def handler_entry(resource_type: str, handlers: Handlers) -> dict[str, Callable[..., Any]]:
-    """The entry of MiniStack's own handler table for one of our types: makes the type known to it.
-
-    The stack operations call our handlers themselves; other callers (nested stacks) get them where they are plain
-    functions and are refused otherwise.
-    """
-
-    def direct(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            if inspect.iscoroutinefunction(function):
-                raise ValueError(f"cannot provision {resource_type} in a nested stack in the local region")
-            return function(*arguments)
-
-        return call
-
-    return {"create": direct(handlers.create), "update": direct(handlers.update), "delete": direct(handlers.delete)}
-
-
 async def breathe() -> None:
     """Let requests be served between two resources that are made on the event loop."""
     await asyncio.sleep(0)
