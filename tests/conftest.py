@@ -52,6 +52,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many of AWS's facts the local region agrees with."""
+    agree, disagree = (
+        sum("aws_fact" in report.keywords for report in terminalreporter.getreports(outcome) if report.when == "call")
+        for outcome in ("passed", "failed")
+    )
+    if agree + disagree:
+        terminalreporter.write_line(f"facts of AWS: the local region agrees with {agree} of {agree + disagree}")
+
+
 class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
     """Runs a folder's tests in one process: they share a region, an environment."""
 

@@ -40,6 +40,7 @@ def resource(value: Any, **sections: Any) -> str:
     return json.dumps({"Resources": {"A": {"Type": "AWS::SSM::Parameter", "Properties": properties}}, **sections})
 
 
+@pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS["refusals"], ids=lambda fact: fact["source"].rpartition("/")[2])
 def test_what_aws_refuses_is_refused_in_its_words(fact: dict[str, Any]) -> None:
     body = fact["body"] if "body" in fact else json.dumps(fact["template"])

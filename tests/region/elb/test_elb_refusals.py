@@ -96,6 +96,7 @@ class Elbv2:
         return value
 
 
+@pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS, ids=[fact["claim"] for fact in FACTS])
 def test_what_aws_refuses_is_refused_with_its_code_and_changes_nothing(fact):
     async def test():

@@ -97,6 +97,7 @@ def filled(value: Any, names: dict[str, Any]) -> Any:
     return value
 
 
+@pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS, ids=[f"{fact['service']}: {fact['claim']}" for fact in FACTS])
 def test_what_aws_refuses_is_refused(call: Services, fact: dict[str, Any]) -> None:
     request = filled(fact["request"], fill(call))
