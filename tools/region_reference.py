@@ -21,7 +21,6 @@ from typing import Any
 
 from alva.region import environment
 from alva.region.config import RegionConfig
-from alva.region.validation.constraints import service_model
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
 
@@ -137,6 +136,7 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     from alva.region.elasticache import resources as elasticache
     from alva.region.elb import cloudformation as elb
     from alva.region.rds import resources as rds
+    from alva.region.validation.constraints import service_model
 
     prefix = "AWS::ElasticLoadBalancingV2::"
     tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
@@ -301,6 +301,7 @@ def keys_of(module_name: str) -> set[str]:
 
 def ecs() -> Iterator[str]:
     from alva.region.ecs import support
+    from alva.region.validation.constraints import service_model
 
     yield "## ECS: members of each call"
     yield ""

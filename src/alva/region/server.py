@@ -21,7 +21,15 @@ from typing import Any
 from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
-from alva.region import log_events, offered_services, policy_simulation, service_table, validation
+from alva.region import (
+    filter_patterns,
+    log_events,
+    metric_filters,
+    offered_services,
+    policy_simulation,
+    service_table,
+    validation,
+)
 from alva.region.addresses import Addresses
 from alva.region.alarms import Alarms
 from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, listen, requested_action, serve

@@ -11,7 +11,7 @@ from typing import Any
 from ministack.core.concurrency import run_reentrant
 from ministack.services.cloudformation import drift, provisioners, stacks
 
-from alva.region.cloudformation import registry
+from alva.region.cloudformation import model_checks, registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties
 
@@ -47,6 +47,7 @@ async def create(
     resource_type: str, logical_id: str, properties: Properties, stack_name: str, announced: Callable[[str], None]
 ) -> Made:
     """Make a resource. Raises what its handler raises; the text is the reason that CloudFormation shows."""
+    model_checks.check(resource_type, properties)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         if stacks._runs_on_worker_thread(resource_type):
@@ -78,6 +79,7 @@ async def update(
     announced: Callable[[str], None],
 ) -> Made:
     """Change a resource, or make its replacement (a new physical id); the predecessor is left for the clean-up."""
+    model_checks.check(resource_type, new)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         _refuse_what_is_gone(resource_type, physical_id, old)

@@ -45,13 +45,13 @@ def service_model(name: str) -> ServiceModel:
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
 
 
-def check(shape: Shape | None, value: Any, *, shows_values: bool = True) -> None:
+def check(shape: Shape | None, value: Any, *, path: str = "", shows_values: bool = True) -> None:
     """Raise ConstraintViolated, or WrongType, where a value does not fit its shape; None is nothing given.
 
     `shows_values` is False for services whose messages do not repeat what was sent.
     """
     if shape is not None:
-        refuse([_message(*each, shows_values=shows_values) for each in _violations(shape, value, "")])
+        refuse([_message(*each, shows_values=shows_values) for each in _violations(shape, value, path)])
 
 
 def refuse(problems: list[str]) -> None:

@@ -119,7 +119,7 @@ async def get_value(request: Json, forward: Forward) -> Json:
     try:
         answer = await forward("GetSecretValue", request)
     except AwsError as error:
-        if error.code == "ResourceNotFoundException" and "version" in error.message:
+        if error.code == "ResourceNotFoundException" and not error.message.endswith("the specified secret."):
             raise _no_value(missing) from error
         raise
     if version and label and label not in answer["VersionStages"]:
