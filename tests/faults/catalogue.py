@@ -126,7 +126,7 @@ serve.run(WebSettings, broken)
             'host_label="{}",\n        health_path="/helth",\n',
         ),
         exit_code=ROLLED_BACK,
-        says=("[404]",),
+        says=("404",),  # of the target, or from inside: whichever is asked first
         outcome="rolled back",
         why=("release", "health-path"),
     ),

@@ -163,6 +163,10 @@ def recognised(source: Source, text: str) -> str:
     return diagnose(Failure(subject="web", said=(Said(source, text),), exit_codes=(("web", 1),))).kind
 
 
+def test_health_path_that_is_missing_is_recognised_from_inside_too() -> None:
+    assert recognised(RELEASE, "inside: web by name: RuntimeError: HTTP 404") == "health-path"
+
+
 def test_there_is_an_example_of_every_sign_in_every_source_that_says_it() -> None:
     pairs = [(sign.kind, source) for sign in SIGNS for source in sign.sources]
     assert len(pairs) == len(set(pairs)), "two signs of one kind in one source"

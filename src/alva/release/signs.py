@@ -367,7 +367,7 @@ HEALTH = (
     Sign(
         "health-path",
         ECS | RELEASE,
-        r"Health checks failed with these codes: \[(?P<code>404|405|30\d)\]",
+        r"(?:Health checks failed with these codes: \[|^inside: \S+ by name: [^\n]*HTTP )(?P<code>404|405|30\d)\b",
         "its health check path answers {code}: it is not the path that the service serves",
         "HealthCheckPath and the service's route must agree: ./alva preflight",
     ),
