@@ -60,7 +60,7 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
         cluster_name=ecs.cluster_name,
         namespace_id=ecs.namespace_id,
         alarm_topic_arn=monitoring.topic_arn,
-        secret_arns=secrets.arns,
+        secret_arns={**secrets.arns, **database.secret_arns, **cache.secret_arns},
         addresses=Addresses(
             database_url=database.url,
             redis_url=cache.url,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.config.environments import Environment
-from lib.config.services import MIGRATION, SECRETS, Service
+from lib.config.secrets import DATABASE_SECRET
+from lib.config.services import JOURNEY_COMMAND, MIGRATION, Service, secrets_of
 from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
@@ -57,13 +58,18 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
             "folder": MIGRATION.folder,
             "database_connections": MIGRATION.database_connections,
         },
+        "journey_command": list(JOURNEY_COMMAND) if JOURNEY_COMMAND else None,
         "secrets": [
             {
                 "name": f"{environment.prefix}-{secret.name}",
                 "kind": secret.kind,
-                "used_by": [each.name for each in environment.services if secret.name in each.secret_names],
+                "used_by": [
+                    each.name
+                    for each in environment.services
+                    if secret.name in each.secret_names or (secret.name == DATABASE_SECRET and each.depends_on_password)
+                ],
             }
-            for secret in SECRETS
+            for secret in secrets_of(environment.services)
         ],
     }
 
@@ -78,6 +84,8 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "paths": list(service.paths),
         "host": environment.host(service),
         "health_path": service.health_path,
+        "deep_check_command": list(service.deep_check_command) if service.deep_check_command else None,
+        "companions": {each.name: {"idle_command": list(each.idle_command)} for each in service.companions},
         "has_pages": service.has_pages,
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,

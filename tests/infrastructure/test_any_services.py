@@ -130,7 +130,7 @@ def test_one_more_service_is_one_entry_and_changes_nothing_of_the_others(
     assert {name: after.get(name) for name in before} == before
     assert all(name.startswith("More0") for name in set(after) - set(before))
     assert larger.one("registry", "ECR::Repository", RepositoryName="alva-more-0")
-    assert larger.containers("services", "alva-more-0")["more-0"]["HealthCheck"]["Command"][0] == "CMD"
+    assert "HealthCheck" not in larger.containers("services", "alva-more-0")["more-0"], "its image may have no command"
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,10 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "log_group": "/alva/staging/api",
         "image_parameter": "ApiImageDigest",
         "database_connections": 8,
+        "deep_check_command": ["python", "-m", "kit.deep_check"],
+        "companions": {"worker": {"idle_command": ["sleep", "infinity"]}},
     }
+    assert manifest["journey_command"] == ["python", "-m", "alva.release.journey"]
     assert manifest["migration"] == {
         "family": "alva-migrations",
         "container": "migrations",

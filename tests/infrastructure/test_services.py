@@ -382,3 +382,21 @@ def test_deployment_alarms_stop_a_deployment_that_serves_errors(staging: Any, sy
     assert watched.template("services")["Resources"][name["Ref"]]["Properties"]["MetricName"] == (
         "HTTPCode_Target_5XX_Count"
     )
+
+
+def test_health_is_what_the_entry_says_and_a_container_check_is_optional(synthesise: Callable[..., Any]) -> None:
+    api = replace(STAGING.service("api"), health_path="/api/up", health_codes="200-399", health_command=None)
+    services = tuple(api if each.name == "api" else each for each in STAGING.services)
+    synthesis = synthesise(replace(STAGING, services=services))
+    (group,) = [
+        each.properties
+        for each in synthesis.resources("services", "ElasticLoadBalancingV2::TargetGroup")
+        if each.properties["Name"].startswith("alva-staging-api")
+    ]
+    assert (group["HealthCheckPath"], group["Matcher"]) == ("/api/up", {"HttpCode": "200-399"})
+    (definition,) = [
+        each.properties
+        for each in synthesis.resources("services", "ECS::TaskDefinition")
+        if each.properties["Family"] == "alva-api"
+    ]
+    assert all("HealthCheck" not in each for each in definition["ContainerDefinitions"])

@@ -30,6 +30,7 @@ from tests.conftest import reserved_region_config
 PROJECT = Path(__file__).resolve().parents[2]
 COPIED = (
     "apps",
+    "examples",
     "infrastructure",
     "src",
     "pyproject.toml",
@@ -57,7 +58,7 @@ class Rehearsal:
     variables: dict[str, str] = field(repr=False)
 
     def alva(
-        self, *arguments: str, timeout_seconds: float = 240, standard_input: str = "", **variables: str
+        self, *arguments: str, timeout_seconds: float = 480, standard_input: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),

@@ -67,6 +67,11 @@ def follow(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
     """Type what a runbook says."""
     found = blocks(file)
     assert found, "a runbook says what to type"
+    run_blocks(found, rehearsal, shell)
+
+
+def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+    """Type these shell blocks."""
     for block in found:
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],

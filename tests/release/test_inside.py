@@ -1,8 +1,7 @@
-"""The probe that is sent into a task, what is read of its output, and what that leads to."""
+"""The command that looks from inside, what is read of its output, and what that leads to."""
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import subprocess
@@ -12,29 +11,34 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alva.aws import Aws, Target
-from alva.release import inside_probe
+from alva.release import oneoff
 from alva.release.inside import Inside, cure_of, read_results
 from alva.release.manifest import Manifest, Secret
-from alva.release.oneoff import IDLE
+from alva.release.oneoff import IDLE_COMMAND
 from alva.release.verify import Verdict
+from kit import deep_check
 
+APPS = Path(__file__).parents[2] / "apps"
 OVERRIDES_BYTES = 8192
 
 
-def test_probe_is_small_enough_for_run_task_with_sixty_services_and_needs_nothing_of_ours(
+def test_what_is_asked_fits_into_run_task_with_sixty_services(
     manifest: Manifest,
 ) -> None:
     (service, *_) = manifest.services
     many = tuple(replace(service, name=f"service-{number}", port=3000) for number in range(60))
     asking = Inside(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
-    command = asking.command("somebody-with-a-long-name@example.com", None, 20)
-    overrides = {"containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE}]}
+    command = asking.command(("python", "-m", "kit.deep_check"), "somebody-with-a-long-name@example.com", None, 20)
+    overrides = {
+        "containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE_COMMAND}]
+    }
     assert len(json.dumps(overrides)) < OVERRIDES_BYTES
-    assert "alva." not in command[2]
 
 
 def test_check_that_fails_at_first_is_asked_again_by_the_same_task() -> None:
@@ -45,22 +49,22 @@ def test_check_that_fails_at_first_is_asked_again_by_the_same_task() -> None:
             raise failures.pop()
         return "fine"
 
-    assert inside_probe.judge(check, time.monotonic() + 60) == {"verdict": "OK", "reason": "fine"}
+    assert deep_check.judge(check, time.monotonic() + 60) == {"verdict": "OK", "reason": "fine"}
 
 
 def test_check_that_keeps_failing_fails_once_there_is_no_more_time() -> None:
     def check() -> str:
         raise OSError("gone")
 
-    assert inside_probe.judge(check, time.monotonic() - 1) == {"verdict": "FAIL", "reason": "OSError: gone"}
+    assert deep_check.judge(check, time.monotonic() - 1) == {"verdict": "FAIL", "reason": "OSError: gone"}
 
 
 def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
     """Here is no service, no database, and no name of a cache: each check says so."""
     asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
-        [sys.executable, "-c", inspect.getsource(inside_probe), json.dumps(asked)],
-        env={"PATH": "", "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/alva"},
+        [sys.executable, "-m", "kit.deep_check", json.dumps(asked)],
+        env={"PATH": "", "PYTHONPATH": str(APPS), "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/alva"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -110,7 +114,7 @@ def test_service_is_judged_by_what_its_health_path_says(
         monkeypatch.setattr(sys, "argv", ["probe", json.dumps(asked)])
         printed = io.StringIO()
         with redirect_stdout(printed):
-            inside_probe.main()
+            deep_check.main()
         answering.join()
     result = read_results(printed.getvalue().splitlines(), seconds=0)[-1]
     assert (result.name, result.verdict) == ("inside: web by name", verdict)
@@ -124,3 +128,40 @@ def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(man
     assert (cure_of(manifest, [refused]) or "").startswith("./alva secrets rotate database")
     assert (cure_of(manifest, ["inside: queue: WRONGPASS invalid username-password pair"]) or "").startswith("./alva")
     assert cure_of(manifest, ["inside: queue: TimeoutError"]) is None
+
+
+def test_without_an_entry_that_names_a_deep_check_nothing_is_asked(aws: Aws, manifest: Manifest) -> None:
+    services = tuple(replace(each, deep_check_command=None) for each in manifest.services)
+    (result,) = Inside(aws, replace(manifest, services=services)).run()
+    assert (result.verdict, result.reason) == (Verdict.SKIP, "no service's entry names a deep check")
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        (["/app/.venv/bin/python: No module named kit.deep_check"], Verdict.SKIP),
+        (["Error: Cannot find module '/app/dist/deep-check.js'"], Verdict.SKIP),
+        (["Traceback", "RuntimeError: it is broken"], Verdict.FAIL),
+        (['{"alva_check": "database", "verdict": "OK", "reason": ""}', "No module named redis"], Verdict.FAIL),
+    ],
+    ids=["an older image", "an older image in Node", "broken", "broken half-way"],
+)
+def test_image_from_before_its_deep_check_is_skipped_and_a_broken_one_fails(
+    aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, lines: list[str], verdict: Verdict
+) -> None:
+    first, *others = manifest.services
+    asking = replace(first, deep_check_command=("node", "deep-check.js"))
+    asked: list[oneoff.OneOff] = []
+
+    def run(_: Aws, one_off: oneoff.OneOff, *, output: Any, **_more: Any) -> oneoff.Ended:
+        asked.append(one_off)
+        for line in lines:
+            output(line)
+        return oneoff.Ended(task_arn="a", exit_code=1, stopped_reason="Essential container exited", reasons=("exit 1",))
+
+    monkeypatch.setattr(oneoff, "network_of_service", lambda *_: ("api:1", ("subnet-1",), ("sg-1",)))
+    monkeypatch.setattr(oneoff, "run", run)
+    results = Inside(aws, replace(manifest, services=(asking, *others))).run()
+    assert results[-1].verdict is verdict
+    assert (asked[0].container, asked[0].command[:2]) == (first.name, ("node", "deep-check.js"))
+    assert set(json.loads(asked[0].command[2])) == {"address", "services", "customer", "patience"}

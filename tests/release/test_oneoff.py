@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,3 +124,27 @@ def test_log_that_cannot_be_read_does_not_fail_the_task(
     ended = oneoff.run(aws, ONE_OFF, output=said.append, state=lambda _: None)
     assert ended.succeeded
     assert said == ["cannot read the log: ThrottlingException"]
+
+
+def test_companions_do_nothing_in_a_one_off_task(aws: Aws, ecs: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run what their service's entry names, or `sleep`: an image need not have Python."""
+    ecs([{**DONE, "containers": [*DONE["containers"], {"name": "worker"}, {"name": "mailer"}]}])
+    containers = [{"name": name} for name in ("job", "worker", "mailer")]
+    monkeypatch.setattr(
+        aws.ecs, "describe_task_definition", lambda **_: {"taskDefinition": {"containerDefinitions": containers}}
+    )
+    asked: list[Any] = []
+
+    def run_task(**arguments: Any) -> Any:
+        asked.append(arguments["overrides"]["containerOverrides"])
+        return {"tasks": [{"taskArn": ARN}], "failures": []}
+
+    monkeypatch.setattr(aws.ecs, "run_task", run_task)
+    one_off = replace(ONE_OFF, command=("node", "x.js"), idle_commands={"worker": ("node", "-e", "wait")})
+    ended = oneoff.run(aws, one_off, output=lambda _: None, state=lambda _: None)
+    assert {each["name"]: each["command"] for each in asked[0]} == {
+        "job": ["node", "x.js"],
+        "worker": ["node", "-e", "wait"],
+        "mailer": ["sleep", "infinity"],
+    }
+    assert ended.succeeded, "how companions end does not count"

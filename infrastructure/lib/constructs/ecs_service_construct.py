@@ -85,9 +85,9 @@ class EcsService(Construct):
         main = Container(
             name=settings.name,
             environment=variables,
-            secrets=settings.secrets,
+            secrets=settings.secret_keys,
             port=settings.port,
-            health_command=settings.health,
+            health_command=settings.health_command,
             read_only_root=settings.read_only_root,
         )
         companions = [
@@ -95,7 +95,7 @@ class EcsService(Construct):
                 name=each.name,
                 command=each.command,
                 environment=variables,
-                secrets=settings.secrets,
+                secrets=settings.secret_keys,
                 read_only_root=settings.read_only_root,
             )
             for each in settings.companions
@@ -137,7 +137,7 @@ class EcsService(Construct):
             health_check_timeout_seconds=tasks.health_timeout_seconds,
             healthy_threshold_count=2,
             unhealthy_threshold_count=2,
-            matcher=elbv2.CfnTargetGroup.MatcherProperty(http_code="200"),
+            matcher=elbv2.CfnTargetGroup.MatcherProperty(http_code=self._settings.health_codes),
             target_group_attributes=[
                 elbv2.CfnTargetGroup.TargetGroupAttributeProperty(
                     key="deregistration_delay.timeout_seconds", value=str(tasks.deregistration_delay_seconds)

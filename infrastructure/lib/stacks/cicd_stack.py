@@ -203,8 +203,12 @@ class CicdStack(EnvironmentStack):
                 ["ecs:RunTask", "ecs:StopTask"],
                 [
                     self._arn("ecs", f"task-definition/{MIGRATION.family}:*"),
-                    # The task that asks for the services' dependencies, with the service's own environment.
-                    self._arn("ecs", f"task-definition/alva-{MIGRATION.service}:*"),
+                    # The tasks that ask for the services' dependencies, with the service's own environment.
+                    *(
+                        self._arn("ecs", f"task-definition/{each.service_name}:*")
+                        for each in environment.services
+                        if each.deep_check_command
+                    ),
                     self._arn("ecs", f"task/{cluster}/*"),
                 ],
                 ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},

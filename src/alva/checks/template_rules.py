@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
 from alva.checks.aws_rules import ascii_templates, unset_settings
-from alva.checks.dockerfiles import copied_folders, exposed_ports
+from alva.checks.dockerfiles import exposed_ports as ports_of
 from alva.checks.findings import Finding
 from alva.checks.paths import missing_paths
 from alva.checks.routing import listener_rules, probes, served_by
@@ -67,7 +67,7 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """The target group asks the path that the service serves, and its image's sources have it."""
+    """The target group asks the path that the service's entry names."""
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
             continue
@@ -75,13 +75,10 @@ def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
         promised = service.manifest["health_path"]
         if asked != promised:
             yield service.target_group, f"asks {asked}, the service serves {promised}"
-        dockerfile = inputs.repository / service.manifest["dockerfile"]
-        if not _mentions(copied_folders(dockerfile, inputs.repository), promised):
-            yield service.name, f"nothing that {service.manifest['dockerfile']} copies mentions {promised}"
 
 
 def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """One port from the Dockerfile to the security group, or every request ends in 502 or 504."""
+    """One port from the task's PORT to the security group, or every request ends in 502 or 504."""
     groups = security_groups(inputs.assembly)
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
@@ -90,7 +87,6 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
         container = service.main_container
         (balancer,) = service.service.properties["LoadBalancers"]
         stated: Mapping[str, object] = {
-            service.manifest["dockerfile"]: exposed_ports(inputs.repository / service.manifest["dockerfile"]),
             "the container's port mapping": list(container.ports),
             "PORT in the container's environment": [int(container.environment["PORT"])],
             "the service's load balancer": [balancer["ContainerPort"]],
@@ -100,6 +96,18 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
                 yield service.name, f"serves port {port}, but {where} says {ports}"
         if not _admits_load_balancer(inputs.assembly, groups, service.service, port):
             yield service.name, f"its security group admits nothing from the load balancer on port {port}"
+
+
+def exposed_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """A Dockerfile whose EXPOSE names other ports alone may not listen on PORT. A warning: EXPOSE opens nothing."""
+    for service in deployed_services(inputs.assembly):
+        dockerfile = inputs.repository / service.manifest["dockerfile"]
+        port = service.manifest["port"]
+        if port is None or not dockerfile.exists():
+            continue
+        if (ports := ports_of(dockerfile)) and port not in ports:
+            said = ", ".join(map(str, ports))
+            yield service.name, f"{service.manifest['dockerfile']} exposes {said}; the task is told PORT={port}"
 
 
 def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
@@ -134,12 +142,16 @@ def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def secrets_consumed(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Each secret is read by some container."""
+    """Each secret is read by some container, or CloudFormation puts it into something that is."""
     read = {
         str(arn)
         for definition in inputs.assembly.of_type("ECS::TaskDefinition")
         for container in containers_of(definition)
         for arn in container.secrets.values()
+    } | {
+        str(made.properties["SecretString"]).partition("{{resolve:secretsmanager:")[2]
+        for made in inputs.assembly.of_type("SecretsManager::Secret")
+        if "SecretString" in made.properties
     }
     for secret in inputs.assembly.of_type("SecretsManager::Secret"):
         if not any(arn.startswith(str(secret.reference)) for arn in read):
@@ -261,6 +273,7 @@ RULES: Mapping[str, Rule] = {
         path_coverage,
         health_path,
         port_agreement,
+        exposed_ports,
         connection_budget,
         password_alphabet,
         secrets_consumed,
@@ -292,16 +305,6 @@ def check(assembly: Assembly, repository: Path, *, for_aws: bool = False) -> dic
         for name, rule in RULES.items()
         if for_aws or name not in AWS_ONLY
     }
-
-
-def _mentions(folders: list[Path], path: str) -> bool:
-    quoted = (f'"{path}"', f"'{path}'", f"`{path}`")
-    files = (file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*")))
-    return any(
-        any(each in file.read_text(errors="ignore") for each in quoted)
-        for file in files
-        if file.is_file() and file.suffix in {".py", ".js", ".mjs", ".ts", ".go", ".rb"}
-    )
 
 
 def _groups_of(assembly: Assembly, values: list[object]) -> list[Resource]:

@@ -1,16 +1,13 @@
 """What only shows from inside the network: each service's dependencies, the database and the queue.
 
 A load balancer's health check must not ask dependencies: docs/decisions/load-balancer-fails-open.md. So a release, a
-restart, a rotation and `./alva verify` start one task of the api's task definition that asks: it signs in to the
-database and the cache with what a new task reads now, and asks each service's health path with `?deep=1`. A service
-that answers with its dependencies' states (`{"checks": {name: "ok"}}`) is judged by them, any other by its status.
+restart, a rotation and `./alva verify` run a command of a service's image as a one-off task: the service's entry names
+it (`deep_check_command`). It signs in to the database and the cache with what a new task reads now, and asks each
+service's health path with `?deep=1`. Where no entry names one, nothing is asked.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
 import json
 import re
 import threading
@@ -21,7 +18,7 @@ from dataclasses import dataclass, field
 
 from alva.aws import Aws
 from alva.errors import AlvaError
-from alva.release import inside_probe, oneoff
+from alva.release import oneoff
 from alva.release.manifest import Manifest, Service
 from alva.release.verify import Result, Verdict, Verification
 
@@ -30,8 +27,10 @@ PROBE_SECONDS = 180
 PATIENCE_SECONDS = 20
 """How long a dependency may take: names are cached for 10 s (Cloud Map's records), and a worker has to connect."""
 
-_NO_PROGRAM = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
-"""How a container runtime says that an image lacks the program that it is to run (runc; containerd, Docker)."""
+_NO_PROGRAM = re.compile(
+    r"executable file not found|no such file or directory|No module named|Cannot find module", re.IGNORECASE
+)
+"""How a container runtime, Python or Node says that an image lacks what it is to run: one from before the check."""
 
 _WRONG_PASSWORD = re.compile(r"password authentication failed|WRONGPASS|invalid username-password pair")
 
@@ -59,7 +58,9 @@ class Inside:
         """
         started = time.monotonic()
         lines: list[str] = []
-        service = self.manifest.service(self.manifest.migration.service)
+        service = self.manifest.deep_checked
+        if service is None or service.deep_check_command is None:
+            return [Result(name="inside", verdict=Verdict.SKIP, reason="no service's entry names a deep check")]
         try:
             task_definition, subnets, security_groups = oneoff.network_of_service(
                 self.aws, self.manifest.cluster, service.service
@@ -72,7 +73,8 @@ class Inside:
                     container=service.name,
                     subnets=subnets,
                     security_groups=security_groups,
-                    command=self.command(customer, services, patience_seconds),
+                    command=self.command(service.deep_check_command, customer, services, patience_seconds),
+                    idle_commands=service.idle_commands,
                     started_by="alva-verify",
                     timeout_seconds=PROBE_SECONDS + patience_seconds,
                 ),
@@ -86,18 +88,22 @@ class Inside:
         results = list(read_results(lines, seconds=time.monotonic() - started))
         if not ended.succeeded or not results:
             reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
-            is_able = ended.exit_code is not None or not _NO_PROGRAM.search(reason)
+            lacks_it = not results and _NO_PROGRAM.search(reason)
             results.append(
-                Result(name="inside", verdict=Verdict.FAIL, reason=reason)
-                if is_able
-                else Result(name="inside", verdict=Verdict.SKIP, reason=f"the api's image has no Python: {reason}")
+                Result(name="inside", verdict=Verdict.SKIP, reason=f"the image lacks its deep check: {reason}")
+                if lacks_it
+                else Result(name="inside", verdict=Verdict.FAIL, reason=reason)
             )
         return results
 
     def command(
-        self, customer: str | None, services: Sequence[Service] | None, patience_seconds: float
+        self,
+        deep_check: tuple[str, ...],
+        customer: str | None,
+        services: Sequence[Service] | None,
+        patience_seconds: float,
     ) -> tuple[str, ...]:
-        """The probe, with each service's port and path where its siblings find it, and whom to forget."""
+        """The image's command, with each service's port and path where its siblings find it, and whom to forget."""
         asked = {
             "address": f"http://{{}}.{self.manifest.namespace}",
             "services": {
@@ -108,17 +114,7 @@ class Inside:
             "customer": customer,
             "patience": patience_seconds,
         }
-        return ("python", "-c", program(), json.dumps(asked))
-
-
-@functools.cache
-def program() -> str:
-    """The probe's source without its docstrings."""
-    tree = ast.parse(inspect.getsource(inside_probe))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return ast.unparse(tree)
+        return (*deep_check, json.dumps(asked))
 
 
 def verify_outside_and_inside(
@@ -159,7 +155,7 @@ def cure_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
 
 
 def read_results(lines: Sequence[str], *, seconds: float) -> list[Result]:
-    """The probe's results among a task's output."""
+    """The command's results among a task's output."""
     found = []
     for line in lines:
         try:

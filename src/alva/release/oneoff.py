@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, Interrupted, error_code, explained
@@ -31,8 +31,8 @@ UNKNOWN_SECONDS = 60.0
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html asks to retry DescribeTasks with back-off.
 """
 
-IDLE = ("python", "-c", "import signal; signal.pause()")
-"""What the other containers of a task run beside a command of its own. RunTask starts all of them."""
+IDLE_COMMAND = ("sleep", "infinity")
+"""What a container runs in a one-off task of another one, where its service's entry names nothing."""
 
 LAST_LINES_SECONDS = 5.0
 """CloudWatch Logs shows what a container printed last a little after its end."""
@@ -50,6 +50,8 @@ class OneOff:
     security_groups: tuple[str, ...]
     command: tuple[str, ...] = ()
     """Instead of the container's own."""
+    idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other container -> what it runs meanwhile, where `command` is given."""
     started_by: str = "alva"
     timeout_seconds: float = 900
 
@@ -173,7 +175,7 @@ def _overrides(definition: Mapping[str, Any], one_off: OneOff) -> list[Container
         return []
     overrides: list[ContainerOverrideTypeDef] = [{"name": one_off.container, "command": list(one_off.command)}]
     for other in sorted(_others(definition, one_off)):
-        overrides.append({"name": other, "command": list(IDLE)})
+        overrides.append({"name": other, "command": list(one_off.idle_commands.get(other, IDLE_COMMAND))})
     return overrides
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from alva.aws import Aws, explained, pages
+from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused
 from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
@@ -55,7 +57,7 @@ class Preflight:
             ("stacks are settled", self._stacks),
             ("templates are valid", self._templates),
             ("CloudFormation foresees no failure", self._foreseen),
-            *((f"rule {rule}", _rule(found)) for rule, found in (self.findings or {}).items()),
+            *((f"rule {rule}", partial(rule_verdict, rule, found)) for rule, found in (self.findings or {}).items()),
             ("images exist", self._images),
             ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
@@ -301,6 +303,8 @@ def require(results: Sequence[Result], environment: str) -> None:
         )
 
 
-def _rule(found: Sequence[str]) -> Callable[[], Said]:
+def rule_verdict(rule: str, found: Sequence[str]) -> Said:
     """One template rule found nothing wrong: those at the head of this page."""
-    return lambda: (Verdict.FAIL, "; ".join(found)) if found else (Verdict.OK, "")
+    if not found:
+        return Verdict.OK, ""
+    return (Verdict.WARN if rule in GUESSES else Verdict.FAIL), "; ".join(found)

@@ -71,8 +71,8 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
 
 
 def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence[Service]) -> None:
-    """Raise PreflightRefused where the api is among them, and a new task of it cannot use the database or the queue."""
-    if manifest.migration.service not in [service.name for service in services]:
+    """Raise PreflightRefused where a new task of one of them cannot use the database or the queue."""
+    if manifest.deep_checked is None or manifest.deep_checked.name not in [service.name for service in services]:
         return
     if failed := failures(Inside(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
         raise PreflightRefused(

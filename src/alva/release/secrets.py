@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import PreflightRefused, UsageError
@@ -68,6 +69,15 @@ class Secrets:
                 and (problem := _pair_problem(values[private.name] or "", values[secret.name] or ""))
             ):
                 state = State.MALFORMED
+            generated = next((s for s in secrets if s.kind == "generated"), None)
+            if (
+                secret.kind == "url"
+                and generated is not None
+                and state is State.SET
+                and judged[generated.name][0] is State.SET
+                and (problem := _password_problem(values[generated.name] or "", values[secret.name] or ""))
+            ):
+                state = State.MALFORMED
             statuses.append(SecretStatus(secret=secret, state=state, changed_at=changed_at, problem=problem))
         return statuses
 
@@ -105,8 +115,11 @@ class Secrets:
     def assign(self, name: str, value: str) -> Secret:
         """Set one secret; raises UsageError when its value cannot be right."""
         secret = self.find(name)
-        if secret.kind == "generated":
-            raise UsageError(f"cannot set {secret.name}: the template generates it", next_step="rotate it instead")
+        if secret.kind in ("generated", "url"):
+            how = "generates it" if secret.kind == "generated" else "makes it of the generated password"
+            raise UsageError(
+                f"cannot set {secret.name}: the template {how}", next_step="rotate the generated one instead"
+            )
         state, problem = _judge(secret, value)
         if state is not State.SET:
             raise UsageError(f"cannot set {secret.name}: the value is {problem or state.value}")
@@ -185,6 +198,7 @@ def _judge(secret: Secret, value: str | None) -> tuple[State, str]:
         "rsa-public-key": _public_key_problem,
         "generated": _generated_problem,
         "random": _random_problem,
+        "url": _url_problem,
     }.get(secret.kind, _text_problem)(value)
     return (State.MALFORMED, problem) if problem else (State.SET, "")
 
@@ -236,6 +250,25 @@ def _generated_problem(value: str) -> str:
         return "" if json.loads(value).get("password") else "without a password"
     except (ValueError, AttributeError):
         return "no JSON object"
+
+
+def _url_problem(value: str) -> str:
+    try:
+        passwords = _passwords_of(value)
+    except (ValueError, AttributeError):
+        return "no JSON object of URLs"
+    return "" if passwords and all(passwords) else "a URL without a password"
+
+
+def _password_problem(generated: str, value: str) -> str:
+    """One password for both forms: a task that reads the URL signs in as one that reads the password."""
+    is_one = _passwords_of(value) == {json.loads(generated)["password"]}
+    return "" if is_one else "a URL with another password than the generated one: ./alva secrets rotate database"
+
+
+def _passwords_of(value: str) -> set[str | None]:
+    """The password of each URL in a secret's JSON object."""
+    return {urlsplit(url).password for url in json.loads(value).values()}
 
 
 def _random_problem(value: str) -> str:

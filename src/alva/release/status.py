@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from alva.aws import Aws, explained, pages
-from alva.release import rollout
+from alva.release import rollout, serving
 from alva.release.drift import Drift, compare
 from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
@@ -180,7 +180,7 @@ def _service(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeD
         digest=rollout.running_digest(aws, found["taskDefinition"], service.name) or "",
         since=primary.get("createdAt") if primary is not None else None,
         targets=tuple(_targets(aws, found)),
-        tasks=tuple(_task(aws, service, task) for task in _tasks(aws, manifest, service)),
+        tasks=tuple(_task(aws, service, task) for task in serving.tasks_of(aws, manifest, service)),
         deployments=tuple(_deployment(aws, service, each) for each in found.get("deployments", [])),
         events=tuple(
             ServiceEvent(at=event["createdAt"], message=event["message"]) for event in found.get("events", [])[:EVENTS]
@@ -235,19 +235,12 @@ def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
         )
 
 
-def _tasks(aws: Aws, manifest: Manifest, service: Service) -> list[TaskTypeDef]:
-    with explained(f"look at the tasks of {service.service}"):
-        arns = aws.ecs.list_tasks(cluster=manifest.cluster, serviceName=service.service)["taskArns"]
-        return aws.ecs.describe_tasks(cluster=manifest.cluster, tasks=arns)["tasks"] if arns else []
-
-
 def _task(aws: Aws, service: Service, task: TaskTypeDef) -> TaskStatus:
-    details = [d for a in task.get("attachments", []) for d in a.get("details", [])]
     return TaskStatus(
         task=task["taskArn"].rpartition("/")[2],
         status=task.get("lastStatus", ""),
         health=task.get("healthStatus", ""),
-        address=next((d.get("value", "") for d in details if d.get("name") == "privateIPv4Address"), ""),
+        address=serving.address_of(task),
         started_at=task.get("startedAt"),
         digest=rollout.running_digest(aws, task["taskDefinitionArn"], service.name) or "",
     )

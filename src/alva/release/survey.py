@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from alva.aws import Aws
+from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused, StackFailed
 from alva.release import drift_detection
 from alva.release.diff import Diff, Preview, in_words, make_diff
@@ -64,6 +65,7 @@ def survey(
     broken = [
         Risk(kind=Kind.RULES, subject=rule, message=message)
         for rule, messages in (findings or {}).items()
+        if rule not in GUESSES
         for message in messages
     ]
     return replace(diff, risks=(*diff.risks, *broken)) if steps else diff

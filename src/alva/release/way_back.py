@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -55,8 +56,9 @@ def take_back(
         if not were_touched:
             return failure  # or a first release: there was nothing before it
         services = [stack for each in manifest.stacks_of("services") if (stack := observed.stacks[each.name])]
-        _verify_again(aws, manifest, services, reporter)
-        persisting = _still_failing_inside(aws, manifest, failure)
+        former = as_before(manifest, services)
+        _verify_again(aws, former, services, reporter)
+        persisting = _still_failing_inside(aws, former, failure)
     except AlvaError as error:
         return RollbackFailed(
             "cannot release, and the services do not serve as before either",
@@ -123,6 +125,12 @@ def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) 
         reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
     else:
         reporter.step_finished(key, "done")
+
+
+def as_before(manifest: Manifest, previous: Sequence[ObservedStack]) -> Manifest:
+    """The manifest without the services that the former templates do not have: they are gone again."""
+    parameters = {name for stack in previous for name in stack.template.get("Parameters", {})}
+    return replace(manifest, services=tuple(each for each in manifest.services if each.image_parameter in parameters))
 
 
 def _data(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
-"""What a verification runs inside a task of the api: its source is sent, so it imports nothing of ours.
+"""`python -m kit.deep_check JSON`: what a verification runs in a one-off task, to ask what the service depends on.
 
-Its argument is JSON: `services`, name -> port and path to ask, such as `:3000/health`; `address`, what comes before,
+The argument is JSON: `services`, name -> port and path to ask, such as `:3000/health`; `address`, what comes before,
 with `{}` for the name; `customer`, the address of one that the verification made and that is forgotten here (or null);
 and `patience`, for how many seconds a check that fails is tried again. It prints one JSON object per check; SKIP where
-the image lacks what a check needs. RunTask takes 8 KB of overrides (AWS: RunTask, overrides), so this stays small.
+the image lacks what a check needs. A service that answers with its dependencies' states (`{"checks": {name: "ok"}}`)
+is judged by them, any other by its status.
 """
+
+from __future__ import annotations
 
 import json
 import os

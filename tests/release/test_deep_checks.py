@@ -1,0 +1,53 @@
+"""The customer's journey: the product's own command, run here and judged by how it ends."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from alva.aws import Aws
+from alva.release.deep_checks import DeepChecks
+from alva.release.manifest import Manifest
+from alva.release.outside import Outside
+from alva.release.verify import Verdict
+
+OUTSIDE = Outside(url="http://127.0.0.1:9", address="127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict", "reason"),
+    [
+        (("python", "-c", "print('noise'); print('a plan in 3 s')"), Verdict.OK, "a plan in 3 s"),
+        (("python", "-c", "raise SystemExit('cannot sign up: HTTP 500')"), Verdict.FAIL, "cannot sign up: HTTP 500"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), Verdict.FAIL, "ended with 3"),
+        (("no-such-program",), Verdict.FAIL, "there is no such program"),
+        (None, Verdict.SKIP, "names no command"),
+    ],
+    ids=["good", "bad", "bad without a word", "not there", "none"],
+)
+def test_journey_is_a_command_of_the_product(
+    aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, verdict: Verdict, reason: str
+) -> None:
+    checks = DeepChecks(aws=aws, manifest=replace(manifest, journey_command=command), inbox_url="http://inbox")
+    found, said = checks._walk(OUTSIDE, "verify-1@example.com")
+    assert found is verdict
+    assert reason in said
+
+
+def test_journey_is_told_where_the_product_is_and_who_signs_up(aws: Aws, manifest: Manifest) -> None:
+    names = ("BASE_URL", "LOAD_BALANCER", "API_URL", "INBOX_URL", "CUSTOMER_EMAIL")
+    program = f"import os; print(*(os.environ[name] for name in {names}))"
+    checks = DeepChecks(
+        aws=aws, manifest=replace(manifest, journey_command=("python", "-c", program)), inbox_url="http://inbox"
+    )
+    assert checks._walk(OUTSIDE, "verify-1@example.com") == (
+        Verdict.OK,
+        "http://127.0.0.1:9 127.0.0.1:9 http://127.0.0.1:9 http://inbox verify-1@example.com",
+    )
+
+
+def test_journey_that_needs_mail_is_skipped_where_none_can_be_read(aws: Aws, manifest: Manifest) -> None:
+    manifest = replace(manifest, journey_command=("python", "-c", "raise SystemExit(1)"))
+    assert DeepChecks(aws=aws, manifest=manifest)._walk(OUTSIDE, "a@example.com")[0] is Verdict.SKIP
