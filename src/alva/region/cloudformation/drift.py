@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ministack.services import cloudformation as records
 from ministack.services import ec2, secretsmanager
 from ministack.services.cloudformation import drift as ministack_drift
 from ministack.services.cloudformation import provisioners
-
-from alva.region.cloudformation import store
 
 Properties = dict[str, Any]
 Reader = Callable[[str, Properties], Properties | None]
@@ -104,7 +103,7 @@ def _inline_rules(
 
 
 def _attached_rules(group_id: str, type_name: str) -> list[Properties]:
-    for stack in store.all_stacks():
+    for stack in records._stacks.values():
         resources = stack.get("_resources") or {}
         if any(
             record.get("PhysicalResourceId") == group_id and record.get("ResourceType") == _GROUP
