@@ -168,6 +168,39 @@ def test_a_fault_on_demand_is_the_librarys_own_error_and_then_it_is_over(rig, cl
     assert ask(client).choices[0].message.parsed
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "key", "status"),
+    [
+        ("openai", "/v1/chat/completions", "sk-local", 500),
+        ("openai", "/v1/chat/completions", "invalid-key", 401),
+        ("openai", "/v1/unknown", "sk-local", 404),
+        ("resend", "/emails", "re_local", 500),
+        ("resend", "/emails", "invalid-key", 403),
+        ("resend", "/unknown", "re_local", 404),
+    ],
+)
+def test_an_error_is_answered_after_the_whole_request_so_that_the_connection_stays_open(rig, name, path, key, status):
+    """Envoy closes a client's connection when the answer ends before the request does; the next request then fails."""
+
+    def slow_body():
+        yield b"{"
+        time.sleep(0.3)
+        yield b"}"
+
+    fault(rig, api=name, kind="500")
+    host, address = {
+        "openai": ("api.openai.com", rig.openai_address),
+        "resend": ("api.resend.com", rig.resend_address),
+    }[name]
+    with httpx.Client(transport=ToAddress(address, rig.authority), base_url=f"https://{host}") as http:
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        first = http.post(path, headers=headers, content=slow_body())
+        second = http.post("/unknown", headers=headers, content=b"{}")
+        ports = [answer.extensions["network_stream"].get_extra_info("client_addr")[1] for answer in (first, second)]
+    assert (first.status_code, second.status_code) == (status, 404)
+    assert ports[0] == ports[1]
+
+
 def test_a_refusal_and_a_timeout_on_demand(rig, client):
     fault(rig, api="openai", kind="refusal")
     message = ask(client).choices[0].message

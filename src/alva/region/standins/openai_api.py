@@ -97,6 +97,7 @@ def application(faults: Faults, *, seconds: float = 0.8) -> Starlette:
         return JSONResponse({"object": "list", "data": [model]}, headers=HEADERS)
 
     async def unknown(request: Request) -> Response:
+        await request.body()
         return Refused(
             404, f"Invalid URL ({request.method} {request.url.path}): the local stand-in does not offer it."
         ).response()
@@ -118,6 +119,8 @@ def application(faults: Faults, *, seconds: float = 0.8) -> Starlette:
 
 
 async def _read(request: Request, faults: Faults) -> tuple[Json, Fault | None]:
+    # An answer before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
+    await request.body()
     _authenticate(request)
     fault = faults.next("openai")
     if fault is not None:

@@ -79,6 +79,7 @@ def application(mailbox: Mailbox, faults: Faults) -> Starlette:
         return JSONResponse(_retrieved(mail), headers=HEADERS)
 
     async def unknown(request: Request) -> Response:
+        await request.body()
         message = f"The local stand-in does not offer {request.method} {request.url.path}"
         return Refused(404, "not_found", message).response()
 
@@ -99,6 +100,8 @@ def application(mailbox: Mailbox, faults: Faults) -> Starlette:
 
 
 async def _read(request: Request, faults: Faults) -> Any:
+    # An answer before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
+    await request.body()
     _authenticate(request)
     fault = faults.next("resend")
     match fault.kind if fault else None:
