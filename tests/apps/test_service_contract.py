@@ -55,6 +55,8 @@ class Implementation:
 BACKENDS = {"api": False, "auth": True}
 """The api that web and admin are told of is not there, which must not keep them from serving."""
 STORES = {"database": True, "cache": True}
+NO_WORKER = {"worker": False}
+"""Nobody takes plans from the queue here."""
 
 
 def _ours(
@@ -70,7 +72,9 @@ def _node(script: str) -> tuple[str, ...]:
 
 IMPLEMENTATIONS = {
     "web": _ours("web", "", "/", "/plans", BACKENDS, Form("POST", "/signin")),
-    "api": _ours("api", "/api", "/api/openapi.json", "/api/plans", STORES, Form("PUT", "/api/profile", JSON)),
+    "api": _ours(
+        "api", "/api", "/api/openapi.json", "/api/plans", STORES | NO_WORKER, Form("PUT", "/api/profile", JSON)
+    ),
     "auth": _ours("auth", "/auth", "/auth/openapi.json", "/auth/me", STORES, Form("POST", "/auth/login", JSON)),
     "admin": _ours("admin", "/admin", "/admin", "/admin/users", BACKENDS, Form("POST", "/admin/users/invitations")),
     "admin in node": Implementation(

@@ -25,6 +25,23 @@ serve.run(WebSettings, create_app)
 """
 
 
+def page_answers(status: int) -> str:
+    """A web whose health check passes and whose home page answers `status`."""
+    return f"""
+from starlette.responses import Response
+from starlette.routing import Route
+from kit import serve
+from web.app import WebSettings, create_app
+
+def broken(settings):
+    app = create_app(settings)
+    app.router.routes.insert(0, Route("/", lambda request: Response(status_code={status})))
+    return app
+
+serve.run(WebSettings, broken)
+"""
+
+
 def both(*breakings: Breaking) -> Breaking:
     """Everything at once."""
 

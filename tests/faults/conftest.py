@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from lib.config.services import SERVICES
 
 from alva.region.config import RegionConfig
 from tests.region_network import network_of
@@ -53,7 +54,7 @@ class Environment(Rehearsal):
 
     def standing(self) -> Standing:
         """What runs now."""
-        names = [f"alva-{name}" for name in ("web", "api", "auth", "admin")]
+        names = [service.service_name for service in SERVICES]
         services: list[dict[str, Any]] = self.client("ecs").describe_services(cluster=CLUSTER, services=names)[
             "services"
         ]

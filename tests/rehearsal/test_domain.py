@@ -88,4 +88,4 @@ def test_verification_passes_from_sign_up_to_plan_over_all_hosts(site: Rehearsal
         assert checks[f"{service} answers /"]["verdict"] == "OK"
         # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
         assert checks[f"{host} leads here"]["verdict"] == "WARN"
-    assert checks["sign-up to plan"]["verdict"] == "OK", checks["sign-up to plan"]
+    assert checks["customer's journey"]["verdict"] == "OK", checks["customer's journey"]

@@ -99,6 +99,11 @@ def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> No
     assert "nonsense" in capsys.readouterr().err
 
 
+def test_check_that_does_not_exist_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["check", "lnt"]) == 2
+    assert "'lint'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments", [["status"], ["verify"], ["logs"], ["secrets", "list"], ["run", "api", "--", "x"]]
 )

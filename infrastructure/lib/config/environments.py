@@ -133,7 +133,9 @@ class Environment:
 
     def host(self, service: Service) -> str | None:
         """The service's host name, where the environment has a domain."""
-        return None if self.domain is None else f"{service.host_label.format(self.name)}.{self.domain.name}"
+        if self.domain is None or service.port is None:
+            return None
+        return f"{service.host_label.format(self.name)}.{self.domain.name}"
 
     def log_group(self, name: str) -> str:
         return f"/alva/{self.name}/{name}"

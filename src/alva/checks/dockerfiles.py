@@ -1,4 +1,4 @@
-"""What checks need to know of a Dockerfile: the ports that its last stage exposes, and the sources that it copies."""
+"""The ports that a Dockerfile's last stage exposes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,16 @@ from alva.errors import AlvaError
 
 
 def exposed_ports(dockerfile: Path) -> list[int]:
-    """The ports of the EXPOSE instructions of the last stage, in order. Raises AlvaError when there is no such file."""
-    return [
-        int(port.removesuffix("/tcp"))
-        for instruction, arguments in _last_stage(dockerfile)
-        if instruction == "EXPOSE"
-        for port in arguments.split()
-    ]
+    """The ports of the EXPOSE instructions of the last stage, in order; one that a variable names is left out.
 
-
-def copied_folders(dockerfile: Path, context: Path) -> list[Path]:
-    """The files and folders of the build context that the last stage copies."""
-    copied = []
-    for instruction, arguments in _last_stage(dockerfile):
-        words = [word for word in arguments.split() if not word.startswith("--")]
-        if instruction in ("COPY", "ADD") and "--from=" not in arguments:
-            copied += [context / source for source in words[:-1]]
-    return copied
-
-
-def _last_stage(dockerfile: Path) -> list[tuple[str, str]]:
+    Raises AlvaError when there is no such file.
+    """
     try:
         text = dockerfile.read_text()
     except OSError as error:
         raise AlvaError(f"cannot read {dockerfile}", evidence=[str(error)]) from error
     lines = re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", text)).splitlines()
     instructions = [(parts[0].upper(), parts[1]) for line in lines if len(parts := line.strip().split(None, 1)) == 2]
-    start = max((index for index, (name, _) in enumerate(instructions) if name == "FROM"), default=0)
-    return instructions[start:]
+    last = max((index for index, (name, _) in enumerate(instructions) if name == "FROM"), default=0)
+    ports = [port for name, ports in instructions[last:] if name == "EXPOSE" for port in ports.split()]
+    return [int(found[1]) for port in ports if (found := re.fullmatch(r"(\d+)(/tcp)?", port))]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
@@ -61,10 +64,17 @@ class BundleBuilder:
         return self._store.find(digest) is not None
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder in the highest layer that has it."""
+        """The folder as the image has it: what several layers have of it is put together in one."""
         image = self._store.find(digest)
-        folders = [layer / path for layer in (image.layers if image is not None else ()) if (layer / path).is_dir()]
-        return folders[-1] if folders else None
+        inside = path.lstrip("/")
+        folders = [each / inside for each in (image.layers if image is not None else ()) if (each / inside).is_dir()]
+        if len(folders) < 2:
+            return folders[0] if folders else None
+        joined = Path(tempfile.mkdtemp(prefix="alva-folder-"))
+        weakref.finalize(self, shutil.rmtree, joined, ignore_errors=True)
+        for folder in folders:
+            shutil.copytree(folder, joined, dirs_exist_ok=True)
+        return joined
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Register the image in the service's repository."""

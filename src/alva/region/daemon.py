@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ POLL_SECONDS = 0.02
 LOG_LINES_SHOWN = 12
 DELETION_WAIT_SECONDS = 1.0
 _WIPED_PREFIX = ".wiped-"
+
+
+FAILURES_PATH = "/_alva/failures"
+"""Where the region answers at its API's port with what fails in its background."""
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +134,22 @@ def status(config: RegionConfig) -> RegionStatus:
         enforces_security_groups=bool(running.get("enforces_security_groups", False)),
         memory_limits=running.get("memory_limits", "unknown"),
     )
+
+
+def failures(config: RegionConfig) -> list[dict[str, Any]] | None:
+    """What fails in the background of a region that runs: `name`, `error`, `since`, `count` of each; the oldest first.
+
+    None when the region does not answer within `ANSWER_SECONDS`.
+    """
+    connection = HTTPConnection("127.0.0.1", config.api_port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", FAILURES_PATH)
+        answer: list[dict[str, Any]] = json.loads(connection.getresponse().read())["failures"]
+    except (OSError, HTTPException, ValueError, KeyError):
+        return None
+    finally:
+        connection.close()
+    return answer
 
 
 def wipe(config: RegionConfig) -> None:

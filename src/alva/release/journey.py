@@ -1,19 +1,25 @@
-"""A customer's way from sign-up to a plan, over HTTP through the load balancer, with the mail read from an inbox."""
+"""`python -m alva.release.journey`: a customer's way from sign-up to a plan in Alva's own product.
+
+It goes over HTTP through the load balancer, and reads the mail from an inbox. `JOURNEY_COMMAND` in
+`infrastructure/lib/config/services.py` names it; `release/deep_checks.py` says what is in its environment.
+"""
 
 from __future__ import annotations
 
 import http.cookiejar
 import json
+import os
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from alva.errors import VerificationFailed
+from alva.errors import AlvaError, VerificationFailed
 from alva.release.outside import Outside
 
 Found = TypeVar("Found")
@@ -34,13 +40,13 @@ ONBOARDING = {
 class Journey:
     """One customer who did not exist before."""
 
-    def __init__(self, outside: Outside, api_url: str, auth_url: str, inbox_url: str) -> None:
-        """`api_url` and `auth_url` are where browsers find the two, without their prefixes."""
+    def __init__(self, outside: Outside, api_url: str, auth_url: str, inbox_url: str, address: str) -> None:
+        """`api_url` and `auth_url` are where browsers find the two, without their prefixes; `address` signs up."""
         self._url = outside.url
         self._api_url = api_url
         self._auth_url = auth_url
         self._inbox_url = inbox_url.rstrip("/")
-        self.address = f"verify-{uuid.uuid4().hex[:12]}@example.com"
+        self.address = address
         self._opener = outside.opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
 
     def run(self) -> str:
@@ -109,3 +115,24 @@ def _title(answer: str) -> str:
     """What an answer says in a line: a page's title, or the beginning of anything else."""
     found = re.search(r"<title>(.*?)</title>", answer, re.DOTALL)
     return " ".join((found[1] if found else answer).split())[:300]
+
+
+def main() -> int:
+    """Walk it with what the environment says; 0, or 1 with what did not work on standard error."""
+    given = os.environ
+    bundle = given.get("CA_BUNDLE")
+    outside = Outside(
+        url=given["BASE_URL"],
+        address=given["LOAD_BALANCER"],
+        ca_bundle=Path(bundle) if bundle else None,
+    )
+    try:
+        print(Journey(outside, given["API_URL"], given["AUTH_URL"], given["INBOX_URL"], given["CUSTOMER_EMAIL"]).run())
+    except AlvaError as error:
+        print("; ".join((error.message, *error.evidence)), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,13 +45,20 @@ class Service:
     repository: str
     dockerfile: str
     """Relative to the repository's root, which is the build context."""
-    port: int
+    port: int | None
+    """None for a worker: nothing is routed to it."""
     paths: tuple[str, ...]
     host: str | None
     """Where the environment has a domain: the host name whose every path is this service's."""
     health_path: str
     log_group: str
     image_parameter: str
+    has_pages: bool = False
+    """Whether people open it in a browser: then its home page has to be there."""
+    idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Companion container -> what it runs in a one-off task, instead of its own command."""
+    deep_check_command: tuple[str, ...] | None = None
+    """What a one-off task runs to ask what the service depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,8 @@ class Migration:
     """The service whose image it runs."""
     image_parameter: str
     stack: str
+    folder: str | None = None
+    """Where the image has the migrations that are judged: Alembic's, Drizzle's, Prisma's, or SQL files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +99,8 @@ class Manifest:
     services: tuple[Service, ...]
     migration: Migration
     secrets: tuple[Secret, ...]
+    journey_command: tuple[str, ...] | None = None
+    """What is run here to use the product as a customer does."""
     architecture: str = "X86_64"
     """The CPU architecture of tasks and images, as a task definition names it: X86_64 or ARM64."""
     repository: str | None = None
@@ -148,12 +159,17 @@ class Manifest:
                     service=item["service"],
                     repository=item["repository"],
                     dockerfile=item["dockerfile"],
-                    port=int(item["port"]),
+                    port=None if item["port"] is None else int(item["port"]),
                     paths=tuple(item["paths"]),
                     host=item.get("host"),
                     health_path=item["health_path"],
                     log_group=item["log_group"],
                     image_parameter=item["image_parameter"],
+                    has_pages=bool(item.get("has_pages")),
+                    deep_check_command=tuple(item.get("deep_check_command") or ()) or None,
+                    idle_commands={
+                        name: tuple(companion["idle_command"]) for name, companion in item.get("companions", {}).items()
+                    },
                 )
                 for item in values["services"]
             ),
@@ -163,11 +179,13 @@ class Manifest:
                 service=migration["service"],
                 image_parameter=migration["image_parameter"],
                 stack=migration["stack"],
+                folder=migration.get("folder"),
             ),
             secrets=tuple(
                 Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
                 for item in values["secrets"]
             ),
+            journey_command=tuple(values.get("journey_command") or ()) or None,
             architecture=values.get("architecture", "X86_64"),
             repository=values.get("pipeline", {}).get("repository"),
             branch=values.get("pipeline", {}).get("branch", ""),
@@ -184,6 +202,11 @@ class Manifest:
             if stack.name == f"{self.prefix}-{short_name}":
                 return stack
         raise AlvaError(f"cannot find a stack {self.prefix}-{short_name} in the templates", next_step="./alva synth")
+
+    @property
+    def deep_checked(self) -> Service | None:
+        """The service whose entry names a deep check; the first of several."""
+        return next((service for service in self.services if service.deep_check_command), None)
 
     def service(self, name: str) -> Service:
         """The service called `name` (`api`, or `alva-api`); raises UsageError naming those that exist."""

@@ -1,62 +1,38 @@
-"""Recognises why something failed from what AWS and the services said about it. Values in, values out.
+"""The texts by which the cause of a failure is recognised, each with who says it.
 
-Each sign is a text that AWS, PostgreSQL, Valkey or a service of ours is known to say. The first that is found decides:
-those that name a cause stand before those that only describe its effect ("Essential container in task exited").
+A text counts in the sources that are known to say it, in no other: an application's log may use words of AWS for
+matters of its own. In a log only the form counts in which the program that fails writes it, and the advice is to look:
+a log alone is no reason to delete, raise or rotate anything.
+
 AWS: "Amazon ECS stopped tasks error messages", "Amazon ECS service event messages", "ELB target health reason codes".
+PostgreSQL: https://www.postgresql.org/docs/16/errcodes-appendix.html
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-
-SHOWN_CHARACTERS = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """What is known about one thing that failed."""
-
-    subject: str
-    """The service (`api`), stack or step."""
-    said: tuple[str, ...] = ()
-    """Stopped reasons, container reasons, events and stack events, the most telling first."""
-    exit_codes: tuple[tuple[str, int], ...] = ()
-    """Container and its exit code, where it ended."""
-    logs: tuple[str, ...] = ()
-    """The last lines, oldest first."""
-    port: int | None = None
-    grace_seconds: int | None = None
-    """How long after its start health checks do not count."""
-    ran_seconds: float | None = None
-    count: int = 1
-    """How many tasks failed."""
+from enum import Enum
 
 
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """One cause, what shows it, and what to do."""
+class Source(Enum):
+    """Who said something about a failure."""
 
-    subject: str
-    kind: str
-    """The sign's name."""
-    cause: str
-    evidence: tuple[str, ...]
-    next_step: str
+    TASK = "task"
+    """ECS: why a task or a container of it stopped."""
+    SERVICE = "service"
+    """ECS: an event of a service, with the load balancer's reasons in it."""
+    STACK = "stack"
+    """CloudFormation: an event of a stack."""
+    RELEASE = "release"
+    """This tool: an error of its own, which may quote AWS's API, or a check that failed."""
+    LOG = "log"
+    """A container's log: anything may stand there."""
 
-    def lines(self) -> list[str]:
-        """For a person, each naming the subject."""
-        return [f"{self.subject}: {self.cause}", *(f"{self.subject}: {line}" for line in self.evidence)]
 
-    def as_json(self) -> dict[str, object]:
-        """The same as values."""
-        return {
-            "subject": self.subject,
-            "kind": self.kind,
-            "cause": self.cause,
-            "evidence": list(self.evidence),
-            "next": self.next_step,
-        }
+ECS = frozenset({Source.TASK, Source.SERVICE})
+AWS = ECS | {Source.STACK}
+RELEASE = frozenset({Source.RELEASE})
+LOG = frozenset({Source.LOG})
 
 
 @dataclass(frozen=True)
@@ -64,31 +40,39 @@ class Sign:
     """A text that gives a cause away. `cause` and `next_step` may use the pattern's groups and `subject`, `port`."""
 
     kind: str
+    sources: frozenset[Source]
+    """Who says it."""
     pattern: str
+    """A regular expression, whatever the case."""
     cause: str
     next_step: str
 
 
 SECRETS_CHECK = "./alva secrets check"
 LOGS = "./alva logs {subject} --since 1h"
-RELEASE = "correct it and release again"
+ROTATE = "./alva secrets rotate database gives the database, the cache and the tasks one new password"
+ASK_INSIDE = "./alva verify asks from inside with the same secret, and names what heals it"
+STATUS_OF = "./alva status: is the {0} available, and does its security group admit the tasks?"
 
 PLATFORM = (
     # Nothing that the service did: where it ran went away. Stopped codes TerminationNotice and SpotInterruption.
     Sign(
         "region-stopped",
+        frozenset({Source.TASK}),
         r"The local region was stopped while the task ran",
         "its tasks ended with the local region, which was stopped",
         "./alva status: those that take their place start with the region",
     ),
     Sign(
         "spot-interrupted",
+        frozenset({Source.TASK}),
         r"Your Spot Task was interrupted",
         "AWS took its Spot capacity back",
         "./alva status: ECS starts another; tasks.spot = False keeps to capacity that stays",
     ),
     Sign(
         "retired",
+        ECS,
         r"ECS is performing maintenance on the underlying infrastructure|Fargate task retirement",
         "AWS retired the machine that it ran on",
         "./alva status: ECS starts another",
@@ -96,11 +80,10 @@ PLATFORM = (
 )
 """What ends tasks that did nothing wrong."""
 
-SIGNS: tuple[Sign, ...] = (
-    *PLATFORM,
-    # The image.
+IMAGE = (
     Sign(
         "unknown-image",
+        ECS,
         r"CannotPullContainerError[^\n]*?(?P<image>[\w./-]+@sha256:[0-9a-f]{12})[0-9a-f]*: not found"
         r"|CannotPullContainerError[^\n]*(?:not found|manifest unknown)",
         "its image is not in the repository",
@@ -108,12 +91,14 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "no-repository",
+        ECS,
         r"CannotPullContainerError[^\n]*repository with name '(?P<name>[^']+)' does not exist",
         "the repository {name} does not exist",
         "./alva status shows the registry stack; ./alva deploy makes it",
     ),
     Sign(
         "image-forbidden",
+        ECS,
         r"CannotPullContainerError[^\n]*(?:403|AccessDenied|not authorized)|unable to retrieve ecr registry auth"
         r"[^\n]*(?:AccessDenied|not authorized)",
         "its execution role may not pull its image",
@@ -121,296 +106,394 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign(
         "image-unreachable",
+        ECS,
         r"(?:CannotPullContainerError|ResourceInitializationError)[^\n]*(?:i/o timeout|context deadline|dial tcp)",
         "the task cannot reach the registry or Secrets Manager from its subnet",
         "./alva preflight --reachability: the way through the NAT gateway or endpoints is missing",
     ),
     Sign(
         "wrong-architecture",
+        ECS,
         r"exec format error|image Manifest does not contain descriptor matching platform",
         "its image is for another CPU architecture than the task's",
         "build it for the task definition's RuntimePlatform",
     ),
     Sign(
+        "wrong-architecture",
+        LOG,
+        r"^(?:standard_init_linux\.go:\d+: )?exec (?:/\S+|user process caused): exec format error",
+        "its image is for another CPU architecture than the task's",
+        "./alva preflight compares the image's architecture with the task definition's",
+    ),
+    Sign(
         "no-program",
-        r"executable file not found|CannotStartContainerError[^\n]*no such file|exec \S+ failed: No such file",
+        ECS,
+        r"executable file not found|CannotStartContainerError[^\n]*no such file",
         "its image has no such program as its command",
         "look at ENTRYPOINT and CMD of its Dockerfile",
     ),
-    # Secrets.
+    Sign(
+        "no-program",
+        LOG,
+        r"^\[FATAL tini \(\d+\)\] exec \S+ failed: No such file|^exec: [^\n]+: executable file not found",
+        "its image has no such program as its command",
+        "look at ENTRYPOINT and CMD of its Dockerfile",
+    ),
+)
+
+LOG_GROUP = (
+    Sign(
+        "log-group-missing",
+        ECS,
+        r"The specified log group does not exist",
+        "its log group does not exist: somebody deleted it",
+        "./alva deploy makes it again",
+    ),
+)
+
+SECRETS = (
     Sign(
         "secret-missing",
+        ECS,
         r"ResourceNotFoundException[^\n]*secret"
-        r"|unable to (?:pull|retrieve) secrets?[^\n]*(?:ResourceNotFoundException|can't find the specified secret)"
-        r"|: missing(?: \(used by|$)",
+        r"|unable to (?:pull|retrieve) secrets?[^\n]*(?:ResourceNotFoundException|can't find the specified secret)",
+        "a secret that it needs does not exist",
+        SECRETS_CHECK,
+    ),
+    Sign(
+        "secret-missing",
+        RELEASE,
+        r": missing(?: \(used by|$)",
         "a secret that it needs does not exist",
         SECRETS_CHECK,
     ),
     Sign(
         "secret-key-missing",
+        ECS,
         r"did not contain json key (?P<key>\S+)",
         "the secret that it needs has no key {key}",
         f"{SECRETS_CHECK}, then ./alva secrets set",
     ),
     Sign(
         "secret-unreadable",
+        ECS,
         r"unable to (?:pull|retrieve) secrets?[^\n]*(?:AccessDenied|not authorized)",
         "its execution role may not read a secret that it needs",
         "give the execution role secretsmanager:GetSecretValue on that secret (infrastructure/)",
     ),
     Sign(
         "secret-unset",
+        RELEASE,
         r"alva:unset|: not set(?: \(used by|$)",
         "a secret that it needs has never been set",
         "./alva secrets init makes what can be made; ./alva secrets set NAME",
     ),
     Sign(
+        "secret-unset",
+        LOG,
+        r"\balva:unset\b",
+        "a secret that it needs has never been set",
+        SECRETS_CHECK,
+    ),
+    Sign(
         "role",
+        AWS,
         r"unable to assume (?:the )?role",
         "ECS may not assume the role that the task definition names",
         "let ecs-tasks.amazonaws.com assume it (infrastructure/)",
     ),
-    # What it is given.
+)
+
+RESOURCES = (
     Sign(
         "out-of-memory",
+        frozenset({Source.TASK}),
         r"OutOfMemory|out of memory",
         "it used more memory than its task has",
         "raise its memory in infrastructure/lib/config, or find what grows: ./alva logs {subject}",
     ),
     Sign(
         "disk-full",
-        r"No space left on device|disk is full",
+        ECS,
+        r"No space left on device",
+        "the task's disk is full",
+        LOGS,
+    ),
+    Sign(
+        "disk-full",
+        LOG,
+        r"\[Errno 28\] No space left|ENOSPC: no space left|could not (?:write|extend)[^\n]*No space left on device",
         "a disk is full",
-        "free some space; on AWS raise the task's ephemeral storage or the database's",
+        "find which disk it is, the task's or the database's: ./alva logs {subject} --since 1h",
+    ),
+)
+
+# How PostgreSQL's clients begin a line: libpq and psycopg with the severity, node-postgres with "error:".
+_POSTGRES = r"(?:(?:FATAL|ERROR):\s+|\berror: |psycopg\.errors\.\w+[):]+ |^cannot migrate: )"
+_CONNECTIONS = (
+    r"(?:sorry, too many clients already|remaining connection slots are reserved|too many connections for role)"
+)
+_PASSWORD = r"password authentication failed for user"  # noqa: S105  (words of PostgreSQL)
+_CACHE_PASSWORD = r"WRONGPASS invalid username|NOAUTH Authentication required|AuthenticationError: invalid username"  # noqa: S105
+
+DATA = (
+    Sign(
+        "connection-budget",
+        RELEASE,
+        _POSTGRES + _CONNECTIONS,
+        "the database takes no more connections",
+        "fewer connections per task, fewer tasks, or a larger instance class: ./alva preflight counts them",
     ),
     Sign(
         "connection-budget",
-        r"too many clients already|remaining connection slots are reserved|too many connections for role",
-        "the database takes no more connections",
-        "fewer connections per task, fewer tasks, or a larger instance class: ./alva preflight shows the budget",
+        LOG,
+        _POSTGRES + _CONNECTIONS,
+        "it was refused a connection: a database takes no more of them",
+        "./alva preflight counts the connections that the services may open, ./alva open shows those in use",
     ),
     Sign(
         "database-password",
-        r"password authentication failed for user",
+        RELEASE,
+        _PASSWORD,
         "the database does not take the password that the task was given",
-        "a rotated password reaches tasks when they restart; ./alva secrets check",
+        ROTATE,
+    ),
+    Sign(
+        "database-password",
+        LOG,
+        _POSTGRES + _PASSWORD,
+        "the database does not take the password that the task was given",
+        ASK_INSIDE,
     ),
     Sign(
         "cache-password",
-        r"WRONGPASS|NOAUTH|invalid username-password pair",
+        RELEASE,
+        _CACHE_PASSWORD,
         "the cache does not take the token that the task was given",
-        "a rotated token reaches tasks when they restart; ./alva secrets check",
+        ROTATE,
+    ),
+    Sign(
+        "cache-password",
+        LOG,
+        _CACHE_PASSWORD,
+        "the cache does not take the token that the task was given",
+        ASK_INSIDE,
     ),
     Sign(
         "schema",
-        r"UndefinedTable|UndefinedColumn|relation \"[^\"]+\" does not exist|column [^\n]+ does not exist",
+        LOG,
+        r"\bpsycopg\.errors\.Undefined(?:Table|Column)\b"
+        r"|(?:ERROR:\s+|\berror: )(?:relation|column) [^\n]+ does not exist",
         "the database's schema is not what the code expects",
-        "./alva migrate; a revision that takes away belongs into a later release",
+        "./alva diff shows the migrations that a release would run",
     ),
     Sign(
         "lock-timeout",
-        r"canceling statement due to lock timeout",
-        "a table's lock was not to be had: users' transactions held it",
-        "run it again when it is quieter: nothing was changed",
+        LOG,
+        _POSTGRES + r"canceling statement due to lock timeout",
+        "it did not get a table's lock in time: a transaction held it",
+        "./alva logs {subject} --since 1h; run it again when there is less traffic",
     ),
     Sign(
         "statement-timeout",
-        r"canceling statement due to statement timeout",
-        "a statement took longer than the migration's time limit",
-        "split it into smaller steps",
+        LOG,
+        _POSTGRES + r"canceling statement due to statement timeout",
+        "a statement took longer than its time limit",
+        "./alva logs {subject} --since 1h; a migration can be split into smaller steps",
     ),
     Sign(
         "connection-timeout",
-        r"connection timeout expired|connection timed out|\[Errno 110\]|ConnectTimeout",
+        LOG,
+        r"connection timeout expired|port \d+ failed: \w+ timed out|\[Errno 110\]|\bConnectTimeout\b|connect ETIMEDOUT",
         "nobody answers where it connects to: no security group or route lets it through, or nothing is there",
         "./alva preflight --reachability shows who reaches whom, ./alva status what runs",
     ),
     Sign(
         "database-down",
-        r"(?:connection to server|connection failed: connection to server|could not connect to server)[^\n]*(?:5432|"
-        r"postgres|rds)|rds\.amazonaws\.com[^\n]*(?:refused|timed? ?out|not known)|OperationalError[^\n]*(?:refused|"
-        r"timed? ?out|closed)|the database (?:is|was) not to be had",
+        LOG,
+        r"connection to server (?:at|on) [^\n]*(?:failed|refused)|could not connect to server"
+        r"|ECONNREFUSED \S+:5432|OperationalError[^\n]*(?:refused|timed? ?out|closed)",
         "the database does not answer it",
-        "./alva status: is the database available, and does its security group admit the tasks?",
+        STATUS_OF.format("database"),
+    ),
+    Sign(
+        "database-down",
+        RELEASE,
+        r"^inside: database: [^\n]*(?:refused|timed? ?out|timeout expired|not known|closed)",
+        "the database does not answer a task",
+        STATUS_OF.format("database"),
     ),
     Sign(
         "cache-down",
-        r"(?:redis|valkey|cache)[^\n]*(?:Error \d+ connecting|Connection refused|Timeout connecting|ConnectionError)"
-        r"|Error \d+ connecting to [^\n]*6379",
+        RELEASE,
+        r"^inside: queue: [^\n]*(?:refused|timed? ?out|timeout|not known|closed)",
+        "the cache does not answer a task",
+        STATUS_OF.format("cache"),
+    ),
+    Sign(
+        "cache-down",
+        LOG,
+        r"(?:redis|valkey)\.exceptions\.(?:ConnectionError|TimeoutError)|Error \d+ connecting to [^\n]*6379"
+        r"|ECONNREFUSED \S+:6379",
         "the cache does not answer it",
-        "./alva status: is the cache available, and does its security group admit the tasks?",
+        STATUS_OF.format("cache"),
     ),
     Sign(
         "certificate",
-        r"certificate verify failed|CERTIFICATE_VERIFY_FAILED",
+        LOG,
+        r"certificate verify failed|CERTIFICATE_VERIFY_FAILED|UNABLE_TO_VERIFY_LEAF_SIGNATURE"
+        r"|unable to get local issuer certificate",
         "it does not trust the certificate of what it connects to",
         "the image's CA bundle must know the endpoint's authority",
     ),
     Sign(
         "unknown-name",
-        r"Name or service not known|could not translate host name|getaddrinfo failed",
+        LOG,
+        r"Name or service not known|could not translate host name|getaddrinfo (?:failed|ENOTFOUND)",
         "a name that it connects to cannot be resolved",
         "is the other service registered in Cloud Map? ./alva status",
     ),
     Sign(
         "missing-module",
-        r"(?P<what>(?:ModuleNotFoundError|ImportError): [^\n\"\\]+)",
+        LOG,
+        r"(?P<what>(?:ModuleNotFoundError|ImportError): [^\n\"\\]+|Cannot find module '[^'\n]+')",
         "its code does not load: {what}",
-        "a dependency is missing from its pyproject.toml, or a COPY from its Dockerfile",
+        "a dependency is missing from its image, or a COPY from its Dockerfile",
     ),
-    # Health: what the load balancer saw.
+)
+
+HEALTH = (
+    # What the load balancer saw; a verification quotes its targets' reasons.
     Sign(
         "health-path",
-        r"Health checks failed with these codes: \[(?P<code>404|405|30\d)\]",
+        ECS | RELEASE,
+        r"(?:Health checks failed with these codes: \[|^inside: \S+ by name: [^\n]*HTTP )(?P<code>404|405|30\d)\b",
         "its health check path answers {code}: it is not the path that the service serves",
         "HealthCheckPath and the service's route must agree: ./alva preflight",
     ),
     Sign(
         "health-forbidden",
+        ECS | RELEASE,
         r"Health checks failed with these codes: \[(?P<code>40[013])\]",
         "its health check is refused with {code}",
         "the health route must answer without sign-in",
     ),
     Sign(
         "health-error",
+        ECS | RELEASE,
         r"Health checks failed with these codes: \[(?P<code>5\d\d)\]",
         "its health check answers {code}",
         LOGS,
     ),
     Sign(
         "health-timeout",
+        ECS | RELEASE,
         r"Request timed out|Target\.Timeout",
         "its health check is not answered in time: it hangs, or no security group rule lets the load balancer in",
         "./alva preflight --reachability shows who may reach it",
     ),
-    # What verification saw from outside.
+)
+
+VERIFICATION = (
+    Sign(
+        "drift",
+        RELEASE,
+        r"(?P<what>\S+) runs: \S+ is deployed, \S+ should be",
+        "{what} runs another image than its stack says: somebody changed it outside CloudFormation",
+        "./alva deploy puts it back",
+    ),
     Sign(
         "wrong-answerer",
+        RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
         "another image answers than the one released ({what}): a listener rule is missing, or stands behind another",
         "./alva diff: is the listener's rule as the template has it?",
     ),
     Sign(
         "no-target",
+        RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP 503|no target is healthy",
         "the load balancer has no healthy target for it",
         "./alva status shows its targets",
     ),
     Sign(
         "server-error",
+        RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>5\d\d)",
         "users get HTTP {code} ({what})",
         "./alva logs --since 10m",
     ),
     Sign(
+        "client-error",
+        RELEASE,
+        r"(?P<what>\S+ answers \S+): HTTP (?P<code>4\d\d)",
+        "users get HTTP {code} ({what}): the page is not there, or is not for everybody",
+        "does the released version serve that path to people who are not signed in?",
+    ),
+    Sign(
+        "dependency",
+        RELEASE,
+        r"^inside: (?P<what>\S+) by name: [^\n]*HTTP 5\d\d: (?P<states>[^\n]+)",
+        "{what} runs, and cannot use what it depends on: {states}",
+        "./alva diff: are its addresses and secrets as before? ./alva preflight --reachability shows whom it reaches",
+    ),
+    Sign(
         "no-answer",
+        RELEASE,
         r"(?P<what>\S+ answers \S+): no answer",
         "the load balancer does not answer ({what})",
         "./alva status; does its security group admit port 80 and 443?",
     ),
-    # Effects, where no cause was said.
+)
+
+EFFECTS = (
+    # Where no cause was said.
     Sign(
         "alarm",
+        AWS | RELEASE,
         r"deployment alarm|alarm detected|was triggered by alarm",
         "an alarm rang while it was rolled out",
         "./alva verify names the alarm; ./alva logs {subject} shows what went wrong",
     ),
     Sign(
         "no-capacity",
+        AWS,
         r"was unable to place a task[^\n]*|RESOURCE:(?:ENI|FARGATE)|Capacity is unavailable|not enough free addresses",
         "ECS found no place for its task",
         "are there free addresses in the subnets, and is the quota of Fargate vCPUs enough?",
     ),
     Sign(
         "name-taken",
+        frozenset({Source.STACK}),
         r"already exists",
         "something of that name exists already, and belongs to no stack",
-        "delete it, or import it into the stack",
+        "find out whose it is; then import it into the stack, or give the stack's another name",
     ),
     Sign(
         "in-use",
+        frozenset({Source.STACK}),
         r"as it is in use by|cannot be deleted as it is in use",
         "something else still uses what should go",
         "release what uses it first",
     ),
     Sign(
         "forbidden",
+        AWS | RELEASE,
         r"AccessDenied|is not authorized to perform",
         "AWS does not permit it to these credentials or that role",
         "the message names the permission that is missing",
     ),
-    Sign("quota", r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),
-    Sign("throttled", r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
+    Sign("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),
+    Sign(
+        "quota",
+        RELEASE,
+        r"\b\w*(?:LimitExceeded|QuotaExceeded)(?:Exception|Fault)?\b",
+        "a quota of the account is used up",
+        "raise it in Service Quotas",
+    ),
+    Sign("throttled", AWS | RELEASE, r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
 )
 
-
-def diagnose(failure: Failure) -> Diagnosis:
-    """The cause as far as it can be told, with the lines that show it; never nothing."""
-    told = (*failure.said, *reversed(failure.logs))
-    for sign in SIGNS:
-        for text in told:
-            found = re.search(sign.pattern, text, re.IGNORECASE)
-            if found is not None:
-                values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}
-                return Diagnosis(
-                    subject=failure.subject,
-                    kind=sign.kind,
-                    cause=sign.cause.format(**values),
-                    evidence=_evidence(failure, text),
-                    next_step=sign.next_step.format(**values),
-                )
-    kind, cause, next_step = _from_effects(failure)
-    return Diagnosis(
-        subject=failure.subject, kind=kind, cause=cause, evidence=_evidence(failure, None), next_step=next_step
-    )
-
-
-def _from_effects(failure: Failure) -> tuple[str, str, str]:
-    """What the end of the tasks alone gives away."""
-    said = "\n".join(failure.said)
-    logs = LOGS.format(subject=failure.subject)
-    after = f" {failure.ran_seconds:.0f} s after its start" if failure.ran_seconds is not None else ""
-    listening = next((m for line in failure.logs if (m := re.search(r"running on \S+:(\d+)", line))), None)
-    if "health checks" in said:
-        if listening is not None and failure.port is not None and int(listening[1]) != failure.port:
-            cause = f"it listens on port {listening[1]}, its target group asks port {failure.port}"
-            return "wrong-port", cause, "Dockerfile, task definition and target group must name one port"
-        if listening is None and "exit" not in said:
-            grace = f" ({failure.grace_seconds} s)" if failure.grace_seconds is not None else ""
-            cause = f"no health check was answered within the grace period{grace}: it starts too slowly, or not at all"
-            return "slow-start", cause, f"{logs}; a longer grace period if it only needs longer"
-        which = "container" if "container health checks" in said else "load balancer's"
-        return "unhealthy", f"it runs but fails its {which} health check", logs
-    failed = [(name, code) for name, code in failure.exit_codes if code != 0]
-    for name, code in failed:
-        if code == 137:
-            return (
-                "killed",
-                f"its container {name} was killed{after}: it did not end when told, or ran out of memory",
-                logs,
-            )
-        if code == 78:
-            return "settings", f"its container {name} refused its settings{after}", f"{logs}; then ./alva diff"
-        if code == 143:
-            return "terminated", f"its container {name} was told to end{after}", "./alva status"
-        return "crash", f"its container {name} ended with exit code {code}{after}", logs
-    if "time limit" in said or "still running" in said:
-        return "hanging", "it did not end within its time limit", logs
-    if failure.exit_codes and "Essential container" in said:
-        return "exit", f"its container {failure.exit_codes[0][0]} ended by itself{after}: a service must go on", logs
-    return "unknown", failure.said[0] if failure.said else "nothing says why", f"./alva status; {logs}"
-
-
-def _evidence(failure: Failure, telling: str | None) -> tuple[str, ...]:
-    """What was said, then the exit codes, then the end of the log; the telling line is always among it."""
-    lines = list(dict.fromkeys(failure.said))[:4]
-    if lines and failure.count > 1:
-        lines[0] += f" ({failure.count} tasks)"
-    lines += [f"container {name} ended with exit code {code}" for name, code in failure.exit_codes if code != 0]
-    shown = list(failure.logs[-3:])
-    if telling in failure.logs and telling not in shown:
-        shown = [str(telling), *shown[1:]]
-    if telling in failure.said and telling not in list(dict.fromkeys(failure.said))[:4]:
-        lines.append(str(telling))
-    lines += [f"last log: {line}" for line in shown]
-    return tuple(line[:SHOWN_CHARACTERS] for line in dict.fromkeys(lines))
+SIGNS = (*PLATFORM, *IMAGE, *LOG_GROUP, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
+"""The first that is found decides: those that name a cause stand before those that only describe its effect ("Essential
+container in task exited")."""

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
 from alva.release.adoption import adopt
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSet, ChangeSets, ResourceChange, minified
+from alva.release.change_sets import (
+    INLINE_TEMPLATE_BYTES,
+    ChangeSet,
+    ChangeSets,
+    Foreseen,
+    ResourceChange,
+    minified,
+)
 from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
@@ -165,7 +172,7 @@ class Stacks:
             try:
                 self._wait(observed.stack_id, line, since=None)
             except TimedOut as error:
-                raise self._call_off(observed.stack_id, None, line) from error
+                raise self._call_off(observed.stack_id, None, line, error) from error
             observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
@@ -234,7 +241,7 @@ class Stacks:
         try:
             status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         except TimedOut as error:
-            raise self._call_off(change_set.stack_id, since, line) from error
+            raise self._call_off(change_set.stack_id, since, line, error) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
@@ -263,6 +270,37 @@ class Stacks:
             return change_sets.read(name, change_set)
         finally:
             change_sets.delete(name, change_set)
+
+    def foresee(
+        self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
+    ) -> list[Foreseen]:
+        """What CloudFormation's validation finds in the change to `template`, from a change set that is removed again.
+
+        Nothing for a stack without a change, for one that something works on, and for one that imports what another
+        has yet to export: CloudFormation makes no change set of those.
+        """
+        observed = self.observe(name)
+        change = compare(name, template, parameters, tags, observed)
+        if change.action not in (Action.CREATE, Action.UPDATE) or (observed is not None and not observed.is_settled):
+            return []
+        change_sets = ChangeSets(self._aws)
+        try:
+            change_set = change_sets.create(
+                name, template, parameters, tags, previous=_previous(observed, change.action)
+            )
+            if change_set is None:
+                return []
+            try:
+                return change_sets.foreseen(change_set)
+            finally:
+                change_sets.delete(name, change_set)
+        except StackFailed as error:
+            reason = "; ".join(error.evidence)
+            return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
+        finally:
+            # The change set of a stack that does not exist makes an empty one.
+            if observed is None:
+                self.delete(name, lambda _line: None)
 
     def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
         """What CloudFormation finds wrong with the template without making anything of it, or None.
@@ -294,7 +332,7 @@ class Stacks:
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
 
-    def _call_off(self, stack_id: str, since: str | None, line: Line) -> TimedOut:
+    def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
         """At the deadline: take an update back rather than wait for hours; what to raise."""
         unfinished = {
             event["LogicalResourceId"]: event["ResourceStatus"]
@@ -311,13 +349,12 @@ class Stacks:
                     raise
                 evidence.append(str(error))
             else:
-                status, _ = self._wait(stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds)
+                # What has to be called off needs its time also where a release has none left.
+                status, _ = self._wait(
+                    stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds, is_limited=False
+                )
                 evidence.append(f"the update was cancelled: the stack is {status}")
-        return TimedOut(
-            f"cannot wait any longer for {_name(stack_id)}: {self._timeout_seconds:.0f} s have passed",
-            evidence=evidence,
-            next_step="./alva status, then release again",
-        )
+        return TimedOut(deadline.message, evidence=evidence, next_step="./alva status, then release again")
 
     def _last_event(self, stack_id: str) -> str | None:
         with explained(f"read the events of {_name(stack_id)}"):
@@ -345,6 +382,7 @@ class Stacks:
         since: str | None,
         while_waiting: Callable[[], None] | None = None,
         timeout_seconds: float | None = None,
+        is_limited: bool = True,
     ) -> tuple[str, list[StackEventTypeDef]]:
         """Wait for the running operation and report its events; the stack's last status and all events since."""
         shown: set[str] = set()
@@ -370,7 +408,10 @@ class Stacks:
             return None
 
         status = self._aws.poll.until(
-            ended, timeout_seconds=timeout_seconds or self._timeout_seconds, what=_name(stack_id)
+            ended,
+            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            what=_name(stack_id),
+            is_limited=is_limited,
         )
         return status, events
 

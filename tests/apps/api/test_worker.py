@@ -150,3 +150,9 @@ def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) ->
         assert laboratory.customer.get(f"/admin/{path}").status_code == 403
         bare = httpx.get(f"{laboratory.customer.base_url}admin/{path}", trust_env=False)
         assert bare.status_code == 401
+
+
+def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
+    worker = laboratory.start_worker()
+    # What the metric filter of the services stack reads.
+    wait_until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")

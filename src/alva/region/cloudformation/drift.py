@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ministack.services import cloudformation as records
 from ministack.services import ec2, secretsmanager
 from ministack.services.cloudformation import drift as ministack_drift
 from ministack.services.cloudformation import provisioners
+
+from alva.region.cloudformation import store
 
 Properties = dict[str, Any]
 Reader = Callable[[str, Properties], Properties | None]
@@ -103,7 +104,7 @@ def _inline_rules(
 
 
 def _attached_rules(group_id: str, type_name: str) -> list[Properties]:
-    for stack in records._stacks.values():
+    for stack in store.all_stacks():
         resources = stack.get("_resources") or {}
         if any(
             record.get("PhysicalResourceId") == group_id and record.get("ResourceType") == _GROUP

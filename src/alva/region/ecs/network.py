@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from alva.errors import SubnetFull
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.model import Task
 from alva.region.network import Interface, Namespace, NetworkFailed
-from alva.region.server import Region
+from alva.region.region import Region
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Image:
     exposed_ports: tuple[int, ...]
     stop_signal: int
     labels: Mapping[str, str]
+    volumes: tuple[str, ...]
+    """VOLUME: the paths whose content and mode an empty volume gets that is mounted there."""
     manifest: str
     """The OCI image manifest, to be registered byte for byte (ECR PutImage's imageManifest)."""
 
@@ -73,6 +75,7 @@ class Configuration:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     exposed_ports: tuple[int, ...] = ()
+    volumes: tuple[str, ...] = ()
     stop_signal: int = signal.SIGTERM
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -107,6 +110,7 @@ class ImageStore:
             exposed_ports=tuple(configuration.exposed_ports),
             stop_signal=configuration.stop_signal,
             labels=configuration.labels,
+            volumes=tuple(configuration.volumes),
             manifest=record["manifest"],
         )
 
@@ -137,16 +141,16 @@ class ImageStore:
         return image
 
     def prune(self, keep: Iterable[str], *, unused_for_seconds: float = 7 * 86400) -> int:
-        """Remove all images but those whose digests are in `keep`, and what builds have not used for a while.
+        """Remove the images whose digests are not in `keep`, and what builds made, that nobody used for a while.
 
         `keep` must hold what tasks run from and what may be rolled back to. Waits for running builds. Returns the
         number of bytes that were freed.
         """
-        kept_layers: set[str] = set()
+        kept, kept_layers = set(keep), set[str]()
         with self._lock(fcntl.LOCK_EX):
             self._clear_work()
             for file in self._records("images"):
-                if f"sha256:{file.stem}" in set(keep):
+                if f"sha256:{file.stem}" in kept or time.time() - file.stat().st_mtime <= unused_for_seconds:
                     kept_layers.update(json.loads(file.read_text())["layers"])
                 else:
                     file.unlink()
@@ -267,6 +271,7 @@ def _oci_configuration(configuration: Configuration, layers: tuple[Layer, ...]) 
             "Cmd": list(configuration.command),
             "ExposedPorts": {f"{port}/tcp": {} for port in configuration.exposed_ports},
             "Labels": configuration.labels,
+            **({"Volumes": {path: {} for path in configuration.volumes}} if configuration.volumes else {}),
             "StopSignal": signal.Signals(configuration.stop_signal).name,
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},

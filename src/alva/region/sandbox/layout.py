@@ -19,10 +19,14 @@ from alva.region.sandbox.spec import SandboxSpec
 
 Step = tuple[Any, ...]
 """("folder", path, mode) · ("memory", path, mode) · ("link", path, target) · ("text", path, content)
-· ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside."""
+· ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside.
+For an image with a root of its own, where a path may exist already or lead through links: ("root", "", folder)
+· ("tmpfs", path, mode) · ("directory", path) · ("place", path, source, is_folder, is_writable)
+· ("replace", path, content) · ("relink", path, target)."""
 
 NAMES_FOLDER = "/run/names"
-_IN_MEMORY = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}
+MEMORY_FOLDERS = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}
+"""Folders of an image without a root of its own -> their mode."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _MOST_LINKS = 40
@@ -64,6 +68,8 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
     Reads the layers' folders as deep as they overlap, and nothing else. Raises SandboxFailed when a layer, file or
     folder is missing.
     """
+    if not base.name:
+        return list(_lay_out_root(spec))
     tree = _Tree()
     for path, source in base.folders.items():
         tree.put(path, _bind(source) if source is not None else _Folder())
@@ -82,7 +88,7 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
         tree.lay(_existing(layer))
     if spec.writable_layer is not None:
         tree.lay(_existing(spec.writable_layer), is_writable=True)
-    for path, mode in _IN_MEMORY.items():
+    for path, mode in MEMORY_FOLDERS.items():
         match tree.find(path):
             case None:
                 tree.put(path, _Folder(mode=mode, is_memory=True))
@@ -103,6 +109,32 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
     ]
     tree.make_folder(spec.working_directory)
     return [*tree.steps(), *over]
+
+
+def _lay_out_root(spec: SandboxSpec) -> Iterator[Step]:
+    """The steps for an image that is a whole root file system: it under an overlay, and mounts on top."""
+    (root,) = spec.layers
+    yield ("root", "", str(_existing(root)))
+    yield ("tmpfs", "/dev", 0o755)
+    for device in _DEVICES:
+        yield ("place", f"/dev/{device}", f"/dev/{device}", False, True)
+    for name, target in _DEVICE_LINKS.items():
+        yield ("link", f"/dev/{name}", target)
+    yield ("tmpfs", "/dev/shm", MEMORY_FOLDERS["dev/shm"])  # noqa: S108
+    if spec.has_init:
+        yield ("place", f"/{init.INSIDE.lstrip('/')}", str(init.program()), False, False)
+    yield ("directory", "/proc")
+    yield ("replace", "/etc/resolv.conf", _resolver_configuration())
+    if spec.hosts_folder is not None:
+        yield ("place", NAMES_FOLDER, str(_existing(spec.hosts_folder)), True, False)
+        yield ("relink", "/etc/hosts", f"{NAMES_FOLDER}/hosts")
+    else:
+        yield ("place", "/etc/hosts", "/etc/hosts", False, False)
+    yield ("directory", spec.working_directory)
+    for sources, is_writable in ((spec.files, False), (spec.writable, True)):
+        for path, source in sources.items():
+            existing = _existing(source)
+            yield ("place", f"/{path.lstrip('/')}", str(existing), existing.is_dir(), is_writable)
 
 
 class _Tree:

@@ -22,7 +22,7 @@ from alva.region.network.namespace import stream_socket
 from alva.region.standins.faults import Faults
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
     from alva.region.standins.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class StandIns:
         config.graceful_timeout = 0.2
         config.shutdown_timeout = 0.5
         work = serve(application, config, shutdown_trigger=self._stopping.wait)
-        self._servers.append(asyncio.get_running_loop().create_task(work, name=f"stand-in {address}:{port}"))
+        self._servers.append(self._region.background.spawn(f"serve the stand-in at {address}:{port}", work))
 
 
 def can_listen_on(port: int) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import exec_agent, network, render
 from alva.region.ecs.calls.tags import check_tags
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller, new_containers
 from alva.region.ecs.errors import client_error, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Task, TaskStatus

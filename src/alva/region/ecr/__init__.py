@@ -1,0 +1,120 @@
+"""ECR's registry: what `docker push`, `skopeo copy` and other clients speak to, at a repository's URI."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from alva.region.background import end
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.ecr.lifecycle import expired
+from alva.region.images.blobs import Blobs
+from alva.region.images.pushed import prune
+
+if TYPE_CHECKING:
+    from alva.region.region import Region
+
+
+FIRST_EXPIRY_SECONDS = 300.0
+"""How long after its start the region first expires images: what starts with it comes first."""
+EXPIRY_SECONDS = 86400.0
+"""ECR expires an image within a day of the time that its lifecycle policy says."""
+
+
+class ContainerRegistry:
+    """Serves the registry under /v2/ at the API's port, and lets ECR's API say where that is."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._task: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Have `repositoryUri` and GetAuthorizationToken name the registry, and serve it."""
+        from ministack.services import ecr
+
+        from alva.region.ecr.registry import SIGNATURE, Registry
+
+        blobs = Blobs(self._region.config.images_folder)
+        host = f"127.0.0.1:{self._region.config.api_port}"
+        password = secrets.token_urlsafe(24)
+        shape, answer_token = ecr._repo_shape, ecr._get_authorization_token
+
+        def local_shape(repository: dict[str, object]) -> dict[str, object]:
+            return {**shape(repository), "repositoryUri": f"{host}/{repository['repositoryName']}"}
+
+        def local_token(data: dict[str, object]) -> object:
+            status, headers, body = answer_token(data)
+            answer = json.loads(body)
+            for each in answer["authorizationData"]:
+                each["authorizationToken"] = base64.b64encode(f"AWS:{password}".encode()).decode()
+                each["proxyEndpoint"] = f"http://{host}"
+            return status, headers, json.dumps(answer).encode()
+
+        download_url = ecr._get_download_url_for_layer
+
+        def local_download_url(data: dict[str, object]) -> object:
+            name, digest = str(data.get("repositoryName")), str(data.get("layerDigest"))
+            if not _has(blobs, name, digest):
+                return download_url(data)
+            url = f"http://{host}/v2/{name}/blobs/{digest}?{SIGNATURE}={password}"
+            body = json.dumps({"downloadUrl": url, "layerDigest": digest}).encode()
+            return 200, {"Content-Type": "application/x-amz-json-1.1"}, body
+
+        ecr._repo_shape, ecr._get_authorization_token = local_shape, local_token
+        ecr._get_download_url_for_layer = local_download_url
+        self._region.serve_registry = Registry(
+            blobs,
+            self._region.config,
+            password,
+            changed=self._region.persistence.mark_changed,
+        )
+
+    async def start(self) -> None:
+        """Forget what an earlier region was receiving, and begin to expire images once a day."""
+        Blobs(self._region.config.images_folder).clear_uploads()
+        self._task = self._region.background.run_forever("expire images", self._expire_and_wait)
+
+    async def stop(self) -> None:
+        """End expiring; the registry stops with the API."""
+        await end(self._task)
+
+    async def _expire_and_wait(self) -> None:
+        await asyncio.sleep(FIRST_EXPIRY_SECONDS)
+        await self.expire()
+        await asyncio.sleep(EXPIRY_SECONDS)
+
+    async def expire(self) -> int:
+        """Do what the repositories' lifecycle policies say, and free what no repository has any more; bytes freed.
+
+        What was built or pushed within a week stays: it may be on its way into a repository.
+        """
+        ecr = ControlPlane(self._region.config.account_id, self._region.config.region)
+        kept: set[str] = set()
+        for repository in (await ecr.call("ecr", "DescribeRepositories"))["repositories"]:
+            name = repository["repositoryName"]
+            images = (await ecr.call("ecr", "DescribeImages", repositoryName=name))["imageDetails"]
+            try:
+                policy = (await ecr.call("ecr", "GetLifecyclePolicy", repositoryName=name))["lifecyclePolicyText"]
+            except ServiceError as error:
+                if error.code != "LifecyclePolicyNotFoundException":
+                    raise
+                gone: list[str] = []
+            else:
+                gone = expired(images, policy, time.time())
+            if gone:
+                ids = [{"imageDigest": digest} for digest in gone]
+                await ecr.call("ecr", "BatchDeleteImage", repositoryName=name, imageIds=ids)
+                self._region.persistence.mark_changed()
+            kept.update(image["imageDigest"] for image in images if image["imageDigest"] not in gone)
+        return await asyncio.to_thread(prune, self._region.images, kept)
+
+
+def _has(blobs: Blobs, repository: str, digest: str) -> bool:
+    try:
+        return blobs.has(repository, digest)
+    except ValueError:
+        return False
