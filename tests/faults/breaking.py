@@ -214,24 +214,25 @@ def connections_taken(environment: Environment) -> Iterator[None]:
 
 
 @contextmanager
-def rule_removed(environment: Environment) -> Iterator[None]:
-    """Somebody removed the rule that sends /admin to admin."""
+def rule_changed(environment: Environment) -> Iterator[None]:
+    """Somebody changed the path of the rule that sends /admin to admin."""
     elb = environment.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
     (listener,) = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
     rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
     (rule,) = (rule for rule in rules if rule["Priority"] == "300")
-    elb.delete_rule(RuleArn=rule["RuleArn"])
+    (condition,) = rule["Conditions"]
+
+    def take(paths: dict[str, list[str]]) -> None:
+        elb.modify_rule(
+            RuleArn=rule["RuleArn"], Conditions=[{"Field": "path-pattern", "PathPatternConfig": paths}]
+        )
+
+    take({"Values": ["/nobody-asks-for-this"]})
     try:
         yield
     finally:
-        (condition,) = rule["Conditions"]
-        elb.create_rule(
-            ListenerArn=listener["ListenerArn"],
-            Priority=300,
-            Conditions=[{"Field": "path-pattern", "PathPatternConfig": condition["PathPatternConfig"]}],
-            Actions=[{"Type": "forward", "TargetGroupArn": rule["Actions"][0]["TargetGroupArn"]}],
-        )
+        take(condition["PathPatternConfig"])
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def test_what_is_asked_fits_into_run_task_with_sixty_services(
     (service, *_) = manifest.services
     many = tuple(replace(service, name=f"service-{number}", port=3000) for number in range(60))
     asking = Inside(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
-    command = asking.command(("python", "-m", "kit.deep_check"), "somebody-with-a-long-name@example.com", None, 20)
+    command = asking.command(("python", "-m", "kit.deep_check"), "somebody-with-a-long-name@example.com", many, 20)
     overrides = {
         "containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE_COMMAND}]
     }
@@ -165,3 +165,27 @@ def test_image_from_before_its_deep_check_is_skipped_and_a_broken_one_fails(
     assert results[-1].verdict is verdict
     assert (asked[0].container, asked[0].command[:2]) == (first.name, ("node", "deep-check.js"))
     assert set(json.loads(asked[0].command[2])) == {"address", "services", "customer", "patience"}
+
+
+def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis_would_put_them(
+    aws: Aws, manifest: Manifest
+) -> None:
+    service, *others = manifest.services
+    group = aws.elbv2.create_target_group(
+        Name=f"{manifest.prefix}-one", Protocol="HTTP", Port=3013, TargetType="ip", HealthCheckPath="/ready"
+    )["TargetGroups"][0]["TargetGroupArn"]
+    aws.ecs.create_cluster(clusterName=manifest.cluster)
+    aws.ecs.register_task_definition(
+        family=service.service,
+        containerDefinitions=[{"name": service.name, "image": "x", "portMappings": [{"containerPort": 3013}]}],
+    )
+    aws.ecs.create_service(
+        cluster=manifest.cluster,
+        serviceName=service.service,
+        taskDefinition=service.service,
+        desiredCount=0,
+        loadBalancers=[{"targetGroupArn": group, "containerName": service.name, "containerPort": 3013}],
+    )
+    first, *rest = Inside(aws, manifest).as_deployed(manifest.services)
+    assert (first.name, first.port, first.health_path) == (service.name, 3013, "/ready")
+    assert rest == others

@@ -45,6 +45,7 @@ LISTING_ACTIONS = [
     "elasticloadbalancing:DescribeAccountLimits",
     "elasticloadbalancing:DescribeLoadBalancers",
     "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTargetGroups",
     "elasticloadbalancing:DescribeTargetHealth",
     "freetier:GetAccountPlanState",
     "iam:ListRoles",

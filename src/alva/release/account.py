@@ -269,5 +269,5 @@ def image_architecture(aws: Aws, repository: str, digest: str) -> str | None:
     if configuration.get("mediaType") not in CONFIGURATIONS:
         return None
     with open_blob(aws, repository, configuration["digest"]) as answer:
-        named = str(json.loads(answer.read()).get("architecture"))
-    return CPU_ARCHITECTURES.get(named, named)
+        named: str | None = json.loads(answer.read()).get("architecture")
+    return CPU_ARCHITECTURES.get(named, named) if named is not None else None

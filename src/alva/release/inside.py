@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from alva.aws import Aws
+from alva.aws import Aws, explained
 from alva.errors import AlvaError
-from alva.release import oneoff
+from alva.release import oneoff, rollout
 from alva.release.manifest import Manifest, Service
 from alva.release.verify import Result, Verdict, Verification
 
@@ -26,6 +26,11 @@ PROBE_SECONDS = 180
 
 PATIENCE_SECONDS = 20
 """How long a dependency may take: names are cached for 10 s (Cloud Map's records), and a worker has to connect."""
+
+TARGET_GROUPS_AT_ONCE = 20
+"""Target groups in one DescribeTargetGroups.
+https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html
+"""
 
 _NO_PROGRAM = re.compile(
     r"executable file not found|no such file or directory|No module named|Cannot find module", re.IGNORECASE
@@ -65,6 +70,7 @@ class Inside:
             task_definition, subnets, security_groups = oneoff.network_of_service(
                 self.aws, self.manifest.cluster, service.service
             )
+            asked = self.as_deployed(self.manifest.services if services is None else services)
             ended = oneoff.run(
                 self.aws,
                 oneoff.OneOff(
@@ -73,7 +79,7 @@ class Inside:
                     container=service.name,
                     subnets=subnets,
                     security_groups=security_groups,
-                    command=self.command(service.deep_check_command, customer, services, patience_seconds),
+                    command=self.command(service.deep_check_command, customer, asked, patience_seconds),
                     idle_commands=service.idle_commands,
                     started_by="alva-verify",
                     timeout_seconds=PROBE_SECONDS + patience_seconds,
@@ -96,20 +102,45 @@ class Inside:
             )
         return results
 
+    def as_deployed(self, services: Sequence[Service]) -> list[Service]:
+        """The services with the container port and the health path that are deployed, where a load balancer has them.
+
+        The manifest is of the last synthesis, which may have been of a version that was never released. Raises AlvaError.
+        """
+        if not services:
+            return []
+        found = rollout.describe_services(self.aws, self.manifest)
+        balancers = {name: each["loadBalancers"][0] for name, each in found.items() if each.get("loadBalancers")}
+        arns = sorted({each["targetGroupArn"] for each in balancers.values()})
+        paths: dict[str, str] = {}
+        with explained("look at the services' target groups"):
+            for start in range(0, len(arns), TARGET_GROUPS_AT_ONCE):
+                asked = arns[start : start + TARGET_GROUPS_AT_ONCE]
+                answer = self.aws.elbv2.describe_target_groups(TargetGroupArns=asked)
+                paths |= {group["TargetGroupArn"]: group.get("HealthCheckPath", "") for group in answer["TargetGroups"]}
+        return [
+            replace(
+                service,
+                port=balancer["containerPort"],
+                health_path=paths.get(balancer["targetGroupArn"]) or service.health_path,
+            )
+            if (balancer := balancers.get(service.service)) is not None
+            else service
+            for service in services
+        ]
+
     def command(
         self,
         deep_check: tuple[str, ...],
         customer: str | None,
-        services: Sequence[Service] | None,
+        services: Sequence[Service],
         patience_seconds: float,
     ) -> tuple[str, ...]:
         """The image's command, with each service's port and path where its siblings find it, and whom to forget."""
         asked = {
             "address": f"http://{{}}.{self.manifest.namespace}",
             "services": {
-                s.name: f":{s.port}{s.health_path}?deep=1"
-                for s in (self.manifest.services if services is None else services)
-                if s.port is not None
+                s.name: f":{s.port}{s.health_path}?deep=1" for s in services if s.port is not None
             },
             "customer": customer,
             "patience": patience_seconds,

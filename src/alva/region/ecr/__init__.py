@@ -7,7 +7,8 @@ import base64
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from alva.region.background import end
 from alva.region.control_plane import ControlPlane, ServiceError
@@ -58,8 +59,10 @@ class ContainerRegistry:
 
         def local_download_url(data: dict[str, object]) -> object:
             name, digest = str(data.get("repositoryName")), str(data.get("layerDigest"))
-            if not _has(blobs, name, digest):
-                return download_url(data)
+            images = ecr._images.get(name, [])
+            if not _has(blobs, name, digest) and not _link_built(blobs, name, digest, images):
+                refused: tuple[int, dict[str, str], bytes] = download_url(data)
+                return refused if refused[0] != 200 else _layer_not_found(digest)
             url = f"http://{host}/v2/{name}/blobs/{digest}?{SIGNATURE}={password}"
             body = json.dumps({"downloadUrl": url, "layerDigest": digest}).encode()
             return 200, {"Content-Type": "application/x-amz-json-1.1"}, body
@@ -111,6 +114,22 @@ class ContainerRegistry:
                 self._region.persistence.mark_changed()
             kept.update(image["imageDigest"] for image in images if image["imageDigest"] not in gone)
         return await asyncio.to_thread(prune, self._region.images, kept)
+
+
+def _link_built(blobs: Blobs, repository: str, digest: str, images: Sequence[Mapping[str, Any]]) -> bool:
+    """Give the repository the configuration of an image that was built here and registered with PutImage alone."""
+    if not any(digest in image["imageManifest"] for image in images) or not blobs.file(digest).is_file():
+        return False
+    blobs.link(repository, digest)
+    return True
+
+
+def _layer_not_found(digest: str) -> tuple[int, dict[str, str], bytes]:
+    error = {
+        "__type": "LayersNotFoundException",
+        "message": f"The layer with digest '{digest}' could not be found, or is not valid for this repository.",
+    }
+    return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(error).encode()
 
 
 def _has(blobs: Blobs, repository: str, digest: str) -> bool:

@@ -74,7 +74,7 @@ class Blobs:
         """Give `target` a content that `source` has; False when it does not have it."""
         if not self.has(source, digest):
             return False
-        self._add_link(target, digest)
+        self.link(target, digest)
         return True
 
     def begin(self, repository: str) -> Upload:
@@ -103,7 +103,7 @@ class Blobs:
         target.parent.mkdir(parents=True, exist_ok=True)
         upload.file.replace(target)
         self._uploads.pop(upload.id, None)
-        self._add_link(upload.repository, digest)
+        self.link(upload.repository, digest)
         return digest
 
     def abandon(self, upload: Upload) -> None:
@@ -122,11 +122,12 @@ class Blobs:
                     link.unlink()
         return freed
 
-    def _link(self, repository: str, digest: str) -> Path:
-        return self.folder / "repositories" / repository / self.file(digest).name
-
-    def _add_link(self, repository: str, digest: str) -> None:
+    def link(self, repository: str, digest: str) -> None:
+        """Record that the repository has that content."""
         link = self._link(repository, digest)
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             link.touch()
+
+    def _link(self, repository: str, digest: str) -> Path:
+        return self.folder / "repositories" / repository / self.file(digest).name

@@ -62,6 +62,8 @@ def prune(store: ImageStore, keep: set[str], *, unused_for_seconds: float = 7 * 
     contents: set[str] = set()
     for digest in keep:
         contents |= _parts(blobs, digest)
+        if (built := store.find(digest)) is not None:
+            contents.add(built.configuration_digest)
     now = time.time()
     freed = store.prune(keep, unused_for_seconds=unused_for_seconds)
     for root in (store.folder / "roots").glob("*"):

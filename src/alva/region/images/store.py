@@ -1,6 +1,7 @@
 """The image store: immutable layers and images by digest, shared by the builds that write and the tasks that run.
 
 images/<digest>.json    the manifest and configuration of an image
+blobs/sha256/<digest>   an image's configuration as ECR serves it (`blobs.py`)
 layers/<digest>/        a layer's files, as they are inside
 steps/<key>.json        which layer an instruction made from which inputs: the builds' cache
 caches/                 what RUN --mount=type=cache keeps
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alva.oci.layout import blob_file
 from alva.region.images.tree import digest_tree
 
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -54,6 +56,11 @@ class Image:
     """VOLUME: the paths whose content and mode an empty volume gets that is mounted there."""
     manifest: str
     """The OCI image manifest, to be registered byte for byte (ECR PutImage's imageManifest)."""
+
+    @property
+    def configuration_digest(self) -> str:
+        """The digest of the image's OCI configuration, as its manifest names it."""
+        return str(json.loads(self.manifest)["config"]["digest"])
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class ImageStore:
         )
         digest = _sha256(manifest)
         record = {"manifest": manifest, "configuration": values, "layers": [layer.digest for layer in layers]}
+        self._write_text(blob_file(self.folder, _sha256(configuration_text)), configuration_text)
         self._write(self._image_file(digest), record)
         image = self.find(digest)
         assert image is not None, "what was just written"  # noqa: S101
@@ -243,9 +251,12 @@ class ImageStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, file: Path, value: object) -> None:
+        self._write_text(file, _canonical(value))
+
+    def _write_text(self, file: Path, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with self.work_folder() as work:
-            (work / "record").write_text(_canonical(value))
+            (work / "record").write_text(text)
             (work / "record").replace(file)
 
     @contextlib.contextmanager
