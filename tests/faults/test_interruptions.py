@@ -87,9 +87,9 @@ def stopped_task(environment: Environment, arn: str) -> dict[str, Any] | None:
     return dict(task) if task["lastStatus"] == "STOPPED" else None
 
 
-def test_changed_listener_rule_is_found_by_verification(environment: Environment) -> None:
+def test_removed_listener_rule_is_found_by_verification(environment: Environment) -> None:
     before = environment.standing()
-    with environment.users() as problems, breaking.rule_changed(environment):
+    with environment.users() as problems, breaking.rule_removed(environment):
         found = environment.alva("verify")
         assert found.returncode == 7, found.stderr
         assert "admin answers /admin/x: HTTP 404 from" in found.stderr

@@ -23,7 +23,7 @@ from alva.release.request import Request
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
 from alva.release.verify import Verdict
-from tests.clients.conftest import aws_variables
+from tests.aws_cli import aws_variables
 
 from .environment import PROJECT, Rehearsal
 

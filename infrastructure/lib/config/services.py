@@ -236,7 +236,7 @@ def _are_success_codes(codes: str) -> bool:
     )
 
 
-KIT_HEALTH_COMMAND = ("python", "-m", "kit.healthcheck")
+KIT_HEALTH_COMMAND = ("python", "-S", "-m", "kit.healthcheck")
 """The health check of images that have `apps/kit`."""
 
 SERVICES_PER_STACK = 25

@@ -147,7 +147,7 @@ def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Dri
         )
         physical = {each["LogicalResourceId"]: each.get("PhysicalResourceId", "") for each in listed}
     yield from _log_groups(aws, manifest, stack.name, resources, physical)
-    yield from _listener_rules(aws, stack.name, resources, physical)
+    yield from _listener_rules(aws, stack, resources, physical)
     if "AWS::ECS::Service" in types:
         running = rollout.describe_services(aws, manifest)
         by_name = {service.service: service for service in manifest.services}
@@ -161,7 +161,7 @@ def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Dri
 
         def service(properties: Mapping[str, Any]) -> tuple[Drift, ...]:
             name = properties["ServiceName"]
-            return tuple(_service(aws, manifest, by_name[name], properties, physical, running.get(name)))
+            return tuple(_service(aws, manifest, stack, by_name[name], properties, physical, running.get(name)))
 
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="drift") as pool:
             for found in pool.map(service, wanted):
@@ -171,6 +171,7 @@ def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Dri
 def _service(
     aws: Aws,
     manifest: Manifest,
+    stack: ObservedStack,
     service: Service,
     properties: Mapping[str, Any],
     physical: Mapping[str, str],
@@ -182,7 +183,7 @@ def _service(
             subject=service.name,
             message=f"ECS has no service {service.service} any more; {OUTSIDE}",
             asks=True,
-            next_step=revert(manifest.stacks_of("services")[0].name),
+            next_step=revert(stack),
         )
         return
     reference = properties.get("TaskDefinition")
@@ -255,7 +256,9 @@ def _common_prefix(name: str) -> str:
     return name.rpartition("/")[0] + "/" if "/" in name else name
 
 
-def _listener_rules(aws: Aws, stack: str, resources: Mapping[str, Any], physical: Mapping[str, str]) -> Iterator[Drift]:
+def _listener_rules(
+    aws: Aws, stack: ObservedStack, resources: Mapping[str, Any], physical: Mapping[str, str]
+) -> Iterator[Drift]:
     """Rules that are gone, or lead elsewhere. CloudFormation gives a rule's target group by its logical id."""
     wanted = {
         logical_id: arn
@@ -274,7 +277,7 @@ def _listener_rules(aws: Aws, stack: str, resources: Mapping[str, Any], physical
         if said:
             yield Drift(
                 kind=Kind.RESOURCE,
-                subject=f"{stack}/{logical_id}",
+                subject=f"{stack.name}/{logical_id}",
                 message=f"the listener rule {said}; {OUTSIDE}",
                 asks=True,
                 next_step=revert(stack),
@@ -325,12 +328,17 @@ def _listed(patterns: Sequence[Sequence[str]]) -> str:
     return ", ".join(each for values in patterns for each in values) or "every path"
 
 
-def revert(stack: str) -> str:
-    """The command that has CloudFormation bring drifted resources back (CreateChangeSet, DeploymentMode)."""
+def revert(stack: ObservedStack) -> str:
+    """The commands that have CloudFormation bring drifted resources back (CreateChangeSet, DeploymentMode).
+
+    Every parameter is named: CloudFormation gives one that a request leaves out the template's default.
+    """
+    named = f"--stack-name {stack.name} --change-set-name revert-drift"
+    kept = " ".join(f"ParameterKey={name},UsePreviousValue=true" for name in sorted(stack.parameters))
     return (
-        f"aws cloudformation create-change-set --stack-name {stack} --change-set-name revert-drift "
-        "--use-previous-template --deployment-mode REVERT_DRIFT --capabilities CAPABILITY_NAMED_IAM shows what puts it "
-        "back, execute-change-set does it"
+        f"aws cloudformation create-change-set {named} --use-previous-template --deployment-mode REVERT_DRIFT "
+        f"--capabilities CAPABILITY_NAMED_IAM{f' --parameters {kept}' if kept else ''}, then "
+        f"aws cloudformation execute-change-set {named}"
     )
 
 

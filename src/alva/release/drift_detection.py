@@ -72,7 +72,7 @@ def _detect(aws: Aws, stack: ObservedStack) -> Found:
         return Found(unseen=(f"{stack.name}: not compared within {DETECTION_SECONDS} s",))
     except AlvaError as error:
         return Found(unseen=(f"{stack.name}: {'; '.join(error.evidence) or error.message}",))
-    return Found(drifts=tuple(_detected(stack.name, each) for each in found if _counts(each)))
+    return Found(drifts=tuple(_detected(stack, each) for each in found if _counts(each)))
 
 
 def _resource_drifts(aws: Aws, stack: str) -> list[StackResourceDriftTypeDef]:
@@ -97,7 +97,7 @@ def _counts(found: StackResourceDriftTypeDef) -> bool:
     return found["ResourceType"] not in COMPARED_TYPES and not is_missing_log_group
 
 
-def _detected(stack: str, found: StackResourceDriftTypeDef) -> Drift:
+def _detected(stack: ObservedStack, found: StackResourceDriftTypeDef) -> Drift:
     if found["StackResourceDriftStatus"] == "DELETED":
         said = f"{found.get('PhysicalResourceId', '')} ({found['ResourceType']}) does not exist any more"
     else:
@@ -105,7 +105,7 @@ def _detected(stack: str, found: StackResourceDriftTypeDef) -> Drift:
         said = f"{found['ResourceType']} differs in {', '.join(paths) or 'some property'}"
     return Drift(
         kind=Kind.RESOURCE,
-        subject=f"{stack}/{found['LogicalResourceId']}",
+        subject=f"{stack.name}/{found['LogicalResourceId']}",
         message=f"{said}; {OUTSIDE}",
         asks=found["ResourceType"] in NOTICED_TYPES,
         next_step=revert(stack),

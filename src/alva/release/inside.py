@@ -105,7 +105,8 @@ class Inside:
     def as_deployed(self, services: Sequence[Service]) -> list[Service]:
         """The services with the container port and the health path that are deployed, where a load balancer has them.
 
-        The manifest is of the last synthesis, which may have been of a version that was never released. Raises AlvaError.
+        The manifest is of the last synthesis, which may have been of a version that was never released.
+        Raises AlvaError.
         """
         if not services:
             return []
@@ -139,9 +140,7 @@ class Inside:
         """The image's command, with each service's port and path where its siblings find it, and whom to forget."""
         asked = {
             "address": f"http://{{}}.{self.manifest.namespace}",
-            "services": {
-                s.name: f":{s.port}{s.health_path}?deep=1" for s in services if s.port is not None
-            },
+            "services": {s.name: f":{s.port}{s.health_path}?deep=1" for s in services if s.port is not None},
             "customer": customer,
             "patience": patience_seconds,
         }

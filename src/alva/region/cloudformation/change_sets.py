@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from alva.region.cloudformation import differences, importing, store, submissions
+from alva.region.cloudformation import differences, drift, importing, store, submissions
 from alva.region.cloudformation.context import Context, scope_of
 from alva.region.cloudformation.differences import Side
 from alva.region.cloudformation.errors import Refused, no_such_stack
@@ -28,6 +28,8 @@ from alva.region.cloudformation.submissions import Submission
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
 # What a change set keeps of its request for its execution.
 _KEPT = ("Capabilities", "NotificationARNs", "RollbackConfiguration", "RoleARN", "DisableValidation")
+# What a change set shows as its request had it.
+_COPIED = ("Description", "OnStackFailure", "ImportExistingResources", "DeploymentMode")
 _MISSING_STACK_NAME = "StackName must be specified if ChangeSetName is not specified as an ARN."
 
 
@@ -102,6 +104,7 @@ class ChangeSets:
             is_update=is_update,
             deletes_on_failure=on_failure == "DELETE",
             imports=change_set["_imports"],
+            drifted=drift.drifted_resources(stack) if change_set.get("DeploymentMode") == "REVERT_DRIFT" else {},
             around=lambda work: _recorded(work, stack, change_set),
         )
         return {}
@@ -144,6 +147,10 @@ def _new_change_set(request: Json, stack: Stack, submission: Submission, kind: s
     retagged = list(records) if kind == "UPDATE" and tags_differ(stack, request) else []
     after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
     plain, valued = differences.changes(before, after, records, retagged)
+    reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
+    drifted = drift.drifted_resources(stack) if reverts_drift else {}
+    if reverts_drift:
+        plain, valued = (differences.with_drift(each, after, records, drifted) for each in (plain, valued))
     change_set: ChangeSet = {
         "ChangeSetId": f"arn:aws:cloudformation:{region}:{account_id}:changeSet/{name}/{uuid.uuid4()}",
         "ChangeSetName": name,
@@ -153,7 +160,8 @@ def _new_change_set(request: Json, stack: Stack, submission: Submission, kind: s
         "ChangeSetType": kind,
         "Status": "CREATE_COMPLETE",
         "ExecutionStatus": "AVAILABLE",
-        **{key: request[key] for key in ("Description", "OnStackFailure", "ImportExistingResources") if key in request},
+        **{key: request[key] for key in _COPIED if key in request},
+        **({"StackDriftStatus": "DRIFTED" if drifted else "IN_SYNC"} if reverts_drift else {}),
         "Tags": request.get("Tags") or [],
         "Changes": plain,
         "_valued": valued,
@@ -231,6 +239,8 @@ def describe(request: Json) -> Json:
         "NotificationARNs": kept.get("NotificationARNs") or [],
         "RollbackConfiguration": kept.get("RollbackConfiguration") or {},
         "OnStackFailure": change_set.get("OnStackFailure"),
+        "DeploymentMode": change_set.get("DeploymentMode"),
+        "StackDriftStatus": change_set.get("StackDriftStatus"),
         "ImportExistingResources": change_set.get("ImportExistingResources") or None,
         "Parameters": parameters(change_set["_resolved_params"]) or None,
         "Tags": change_set["Tags"] or None,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ministack.services.cloudformation import stacks
 
-from alva.region.cloudformation import dynamic_references, events, imports, provisioning, schemas, store
+from alva.region.cloudformation import drift, dynamic_references, events, imports, provisioning, schemas, store
 from alva.region.cloudformation.context import (
     RETAINING_POLICIES,
     STACK_TYPE,
@@ -46,6 +46,7 @@ def new_operation(
     disable_rollback: bool,
     retain_except_on_create: bool,
     imports: dict[str, Any],
+    drifted: Mapping[str, drift.Drifted],
 ) -> Operation:
     """The record of an operation: everything that it and its rollback need to know. `previous`: what it updates."""
     return {
@@ -57,6 +58,7 @@ def new_operation(
         "stack_tags": list(stack.get("Tags") or []),
         "previous_tags": list((previous or {}).get("Tags") or []),
         "imports": imports,
+        "drifted": {name: {"status": each.status, "actual": each.actual} for name, each in drifted.items()},
         "disable_rollback": disable_rollback,
         "steps": {},
     }
@@ -124,6 +126,9 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     resource_type = definition.get("Type", "AWS::CloudFormation::CustomResource")
     resources: dict[str, Any] = stack["_resources"]
     previous = ((operation["previous_stack"] or {}).get("_resources") or {}).get(logical_id)
+    drifted = operation["drifted"].get(logical_id, {})
+    if drifted.get("status") == "DELETED":
+        previous = None
     # A resource that an update adds is created, and its events say so.
     verb = "UPDATE" if previous else "CREATE"
     step: Step = {"type": resource_type, "action": "update" if previous else "create", "state": "in progress"}
@@ -145,6 +150,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
             old = context.with_tags(
                 resource_type, logical_id, previous.get("Properties") or {}, operation["previous_tags"]
             )
+            old = {**old, **drifted.get("actual", {})}
             if old == new and previous.get("ResourceType") == resource_type:
                 # Nothing about it changed: AWS neither touches it nor records an event.
                 resources[logical_id] = {**previous, "Properties": properties}

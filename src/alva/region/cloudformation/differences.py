@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import template
+from alva.region.cloudformation import drift, template
+from alva.region.cloudformation.drift import Drifted
 from alva.region.cloudformation.intrinsics import KNOWN_AFTER_APPLY, Json, Scope, references, text
 
 # Attributes of a resource beside its properties whose change is listed.
@@ -83,6 +84,62 @@ def changes(
             change.update(_modification(definition, details[logical_id], of_type=of_type, is_retagged=is_retagged))
         plain.append(change)
     return plain, _with_values(plain, before, after, records)
+
+
+def with_drift(
+    listed: list[Json], after: Side, records: Mapping[str, Json], drifted: Mapping[str, Drifted]
+) -> list[Json]:
+    """The changes of a drift-aware change set (DeploymentMode REVERT_DRIFT): also what drifted goes back.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
+    """
+    by_name = {each["LogicalResourceId"]: each for each in listed}
+    for logical_id, found in drifted.items():
+        if logical_id not in after.resources:
+            continue
+        definition = after.resources[logical_id]
+        change: Json = {"LogicalResourceId": logical_id, "ResourceType": definition["Type"], "Scope": [], "Details": []}
+        if found.status == "DELETED":
+            change["Action"] = "Add"
+        else:
+            change["PhysicalResourceId"] = records[logical_id]["PhysicalResourceId"]
+            wanted = after.properties(logical_id, lambda _: KNOWN_AFTER_APPLY, records)
+            details = [
+                _reverted(definition["Type"], name, found, wanted)
+                for name in sorted(found.expected)
+                if found.expected[name] != found.actual.get(name)
+            ]
+            is_as_wanted = all(each["Target"]["AttributeChangeType"] == "SyncWithActual" for each in details)
+            known = by_name.get(logical_id, {"Scope": [], "Details": []})
+            others = [each for each in known["Details"] if each["Target"].get("Name") not in found.expected]
+            change |= _modification(definition, [*details, *others], of_type=False, is_retagged=False)
+            if is_as_wanted and not others:
+                change["Action"] = "SyncWithActual"
+        by_name[logical_id] = change
+    for name, change in by_name.items():
+        if change["Action"] != "Add" or name in drifted:
+            is_read = drift.is_detected(change["ResourceType"])
+            change["ResourceDriftStatus"] = (
+                drifted[name].status if name in drifted else "IN_SYNC" if is_read else "UNSUPPORTED"
+            )
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _reverted(resource_type: str, name: str, found: Drifted, wanted: Json) -> Json:
+    """The detail of a property that drifted: what it is, what the last deployment set, and what it becomes."""
+    is_wanted = wanted.get(name) == found.actual.get(name)
+    target = {
+        "Attribute": "Properties",
+        "Name": name,
+        "RequiresRecreation": provisioners._property_recreation(resource_type, name),
+        "Path": f"/Properties/{name}",
+        "AttributeChangeType": "SyncWithActual" if is_wanted else "Modify" if name in found.actual else "Add",
+        "Drift": {
+            "PreviousValue": json.dumps(found.expected[name]),
+            "ActualValue": json.dumps(found.actual.get(name)),
+        },
+    }
+    return _detail(target, "Static", "DirectModification")
 
 
 def _modification(definition: Json, details: list[Json], *, of_type: bool, is_retagged: bool) -> Json:

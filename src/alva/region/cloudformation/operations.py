@@ -6,13 +6,14 @@ import contextvars
 import json
 import re
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ministack.core.responses import get_account_id, get_region
 
 from alva.region.background import Background
-from alva.region.cloudformation import deletion, deployment, events, rollback, store, submissions
+from alva.region.cloudformation import deletion, deployment, drift, events, rollback, store, submissions
 from alva.region.cloudformation.context import Context, importing_stacks
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json
@@ -99,9 +100,13 @@ class Operations:
         is_update: bool = False,
         deletes_on_failure: bool = False,
         imports: Json | None = None,
+        drifted: Mapping[str, drift.Drifted] = MappingProxyType({}),
         around: Callable[[Work], Work] = lambda work: work,
     ) -> None:
-        """Begin to create or update a stack as submitted; `around` makes of the work what runs."""
+        """Begin to create or update a stack as submitted; `around` makes of the work what runs.
+
+        `drifted` are the resources that the update brings back to what the template says.
+        """
         previous = store.description_of(stack) if is_update else None
         if is_update or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
             stack["LastUpdatedTime"] = store.now()
@@ -116,6 +121,7 @@ class Operations:
             disable_rollback=disable_rollback,
             retain_except_on_create=bool(request.get("RetainExceptOnCreate")),
             imports=imports or {},
+            drifted=drifted,
         )
         work = deployment.deploy(stack, operation)
         self.run(stack, around(_deleted_after_failure(stack, work) if deletes_on_failure else work))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from alva.region.cloudformation import drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce, register
@@ -69,6 +70,7 @@ def install(api: Api, controller: Controller, state: State) -> None:
             ),
         ),
     )
+    drift.register("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})
 
 
 def request_from(action: str, properties: Properties) -> Json:
@@ -227,6 +229,15 @@ class _Types:
         elif service.primary.rollout_state is RolloutState.COMPLETED:
             await self._until(lambda: service.is_steady or service.status != "ACTIVE")
         return self._service(service)
+
+    def read_service(self, arn: str, properties: Properties) -> Properties | None:
+        """What drift detection compares of a service."""
+        del properties
+        service = self._state.services.get(arn)
+        if service is None or service.status != "ACTIVE":
+            return None
+        revision = service.revision(service.primary.revision_arn)
+        return {"DesiredCount": service.desired_count, "TaskDefinition": revision.task_definition_arn}
 
     def _service(self, service: Service) -> Provisioned:
         return service.arn, {"Name": service.name, "ServiceArn": service.arn}

@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
+from alva.region.cloudformation import drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
-from alva.region.elb import describing
+from alva.region.elb import describing, reading
 from alva.region.elb.api import Api
 from alva.region.elb.attributes import LISTENER_DEFAULTS, LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
+from alva.region.elb.records import Rule
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.store import Store
 
@@ -59,6 +61,9 @@ LISTENER = frozenset(
 )
 RULE = frozenset({"ListenerArn", "Priority", "Conditions", "Actions", "Transforms", "Tags"})
 """The properties of each type that are members of its Create call."""
+
+COMPARED_IN_TARGET_GROUPS = TARGET_GROUP - {"Name", "IpAddressType", "Tags"}
+"""The properties of a target group whose drift is detected."""
 
 _HEALTH_CHECK_DEFAULTS = {
     "HealthCheckProtocol": "HTTP",
@@ -121,6 +126,9 @@ def install(api: Api, store: Store) -> None:
             replacing_properties=("ListenerArn",),
         ),
     )
+    drift.register(f"{prefix}TargetGroup", types.read_target_group, set(COMPARED_IN_TARGET_GROUPS))
+    drift.register(f"{prefix}Listener", types.read_listener, {"Port", "Protocol", "DefaultActions"})
+    drift.register(f"{prefix}ListenerRule", types.read_rule, {"Priority", "Conditions", "Actions"})
 
 
 class _Types:
@@ -235,6 +243,40 @@ class _Types:
         await self._retag(arn, old, new)
         return arn, {"RuleArn": arn, "IsDefault": False}
 
+    # What drift detection compares. Actions and conditions can be written in several forms: where what is there means
+    # the same as the template's, the template's form is what is there.
+
+    def read_target_group(self, arn: str, properties: Properties) -> Properties | None:
+        """A target group's current properties."""
+        del properties
+        group = self._store.target_groups.get(arn)
+        return _only(describing.target_group(group, ()), COMPARED_IN_TARGET_GROUPS) if group is not None else None
+
+    def read_listener(self, arn: str, properties: Properties) -> Properties | None:
+        """A listener's current properties."""
+        listener = next((each for each in self._store.listeners() if each.arn == arn), None)
+        if listener is None:
+            return None
+        (default,) = (each for each in listener.rules if each.priority is None)
+        return {
+            "Port": listener.port,
+            "Protocol": listener.protocol,
+            "DefaultActions": _as_written(properties, default, "DefaultActions"),
+        }
+
+    def read_rule(self, arn: str, properties: Properties) -> Properties | None:
+        """A listener rule's current properties."""
+        rule = next((each for listener in self._store.listeners() for each in listener.rules if each.arn == arn), None)
+        if rule is None:
+            return None
+        written: list[Any] = properties.get("Conditions") or []
+        same = reading.conditions(written) == rule.conditions
+        return {
+            "Priority": rule.priority,
+            "Conditions": written if same else describing.rule(rule)["Conditions"],
+            "Actions": _as_written(properties, rule, "Actions"),
+        }
+
     def deleter(self, action: str, parameter: str) -> Callable[[str, Properties], Awaitable[None]]:
         """The handler that deletes a resource by its ARN, and accepts that it is gone."""
 
@@ -287,6 +329,11 @@ class _Types:
             await self._call("RemoveTags", {"ResourceArns": [arn], "TagKeys": removed})
         if added := {key: value for key, value in after.items() if before.get(key) != value}:
             await self._call("AddTags", {"ResourceArns": [arn], "Tags": describing.pairs(added)})
+
+
+def _as_written(properties: Properties, rule: Rule, name: str) -> list[Any]:
+    written: list[Any] = properties.get(name) or []
+    return written if reading.action(written) == rule.action else list(describing.rule(rule)["Actions"])
 
 
 def _failed(error: Invalid | NotHonoured) -> HandlerFailed:
