@@ -165,7 +165,7 @@ def test_gives_parameters_keeps_them_and_rolls_a_failed_update_back(region: Runn
     file.write_text(json.dumps(template(Type="Nonsense")))
     failed = cdk.deploy()
     assert failed.returncode == 1
-    assert "'Nonsense' is not supported" in failed.stdout + failed.stderr
+    assert "Value 'Nonsense' at 'type' failed to satisfy constraint" in failed.stdout + failed.stderr
     assert region.settled("by-the-cdk").status == "UPDATE_ROLLBACK_COMPLETE"
     assert value() == DIGEST
 

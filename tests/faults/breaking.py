@@ -67,12 +67,6 @@ def place(name: str, old: str, new: str) -> Breaking:
     return lambda environment: environment.replaced(name, old, new)
 
 
-def never_healthy(code: str) -> Breaking:
-    """What web's image runs never passes its health check, and ECS waits for it no longer than 5 s."""
-    settings = "infrastructure/lib/config/environments.py"
-    return both(web_main(code), place(settings, "grace_period_seconds=30", "grace_period_seconds=5"))
-
-
 def new_version(service: str) -> Breaking:
     """Something to release that works."""
     return lambda environment: environment.edited(f"apps/{service}/app.py", "\n# another version\n", append=True)

@@ -81,7 +81,7 @@ CATALOGUE = (
     ),
     Fault(
         name="slow start beyond the grace period",
-        breaks=breaking.never_healthy("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
+        breaks=breaking.web_main("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
@@ -90,7 +90,7 @@ CATALOGUE = (
     ),
     Fault(
         name="health 500",
-        breaks=breaking.never_healthy("""
+        breaks=breaking.web_main("""
 from starlette.responses import Response
 from starlette.routing import Route
 from kit import serve
@@ -111,7 +111,7 @@ serve.run(WebSettings, broken)
     ),
     Fault(
         name="wrong port",
-        breaks=breaking.never_healthy('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
+        breaks=breaking.web_main('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),

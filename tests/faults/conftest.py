@@ -32,8 +32,8 @@ ENVIRONMENTS = MappingProxyType({
 """
 """Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging.
 
-The grace period is what a task needs to start on a machine that does much else; a fault that must outlast it makes it
-shorter (`breaking.never_healthy`).
+The grace period is what a task needs to start on a machine that does much else. It is part of every service's task
+definition, so no fault changes it: it would replace the tasks of all services.
 """
 
 

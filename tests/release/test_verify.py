@@ -21,6 +21,7 @@ def answer(status: int, digest: str | None) -> Answer:
 def test_prefix_is_asked_for_bare_with_slash_and_with_something_behind_it(manifest: Manifest) -> None:
     admin = replace(manifest.service("api"), paths=("/admin", "/admin/*"))
     assert probe_paths(admin) == ["/admin", "/admin/", "/admin/x"]
+    assert probe_paths(replace(admin, host="admin.example.com")) == ["/admin", "/admin/", "/admin/x"]
     assert probe_paths(manifest.service("web")) == ["/"]
 
 

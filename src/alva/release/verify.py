@@ -196,12 +196,11 @@ class Verification:
 def probe_paths(service: Service) -> list[str]:
     """The paths to ask for: each pattern literally, with a slash, and with something behind it.
 
-    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
+    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service. With a
+    host of its own it keeps its prefix.
     """
     if service.port is None:
         return []
-    if service.host is not None:
-        return ["/"]
     prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
     paths = []
     for prefix in prefixes:

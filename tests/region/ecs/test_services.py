@@ -329,8 +329,8 @@ def test_deleted_service_drains_and_is_inactive(web: Web) -> None:
     workbench = web.workbench
     with pytest.raises(ClientError, match="cannot be stopped while it is scaled above 0"):
         workbench.ecs.delete_service(cluster=workbench.cluster, service="web")
-    workbench.ecs.delete_service(cluster=workbench.cluster, service="web", force=True)
-    assert workbench.service("web")["status"] == "DRAINING"
+    answer = workbench.ecs.delete_service(cluster=workbench.cluster, service="web", force=True)
+    assert answer["service"]["status"] == "DRAINING"
     until(lambda: workbench.service("web")["status"] == "INACTIVE")
     assert web.get()[0] == 503
     assert workbench.tasks_of("web") == []
