@@ -227,7 +227,7 @@ def rule_removed(environment: Environment) -> Iterator[None]:
 def revert_drift(environment: Environment, stack: str) -> None:
     """Run the commands that `./alva diff` names, with the AWS CLI."""
     shown = environment.alva("diff").stdout
-    commands = re.findall(rf"aws (cloudformation \S+ --stack-name {stack} [^;,\n]*)", shown)
+    commands = re.findall(rf"aws (cloudformation \S+ --stack-name {stack} .*?)(?=, then |;|$)", shown, re.MULTILINE)
     assert [command.split()[1] for command in commands[:2]] == ["create-change-set", "execute-change-set"], shown
     for command in commands[:2]:
         aws_cli(environment.endpoint, *command.split())
