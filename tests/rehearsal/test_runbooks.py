@@ -39,7 +39,7 @@ def shell(rehearsal: Rehearsal) -> dict[str, str]:
     launcher.chmod(0o755)
     # Version 1 of the AWS CLI takes AWS_ENDPOINT_URL for every service but RDS; the option counts for all.
     aws = rehearsal.project / "bin" / "aws"
-    aws.parent.mkdir()
+    aws.parent.mkdir(exist_ok=True)
     aws.write_text(f'#!/bin/sh\nexec {PROJECT}/tools/pipeline/.venv/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
     aws.chmod(0o755)
     tools = PROJECT / "tools" / "pipeline"
