@@ -11,7 +11,8 @@ from typing import Any
 
 from lib.config.environments import Environment
 from lib.config.secrets import DATABASE_SECRET
-from lib.config.services import JOURNEY_COMMAND, MIGRATION, Service, secrets_of
+from lib.config.service import Service, secrets_of
+from lib.config.services import MIGRATION
 from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
@@ -58,7 +59,6 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
             "folder": MIGRATION.folder,
             "database_connections": MIGRATION.database_connections,
         },
-        "journey_command": list(JOURNEY_COMMAND) if JOURNEY_COMMAND else None,
         "secrets": [
             {
                 "name": f"{environment.prefix}-{secret.name}",
@@ -80,11 +80,13 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "service": service.service_name,
         "repository": service.service_name,
         "dockerfile": service.dockerfile,
+        "context": service.context,
         "port": service.port,
         "paths": list(service.paths),
         "host": environment.host(service),
         "health_path": service.health_path,
         "deep_check_command": list(service.deep_check_command) if service.deep_check_command else None,
+        "journey_command": list(service.journey_command) if service.journey_command else None,
         "companions": {each.name: {"idle_command": list(each.idle_command)} for each in service.companions},
         "has_pages": service.has_pages,
         "log_group": environment.log_group(service.name),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.config.errors import SettingError
-from lib.config.services import SERVICES, SERVICES_PER_STACK, Service
+from lib.config.service import SERVICES_PER_STACK, Service
+from lib.config.services import SERVICES
 
 from alva.checks.assembly import Assembly
 from alva.checks.cost import Prices, bill

@@ -226,9 +226,12 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "image_parameter": "ApiImageDigest",
         "database_connections": 8,
         "deep_check_command": ["python", "-m", "kit.deep_check"],
+        "journey_command": None,
+        "context": ".",
         "companions": {"worker": {"idle_command": ["sleep", "infinity"]}},
     }
-    assert manifest["journey_command"] == ["python", "-m", "alva.release.journey"]
+    journeys = {service["name"]: service["journey_command"] for service in manifest["services"]}
+    assert journeys == {"web": ["python", "apps/journey.py"], "api": None, "auth": None, "admin": None}
     assert manifest["migration"] == {
         "family": "alva-migrations",
         "container": "migrations",

@@ -9,7 +9,8 @@ import pytest
 from lib.config.environments import PRODUCTION, STAGING
 from lib.config.errors import SettingError
 from lib.config.secrets import DatabaseUrl, SecretKey
-from lib.config.services import SERVICES, check_services
+from lib.config.service import check_services
+from lib.config.services import SERVICES
 from lib.config.settings import Domain, Pipeline, WorkingHours
 
 WRONG: list[tuple[str, Callable[[], object]]] = [

@@ -1,4 +1,4 @@
-"""A service that is not in Python in the place of one of the four: docs/reference/replacing-a-service.md."""
+"""A service that is not in Python in place of one of the four, and does all that the four do."""
 
 from __future__ import annotations
 

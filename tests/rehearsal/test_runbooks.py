@@ -70,7 +70,7 @@ def follow(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
     run_blocks(found, rehearsal, shell)
 
 
-def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str], *, timeout_seconds: float = 400) -> None:
     """Type these shell blocks."""
     for block in found:
         ran = subprocess.run(
@@ -80,7 +80,7 @@ def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str]) ->
             input=TYPED,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=timeout_seconds,
             check=False,
         )
         assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,14 @@ from alva.release.deep_checks import DeepChecks
 from alva.release.manifest import Manifest
 from alva.release.outside import Outside
 from alva.release.verify import Verdict
+
+
+def with_journey(aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, **more: Any) -> DeepChecks:
+    """The checks of the environment whose first service names this journey."""
+    services = tuple(replace(service, journey_command=None) for service in manifest.services)
+    services = (replace(services[0], journey_command=command), *services[1:])
+    return DeepChecks(aws=aws, manifest=replace(manifest, services=services), root=Path(__file__).parent, **more)
+
 
 OUTSIDE = Outside(url="http://127.0.0.1:9", address="127.0.0.1:9")
 
@@ -30,7 +40,7 @@ OUTSIDE = Outside(url="http://127.0.0.1:9", address="127.0.0.1:9")
 def test_journey_is_a_command_of_the_product(
     aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, verdict: Verdict, reason: str
 ) -> None:
-    checks = DeepChecks(aws=aws, manifest=replace(manifest, journey_command=command), inbox_url="http://inbox")
+    checks = with_journey(aws, manifest, command, inbox_url="http://inbox")
     found, said = checks._walk(OUTSIDE, "verify-1@example.com")
     assert found is verdict
     assert reason in said
@@ -39,9 +49,7 @@ def test_journey_is_a_command_of_the_product(
 def test_journey_is_told_where_the_product_is_and_who_signs_up(aws: Aws, manifest: Manifest) -> None:
     names = ("BASE_URL", "LOAD_BALANCER", "API_URL", "INBOX_URL", "CUSTOMER_EMAIL")
     program = f"import os; print(*(os.environ[name] for name in {names}))"
-    checks = DeepChecks(
-        aws=aws, manifest=replace(manifest, journey_command=("python", "-c", program)), inbox_url="http://inbox"
-    )
+    checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
     assert checks._walk(OUTSIDE, "verify-1@example.com") == (
         Verdict.OK,
         "http://127.0.0.1:9 127.0.0.1:9 http://127.0.0.1:9 http://inbox verify-1@example.com",
@@ -49,5 +57,11 @@ def test_journey_is_told_where_the_product_is_and_who_signs_up(aws: Aws, manifes
 
 
 def test_journey_that_needs_mail_is_skipped_where_none_can_be_read(aws: Aws, manifest: Manifest) -> None:
-    manifest = replace(manifest, journey_command=("python", "-c", "raise SystemExit(1)"))
-    assert DeepChecks(aws=aws, manifest=manifest)._walk(OUTSIDE, "a@example.com")[0] is Verdict.SKIP
+    checks = with_journey(aws, manifest, ("python", "-c", "raise SystemExit(1)"))
+    assert checks._walk(OUTSIDE, "a@example.com")[0] is Verdict.SKIP
+
+
+def test_journey_runs_in_the_repositorys_root(aws: Aws, manifest: Manifest) -> None:
+    program = "from pathlib import Path; print(Path.cwd())"
+    checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
+    assert checks._walk(OUTSIDE, "a@example.com") == (Verdict.OK, str(Path(__file__).parent))

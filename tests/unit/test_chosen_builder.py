@@ -44,8 +44,10 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_own_builder_builds_what_it_can(make: Any) -> None:
     builder = make('CMD ["python"]')
-    digest = builder.build(SERVICE, print)
+    said: list[str] = []
+    digest = builder.build(SERVICE, said.append)
     assert digest != BY_DOCKER
+    assert said[-1] == "built api without Docker"
     assert builder.has(digest)
 
 
@@ -91,7 +93,9 @@ def test_failed_command_is_not_given_to_docker(make: Any) -> None:
 
 
 def test_one_of_the_two_can_be_chosen_alone(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make("CMD x", DOCKER).build(SERVICE, print) == BY_DOCKER
+    said: list[str] = []
+    assert make("CMD x", DOCKER).build(SERVICE, said.append) == BY_DOCKER
+    assert said == ["Docker builds api: ALVA_BUILDER=docker"]
     for value in (AUTO, OWN, DOCKER, ""):
         monkeypatch.setenv("ALVA_BUILDER", value)
         assert choice() == (value or AUTO)

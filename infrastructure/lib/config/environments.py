@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
 from lib.config.errors import SettingError
-from lib.config.services import SERVICES, Service, check_services
+from lib.config.service import Service, check_services
+from lib.config.services import SERVICES
 from lib.config.settings import (
     Cache,
     Database,

@@ -11,7 +11,7 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.constructs.service_alarms import ServiceTrafficAlarms
 from lib.constructs.service_environment import Addresses, service_variables
 from lib.constructs.service_scaling import ServiceScaling

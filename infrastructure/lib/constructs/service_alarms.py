@@ -13,7 +13,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.constructs.alarms import AlarmFactory
 
 LOG_METRICS_NAMESPACE = "Alva/Logs"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from aws_cdk import aws_route53 as route53
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.config.settings import Domain
 from lib.constructs.accepted_findings import accept
 from lib.constructs.access_logs import ACCESS_LOG_PREFIX, AccessLogs

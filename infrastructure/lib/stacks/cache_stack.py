@@ -8,7 +8,7 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.secrets import REDIS_URLS, RedisUrl
-from lib.config.services import queries_of
+from lib.config.service import queries_of
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
 from lib.constructs.url_secret import password_reference, url_secret

@@ -9,7 +9,7 @@ from constructs import Construct
 
 from lib.config.environments import Environment
 from lib.config.secrets import DATABASE_URLS, DatabaseUrl
-from lib.config.services import queries_of
+from lib.config.service import queries_of
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
 from lib.constructs.night_stop import NightStop

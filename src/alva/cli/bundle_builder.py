@@ -34,7 +34,7 @@ class BundleBuilder:
         self._store = ImageStore(store_folder)
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
-        """Build from the service's Dockerfile, with the repository as context; the image's digest."""
+        """Build from the service's Dockerfile, with its context; the image's digest."""
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
@@ -49,7 +49,9 @@ class BundleBuilder:
         deadline.daemon = True
         deadline.start()
         try:
-            return build(dockerfile, self._root, self._store, on_line=line, cancelled=cancelled).digest
+            return build(
+                dockerfile, self._root / service.context, self._store, on_line=line, cancelled=cancelled
+            ).digest
         except AlvaError as error:
             if not late.is_set():
                 raise

@@ -44,11 +44,14 @@ class ChosenBuilder:
         self._answers: bool | None = None
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
-        """Build the image, and say in a line when Docker does; its digest. Raises BuildFailed."""
+        """Build the image, and say in a line which of the two does; its digest. Raises BuildFailed."""
         if self._builds_with == DOCKER:
+            line(f"Docker builds {service.name}: {VARIABLE}={DOCKER}")
             return self._docker.build(service, line)
         try:
-            return self._own.build(service, line)
+            digest = self._own.build(service, line)
+            line(f"built {service.name} without Docker")
+            return digest
         except NotBuildable as refused:
             if self._builds_with == OWN:
                 raise

@@ -36,7 +36,7 @@ _WITHOUT_LAYOUT = "docker"
 
 
 def build_command(
-    dockerfile: str, layout: Path, *, builder: str, platform: str, cache: Path | None = None
+    dockerfile: str, layout: Path, *, builder: str, platform: str, cache: Path | None = None, context: str = "."
 ) -> tuple[str, ...]:
     """The command line that builds an image and writes it to the folder `layout`.
 
@@ -52,7 +52,7 @@ def build_command(
     if cache is not None:
         command += ["--cache-from", f"type=local,src={cache}"]
         command += ["--cache-to", f"type=local,dest={_next(cache)},mode=max"]
-    return (*command, ".")
+    return (*command, context)
 
 
 def _next(cache: Path) -> Path:
@@ -88,7 +88,14 @@ class DockerBuilder:
         builder = self._prepared(what)
         layout = Path(tempfile.mkdtemp(prefix=f"{service.name}-", dir=self._work_folder()))
         cache = None if self._cache is None else self._cache / service.name
-        command = build_command(service.dockerfile, layout, builder=builder, platform=self._platform, cache=cache)
+        command = build_command(
+            service.dockerfile,
+            layout,
+            builder=builder,
+            platform=self._platform,
+            cache=cache,
+            context=service.context,
+        )
         ended = self._run(command, what, line)
         if ended.exit_code != 0:
             raise BuildFailed(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alva.cli.invocation import Invocation, verb
+from alva.cli.invocation import ROOT, Invocation, verb
 from alva.errors import VerificationFailed
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     if deep:
         if inbox is None and invocation.is_local:
             inbox = f"http://127.0.0.1:{invocation.region_config.inbox_port}"
-        results += DeepChecks(aws=aws, manifest=manifest, inbox_url=inbox).run()
+        results += DeepChecks(aws=aws, manifest=manifest, root=ROOT, inbox_url=inbox).run()
     elif not failures(results):
         results += Inside(aws, manifest).run()
     show_checks(invocation, results)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from alva.aws import Aws, explained, pages
 from alva.errors import TimedOut
@@ -37,10 +38,14 @@ Said = tuple[Verdict, str]
 
 @dataclass(frozen=True, kw_only=True)
 class DeepChecks:
-    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can."""
+    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can.
+
+    `root` is the repository's root, in which the journey runs.
+    """
 
     aws: Aws
     manifest: Manifest
+    root: Path
     inbox_url: str | None = None
 
     def run(self) -> list[Result]:
@@ -108,16 +113,17 @@ class DeepChecks:
         return look
 
     def _walk(self, outside: Outside, customer: str) -> Said:
-        """The product's own command uses it as a new customer does (`JOURNEY_COMMAND`)."""
+        """The product's own command uses it as a new customer does (`journey_command` in a service's entry)."""
         command = self.manifest.journey_command
         if command is None:
-            return Verdict.SKIP, "the environment names no command for it"
+            return Verdict.SKIP, "no service's entry names a command for it"
         if self.inbox_url is None:
             return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
         program, *arguments = command
         try:
             ended = subprocess.run(
                 [sys.executable if program == "python" else program, *arguments],
+                cwd=self.root,
                 env={**os.environ, **self._told(outside, customer)},
                 capture_output=True,
                 text=True,

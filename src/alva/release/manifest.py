@@ -44,7 +44,7 @@ class Service:
     """The ECS service: `alva-api`."""
     repository: str
     dockerfile: str
-    """Relative to the repository's root, which is the build context."""
+    """Relative to the repository's root."""
     port: int | None
     """None for a worker: nothing is routed to it."""
     paths: tuple[str, ...]
@@ -59,6 +59,10 @@ class Service:
     """Companion container -> what it runs in a one-off task, instead of its own command."""
     deep_check_command: tuple[str, ...] | None = None
     """What a one-off task runs to ask what the service depends on."""
+    journey_command: tuple[str, ...] | None = None
+    """What is run in the repository's root to use the product as a customer does."""
+    context: str = "."
+    """The folder that the image is built from, relative to the repository's root."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +103,6 @@ class Manifest:
     services: tuple[Service, ...]
     migration: Migration
     secrets: tuple[Secret, ...]
-    journey_command: tuple[str, ...] | None = None
-    """What is run here to use the product as a customer does."""
     architecture: str = "X86_64"
     """The CPU architecture of tasks and images, as a task definition names it: X86_64 or ARM64."""
     repository: str | None = None
@@ -167,6 +169,8 @@ class Manifest:
                     image_parameter=item["image_parameter"],
                     has_pages=bool(item.get("has_pages")),
                     deep_check_command=tuple(item.get("deep_check_command") or ()) or None,
+                    journey_command=tuple(item.get("journey_command") or ()) or None,
+                    context=item.get("context", "."),
                     idle_commands={
                         name: tuple(companion["idle_command"]) for name, companion in item.get("companions", {}).items()
                     },
@@ -185,7 +189,6 @@ class Manifest:
                 Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
                 for item in values["secrets"]
             ),
-            journey_command=tuple(values.get("journey_command") or ()) or None,
             architecture=values.get("architecture", "X86_64"),
             repository=values.get("pipeline", {}).get("repository"),
             branch=values.get("pipeline", {}).get("branch", ""),
@@ -207,6 +210,11 @@ class Manifest:
     def deep_checked(self) -> Service | None:
         """The service whose entry names a deep check; the first of several."""
         return next((service for service in self.services if service.deep_check_command), None)
+
+    @property
+    def journey_command(self) -> tuple[str, ...] | None:
+        """The journey that a service's entry names; the first of several."""
+        return next((service.journey_command for service in self.services if service.journey_command), None)
 
     def service(self, name: str) -> Service:
         """The service called `name` (`api`, or `alva-api`); raises UsageError naming those that exist."""

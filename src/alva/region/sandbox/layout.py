@@ -7,7 +7,7 @@ mount; one that several have becomes a folder in memory whose entries are bound,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,7 +75,7 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
         tree.put(path, _bind(source) if source is not None else _Folder())
     for path, target in base.links.items():
         tree.put(path, _Link(target))
-    for path, content in _generated_etc(user).items():
+    for path, content in _generated_etc(user, base.users).items():
         tree.put(f"etc/{path}", _Text(content))
     for device in _DEVICES:
         tree.put(f"dev/{device}", _Bind(Path("/dev") / device, is_folder=False, is_writable=True))
@@ -280,14 +280,18 @@ def _target_parts(folder: list[str], target: str) -> list[str]:
     return _parts(os.path.normpath(os.path.join("/" + "/".join(folder), target)))  # noqa: PTH118 - a path inside
 
 
-def _generated_etc(user: tuple[int, int] | None) -> dict[str, str]:
-    """The files of /etc that tell a process who and where it is."""
+def _generated_etc(user: tuple[int, int] | None, known: Mapping[str, str]) -> dict[str, str]:
+    """The files of /etc that tell a process who and where it is; `known` are the base's own users."""
     uid, gid = user or (0, 0)
     users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     group = "root:x:0:\nnogroup:x:65534:\n"
-    if uid not in (0, 65534):
+    for name, number in known.items():
+        if number not in ("0", "65534"):
+            users += f"{name}:x:{number}:{number}:{name}:/home/{name}:/bin/bash\n"
+            group += f"{name}:x:{number}:\n"
+    if str(uid) not in known.values():
         users += f"app:x:{uid}:{gid}:app:/:/usr/sbin/nologin\n"
-    if gid not in (0, 65534):
+    if str(gid) not in known.values():
         group += f"app:x:{gid}:\n"
     return {
         "passwd": users,

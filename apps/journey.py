@@ -1,7 +1,7 @@
-"""`python -m alva.release.journey`: a customer's way from sign-up to a plan in Alva's own product.
+"""A customer's way from sign-up to a plan, through the load balancer: what `./alva verify --deep` runs.
 
-It goes over HTTP through the load balancer, and reads the mail from an inbox. `JOURNEY_COMMAND` in
-`infrastructure/lib/config/services.py` names it; `release/deep_checks.py` says what is in its environment.
+The entry of web in `infrastructure/lib/config/services.py` names it (`journey_command`), and
+docs/reference/service-contract.md says what its environment holds. It needs Python alone.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import http.cookiejar
 import json
 import os
 import re
+import socket
+import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
-
-from alva.errors import AlvaError, VerificationFailed
-from alva.release.outside import Outside
 
 Found = TypeVar("Found")
 
@@ -37,32 +35,39 @@ ONBOARDING = {
 }
 
 
-class Journey:
-    """One customer who did not exist before."""
+class DoesNotWork(Exception):
+    """A step that did not work, and why."""
 
-    def __init__(self, outside: Outside, api_url: str, auth_url: str, inbox_url: str, address: str) -> None:
-        """`api_url` and `auth_url` are where browsers find the two, without their prefixes; `address` signs up."""
-        self._url = outside.url
-        self._api_url = api_url
-        self._auth_url = auth_url
-        self._inbox_url = inbox_url.rstrip("/")
-        self.address = address
-        self._opener = outside.opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+
+class Journey:
+    """One customer who did not exist before. `given` are the variables that the command is started with."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._url = given["BASE_URL"]
+        self._api_url = given["API_URL"]
+        self._auth_url = given["AUTH_URL"]
+        self._inbox_url = given["INBOX_URL"].rstrip("/")
+        self.address = given["CUSTOMER_EMAIL"]
+        connect_to(given["LOAD_BALANCER"], [self._url, self._api_url, self._auth_url])
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=given.get("CA_BUNDLE"))),
+            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
+        )
 
     def run(self) -> str:
-        """Walk it; what was seen, in a line. Raises VerificationFailed naming the step that did not work."""
+        """Walk it; what was seen, in a line. Raises DoesNotWork naming the step."""
         started = time.monotonic()
         self._step("sign up", lambda: self._post("/signup", {"email": self.address}))
         link = self._wait("the sign-in mail", MAIL_SECONDS, self._link)
         self._step("open the link in the mail", lambda: self._get(link))
         path = urlsplit(self._step("describe a business", lambda: self._post("/onboarding", ONBOARDING))[0]).path
         if not re.fullmatch(r"/plans/[\w-]+", path):
-            raise VerificationFailed(f"cannot describe a business: it leads to {path}, not to a plan")
+            raise DoesNotWork(f"cannot describe a business: it leads to {path}, not to a plan")
 
         def made() -> str | None:
             plan = json.loads(self._get(f"{self._api_url}/api{path}")[1])
             if plan["status"] == "failed":
-                raise VerificationFailed("cannot make a plan: the worker gave it up", evidence=[str(plan.get("error"))])
+                raise DoesNotWork(f"cannot make a plan: the worker gave it up; {plan.get('error')}")
             return str(plan["content"]["summary"]) if plan["status"] == "ready" else None
 
         self._wait("the plan", PLAN_SECONDS, made)
@@ -82,15 +87,15 @@ class Journey:
             return act()
         except urllib.error.HTTPError as error:
             said = _title(error.read(5000).decode(errors="replace"))
-            raise VerificationFailed(f"cannot {what}: HTTP {error.code}", evidence=[said]) from error
+            raise DoesNotWork(f"cannot {what}: HTTP {error.code}; {said}") from error
         except OSError as error:
-            raise VerificationFailed(f"cannot {what}: {error}") from error
+            raise DoesNotWork(f"cannot {what}: {error}") from error
 
     def _wait(self, what: str, seconds: float, look: Callable[[], Found | None]) -> Found:
         deadline = time.monotonic() + seconds
         while (found := self._step(f"look for {what}", look)) is None:
             if time.monotonic() > deadline:
-                raise VerificationFailed(f"cannot find {what} after {seconds:.0f} s")
+                raise DoesNotWork(f"cannot find {what} after {seconds:.0f} s")
             time.sleep(LOOK_AGAIN_SECONDS)
         return found
 
@@ -117,19 +122,26 @@ def _title(answer: str) -> str:
     return " ".join((found[1] if found else answer).split())[:300]
 
 
+def connect_to(load_balancer: str, urls: Sequence[str]) -> None:
+    """Let connections to these URLs go to the load balancer: its names may not lead there from everywhere yet."""
+    there = urlsplit(f"//{load_balancer}")
+    meant = {(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)) for parts in map(urlsplit, urls)}
+    find = socket.getaddrinfo
+
+    def find_load_balancer(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if (host, port) in meant:
+            host, port = there.hostname, there.port or port
+        return find(host, port, *more, **options)
+
+    socket.getaddrinfo = find_load_balancer
+
+
 def main() -> int:
     """Walk it with what the environment says; 0, or 1 with what did not work on standard error."""
-    given = os.environ
-    bundle = given.get("CA_BUNDLE")
-    outside = Outside(
-        url=given["BASE_URL"],
-        address=given["LOAD_BALANCER"],
-        ca_bundle=Path(bundle) if bundle else None,
-    )
     try:
-        print(Journey(outside, given["API_URL"], given["AUTH_URL"], given["INBOX_URL"], given["CUSTOMER_EMAIL"]).run())
-    except AlvaError as error:
-        print("; ".join((error.message, *error.evidence)), file=sys.stderr)
+        print(Journey(os.environ).run())
+    except DoesNotWork as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 
