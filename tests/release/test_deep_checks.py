@@ -33,7 +33,7 @@ OUTSIDE = Outside(url="http://127.0.0.1:9", address="127.0.0.1:9")
         (("python", "-c", "raise SystemExit('cannot sign up: HTTP 500')"), Verdict.FAIL, "cannot sign up: HTTP 500"),
         ((sys.executable, "-c", "raise SystemExit(3)"), Verdict.FAIL, "ended with 3"),
         (("no-such-program",), Verdict.FAIL, "there is no such program"),
-        (None, Verdict.SKIP, "names no command"),
+        (None, Verdict.SKIP, "no service's entry names a command"),
     ],
     ids=["good", "bad", "bad without a word", "not there", "none"],
 )

@@ -201,6 +201,10 @@ class Roles:
 
         if request.service == "ecs":
             return self._ecs_resources(request)
+        if (request.service, request.action) == ("ecr", "DescribeRepositories"):
+            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+            names = request.member("repositoryNames") or ["*"]
+            return [f"arn:aws:ecr:{self._region}:{self._account_id}:repository/{name}" for name in names]
         if (request.service, request.action) == ("iam", "SimulatePrincipalPolicy"):
             return [str(request.member("PolicySourceArn"))]
         found = iam_actions.extract_resource_arn(

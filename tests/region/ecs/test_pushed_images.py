@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -27,6 +28,7 @@ from tests.layouts import entry, file_entry, tar, write_layout
 from tests.region.ecs.workbench import Workbench
 
 BUSYBOX = shutil.which("busybox")
+MUSL = Path("/lib") / f"ld-musl-{platform.machine()}.so.1"
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nrunner:x:4321:4322::/home/runner:/bin/sh\n"
 GROUP = b"root:x:0:\nrunner:x:4322:\nothers:x:4400:\n"
 
@@ -180,6 +182,34 @@ def test_image_without_a_shell_runs_its_entrypoint_with_its_environment(
     assert {"GREETING=hello=you", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"} <= set(lines)
 
 
+@pytest.mark.skipif(not MUSL.exists() or shutil.which("gcc") is None, reason="no musl here: apt-get install musl gcc")
+def test_program_of_alpines_c_library_runs_with_the_images_own(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+    source, program = tmp_path / "hello.c", tmp_path / "hello"
+    source.write_text(
+        "int puts(const char *); void exit(int);\n"
+        '__attribute__((force_align_arg_pointer)) void _start(void) { puts("hello from musl"); exit(0); }\n'
+    )
+    linker = f"-Wl,--dynamic-linker=/lib/{MUSL.name}"
+    subprocess.run(
+        ["gcc", "-nostdlib", "-fno-stack-protector", "-o", program, source, MUSL.resolve(), linker], check=True
+    )
+    image = write_layout(
+        tmp_path / "image",
+        tar(
+            [
+                file_entry("hello", program.read_bytes(), 0o755),
+                file_entry(f"lib/{MUSL.name}", MUSL.read_bytes(), 0o755),
+                file_entry(str(MUSL.resolve()).lstrip("/"), MUSL.read_bytes(), 0o755),
+            ]
+        ),
+        config={"Entrypoint": ["/hello"]},
+    )
+    definition = workbench.task_definition("musl", {"name": "main", "image": ecr.push(image, "musl")})
+    task = workbench.stopped(workbench.run(definition))
+    assert task["containers"][0].get("exitCode") == 0, task
+    assert workbench.log_lines(task["taskArn"], "main") == ["hello from musl"]
+
+
 def test_stop_signal_is_the_images(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     script = "trap 'echo told; exit 5' USR1; trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done"
     image = small_system(tmp_path / "image", StopSignal="SIGUSR1", Entrypoint=["/bin/sh", "-c", script])
@@ -233,6 +263,14 @@ def test_immutable_tag_is_refused_in_ecrs_words_and_the_same_image_is_not(ecr: E
     details = ecr.api.describe_images(repositoryName="immutable")["imageDetails"]
     assert [(image["imageDigest"], image["imageTags"]) for image in details] == [(first.digest, ["v1"])]
     assert json.loads(ecr.request("GET", "/v2/immutable/tags/list")[2]) == {"name": "immutable", "tags": ["v1"]}
+
+
+def test_image_that_is_not_there_is_an_error_of_describe_images(ecr: Ecr, tmp_path: Path) -> None:
+    """Clients such as the CDK's push an image only where this error says that it is not there."""
+    ecr.push(small_system(tmp_path / "image"), "described", "v1")
+    words = r"imageTag:'v2'} does not exist within the repository with name 'described' in the registry with id"
+    with pytest.raises(ecr.api.exceptions.ImageNotFoundException, match=words):
+        ecr.api.describe_images(repositoryName="described", imageIds=[{"imageTag": "v1"}, {"imageTag": "v2"}])
 
 
 def test_content_is_read_at_the_url_that_ecr_gives(ecr: Ecr, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_copy_puts_files_where_docker_does(project: Any) -> None:
             COPY a.txt renamed.txt
             COPY a.txt b.txt /data/
             COPY a.txt /srv/
-            COPY *.txt ./all/
+            COPY *.txt yarn.lock* ./all/
             COPY service ./code
             COPY a.txt ./code
             COPY --chmod=0400 b.txt /opt/b.txt
@@ -269,6 +269,23 @@ def test_link_out_of_the_context_is_not_followed(project: Any) -> None:
         project.build("FROM python:3.11-slim\nCOPY passwd /passwd\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are made by root")
+def test_user_of_the_base_is_known_by_its_name(project: Any) -> None:
+    image = project.build(
+        textwrap.dedent("""\
+            FROM node:24-slim
+            WORKDIR /app
+            RUN id -un node >user && id -gn node >>user
+            COPY --chown=node:node service ./service
+            USER node
+        """)
+    )
+    assert image.user == (1000, 1000)
+    assert (image.layers[-1] / "app" / "service" / "__main__.py").stat().st_uid == 1000
+    assert output(image, "cat", "user") == ["node", "node"]
+    assert output(image, "id", "-un") == ["node"]
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "problem"),
     [
@@ -277,6 +294,8 @@ def test_link_out_of_the_context_is_not_followed(project: Any) -> None:
         ("FROM node:8-slim\n", "line 1: FROM node:8-slim: the pinned Node here is 24"),
         ("FROM python:3.11-slim\nADD a b\n", "line 2: ADD is not supported here"),
         ("FROM python:3.11-slim\nCOPY gone /gone\n", "line 2: COPY gone: not found"),
+        ("FROM python:3.11-slim\nCOPY gone* also-gone* ./\n", r"line 2: COPY also-gone\*: not found"),
+        ("FROM python:3.11-slim\nCOPY --chown=node service /x\n", "line 2: COPY --chown=node is not supported here"),
         ("FROM python:3.11-slim\nCOPY ../up /up\n", "line 2: COPY ../up: outside of the context"),
         ("FROM python:3.11-slim\n\n# why\nCOPY --from=gone /x /x\n", "line 4: COPY --from=gone is neither a stage"),
         (

@@ -67,6 +67,16 @@ class ContainerRegistry:
             body = json.dumps({"downloadUrl": url, "layerDigest": digest}).encode()
             return 200, {"Content-Type": "application/x-amz-json-1.1"}, body
 
+        describe_images = ecr._describe_images
+
+        def local_images(data: dict[str, Any]) -> object:
+            name, wanted = str(data.get("repositoryName")), data.get("imageIds") or []
+            for each in wanted if name in ecr._repositories else []:
+                if not ecr._find_image(name, each):
+                    return _image_not_found(name, each, self._region.config.account_id)
+            return describe_images(data)
+
+        ecr._describe_images = local_images
         ecr._repo_shape, ecr._get_authorization_token = local_shape, local_token
         ecr._get_download_url_for_layer = local_download_url
         self._region.serve_registry = Registry(
@@ -124,12 +134,23 @@ def _link_built(blobs: Blobs, repository: str, digest: str, images: Sequence[Map
     return True
 
 
+def _image_not_found(name: str, wanted: Mapping[str, str], account_id: str) -> tuple[int, dict[str, str], bytes]:
+    said = f"{{imageDigest:'{wanted.get('imageDigest', 'null')}', imageTag:'{wanted.get('imageTag', 'null')}'}}"
+    message = (
+        f"The image with imageId {said} does not exist within the repository with name '{name}' "
+        f"in the registry with id '{account_id}'"
+    )
+    return _refusal("ImageNotFoundException", message)
+
+
 def _layer_not_found(digest: str) -> tuple[int, dict[str, str], bytes]:
-    error = {
-        "__type": "LayersNotFoundException",
-        "message": f"The layer with digest '{digest}' could not be found, or is not valid for this repository.",
-    }
-    return 400, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(error).encode()
+    message = f"The layer with digest '{digest}' could not be found, or is not valid for this repository."
+    return _refusal("LayersNotFoundException", message)
+
+
+def _refusal(code: str, message: str) -> tuple[int, dict[str, str], bytes]:
+    body = json.dumps({"__type": code, "message": message}).encode()
+    return 400, {"Content-Type": "application/x-amz-json-1.1"}, body
 
 
 def _has(blobs: Blobs, repository: str, digest: str) -> bool:

