@@ -36,9 +36,9 @@ def scripts() -> Iterator[tuple[str, str]]:
             for step in job["steps"]:
                 if "run" in step:
                     yield f"{file.name}:{name}", step["run"]
-    documents = [*(ROOT / "docs" / "runbooks").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")]
+    documents = [file for name in ("guides", "reference", "runbooks") for file in (ROOT / "docs" / name).glob("*.md")]
     documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # made of the verbs themselves
-    for file in [*sorted(documents), ROOT / "README.md"]:
+    for file in [*sorted(documents), ROOT / "README.md", ROOT / "examples" / "typescript" / "README.md"]:
         text = file.read_text()
         for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
             yield file.name, block
