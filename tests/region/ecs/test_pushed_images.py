@@ -139,6 +139,18 @@ def test_user_is_found_by_name_in_the_image(workbench: Workbench, ecr: Ecr, tmp_
     assert "unable to find user nobody-here: no matching entries in passwd file" in task["stoppedReason"]
 
 
+def test_name_of_the_task_is_its_platforms_and_leads_to_it(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+    """Servers listen where HOSTNAME says (Next.js): an image's own value counts for nothing, a definition's does."""
+    reference = ecr.push(small_system(tmp_path / "image", Env=["HOSTNAME=0.0.0.0"]), "hostname")
+    name, *hosts = shell(workbench, reference, "echo $HOSTNAME; cat /etc/hosts")
+    assert name.startswith(("ip-10-", "ip-127-"))
+    assert name.endswith(".ec2.internal")
+    address = name.removeprefix("ip-").partition(".")[0].replace("-", ".")
+    assert f"{address} {name}" in hosts
+    given = [{"name": "HOSTNAME", "value": "0.0.0.0"}]  # noqa: S104
+    assert shell(workbench, reference, "echo $HOSTNAME", environment=given) == ["0.0.0.0"]  # noqa: S104
+
+
 def test_root_is_writable_unless_it_is_read_only_and_the_image_stays_as_it_was(
     workbench: Workbench, ecr: Ecr, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_STOP_TIMEOUT_SECONDS = 30.0
 """`stopTimeout` of a container definition on Fargate."""
 
+HOST_NAME = "HOSTNAME"
 RDS_BUNDLE = "/app/certificates/rds-global-bundle.pem"
 TRUST_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -90,7 +91,8 @@ def plan_container(
 ) -> ContainerPlan:
     """Put together what a container runs from its definition, the task's override and its image.
 
-    `task_environment` wins over everything: it is what the platform says, not the image or the definition.
+    `task_environment` is what the platform says, and wins over the image and the definition. A definition may name
+    another HOSTNAME; the image's counts for nothing on Fargate (https://github.com/vercel/next.js/issues/58657).
     """
     name = definition["name"]
     entrypoint = tuple(definition.get("entryPoint") or ()) or image.entrypoint
@@ -100,11 +102,11 @@ def plan_container(
     argv = entrypoint + command
     if not argv:
         raise TaskStartError("CannotCreateContainerError: API error (400): No command specified", name)
-    environment = dict(image.environment)
+    environment = {**image.environment, **task_environment}
     for source in (definition.get("environment") or [], override.get("environment") or []):
         environment.update({entry["name"]: entry.get("value", "") for entry in source})
     environment.update(secret_values)
-    environment.update(task_environment)
+    environment.update({name: value for name, value in task_environment.items() if name != HOST_NAME})
     # Node reads the system's authorities only when it is told to. On AWS they are public, or the image brings them.
     environment.setdefault("NODE_EXTRA_CA_CERTS", TRUST_BUNDLE)
     return ContainerPlan(

@@ -14,9 +14,10 @@ from alva.region.background import Background
 from alva.region.config import RegionConfig
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import awslogs, metadata
-from alva.region.ecs.containers import ContainerPlan, plan_container
+from alva.region.ecs.containers import HOST_NAME, ContainerPlan, plan_container
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json, Task
+from alva.region.ecs.network import host_name
 from alva.region.ecs.permissions import Role
 from alva.region.ecs.pull import pull_image, pull_secret
 from alva.region.ecs.volumes import fill_volumes, make_volumes, remove_volumes
@@ -98,14 +99,14 @@ async def prepare(
 
 
 def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> dict[str, str]:
-    """What every container of a task gets, whatever its image and definition say.
+    """What every container of a task gets, whatever its image says; a definition can change HOSTNAME alone.
 
     HOST is where a server must listen when the task has an address, and not a network of its own.
     """
     address = task.address or ""
     return {
         **({} if has_network else {"HOST": address}),
-        "HOSTNAME": "ip-" + address.replace(".", "-"),
+        HOST_NAME: host_name(address, config.region),
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
