@@ -95,7 +95,9 @@ def test_release_is_verified_without_a_header_of_ours(released: Rehearsal) -> No
 def test_service_that_does_not_start_is_taken_back(released: Rehearsal) -> None:
     before = released.tasks()
     with released.replaced(SERVER, "const app = Fastify", 'throw new Error("broken on purpose");\nconst app = Fastify'):
-        broken = released.alva("deploy", "--service", "api", timeout_seconds=BUILD_SECONDS, **CHOSEN)
+        broken = released.alva(
+            "deploy", "--service", "api", "--allow", "rules", timeout_seconds=BUILD_SECONDS, **CHOSEN
+        )
     assert broken.returncode == 5, broken.stderr
     assert "broken on purpose" in broken.stderr
     assert "all services run again what they ran before" in broken.stderr
@@ -111,7 +113,9 @@ def test_migration_that_takes_something_away_is_refused_before_it_runs(released:
     migration.write_text('ALTER TABLE "planner"."plans" DROP COLUMN "business";\n')
     try:
         with released.edited(journal, json.dumps(entries)):
-            refused = released.alva("deploy", "--service", "api", timeout_seconds=BUILD_SECONDS, **CHOSEN)
+            refused = released.alva(
+                "deploy", "--service", "api", "--allow", "rules", timeout_seconds=BUILD_SECONDS, **CHOSEN
+            )
     finally:
         migration.unlink()
     assert refused.returncode == 3, refused.stderr
