@@ -233,6 +233,24 @@ def test_failure_without_a_cause_is_told_by_how_it_ended(kind: str, failure: Fai
     assert "{" not in found.cause + found.next_step
 
 
+def test_message_of_an_error_is_shown_and_not_the_end_of_its_stack_trace() -> None:
+    logs = (
+        'throw new Error("broken on purpose");',
+        "      ^",
+        "",
+        "Error: broken on purpose",
+        "    at file:///app/dist/server.js:24:7",
+        "    at async node:internal/modules/esm/loader:643:26",
+        "",
+        "Node.js v24.19.0",
+    )
+    found = diagnose(Failure(subject="api", said=said(TASK, [EXITED]), exit_codes=(("api", 1),), logs=logs))
+    assert found.evidence[-2:] == (
+        'last log: throw new Error("broken on purpose");',
+        "last log: Error: broken on purpose",
+    )
+
+
 def test_cause_stands_before_its_effect_whichever_is_said_first() -> None:
     found = diagnose(
         Failure(

@@ -13,6 +13,9 @@ SHOWN_CHARACTERS = 400
 LAST_LOG = "last log: "
 """What the evidence of an error has before a line of a container's log."""
 
+_SAYS_NOTHING = re.compile(r"^\s+at |^Node\.js v\d|^[\s^]*$")
+"""What Node prints after an error's message: frames, its version, a mark under the line."""
+
 _QUOTED_LOG = re.compile(rf"(?:[\w-]+: )?{LAST_LOG}(.*)", re.DOTALL)
 """Such a line; where several services failed, with the service's name before it."""
 
@@ -144,7 +147,8 @@ def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
     if lines and failure.count > 1:
         lines[0] += f" ({failure.count} tasks)"
     lines += [f"container {name} ended with exit code {code}" for name, code in failure.exit_codes if code != 0]
-    last = list(said(Source.LOG, failure.logs[-3:]))
+    told = [line for line in failure.logs if not _SAYS_NOTHING.search(line)]
+    last = list(said(Source.LOG, (told or failure.logs)[-3:]))
     if telling is not None and telling not in (*shown, *last):
         last = [telling, *last[1:]] if telling.source is Source.LOG and last else [telling, *last]
     lines += [_line(each) for each in last]
