@@ -13,7 +13,7 @@ from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.config.settings import Domain, WorkingHours
 
 from alva.checks.assembly import Assembly
-from alva.checks.dockerfiles import exposed_ports
+from alva.checks.dockerfiles import last_stage
 from alva.checks.routing import probes
 from alva.checks.template_rules import RULES, check
 from alva.errors import AlvaError
@@ -257,7 +257,9 @@ def test_rule_finds_what_it_is_for(rule: str, part: str, edit: Edit, message: st
 
 def test_every_rule_is_shown_to_find_something() -> None:
     shown = {rule for rule, *_ in BREAKAGES}
-    assert set(RULES) - shown == {"exposed-ports", "stack-order", "unset-settings"}, "which have their own tests"
+    assert set(RULES) - shown == {"exposed-ports", "stack-order", "unset-settings", "writable-tmp"}, (
+        "which have their own tests"
+    )
 
 
 def test_stack_before_what_it_imports_is_found(staging: Any) -> None:
@@ -282,6 +284,24 @@ def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: P
     assert findings == {
         "exposed-ports": ["exposed-ports: web: apps/web/Dockerfile exposes 8000; the task is told PORT=3000"]
     }
+
+
+def test_dockerfile_whose_user_could_not_write_to_tmp_is_found(staging: Any, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "apps", tmp_path / "apps", ignore=shutil.ignore_patterns("__pycache__"))
+    dockerfile = tmp_path / "apps" / "web" / "Dockerfile"
+    written = dockerfile.read_text()
+    dockerfile.write_text(written.replace("VOLUME /tmp\n", ""))
+    assert found(assembly_of(staging), tmp_path) == {
+        "writable-tmp": [
+            "writable-tmp: web: user 10001:10001 cannot write to /tmp: apps/web/Dockerfile has no VOLUME /tmp"
+        ]
+    }
+    for good in (
+        written.replace("VOLUME /tmp", 'VOLUME ["/data", "/tmp"]'),
+        written.replace("VOLUME /tmp\n", "").replace("USER 10001:10001", "USER 0:0"),
+    ):
+        dockerfile.write_text(good)
+        assert found(assembly_of(staging), tmp_path) == {}
 
 
 def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: Path) -> None:
@@ -335,4 +355,4 @@ def test_ports_of_the_last_stage_count(tmp_path: Path) -> None:
         "FROM b\n# EXPOSE 2\nCOPY --from=build /x /x\nCOPY --from=example.com/image /y /y\n"
         "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp $PORT \\\n  3001 53/udp\n"
     )
-    assert exposed_ports(dockerfile) == [3000, 3001]
+    assert last_stage(dockerfile).ports == (3000, 3001)

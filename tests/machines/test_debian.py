@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,10 +56,14 @@ def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_environment_comes_up_and_takes_a_release(
     debian: Debian, as_root: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    debian.check_out(as_root=as_root)
+    """As root from a private clone, which a umask of 077 makes: engines run as users that may not read it."""
+    checkout = debian.check_out(as_root=as_root)
+    if as_root:
+        subprocess.run(["chmod", "-R", "go=", str(checkout)], check=True)
     home = Path(debian.home(as_root=as_root))
     with reserved_region_config(home / "alva/.alva") as config:
-        ended = debian.run(SCRIPT, as_root=as_root, variables=daemon.environment_of(config), seconds=SECONDS)
+        script = f"umask 077\n{SCRIPT}" if as_root else SCRIPT
+        ended = debian.run(script, as_root=as_root, variables=daemon.environment_of(config), seconds=SECONDS)
     with capsys.disabled():  # the figures
         print(f"\n{debian.root.name}, {'root' if as_root else 'ordinary user'}:")
         print("\n".join(line for line in ended.stderr.splitlines() if " ms: " in line))

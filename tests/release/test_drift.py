@@ -9,7 +9,7 @@ import pytest
 from alva.release.drift import Drift, Found, Kind, MissingLogGroup, ServiceAsItWas, updates
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyServices, Observed, PutBack, Wanted, make_plan
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 
 WEB_BACK = ServiceAsItWas(service="alva-web", task_definition="web:12", desired_count=1, needs_deployment=True)
 LOGS_BACK = MissingLogGroup(name="/alva/api", retention_days=30)

@@ -17,7 +17,8 @@ from alva.errors import PreflightRefused, StackFailed, TimedOut
 from alva.release.executor import Executor
 from alva.release.manifest import Manifest, Service, Stack
 from alva.release.plan import ApplyStack, CheckSecrets, Plan, PublishImage, Wanted
-from alva.release.stacks import Action, Stacks
+from alva.release.stack_state import Action
+from alva.release.stacks import Stacks
 
 
 class Record:

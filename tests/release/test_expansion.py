@@ -9,7 +9,7 @@ import pytest
 from alva.release.expansion import expanded, holds, left_over
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyServices, ApplyStack, Observed, Wanted, make_plan
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 
 
 def rule(port: int) -> dict[str, Any]:

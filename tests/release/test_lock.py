@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from alva.aws import Aws
+from alva.cli import build
+from alva.cli.progress import PlainProgress
 from alva.errors import Locked
 from alva.release import lock as lock_module
 from alva.release.lock import Holder, Lock
 from alva.release.manifest import Manifest
+from alva.release.stacks import Stacks
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +49,24 @@ def test_second_release_is_refused_with_the_first_ones_holder(aws: Aws, manifest
         assert "first" in str(caught.value)
         assert caught.value.exit_code == 8
     assert lock.holder() is None
+
+
+def test_repositories_are_not_made_while_somebody_else_holds_the_lock(
+    aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "synthesise", lambda *_: True)
+    invocation: Any = SimpleNamespace(
+        progress=PlainProgress(io.StringIO()),
+        environment=manifest.environment,
+        assembly_folder=tmp_path,
+        aws=aws,
+        manifest=manifest,
+    )
+    with Lock(aws, manifest).held("a release", ignore):
+        with pytest.raises(Locked, match="somebody else is at work"):
+            build.make_repositories(invocation, wait_seconds=0)
+        (registry,) = manifest.stacks_of("registry")
+        assert Stacks(aws).observe(registry.name) is None
 
 
 def test_lock_is_free_again_after_a_failure(aws: Aws, manifest: Manifest) -> None:

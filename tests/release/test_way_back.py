@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alva.release.manifest import Manifest
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 from alva.release.way_back import as_before, goes_back
 
 RULE = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {"FromPort": 5432}}

@@ -198,6 +198,8 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
         ("2h", datetime(2026, 1, 31, 10, 0, tzinfo=UTC)),
         ("1d", datetime(2026, 1, 30, 12, 0, tzinfo=UTC)),
         ("2026-01-31T11:00Z", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)),
+        ("2026-01-31T12:00+02:00", datetime(2026, 1, 31, 10, 0, tzinfo=UTC)),
+        ("2026-01-31T11:00", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)),
     ],
 )
 def test_since_is_a_span_or_a_time(text: str, expected: datetime) -> None:

@@ -201,7 +201,8 @@ def test_history_of_this_repository_only_adds() -> None:
 def test_drizzles_files_are_judged_in_the_order_of_its_journal(tmp_path: Path) -> None:
     journal = tmp_path / "meta" / "_journal.json"
     journal.parent.mkdir()
-    journal.write_text(json.dumps({"entries": [{"idx": 1, "tag": "0001_a_b"}, {"idx": 0, "tag": "0000_z"}]}))
+    entries = [{"idx": 1, "when": 1, "tag": "0000_z"}, {"idx": 0, "when": 2, "tag": "0001_a_b"}]
+    journal.write_text(json.dumps({"entries": entries}))
     (tmp_path / "0000_z.sql").write_text('CREATE TABLE "u" ("id" serial);\n--> statement-breakpoint\nCREATE SCHEMA s;')
     (tmp_path / "0001_a_b.sql").write_text('ALTER TABLE "u" DROP COLUMN "id"; CREATE INDEX i ON "u" ("id");')
     first, second = read_revisions(tmp_path)
@@ -220,6 +221,17 @@ def test_journal_that_is_not_drizzles_is_refused(tmp_path: Path, journal: str) -
     (tmp_path / "meta" / "_journal.json").write_text(journal)
     with pytest.raises(AlvaError, match="the journal is not one of Drizzle's"):
         read_revisions(tmp_path)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_drizzle_migration_that_drizzle_would_skip_is_refused(tmp_path: Path, when: int) -> None:
+    """Two branches generated one each, and the older one was merged last."""
+    (tmp_path / "meta").mkdir()
+    entries = [{"idx": 0, "when": 2, "tag": "a"}, {"idx": 1, "when": when, "tag": "b"}]
+    (tmp_path / "meta" / "_journal.json").write_text(json.dumps({"entries": entries}))
+    with pytest.raises(AlvaError, match="Drizzle skips b without an error where a has run") as refused:
+        read_revisions(tmp_path)
+    assert f"its `when` is {when}, that of a is 2" in str(refused.value)
 
 
 def test_two_drizzle_migrations_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ class Container:
     secrets: Mapping[str, object]
     """The variable -> what ValueFrom says, resolved."""
     log_group: object
+    volumes: tuple[str, ...]
+    """The paths at which volumes are mounted to be written to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,9 @@ def containers_of(task_definition: Resource) -> Iterator[Container]:
             environment={pair["Name"]: str(pair["Value"]) for pair in each.get("Environment", [])},
             secrets={secret["Name"]: secret["ValueFrom"] for secret in each.get("Secrets", [])},
             log_group=each.get("LogConfiguration", {}).get("Options", {}).get("awslogs-group"),
+            volumes=tuple(
+                mount["ContainerPath"] for mount in each.get("MountPoints", []) if not mount.get("ReadOnly", False)
+            ),
         )
 
 

@@ -7,6 +7,7 @@ folder for each migration, in the order of their names (https://www.prisma.io/do
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from alva.errors import AlvaError
@@ -29,26 +30,35 @@ def read_sql_folder(folder: Path) -> dict[str, str]:
 
 
 def _drizzle(folder: Path) -> list[tuple[str, Path]]:
+    """In the order of the journal's entries, in which Drizzle runs them.
+
+    Drizzle runs an entry only where its `when` is later than that of the last one that the database has, and says
+    nothing of one that it leaves out (https://github.com/drizzle-team/drizzle-orm/issues/5316).
+    """
     try:
-        entries = {int(entry["idx"]): str(entry["tag"]) for entry in _entries(folder)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = (folder / JOURNAL).read_text(encoding="utf-8")
+        entries = [(int(each["idx"]), str(each["tag"]), each.get("when")) for each in json.loads(text)["entries"]]
+        times = [(tag, int(when)) for _, tag, when in entries if when is not None]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AlvaError(
             "cannot read the migrations: the journal is not one of Drizzle's",
             evidence=[f"{folder / JOURNAL}: {error!r}"],
             next_step="drizzle-kit generate writes it",
         ) from error
-    if len(entries) != len(_entries(folder)):
+    if len({index for index, _, _ in entries}) != len(entries):
         raise AlvaError(
             "cannot read the migrations: two of them have the same idx in Drizzle's journal",
             evidence=[str(folder / JOURNAL)],
             next_step="remove the younger one and generate it again (drizzle-kit generate)",
         )
-    return [(tag, folder / f"{tag}.sql") for _, tag in sorted(entries.items())]
-
-
-def _entries(folder: Path) -> list[dict[str, str]]:
-    entries: list[dict[str, str]] = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))["entries"]
-    return entries
+    for (before, earlier), (tag, when) in pairwise(times):
+        if when <= earlier:
+            raise AlvaError(
+                f"cannot read the migrations: Drizzle skips {tag} without an error where {before} has run",
+                evidence=[f"{folder / JOURNAL}: its `when` is {when}, that of {before} is {earlier}"],
+                next_step=f"if no database has it, generate {tag} again (drizzle-kit generate) or make `when` later",
+            )
+    return [(tag, folder / f"{tag}.sql") for _, tag, _ in entries]
 
 
 def _prisma(folder: Path) -> list[tuple[str, Path]]:

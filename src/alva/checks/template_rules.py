@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
 from alva.checks.aws_rules import ascii_templates, unset_settings
-from alva.checks.dockerfiles import exposed_ports as ports_of
+from alva.checks.dockerfiles import last_stage
 from alva.checks.findings import Finding
 from alva.checks.paths import missing_paths
 from alva.checks.routing import listener_rules, probes, served_by
@@ -105,9 +105,30 @@ def exposed_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
         port = service.manifest["port"]
         if port is None or not dockerfile.exists():
             continue
-        if (ports := ports_of(dockerfile)) and port not in ports:
+        if (ports := last_stage(dockerfile).ports) and port not in ports:
             said = ", ".join(map(str, ports))
             yield service.name, f"{service.manifest['dockerfile']} exposes {said}; the task is told PORT={port}"
+
+
+def writable_tmp(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """A Dockerfile with a user of its own declares each volume that it writes to. A warning: its base may declare it.
+
+    Without it, the volume belongs to root with mode 0755:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+    """
+    for service in deployed_services(inputs.assembly):
+        dockerfile = inputs.repository / service.manifest["dockerfile"]
+        if not dockerfile.exists():
+            continue
+        stage = last_stage(dockerfile)
+        if stage.user.partition(":")[0] in ("", "0", "root"):
+            continue
+        for path in service.main_container.volumes:
+            if path not in stage.volumes:
+                yield (
+                    service.name,
+                    f"user {stage.user} cannot write to {path}: {service.manifest['dockerfile']} has no VOLUME {path}",
+                )
 
 
 def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
@@ -274,6 +295,7 @@ RULES: Mapping[str, Rule] = {
         health_path,
         port_agreement,
         exposed_ports,
+        writable_tmp,
         connection_budget,
         password_alphabet,
         secrets_consumed,

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from alva.errors import RegionFailed
+from alva.region.ports import port_in_use
 
 ASGIApplication = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
@@ -59,13 +59,10 @@ def listen(port: int) -> socket.socket:
     try:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
+        listener.close()
         if error.errno != errno.EADDRINUSE:
             raise
-        raise RegionFailed(
-            f"cannot start the local region: port {port} is in use",
-            evidence=[f"127.0.0.1:{port}: {error.strerror}"],
-            next_step="end what listens there, or choose another port with ALVA_API_PORT",
-        ) from error
+        raise port_in_use("start the local region", "127.0.0.1", port, "ALVA_API_PORT", error) from error
     return listener
 
 

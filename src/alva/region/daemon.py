@@ -26,6 +26,7 @@ from typing import Any
 from alva.errors import RegionFailed
 from alva.region import memory
 from alva.region.config import RegionConfig
+from alva.region.ports import port_in_use
 
 POLL_SECONDS = 0.02
 LOG_LINES_SHOWN = 12
@@ -279,11 +280,7 @@ def _refuse_taken_ports(config: RegionConfig) -> None:
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
-                raise RegionFailed(
-                    f"cannot start the local region: port {port} is in use",
-                    evidence=[f"127.0.0.1:{port}: {error.strerror}"],
-                    next_step=f"end what listens there, or choose another port with {variable}",
-                ) from error
+                raise port_in_use("start the local region", "127.0.0.1", port, variable, error) from error
 
 
 def _end(pid: int, timeout_seconds: float) -> None:

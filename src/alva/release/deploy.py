@@ -22,8 +22,10 @@ from alva.release.observation import observe
 from alva.release.plan import Observed, Plan, Wanted, make_plan
 from alva.release.reporting import Reporter
 from alva.release.request import Request
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 from alva.release.survey import require_consent, survey
+from alva.release.times import utc
 
 ROLLBACK_SECONDS = 1500.0
 """For everything that a rollback waits for together; a stack that it has to call off then has its own time."""
@@ -91,7 +93,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 rollback_of=request.rollback_of,
                 by=person(),
                 run=recording.run_address(),
-                started_at=started_at.isoformat(timespec="seconds"),
+                started_at=utc(started_at),
                 seconds=round(time.monotonic() - started, 2),
                 step_seconds=executor.step_seconds,
                 outcome=outcome,

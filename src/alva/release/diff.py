@@ -14,7 +14,7 @@ from alva.release.drift import Found
 from alva.release.manifest import Manifest, Service
 from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.risks import Kind, Risk
-from alva.release.stacks import Action
+from alva.release.stack_state import Action
 
 SIZES = ("Cpu", "Memory")
 

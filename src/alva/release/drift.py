@@ -18,7 +18,7 @@ from alva.aws import Aws, error_code, explained, pages
 from alva.release import rollout
 from alva.release.hibernation import Hibernation
 from alva.release.manifest import Manifest, Service
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceTypeDef

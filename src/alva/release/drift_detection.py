@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, explained
 from alva.errors import AlvaError, TimedOut
 from alva.release.drift import OUTSIDE, Drift, Found, Kind, revert
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackResourceDriftTypeDef

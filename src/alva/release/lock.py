@@ -20,13 +20,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, Locked
 from alva.release.manifest import Manifest
+from alva.release.times import utc_now
 
 NAME_IS_TAKEN_SECONDS = 60.0
 """How long to try again while nobody holds the lock and its name is still taken.
@@ -70,7 +70,7 @@ class Holder:
             pid=os.getpid(),
             process_started=_process_started(os.getpid()) or "",
             what=what,
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            since=utc_now(),
             id=uuid.uuid4().hex,
             run=current_run(),
         )

@@ -16,7 +16,8 @@ from alva.release.manifest import Manifest, Stack
 from alva.release.plan import Observed, Wanted, running_digests
 from alva.release.request import Request
 from alva.release.secrets import Secrets, State
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 
 def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:

@@ -13,7 +13,7 @@ from alva.checks.revisions import Revision, pending
 from alva.release.drift import Cure, Found, ServiceAsItWas, updates
 from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
-from alva.release.stacks import Action, ObservedStack, StackChange, compare
+from alva.release.stack_state import Action, ObservedStack, StackChange, compare
 
 
 @dataclass(frozen=True, kw_only=True)

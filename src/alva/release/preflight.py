@@ -66,9 +66,9 @@ class Preflight:
             ("quotas suffice", self._quotas),
             *account.Account(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", self._awake),
-            ("services run", lambda: curable(self._services())),
+            ("services run", self._services),
             ("nothing drifted", self._drift),
-            ("alarms are quiet", lambda: curable(alarms_are_quiet(self.aws, self.manifest))),
+            ("alarms are quiet", self._alarms),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
@@ -231,7 +231,7 @@ class Preflight:
         return is_awake(self.aws, self.manifest)
 
     def _services(self) -> Said:
-        """Whether what was released last runs: all of its tasks, from a deployment that succeeded, and nothing else."""
+        """All tasks of the last release run, from deployments that succeeded. Only warns: a release may repair it."""
         if Hibernation(self.aws, self.manifest).state() is not None:
             return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
@@ -252,7 +252,7 @@ class Preflight:
             deployment = rollout.last_deployment(self.aws, self.manifest, service)
             if deployment is not None and deployment["status"] in ("STOPPED", "ROLLBACK_FAILED"):
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
-        return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
+        return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
     def _drift(self) -> Said:
         """Whether what runs is what the stacks say. A release puts services and log groups back, so this only warns."""
@@ -267,11 +267,10 @@ class Preflight:
             return Verdict.WARN, f"not known of {'; '.join(found.unseen)}"
         return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
-
-def curable(said: Said) -> Said:
-    """A failure of what runs as a warning: a release may well be its cure, so it does not stop one."""
-    verdict, reason = said
-    return (Verdict.WARN, reason) if verdict is Verdict.FAIL else said
+    def _alarms(self) -> Said:
+        """No alarm of the environment is in the state ALARM. Only warns: a release may repair the cause."""
+        verdict, reason = alarms_are_quiet(self.aws, self.manifest)
+        return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:

@@ -13,7 +13,8 @@ from alva.release.images import Builder
 from alva.release.manifest import Manifest
 from alva.release.plan import Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
-from alva.release.stacks import Action, Stacks
+from alva.release.stack_state import Action
+from alva.release.stacks import Stacks
 from alva.release.toolkit import toolkit_of
 from alva.release.verify import Verdict
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
 from alva.release.manifest import Manifest, Service
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceDeploymentBriefTypeDef, ServiceDeploymentTypeDef, ServiceTypeDef

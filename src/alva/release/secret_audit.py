@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Self
 
 from alva.aws import Aws
 from alva.release.history import History
 from alva.release.lock import Holder
 from alva.release.manifest import Manifest
+from alva.release.times import utc_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Entry:
     def now(cls, secret: str) -> Self:
         """This person changes `secret` now."""
         holder = Holder.this_process(f"set {secret}")
-        return cls(secret=secret, by=holder.user, host=holder.host, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        return cls(secret=secret, by=holder.user, host=holder.host, at=utc_now())
 
 
 class SecretAudit:

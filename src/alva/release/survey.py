@@ -14,7 +14,8 @@ from alva.release.diff import Diff, Preview, in_words, make_diff
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted, stack_parameters
 from alva.release.risks import Kind, Risk
-from alva.release.stacks import Action, ObservedStack, Stacks
+from alva.release.stack_state import Action, ObservedStack
+from alva.release.stacks import Stacks
 
 Ask = Callable[[Sequence[Risk], str], bool]
 """Shows what stands out, asks the question, and returns whether to go on."""

@@ -17,7 +17,8 @@ from alva.release.manifest import Manifest
 from alva.release.plan import Observed, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import DATA_TYPES
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 BACK = "all services run again what they ran before"
 

@@ -98,6 +98,7 @@ def test_a_taken_port_is_named_and_nothing_is_left_half_alive(tmp_path: Path) ->
             daemon.start(config)
         assert failure.value.next_step is not None
         assert "ALVA_EDGE_PORT" in failure.value.next_step
+        assert f"process {os.getpid()} (" in str(failure.value)
         assert not daemon.status(config).is_running
 
 

@@ -395,6 +395,11 @@ def test_list_tasks_filters_by_family_starter_and_status(workbench: Workbench) -
             "InvalidParameterException",
             "Override for container named absent is not a container in the TaskDefinition.",
         ),
+        (
+            {"overrides": {"containerOverrides": [{"name": "main", "command": ["x" * 8140]}]}},
+            "InvalidParameterException",
+            "Container Overrides length must be at most 8192",
+        ),
     ],
 )
 def test_run_task_is_refused_as_on_aws(

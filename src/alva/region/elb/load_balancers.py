@@ -9,7 +9,6 @@ import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from alva.errors import RegionFailed
 from alva.region.background import end
 from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.elb import cloudformation
@@ -25,6 +24,7 @@ from alva.region.elb.store import Store
 from alva.region.elb.target_health import TargetHealth
 from alva.region.elb.targets import Key, TargetTable
 from alva.region.elb.visitors import SilentPorts, visitors_now
+from alva.region.ports import port_in_use
 from alva.region.query_protocol import Response
 
 if TYPE_CHECKING:
@@ -388,8 +388,4 @@ def _require_free(port: int, variable: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise RegionFailed(
-                f"cannot start the load balancer: port {port} is in use",
-                evidence=[f"127.0.0.1:{port}: {error.strerror}"],
-                next_step=f"end what listens there, or choose another port with {variable}",
-            ) from error
+            raise port_in_use("start the load balancer", "127.0.0.1", port, variable, error) from error
