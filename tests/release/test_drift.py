@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from alva.aws import Poll
+from alva.release import drift, drift_cures, rollout
 from alva.release.drift import Drift, Found, Kind, MissingLogGroup, ServiceAsItWas, updates
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyServices, Observed, PutBack, Wanted, make_plan
@@ -83,3 +86,33 @@ def test_service_counts_as_updated_by_its_own_task_definition_only(manifest: Man
     former, template = services_template(manifest), services_template(manifest, LOG_LEVEL="debug")
     assert updates(manifest.service("web"), former, template)
     assert not updates(manifest.service("api"), former, template)
+
+
+def test_service_whose_rollback_failed_gets_a_new_deployment_though_its_stack_says_nothing_else(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ECS starts no task for it any more, and CloudFormation sees nothing to change."""
+    web = manifest.service("web")
+    deployments = [{"serviceDeploymentArn": "old", "status": "ROLLBACK_FAILED"}]
+    running = {"taskDefinition": "web:12", "desiredCount": 1, "runningCount": 0}
+    updated: list[dict[str, Any]] = []
+
+    def update_service(**arguments: Any) -> None:
+        updated.append(arguments)
+        deployments.append({"serviceDeploymentArn": "new", "status": "SUCCESSFUL"})
+        running["runningCount"] = 1
+
+    aws: Any = SimpleNamespace(
+        ecs=SimpleNamespace(update_service=update_service), poll=Poll(shortest_seconds=0.0, longest_seconds=0.0)
+    )
+    monkeypatch.setattr(rollout, "last_deployment", lambda *_: deployments[-1])
+    monkeypatch.setattr(rollout, "describe_services", lambda *_: {web.service: running})
+    stack = ObservedStack(name="services", status="UPDATE_COMPLETE")
+    properties = {"TaskDefinition": {"Ref": "Task"}, "DesiredCount": 1}
+    (found,) = drift._service(aws, manifest, stack, web, properties, {"Task": "web:12"}, cast("Any", running))
+    assert (found.kind, found.asks) == (Kind.DEPLOYMENT, False)
+    assert found.cure is not None
+    drift_cures.heal(aws, manifest, [found.cure])
+    assert [(each["forceNewDeployment"], each["taskDefinition"], each["desiredCount"]) for each in updated] == [
+        (True, "web:12", 1)
+    ]

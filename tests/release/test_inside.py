@@ -19,10 +19,12 @@ import pytest
 from alva.aws import Aws, Target
 from alva.release import oneoff
 from alva.release.inside import Inside, cure_of, read_results
-from alva.release.manifest import Manifest, Secret
+from alva.release.manifest import Manifest, Secret, Service
 from alva.release.oneoff import IDLE_COMMAND
 from alva.release.verify import Verdict
 from kit import deep_check
+
+from .test_failed_operations import ERRORS, KINDS, Fault, FaultyAws
 
 APPS = Path(__file__).parents[2] / "apps"
 OVERRIDES_BYTES = 8192
@@ -167,16 +169,17 @@ def test_image_from_before_its_deep_check_is_skipped_and_a_broken_one_fails(
     assert set(json.loads(asked[0].command[2])) == {"address", "services", "customer", "patience"}
 
 
-def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis_would_put_them(
-    aws: Aws, manifest: Manifest
-) -> None:
-    service, *others = manifest.services
+@pytest.fixture
+def deployed(aws: Aws, manifest: Manifest) -> Service:
+    """The manifest's first service, on another port and health path than its entry names."""
+    service = manifest.services[0]
     group = aws.elbv2.create_target_group(
         Name=f"{manifest.prefix}-one", Protocol="HTTP", Port=3013, TargetType="ip", HealthCheckPath="/ready"
     )["TargetGroups"][0]["TargetGroupArn"]
     aws.ecs.create_cluster(clusterName=manifest.cluster)
     aws.ecs.register_task_definition(
         family=service.service,
+        networkMode="awsvpc",
         containerDefinitions=[{"name": service.name, "image": "x", "portMappings": [{"containerPort": 3013}]}],
     )
     aws.ecs.create_service(
@@ -185,7 +188,30 @@ def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis
         taskDefinition=service.service,
         desiredCount=0,
         loadBalancers=[{"targetGroupArn": group, "containerName": service.name, "containerPort": 3013}],
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
     )
+    return service
+
+
+def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis_would_put_them(
+    aws: Aws, manifest: Manifest, deployed: Service
+) -> None:
     first, *rest = Inside(aws, manifest).as_deployed(manifest.services)
-    assert (first.name, first.port, first.health_path) == (service.name, 3013, "/ready")
-    assert rest == others
+    assert (first.name, first.port, first.health_path) == (deployed.name, 3013, "/ready")
+    assert rest == list(manifest.services[1:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "operation", ["ecs.DescribeServices", "elbv2.DescribeTargetGroups", "ecs.DescribeTaskDefinition", "ecs.RunTask"]
+)
+def test_check_whose_call_of_aws_fails_fails_and_says_which_call(
+    aws: Aws, manifest: Manifest, deployed: Service, operation: str, kind: str
+) -> None:
+    """A release takes that for what it is: not verified, so it goes back."""
+    fault = Fault(operation, kind)
+    services = (replace(deployed, deep_check_command=("look",)), *manifest.services[1:])
+    (result,) = Inside(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()
+    assert fault.has_struck
+    assert (result.name, result.verdict) == ("inside", Verdict.FAIL)
+    assert (ERRORS[kind][1] if kind in ERRORS else "closed") in result.reason

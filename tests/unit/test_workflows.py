@@ -102,6 +102,13 @@ def test_actionlint_would_find_something(careless: Path) -> None:
     assert any("potentially untrusted" in finding for finding in actionlint(careless))
 
 
+def test_newer_base_images_of_every_service_are_proposed() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    (images,) = (each for each in updates if each["package-ecosystem"] == "docker")
+    covered = {folder for pattern in images["directories"] for folder in ROOT.glob(pattern.lstrip("/"))}
+    assert {file.parent for file in ROOT.glob("apps/*/Dockerfile")} <= covered
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_every_action_is_pinned_by_commit_and_names_its_version(file: Path) -> None:
     used = re.findall(r"uses: (.+)", file.read_text())
