@@ -36,8 +36,8 @@ def test_service_whose_rollback_failed_is_brought_back_by_what_a_release_puts_ba
         },
     }
     good, other = (
-        workbench.task_definition("stuck", {**container, "environment": [{"name": "V", "value": value}]})
-        for value in ("1", "2")
+        workbench.task_definition("stuck", {**container, "environment": [{"name": "PORT", "value": port}]})
+        for port in ("3000", "3001")
     )
     breaker = {"enable": True, "rollback": True, "thresholdConfiguration": {"type": "COUNT", "value": 2}}
     workbench.create_service("stuck", good, deploymentConfiguration={"deploymentCircuitBreaker": breaker})

@@ -246,7 +246,7 @@ def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbe
     assert service["deployments"][0]["rolloutState"] == "FAILED"
     assert service["deployments"][0]["rolloutStateReason"] == "ECS deployment circuit breaker: tasks failed to start."
     stopped = workbench.tasks_of("missing", "STOPPED")
-    assert len(stopped) == 2
+    assert len(stopped) >= 2  # as on AWS, another one may have been started before the second has failed
     assert stopped[0]["stopCode"] == "TaskFailedToStart"
     assert stopped[0]["stoppedReason"].startswith("CannotPullContainerError: ")
     assert stopped[0]["stoppedReason"].endswith(": not found")
