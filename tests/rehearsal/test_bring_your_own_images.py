@@ -23,6 +23,8 @@ from tests.layouts import entry, file_entry, tar, write_layout
 from .conftest import PROJECT, Rehearsal
 from .test_runbooks import FOLDER, blocks, run_blocks, shell
 
+pytestmark = pytest.mark.nightly
+
 __all__ = ["shell"]
 
 GUIDE = PROJECT / "docs" / "guides" / "bring-your-own-images.md"

@@ -44,9 +44,10 @@ def test_service_whose_rollback_failed_is_brought_back_by_what_a_release_puts_ba
     assert workbench.deployed("stuck")["status"] == "SUCCESSFUL"
 
     logs.delete_log_group(logGroupName=LOGS)
-    ecs.update_service(cluster=workbench.cluster, service="stuck", taskDefinition=other)
-    (running,) = (task for task in workbench.tasks_of("stuck") if task["taskDefinitionArn"] == good)
+    (running,) = workbench.tasks_of("stuck")
     ecs.stop_task(cluster=workbench.cluster, task=running["taskArn"])
+    until(lambda: workbench.service("stuck")["runningCount"] == 0)
+    ecs.update_service(cluster=workbench.cluster, service="stuck", taskDefinition=other)
     assert workbench.deployed("stuck", 120)["status"] == "ROLLBACK_FAILED"
     until(lambda: workbench.service("stuck")["runningCount"] == 0)
 
@@ -59,5 +60,5 @@ def test_service_whose_rollback_failed_is_brought_back_by_what_a_release_puts_ba
     deployment = rollout.last_deployment(aws, manifest, service)
     assert deployment is not None
     assert deployment["status"] == "SUCCESSFUL"
-    assert [task["lastStatus"] for task in workbench.tasks_of("stuck")] == ["RUNNING"]
+    until(lambda: [task["lastStatus"] for task in workbench.tasks_of("stuck")] == ["RUNNING"])
     ecs.delete_service(cluster=workbench.cluster, service="stuck", force=True)
