@@ -15,8 +15,7 @@ from typing import Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest
-from alva.release.stack_state import ObservedStack
-from alva.release.stacks import Stacks
+from alva.release.stacks import ObservedStack, Stacks
 
 Line = Callable[[str], None]
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from ministack.services import ec2
 
-from alva.region.background import Background
 from alva.region.network import Interface, Namespace, Namespaces
 from alva.region.network.mode import missing
 from tests.region_network import inside
@@ -165,7 +164,7 @@ class Machine:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Bench]:
     ec2.reset()
-    network = Namespaces(folder / "network.json", Background())
+    network = Namespaces(folder / "network.json")
     bench = Bench(network)
     try:
         yield bench

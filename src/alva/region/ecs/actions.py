@@ -15,11 +15,12 @@ class StartTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class StopTask:
-    """Stop a task, and say why."""
+    """Stop a task, and say why; a failed one counts for the circuit breaker."""
 
     task_id: str
     reason: str
     event: str = ""
+    is_failure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

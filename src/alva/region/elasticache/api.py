@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
 from ministack.services import elasticache
 
-from alva.region import query_protocol
-from alva.region.aws_error import AwsError
-from alva.region.query_protocol import Response
+Response = tuple[int, dict[str, str], bytes]
 
 REFUSED = frozenset({
     "CreateReplicationGroup", "ModifyReplicationGroup", "DeleteReplicationGroup", "IncreaseReplicaCount",
@@ -25,12 +24,13 @@ def install() -> None:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
-        action = query_protocol.read_form(body, query_params).get("Action", "")
+        parameters = {**query_params, **parse_qs(body.decode(errors="replace"), keep_blank_values=True)}
+        action = elasticache._p(parameters, "Action")
         if action in REFUSED:
-            error = AwsError(
-                "InvalidAction", f"the local region does not have ElastiCache {action}: use CloudFormation"
+            refused: Response = elasticache._error(
+                "InvalidAction", f"the local region does not have ElastiCache {action}: use CloudFormation", 400
             )
-            return query_protocol.refuse(query_protocol.service_model("elasticache"), error)
+            return refused
         response: Response = await elasticache.handle_request(method, path, headers, body, query_params)
         return response
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from alva.region.aws_error import AwsError
 
-
-class Invalid(AwsError):
-    """AWS would refuse this."""
+class Invalid(ValueError):
+    """AWS would refuse this; `code` is the error code of its API."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
-        super().__init__(code, message)
+        super().__init__(message)
+        self.code = code
 
 
-class NotHonoured(AwsError):
+class NotHonoured(ValueError):
     """AWS accepts this, and the local region's load balancer would do something else."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            "UnsupportedOperation", f"cannot set up {what}: the local region's load balancer does not honour it"
-        )
+        super().__init__(f"cannot set up {what}: the local region's load balancer does not honour it")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation import registry
-from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
-from alva.region.cloudformation.inputs import from_properties
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
-from alva.region.validation.constraints import service_model
+from typing import Any
 
-_SERVICE = "application-autoscaling"
-_TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
+from alva.region import scaling
+from alva.region.cloudformation import registry
+from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+
 _KEY = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
 
 async def create_target(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    request = {key: properties[key] for key in (*_KEY, *_TARGET) if key in properties}
-    await _call("RegisterScalableTarget", request)
+    _call(scaling.register_scalable_target, {key: properties[key] for key in properties if key != "ScheduledActions"})
     # The physical id's form: resource reference, "Return values".
     physical_id = "|".join(properties[key] for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
     return physical_id, {"Id": physical_id}
@@ -26,11 +24,16 @@ async def update_target(physical_id: str, old: Properties, new: Properties, stac
 
 
 async def delete_target(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-    await _delete("DeregisterScalableTarget", {name: properties[name] for name in _KEY})
+    key = {name: properties[name] for name in _KEY}
+    if scaling.scalable_target(**_as_arguments(key)) is not None:
+        _call(scaling.deregister_scalable_target, key)
 
 
 async def create_policy(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    arn = (await _call("PutScalingPolicy", _policy(properties)))["PolicyARN"]
+    request = dict(properties)
+    if target_id := request.pop("ScalingTargetId", None):
+        request["ResourceId"], request["ScalableDimension"], request["ServiceNamespace"] = target_id.split("|")
+    arn = _call(scaling.put_scaling_policy, request)["PolicyARN"]
     return arn, {"Arn": arn}
 
 
@@ -39,29 +42,22 @@ async def update_policy(physical_id: str, old: Properties, new: Properties, stac
 
 
 async def delete_policy(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-    request = _policy(properties)
-    await _delete("DeleteScalingPolicy", {name: request[name] for name in ("PolicyName", *_KEY)})
+    scaling.forget_policy(physical_id)
 
 
-def _policy(properties: Properties) -> Properties:
-    request = dict(properties)
-    if target_id := request.pop("ScalingTargetId", None):
-        request["ResourceId"], request["ScalableDimension"], request["ServiceNamespace"] = target_id.split("|")
-    return request
+def _as_arguments(key: Properties) -> dict[str, str]:
+    return {
+        "service_namespace": key["ServiceNamespace"],
+        "resource_id": key["ResourceId"],
+        "scalable_dimension": key["ScalableDimension"],
+    }
 
 
-async def _call(action: str, request: Properties) -> Properties:
-    shape = service_model(_SERVICE).operation_model(action).input_shape
-    assert shape is not None  # noqa: S101 - every action used here has one
-    return await call_json(_SERVICE, action, from_properties(request, shape))
-
-
-async def _delete(action: str, request: Properties) -> None:
+def _call(operation: scaling.Operation, request: Properties) -> dict[str, Any]:
     try:
-        await _call(action, request)
-    except HandlerFailed as error:
-        if error.code != "NotFound":
-            raise
+        return operation(request)
+    except scaling.ScalingError as error:
+        raise HandlerFailed(f"{error} (Service: ApplicationAutoScaling, Status Code: 400)", "InvalidRequest") from error
 
 
 def register() -> None:
