@@ -32,10 +32,40 @@ WAIT_SECONDS = 60.0
 OCTETS = range(101, 180)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`: also what takes minutes and belongs to a nightly run."""
+    parser.addoption("--all", action="store_true", help="run the tests marked nightly, too")
+
+
+LONGEST_FIRST = ("rehearsal", "faults", "region", "apps", "clients", "console", "infrastructure", "release", "unit")
+"""Folders in the order in which they are begun: two processes then end at about the same time."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the folders that take longest. Leave nightly tests out, and say so, unless --all is given."""
+    folders = {name: position for position, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: folders.get(item.nodeid.split("/")[1], len(folders)))
+    if config.getoption("--all"):
+        return
+    for item in items:
+        if item.get_closest_marker("nightly") is not None:
+            item.add_marker(pytest.mark.skip(reason="nightly: ./alva test --all runs it"))
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start: a shell's background jobs ignore SIGINT, and so would all their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many of AWS's facts the local region agrees with."""
+    agree, disagree = (
+        sum("aws_fact" in report.keywords for report in terminalreporter.getreports(outcome) if report.when == "call")
+        for outcome in ("passed", "failed")
+    )
+    if agree + disagree:
+        terminalreporter.write_line(f"facts of AWS: the local region agrees with {agree} of {agree + disagree}")
 
 
 class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
@@ -91,12 +121,16 @@ class RunningRegion:
 
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Create a stack and wait for the end of it."""
-        arn = self.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        arn = self.client("cloudformation").create_stack(
+            StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
+        )
         return self.settled(arn["StackId"])
 
     def update(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Update a stack and wait for the end of it."""
-        arn = self.client("cloudformation").update_stack(StackName=name, TemplateBody=json.dumps(template), **options)
+        arn = self.client("cloudformation").update_stack(
+            StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
+        )
         return self.settled(arn["StackId"])
 
     def delete(self, name: str, **options: Any) -> Stack:

@@ -161,7 +161,7 @@ def variables() -> str:
         rows: list[tuple[object, ...]] = [(f"`{name}`", f"`{value}`") for name, value in sorted(plain.items())]
         rows += [
             (f"`{name}`", f"secret `{STAGING.prefix}-{key.secret}`" + (f", key `{key.key}`" if key.key else ""))
-            for name, key in sorted(service.secrets.items())
+            for name, key in sorted(service.secret_keys.items())
         ]
         lines += table(("variable", "value"), rows)
     return "\n".join(lines)
@@ -187,6 +187,11 @@ def checks() -> str:
     for title, module, said in (
         ("Preflight", "preflight", "Asked by `./alva preflight`, and the essential ones at the head of every release."),
         (
+            "The account",
+            "account",
+            "Asked by `./alva preflight`; skipped where there is nobody to ask, as in a local region.",
+        ),
+        (
             "Verification",
             "verify",
             "Asked after every release and by `./alva verify`; a release that fails one goes back.",
@@ -198,12 +203,13 @@ def checks() -> str:
         ),
         (
             "Verification in depth, from inside",
-            "inside_probe",
-            "Asked by `./alva verify --deep`, in a one-off task with the api's image, environment and network.",
+            "deep_check",
+            "Asked by `python -m kit.deep_check`, in a one-off task with the api's image, environment and network.",
         ),
     ):
         lines += [f"## {title}", "", said, ""]
-        found = _named_checks(ROOT / "src" / "alva" / "release" / f"{module}.py")
+        folder = ROOT / "apps" / "kit" if module == "deep_check" else ROOT / "src" / "alva" / "release"
+        found = _named_checks(folder / f"{module}.py")
         lines += [*(f"- `{name}`{': ' if said else ''}{said}" for name, said in found), ""]
     return "\n".join(lines)
 

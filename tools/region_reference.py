@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from alva.region import server
+from alva.region import environment
 from alva.region.config import RegionConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
@@ -56,15 +56,15 @@ def reference(home: Path) -> str:
 def install(home: Path) -> None:
     """Put the region together in this process, as `server.run` does before it restores and serves."""
     config = RegionConfig(home=home)
-    server.prepare_environment(config)
+    environment.prepare(config)
     from ministack import app
 
-    from alva.region import offered_services
+    from alva.region import offered_services, server
     from alva.region.cloudformation import extension
 
     offered_services.close_side_doors(app)
-    _, components = server.build(config)
-    extension.install(lambda: None)
+    region, components = server.build(config)
+    extension.install(lambda: None, region.background)
     for component in components:
         component.install()
     extension.finish_install()
@@ -132,10 +132,11 @@ def resource_types() -> Iterator[str]:
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     """By type: what is honoured, what is without effect, and what more there is to say."""
     from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
-    from alva.region.ecs import shapes, support
+    from alva.region.ecs import support
     from alva.region.elasticache import resources as elasticache
     from alva.region.elb import cloudformation as elb
     from alva.region.rds import resources as rds
+    from alva.region.validation.constraints import service_model
 
     prefix = "AWS::ElasticLoadBalancingV2::"
     tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
@@ -144,14 +145,14 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
         "AWS::EC2::NatGateway": (nat_gateway.HONOURED, (), ""),
         "AWS::EC2::EIP": (elastic_ip.HONOURED, (), ""),
         "AWS::SecretsManager::Secret": (secret.HONOURED, (), ""),
-        f"{prefix}LoadBalancer": (elb._LOAD_BALANCER | {"LoadBalancerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}LoadBalancer": (elb.LOAD_BALANCER | {"LoadBalancerAttributes"}, (), "Attributes: see below."),
         f"{prefix}TargetGroup": (
-            elb._TARGET_GROUP | {"TargetGroupAttributes", "Targets"},
+            elb.TARGET_GROUP | {"TargetGroupAttributes", "Targets"},
             (),
             "Attributes: see below.",
         ),
-        f"{prefix}Listener": (elb._LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
-        f"{prefix}ListenerRule": (elb._RULE, (), ""),
+        f"{prefix}Listener": (elb.LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
+        f"{prefix}ListenerRule": (elb.RULE, (), ""),
     }
     for type_name, action in (
         ("AWS::ECS::Cluster", "CreateCluster"),
@@ -160,7 +161,7 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
         ("AWS::ECS::ClusterCapacityProviderAssociations", "PutClusterCapacityProviders"),
     ):
         rules = support.ACTIONS[action]
-        shape = shapes.service_model().operation_model(action).input_shape
+        shape = service_model("ecs").operation_model(action).input_shape
         names = {member: member[0].upper() + member[1:] for member in shape.members} if shape is not None else {}
         without = [names[key] for key, rule in rules.items() if rule == support.WITHOUT_EFFECT]
         honoured = [names[key] for key in rules if names[key] not in without]
@@ -172,10 +173,15 @@ def functions_of(type_name: str) -> list[Callable[..., Any]]:
     """The functions that make and change a resource of this type."""
     from ministack.services.cloudformation import provisioners
 
+    from alva.region import scaling
     from alva.region.cloudformation import registry
 
     if handlers := registry.registered.get(type_name):
-        return [handlers.create, handlers.update]
+        called = {
+            "AWS::ApplicationAutoScaling::ScalableTarget": [scaling.Scaling.register_scalable_target],
+            "AWS::ApplicationAutoScaling::ScalingPolicy": [scaling.Scaling.put_scaling_policy],
+        }
+        return [handlers.create, handlers.update, *called.get(type_name, [])]
     entry = provisioners._RESOURCE_HANDLERS[type_name]
     return [entry[key] for key in ("create", "update") if key in entry]
 
@@ -207,7 +213,7 @@ def mentioned(functions: Iterable[Callable[..., Any]]) -> set[str]:
                 and isinstance(node.value, ast.Name)
                 and inspect.ismodule(owner := getattr(module, node.value.id, None))
                 and inspect.isfunction(called := getattr(owner, node.attr, None))
-                and owner.__name__.endswith(("provisioners", "scaling", "query_definitions", "alarm"))
+                and owner.__name__.endswith(("provisioners", "alarm"))
             ):
                 waiting.append(called)
     return found
@@ -231,6 +237,7 @@ def calls() -> Iterator[str]:
 
     from alva.region import offered_services, scaling
     from alva.region.elasticache import api as elasticache
+    from alva.region.elb import api as elb
     from alva.region.rds import api as rds
 
     yield "## Calls, by service"
@@ -249,8 +256,11 @@ def calls() -> Iterator[str]:
             yield from wrapped("Buckets and objects, as MiniStack has them: S3's calls are paths, not names in code.")
         elif name == "account":
             yield from wrapped("Contacts and regions of the account, as MiniStack has them: the calls are paths.")
+        elif name == "elasticloadbalancing":
+            yield from entry("Answered", elb.ACTIONS)
+            yield from entry("Refused by name", operations - elb.ACTIONS)
         elif name == "application-autoscaling":
-            yield from entry("Honoured", scaling.OPERATIONS)
+            yield from entry("Honoured", scaling.Scaling().operations)
             yield from wrapped(
                 "Scalable targets and policies are kept and described. Without effect: no policy and no scheduled "
                 "action changes a service's desired count."
@@ -290,12 +300,13 @@ def keys_of(module_name: str) -> set[str]:
 
 
 def ecs() -> Iterator[str]:
-    from alva.region.ecs import shapes, support
+    from alva.region.ecs import support
+    from alva.region.validation.constraints import service_model
 
     yield "## ECS: members of each call"
     yield ""
     for action, rules in sorted(support.ACTIONS.items()):
-        shape = shapes.service_model().operation_model(action).input_shape
+        shape = service_model("ecs").operation_model(action).input_shape
         yield f"### {action}"
         yield from entry("Honoured", flat(rules, lambda rule: rule == support.HONOURED))
         yield from entry("Only these values", values(rules))
@@ -311,7 +322,7 @@ def ecs() -> Iterator[str]:
     )
     yield ""
     yield "### Refused calls"
-    yield from entry("Calls", set(shapes.service_model().operation_names) - set(support.ACTIONS))
+    yield from entry("Calls", set(service_model("ecs").operation_names) - set(support.ACTIONS))
     yield ""
 
 
@@ -335,7 +346,8 @@ def values(rules: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 
 def load_balancing() -> Iterator[str]:
-    from alva.region.elb import attributes, checks
+    from alva.region.elb import attributes
+    from alva.region.elb.calls import listeners
 
     yield "## Load balancers: attributes"
     yield ""
@@ -352,9 +364,11 @@ def load_balancing() -> Iterator[str]:
         )
         yield from entry("Without effect", without_effect)
         yield ""
-    ports = " and ".join(map(str, checks.SERVED_PORTS))
+    ports = " and ".join(map(str, listeners.SERVED_PORTS))
     yield from wrapped(
-        f"Application load balancers over IPv4, listeners on ports {ports}, targets by address, HTTP/1.1."
+        f"Application load balancers over IPv4, listeners on ports {ports}, targets by address, HTTP/1.1. Refused by "
+        "name: actions other than forward, redirect and fixed-response, regular expressions in conditions, IPv6 "
+        "conditions, a rewrite of the host header, sticky target groups, mutual TLS, matchers for gRPC codes."
     )
     yield ""
 

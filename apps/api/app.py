@@ -35,7 +35,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         title="Alva api",
         routers=[endpoints.router, admin_endpoints.router],
         lifespan=lifespan,
-        checks={"database": store.check, "cache": redis.ping},
+        checks={"database": store.check, "cache": redis.ping, "worker": queue.require_worker},
         unavailable=(*database.UNAVAILABLE, *cache.UNAVAILABLE),
         cors_origins=settings.cors_origins,
         serve_openapi=True,

@@ -98,6 +98,11 @@ class PlanQueue:
         """How many workers are connected: BullMQ counts connections, and a worker has several of one name."""
         return len({connection["rawname"] for connection in await self._queue.get_workers()})
 
+    async def require_worker(self) -> None:
+        """Raise RuntimeError where nobody takes plans from the queue."""
+        if not await self.count_workers():
+            raise RuntimeError("no worker is connected to the queue")
+
     async def announce(self, plan_id: str) -> None:
         """Tell who watches that the plan changed. Losing this is no loss: they look again soon anyway."""
         with suppress(*UNAVAILABLE):

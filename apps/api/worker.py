@@ -39,6 +39,8 @@ CONCURRENCY = 4
 FINISH_SECONDS = 10.0
 """How long a worker that is told to stop works on, of the 30 s until ECS kills it."""
 RECONCILE_SECONDS = 15.0
+COUNT_SECONDS = 60.0
+"""How often the depth of the queue is logged, from which CloudWatch makes a metric."""
 QUIET_FOR = timedelta(seconds=20)
 """A plan in the making that nobody touched for this long is looked after."""
 
@@ -190,6 +192,18 @@ class PlanWorker:
                 log.exception("cannot reconcile plans and queue")
             await asyncio.sleep(seconds)
 
+    async def log_depth_for_ever(self, seconds: float) -> None:
+        """Log how many jobs wait, for the metric filter on `queue_depth`; what is not available now is there later."""
+        while True:
+            try:
+                counts = await self._queue.count()
+                depth = counts["waiting"] + counts["delayed"]
+                fields = {"queue": QUEUE_NAME, "queue_depth": depth, "queue_active": counts["active"]}
+                log.info("%d jobs wait in the queue %s", depth, QUEUE_NAME, extra=fields)
+            except Exception as error:
+                log.warning("cannot count the jobs in the queue %s: %s", QUEUE_NAME, error)
+            await asyncio.sleep(seconds)
+
 
 def board(content: PlanContent) -> list[dict[str, Any]]:
     """The tasks of a plan in the board's order: quick wins first, then week by week."""
@@ -233,6 +247,7 @@ async def run(
     *,
     finish_seconds: float = FINISH_SECONDS,
     reconcile_seconds: float = RECONCILE_SECONDS,
+    count_seconds: float = COUNT_SECONDS,
     **options: Any,
 ) -> None:
     """Work until SIGTERM; delays and BullMQ's options are for tests that cannot wait."""
@@ -253,11 +268,15 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
     worker = start_worker(plans, redis, name=name, **options)
-    reconciling = asyncio.create_task(plans.reconcile_for_ever(reconcile_seconds))
+    background = [
+        asyncio.create_task(plans.reconcile_for_ever(reconcile_seconds)),
+        asyncio.create_task(plans.log_depth_for_ever(count_seconds)),
+    ]
     log.info("working on the queue %s", QUEUE_NAME)
     await told_to_stop.wait()
     log.info("told to stop")
-    reconciling.cancel()
+    for task in background:
+        task.cancel()
     # Paused, not closed: a worker that is closing renews no locks, and its jobs could be taken by another meanwhile.
     await worker.pause(do_not_wait_active=True)
     await plans.wind_up(finish_seconds)

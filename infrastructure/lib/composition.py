@@ -51,27 +51,27 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
     alb = AlbStack(app, environment=environment, network=network)
     ecs = EcsStack(app, environment=environment, network=network, secrets=secrets, database=database)
     monitoring = MonitoringStack(app, environment=environment, database=database, cache=cache, alb=alb, ecs=ecs)
-    services = ServicesStack(
-        app,
-        environment=environment,
-        platform=Platform(
-            vpc_id=network.vpc_id,
-            subnet_ids=network.private_subnet_ids,
-            security_group_id=network.ecs_security_group_id,
-            listener_arn=alb.listener_arn,
-            load_balancer_full_name=alb.load_balancer_full_name,
-            cluster_name=ecs.cluster_name,
-            namespace_id=ecs.namespace_id,
-            alarm_topic_arn=monitoring.topic_arn,
-            secret_arns=secrets.arns,
-            addresses=Addresses(
-                database_url=database.url,
-                redis_url=cache.url,
-                public_urls={service.name: alb.public_url(service) for service in environment.services},
-            ),
+    platform = Platform(
+        vpc_id=network.vpc_id,
+        subnet_ids=network.private_subnet_ids,
+        security_group_id=network.ecs_security_group_id,
+        listener_arn=alb.listener_arn,
+        load_balancer_full_name=alb.load_balancer_full_name,
+        cluster_name=ecs.cluster_name,
+        namespace_id=ecs.namespace_id,
+        alarm_topic_arn=monitoring.topic_arn,
+        secret_arns={**secrets.arns, **database.secret_arns, **cache.secret_arns},
+        addresses=Addresses(
+            database_url=database.url,
+            redis_url=cache.url,
+            public_urls={service.name: alb.public_url(service) for service in environment.services},
         ),
     )
-    for stack in (ecs, services):
+    services = [
+        ServicesStack(app, environment=environment, platform=platform, number=number)
+        for number in sorted({service.stack for service in environment.services})
+    ]
+    for stack in (ecs, *services):
         # They name the repositories that they pull from; nothing else says that those come first.
         stack.add_stack_dependency(registry)
     CicdStack(app, environment=environment)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.config.environments import Environment
-from lib.config.services import MIGRATION, SECRETS, Service
+from lib.config.secrets import DATABASE_SECRET
+from lib.config.service import Service, secrets_of
+from lib.config.services import MIGRATION
 from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
@@ -54,15 +56,20 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
             "service": MIGRATION.service,
             "image_parameter": MIGRATION.image_parameter,
             "stack": f"{environment.prefix}-ecs",
+            "folder": MIGRATION.folder,
             "database_connections": MIGRATION.database_connections,
         },
         "secrets": [
             {
                 "name": f"{environment.prefix}-{secret.name}",
                 "kind": secret.kind,
-                "used_by": [each.name for each in environment.services if secret.name in each.secret_names],
+                "used_by": [
+                    each.name
+                    for each in environment.services
+                    if secret.name in each.secret_names or (secret.name == DATABASE_SECRET and each.depends_on_password)
+                ],
             }
-            for secret in SECRETS
+            for secret in secrets_of(environment.services)
         ],
     }
 
@@ -73,10 +80,15 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "service": service.service_name,
         "repository": service.service_name,
         "dockerfile": service.dockerfile,
+        "context": service.context,
         "port": service.port,
         "paths": list(service.paths),
         "host": environment.host(service),
         "health_path": service.health_path,
+        "deep_check_command": list(service.deep_check_command) if service.deep_check_command else None,
+        "journey_command": list(service.journey_command) if service.journey_command else None,
+        "companions": {each.name: {"idle_command": list(each.idle_command)} for each in service.companions},
+        "has_pages": service.has_pages,
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,
         "database_connections": service.database_connections,
@@ -100,7 +112,7 @@ def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any
                         "name": name,
                         "template": artifact["properties"]["templateFile"],
                         "depends_on": depends_on,
-                        "phase": PHASES.get(part, "data"),
+                        "phase": "services" if part.startswith("services-") else PHASES.get(part, "data"),
                         "optional": part in OPTIONAL,
                     }
                 )

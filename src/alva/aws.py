@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+AWS_ATTEMPTS = 5
+LOCAL_ATTEMPTS = 3
+"""How often a call is tried, in all. Botocore waits up to 1, 2, 4, ... seconds between attempts
+(https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). A local region neither throttles nor
+comes back by itself.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -62,9 +69,22 @@ class Interrupted(BaseException):
     """A wait ended because the person, or a failing sibling step, asked everything to end."""
 
 
+@dataclass
+class Limit:
+    """When all waits end, however long each of them may take alone; none at first."""
+
+    seconds: float = 0.0
+    ends_at: float | None = None
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether nothing may be waited for any more."""
+        return self.ends_at is not None and time.monotonic() >= self.ends_at
+
+
 @dataclass(frozen=True)
 class Poll:
-    """How waits behave: quick at first, slower the longer they take; ended by `interrupt`.
+    """How waits behave: quick at first, slower the longer they take; ended by `interrupt` and by the `limit`.
 
     `shortest_seconds` and `longest_seconds` bound the pause between two looks, which is a tenth of the time waited.
     """
@@ -72,11 +92,25 @@ class Poll:
     interrupt: threading.Event = field(default_factory=threading.Event)
     shortest_seconds: float = 0.15
     longest_seconds: float = 3.0
+    limit: Limit = field(default_factory=Limit)
 
-    def until(self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str) -> Value:
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Give everything that is waited for in the block, in any thread, so many seconds together."""
+        former = (self.limit.seconds, self.limit.ends_at)
+        self.limit.seconds, self.limit.ends_at = seconds, time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self.limit.seconds, self.limit.ends_at = former
+
+    def until(
+        self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str, is_limited: bool = True
+    ) -> Value:
         """Return the first answer of `look` that is not None.
 
-        Raises `TimedOut` ("cannot wait any longer for {what}") at the deadline, `Interrupted` when told to end.
+        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, and once the limit has passed
+        unless this wait is not limited by it; `Interrupted` when told to end.
         """
         started = time.monotonic()
         while True:
@@ -86,6 +120,10 @@ class Poll:
             waited = time.monotonic() - started
             if waited >= timeout_seconds:
                 raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
+            if is_limited and self.limit.has_passed:
+                raise TimedOut(
+                    f"cannot wait any longer for {what}: the {self.limit.seconds:.0f} s for everything have passed"
+                )
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 
     def pause(self, seconds: float) -> None:
@@ -97,10 +135,20 @@ class Poll:
 class Aws:
     """Clients for one target, made when first used and shared between threads."""
 
-    def __init__(self, target: Target, poll: Poll | None = None, *, role: AssumedRole | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        poll: Poll | None = None,
+        *,
+        role: AssumedRole | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """`tell` gets a line when an endpoint stops answering, and when it answers again."""
         self.target = target
         self.poll = poll or Poll()
         self._role = role
+        self._tell = tell
+        self._silent: set[str] = set()
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._made: dict[Any, Any] = {}
@@ -120,7 +168,7 @@ class Aws:
         """
         role = AssumedRole(self, role_arn, session_name)
         role.load_credentials()
-        return Aws(self.target, self.poll, role=role)
+        return Aws(self.target, self.poll, role=role, tell=self._tell)
 
     @functools.cached_property
     def _session(self) -> boto3.Session:
@@ -152,14 +200,30 @@ class Aws:
                     config=Config(
                         connect_timeout=5,
                         read_timeout=60,
-                        retries={"mode": "standard", "total_max_attempts": 5},
+                        retries={
+                            "mode": "standard",
+                            "total_max_attempts": LOCAL_ATTEMPTS if self.target.endpoint_url else AWS_ATTEMPTS,
+                        },
                         max_pool_connections=20,
                         user_agent_extra="alva",
                         # S3 addresses buckets by path at a local endpoint, where BUCKET.127.0.0.1 is no name.
                         s3={"addressing_style": "path" if self.target.endpoint_url else "auto"},
                     ),
                 )
+                self._clients[service].meta.events.register("needs-retry", self._tell_connection)
             return self._clients[service]
+
+    def _tell_connection(self, endpoint: Any, caught_exception: Exception | None, **_: Any) -> None:
+        """Botocore's event after each attempt of a call: say at once what it would try again in silence."""
+        from botocore import exceptions
+
+        host = endpoint.host
+        with self._lock:
+            was_silent = host in self._silent
+            is_silent = isinstance(caught_exception, exceptions.ConnectionError | exceptions.HTTPClientError)
+            (self._silent.add if is_silent else self._silent.discard)(host)
+        if self._tell is not None and is_silent != was_silent:
+            self._tell(f"{caught_exception}: trying again" if is_silent else f"{host} answers again")
 
     @property
     def cloudformation(self) -> CloudFormationClient:
@@ -302,7 +366,7 @@ def _explain(what: str, error: Exception) -> AlvaError | None:
             evidence=[str(error)],
             next_step="sign in (aws sso login, or AWS_PROFILE), or leave --target aws out for the local region",
         )
-    if isinstance(error, exceptions.ConnectionError):
+    if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError):
         return AlvaError(
             f"cannot {what}: no connection to AWS's endpoint",
             evidence=[str(error)],

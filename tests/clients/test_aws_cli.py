@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lib.config.services import SERVICES
 
 from tests.rehearsal.environment import Rehearsal, until
 
@@ -53,7 +54,9 @@ def test_one_off_task_is_run_waited_for_and_its_exit_code_read(aws: Call) -> Non
 
 def test_target_health_says_healthy(aws: Call) -> None:
     groups = answer(aws, "elbv2", "describe-target-groups")["TargetGroups"]
-    assert {group["TargetGroupName"].split("-")[2] for group in groups} == {"web", "api", "auth", "admin"}
+    assert {group["TargetGroupName"].split("-")[2] for group in groups} == {
+        service.name for service in SERVICES if service.port
+    }
     for group in groups:
         targets = answer(aws, "elbv2", "describe-target-health", "--target-group-arn", group["TargetGroupArn"])
         assert [t["TargetHealth"]["State"] for t in targets["TargetHealthDescriptions"]] == ["healthy"]

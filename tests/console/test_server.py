@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,27 +35,29 @@ MANIFEST = Manifest(
 )
 
 
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """A console whose AWS does not answer: what it refuses, it refuses before it asks AWS."""
+@contextmanager
+def served(aws: Aws, charts: Path) -> Iterator[Console]:
+    """A console of an environment without services, until the end of the block."""
     session = Session(
-        Aws(Target.local("http://127.0.0.1:9")),
-        MANIFEST,
-        {},
-        seconds_between_looks=60,
-        chart_library=tmp_path_factory.mktemp("charts"),
-        extra={},
-    )
-    session.prepare = lambda: None  # type: ignore[method-assign]
-    console = Console(session)
-    ready = threading.Event()
+        aws, MANIFEST, {}, seconds_between_looks=60, chart_library=charts, extra={}, read_savings=dict
+    )  # fmt: skip
+    console, ready = Console(session), threading.Event()
     thread = threading.Thread(target=console.serve, args=(ready.set,), daemon=True)
     thread.start()
     assert ready.wait(30)
-    yield console
-    console.stop()
-    thread.join(30)
-    assert not thread.is_alive()
+    try:
+        yield console
+    finally:
+        console.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """A console whose AWS does not answer: what it refuses, it refuses before it asks AWS."""
+    with served(Aws(Target.local("http://127.0.0.1:9")), tmp_path_factory.mktemp("charts")) as console:
+        yield console
 
 
 def ask(console: Console, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
@@ -127,8 +134,11 @@ def test_what_aws_refuses_is_told_in_its_words(console: Console) -> None:
 
 def test_watch_shares_one_look_and_tells_changes_alone() -> None:
     looks: list[int] = []
+    turn = threading.Semaphore(1)
 
     def look() -> Any:
+        if len(looks) < 5:
+            assert turn.acquire(timeout=60)  # a follower sees the latest look alone: it must have seen the one before
         looks.append(1)
         if len(looks) == 2:
             raise AlvaError("cannot look")
@@ -141,9 +151,74 @@ def test_watch_shares_one_look_and_tells_changes_alone() -> None:
         seen = -1
         told: list[tuple[str, Any]] = []
         while len(told) < 5:
-            seen, name, value = watch.newer_than(seen, timeout_seconds=30)
+            seen, name, value = watch.newer_than(seen, timeout_seconds=60)
             told.append((name, value.get("value") or value.get("message")))
+            turn.release()
     watch.close()
     assert told[:2] == [("environment", 1), ("problem", "cannot look")]
     assert ("problem", "cannot look at the environment: surprise") in told
     assert told[-1] == ("environment", 3)
+
+
+class SilentAws(Aws):
+    """An AWS that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Target.local("http://127.0.0.1:9"))
+        self.answers = threading.Event()
+
+    def client(self, service: str) -> Any:
+        self.answers.wait(60)
+        raise AlvaError(f"cannot reach {service}")
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[tuple[Console, SilentAws]]:
+    aws = SilentAws()
+    with served(aws, tmp_path) as console:
+        yield console, aws
+        aws.answers.set()
+
+
+def test_page_is_there_before_aws_has_answered_and_then_tells_what_it_answers(
+    silent: tuple[Console, SilentAws],
+) -> None:
+    console, aws = silent
+    pass_ = cookie(console)
+    assert "reading the environment" in ask(console, "/", Cookie=pass_)[2]
+    connection = http.client.HTTPConnection("127.0.0.1", console.port, timeout=30)
+    connection.request("GET", "/api/events", headers={"Cookie": pass_})
+    events = connection.getresponse()
+    assert not aws.answers.is_set()
+    aws.answers.set()
+    assert events.readline() == b"event: problem\n"
+    assert b"cannot reach" in events.readline()
+    connection.close()
+
+
+def test_open_streams_end_with_the_console(silent: tuple[Console, SilentAws]) -> None:
+    console, aws = silent
+    connection = http.client.HTTPConnection("127.0.0.1", console.port, timeout=30)
+    connection.request("GET", "/api/events", headers={"Cookie": cookie(console)})
+    events = connection.getresponse()
+    aws.answers.set()
+    assert events.readline() == b"event: problem\n"
+    console.stop()
+    events.read()  # to its end, which a stream that goes on has not
+    connection.close()
+
+
+def test_open_without_credentials_ends_with_the_reason_and_the_next_step(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "alva", "open", "--target", "aws", "--no-browser"],
+        env={**environment, "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "ALVA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 3
+    assert "cannot show the environment on AWS: no AWS credentials" in ended.stderr
+    assert "next: sign in" in ended.stderr
+    assert not ended.stdout

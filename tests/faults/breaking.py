@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import psycopg
 
+from tests.aws_cli import aws_cli
 from tests.region.processes.found import engines, region_process, running
 from tests.rehearsal.environment import until
 
@@ -22,6 +24,23 @@ SERVE_WEB = """
 from kit import serve
 from web.app import WebSettings, create_app
 serve.run(WebSettings, create_app)
+"""
+
+
+def page_answers(status: int) -> str:
+    """A web whose health check passes and whose home page answers `status`."""
+    return f"""
+from starlette.responses import Response
+from starlette.routing import Route
+from kit import serve
+from web.app import WebSettings, create_app
+
+def broken(settings):
+    app = create_app(settings)
+    app.router.routes.insert(0, Route("/", lambda request: Response(status_code={status})))
+    return app
+
+serve.run(WebSettings, broken)
 """
 
 
@@ -46,12 +65,6 @@ def file(name: str, content: str) -> Breaking:
 def place(name: str, old: str, new: str) -> Breaking:
     """Another text at one place of one of the project's files."""
     return lambda environment: environment.replaced(name, old, new)
-
-
-def never_healthy(code: str) -> Breaking:
-    """What web's image runs never passes its health check, and ECS waits for it no longer than 5 s."""
-    settings = "infrastructure/lib/config/environments.py"
-    return both(web_main(code), place(settings, "grace_period_seconds=30", "grace_period_seconds=5"))
 
 
 def new_version(service: str) -> Breaking:
@@ -198,7 +211,7 @@ def connections_taken(environment: Environment) -> Iterator[None]:
 
 @contextmanager
 def rule_removed(environment: Environment) -> Iterator[None]:
-    """Somebody removed the rule that sends /admin to admin."""
+    """Somebody removed the rule that sends /admin to admin; the command that `./alva diff` names brings it back."""
     elb = environment.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
     (listener,) = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
@@ -208,13 +221,19 @@ def rule_removed(environment: Environment) -> Iterator[None]:
     try:
         yield
     finally:
-        (condition,) = rule["Conditions"]
-        elb.create_rule(
-            ListenerArn=listener["ListenerArn"],
-            Priority=300,
-            Conditions=[{"Field": "path-pattern", "PathPatternConfig": condition["PathPatternConfig"]}],
-            Actions=[{"Type": "forward", "TargetGroupArn": rule["Actions"][0]["TargetGroupArn"]}],
-        )
+        revert_drift(environment, "alva-staging-services")
+
+
+def revert_drift(environment: Environment, stack: str) -> None:
+    """Run the commands that `./alva diff` names, with the AWS CLI."""
+    shown = environment.alva("diff").stdout
+    commands = re.findall(rf"aws (cloudformation \S+ --stack-name {stack} .*?)(?=, then |;|$)", shown, re.MULTILINE)
+    assert [command.split()[1] for command in commands[:2]] == ["create-change-set", "execute-change-set"], shown
+    for command in commands[:2]:
+        aws_cli(environment.endpoint, *command.split())
+        name = "change-set-create-complete" if "create" in command else "stack-update-complete"
+        named = ["--change-set-name", "revert-drift"] if "create" in command else []
+        aws_cli(environment.endpoint, "cloudformation", "wait", name, "--stack-name", stack, *named)
 
 
 @contextmanager

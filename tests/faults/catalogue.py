@@ -81,7 +81,7 @@ CATALOGUE = (
     ),
     Fault(
         name="slow start beyond the grace period",
-        breaks=breaking.never_healthy("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
+        breaks=breaking.web_main("import time\ntime.sleep(120)\n" + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
@@ -90,7 +90,7 @@ CATALOGUE = (
     ),
     Fault(
         name="health 500",
-        breaks=breaking.never_healthy("""
+        breaks=breaking.web_main("""
 from starlette.responses import Response
 from starlette.routing import Route
 from kit import serve
@@ -111,7 +111,7 @@ serve.run(WebSettings, broken)
     ),
     Fault(
         name="wrong port",
-        breaks=breaking.never_healthy('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
+        breaks=breaking.web_main('import os\nos.environ["PORT"] = "3999"\n' + breaking.SERVE_WEB),
         called=WEB_ALONE,
         exit_code=ROLLED_BACK,
         says=("web: Task failed ", "health checks"),
@@ -126,9 +126,31 @@ serve.run(WebSettings, broken)
             'host_label="{}",\n        health_path="/helth",\n',
         ),
         exit_code=ROLLED_BACK,
-        says=("[404]",),
+        says=("404",),  # of the target, or from inside: whichever is asked first
         outcome="rolled back",
         why=("release", "health-path"),
+    ),
+    Fault(
+        # Its health check and every path that is asked without a session are well; nobody can sign up.
+        name="auth cut off from its cache",
+        breaks=breaking.place(
+            "infrastructure/lib/config/services.py",
+            '"PUBLIC_URL": "{public_url[auth]}",',
+            '"PUBLIC_URL": "{public_url[auth]}",\n            "REDIS_URL": "rediss://cache.nowhere.internal:6379/0",',
+        ),
+        exit_code=ROLLED_BACK,
+        says=("inside: auth by name: RuntimeError: HTTP 503: database ok, cache ",),
+        outcome="rolled back",
+        why=("release", "dependency"),
+    ),
+    Fault(
+        name="home page gone",
+        breaks=breaking.web_main(breaking.page_answers(404)),
+        called=WEB_ALONE,
+        exit_code=ROLLED_BACK,
+        says=("web answers /: HTTP 404",),
+        outcome="rolled back",
+        why=("release", "client-error"),
     ),
     Fault(
         name="missing secret",

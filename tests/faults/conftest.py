@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from lib.config.services import SERVICES
 
 from alva.region.config import RegionConfig
 from tests.region_network import network_of
@@ -31,8 +32,8 @@ ENVIRONMENTS = MappingProxyType({
 """
 """Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging.
 
-The grace period is what a task needs to start on a machine that does much else; a fault that must outlast it makes it
-shorter (`breaking.never_healthy`).
+The grace period is what a task needs to start on a machine that does much else. It is part of every service's task
+definition, so no fault changes it: it would replace the tasks of all services.
 """
 
 
@@ -53,7 +54,7 @@ class Environment(Rehearsal):
 
     def standing(self) -> Standing:
         """What runs now."""
-        names = [f"alva-{name}" for name in ("web", "api", "auth", "admin")]
+        names = [service.service_name for service in SERVICES]
         services: list[dict[str, Any]] = self.client("ecs").describe_services(cluster=CLUSTER, services=names)[
             "services"
         ]

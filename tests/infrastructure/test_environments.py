@@ -221,16 +221,24 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "paths": ["/api", "/api/*"],
         "host": None,
         "health_path": "/health",
+        "has_pages": False,
         "log_group": "/alva/staging/api",
         "image_parameter": "ApiImageDigest",
         "database_connections": 8,
+        "deep_check_command": ["python", "-m", "kit.deep_check"],
+        "journey_command": None,
+        "context": ".",
+        "companions": {"worker": {"idle_command": ["sleep", "infinity"]}},
     }
+    journeys = {service["name"]: service["journey_command"] for service in manifest["services"]}
+    assert journeys == {"web": ["python", "apps/journey.py"], "api": None, "auth": None, "admin": None}
     assert manifest["migration"] == {
         "family": "alva-migrations",
         "container": "migrations",
         "service": "api",
         "image_parameter": "MigrationsImageDigest",
         "stack": "alva-staging-ecs",
+        "folder": "/app/migrations/versions",
         "database_connections": 2,
     }
     assert manifest["database"] == {"instance_class": "db.t3.micro", "max_connections": 78}

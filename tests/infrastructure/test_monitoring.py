@@ -11,7 +11,7 @@ from lib.config.environments import STAGING
 from lib.config.settings import WorkingHours
 from lib.stacks.database_stack import max_connections
 
-NAMES = ["web", "api", "auth", "admin"]
+NAMES = [service.name for service in STAGING.services]
 
 
 def alarms(synthesis: Any) -> dict[str, dict[str, Any]]:
@@ -97,15 +97,25 @@ def test_production_rings_earlier(staging: Any, production: Any) -> None:
         assert threshold(production, name) < threshold(staging, name)
 
 
+def log_metrics(synthesis: Any) -> dict[str, Any]:
+    """Each metric that a filter makes of log lines -> the filter's properties."""
+    filters = [each.properties for each in synthesis.resources("services", "Logs::MetricFilter")]
+    return {each["MetricTransformations"][0]["MetricName"]: each for each in filters}
+
+
 def test_errors_in_a_services_log_are_counted(staging: Any) -> None:
-    for each in staging.resources("services", "Logs::MetricFilter"):
-        assert '$.level = "ERROR"' in each.properties["FilterPattern"]
-    counted = {
-        each.properties["MetricTransformations"][0]["MetricName"]
-        for each in staging.resources("services", "Logs::MetricFilter")
-    }
+    counted = {name: each for name, each in log_metrics(staging).items() if name.endswith("-errors")}
+    assert all('$.level = "ERROR"' in each["FilterPattern"] for each in counted.values())
     watched = {each["MetricName"] for name, each in alarms(staging).items() if name.endswith("-log-errors")}
-    assert counted == watched == {f"staging-{name}-errors" for name in NAMES}
+    assert counted.keys() == watched == {f"staging-{name}-errors" for name in NAMES}
+
+
+def test_depth_of_the_queue_is_a_metric_on_the_dashboard(staging: Any) -> None:
+    depth = log_metrics(staging)["staging-api-queue-depth"]
+    # CloudWatch takes a value only from a field that the pattern names.
+    assert depth["FilterPattern"] == "{ $.queue_depth = * }"
+    assert depth["MetricTransformations"][0]["MetricValue"] == "$.queue_depth"
+    assert "staging-api-queue-depth" in str(staging.one("monitoring", "CloudWatch::Dashboard")["DashboardBody"])
 
 
 def test_failed_deployments_reach_the_topic(staging: Any) -> None:
@@ -145,7 +155,7 @@ def test_dashboard_is_valid_json_about_this_environment(staging: Any) -> None:
     body = staging.one("monitoring", "CloudWatch::Dashboard")["DashboardBody"]
     text = "".join(part if isinstance(part, str) else "LB" for part in body["Fn::Join"][1])
     widgets = json.loads(text)["widgets"]
-    assert len(widgets) == 8
+    assert len(widgets) == 9
     assert {widget["properties"]["region"] for widget in widgets} == {"us-east-1"}
     metrics = json.dumps(widgets)
     for name in NAMES:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from lib.config.environments import STAGING
-from lib.config.services import SERVICES, Service
+from lib.config.services import SERVICES
 from lib.config.settings import Domain, WorkingHours
 
-NAMES = ["web", "api", "auth", "admin"]
+NAMES = [service.name for service in STAGING.services]
 COMMON = {"PORT", "PATH_PREFIX", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST", "VPC_CIDR", "NODE_ENV"}
 FRONTEND = {"NEXT_PUBLIC_API_URL", "NEXT_PUBLIC_AUTH_URL", "API_INTERNAL_URL", "AUTH_INTERNAL_URL", "PAGE_ORIGINS"}
 
@@ -95,15 +95,21 @@ def test_image_is_chosen_by_digest_and_nothing_is_deployed_by_default(staging: A
         assert variables(container)["IMAGE_DIGEST"] == {"Ref": parameter}
 
 
-@pytest.mark.parametrize(("name", "port"), [("web", 3000), ("api", 3001), ("auth", 3002), ("admin", 3003)])
+@pytest.mark.parametrize(("name", "port"), [(service.name, service.port) for service in STAGING.services])
 def test_port_agrees_between_task_target_group_and_service(staging: Any, name: str, port: int) -> None:
     container = staging.containers("services", f"alva-{name}")[name]
     assert container["PortMappings"] == [{"ContainerPort": port, "Protocol": "tcp"}]
     assert variables(container)["PORT"] == str(port)
-    group = staging.one("services", "ElasticLoadBalancingV2::TargetGroup", Name=f"alva-staging-{name}-{port}")
-    assert group["Port"] == port
     (balancer,) = service(staging, name).properties["LoadBalancers"]
     assert (balancer["ContainerName"], balancer["ContainerPort"]) == (name, port)
+
+
+def test_another_port_of_a_service_replaces_no_target_group(staging: Any, synthesise: Callable[..., Any]) -> None:
+    def groups(synthesis: Any) -> list[dict[str, Any]]:
+        return [each.properties for each in synthesis.resources("services", "ElasticLoadBalancingV2::TargetGroup")]
+
+    moved = tuple(replace(each, port=each.port + 10) for each in SERVICES)
+    assert groups(synthesise(replace(STAGING, services=moved))) == groups(staging)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,7 +117,7 @@ def test_target_is_healthy_after_seconds_not_minutes(staging: Any, name: str) ->
     (group,) = [
         each.properties
         for each in staging.resources("services", "ElasticLoadBalancingV2::TargetGroup")
-        if each.properties["Name"].startswith(f"alva-staging-{name}-")
+        if each.properties["Name"] == f"alva-staging-{name}-http"
     ]
     assert group["HealthCheckPath"] == "/health"
     assert (group["HealthCheckIntervalSeconds"], group["HealthCheckTimeoutSeconds"]) == (5, 4)
@@ -221,7 +227,7 @@ def test_container_is_hardened_and_stops_in_its_own_time(staging: Any, name: str
         assert container["MountPoints"] == [{"ContainerPath": "/tmp", "ReadOnly": False, "SourceVolume": "scratch"}]  # noqa: S108
         assert container["LogConfiguration"]["LogDriver"] == "awslogs"
     main = staging.containers("services", f"alva-{name}")[name]
-    assert main["HealthCheck"]["Command"] == ["CMD", "python", "-m", "kit.healthcheck"]
+    assert main["HealthCheck"]["Command"] == ["CMD", "python", "-S", "-m", "kit.healthcheck"]
     assert (main["HealthCheck"]["Interval"], main["HealthCheck"]["Timeout"]) == (5, 4)
 
 
@@ -378,23 +384,19 @@ def test_deployment_alarms_stop_a_deployment_that_serves_errors(staging: Any, sy
     )
 
 
-def test_a_fifth_service_is_one_entry(synthesise: Callable[..., Any]) -> None:
-    fifth = Service(
-        name="reports",
-        port=3004,
-        paths=("/reports", "/reports/*"),
-        priority=250,
-        path_prefix="/reports",
-        host_label="reports-{}",
-        environment={"DATABASE_URL": "{database_url}", "API_INTERNAL_URL": "{internal_url[api]}"},
-        secrets={"PGPASSWORD": SERVICES[1].secrets["PGPASSWORD"]},
-        health_command=("/app/reports", "--healthy"),
-        database_connections=2,
-    )
-    larger = synthesise(replace(STAGING, services=(*SERVICES, fifth)))
-    container = larger.containers("services", "alva-reports")["reports"]
-    assert container["HealthCheck"]["Command"] == ["CMD", "/app/reports", "--healthy"]
-    assert larger.one("registry", "ECR::Repository", RepositoryName="alva-reports")
-    rules = [each.properties for each in larger.resources("network", "EC2::SecurityGroupIngress")]
-    assert (3000, 3004) in {(rule["FromPort"], rule["ToPort"]) for rule in rules}
-    assert [each["name"] for each in larger.manifest["services"]] == [*NAMES, "reports"]
+def test_health_is_what_the_entry_says_and_a_container_check_is_optional(synthesise: Callable[..., Any]) -> None:
+    api = replace(STAGING.service("api"), health_path="/api/up", health_codes="200-399", health_command=None)
+    services = tuple(api if each.name == "api" else each for each in STAGING.services)
+    synthesis = synthesise(replace(STAGING, services=services))
+    (group,) = [
+        each.properties
+        for each in synthesis.resources("services", "ElasticLoadBalancingV2::TargetGroup")
+        if each.properties["Name"].startswith("alva-staging-api")
+    ]
+    assert (group["HealthCheckPath"], group["Matcher"]) == ("/api/up", {"HttpCode": "200-399"})
+    (definition,) = [
+        each.properties
+        for each in synthesis.resources("services", "ECS::TaskDefinition")
+        if each.properties["Family"] == "alva-api"
+    ]
+    assert all("HealthCheck" not in each for each in definition["ContainerDefinitions"])

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from lib.config.environments import PRODUCTION, STAGING
 from lib.config.errors import SettingError
-from lib.config.services import SERVICES, SecretKey, check_services
+from lib.config.secrets import DatabaseUrl, SecretKey
+from lib.config.service import check_services
+from lib.config.services import SERVICES
 from lib.config.settings import Domain, Pipeline, WorkingHours
 
 WRONG: list[tuple[str, Callable[[], object]]] = [
@@ -92,12 +94,17 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("services.api.priority", lambda: replace(SERVICES[1], priority=0)),
     ("services.api.path_prefix", lambda: replace(SERVICES[1], path_prefix="/api/")),
     ("services.api.health_path", lambda: replace(SERVICES[1], health_path="health")),
+    ("services.api.health_codes", lambda: replace(SERVICES[1], health_codes="200-499")),
+    ("services.api.health_codes", lambda: replace(SERVICES[1], health_codes="399-200")),
+    ("services.api.health_codes", lambda: replace(SERVICES[1], health_codes="")),
     ("services.api.environment.X", lambda: replace(SERVICES[1], environment={"X": "{nothing}"})),
     ("services.api.secrets.X", lambda: replace(SERVICES[1], secrets={"X": SecretKey(secret="nothing")})),
     (
         "services.api.secrets",
         lambda: replace(SERVICES[1], environment={"X": "1"}, secrets={"X": SecretKey(secret="database")}),
     ),
+    ("services.web.database_connections", lambda: replace(SERVICES[0], secrets={"DATABASE_URL": DatabaseUrl()})),
+    ("services.api.secrets.X", lambda: replace(SERVICES[1], secrets={"X": DatabaseUrl(query="?sslmode=require")})),
     ("services.api.database_connections", lambda: replace(SERVICES[1], database_connections=0)),
     ("services.web.database_connections", lambda: replace(SERVICES[0], database_connections=1)),
     ("services.copy.port", lambda: check_services([*SERVICES, replace(SERVICES[1], name="copy")])),
@@ -135,3 +142,8 @@ def test_runner_has_the_architecture_of_the_images() -> None:
     arm64 = STAGING.with_settings(tasks__arm64=True)
     assert (STAGING.architecture, STAGING.runner) == ("X86_64", "ubuntu-24.04")
     assert (arm64.architecture, arm64.runner) == ("ARM64", "ubuntu-24.04-arm")
+
+
+@pytest.mark.parametrize("codes", ["200", "204", "200,302", "200-399", "200-299,308"])
+def test_any_success_or_redirection_can_mean_healthy(codes: str) -> None:
+    assert replace(SERVICES[1], health_codes=codes).health_codes == codes

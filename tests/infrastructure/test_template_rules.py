@@ -13,7 +13,7 @@ from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.config.settings import Domain, WorkingHours
 
 from alva.checks.assembly import Assembly
-from alva.checks.dockerfiles import copied_folders, exposed_ports
+from alva.checks.dockerfiles import last_stage
 from alva.checks.routing import probes
 from alva.checks.template_rules import RULES, check
 from alva.errors import AlvaError
@@ -122,7 +122,8 @@ def _health_with_prefix(resources: dict[str, Any]) -> None:
 
 
 def _other_target_port(resources: dict[str, Any]) -> None:
-    resources[logical_id(resources, "Api", "ElasticLoadBalancingV2::TargetGroup")]["Properties"]["Port"] = 8080
+    (balancer,) = resources[logical_id(resources, "Api", "ECS::Service")]["Properties"]["LoadBalancers"]
+    balancer["ContainerPort"] = 8080
 
 
 def _other_environment_port(resources: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ def _other_environment_port(resources: dict[str, Any]) -> None:
 
 
 def _without_ingress(resources: dict[str, Any]) -> None:
-    del resources["EcsFromAlb3000To3003"]
+    del resources[next(name for name in resources if name.startswith("EcsFromAlb"))]
 
 
 def _ten_tasks(resources: dict[str, Any]) -> None:
@@ -218,7 +219,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("path-coverage", "services", _admin_below_web, "/admin reaches"),
     ("path-coverage", "services", _no_bare_path, "/api reaches"),
     ("health-path", "services", _health_with_prefix, "asks /api/health, the service serves /health"),
-    ("port-agreement", "services", _other_target_port, "the target group says [8080]"),
+    ("port-agreement", "services", _other_target_port, "the service's load balancer says [8080]"),
     ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
     ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
     ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 73"),
@@ -256,7 +257,9 @@ def test_rule_finds_what_it_is_for(rule: str, part: str, edit: Edit, message: st
 
 def test_every_rule_is_shown_to_find_something() -> None:
     shown = {rule for rule, *_ in BREAKAGES}
-    assert set(RULES) - shown == {"stack-order", "unset-settings"}, "which have their own tests"
+    assert set(RULES) - shown == {"exposed-ports", "stack-order", "unset-settings", "writable-tmp"}, (
+        "which have their own tests"
+    )
 
 
 def test_stack_before_what_it_imports_is_found(staging: Any) -> None:
@@ -278,20 +281,37 @@ def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: P
     dockerfile = tmp_path / "apps" / "web" / "Dockerfile"
     dockerfile.write_text(dockerfile.read_text().replace("EXPOSE 3000", "EXPOSE 8000"))
     findings = found(assembly_of(staging), tmp_path)
-    assert list(findings) == ["port-agreement"]
-    assert "apps/web/Dockerfile says [8000]" in findings["port-agreement"][0]
+    assert findings == {
+        "exposed-ports": ["exposed-ports: web: apps/web/Dockerfile exposes 8000; the task is told PORT=3000"]
+    }
 
 
-def test_image_without_the_health_path_is_found(staging: Any, tmp_path: Path) -> None:
+def test_dockerfile_whose_user_could_not_write_to_tmp_is_found(staging: Any, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "apps", tmp_path / "apps", ignore=shutil.ignore_patterns("__pycache__"))
+    dockerfile = tmp_path / "apps" / "web" / "Dockerfile"
+    written = dockerfile.read_text()
+    dockerfile.write_text(written.replace("VOLUME /tmp\n", ""))
+    assert found(assembly_of(staging), tmp_path) == {
+        "writable-tmp": [
+            "writable-tmp: web: user 10001:10001 cannot write to /tmp: apps/web/Dockerfile has no VOLUME /tmp"
+        ]
+    }
+    for good in (
+        written.replace("VOLUME /tmp", 'VOLUME ["/data", "/tmp"]'),
+        written.replace("VOLUME /tmp\n", "").replace("USER 10001:10001", "USER 0:0"),
+    ):
+        dockerfile.write_text(good)
+        assert found(assembly_of(staging), tmp_path) == {}
+
+
+def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: Path) -> None:
+    """There is no Dockerfile here to look at, or one whose sources and ports say nothing."""
+    assert found(assembly_of(staging), tmp_path) == {}
     (tmp_path / "apps" / "web").mkdir(parents=True)
-    for name in ("web", "api", "auth", "admin"):
-        folder = tmp_path / "apps" / name
-        folder.mkdir(exist_ok=True)
-        port = {"web": 3000, "api": 3001, "auth": 3002, "admin": 3003}[name]
-        (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY apps/{name} /app\nEXPOSE {port}\n")
-        (folder / "app.py").write_text('@app.get("/health")\n' if name != "api" else '@app.get("/alive")\n')
-    findings = found(assembly_of(staging), tmp_path)
-    assert findings == {"health-path": ["health-path: api: nothing that apps/api/Dockerfile copies mentions /health"]}
+    (tmp_path / "apps" / "web" / "Dockerfile").write_text(
+        "FROM node:24-slim AS build\nRUN x\nFROM node:24-slim\nCOPY --from=build /x /x\n"
+    )
+    assert found(assembly_of(staging), tmp_path) == {}
 
 
 def test_intrinsic_function_that_is_not_known_is_an_error_not_a_pass(staging: Any) -> None:
@@ -328,11 +348,11 @@ def test_pattern_is_probed_with_what_people_type(pattern: str, paths: list[str])
     assert probes(pattern) == paths
 
 
-def test_only_the_last_stage_of_a_dockerfile_counts(tmp_path: Path) -> None:
+def test_ports_of_the_last_stage_count(tmp_path: Path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text(
-        "FROM a AS build\nCOPY secret /s\nEXPOSE 1\nFROM b\n# EXPOSE 2\nCOPY --from=build /x /x\n"
-        "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp 3001\n"
+        "FROM a AS unused\nCOPY secret /s\nEXPOSE 1\nFROM a AS build\nCOPY source /s\n"
+        "FROM b\n# EXPOSE 2\nCOPY --from=build /x /x\nCOPY --from=example.com/image /y /y\n"
+        "COPY --chown=1:1 one \\\n  two /app/\nEXPOSE 3000/tcp $PORT \\\n  3001 53/udp\n"
     )
-    assert exposed_ports(dockerfile) == [3000, 3001]
-    assert copied_folders(dockerfile, tmp_path) == [tmp_path / "one", tmp_path / "two"]
+    assert last_stage(dockerfile).ports == (3000, 3001)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lib.config.environments import STAGING
 
 from alva.cli.main import run
 
@@ -37,9 +38,10 @@ def test_reachability_is_a_table_that_a_person_can_read(call: Call) -> None:
     code, output = call("preflight", "--reachability")
     head, internet, *rows = output.splitlines()
     assert code == 0
-    assert head.split() == ["from", "\\", "to", "internet", "alb", "web", "api", "auth", "admin", "database", "cache"]
-    assert internet.split() == ["internet", "-", "80", "-", "-", "-", "-", "-", "-"]
-    assert len(rows) == 7
+    names = [service.name for service in STAGING.services]
+    assert head.split() == ["from", "\\", "to", "internet", "alb", *names, "database", "cache"]
+    assert internet.split() == ["internet", "-", "80", *("-" for _ in (*names, "database", "cache"))]
+    assert len(rows) == len(names) + 3
     pairs: list[dict[str, Any]] = json.loads(call("preflight", "--reachability", "--json")[1])
     assert {"from": "api", "to": "database", "ports": ["5432"]} in pairs
 

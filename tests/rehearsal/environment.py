@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from lib.config.services import SERVICES
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
@@ -29,6 +30,7 @@ from tests.conftest import reserved_region_config
 PROJECT = Path(__file__).resolve().parents[2]
 COPIED = (
     "apps",
+    "examples",
     "infrastructure",
     "src",
     "pyproject.toml",
@@ -37,7 +39,11 @@ COPIED = (
     "package-lock.json",
     ".dockerignore",
 )
-PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
+PATHS = {
+    service.name: f"{service.path_prefix}/x" if service.path_prefix else "/"
+    for service in SERVICES
+    if service.port is not None
+}
 """A path of each service that needs neither a session nor the database."""
 NETWORK_STACK = "infrastructure/lib/stacks/network_stack.py"
 DATABASE_RULE = 'self._ingress("RdsFromEcs", database, ecs, POSTGRESQL_PORT, POSTGRESQL_PORT, "PostgreSQL from tasks")'
@@ -52,7 +58,7 @@ class Rehearsal:
     variables: dict[str, str] = field(repr=False)
 
     def alva(
-        self, *arguments: str, timeout_seconds: float = 240, standard_input: str = "", **variables: str
+        self, *arguments: str, timeout_seconds: float = 480, standard_input: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),

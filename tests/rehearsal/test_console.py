@@ -64,8 +64,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(address.split("?")[0]) else problems.append(r.url))
     page.goto(address)
-    expect(page.locator("#services tbody tr").first).to_be_visible()
-    expect(page.locator(".part")).not_to_have_count(0)
+    # The page is there before AWS has answered.
+    expect(page.locator("#services tbody tr").first).to_be_visible(timeout=60_000)
+    expect(page.locator(".part .task")).not_to_have_count(0, timeout=60_000)
     yield page
     context.close()
     assert not problems
@@ -133,6 +134,7 @@ def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Pa
             expect(progress).to_contain_text("A release is running", timeout=RELEASE_SECONDS * 1000)
             expect(progress).to_contain_text("-services", timeout=RELEASE_SECONDS * 1000)
             expect(page.locator('.part[data-part="web"] .task')).to_have_count(2, timeout=RELEASE_SECONDS * 1000)
+            expect(page.locator("#release-log")).to_contain_text("Uvicorn running", timeout=RELEASE_SECONDS * 1000)
             screenshot(page, "release")
             assert release.wait(RELEASE_SECONDS) == 0
         finally:
@@ -178,13 +180,17 @@ def test_logs_are_filtered_and_followed(page: Page, rehearsal: Rehearsal) -> Non
     expect(lines).to_contain_text("GET /a-path-of-this-test 404")
 
 
-def test_metrics_have_thresholds_and_cost_has_a_sum(page: Page) -> None:
+def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> None:
     show(page, "metrics")
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
+    # The worker has logged it, and a metric filter made a value of it.
+    depth = page.locator(".chart").filter(has_text="Queue depth").locator("tbody td").first
+    expect(depth).to_have_text("0")
     screenshot(page, "metrics")
     show(page, "cost")
     expect(page.locator("#bill")).to_contain_text("a month")
+    expect(page.locator("#savings tbody tr").first).to_be_visible(timeout=120_000)
 
 
 def test_change_is_drawn_green_and_told_in_words(rehearsal: Rehearsal, tmp_path: Path) -> None:

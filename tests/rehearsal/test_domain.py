@@ -20,6 +20,7 @@ HOSTS = {
     "auth": f"auth-staging.{DOMAIN}",
     "admin": f"admin-staging.{DOMAIN}",
 }
+HOMES = {"web": "/", "api": "/api", "auth": "/auth", "admin": "/admin"}
 PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
 NAME = '    name="staging",\n'
 
@@ -85,7 +86,7 @@ def test_verification_passes_from_sign_up_to_plan_over_all_hosts(site: Rehearsal
     failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
     assert failed == [], verified.stdout
     for service, host in HOSTS.items():
-        assert checks[f"{service} answers /"]["verdict"] == "OK"
+        assert checks[f"{service} answers {HOMES[service]}"]["verdict"] == "OK"
         # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
         assert checks[f"{host} leads here"]["verdict"] == "WARN"
-    assert checks["sign-up to plan"]["verdict"] == "OK", checks["sign-up to plan"]
+    assert checks["customer's journey"]["verdict"] == "OK", checks["customer's journey"]

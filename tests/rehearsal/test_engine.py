@@ -96,7 +96,7 @@ def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal
     finally:
         file.unlink()
     assert deploy.returncode == 3, deploy.stderr
-    assert "contraction: migration 9999: drops column plans.status" in deploy.stderr
+    assert "contraction: migration 9999: drops column api.plans.status" in deploy.stderr
     assert "--allow contraction" in deploy.stderr
     said = json.loads(diff.stdout)
     assert [m["revision"] for m in said["migrations"]] == ["9999"]
@@ -165,7 +165,7 @@ def test_deep_verification_looks_from_inside_through_a_customers_eyes_and_into_l
         "print(users.execute('SELECT count(*) FROM auth.users WHERE email = %s', sys.argv[1:]).fetchone()[0])"
     )
     assert rehearsal.alva("run", "api", "--", "python", "-c", program, email).stdout == "0\n"
-    for name in ("inside: web by name", "inside: admin by name", "sign-up to plan", "api writes its log"):
+    for name in ("inside: web by name", "inside: admin by name", "customer's journey", "api writes its log"):
         assert checks[name]["verdict"] == "OK"
 
 

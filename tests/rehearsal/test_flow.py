@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from lib.config.services import SERVICES
 
 from .environment import Rehearsal, until
 
@@ -109,7 +110,7 @@ print(json.dumps({"uid": os.getuid(), "written": written}))
 """
 
 
-@pytest.mark.parametrize("service", ["web", "api", "auth", "admin"])
+@pytest.mark.parametrize("service", [service.name for service in SERVICES])
 def test_service_has_no_rights_and_writes_nowhere_but_in_tmp(rehearsal: Rehearsal, service: str) -> None:
     """As its image says and its task definition: a one-off task is the service's own with another command."""
     ran = rehearsal.alva("run", service, "--", "python", "-c", ATTEMPT)

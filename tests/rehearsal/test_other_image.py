@@ -1,4 +1,4 @@
-"""A service that is not in Python in the place of one of the four: docs/reference/replacing-a-service.md."""
+"""A service that is not in Python in place of one of the four, and does all that the four do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .test_flow import sign_up
 
 SOURCE = Path(__file__).parent / "node_admin"
 FILES = ("Dockerfile", "server.mjs", "settings.mjs", "healthcheck.mjs")
-ADMIN_SERVICE = 'path_prefix="/admin",\n'
-HEALTH_COMMAND = '        health_command=("node", "healthcheck.mjs"),\n'
+ADMIN_SERVICE = 'host_label="admin-{}",\n        health_command=KIT_HEALTH_COMMAND,\n'
+OTHER_SERVICE = 'host_label="admin-{}",\n        health_command=("node", "healthcheck.mjs"),\n'
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:
     assert text.count(ADMIN_SERVICE) == 1
     for name in FILES:
         shutil.copy2(SOURCE / name, folder / name)
-    settings.write_text(text.replace(ADMIN_SERVICE, ADMIN_SERVICE + HEALTH_COMMAND))
+    settings.write_text(text.replace(ADMIN_SERVICE, OTHER_SERVICE))
     try:
         yield
     finally:

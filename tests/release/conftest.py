@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,13 @@ from alva.aws import Aws, Poll, Target
 from alva.release.manifest import Manifest
 
 
-@pytest.fixture(scope="session")
-def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a MiniStack process listens that lives as long as the tests."""
+@contextmanager
+def ministack(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A MiniStack process that writes into the folder, and where it listens; ended at the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("ministack") / "log"
+    log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ministack"],
@@ -51,10 +52,18 @@ def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a MiniStack process listens that lives as long as the tests."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as (url, _):
+        yield url
 
 
 @pytest.fixture

@@ -1,41 +1,67 @@
-"""The probe that is sent into a task, and what is read of its output."""
+"""The customer's journey: the product's own command, run here and judged by how it ends."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from alva.release import inside_probe
-from alva.release.deep_checks import read_results
+import pytest
+
+from alva.aws import Aws
+from alva.release.deep_checks import DeepChecks
+from alva.release.manifest import Manifest
+from alva.release.outside import Outside
 from alva.release.verify import Verdict
 
-OVERRIDES_BYTES = 8192
+
+def with_journey(aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, **more: Any) -> DeepChecks:
+    """The checks of the environment whose first service names this journey."""
+    services = tuple(replace(service, journey_command=None) for service in manifest.services)
+    services = (replace(services[0], journey_command=command), *services[1:])
+    return DeepChecks(aws=aws, manifest=replace(manifest, services=services), root=Path(__file__).parent, **more)
 
 
-def test_probe_is_small_enough_for_run_task_and_needs_nothing_of_ours() -> None:
-    source = inspect.getsource(inside_probe)
-    assert len(json.dumps(source)) < OVERRIDES_BYTES - 2000  # the rest is the services' names
-    assert "alva." not in source.replace("./alva", "")
+OUTSIDE = Outside(url="http://127.0.0.1:9", address="127.0.0.1:9")
 
 
-def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
-    """Here is neither database nor cache: every check fails, and each says so."""
-    asked = {"services": {"web": "http://127.0.0.1:9/health"}, "customer": "verify@example.com"}
-    ended = subprocess.run(
-        [sys.executable, "-c", inspect.getsource(inside_probe), json.dumps(asked)],
-        env={"PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+@pytest.mark.parametrize(
+    ("command", "verdict", "reason"),
+    [
+        (("python", "-c", "print('noise'); print('a plan in 3 s')"), Verdict.OK, "a plan in 3 s"),
+        (("python", "-c", "raise SystemExit('cannot sign up: HTTP 500')"), Verdict.FAIL, "cannot sign up: HTTP 500"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), Verdict.FAIL, "ended with 3"),
+        (("no-such-program",), Verdict.FAIL, "there is no such program"),
+        (None, Verdict.SKIP, "no service's entry names a command"),
+    ],
+    ids=["good", "bad", "bad without a word", "not there", "none"],
+)
+def test_journey_is_a_command_of_the_product(
+    aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, verdict: Verdict, reason: str
+) -> None:
+    checks = with_journey(aws, manifest, command, inbox_url="http://inbox")
+    found, said = checks._walk(OUTSIDE, "verify-1@example.com")
+    assert found is verdict
+    assert reason in said
+
+
+def test_journey_is_told_where_the_product_is_and_who_signs_up(aws: Aws, manifest: Manifest) -> None:
+    names = ("BASE_URL", "LOAD_BALANCER", "API_URL", "INBOX_URL", "CUSTOMER_EMAIL")
+    program = f"import os; print(*(os.environ[name] for name in {names}))"
+    checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
+    assert checks._walk(OUTSIDE, "verify-1@example.com") == (
+        Verdict.OK,
+        "http://127.0.0.1:9 127.0.0.1:9 http://127.0.0.1:9 http://inbox verify-1@example.com",
     )
-    results = read_results(["noise", *ended.stdout.splitlines(), '{"message": "a log line"}'], seconds=1.5)
-    assert [(result.name, result.verdict) for result in results] == [
-        ("inside: database", Verdict.FAIL),
-        ("inside: queue", Verdict.FAIL),
-        ("inside: web by name", Verdict.FAIL),
-        ("inside: customer", Verdict.FAIL),
-    ]
-    assert "Connection refused" in results[2].reason
+
+
+def test_journey_that_needs_mail_is_skipped_where_none_can_be_read(aws: Aws, manifest: Manifest) -> None:
+    checks = with_journey(aws, manifest, ("python", "-c", "raise SystemExit(1)"))
+    assert checks._walk(OUTSIDE, "a@example.com")[0] is Verdict.SKIP
+
+
+def test_journey_runs_in_the_repositorys_root(aws: Aws, manifest: Manifest) -> None:
+    program = "from pathlib import Path; print(Path.cwd())"
+    checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
+    assert checks._walk(OUTSIDE, "a@example.com") == (Verdict.OK, str(Path(__file__).parent))

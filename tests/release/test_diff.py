@@ -16,7 +16,8 @@ from alva.release.diff import Diff, Preview, changed_resources, make_diff
 from alva.release.manifest import Manifest, Stack
 from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted
 from alva.release.risks import Kind, Risk
-from alva.release.stacks import Action, ObservedStack, Stacks
+from alva.release.stack_state import Action, ObservedStack
+from alva.release.stacks import Stacks
 from alva.release.survey import require_consent, survey
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from alva.aws import Aws, Poll
-from alva.errors import PreflightRefused, StackFailed
+from alva.errors import PreflightRefused, StackFailed, TimedOut
 from alva.release.executor import Executor
 from alva.release.manifest import Manifest, Service, Stack
 from alva.release.plan import ApplyStack, CheckSecrets, Plan, PublishImage, Wanted
-from alva.release.stacks import Action, Stacks
+from alva.release.stack_state import Action
+from alva.release.stacks import Stacks
 
 
 class Record:
@@ -150,6 +151,15 @@ def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest,
     with pytest.raises(KeyboardInterrupt):
         executor(interrupted, manifest, templates, record).run(Plan(steps=(apply_step(name),)))
     assert record.finished == {name: "cancelled"}
+
+
+def test_step_whose_turn_comes_behind_the_deadline_does_not_begin(aws: Aws, manifest: Manifest, name: str) -> None:
+    record = Record()
+    late = executor(aws, manifest, {name: {"Resources": {"R": parameter(f"/{name}/x")}}}, record)
+    with pytest.raises(TimedOut, match=r"cannot begin .*: the 0 s for everything have passed"), aws.poll.limited(0):
+        late.run(Plan(steps=(apply_step(name),)))
+    assert late.begun == set()
+    assert Stacks(aws).observe(name) is None
 
 
 def test_secrets_are_made_only_when_the_caller_says_so(aws: Aws, manifest: Manifest) -> None:

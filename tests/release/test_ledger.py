@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from alva.aws import Aws
+import itertools
+
+import pytest
+
+from alva.aws import Aws, pages
 from alva.release.ledger import Ledger, Release
 from alva.release.manifest import Manifest
 
@@ -44,3 +48,15 @@ def test_long_cause_is_shortened_to_what_a_parameter_holds(aws: Aws, manifest: M
 def test_fields_of_a_later_version_are_left_out() -> None:
     text = release("a").to_text().replace('"commit"', '"of_the_future":1,"commit"')
     assert Release.from_text(text, 3).commit == "a"
+
+
+def test_history_is_newest_first_in_whatever_order_aws_gives_it(
+    aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(aws, manifest)
+    for commit in ("a", "b", "c"):
+        ledger.record(release(commit))
+    versions = list(pages(aws.ssm, "get_parameter_history", "Parameters", Name=ledger.parameter_name))
+    for order in itertools.permutations(versions):
+        monkeypatch.setattr("alva.release.history.pages", lambda *_, order=order, **__: iter(order))
+        assert [entry.commit for entry in ledger.history()] == ["c", "b", "a"]

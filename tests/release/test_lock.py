@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from alva.aws import Aws
+from alva.cli import build
+from alva.cli.progress import PlainProgress
 from alva.errors import Locked
+from alva.release import lock as lock_module
 from alva.release.lock import Holder, Lock
 from alva.release.manifest import Manifest
+from alva.release.stacks import Stacks
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine's own state, and no run of a pipeline."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("GITHUB_RUN_ID", raising=False)
+    return tmp_path / "alva" / "locks"
 
 
 def ignore(_line: str) -> None:
     return None
+
+
+def of_this_machine(holder: Holder) -> Holder:
+    """A holder that this machine has made."""
+    lock_module._remember(holder)
+    return holder
 
 
 def test_second_release_is_refused_with_the_first_ones_holder(aws: Aws, manifest: Manifest) -> None:
@@ -28,6 +51,24 @@ def test_second_release_is_refused_with_the_first_ones_holder(aws: Aws, manifest
     assert lock.holder() is None
 
 
+def test_repositories_are_not_made_while_somebody_else_holds_the_lock(
+    aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "synthesise", lambda *_: True)
+    invocation: Any = SimpleNamespace(
+        progress=PlainProgress(io.StringIO()),
+        environment=manifest.environment,
+        assembly_folder=tmp_path,
+        aws=aws,
+        manifest=manifest,
+    )
+    with Lock(aws, manifest).held("a release", ignore):
+        with pytest.raises(Locked, match="somebody else is at work"):
+            build.make_repositories(invocation, wait_seconds=0)
+        (registry,) = manifest.stacks_of("registry")
+        assert Stacks(aws).observe(registry.name) is None
+
+
 def test_lock_is_free_again_after_a_failure(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     with pytest.raises(KeyboardInterrupt), lock.held("interrupted", ignore):
@@ -37,7 +78,7 @@ def test_lock_is_free_again_after_a_failure(aws: Aws, manifest: Manifest) -> Non
 
 def test_lock_of_a_process_that_is_gone_is_taken_over(aws: Aws, manifest: Manifest) -> None:
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    gone = replace(Holder.this_process("killed"), pid=int(child.stdout))
+    gone = of_this_machine(replace(Holder.this_process("killed"), pid=int(child.stdout)))
     lock = Lock(aws, manifest)
     aws.ssm.put_parameter(Name=lock.parameter_name, Value=gone.to_text(), Type="String")
     notes: list[str] = []
@@ -49,13 +90,79 @@ def test_lock_of_a_process_that_is_gone_is_taken_over(aws: Aws, manifest: Manife
 
 
 def test_reused_process_id_does_not_keep_a_lock() -> None:
-    mine = Holder.this_process("x")
+    mine = of_this_machine(Holder.this_process("x"))
     assert not mine.is_gone()
     assert replace(mine, process_started="1").is_gone()
+    assert replace(mine, boot="the boot before").is_gone()
 
 
-def test_holder_on_another_machine_is_never_taken_for_gone() -> None:
-    assert not replace(Holder.this_process("x"), host="elsewhere.example", pid=1, process_started="0").is_gone()
+@pytest.mark.parametrize("changes", [{}, {"boot": "another"}, {"pid": 1, "process_started": "0"}])
+def test_holder_on_another_machine_is_never_taken_for_gone(changes: dict[str, Any]) -> None:
+    """Also where that machine is a copy of this one, with its host name, machine id, and process ids."""
+    assert not replace(Holder.this_process("x"), **changes).is_gone()
+
+
+def test_nothing_is_left_on_the_machine_once_the_lock_is_free(aws: Aws, manifest: Manifest, state: Path) -> None:
+    with Lock(aws, manifest).held("x", ignore):
+        assert len(list(state.iterdir())) == 1
+    Lock(aws, manifest).take("by hand")
+    assert list(state.iterdir()) == []
+
+
+def test_earlier_attempt_of_the_same_run_is_gone_and_another_run_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_RUN_ID", "17")
+    monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "1")
+    first = Holder.this_process("release")
+    assert not first.is_gone()
+    monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "2")
+    assert first.is_gone()
+    assert "run 17/1" in str(first)
+    monkeypatch.setenv("GITHUB_RUN_ID", "18")
+    assert not first.is_gone()
+
+
+def test_run_lets_go_its_own_lock_and_no_other(aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock(aws, manifest)
+    monkeypatch.setenv("GITHUB_RUN_ID", "17")
+    aws.ssm.put_parameter(Name=lock.parameter_name, Value=Holder.this_process("killed").to_text(), Type="String")
+    assert lock.release_of_run("18/1") is None
+    assert lock.release_of_run("") is None
+    taken = lock.release_of_run("17/1")
+    assert taken is not None
+    assert lock.holder() is None
+
+
+def test_release_waits_for_the_lock_as_long_as_it_is_told_to(aws: Aws, manifest: Manifest) -> None:
+    lock = Lock(aws, manifest)
+    other = lock.take("a release")
+    notes: list[str] = []
+
+    def free(text: str) -> None:
+        notes.append(text)
+        lock.release_by_force(other)
+
+    with lock.held("rollback", free, wait_seconds=30):
+        holder = lock.holder()
+        assert holder is not None
+        assert holder.what == "rollback"
+    assert notes == [f"waiting for {other}"]
+
+
+def test_name_that_stays_taken_after_a_deletion_is_waited_for(
+    aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSM: 30 seconds may pass between deleting a parameter and creating one of the same name."""
+    put, calls = aws.ssm.put_parameter, []
+
+    def refuse_twice(**arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) <= 2:
+            raise aws.ssm.exceptions.ParameterAlreadyExists({"Error": {"Code": "ParameterAlreadyExists"}}, "Put")
+        return put(**arguments)
+
+    monkeypatch.setattr(aws.ssm, "put_parameter", refuse_twice)
+    with Lock(aws, manifest).held("next", ignore):
+        assert len(calls) == 3
 
 
 def test_force_takes_the_lock_and_says_from_whom(aws: Aws, manifest: Manifest) -> None:
@@ -84,3 +191,32 @@ def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest)
     with lock.held("a release that began meanwhile", ignore):
         assert lock.release_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
         assert lock.holder() is not None
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_lock_is_let_go_though_a_call_fails(aws: Aws, manifest: Manifest, failures: int) -> None:
+    lock, left = Lock(aws, manifest), [failures]
+    aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
+    with lock.held("x", ignore):
+        pass
+    assert lock.holder() is None
+
+
+def test_lock_that_cannot_be_let_go_hides_no_error_and_is_taken_over_by_the_next(aws: Aws, manifest: Manifest) -> None:
+    lock, left, notes = Lock(aws, manifest), [1000], list[str]()
+    aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
+    with pytest.raises(ZeroDivisionError), lock.held("x", notes.append):
+        raise ZeroDivisionError
+    assert "the lock could not be released" in notes[0]
+    assert "./alva unlock" in notes[0]
+    left[0] = 0
+    holder = lock.holder()
+    assert holder is not None
+    assert lock_module._file_of(holder.id).exists(), "a later process of this machine sees that this one is gone"
+
+
+def fail(left: list[int]) -> None:
+    """Refuse a call as often as `left` says."""
+    if left[0]:
+        left[0] -= 1
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DeleteParameter")

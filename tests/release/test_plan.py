@@ -9,7 +9,7 @@ import pytest
 
 from alva.release.manifest import Manifest
 from alva.release.plan import Migrate, Observed, Plan, Step, Wanted, make_plan
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 
 OLD = {"web": "sha256:web-1", "api": "sha256:api-1"}
 

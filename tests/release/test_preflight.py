@@ -12,8 +12,9 @@ from alva.aws import Aws, Target
 from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
-from alva.release.preflight import Preflight, exports_in_use, refuse_unset_settings
-from alva.release.stacks import Action, ObservedStack
+from alva.release.preflight import Preflight
+from alva.release.refusals import exports_in_use, refuse_unset_settings
+from alva.release.stack_state import Action, ObservedStack
 from alva.release.verify import Verdict
 
 from .conftest import manifest_values

@@ -89,6 +89,7 @@ class Account:
 
 LIMITS = {
     "Fargate vCPUs": 6.0,
+    "Fargate Spot vCPUs": 6.0,
     "VPCs": 5.0,
     "internet gateways": 5.0,
     "elastic IP addresses": 5.0,
@@ -107,6 +108,7 @@ def test_first_release_is_counted_on_top_of_what_others_have() -> None:
     account = Account(vpcs=5, addresses=3, nat_gateways={"nat-1": "us-east-1a", "nat-2": "us-east-1b"}, limits=LIMITS)
     assert found(account, [network("us-east-1a"), services(1, 1, 1, 1)], []) == {
         "Fargate vCPUs": "4.25 of 6",
+        "Fargate Spot vCPUs": "0 of 6",
         "VPCs": "6 of 5 !",
         "internet gateways": "1 of 5",
         "elastic IP addresses": "4 of 5",
@@ -119,6 +121,7 @@ def test_what_is_deployed_is_not_counted_twice_and_growth_is() -> None:
     deployed = [network("us-east-1a"), services(1)]
     assert found(account, [network("us-east-1a", "us-east-1b"), services(6, 1)], deployed) == {
         "Fargate vCPUs": "7.25 of 6 !",
+        "Fargate Spot vCPUs": "0 of 6",
         "VPCs": "2 of 5",
         "internet gateways": "0 of 5",
         "elastic IP addresses": "6 of 5 !",
@@ -150,3 +153,30 @@ def test_default_counts_where_none_was_ever_applied() -> None:
 def test_endpoint_without_service_quotas_is_told_from_a_refusal(aws: Aws) -> None:
     with pytest.raises(NoQuotas):
         demands(aws, [services(1)], [])
+
+
+def scaled(provider: str) -> dict[str, Any]:
+    """One service of one vCPU that scales from 2 to 6 tasks, and no count of its own."""
+    template = services(1, cpu="1024")
+    properties = template["Resources"]["Service0"]["Properties"]
+    del properties["DesiredCount"]
+    properties |= {"ServiceName": "alva-web", "CapacityProviderStrategy": [{"CapacityProvider": provider}]}
+    resource_id = {"Fn::Join": ["", ["service/", {"Fn::ImportValue": "cluster"}, "/alva-web"]]}
+    template["Resources"]["Target"] = {
+        "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+        "Properties": {"ResourceId": resource_id, "MinCapacity": 2, "MaxCapacity": 6},
+    }
+    return template
+
+
+@pytest.mark.parametrize(
+    ("provider", "on_demand", "spot"), [("FARGATE", (4.25, 12.25), (0, 0)), ("FARGATE_SPOT", (0.25, 0.25), (4, 12))]
+)
+def test_service_that_scales_is_counted_at_its_least_and_at_its_most_on_its_own_quota(
+    provider: str, on_demand: tuple[float, float], spot: tuple[float, float]
+) -> None:
+    account = Account(vpcs=0, addresses=0, nat_gateways={}, limits=LIMITS)
+    told = {each.name: each for each in demands(account.aws, [scaled(provider)], [])}
+    assert (told["Fargate vCPUs"].total, told["Fargate vCPUs"].most) == on_demand
+    assert (told["Fargate Spot vCPUs"].total, told["Fargate Spot vCPUs"].most) == spot
+    assert told["VPCs"].is_met_at_most

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alva.release.change_sets import ResourceChange
-from alva.release.risks import Kind, lost_data, widened_network, widened_permissions
+from alva.release.risks import Kind, interruptions, lost_data, widened_network, widened_permissions
 
 
 def role(*statements: dict[str, Any], **properties: Any) -> dict[str, Any]:
@@ -130,3 +130,22 @@ def test_changes_that_keep_the_data_are_not_mentioned() -> None:
     assert list(lost_data("stack", retained, [database_change(action="Remove")])) == []
     task = ResourceChange(logical_id="T", type="AWS::ECS::TaskDefinition", action="Modify", replacement="True")
     assert list(lost_data("stack", {}, [task])) == []
+
+
+@pytest.mark.parametrize(
+    ("type_name", "properties", "message"),
+    [
+        ("ElasticLoadBalancingV2::TargetGroup", ("Port",), "Port: is replaced"),
+        ("ElasticLoadBalancingV2::TargetGroup", ("HealthCheckPath",), None),
+        ("ElasticLoadBalancingV2::Listener", ("Port",), "Port: no longer listens"),
+        ("ECS::Service", ("TaskDefinition", "LoadBalancers"), None),
+        ("RDS::DBInstance", ("AllocatedStorage", "DBInstanceClass"), "DBInstanceClass: the database restarts"),
+    ],
+)
+def test_change_that_users_notice_is_announced(
+    type_name: str, properties: tuple[str, ...], message: str | None
+) -> None:
+    change = ResourceChange(logical_id="It", type=f"AWS::{type_name}", action="Modify", properties=properties)
+    found = list(interruptions("stack", [change]))
+    assert [risk.kind for risk in found] == ([Kind.OUTAGE] if message else [])
+    assert all(risk.message.startswith(message or "") for risk in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alva.errors import PreflightRefused, UsageError
-from alva.release.ledger import FAILED, SUCCEEDED, Release
+from alva.release.ledger import FAILED, INTERRUPTED, SUCCEEDED, Release
 from alva.release.rollback import choose
 
 
@@ -53,7 +53,7 @@ def test_what_a_failed_release_took_away_counts_as_well() -> None:
 
 def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_others() -> None:
     history = [release(3, "c"), release(2, "b", FAILED), release(1, "a")]
-    for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "it runs now")):
+    for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "the last release that succeeded")):
         with pytest.raises(UsageError, match=said) as caught:
             choose(history, number)
         assert "these can come back: 1" in str(caught.value)
@@ -62,3 +62,14 @@ def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_o
 def test_first_release_has_nothing_before_it() -> None:
     with pytest.raises(PreflightRefused, match="no earlier release"):
         choose([release(1, "a")], None)
+
+
+def test_release_that_ended_before_another_was_killed_can_come_back() -> None:
+    """CloudFormation finished what the killed release had begun: release 2 is in the ledger as the last good one."""
+    history = [release(3, "c", INTERRUPTED), release(2, "b"), release(1, "a")]
+    running = {"api": "sha256:c", "web": "sha256:w"}
+    assert choose(history, None, running).number == 2
+    assert choose(history, 1, running).number == 1
+    assert choose(history, None, {"api": "sha256:b", "web": "sha256:w"}).number == 1
+    with pytest.raises(PreflightRefused, match="it is what runs now"):
+        choose([release(5, "b"), release(4, "c"), *history], 4, running)

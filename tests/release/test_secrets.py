@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from alva.aws import Aws
 from alva.errors import PreflightRefused, UsageError
-from alva.release.manifest import Manifest
+from alva.release.manifest import Manifest, Secret
 from alva.release.secret_audit import SecretAudit
 from alva.release.secrets import UNSET, Secrets, State
 
@@ -113,3 +115,35 @@ def test_audit_names_secret_and_person_and_no_value(aws: Aws, secrets: Secrets, 
 def test_unset_is_the_value_that_the_templates_write() -> None:
     # docs/architecture.md: the seam between infrastructure and release. The templates' side is in tests/infrastructure.
     assert UNSET == "alva:unset"
+
+
+@pytest.mark.parametrize(
+    ("urls", "state", "problem"),
+    [
+        ('{"api_DATABASE_URL": "postgresql://u:secret1@host:5432/alva?sslmode=require"}', State.SET, ""),
+        (
+            '{"a": "postgresql://u:secret1@h/alva", "b": "postgresql://u:old@h/alva"}',
+            State.MALFORMED,
+            "another password",
+        ),
+        ('{"a": "rediss://:old@h:6379/0"}', State.MALFORMED, "another password"),
+        ('{"a": "postgresql://u@h/alva"}', State.MALFORMED, "without a password"),
+        ("postgresql://u:secret1@h/alva", State.MALFORMED, "no JSON object"),
+        ("{}", State.MALFORMED, "without a password"),
+    ],
+    ids=["as generated", "one is old", "the token is old", "none", "no object", "empty"],
+)
+def test_url_has_to_hold_the_generated_password(
+    aws: Aws, manifest: Manifest, urls: str, state: State, problem: str
+) -> None:
+    generated = Secret(name=f"{manifest.prefix}-database", kind="generated", used_by=("api",))
+    url = Secret(name=f"{manifest.prefix}-database-url", kind="url", used_by=("api",))
+    aws.secretsmanager.create_secret(Name=generated.name, SecretString='{"password": "secret1"}')
+    aws.secretsmanager.create_secret(Name=url.name, SecretString=urls)
+    secrets = Secrets(aws, replace(manifest, secrets=(generated, url)))
+    found = {status.secret.kind: status for status in secrets.check()}["url"]
+    assert found.state is state
+    assert problem in found.problem
+    assert "secret1" not in found.problem
+    with pytest.raises(UsageError, match="the template makes it of the generated password"):
+        secrets.assign("database-url", urls)

@@ -8,7 +8,8 @@ import pytest
 
 from alva.aws import Aws
 from alva.errors import StackFailed
-from alva.release.stacks import Action, ObservedStack, Stacks, compare, first_failure
+from alva.release.stack_state import Action, ObservedStack, compare
+from alva.release.stacks import Stacks, first_failure
 
 TAGS = {"Project": "alva"}
 

@@ -86,7 +86,13 @@ def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can
     assert "--resources-to-skip" in str(caught.value)
 
 
-def test_operation_of_somebody_else_that_does_not_end_is_called_off_and_what_it_waits_for_is_named(aws: Aws) -> None:
+@pytest.mark.parametrize(
+    ("step_seconds", "release_seconds"), [(1e-9, 600), (600, 1e-9)], ids=["the step's time", "the release's time"]
+)
+def test_operation_of_somebody_else_that_does_not_end_is_called_off_and_what_it_waits_for_is_named(
+    aws: Aws, step_seconds: float, release_seconds: float
+) -> None:
+    """Calling it off takes time that no deadline takes away."""
     waiting = events(("1", "Api", "UPDATE_IN_PROGRESS", ""))
     with Stubber(aws.cloudformation) as answers:
         answers.add_response("describe_stacks", stack("UPDATE_IN_PROGRESS"))  # observe
@@ -94,10 +100,12 @@ def test_operation_of_somebody_else_that_does_not_end_is_called_off_and_what_it_
         answers.add_response("describe_stack_events", waiting)
         answers.add_response("describe_stack_events", waiting)  # what is unfinished
         answers.add_response("cancel_update_stack", {}, {"StackName": ARN})
+        answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_IN_PROGRESS"))
+        answers.add_response("describe_stack_events", waiting)
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
         answers.add_response("describe_stack_events", waiting)
-        with pytest.raises(TimedOut) as caught:
-            Stacks(aws, timeout_seconds=1e-9).settle(NAME, ignore)
+        with pytest.raises(TimedOut) as caught, aws.poll.limited(release_seconds):
+            Stacks(aws, timeout_seconds=step_seconds).settle(NAME, ignore)
         answers.assert_no_pending_responses()
     assert caught.value.exit_code == 6
     assert "Api is UPDATE_IN_PROGRESS" in str(caught.value)

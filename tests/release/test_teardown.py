@@ -11,7 +11,7 @@ from alva.aws import Aws
 from alva.errors import PreflightRefused
 from alva.release.adoption import import_template, retained_secrets
 from alva.release.manifest import Manifest
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
 from alva.release.teardown import Teardown, plan_teardown, take_down
 
 from .conftest import manifest_values

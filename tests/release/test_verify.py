@@ -21,6 +21,7 @@ def answer(status: int, digest: str | None) -> Answer:
 def test_prefix_is_asked_for_bare_with_slash_and_with_something_behind_it(manifest: Manifest) -> None:
     admin = replace(manifest.service("api"), paths=("/admin", "/admin/*"))
     assert probe_paths(admin) == ["/admin", "/admin/", "/admin/x"]
+    assert probe_paths(replace(admin, host="admin.example.com")) == ["/admin", "/admin/", "/admin/x"]
     assert probe_paths(manifest.service("web")) == ["/"]
 
 
@@ -35,11 +36,40 @@ def test_answer_of_the_asked_digest_is_good_whatever_it_refuses(status: int) -> 
         (answer(200, "sha256:" + "b" * 64), Verdict.FAIL),
         (answer(503, DIGEST), Verdict.FAIL),
         (answer(502, None), Verdict.FAIL),
-        (answer(200, None), Verdict.SKIP),
+        (answer(200, None), Verdict.OK),
+        (answer(403, None), Verdict.OK),
+        (answer(503, None), Verdict.FAIL),
     ],
 )
-def test_wrong_digest_and_server_errors_fail_and_a_silent_image_is_skipped(given: Answer, verdict: Verdict) -> None:
+def test_header_that_names_another_image_fails_and_an_image_need_not_have_one(given: Answer, verdict: Verdict) -> None:
     assert judge_answer(given, DIGEST)[0] is verdict
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (answer(200, DIGEST), Verdict.OK),
+        (answer(200, None), Verdict.OK),
+        (answer(303, DIGEST), Verdict.OK),
+        (answer(404, DIGEST), Verdict.FAIL),
+        (answer(404, None), Verdict.FAIL),
+        (answer(429, DIGEST), Verdict.FAIL),
+        (answer(403, DIGEST), Verdict.FAIL),
+        (answer(403, None), Verdict.SKIP),
+    ],
+    ids=[
+        "there",
+        "there without a header",
+        "leads on",
+        "not there",
+        "rule missing",
+        "too many",
+        "forbidden",
+        "refused by the load balancer",
+    ],
+)
+def test_home_page_has_to_be_there(given: Answer, verdict: Verdict) -> None:
+    assert judge_answer(given, DIGEST, is_page=True)[0] is verdict
 
 
 def test_one_failed_check_fails_the_verification_and_is_named() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from alva.release.way_back import goes_back
+from alva.release.manifest import Manifest
+from alva.release.stack_state import ObservedStack
+from alva.release.way_back import as_before, goes_back
 
 RULE = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {"FromPort": 5432}}
 DATABASE = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.t3.micro"}}
@@ -29,3 +31,18 @@ def test_stack_goes_back_unless_its_data_changed(
     former: dict[str, Any], released: dict[str, Any], expected: bool
 ) -> None:
     assert goes_back({"Resources": former}, {"Resources": released}) is expected
+
+
+def test_service_that_the_failed_release_added_is_not_looked_for_afterwards(manifest: Manifest) -> None:
+    """Its stack went back, and took it away: that it is gone is no failure."""
+    first, second = manifest.services
+    stack = ObservedStack(
+        name="services",
+        status="UPDATE_ROLLBACK_COMPLETE",
+        template={"Parameters": {first.image_parameter: {"Type": "String"}}},
+        parameters={},
+        tags={},
+        outputs={},
+    )
+    assert as_before(manifest, [stack]).services == (first,)
+    assert second in manifest.services

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from alva.aws import Aws
-from alva.errors import MigrationFailed
+from alva.errors import AlvaError, MigrationFailed, RolledBack, StackFailed, VerificationFailed
+from alva.release.diagnosis import Diagnosis
 from alva.release.manifest import Manifest
-from alva.release.signs import Diagnosis
 from alva.release.why import Account, Accounts, causes_of, most_telling
 
 
@@ -53,7 +55,8 @@ def test_task_that_did_something_wrong_tells_more_than_those_whose_machine_went_
 
 
 def test_without_failed_tasks_the_failure_itself_is_read(aws: Aws, manifest: Manifest) -> None:
-    failure = MigrationFailed("cannot migrate: it failed", evidence=["canceling statement due to lock timeout"])
+    refused = "last log: cannot migrate: canceling statement due to lock timeout"
+    failure = MigrationFailed("cannot migrate: it failed", evidence=[refused])
     (cause,) = causes_of(aws, manifest, failure, since=datetime.now(UTC))
     assert (cause.subject, cause.kind) == ("migration", "lock-timeout")
 
@@ -67,3 +70,34 @@ def test_migration_that_was_killed_is_told_from_one_that_failed_by_its_exit_code
         assert cause.evidence.count(evidence[0]) == 1
         kinds[code] = cause.kind
     assert kinds == {137: "killed", 3: "crash"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            MigrationFailed("m", evidence=["container m never ran: CannotPullContainerError: x: not found"]),
+            "unknown-image",
+        ),
+        (StackFailed("s", evidence=["Group (AWS::Logs::LogGroup): x already exists"]), "name-taken"),
+        (RolledBack("r", evidence=["Group (AWS::Logs::LogGroup): x already exists"]), "unknown"),
+        (RolledBack("r", evidence=["CannotPullContainerError: x: not found"]), "unknown-image"),
+        (VerificationFailed("v", evidence=["web answers /: HTTP 503"]), "no-target"),
+        (VerificationFailed("v", evidence=["web: last log: web answers /: HTTP 503"]), "unknown"),
+        (AlvaError("cannot run: x already exists", evidence=["CannotPullContainerError: x: not found"]), "unknown"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_evidence_of_an_error_counts_as_said_by_whom_the_error_quotes(
+    aws: Aws, manifest: Manifest, error: AlvaError, kind: str
+) -> None:
+    (cause,) = causes_of(aws, manifest, error, since=datetime.now(UTC))
+    assert cause.kind == kind
+
+
+def test_error_that_is_raised_from_another_hands_on_whom_that_one_quotes(aws: Aws, manifest: Manifest) -> None:
+    refused = StackFailed("cannot update stack s", evidence=["Group (AWS::Logs::LogGroup): x already exists"])
+    error = RolledBack("cannot release", evidence=refused.evidence)
+    error.__cause__ = refused
+    (cause,) = causes_of(aws, manifest, error, since=datetime.now(UTC))
+    assert cause.kind == "name-taken"

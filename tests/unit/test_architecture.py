@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("web", "api", "auth", "admin")
+SERVICES = tuple(sorted(file.parent.name for file in (ROOT / "apps").glob("*/Dockerfile")))
 
 ALLOWED: dict[str, tuple[str, ...]] = {
     "alva.cli": (
@@ -17,6 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "alva.console",
         "alva.release",
         "alva.checks",
+        "alva.oci",
         "alva.region",
         "alva.sessions",
         "alva.aws",
@@ -25,7 +26,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "alva.console": ("alva.console", "alva.release", "alva.checks", "alva.aws", "alva.errors"),
     "alva.release": ("alva.release", "alva.checks", "alva.sessions", "alva.aws", "alva.errors"),
     "alva.checks": ("alva.checks", "alva.aws", "alva.errors"),
-    "alva.region": ("alva.region", "alva.sessions", "alva.errors"),
+    "alva.oci": ("alva.oci", "alva.errors"),
+    "alva.region": ("alva.region", "alva.oci", "alva.sessions", "alva.errors"),
     "alva.sessions": ("alva.sessions", "alva.errors"),
     "alva.aws": ("alva.errors",),
     "alva.errors": (),

@@ -99,6 +99,11 @@ def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> No
     assert "nonsense" in capsys.readouterr().err
 
 
+def test_check_that_does_not_exist_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["check", "lnt"]) == 2
+    assert "'lint'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments", [["status"], ["verify"], ["logs"], ["secrets", "list"], ["run", "api", "--", "x"]]
 )
@@ -193,6 +198,8 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
         ("2h", datetime(2026, 1, 31, 10, 0, tzinfo=UTC)),
         ("1d", datetime(2026, 1, 30, 12, 0, tzinfo=UTC)),
         ("2026-01-31T11:00Z", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)),
+        ("2026-01-31T12:00+02:00", datetime(2026, 1, 31, 10, 0, tzinfo=UTC)),
+        ("2026-01-31T11:00", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)),
     ],
 )
 def test_since_is_a_span_or_a_time(text: str, expected: datetime) -> None:

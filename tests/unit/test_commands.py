@@ -25,6 +25,8 @@ ANYTHING = "1"
 SUBSTITUTION = re.compile(r"\$\((?:[^()]|\([^()]*\))*\)")
 ARRAY = re.compile(r'"?\$\{\w+\[@\]\}"?')
 VARIABLE = re.compile(r"\$\{?\w+\}?")
+HERE_DOCUMENT = re.compile(r"<<'(\w+)'(.*?)\n.*?^\1$", flags=re.MULTILINE | re.DOTALL)
+"""Text that a command reads, which is none of the shell's."""
 
 
 def scripts() -> Iterator[tuple[str, str]]:
@@ -34,9 +36,9 @@ def scripts() -> Iterator[tuple[str, str]]:
             for step in job["steps"]:
                 if "run" in step:
                     yield f"{file.name}:{name}", step["run"]
-    documents = [*(ROOT / "docs" / "runbooks").glob("*.md"), *(ROOT / "docs" / "reference").glob("*.md")]
+    documents = [file for name in ("guides", "reference", "runbooks") for file in (ROOT / "docs" / name).glob("*.md")]
     documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # made of the verbs themselves
-    for file in [*sorted(documents), ROOT / "README.md"]:
+    for file in [*sorted(documents), ROOT / "README.md", ROOT / "examples" / "typescript" / "README.md"]:
         text = file.read_text()
         for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
             yield file.name, block
@@ -51,7 +53,7 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 def commands(script: str) -> Iterator[list[str]]:
     """The simple commands of a script, with a value in the place of each that only the shell knows."""
-    text = script.replace("\\\n", " ")
+    text = HERE_DOCUMENT.sub(r"\2", script).replace("\\\n", " ")
     inner = [each[2:-1] for each in SUBSTITUTION.findall(text)]
     text = VARIABLE.sub(ANYTHING, ARRAY.sub("", SUBSTITUTION.sub(ANYTHING, text)))
     for part in (text, *inner):

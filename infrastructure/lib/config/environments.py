@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
 from lib.config.errors import SettingError
-from lib.config.services import SERVICES, Service, check_services
+from lib.config.service import Service, check_services
+from lib.config.services import SERVICES
 from lib.config.settings import (
     Cache,
     Database,
@@ -133,7 +134,9 @@ class Environment:
 
     def host(self, service: Service) -> str | None:
         """The service's host name, where the environment has a domain."""
-        return None if self.domain is None else f"{service.host_label.format(self.name)}.{self.domain.name}"
+        if self.domain is None or service.port is None:
+            return None
+        return f"{service.host_label.format(self.name)}.{self.domain.name}"
 
     def log_group(self, name: str) -> str:
         return f"/alva/{self.name}/{name}"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from zoneinfo import available_timezones
 
 from lib.config.errors import SettingError
-from lib.config.services import check_size
+from lib.config.service import check_size
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 RETENTION_DAYS = (

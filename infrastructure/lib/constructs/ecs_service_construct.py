@@ -11,11 +11,14 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.constructs.service_alarms import ServiceTrafficAlarms
 from lib.constructs.service_environment import Addresses, service_variables
 from lib.constructs.service_scaling import ServiceScaling
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
+
+UNUSED_PORT = 80
+"""The port of targets that are registered without one: a target group has to name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,9 @@ class Platform:
 
 
 class EcsService(Construct):
-    """One service behind the load balancer, findable as `<name>.<namespace>` by the others.
+    """One service behind the load balancer, which the others find as `<name>.<namespace>`; or a worker without both.
 
-    Attributes: `service`, `target_group`, `task_definition`.
+    Attributes: `service`, `target_group` (None for a worker), `task_definition`.
     """
 
     def __init__(
@@ -48,19 +51,19 @@ class EcsService(Construct):
         environment: Environment,
         platform: Platform,
     ) -> None:
-        super().__init__(scope, settings.name.capitalize())
+        super().__init__(scope, settings.construct_id)
         self._settings = settings
         self._environment = environment
         self._platform = platform
 
         digest = digest_parameter(scope, settings.image_parameter, settings.name)
         self.task_definition = self._task_definition(digest.value_as_string)
-        self.target_group = self._target_group()
-        rule = self._listener_rule()
+        self.target_group = None if settings.port is None else self._target_group()
         self.alarms = self._alarms()
-        self.service = self._service(self._discovery())
-        # ECS refuses a service whose target group no listener uses.
-        self.service.add_resource_dependency(rule)
+        self.service = self._service(None if settings.port is None else self._discovery())
+        if self.target_group is not None:
+            # ECS refuses a service whose target group no listener uses.
+            self.service.add_resource_dependency(self._listener_rule(self.target_group))
         # Before there is a task there is no data, and the alarm would ring at the first release.
         self.alarms.below_desired.add_resource_dependency(self.service)
         if environment.tasks.scales or environment.working_hours:
@@ -82,7 +85,7 @@ class EcsService(Construct):
         main = Container(
             name=settings.name,
             environment=variables,
-            secrets=settings.secrets,
+            secrets=settings.secret_keys,
             port=settings.port,
             health_command=settings.health_command,
             read_only_root=settings.read_only_root,
@@ -92,7 +95,7 @@ class EcsService(Construct):
                 name=each.name,
                 command=each.command,
                 environment=variables,
-                secrets=settings.secrets,
+                secrets=settings.secret_keys,
                 read_only_root=settings.read_only_root,
             )
             for each in settings.companions
@@ -116,11 +119,14 @@ class EcsService(Construct):
         return elbv2.CfnTargetGroup(
             self,
             "TargetGroup",
-            # A changed port replaces the group, and a replacement needs another name.
-            name=f"{self._environment.prefix}-{self._settings.name}-{self._settings.port}"[:32],
+            # A changed protocol replaces the group, and a replacement needs another name.
+            name=f"{self._environment.prefix}-{self._settings.name}"[:27] + "-http",
             target_type="ip",
             protocol="HTTP",
-            port=self._settings.port,
+            # ECS registers each task with its container's port. With that port here, a service whose port changes would
+            # get another group, and its listener rule would lead there before a task is in it:
+            # docs/decisions/expand-move-contract.md
+            port=UNUSED_PORT,
             vpc_id=self._platform.vpc_id,
             health_check_enabled=True,
             health_check_protocol="HTTP",
@@ -131,7 +137,7 @@ class EcsService(Construct):
             health_check_timeout_seconds=tasks.health_timeout_seconds,
             healthy_threshold_count=2,
             unhealthy_threshold_count=2,
-            matcher=elbv2.CfnTargetGroup.MatcherProperty(http_code="200"),
+            matcher=elbv2.CfnTargetGroup.MatcherProperty(http_code=self._settings.health_codes),
             target_group_attributes=[
                 elbv2.CfnTargetGroup.TargetGroupAttributeProperty(
                     key="deregistration_delay.timeout_seconds", value=str(tasks.deregistration_delay_seconds)
@@ -140,18 +146,24 @@ class EcsService(Construct):
         )
 
     def _alarms(self) -> ServiceTrafficAlarms:
+        target = None
+        if self.target_group is not None:
+            target = {
+                "LoadBalancer": self._platform.load_balancer_full_name,
+                "TargetGroup": self.target_group.attr_target_group_full_name,
+            }
         return ServiceTrafficAlarms(
             self,
             "Alarms",
             settings=self._settings,
             environment=self._environment,
             log_group_name=self.task_definition.log_group.ref,
-            load_balancer_full_name=self._platform.load_balancer_full_name,
-            target_group_full_name=self.target_group.attr_target_group_full_name,
+            cluster_name=self._platform.cluster_name,
+            target=target,
             topic_arn=self._platform.alarm_topic_arn,
         )
 
-    def _listener_rule(self) -> elbv2.CfnListenerRule:
+    def _listener_rule(self, target_group: elbv2.CfnTargetGroup) -> elbv2.CfnListenerRule:
         reached_by = self._reached_by()
         allowed = self._environment.load_balancer.admin_allowed_cidrs if self._settings.allowlisted else ()
         conditions = [reached_by]
@@ -164,7 +176,7 @@ class EcsService(Construct):
             )
             # Without this everybody else would fall through to the rule of `/*`.
             self._rule("Refusal", self._settings.priority + 1, [reached_by], _forbidden())
-        forward = elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=self.target_group.ref)
+        forward = elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=target_group.ref)
         return self._rule("Rule", self._settings.priority, conditions, forward)
 
     def _reached_by(self) -> elbv2.CfnListenerRule.RuleConditionProperty:
@@ -209,8 +221,9 @@ class EcsService(Construct):
             health_check_custom_config=servicediscovery.CfnService.HealthCheckCustomConfigProperty(failure_threshold=1),
         )
 
-    def _service(self, discovery: servicediscovery.CfnService) -> ecs.CfnService:
+    def _service(self, discovery: servicediscovery.CfnService | None) -> ecs.CfnService:
         settings, tasks = self._settings, self._environment.tasks
+        stopping = self.alarms.server_errors
         return ecs.CfnService(
             self,
             "Service",
@@ -228,10 +241,8 @@ class EcsService(Construct):
             deployment_configuration=ecs.CfnService.DeploymentConfigurationProperty(
                 minimum_healthy_percent=100,
                 maximum_percent=200,
-                alarms=ecs.CfnService.DeploymentAlarmsProperty(
-                    alarm_names=[self.alarms.server_errors.ref], enable=True, rollback=True
-                )
-                if tasks.deployment_alarms
+                alarms=ecs.CfnService.DeploymentAlarmsProperty(alarm_names=[stopping.ref], enable=True, rollback=True)
+                if tasks.deployment_alarms and stopping is not None
                 else None,
                 deployment_circuit_breaker=ecs.CfnService.DeploymentCircuitBreakerProperty(
                     enable=True,
@@ -242,7 +253,7 @@ class EcsService(Construct):
                     ),
                 ),
             ),
-            health_check_grace_period_seconds=tasks.grace_period_seconds,
+            health_check_grace_period_seconds=None if self.target_group is None else tasks.grace_period_seconds,
             enable_execute_command=tasks.exec_enabled,
             enable_ecs_managed_tags=True,
             propagate_tags="SERVICE",
@@ -259,10 +270,12 @@ class EcsService(Construct):
                     container_port=settings.port,
                     target_group_arn=self.target_group.ref,
                 )
-            ],
-            service_registries=[
-                ecs.CfnService.ServiceRegistryProperty(registry_arn=discovery.attr_arn),
-            ],
+            ]
+            if self.target_group is not None
+            else None,
+            service_registries=[ecs.CfnService.ServiceRegistryProperty(registry_arn=discovery.attr_arn)]
+            if discovery is not None
+            else None,
         )
 
 

@@ -1,17 +1,19 @@
 """The alarms of one service, in two places.
 
-Those on its traffic need its target group and live beside it. Those on its load need nothing but names and live in the
-monitoring stack, which keeps the services' template below the 51,200 bytes that CloudFormation takes inline.
+Those on its tasks and traffic live beside it, and come after it. Those on its load need nothing but names and live in
+the monitoring stack.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.constructs.alarms import AlarmFactory
 
 LOG_METRICS_NAMESPACE = "Alva/Logs"
@@ -22,9 +24,17 @@ def log_errors_metric(environment: Environment, settings: Service) -> str:
     return f"{environment.name}-{settings.name}-errors"
 
 
+def queue_depth_metric(environment: Environment, settings: Service) -> str:
+    """The name of the metric of how many jobs wait in the service's queue."""
+    return f"{environment.name}-{settings.name}-queue-depth"
+
+
 class ServiceTrafficAlarms(Construct):
-    """Attributes: `server_errors`, the alarm that also stops a deployment where `tasks.deployment_alarms` is set, and
-    `below_desired`, which rings while there is no data."""
+    """The alarms on a service's tasks and traffic; of a worker, which has none, on its tasks.
+
+    Attributes: `server_errors`, the alarm that also stops a deployment where `tasks.deployment_alarms` is set (None for
+    a worker), and `below_desired`, which rings while there is no data.
+    """
 
     def __init__(
         self,
@@ -34,16 +44,77 @@ class ServiceTrafficAlarms(Construct):
         settings: Service,
         environment: Environment,
         log_group_name: str,
-        load_balancer_full_name: str,
-        target_group_full_name: str,
+        cluster_name: str,
+        target: Mapping[str, str] | None,
         topic_arn: str,
     ) -> None:
         super().__init__(scope, construct_id)
-        limits, name = environment.monitoring, settings.name
-        factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{name}", topic_arn=topic_arn)
-        target = {"LoadBalancer": load_balancer_full_name, "TargetGroup": target_group_full_name}
-        stops_at_night = environment.working_hours is not None
+        self.server_errors: cloudwatch.CfnAlarm | None = None
+        factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{settings.name}", topic_arn=topic_arn)
+        desired = environment.tasks.desired_count
+        # No target or task at all means no data: that is the worst case, unless it is night.
+        missing = "notBreaching" if environment.working_hours is not None else "breaching"
+        if target is None:
+            self.below_desired = factory.alarm(
+                "below-desired",
+                f"Fewer tasks of {settings.name} than {desired}",
+                namespace="AWS/ECS",
+                # One sample a minute from each task that runs:
+                # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_utilization.html
+                metric="CPUUtilization",
+                dimensions={"ClusterName": cluster_name, "ServiceName": settings.service_name},
+                statistic="SampleCount",
+                comparison="LessThanThreshold",
+                threshold=desired,
+                missing=missing,
+            )
+        else:
+            self.below_desired = factory.alarm(
+                "below-desired",
+                f"Fewer healthy tasks of {settings.name} than {desired}",
+                namespace="AWS/ApplicationELB",
+                metric="HealthyHostCount",
+                dimensions=target,
+                statistic="Minimum",
+                comparison="LessThanThreshold",
+                threshold=desired,
+                missing=missing,
+            )
+            self._traffic(factory, settings, environment, target)
+        logs.CfnMetricFilter(
+            self,
+            "LogErrors",
+            log_group_name=log_group_name,
+            # The services log JSON lines with a level.
+            filter_pattern='{ ($.level = "ERROR") || ($.level = "CRITICAL") }',
+            metric_transformations=[
+                logs.CfnMetricFilter.MetricTransformationProperty(
+                    metric_namespace=LOG_METRICS_NAMESPACE,
+                    metric_name=log_errors_metric(environment, settings),
+                    metric_value="1",
+                    default_value=0,
+                )
+            ],
+        )
+        if settings.has_queue:
+            logs.CfnMetricFilter(
+                self,
+                "QueueDepth",
+                log_group_name=log_group_name,
+                filter_pattern="{ $.queue_depth = * }",
+                metric_transformations=[
+                    logs.CfnMetricFilter.MetricTransformationProperty(
+                        metric_namespace=LOG_METRICS_NAMESPACE,
+                        metric_name=queue_depth_metric(environment, settings),
+                        metric_value="$.queue_depth",
+                    )
+                ],
+            )
 
+    def _traffic(
+        self, factory: AlarmFactory, settings: Service, environment: Environment, target: Mapping[str, str]
+    ) -> None:
+        limits, name = environment.monitoring, settings.name
         factory.alarm(
             "unhealthy-hosts",
             f"A task of {name} fails its health checks",
@@ -54,19 +125,7 @@ class ServiceTrafficAlarms(Construct):
             threshold=0,
             minutes=3,
         )
-        self.below_desired: cloudwatch.CfnAlarm = factory.alarm(
-            "below-desired",
-            f"Fewer healthy tasks of {name} than {environment.tasks.desired_count}",
-            namespace="AWS/ApplicationELB",
-            metric="HealthyHostCount",
-            dimensions=target,
-            statistic="Minimum",
-            comparison="LessThanThreshold",
-            threshold=environment.tasks.desired_count,
-            # No target at all means no data: that is the worst case, unless it is night.
-            missing="notBreaching" if stops_at_night else "breaching",
-        )
-        self.server_errors: cloudwatch.CfnAlarm = factory.alarm(
+        self.server_errors = factory.alarm(
             "server-errors",
             f"{name} answers with 5xx",
             namespace="AWS/ApplicationELB",
@@ -86,21 +145,6 @@ class ServiceTrafficAlarms(Construct):
             statistic="p95",
             threshold=limits.latency_seconds,
             minutes_to_alarm=3,
-        )
-        logs.CfnMetricFilter(
-            self,
-            "LogErrors",
-            log_group_name=log_group_name,
-            # The services log JSON lines with a level.
-            filter_pattern='{ ($.level = "ERROR") || ($.level = "CRITICAL") }',
-            metric_transformations=[
-                logs.CfnMetricFilter.MetricTransformationProperty(
-                    metric_namespace=LOG_METRICS_NAMESPACE,
-                    metric_name=log_errors_metric(environment, settings),
-                    metric_value="1",
-                    default_value=0,
-                )
-            ],
         )
 
 

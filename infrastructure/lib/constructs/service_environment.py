@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Addresses:
 
     def values(self, environment: Environment) -> Mapping[str, object]:
         """What the placeholders in `Service.environment` stand for."""
-        services = environment.services
+        services = [service for service in environment.services if service.port is not None]
         split = environment.domain is not None
         return {
             "database_url": self.database_url,
@@ -56,7 +56,6 @@ def service_variables(
     own = {name: template.format(**values) for name, template in service.environment.items()}
     return {
         **common_variables(environment, image_digest=image_digest),
-        "PORT": str(service.port),
-        "PATH_PREFIX": service.path_prefix,
+        **({} if service.port is None else {"PORT": str(service.port), "PATH_PREFIX": service.path_prefix}),
         **{name: value for name, value in own.items() if value},
     }

@@ -7,7 +7,7 @@ from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.config.settings import WorkingHours
 
 CPU_TARGET_PERCENT = 60

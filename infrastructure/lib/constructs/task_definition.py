@@ -10,7 +10,7 @@ from aws_cdk import aws_ecs as ecs
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import SecretKey
+from lib.config.secrets import SecretKey
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
 from lib.constructs.task_roles import TaskRoles

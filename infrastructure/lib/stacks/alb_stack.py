@@ -9,7 +9,7 @@ from aws_cdk import aws_route53 as route53
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import Service
+from lib.config.service import Service
 from lib.config.settings import Domain
 from lib.constructs.accepted_findings import accept
 from lib.constructs.access_logs import ACCESS_LOG_PREFIX, AccessLogs
@@ -79,7 +79,8 @@ class AlbStack(EnvironmentStack):
         # The listener that rules leave when HTTPS is turned on stays exported until they have left it.
         self.keep_exported(http.attr_listener_arn, self.load_balancer.attr_dns_name, self.load_balancer_full_name)
 
-        cdk.CfnOutput(self, "Url", value=self.public_url(environment.services[0]))
+        first_page = next(service for service in environment.services if service.port is not None)
+        cdk.CfnOutput(self, "Url", value=self.public_url(first_page))
         cdk.CfnOutput(self, "Address", value=self.load_balancer.attr_dns_name)
 
     def public_url(self, service: Service) -> str:
@@ -134,10 +135,12 @@ class AlbStack(EnvironmentStack):
         return str(certificate.ref)
 
     def _hosts(self, domain: Domain) -> None:
-        for service, host in zip(self.environment_settings.services, self._host_names(), strict=True):
+        for service in self.environment_settings.services:
+            if (host := self.environment_settings.host(service)) is None:
+                continue
             route53.CfnRecordSet(
                 self,
-                f"{service.name.capitalize()}Record",
+                f"{service.construct_id}Record",
                 hosted_zone_id=domain.hosted_zone_id,
                 name=f"{host}.",
                 type="A",

@@ -7,15 +7,18 @@ from aws_cdk import aws_elasticache as elasticache
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.config.secrets import REDIS_URLS, RedisUrl
+from lib.config.service import queries_of
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
+from lib.constructs.url_secret import password_reference, url_secret
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import REDIS_PORT, NetworkStack
 from lib.stacks.secrets_stack import SecretsStack
 
 
 class CacheStack(EnvironmentStack):
-    """Attributes: `url` (without the AUTH token) and `replication_group_id`."""
+    """Attributes: `url` (without the AUTH token), `replication_group_id`, and `secret_arns` of the URLs with it."""
 
     def __init__(
         self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
@@ -63,7 +66,7 @@ class CacheStack(EnvironmentStack):
             at_rest_encryption_enabled=True,
             transit_encryption_enabled=True,
             transit_encryption_mode="required",
-            auth_token=f"{{{{resolve:secretsmanager:{secrets.database_secret_arn}:SecretString:password}}}}",
+            auth_token=password_reference(secrets.database_secret_arn),
             preferred_maintenance_window="sun:05:30-sun:06:30",
             snapshot_retention_limit=settings.snapshot_retention_days,
             snapshot_window="02:00-03:00" if settings.snapshot_retention_days else None,
@@ -102,4 +105,16 @@ class CacheStack(EnvironmentStack):
             self.replication_group.attr_primary_end_point_address, self.replication_group.attr_primary_end_point_port
         )
         host = self.replication_group.attr_primary_end_point_address
-        self.url = f"rediss://{host}:{self.replication_group.attr_primary_end_point_port}/0"
+        place = f"{host}:{self.replication_group.attr_primary_end_point_port}/0"
+        self.url = f"rediss://{place}"
+        self.secret_arns: dict[str, str] = {}
+        if queries := queries_of(environment.services, RedisUrl):
+            urls = url_secret(
+                self,
+                REDIS_URLS,
+                environment=environment,
+                queries=queries,
+                url=f"rediss://:{password_reference(secrets.database_secret_arn)}@{place}",
+            )
+            self.keep_exported(urls.ref)
+            self.secret_arns[REDIS_URLS.name] = urls.ref

@@ -28,6 +28,8 @@ USER_NAME = "alva-cicd-user"
 # The read-only calls of a release that know no resource, or of which it asks for a whole list.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 LISTING_ACTIONS = [
+    "budgets:ViewBudget",
+    "cloudformation:DescribeStackDriftDetectionStatus",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
     "ec2:DescribeAddresses",
@@ -39,8 +41,16 @@ LISTING_ACTIONS = [
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
     "ecs:ListTasks",
+    "elasticache:DescribeReservedCacheNodesOfferings",
+    "elasticloadbalancing:DescribeAccountLimits",
     "elasticloadbalancing:DescribeLoadBalancers",
+    "elasticloadbalancing:DescribeRules",
+    "elasticloadbalancing:DescribeTargetGroups",
     "elasticloadbalancing:DescribeTargetHealth",
+    "freetier:GetAccountPlanState",
+    "iam:ListRoles",
+    "rds:DescribeOrderableDBInstanceOptions",
+    "logs:DescribeLogGroups",
     "servicequotas:GetAWSDefaultServiceQuota",
     "servicequotas:GetServiceQuota",
     "sts:GetCallerIdentity",
@@ -147,9 +157,14 @@ class CicdStack(EnvironmentStack):
                     # The only change that is the pipeline's own: the deploy role of the bootstrap cannot call it.
                     "cloudformation:CancelUpdateStack",
                     "cloudformation:DescribeChangeSet",
+                    "cloudformation:DescribeEvents",
                     "cloudformation:DescribeStackEvents",
+                    "cloudformation:DescribeStackResourceDrifts",
                     "cloudformation:DescribeStacks",
+                    "cloudformation:DetectStackDrift",
+                    "cloudformation:DetectStackResourceDrift",
                     "cloudformation:GetTemplate",
+                    "cloudformation:ListStackResources",
                 ],
                 self._arn("cloudformation", f"stack/{prefix}-*/*"),
             ),
@@ -159,7 +174,13 @@ class CicdStack(EnvironmentStack):
             _allow(
                 "Images",
                 # PutImage: what was released gets one more tag.
-                ["ecr:BatchGetImage", "ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:PutImage"],
+                [
+                    "ecr:BatchGetImage",
+                    "ecr:DescribeImages",
+                    "ecr:DescribeRepositories",
+                    "ecr:GetDownloadUrlForLayer",
+                    "ecr:PutImage",
+                ],
                 self._arn("ecr", "repository/alva-*"),
             ),
             _allow(
@@ -172,11 +193,23 @@ class CicdStack(EnvironmentStack):
                 ],
                 [self._arn("ecs", f"{kind}/{cluster}/*") for kind in ("service", "service-deployment", "task")],
             ),
+            _allow("PutServicesBack", ["ecs:UpdateService"], self._arn("ecs", f"service/{cluster}/*")),
             _allow(
-                "Migrate",
+                "PutLogGroupsBack",
+                ["logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:TagResource"],
+                self._arn("logs", f"log-group:/alva/{environment.name}/*"),
+            ),
+            _allow(
+                "MigrateAndAskFromInside",
                 ["ecs:RunTask", "ecs:StopTask"],
                 [
                     self._arn("ecs", f"task-definition/{MIGRATION.family}:*"),
+                    # The tasks that ask for the services' dependencies, with the service's own environment.
+                    *(
+                        self._arn("ecs", f"task-definition/{each.service_name}:*")
+                        for each in environment.services
+                        if each.deep_check_command
+                    ),
                     self._arn("ecs", f"task/{cluster}/*"),
                 ],
                 ArnEquals={"ecs:cluster": self._arn("ecs", f"cluster/{cluster}")},

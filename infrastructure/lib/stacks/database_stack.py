@@ -8,9 +8,12 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lib.config.environments import Environment
+from lib.config.secrets import DATABASE_URLS, DatabaseUrl
+from lib.config.service import queries_of
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
 from lib.constructs.night_stop import NightStop
+from lib.constructs.url_secret import password_reference, url_secret
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import POSTGRESQL_PORT, NetworkStack
 from lib.stacks.secrets_stack import DATABASE_USER, SecretsStack
@@ -66,7 +69,7 @@ def max_connections(instance_class: str) -> int:
 
 
 class DatabaseStack(EnvironmentStack):
-    """Attributes: `url` (without the password) and `instance_identifier`."""
+    """Attributes: `url` (without the password), `instance_identifier`, and `secret_arns` of the URLs with it."""
 
     def __init__(
         self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
@@ -119,7 +122,7 @@ class DatabaseStack(EnvironmentStack):
             db_name=DATABASE_NAME if settings.snapshot is None else None,
             port=str(POSTGRESQL_PORT),
             master_username=DATABASE_USER if settings.snapshot is None else None,
-            master_user_password=f"{{{{resolve:secretsmanager:{secret}:SecretString:password}}}}",
+            master_user_password=password_reference(secret),
             db_subnet_group_name=subnet_group.ref,
             db_parameter_group_name=parameter_group.ref,
             vpc_security_groups=[network.rds_security_group_id],
@@ -157,8 +160,19 @@ class DatabaseStack(EnvironmentStack):
                 instance_arn=self.instance.attr_db_instance_arn,
             )
         self.keep_exported(self.instance.attr_endpoint_address, self.instance.attr_endpoint_port)
-        endpoint = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}"
-        self.url = f"postgresql://{DATABASE_USER}@{endpoint}/{DATABASE_NAME}?sslmode=verify-full"
+        place = f"{self.instance.attr_endpoint_address}:{self.instance.attr_endpoint_port}/{DATABASE_NAME}"
+        self.url = f"postgresql://{DATABASE_USER}@{place}?sslmode=verify-full"
+        self.secret_arns: dict[str, str] = {}
+        if queries := queries_of(environment.services, DatabaseUrl):
+            urls = url_secret(
+                self,
+                DATABASE_URLS,
+                environment=environment,
+                queries=queries,
+                url=f"postgresql://{DATABASE_USER}:{password_reference(secret)}@{place}",
+            )
+            self.keep_exported(urls.ref)
+            self.secret_arns[DATABASE_URLS.name] = urls.ref
 
     def _accept_findings(self) -> None:
         settings = self.environment_settings.database

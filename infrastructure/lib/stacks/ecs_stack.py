@@ -8,7 +8,8 @@ from aws_cdk import aws_servicediscovery as servicediscovery
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import DATA_TIER_PASSWORD, MIGRATION
+from lib.config.secrets import DATABASE_URLS, SecretKey
+from lib.config.services import MIGRATION
 from lib.constructs.accepted_findings import accept
 from lib.constructs.log_group import log_group
 from lib.constructs.service_environment import common_variables
@@ -17,6 +18,8 @@ from lib.stacks.database_stack import DatabaseStack
 from lib.stacks.environment_stack import EnvironmentStack
 from lib.stacks.network_stack import NetworkStack
 from lib.stacks.secrets_stack import SecretsStack
+
+DATABASE_URL = "{database_url}"
 
 
 class EcsStack(EnvironmentStack):
@@ -66,6 +69,7 @@ class EcsStack(EnvironmentStack):
         )
         self.namespace_id = namespace.attr_id
 
+        migrated = environment.service(MIGRATION.service)
         digest = digest_parameter(self, MIGRATION.image_parameter, "the migration")
         migration = TaskDefinition(
             self,
@@ -79,14 +83,14 @@ class EcsStack(EnvironmentStack):
                     command=MIGRATION.command,
                     environment={
                         **common_variables(environment, image_digest=digest.value_as_string),
-                        "DATABASE_URL": database.url,
+                        **{name: database.url for name, value in migrated.environment.items() if value == DATABASE_URL},
                     },
-                    secrets={"PGPASSWORD": DATA_TIER_PASSWORD},
+                    secrets={name: key for name, key in migrated.secret_keys.items() if _is_the_databases(name, key)},
                 )
             ],
-            repository_name=environment.service(MIGRATION.service).service_name,
+            repository_name=migrated.service_name,
             image_digest=digest.value_as_string,
-            secret_arns=secrets.arns,
+            secret_arns={**secrets.arns, **database.secret_arns},
             log_group_name=environment.log_group("migrations"),
         )
         self.keep_exported(self.cluster_name, self.namespace_id)
@@ -105,3 +109,8 @@ class EcsStack(EnvironmentStack):
                 ),
             )
         )
+
+
+def _is_the_databases(variable: str, key: SecretKey) -> bool:
+    """Whether a service's secret is what it signs in to the database with: a whole URL, or libpq's variable."""
+    return key.secret == DATABASE_URLS.name or variable == "PGPASSWORD"

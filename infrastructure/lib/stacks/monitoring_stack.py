@@ -17,7 +17,12 @@ from constructs import Construct
 from lib.config.environments import Environment
 from lib.constructs.accepted_findings import accept
 from lib.constructs.alarms import AlarmFactory
-from lib.constructs.service_alarms import LOG_METRICS_NAMESPACE, ServiceLoadAlarms, log_errors_metric
+from lib.constructs.service_alarms import (
+    LOG_METRICS_NAMESPACE,
+    ServiceLoadAlarms,
+    log_errors_metric,
+    queue_depth_metric,
+)
 from lib.stacks.alb_stack import AlbStack
 from lib.stacks.cache_stack import CacheStack
 from lib.stacks.database_stack import DatabaseStack, max_connections, memory_bytes
@@ -75,7 +80,7 @@ class MonitoringStack(EnvironmentStack):
         for service in environment.services:
             ServiceLoadAlarms(
                 self,
-                service.name.capitalize(),
+                service.construct_id,
                 settings=service,
                 environment=environment,
                 cluster_name=ecs.cluster_name,
@@ -334,6 +339,13 @@ class MonitoringStack(EnvironmentStack):
                 ],
             ),
         ]
+        queues = [
+            [LOG_METRICS_NAMESPACE, queue_depth_metric(environment, each), {"stat": "Maximum"}]
+            for each in environment.services
+            if each.has_queue
+        ]
+        if queues:
+            charts.append(("Queue depth, jobs that wait", queues))
         widgets = [
             {
                 "type": "metric",

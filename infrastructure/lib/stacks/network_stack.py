@@ -181,7 +181,7 @@ class NetworkStack(EnvironmentStack):
 
     def _security_groups(self) -> None:
         environment = self.environment_settings
-        service_ports = contiguous_ranges(service.port for service in environment.services)
+        service_ports = contiguous_ranges(service.port for service in environment.services if service.port is not None)
         listener_ports = (80, 443) if environment.has_https else (80,)
 
         database = self._security_group("rds", "The database: from tasks only", egress=[NO_EGRESS])

@@ -62,7 +62,7 @@ class RegistryStack(EnvironmentStack):
         for service in environment.services:
             repository = ecr.CfnRepository(
                 self,
-                f"{service.name.capitalize()}Repository",
+                f"{service.construct_id}Repository",
                 repository_name=service.service_name,
                 image_tag_mutability="IMMUTABLE",
                 image_scanning_configuration=ecr.CfnRepository.ImageScanningConfigurationProperty(scan_on_push=True),

@@ -9,7 +9,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from lib.config.environments import Environment
-from lib.config.services import DATABASE_SECRET, SECRETS
+from lib.config.secrets import DATABASE_SECRET, SECRETS
 from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 

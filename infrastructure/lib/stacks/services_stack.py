@@ -1,4 +1,4 @@
-"""All services, in one stack: a release updates them together, and a failed one takes them back together."""
+"""Services, in one stack or more: a release updates them together, and a failed one takes them back together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lib.stacks.environment_stack import EnvironmentStack
 
 
 class ServicesStack(EnvironmentStack):
-    """Attribute: `services`, by name."""
+    """Those services whose `stack` is `number`. Attribute: `services`, by name."""
 
-    def __init__(self, scope: Construct, *, environment: Environment, platform: Platform) -> None:
-        super().__init__(scope, "services", environment=environment, description="The services")
+    def __init__(self, scope: Construct, *, environment: Environment, platform: Platform, number: int) -> None:
+        part = "services" if number == 1 else f"services-{number}"
+        super().__init__(scope, part, environment=environment, description="The services")
         self.services = {
             service.name: EcsService(
                 self,
@@ -22,4 +23,5 @@ class ServicesStack(EnvironmentStack):
                 platform=platform,
             )
             for service in environment.services
+            if service.stack == number
         }

@@ -49,7 +49,7 @@ def reachability(assembly: Assembly) -> Matrix:
 
     What a node reaches on the internet is what its security groups let out, if a route leads there.
     """
-    nodes = list(_nodes(assembly))
+    nodes = list(read_nodes(assembly))
     matrix: dict[tuple[str, str], tuple[str, ...]] = {}
     for destination in nodes:
         ports = tuple(str(port) for port in destination.listens_on if _is_open_to_internet(destination, port))
@@ -74,10 +74,11 @@ def reachability(assembly: Assembly) -> Matrix:
 
 def node_names(assembly: Assembly) -> list[str]:
     """The rows and columns of the matrix, in order."""
-    return [INTERNET, *(node.name for node in _nodes(assembly))]
+    return [INTERNET, *(node.name for node in read_nodes(assembly))]
 
 
-def _nodes(assembly: Assembly) -> Iterator[Node]:
+def read_nodes(assembly: Assembly) -> Iterator[Node]:
+    """Everything of the environment that sends or receives, in the order of the matrix."""
     groups = security_groups(assembly)
     for balancer in assembly.of_type("ElasticLoadBalancingV2::LoadBalancer"):
         listeners = (

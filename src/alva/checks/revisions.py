@@ -1,4 +1,4 @@
-"""What a migration's revisions do to the schema, read from their sources without running them.
+"""What a migration's revisions do to the schema, judged by their SQL: of SQL files, or as Alembic renders it.
 
 While a release rolls out, the old version still works with the new schema; after a rollback it does so for long. So a
 revision may add; what takes something away from the old version is a contraction, and belongs into a later release.
@@ -7,24 +7,21 @@ revision may add; what takes something away from the old version is a contractio
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from alva.checks.alembic_source import unknown_before_it_runs
+from alva.checks.sql import CHILD_ENVIRONMENT, Judgement, judge
+from alva.checks.sql_folders import read_sql_folder
 from alva.errors import AlvaError
 
-CONTRACTING_CALLS = {
-    "drop_table": "drops table {0}",
-    "drop_column": "drops column {0}.{1}",
-    "rename_table": "renames table {0}",
-}
-
-CONTRACTING_SQL = re.compile(
-    r"\bDROP\s+(TABLE|COLUMN|SCHEMA|TYPE|VIEW|MATERIALIZED\s+VIEW|SEQUENCE|FUNCTION)\b"
-    r"|\bRENAME\s+(TO|COLUMN)\b|\bSET\s+NOT\s+NULL\b|\bALTER\s+COLUMN\s+\S+\s+(SET\s+DATA\s+)?TYPE\b|\bTRUNCATE\b",
-    re.IGNORECASE,
-)
+RENDER_SECONDS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +32,63 @@ class Revision:
     down_revision: str | None
     title: str
     contractions: tuple[str, ...] = ()
-    """What it takes away from the version that runs, in words."""
+    """What it takes away from the version that runs, or is not known not to, in words."""
+    locks: tuple[str, ...] = ()
+    """What others wait for while it runs, in words."""
 
 
-def read_revisions(folder: Path) -> tuple[Revision, ...]:
-    """The history in `folder` (Alembic's `versions`), oldest first. Raises AlvaError when it is no single line."""
-    revisions = [_read(file) for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
+def read_revisions(folder: Path, cache: Path | None = None) -> tuple[Revision, ...]:
+    """The history in `folder`, oldest first: Alembic's `versions`, or SQL files as Drizzle and Prisma write them.
+
+    `cache` is a folder where judgements are kept: the same revisions are not judged twice. Raises AlvaError when the
+    history cannot be read, or is no single line.
+    """
+    if sources := read_sql_folder(folder):
+        return _read_sql(sources, cache)
+    files = [file for file in sorted(folder.glob("*.py")) if file.name != "__init__.py"]
+    return _in_one_line(_read_alembic(files, cache), folder)
+
+
+def _read_sql(sources: Mapping[str, str], cache: Path | None) -> tuple[Revision, ...]:
+    judgements = _kept(cache, sources, lambda: {name: judge(sql) for name, sql in sources.items()})
+    parents = [None, *sources]
+    return tuple(
+        Revision(
+            revision=name,
+            down_revision=parent,
+            title=name.partition("_")[2].replace("_", " ") or name,
+            contractions=judgements[name].contractions,
+            locks=judgements[name].locks,
+        )
+        for name, parent in zip(sources, parents, strict=False)
+    )
+
+
+def _read_alembic(files: Sequence[Path], cache: Path | None) -> list[Revision]:
+    try:
+        sources = {file.name: file.read_text(encoding="utf-8") for file in files}
+        trees = {name: ast.parse(source, name) for name, source in sources.items()}
+    except (OSError, ValueError, SyntaxError) as error:
+        raise AlvaError("cannot read the migrations", evidence=[str(error)]) from error
+    judgements = _kept(cache, sources, lambda: _judge_alembic(files, trees)) if files else {}
+    return [_revision(name, tree, judgements[name]) for name, tree in trees.items()]
+
+
+def _revision(name: str, tree: ast.Module, judgement: Judgement) -> Revision:
+    values = dict(_assignments(tree))
+    if not isinstance(values.get("revision"), str):
+        raise AlvaError(f"cannot read the migration {name}: it has no revision = ...")
+    down = values.get("down_revision")
+    return Revision(
+        revision=str(values["revision"]),
+        down_revision=down if isinstance(down, str) else None,
+        title=(ast.get_docstring(tree) or Path(name).stem).strip().splitlines()[0],
+        contractions=judgement.contractions,
+        locks=judgement.locks,
+    )
+
+
+def _in_one_line(revisions: Sequence[Revision], folder: Path) -> tuple[Revision, ...]:
     by_parent: dict[str | None, Revision] = {}
     for revision in revisions:
         if revision.down_revision in by_parent:
@@ -67,22 +115,80 @@ def pending(revisions: Sequence[Revision], at: str | None) -> tuple[Revision, ..
     return tuple(revisions[names.index(at) + 1 :] if at in names else revisions)
 
 
-def _read(file: Path) -> Revision:
+def _judge_alembic(files: Sequence[Path], trees: Mapping[str, ast.Module]) -> dict[str, Judgement]:
+    """File name -> what its revision does to others. What cannot be known before it runs is not run here either."""
+    unknown = {name: found for name, tree in trees.items() if (found := unknown_before_it_runs(tree))}
+    rendered = _render([file for file in files if file.name not in unknown])
+    return {
+        name: Judgement(contractions=(f"cannot be judged, since it may run other SQL: {', '.join(unknown[name])}",))
+        if name in unknown
+        else _judge(rendered.get(name, {}))
+        for name in trees
+    }
+
+
+def _kept(
+    cache: Path | None, sources: Mapping[str, str], judge_all: Callable[[], dict[str, Judgement]]
+) -> dict[str, Judgement]:
+    """What was found of the same sources by the same judges, or else is found now."""
+    kept = cache / f"{_key(sources)}.json" if cache is not None else None
+    if kept is not None and kept.exists():
+        return {name: Judgement(**{k: tuple(v) for k, v in each.items()}) for name, each in _load(kept).items()}
+    judged = judge_all()
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        complete = kept.with_suffix(f".{os.getpid()}")
+        complete.write_text(json.dumps({name: asdict(each) for name, each in judged.items()}))
+        complete.replace(kept)
+    return judged
+
+
+def _key(sources: Mapping[str, str]) -> str:
+    """The content of the revisions and of the judges."""
+    judges = (Path(__file__).with_name(f"{name}.py") for name in ("revisions", "sql", "alembic_sql", "alembic_source"))
+    digest = hashlib.sha256()
+    for text in (*(part for item in sources.items() for part in item), *(file.read_text() for file in judges)):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _load(file: Path) -> dict[str, dict[str, list[str]]]:
+    loaded: dict[str, dict[str, list[str]]] = json.loads(file.read_text())
+    return loaded
+
+
+def _judge(rendered: Mapping[str, str]) -> Judgement:
+    if "sql" in rendered:
+        return judge(rendered["sql"])
+    why = rendered.get("error", "it was not rendered")
+    return Judgement(contractions=(f"cannot be judged, since Alembic cannot render it as SQL: {why}",))
+
+
+def _render(files: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """File name -> its SQL, or why there is none. Revisions are code: they run in a process of their own.
+
+    It has nothing of this process's environment, where credentials may be.
+    """
+    if not files:
+        return {}
+    command = [sys.executable, "-I", "-m", "alva.checks.alembic_sql", *map(str, files)]
     try:
-        tree = ast.parse(file.read_text(), str(file))
-    except (OSError, SyntaxError) as error:
-        raise AlvaError(f"cannot read the migration {file.name}", evidence=[str(error)]) from error
-    values = dict(_assignments(tree))
-    if not isinstance(values.get("revision"), str):
-        raise AlvaError(f"cannot read the migration {file.name}: it has no revision = ...")
-    down = values.get("down_revision")
-    forwards = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == "downgrade")]
-    return Revision(
-        revision=str(values["revision"]),
-        down_revision=down if isinstance(down, str) else None,
-        title=(ast.get_docstring(tree) or file.stem).strip().splitlines()[0],
-        contractions=tuple(dict.fromkeys(_contractions(forwards))),
-    )
+        finished = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RENDER_SECONDS,
+            check=False,
+            env=CHILD_ENVIRONMENT,
+        )
+        rendered: dict[str, dict[str, str]] = json.loads(finished.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise AlvaError(
+            f"cannot render the migrations in {files[0].parent} as SQL",
+            evidence=[str(error), *(finished.stderr.splitlines()[-3:] if "finished" in locals() else ())],
+        ) from error
+    return rendered
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, object]]:
@@ -94,55 +200,3 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, object]]:
             value = getattr(node, "value", None)
             if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
                 yield target.id, value.value
-
-
-def _contractions(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    for node in (each for top in nodes for each in ast.walk(top)):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-            continue
-        name, arguments = node.func.attr, [_text(argument) for argument in node.args]
-        options = {keyword.arg: keyword.value for keyword in node.keywords}
-        if name in CONTRACTING_CALLS:
-            yield CONTRACTING_CALLS[name].format(*arguments, "?", "?")
-        elif name == "alter_column":
-            column = ".".join(arguments[:2])
-            if "new_column_name" in options:
-                yield f"renames column {column}"
-            if "type_" in options:
-                yield f"changes the type of column {column}"
-            if _is(options.get("nullable"), value=False):
-                yield f"requires a value in column {column}"
-        elif name == "add_column":
-            yield from _required_column(node)
-        elif name == "execute":
-            yield from _contracting_sql(node)
-
-
-def _required_column(call: ast.Call) -> Iterator[str]:
-    """A new column that must have a value and has no default: inserts of the version that runs then fail."""
-    for column in (a for a in call.args if isinstance(a, ast.Call)):
-        options = {keyword.arg: keyword.value for keyword in column.keywords}
-        if _is(options.get("nullable"), value=False) and "server_default" not in options:
-            yield f"adds column {_text(call.args[0])}.{_text(column.args[0]) if column.args else '?'} without a default"
-
-
-def _contracting_sql(call: ast.Call) -> Iterator[str]:
-    texts = [
-        node.value
-        for argument in call.args
-        for node in ast.walk(argument)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    if call.args and not texts:
-        yield "runs SQL that is made only at run time"
-    for text in texts:
-        if found := CONTRACTING_SQL.search(text):
-            yield f"runs {' '.join(found[0].split())} in SQL"
-
-
-def _text(node: ast.AST) -> str:
-    return str(node.value) if isinstance(node, ast.Constant) else "?"
-
-
-def _is(node: ast.AST | None, *, value: object) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value

@@ -21,6 +21,8 @@ class Container:
     secrets: Mapping[str, object]
     """The variable -> what ValueFrom says, resolved."""
     log_group: object
+    volumes: tuple[str, ...]
+    """The paths at which volumes are mounted to be written to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,8 @@ class DeployedService:
     manifest: Mapping[str, Any]
     service: Resource
     task_definition: Resource
-    target_group: Resource
+    target_group: Resource | None
+    """None for a worker, to which nothing is routed."""
 
     @property
     def containers(self) -> tuple[Container, ...]:
@@ -39,9 +42,10 @@ class DeployedService:
 
     @property
     def main_container(self) -> Container:
-        """The container that the load balancer talks to."""
-        (balancer,) = self.service.properties["LoadBalancers"]
-        return next(each for each in self.containers if each.name == balancer["ContainerName"])
+        """The container that the load balancer talks to; of a worker the first one."""
+        for balancer in self.service.properties.get("LoadBalancers", []):
+            return next(each for each in self.containers if each.name == balancer["ContainerName"])
+        return self.containers[0]
 
 
 def containers_of(task_definition: Resource) -> Iterator[Container]:
@@ -54,6 +58,9 @@ def containers_of(task_definition: Resource) -> Iterator[Container]:
             environment={pair["Name"]: str(pair["Value"]) for pair in each.get("Environment", [])},
             secrets={secret["Name"]: secret["ValueFrom"] for secret in each.get("Secrets", [])},
             log_group=each.get("LogConfiguration", {}).get("Options", {}).get("awslogs-group"),
+            volumes=tuple(
+                mount["ContainerPath"] for mount in each.get("MountPoints", []) if not mount.get("ReadOnly", False)
+            ),
         )
 
 
@@ -68,7 +75,7 @@ def deployed_services(assembly: Assembly) -> list[DeployedService]:
         balancers = service.properties.get("LoadBalancers", [])
         task_definition = assembly.target(service.properties["TaskDefinition"])
         target_group = assembly.target(balancers[0]["TargetGroupArn"]) if len(balancers) == 1 else None
-        if task_definition is None or target_group is None:
+        if task_definition is None or (target_group is None) != (entry["port"] is None):
             raise AlvaError(f"cannot follow {service} to its task definition and its one target group")
         found.append(
             DeployedService(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
 from alva.checks.aws_rules import ascii_templates, unset_settings
-from alva.checks.dockerfiles import copied_folders, exposed_ports
+from alva.checks.dockerfiles import last_stage
 from alva.checks.findings import Finding
 from alva.checks.paths import missing_paths
 from alva.checks.routing import listener_rules, probes, served_by
@@ -57,6 +57,8 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """Every path that a service is meant to serve reaches it: `/api/*` alone does not match `/api`."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         host = service.manifest["host"] or "example.com"
         for path in dict.fromkeys(probe for pattern in service.manifest["paths"] for probe in probes(pattern)):
             target_group = served_by(rules, path, host)
@@ -65,36 +67,68 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """The target group asks the path that the service serves, and its image's sources have it."""
+    """The target group asks the path that the service's entry names."""
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         asked = service.target_group.properties.get("HealthCheckPath")
         promised = service.manifest["health_path"]
         if asked != promised:
             yield service.target_group, f"asks {asked}, the service serves {promised}"
-        dockerfile = inputs.repository / service.manifest["dockerfile"]
-        if not _mentions(copied_folders(dockerfile, inputs.repository), promised):
-            yield service.name, f"nothing that {service.manifest['dockerfile']} copies mentions {promised}"
 
 
 def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """One port from the Dockerfile to the security group, or every request ends in 502 or 504."""
+    """One port from the task's PORT to the security group, or every request ends in 502 or 504."""
     groups = security_groups(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         port = service.manifest["port"]
         container = service.main_container
         (balancer,) = service.service.properties["LoadBalancers"]
         stated: Mapping[str, object] = {
-            service.manifest["dockerfile"]: exposed_ports(inputs.repository / service.manifest["dockerfile"]),
             "the container's port mapping": list(container.ports),
             "PORT in the container's environment": [int(container.environment["PORT"])],
             "the service's load balancer": [balancer["ContainerPort"]],
-            "the target group": [service.target_group.properties["Port"]],
         }
         for where, ports in stated.items():
             if ports != [port]:
                 yield service.name, f"serves port {port}, but {where} says {ports}"
         if not _admits_load_balancer(inputs.assembly, groups, service.service, port):
             yield service.name, f"its security group admits nothing from the load balancer on port {port}"
+
+
+def exposed_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """A Dockerfile whose EXPOSE names other ports alone may not listen on PORT. A warning: EXPOSE opens nothing."""
+    for service in deployed_services(inputs.assembly):
+        dockerfile = inputs.repository / service.manifest["dockerfile"]
+        port = service.manifest["port"]
+        if port is None or not dockerfile.exists():
+            continue
+        if (ports := last_stage(dockerfile).ports) and port not in ports:
+            said = ", ".join(map(str, ports))
+            yield service.name, f"{service.manifest['dockerfile']} exposes {said}; the task is told PORT={port}"
+
+
+def writable_tmp(inputs: Inputs) -> Iterator[tuple[object, str]]:
+    """A Dockerfile with a user of its own declares each volume that it writes to. A warning: its base may declare it.
+
+    Without it, the volume belongs to root with mode 0755:
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+    """
+    for service in deployed_services(inputs.assembly):
+        dockerfile = inputs.repository / service.manifest["dockerfile"]
+        if not dockerfile.exists():
+            continue
+        stage = last_stage(dockerfile)
+        if stage.user.partition(":")[0] in ("", "0", "root"):
+            continue
+        for path in service.main_container.volumes:
+            if path not in stage.volumes:
+                yield (
+                    service.name,
+                    f"user {stage.user} cannot write to {path}: {service.manifest['dockerfile']} has no VOLUME {path}",
+                )
 
 
 def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
@@ -129,12 +163,16 @@ def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def secrets_consumed(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Each secret is read by some container."""
+    """Each secret is read by some container, or CloudFormation puts it into something that is."""
     read = {
         str(arn)
         for definition in inputs.assembly.of_type("ECS::TaskDefinition")
         for container in containers_of(definition)
         for arn in container.secrets.values()
+    } | {
+        str(made.properties["SecretString"]).partition("{{resolve:secretsmanager:")[2]
+        for made in inputs.assembly.of_type("SecretsManager::Secret")
+        if "SecretString" in made.properties
     }
     for secret in inputs.assembly.of_type("SecretsManager::Secret"):
         if not any(arn.startswith(str(secret.reference)) for arn in read):
@@ -242,6 +280,8 @@ def service_after_rule(inputs: Inputs) -> Iterator[tuple[object, str]]:
     """ECS refuses a service whose target group is attached to no listener: the service waits for its rule."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
+        if service.target_group is None:
+            continue
         own = {rule.resource.logical_id for rule in rules if rule.target_group == service.target_group}
         if not own & service.service.depends_on:
             yield service.service, "does not depend on the rule that attaches its target group to a listener"
@@ -254,6 +294,8 @@ RULES: Mapping[str, Rule] = {
         path_coverage,
         health_path,
         port_agreement,
+        exposed_ports,
+        writable_tmp,
         connection_budget,
         password_alphabet,
         secrets_consumed,
@@ -285,16 +327,6 @@ def check(assembly: Assembly, repository: Path, *, for_aws: bool = False) -> dic
         for name, rule in RULES.items()
         if for_aws or name not in AWS_ONLY
     }
-
-
-def _mentions(folders: list[Path], path: str) -> bool:
-    quoted = (f'"{path}"', f"'{path}'", f"`{path}`")
-    files = (file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*")))
-    return any(
-        any(each in file.read_text(errors="ignore") for each in quoted)
-        for file in files
-        if file.is_file() and file.suffix in {".py", ".js", ".mjs", ".ts", ".go", ".rb"}
-    )
 
 
 def _groups_of(assembly: Assembly, values: list[object]) -> list[Resource]:

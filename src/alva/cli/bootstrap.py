@@ -26,7 +26,7 @@ CDK_TIMEOUT_SECONDS = 1200
 def command(invocation: Invocation) -> None:
     """Look, ask, make what is missing, print what GitHub needs."""
     from alva.release import bootstrap
-    from alva.release.preflight import refuse_unset_settings
+    from alva.release.refusals import refuse_unset_settings
 
     with invocation.progress as progress:
         with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
@@ -49,7 +49,7 @@ def command(invocation: Invocation) -> None:
         f"Prepare account {account.id} for {manifest.environment} in {manifest.region}, releasable by {trusted}?"
     )
     with invocation.progress as progress:
-        _bootstrap_cdk(invocation, account)
+        patience_seconds = bootstrap.IAM_SECONDS if _bootstrap_cdk(invocation, account) else 0.0
         with step(progress, "roles", "service-linked roles") as result:
             if not bootstrap.make_service_linked_roles(aws, lambda text: progress.step_line("roles", text)):
                 result.outcome = "unchanged"
@@ -60,6 +60,7 @@ def command(invocation: Invocation) -> None:
                     manifest,
                     stack,
                     lambda text, key=stack.name: progress.step_line(key, text),  # type: ignore[misc]
+                    patience_seconds=patience_seconds,
                 ):
                     result.outcome = "unchanged"
     variables = bootstrap.workflow_variables(aws, manifest)
@@ -77,8 +78,8 @@ def command(invocation: Invocation) -> None:
     invocation.print("Then ./alva deploy --target aws, which stops for the secrets that only you can set")
 
 
-def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
-    """Run `cdk bootstrap` unless the account has it."""
+def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
+    """Run `cdk bootstrap` unless the account has it; True if it ran."""
     from alva.release import toolkit
     from alva.release.bootstrap import cdk_command, refuse_leftover_bucket
     from alva.release.preflight import BOOTSTRAP_VERSION
@@ -88,7 +89,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
         version = account.bootstrap_version
         if version is not None and version >= BOOTSTRAP_VERSION:
             result.outcome, result.detail = "unchanged", f"version {version}"
-            return
+            return False
         refuse_leftover_bucket(aws, account)
         argv = (
             *(str(_node()), str(ROOT / "node_modules" / "aws-cdk" / "bin" / "cdk")),
@@ -119,6 +120,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> None:
                 next_step="an administrator's credentials are needed, once",
             )
         result.detail = f"version {toolkit.version(aws)}"
+    return True
 
 
 def _node() -> Path:

@@ -17,14 +17,42 @@ if TYPE_CHECKING:
 
 
 def choose_builder(invocation: Invocation, cancelled: Event | None = None, cache: Path | None = None) -> Builder:
-    """Docker's BuildKit for AWS, the region's own builder for the local region."""
-    if invocation.is_local:
-        from alva.cli.bundle_builder import BundleBuilder
-
-        return BundleBuilder(ROOT, invocation.region_config.images_folder, cancelled)
+    """Docker's BuildKit for AWS; for the local region what ALVA_BUILDER says: see `chosen_builder.py`."""
     from alva.cli.docker_builder import DockerBuilder
 
-    return DockerBuilder(ROOT, cache=cache, cancelled=cancelled)
+    docker = DockerBuilder(ROOT, architecture=invocation.manifest.architecture, cache=cache, cancelled=cancelled)
+    if not invocation.is_local:
+        return docker
+    from alva.cli.bundle_builder import BundleBuilder
+    from alva.cli.chosen_builder import ChosenBuilder, choice
+
+    return ChosenBuilder(BundleBuilder(ROOT, invocation.region_config.images_folder, cancelled), docker, choice())
+
+
+def make_repositories(invocation: Invocation, *, wait_seconds: float) -> None:
+    """Bring the stacks of the repositories to their templates: an image of a new service needs a place to go first.
+
+    It holds the environment's lock, as everything that changes stacks does. Raises Locked after the wait.
+    """
+    from alva.release.lock import Lock
+    from alva.release.stacks import Stacks
+
+    with invocation.progress as progress:
+        with step(progress, "synth", f"synthesise {invocation.environment}"):
+            synthesise(invocation.environment, invocation.assembly_folder)
+        lock = Lock(invocation.aws, invocation.manifest)
+        with lock.held("repositories", progress.note, wait_seconds=wait_seconds):
+            for stack in invocation.manifest.stacks_of("registry"):
+                with step(progress, stack.name, stack.name) as result:
+                    changed = Stacks(invocation.aws).apply(
+                        stack.name,
+                        stack.template(),
+                        {},
+                        invocation.manifest.tags,
+                        lambda text, key=stack.name: progress.step_line(key, text),  # type: ignore[misc]
+                    )
+                    if not changed:
+                        result.outcome = "unchanged"
 
 
 @verb(summary="Build the images of all services or some; prints NAME=DIGEST for each, as deploy --image takes it.")
@@ -34,11 +62,30 @@ def choose_builder(invocation: Invocation, cancelled: Event | None = None, cache
     type=click.Path(path_type=Path, file_okay=False),
     help="With --target aws: a folder for BuildKit's cache.",
 )
+@click.option("--repositories", is_flag=True, help="Build nothing: only make the repositories that are missing.")
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="With --repositories: seconds to wait for a lock that somebody else holds.",
+)
 @click.argument("services", nargs=-1)
-def command(invocation: Invocation, push: bool, cache: Path | None, services: tuple[str, ...]) -> None:
+def command(
+    invocation: Invocation,
+    push: bool,
+    cache: Path | None,
+    repositories: bool,
+    wait_seconds: float,
+    services: tuple[str, ...],
+) -> None:
     """Build, push if asked to, print."""
     from alva.release.images import is_published, tag_of
 
+    if repositories:
+        make_repositories(invocation, wait_seconds=wait_seconds)
+        return
     digests: dict[str, str] = {}
     with invocation.progress as progress:
         with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
@@ -31,7 +34,7 @@ class BundleBuilder:
         self._store = ImageStore(store_folder)
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
-        """Build from the service's Dockerfile, with the repository as context; the image's digest."""
+        """Build from the service's Dockerfile, with its context; the image's digest."""
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
@@ -46,7 +49,9 @@ class BundleBuilder:
         deadline.daemon = True
         deadline.start()
         try:
-            return build(dockerfile, self._root, self._store, on_line=line, cancelled=cancelled).digest
+            return build(
+                dockerfile, self._root / service.context, self._store, on_line=line, cancelled=cancelled
+            ).digest
         except AlvaError as error:
             if not late.is_set():
                 raise
@@ -61,10 +66,17 @@ class BundleBuilder:
         return self._store.find(digest) is not None
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder in the highest layer that has it."""
+        """The folder as the image has it: what several layers have of it is put together in one."""
         image = self._store.find(digest)
-        folders = [layer / path for layer in (image.layers if image is not None else ()) if (layer / path).is_dir()]
-        return folders[-1] if folders else None
+        inside = path.lstrip("/")
+        folders = [each / inside for each in (image.layers if image is not None else ()) if (each / inside).is_dir()]
+        if len(folders) < 2:
+            return folders[0] if folders else None
+        joined = Path(tempfile.mkdtemp(prefix="alva-folder-"))
+        weakref.finalize(self, shutil.rmtree, joined, ignore_errors=True)
+        for folder in folders:
+            shutil.copytree(folder, joined, dirs_exist_ok=True)
+        return joined
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
         """Register the image in the service's repository."""

@@ -37,7 +37,7 @@ CHECKS = (
 
 
 @verb(summary="Run what CI runs first: lint, format, types, architecture and fast tests.", targets=False)
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=click.Choice([check.name for check in CHECKS]))
 def command(invocation: Invocation, names: tuple[str, ...]) -> None:
     """Run the named checks, or all, and show the output of those that fail."""
     chosen = [check for check in CHECKS if not names or check.name in names]

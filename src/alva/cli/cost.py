@@ -36,10 +36,7 @@ def command(invocation: Invocation, no_savings: bool) -> None:
         savings: list[dict[str, object]] = []
         if not no_savings:
             with step(progress, "savings", "synthesise it with each saving"):
-                index = _synthesise_savings(invocation.environment, _savings_folder(folder))
-            for saving in index:
-                cheaper = total(bill(Assembly.read(_savings_folder(folder) / saving["name"]), prices))
-                savings.append({**saving, "usd": round(cheaper, 2), "saves_usd": round(total(items) - cheaper, 2)})
+                savings = read_savings(invocation.environment, folder)
     if invocation.as_json:
         invocation.print_json(
             {
@@ -53,6 +50,20 @@ def command(invocation: Invocation, no_savings: bool) -> None:
         return
     for line in _lines(items, total(items), savings, prices.as_of):
         invocation.print(line)
+
+
+def read_savings(environment: str, folder: Path) -> list[dict[str, object]]:
+    """Each saving setting of a synthesised environment: `name`, `price` (what it gives up), `usd` and `saves_usd`."""
+    from alva.checks.assembly import Assembly
+    from alva.checks.cost import Prices, bill, total
+
+    prices = Prices.read()
+    before = total(bill(Assembly.read(folder), prices))
+    found: list[dict[str, object]] = []
+    for saving in _synthesise_savings(environment, _savings_folder(folder)):
+        after = total(bill(Assembly.read(_savings_folder(folder) / saving["name"]), prices))
+        found.append({**saving, "usd": round(after, 2), "saves_usd": round(before - after, 2)})
+    return found
 
 
 def _lines(items: Iterable[Item], sum_usd: float, savings: Iterable[dict[str, object]], as_of: str) -> Iterable[str]:

@@ -21,17 +21,15 @@ from alva.release.risks import Kind
 
 if TYPE_CHECKING:
     from alva.checks.revisions import Revision
-    from alva.release.deploy import Request, Result
+    from alva.release.deploy import Result
     from alva.release.diff import Diff
     from alva.release.images import Builder
     from alva.release.plan import Plan
+    from alva.release.request import Request
     from alva.release.risks import Risk
     from alva.release.survey import Ask
 
 BUILDS_SIDE_BY_SIDE = 4
-
-REVISIONS_FOLDER = "app/migrations/versions"
-"""Where an image has the history of the schema: its working directory is /app."""
 
 
 class Builds:
@@ -42,8 +40,11 @@ class Builds:
 
         self._cancelled = Event()
         self.builder: Builder = choose_builder(invocation, self._cancelled)
+        self._invocation = invocation
         self._manifest = invocation.manifest
+        self._cache = invocation.region_config.home / "cache"
         self._progress = progress
+        self._noted: set[str] = set()
 
     def build_all(self, names: frozenset[str] | None = None) -> dict[str, str | None]:
         """Build the named services' images, or all; service name -> digest. The first failure is raised."""
@@ -58,10 +59,11 @@ class Builds:
 
     def revisions(self, digest: str | None) -> tuple[Revision, ...] | None:
         """The history of the schema in the image that migrations run with; None where it is not known."""
-        from alva.checks.revisions import read_revisions
+        from alva.cli.revisions import revisions_in_image
 
-        folder = self.builder.find_folder(digest, REVISIONS_FOLDER) if digest is not None else None
-        return read_revisions(folder) if folder is not None else None
+        if digest is None:
+            return None
+        return revisions_in_image(self._invocation.aws, self._manifest, self.builder, digest, self._cache)
 
     def _build(self, name: str) -> str:
         key = f"build:{name}"
@@ -71,6 +73,9 @@ class Builds:
             nonlocal executed
             executed = True
             self._progress.step_line(key, text)
+            if text.startswith("FROM ") and text not in self._noted:  # another Python than the Dockerfile names
+                self._noted.add(text)
+                self._progress.note(text)
 
         with step(self._progress, key, f"build {name}") as result:
             digest = self.builder.build(self._manifest.service(name), line)
@@ -129,6 +134,26 @@ def show_result(
     )
 
 
+wait_option = click.option(
+    "--wait",
+    "wait_seconds",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seconds to wait for a lock that somebody else holds.",
+)
+
+deadline_option = click.option(
+    "--deadline",
+    "deadline_seconds",
+    type=click.FloatRange(min=1),
+    default=5400,
+    show_default=True,
+    help="Seconds after which the release as a whole is called off and rolled back; a person's answer and --watch come "
+    "on top.",
+)
+
+
 @verb(summary="Release: stacks, images, migration, services, verification; all of it or some services.", asks=True)
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
@@ -149,6 +174,7 @@ def show_result(
     show_default=True,
     help="Seconds after which a step is called off.",
 )
+@deadline_option
 @click.option(
     "--watch",
     "watch_seconds",
@@ -157,6 +183,7 @@ def show_result(
     show_default=True,
     help="Seconds that it must go on running after it has verified; if it does not, everything goes back.",
 )
+@wait_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 def command(
     invocation: Invocation,
@@ -166,7 +193,9 @@ def command(
     infra_only: bool,
     allowed: tuple[str, ...],
     timeout_seconds: float,
+    deadline_seconds: float,
     watch_seconds: float,
+    wait_seconds: float,
     dry_run: bool,
 ) -> None:
     """Build what is to be built, then plan and release."""
@@ -182,10 +211,16 @@ def command(
             images,
             infra_only=infra_only,
             is_forced=migrate_again,
-            allowed=frozenset(Kind) if invocation.yes else frozenset(map(Kind, allowed)),
+            allowed=frozenset(map(Kind, allowed)),
             ask=person(invocation),
         )
-        request = replace(request, step_timeout_seconds=timeout_seconds, watch_seconds=watch_seconds)
+        request = replace(
+            request,
+            step_timeout_seconds=timeout_seconds,
+            deadline_seconds=deadline_seconds,
+            watch_seconds=watch_seconds,
+            lock_wait_seconds=wait_seconds,
+        )
         if dry_run:
             plan, diff = release.plan_only(invocation.aws, invocation.manifest, request)
         else:
@@ -207,8 +242,8 @@ def prepare(
     ask: Ask | None = None,
 ) -> tuple[Builds, Request]:
     """Synthesise, and build what is named (or everything): what a release is then asked to do."""
-    from alva.release.deploy import Request
-    from alva.release.preflight import refuse_unset_settings
+    from alva.release.refusals import refuse_unset_settings
+    from alva.release.request import Request
 
     progress = invocation.progress
     with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:

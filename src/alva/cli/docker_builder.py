@@ -1,166 +1,231 @@
-"""Images for AWS: built by Docker's BuildKit from the same Dockerfiles, named and pushed by digest.
+"""Images by Docker: built once by Docker's BuildKit from the services' Dockerfiles, and pushed as they were built.
 
-BuildKit gives a digest only together with an output, and a release must know the digest before the repositories exist.
-So an image is built twice: first for its digest alone, then, from BuildKit's cache, into the repository. Timestamps are
-pinned, which makes both the same; a push that has another digest is an error.
-
-What this module runs are command lines; they are values, tested as such. They have not run against AWS yet.
+BuildKit writes each image to disk as an OCI layout; its digest is known before a repository exists, and the push sends
+those bytes. The builder is the tool's own, made at first use: Docker's default one cannot write a layout, and what it
+calls a digest depends on how the engine stores images. See `docs/decisions/images-built-once.md`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import shutil
-import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from alva.aws import Aws, explained
 from alva.cli import command_line
 from alva.errors import BuildFailed
+from alva.oci import Layout, Registry, read_folder, write_folder
 from alva.release.manifest import Service
 
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 """CPU architecture of a task definition -> platform of an image."""
 
+BUILDER = "alva"
+"""The name of our own builder. Where BUILDX_BUILDER is set, as Docker's users know it, that builder is used."""
+
 BUILD_TIMEOUT_SECONDS = 1200.0
 """How long one build or push may take: the workflow's own limit for a job that builds."""
 
+_WITHOUT_LAYOUT = "docker"
+"""The driver of the engine's built-in builder."""
+
 
 def build_command(
-    service: Service, metadata_file: Path, *, platform: str, push_to: str | None = None, cache: Path | None = None
+    dockerfile: str, layout: Path, *, builder: str, platform: str, cache: Path | None = None, context: str = "."
 ) -> tuple[str, ...]:
-    """The command line that builds a service's image and writes its digest to `metadata_file`.
+    """The command line that builds an image and writes it to the folder `layout`.
 
-    `push_to` is REPOSITORY:TAG, or None to build for the digest alone. `cache` is a folder that keeps BuildKit's cache
-    between machines. Attestations are left out: with them, ECR's digest would name an index of two manifests.
+    `cache` is a folder that keeps BuildKit's cache between machines: it is read, and written beside itself, since what
+    is written over grows for ever. Attestations are left out: with them, the digest would name an index of two
+    manifests, and would differ at each build.
     """
-    output = f"type=image,name={push_to or service.repository},push={'true' if push_to else 'false'}"
+    output = f"type=oci,dest={layout},tar=false,oci-mediatypes=true,rewrite-timestamp=true"
     command = [
-        *("docker", "buildx", "build", "--progress", "plain", "--platform", platform),
-        *("--provenance=false", "--sbom=false", "--file", service.dockerfile),
-        *("--metadata-file", str(metadata_file), "--output", f"{output},oci-mediatypes=true,rewrite-timestamp=true"),
+        *("docker", "buildx", "build", "--builder", builder, "--progress", "plain", "--platform", platform),
+        *("--provenance=false", "--sbom=false", "--file", dockerfile, "--output", output),
     ]
     if cache is not None:
         command += ["--cache-from", f"type=local,src={cache}"]
-        if push_to is None:
-            command += ["--cache-to", f"type=local,dest={cache},mode=max"]
-    return (*command, ".")
+        command += ["--cache-to", f"type=local,dest={_next(cache)},mode=max"]
+    return (*command, context)
 
 
-def login_command(registry: str) -> tuple[str, ...]:
-    """The command line that signs in to a registry; the password comes on standard input."""
-    return ("docker", "login", "--username", "AWS", "--password-stdin", registry)
-
-
-def digest_in(metadata: Mapping[str, object]) -> str:
-    """The digest in BuildKit's metadata; raises BuildFailed when there is none."""
-    digest = metadata.get("containerimage.digest")
-    if not isinstance(digest, str) or not digest.startswith("sha256:"):
-        raise BuildFailed(
-            "cannot tell the digest of what was built: BuildKit's metadata has no containerimage.digest",
-            next_step="docker buildx create --use makes a builder that gives one",
-        )
-    return digest
+def _next(cache: Path) -> Path:
+    return cache.with_name(f"{cache.name}.next")
 
 
 class DockerBuilder:
-    """`release.images.Builder` with the docker command line."""
+    """`release.images.Builder` with Docker's command line. `architecture` is the task definitions': X86_64 or ARM64."""
 
     def __init__(
         self,
         root: Path,
         *,
-        platform: str = PLATFORMS["X86_64"],
+        architecture: str = "X86_64",
         cache: Path | None = None,
         cancelled: threading.Event | None = None,
         timeout_seconds: float = BUILD_TIMEOUT_SECONDS,
     ) -> None:
         self._root = root
         self._timeout_seconds = timeout_seconds
-        self._platform = platform
+        self._platform = PLATFORMS[architecture]
         self._cache = cache
         self._cancelled = cancelled or threading.Event()
-        self._built: set[str] = set()
-        self._signed_in: set[str] = set()
+        self._images: dict[str, Layout] = {}
+        self._folder: Path | None = None
+        self._builder: str | None = None
+        self._registry: Registry | None = None
         self._lock = threading.Lock()
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
         """Build the image and return its digest; raises BuildFailed with the build's last lines."""
-        digest = self._build(service, line, push_to=None)
+        what = f"build {service.name}"
+        builder = self._prepared(what)
+        layout = Path(tempfile.mkdtemp(prefix=f"{service.name}-", dir=self._work_folder()))
+        cache = None if self._cache is None else self._cache / service.name
+        command = build_command(
+            service.dockerfile,
+            layout,
+            builder=builder,
+            platform=self._platform,
+            cache=cache,
+            context=service.context,
+        )
+        ended = self._run(command, what, line)
+        if ended.exit_code != 0:
+            raise BuildFailed(
+                f"cannot {what}: docker ended with exit code {ended.exit_code}",
+                evidence=list(ended.last_lines),
+                next_step=self._advice(ended.last_lines),
+            )
+        if cache is not None and _next(cache).is_dir():
+            shutil.rmtree(cache, ignore_errors=True)
+            _next(cache).rename(cache)
+        image = Layout.read(layout)
+        if image.platform != self._platform:
+            raise BuildFailed(
+                f"cannot {what}: it is an image for {image.platform}, and the tasks run on {self._platform}",
+                next_step="does its Dockerfile say FROM --platform? leave that out",
+            )
         with self._lock:
-            self._built.add(digest)
-        return digest
+            self._images[image.digest] = image
+        return image.digest
 
     def has(self, digest: str) -> bool:
         """Whether this builder built it."""
-        return digest in self._built
+        return digest in self._images
 
-    def find_folder(self, digest: str, path: str) -> Path | None:  # noqa: ARG002
-        """The folder in the sources: images are built from the commit that is checked out, under `apps/`."""
-        folder = self._root / f"apps{path.removeprefix('app')}"
-        return folder if folder.is_dir() else None
+    def image(self, digest: str) -> Layout:
+        """The image that this builder built, on disk until the builder is gone."""
+        return self._images[digest]
+
+    def find_folder(self, digest: str, path: str) -> Path | None:
+        """The folder at `path` inside the image, read out of its layers; None when the image does not have it."""
+        image = self._images[digest]
+        with ExitStack() as opened:
+            files = read_folder((opened.enter_context(image.blob(layer).open("rb")) for layer in image.layers), path)
+        return None if files is None else write_folder(files, Path(tempfile.mkdtemp(dir=self._work_folder())))
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
-        """Build once more, from the cache, into the service's repository; raises BuildFailed if that is another one."""
+        """Push what was built into the service's repository; raises BuildFailed."""
+        image = self._images.get(digest)
+        if image is None:
+            raise BuildFailed(f"cannot push {service.name}: {digest} was not built here", next_step="release again")
         with explained(f"find repository {service.repository}"):
             repository = aws.ecr.describe_repositories(repositoryNames=[service.repository])["repositories"][0]
-        uri = repository["repositoryUri"]
-        self._sign_in(uri.partition("/")[0], aws)
-        pushed = self._build(service, lambda _line: None, push_to=f"{uri}:{tag}")
-        if pushed != digest:
-            raise BuildFailed(
-                f"cannot push {service.name}: the second build differs from the first",
-                evidence=[f"planned {digest}", f"pushed {pushed}"],
-                next_step="did a file change meanwhile? release again",
-            )
+        host, _, name = repository["repositoryUri"].partition("/")
+        self._signed_in(host, aws).push(image, name, tag)
 
-    def _build(self, service: Service, line: Callable[[str], None], *, push_to: str | None) -> str:
-        cache = None if self._cache is None else self._cache / service.name
-        with tempfile.TemporaryDirectory(prefix="alva-build-") as folder:
-            metadata_file = Path(folder) / "metadata.json"
-            self._run(
-                build_command(service, metadata_file, platform=self._platform, push_to=push_to, cache=cache),
-                f"build {service.name}",
-                line,
-            )
-            return digest_in(json.loads(metadata_file.read_text()))
+    def _signed_in(self, host: str, aws: Aws) -> Registry:
+        with self._lock:
+            if self._registry is None:
+                with explained("get a password for ECR"):
+                    data = aws.ecr.get_authorization_token()["authorizationData"][0]
+                scheme = data["proxyEndpoint"].partition("://")[0]
+                self._registry = Registry(
+                    url=f"{scheme}://{host}",
+                    authorization=f"Basic {data['authorizationToken']}",
+                    cancelled=self._cancelled,
+                )
+            return self._registry
 
-    def _run(self, command: tuple[str, ...], what: str, line: Callable[[str], None]) -> None:
-        if shutil.which(command[0]) is None:
+    def _work_folder(self) -> Path:
+        """Where the layouts are until this builder is gone."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="alva-images-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            return self._folder
+
+    def _prepared(self, what: str) -> str:
+        """The builder's name, once it is there and can do what is asked of it. Raises BuildFailed."""
+        with self._lock:
+            if self._builder is None:
+                self._builder = self._prepare(what)
+            return self._builder
+
+    def _prepare(self, what: str) -> str:
+        if shutil.which("docker") is None:
             raise BuildFailed(
                 f"cannot {what}: docker is not installed",
                 next_step="install Docker with buildx, or give the images by digest: --image NAME=sha256:...",
             )
-        ended = command_line.run(
+        chosen = os.environ.get("BUILDX_BUILDER")
+        name = chosen or BUILDER
+        driver = self._driver(name)
+        if driver is None and chosen is None:
+            create = ("docker", "buildx", "create", "--name", name, "--driver", "docker-container")
+            made = self._run(create, "make a builder", lambda _line: None)
+            driver = self._driver(name)  # another run may have made it meanwhile
+            if driver is None:
+                raise BuildFailed(
+                    f"cannot {what}: docker buildx create ended with exit code {made.exit_code}",
+                    evidence=list(made.last_lines),
+                    next_step="does `docker buildx version` work, and `docker info`?",
+                )
+        if driver is None:
+            raise BuildFailed(
+                f"cannot {what}: there is no builder {name}, which BUILDX_BUILDER names",
+                next_step="docker buildx ls lists them; without BUILDX_BUILDER the tool makes its own",
+            )
+        if driver == _WITHOUT_LAYOUT:
+            raise BuildFailed(
+                f"cannot {what}: builder {name} has the driver {driver}, which cannot tell the digest of an image",
+                next_step="unset BUILDX_BUILDER: the tool makes a builder of its own"
+                if chosen
+                else f"docker buildx rm {name}, then again: the tool makes a builder of its own",
+            )
+        return name
+
+    def _driver(self, builder: str) -> str | None:
+        """The driver of a builder; None when there is no such builder."""
+        lines: list[str] = []
+        ended = self._run(("docker", "buildx", "inspect", builder), "ask for the builder", lines.append)
+        found = (line.partition(":")[2].strip() for line in lines if line.startswith("Driver:"))
+        return next(found, None) if ended.exit_code == 0 else None
+
+    def _advice(self, lines: tuple[str, ...]) -> str | None:
+        text = "\n".join(lines)
+        if "exec format error" in text:
+            return (
+                f"this machine cannot run programs of {self._platform}: build on one that can (GitHub's runner "
+                "ubuntu-24.04-arm for linux/arm64), or install QEMU's binary formats"
+            )
+        return None
+
+    def _run(self, command: tuple[str, ...], what: str, line: Callable[[str], None]) -> command_line.Ended:
+        return command_line.run(
             command,
             folder=self._root,
-            # Every timestamp in the image: what is built twice must be the same twice.
+            # Every timestamp in the image: the same files must give the same digest.
             environment={**os.environ, "SOURCE_DATE_EPOCH": "0"},
             line=line,
             timeout_seconds=self._timeout_seconds,
             what=what,
             cancelled=self._cancelled,
         )
-        if ended.exit_code != 0:
-            raise BuildFailed(
-                f"cannot {what}: docker ended with exit code {ended.exit_code}", evidence=list(ended.last_lines)
-            )
-
-    def _sign_in(self, registry: str, aws: Aws) -> None:
-        with self._lock:
-            if registry in self._signed_in:
-                return
-            with explained("get a password for ECR"):
-                data = aws.ecr.get_authorization_token()["authorizationData"][0]
-            password = base64.b64decode(data["authorizationToken"]).decode().partition(":")[2]
-            ended = subprocess.run(
-                login_command(registry), input=password, capture_output=True, text=True, timeout=120, check=False
-            )
-            if ended.returncode != 0:
-                raise BuildFailed(f"cannot sign in to {registry}", evidence=ended.stderr.strip().splitlines()[-3:])
-            self._signed_in.add(registry)

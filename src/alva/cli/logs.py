@@ -16,11 +16,11 @@ LEVEL_COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-@verb(summary="Log lines of the named services (and migrations), or of all, oldest first.")
+@verb(summary="Log lines of the named services (and migrations), or of all, oldest first, with their times in UTC.")
 @click.argument("services", nargs=-1)
 @click.option("-f", "--follow", "is_following", is_flag=True, help="Go on with the lines that come, until Ctrl-C.")
 @click.option(
-    "--since", default="10m", show_default=True, help="30s, 10m, 2h, 1d, or a time such as 2026-01-31T12:00Z."
+    "--since", default="10m", show_default=True, help="30s, 10m, 2h, 1d, or a time in UTC such as 2026-01-31T12:00Z."
 )
 @click.option("--filter", "pattern", default="", help="A CloudWatch Logs filter pattern.")
 @click.option("--raw", is_flag=True, help="Messages as they were written, without time and source.")
@@ -46,7 +46,7 @@ def command(
             click.echo(line.message)
         else:
             colour = colours.setdefault(line.source, COLOURS[len(colours) % len(COLOURS)])
-            time = line.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+            time = line.time.strftime("%H:%M:%S.%f")[:-3] + "Z"
             click.echo(
                 f"{click.style(time, dim=True)} {click.style(f'{line.source:<12}', fg=colour)} {say(line.message)}"
             )
@@ -82,4 +82,4 @@ def parse_since(text: str, now: datetime) -> datetime:
         raise UsageError(
             f"cannot read the time {text!r}", next_step="write 30s, 10m, 2h, 1d or 2026-01-31T12:00Z"
         ) from error
-    return time if time.tzinfo else time.astimezone()
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

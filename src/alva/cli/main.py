@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from alva.cli.examples import epilog
 from alva.cli.verbs import GROUPS, VERBS
-from alva.errors import AlvaError
+from alva.errors import AlvaError, UsageError
 
 INTERRUPTED_EXIT_CODE = 130
 UNEXPECTED_EXIT_CODE = 1
@@ -78,7 +81,10 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        error.show(file=sys.stderr)
+        if as_json:
+            _print_error(UsageError(f"cannot understand the command line: {error.format_message()}"), as_json)
+        else:
+            error.show(file=sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: run the same command again to continue", err=True)
@@ -109,6 +115,7 @@ def _explain(error: Exception) -> AlvaError:
 
 
 def _print_error(error: AlvaError, as_json: bool) -> None:
+    _tell_pipeline(error)
     if as_json:
         click.echo(json.dumps(error.as_json()), err=True)
         return
@@ -116,6 +123,20 @@ def _print_error(error: AlvaError, as_json: bool) -> None:
     click.echo(click.style(first, fg="red", bold=True) if _is_coloured() else first, err=True)
     for line in rest:
         click.echo(line, err=True)
+
+
+def _tell_pipeline(error: AlvaError) -> None:
+    """Put the error on the page of a run of GitHub Actions: what is refused early leaves no other trace there.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary
+    """
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not page:
+        return
+    command = " ".join(["./alva", *sys.argv[1:2]])
+    said = str(error).replace("```", "'''")
+    with contextlib.suppress(OSError), Path(page).open("a", encoding="utf-8") as file:
+        file.write(f"### ❌ `{command}`\n\n```\n{said}\n```\n")
 
 
 def _print_traceback() -> None:
@@ -135,4 +156,6 @@ def _wants_no_colour() -> bool:
 
 def main() -> None:
     """The console script and `python -m alva`."""
+    # A pipeline that is cancelled sends SIGTERM: it is Ctrl-C, so that what was begun is told and the lock is let go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

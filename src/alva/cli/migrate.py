@@ -11,7 +11,7 @@ def command(invocation: Invocation) -> None:
     """Run it under the environment's lock."""
     from alva.release import migration
     from alva.release.lock import Lock
-    from alva.release.preflight import refuse_asleep
+    from alva.release.refusals import refuse_asleep
 
     aws, manifest = invocation.aws, invocation.manifest
     refuse_asleep(aws, manifest)

@@ -7,6 +7,7 @@ import webbrowser
 
 import click
 
+from alva.aws import explained
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.errors import UsageError
 
@@ -22,15 +23,25 @@ SECONDS_BETWEEN_LOOKS = {"local": 1.0, "aws": 5.0}
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def command(invocation: Invocation, port: int, no_browser: bool) -> None:
     """Serve the page until the person has seen enough."""
+    from alva.cli.cost import read_savings
+    from alva.cli.synth import synthesise
     from alva.console.server import Console
     from alva.console.session import Session
 
+    if not invocation.is_local:
+        with explained("show the environment on AWS"):
+            invocation.aws.sts.get_caller_identity()  # missing or expired credentials are told here, not on the page
     manifest = invocation.manifest
     values = json.loads((invocation.assembly_folder / "alva.json").read_text())
     extra = {"target": invocation.target_name}
     if invocation.is_local:
         config = invocation.region_config
         extra |= {"endpoint": config.endpoint_url, "inbox": f"http://127.0.0.1:{config.inbox_port}/"}
+
+    def read_savings_of_the_checkout() -> dict[str, object]:
+        synthesise(invocation.environment, invocation.assembly_folder)
+        return {"savings": read_savings(invocation.environment, invocation.assembly_folder)}
+
     session = Session(
         invocation.aws,
         manifest,
@@ -38,6 +49,7 @@ def command(invocation: Invocation, port: int, no_browser: bool) -> None:
         seconds_between_looks=SECONDS_BETWEEN_LOOKS[invocation.target_name],
         chart_library=ROOT / "node_modules" / "uplot" / "dist",
         extra=extra,
+        read_savings=read_savings_of_the_checkout,
     )
     try:
         console = Console(session, port)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, reachability: bool) -> None:
     """Ask every check, or print the reachability matrix."""
     from alva.release import preflight
-    from alva.release.verify import Result, Verdict
+    from alva.release.verify import Result
 
     with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}"):
         synthesise(invocation.environment, invocation.assembly_folder)
@@ -39,10 +39,8 @@ def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, r
         return
     found = findings(invocation)
     if only_rules:
-        results = [
-            Result(name=f"rule {rule}", verdict=Verdict.FAIL if said else Verdict.OK, reason="; ".join(said))
-            for rule, said in found.items()
-        ]
+        verdicts = {rule: preflight.rule_verdict(rule, said) for rule, said in found.items()}
+        results = [Result(name=f"rule {rule}", verdict=each[0], reason=each[1]) for rule, each in verdicts.items()]
     else:
         manifest = invocation.manifest
         given = {manifest.service(name).name: digest for name, digest in given_digests(images).items()}

@@ -6,24 +6,29 @@ import time
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, person, show_plan, show_result
+from alva.cli.deploy import Builds, current_commit, deadline_option, person, show_plan, show_result, wait_option
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
-from alva.release.risks import Kind
 
 
 @verb(
     summary="Release the images of an earlier release again: the one before, or the NUMBER that ./alva releases shows. "
-    "The schema stays as it is; a release that it no longer serves is refused.",
+    "Only image digests change: the schema and the deployed templates stay as they are. A release that the schema no "
+    "longer serves is refused.",
     asks=True,
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@wait_option
+@deadline_option
 @click.argument("number", type=int, required=False)
-def command(invocation: Invocation, number: int | None, dry_run: bool) -> None:
-    """Find the release, ask, release its digests with today's templates."""
+def command(
+    invocation: Invocation, number: int | None, dry_run: bool, wait_seconds: float, deadline_seconds: float
+) -> None:
+    """Find the release, ask, release its digests with the templates that are deployed."""
     from alva.release import deploy as release
     from alva.release import rollback
+    from alva.release.request import Request
 
     started = time.monotonic()
     with invocation.progress as progress:
@@ -39,13 +44,15 @@ def command(invocation: Invocation, number: int | None, dry_run: bool) -> None:
                     f"Go back to release {chosen.number} (commit {chosen.commit}, {chosen.started_at}) in "
                     f"{manifest.environment}?"
                 )
-        request = release.Request(
+        request = Request(
             # A service that is newer than that release keeps what it runs.
             digests={name: digest for name, digest in chosen.digests.items() if name in names},
             commit=chosen.commit,
             keeps_schema=True,
             rollback_of=chosen.number,
-            allowed=frozenset(Kind) if invocation.yes else frozenset(),
+            keeps_templates=True,
+            lock_wait_seconds=wait_seconds,
+            deadline_seconds=deadline_seconds,
             ask=person(invocation),
         )
         if dry_run:

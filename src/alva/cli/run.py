@@ -39,6 +39,7 @@ def command(invocation: Invocation, service: str, arguments: tuple[str, ...], ti
             subnets=subnets,
             security_groups=security_groups,
             command=arguments,
+            idle_commands=found.idle_commands,
             started_by="alva-run",
             timeout_seconds=timeout_seconds,
         ),

@@ -43,9 +43,11 @@ def list_(invocation: Invocation) -> None:
             ]
         )
         return
+    from alva.release.times import utc
+
     width = max(len(s.secret.name) for s in statuses)
     for s in statuses:
-        since = s.changed_at.isoformat(timespec="seconds") if s.changed_at else "-"
+        since = utc(s.changed_at) if s.changed_at else "-"
         invocation.print(
             f"{s.secret.name:<{width}}  {s.problem or s.state.value:<9}  {since:<25}  {', '.join(s.secret.used_by)}"
         )

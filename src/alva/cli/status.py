@@ -42,7 +42,13 @@ def show(invocation: Invocation) -> None:
     region = _region(invocation) if invocation.is_local else None
     found = status.look(invocation.aws, invocation.manifest)
     if invocation.as_json:
-        invocation.print_json({**asdict(found), **({"local_region": region} if region else {})})
+        invocation.print_json(
+            {
+                **asdict(found),
+                "drifts": [each.as_json() for each in found.drifts],
+                **({"local_region": region} if region else {}),
+            }
+        )
         return
     invocation.print("\n".join(in_words(found, region, datetime.now(UTC))))
 
@@ -58,6 +64,7 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield f"  names in tasks: {region['names']}"
         yield f"  network: {region['network']}"
         yield f"  memory limits: {region['memory_limits']}"
+        yield from _failures(region["failures"])
     if found.release is not None:
         yield (
             f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
@@ -67,6 +74,10 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
             yield f"  {found.release.cause} (./alva why)"
     if found.asleep is not None:
         yield f"asleep since {found.asleep.since}, by {found.asleep.by}: ./alva wake brings it back"
+    for drift in found.drifts:
+        yield click.style(f"drift: {drift}", fg="yellow")
+    for alarm in found.alarms:
+        yield click.style(f"alarm: {alarm.name} since {_ago(alarm.since, now)}: {alarm.description}", fg="red")
     if found.lock is not None:
         yield f"locked by {found.lock}"
     yield ""
@@ -78,12 +89,23 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield f"  {stack.name:<26} {click.style(stack.status, fg=None if good else 'yellow')}"
 
 
+def _failures(failures: object) -> Iterator[str]:
+    """What fails in the region's background."""
+    if not isinstance(failures, list):
+        yield click.style("  the region does not answer: restart it with ./alva down and ./alva up", fg="red")
+        return
+    for failure in failures:
+        yield click.style(f"  cannot {failure['name']}: {failure['error']}", fg="red")
+        yield f"    since {failure['since']}, {failure['count']} times; region.log has the traceback"
+
+
 def _service(service: ServiceStatus, now: datetime) -> Iterator[str]:
     good = service.running >= service.desired > 0 and service.deployment == "COMPLETED"
     count = click.style(f"{service.running}/{service.desired}", fg="green" if good else "red")
+    targets = ", ".join(target.state for target in service.targets) or "none"
     yield (
         f"  {service.name:<7} {count}  {service.deployment:<12} {service.digest[7:19]:<12}  "
-        f"since {_ago(service.since, now):<10}  targets {', '.join(service.targets) or 'none'}"
+        f"since {_ago(service.since, now):<10}  targets {targets}"
     )
     for task in service.tasks:
         yield (
@@ -108,6 +130,7 @@ def _region(invocation: Invocation) -> dict[str, object]:
         "network": region.network,
         "enforces_security_groups": region.enforces_security_groups,
         "memory_limits": region.memory_limits,
+        "failures": daemon.failures(config) if region.is_running else None,
     }
 
 

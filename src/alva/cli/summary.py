@@ -1,4 +1,4 @@
-"""`./alva summary`: the last release as Markdown, for the page of a pipeline's run."""
+"""`./alva summary`: a release as Markdown, for the page of a pipeline's run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from alva.cli.invocation import Invocation, verb
 from alva.cli.synth import synthesise
 
 
-@verb(summary="The last release as Markdown: its outcome, digests, how long its steps took, and its cause.")
+@verb(
+    summary="What this run of GitHub Actions released, or else the last release, as Markdown: outcome, digests, how "
+    "long its steps took, and its cause."
+)
 def command(invocation: Invocation) -> None:
     """Print it."""
     from alva.release.ledger import Ledger
+    from alva.release.recording import run_address
     from alva.release.stacks import Stacks
     from alva.release.summary import markdown
 
     synthesise(invocation.environment, invocation.assembly_folder)
     manifest = invocation.manifest
-    release = Ledger(invocation.aws, manifest).latest()
+    ledger = Ledger(invocation.aws, manifest)
+    run = run_address()
+    # In a pipeline the page is about its own run, also where that recorded no release.
+    release = next((r for r in ledger.history() if r.run == run), None) if run else ledger.latest()
     if invocation.as_json:
         invocation.print_json(asdict(release) if release is not None else None)
         return
     alb = Stacks(invocation.aws).observe(manifest.stack("alb").name, with_template=False)
     url = alb.outputs.get("Url", "") if alb is not None else ""
-    invocation.print(markdown(manifest.environment, release, url=url))
+    invocation.print(markdown(manifest.environment, release, url=url, run=run))

@@ -72,12 +72,14 @@ def run_app(script: str, environment: str, folder: Path) -> None:
 
 
 def source_digest(environment: str) -> str:
-    """What the templates depend on, as one digest: the CDK app's files, the CDK's version, the environment."""
+    """What the templates depend on, as one digest: the CDK app's files and version, the services, the environment."""
     digest = hashlib.sha256(f"{environment} {importlib.metadata.version('aws-cdk-lib')} {sys.version}".encode())
     infrastructure = ROOT / "infrastructure"
     for file in sorted(p for p in infrastructure.rglob("*") if p.suffix in (".py", ".json") and p.is_file()):
         digest.update(f"\n{file.relative_to(infrastructure)} ".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
+    if services := os.environ.get("ALVA_SERVICES"):
+        digest.update(f"\n{services} {_read(Path(services))}".encode())
     return digest.hexdigest()
 
 

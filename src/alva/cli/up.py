@@ -16,7 +16,7 @@ from alva.release.risks import Kind
 STANDIN_KEY = "alva-local-standin-key"
 """What the two outside APIs are called with in the local region, where stand-ins answer for them."""
 
-SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES})
+SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES, Kind.OUTAGE, Kind.DRIFT})
 """What `deploy` asks about and `up` only shows: it cannot hurt anybody in a region on this machine."""
 
 
@@ -31,7 +31,8 @@ SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES})
 def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     """Region and templates side by side, then the images; then the release; then where to look."""
     from alva.region import daemon
-    from alva.release.deploy import Request, deploy
+    from alva.release.deploy import deploy
+    from alva.release.request import Request
 
     only_local(invocation, "up")
     started = time.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alva.cli.invocation import Invocation, verb
+from alva.cli.invocation import ROOT, Invocation, verb
 from alva.errors import VerificationFailed
 
 if TYPE_CHECKING:
@@ -17,31 +17,42 @@ COLOURS = {"OK": "green", "SKIP": "yellow", "WARN": "yellow", "FAIL": "red"}
 
 
 @verb(
-    summary="Check what runs, from outside, as users reach it. Ends with 7 when a check fails.\n\n"
-    "With --deep also from inside a task (database, queue, the other services by name), a customer's way from sign-up "
-    "to a plan, log lines and alarms: that starts a one-off task, and makes a customer whom the task forgets again."
+    summary="Check what runs, from outside, as users reach it, and from inside, as services reach what they need: a "
+    "one-off task signs in to the database and the queue, and asks each service for its dependencies. Ends with 7 when "
+    "a check fails.\n\n"
+    "With --deep also a customer's way from sign-up to a plan, log lines and alarms: that makes a customer whom the "
+    "task forgets again."
 )
-@click.option("--deep", is_flag=True, help="Also from inside, through a customer's eyes, into logs and alarms.")
+@click.option("--deep", is_flag=True, help="Also through a customer's eyes, into logs and alarms.")
 @click.option("--inbox", metavar="URL", help="Where the customer's mail can be read; the local region's by itself.")
 def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
+    from alva.release.drift import compare
     from alva.release.hibernation import Hibernation
+    from alva.release.inside import Inside, cure_of, failures
+    from alva.release.stacks import Stacks
 
     aws, manifest = invocation.aws, invocation.manifest
     results = verify.Verification(aws, manifest).run()
     if deep:
         if inbox is None and invocation.is_local:
             inbox = f"http://127.0.0.1:{invocation.region_config.inbox_port}"
-        results += DeepChecks(aws=aws, manifest=manifest, inbox_url=inbox).run()
+        results += DeepChecks(aws=aws, manifest=manifest, root=ROOT, inbox_url=inbox).run()
+    elif not failures(results):
+        results += Inside(aws, manifest).run()
     show_checks(invocation, results)
     try:
         verify.require(results)
     except VerificationFailed as error:
         asleep = Hibernation(aws, manifest).state()
         if asleep is None:
-            raise
+            observed = {each.name: Stacks(aws).observe(each.name) for each in manifest.stacks}
+            drifts = compare(aws, manifest, observed).drifts
+            cure = "./alva deploy puts back what was changed" if any(each.cure for each in drifts) else None
+            cure = cure_of(manifest, error.evidence) or cure
+            raise error.because([f"drift: {each}" for each in drifts], cure) from None
         said = f"{manifest.environment} is asleep since {asleep.since}, by {asleep.by}"
         raise error.because([said], "./alva wake, which verifies it too") from None
 

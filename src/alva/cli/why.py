@@ -11,7 +11,7 @@ import click
 from alva.cli.invocation import Invocation, verb
 
 if TYPE_CHECKING:
-    from alva.release.signs import Diagnosis
+    from alva.release.diagnosis import Diagnosis
     from alva.release.why import Account
 
 RECENT = timedelta(minutes=15)

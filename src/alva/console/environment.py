@@ -1,25 +1,23 @@
-"""What lives in an environment right now: services with old and new tasks, targets, alarms, and a release at work."""
+"""What `./alva status` says, and the steps of a release at work, as values for the page."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alva.aws import Aws, explained, pages
+from alva.aws import Aws
 from alva.console.release_progress import ReleaseProgress
-from alva.release import rollout, status
-from alva.release.manifest import Manifest, Service
-from alva.release.status import ServiceStatus
+from alva.errors import AlvaError
+from alva.release import status
+from alva.release.drift import Drift
+from alva.release.manifest import Manifest
+from alva.release.rollout import TaskDefinitionImages
 
-if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import DeploymentTypeDef, ServiceTypeDef
-
-EVENTS = 8
-"""How many of a service's events are shown, the newest first."""
+SECONDS_BETWEEN_COMPARISONS = 60.0
+"""Comparing what runs with the stacks reads every template: that is too much for each look."""
 
 
 class Environment:
@@ -30,86 +28,36 @@ class Environment:
         self._manifest = manifest
         self._progress = ReleaseProgress(aws, manifest)
         self._lock = threading.Lock()
+        self._drifts: tuple[Drift, ...] = ()
+        self._compared_at: float | None = None
+        self._compared_release: int | None = None
+        self._has_looked = False
 
     def look(self) -> dict[str, Any]:
-        """Everything that the first view shows, as values that JSON holds. Raises AlvaError."""
-        with self._lock, ThreadPoolExecutor(max_workers=4, thread_name_prefix="console") as pool:
-            alarms = pool.submit(self._alarms)
-            details = pool.submit(rollout.describe_services, self._aws, self._manifest)
-            found = status.look(self._aws, self._manifest)
-            services = details.result()
-            progress = self._progress.look(found, services)
+        """Everything that the first view shows. Raises AlvaError.
+
+        The first look leaves out the comparison with the stacks, so that there is something to see at once.
+        """
+        with self._lock:
+            now = time.monotonic()
+            is_due = self._compared_at is None or now - self._compared_at >= SECONDS_BETWEEN_COMPARISONS
+            try:
+                found = status.look(self._aws, self._manifest, with_drift=is_due and self._has_looked)
+                progress = self._progress.look(found)
+            except AlvaError:
+                self._aws.once(TaskDefinitionImages).forget()
+                self._compared_at, self._has_looked = None, False
+                raise
+            release = found.release.number if found.release is not None else None
+            if is_due and self._has_looked:
+                self._drifts, self._compared_at, self._compared_release = found.drifts, now, release
+            elif release != self._compared_release:
+                self._compared_at = None  # a release puts drift back
+            self._has_looked = True
             return {
-                "environment": found.environment,
-                "url": found.url,
-                "at": datetime.now(UTC).isoformat(),
-                "services": [self._service(each, services) for each in found.services],
-                "stacks": [asdict(stack) for stack in found.stacks],
-                "release": asdict(found.release) if found.release is not None else None,
+                **asdict(found),
+                "drifts": [str(drift) for drift in self._drifts],
                 "lock": str(found.lock) if found.lock is not None else None,
-                "asleep": asdict(found.asleep) if found.asleep is not None else None,
-                "alarms": alarms.result(),
+                "at": datetime.now(UTC),
                 "progress": progress,
             }
-
-    def _service(self, found: ServiceStatus, services: Mapping[str, ServiceTypeDef]) -> dict[str, Any]:
-        service = self._manifest.service(found.name)
-        described = services.get(service.service, {})
-        return {
-            **asdict(found),
-            "targets": self._targets(described),
-            "deployments": [self._deployment(service, each) for each in described.get("deployments", [])],
-            "events": [
-                {"at": event["createdAt"].isoformat(), "message": event["message"]}
-                for event in described.get("events", [])[:EVENTS]
-            ],
-        }
-
-    def _deployment(self, service: Service, deployment: DeploymentTypeDef) -> dict[str, Any]:
-        definition = deployment.get("taskDefinition", "")
-        return {
-            "status": deployment.get("status", ""),
-            "state": deployment.get("rolloutState", ""),
-            "reason": deployment.get("rolloutStateReason", ""),
-            "running": deployment.get("runningCount", 0),
-            "desired": deployment.get("desiredCount", 0),
-            "pending": deployment.get("pendingCount", 0),
-            "failed": deployment.get("failedTasks", 0),
-            "task_definition": definition.rpartition("/")[2],
-            "digest": rollout.running_digest(self._aws, definition, service.name) or "" if definition else "",
-        }
-
-    def _targets(self, described: ServiceTypeDef | dict[str, Any]) -> list[dict[str, str]]:
-        targets = []
-        for balancer in described.get("loadBalancers", []):
-            with explained("look at target health"):
-                answer = self._aws.elbv2.describe_target_health(TargetGroupArn=balancer["targetGroupArn"])
-            targets += [
-                {
-                    "address": each["Target"]["Id"],
-                    "state": each["TargetHealth"].get("State", ""),
-                    "reason": each["TargetHealth"].get("Description", ""),
-                }
-                for each in answer["TargetHealthDescriptions"]
-            ]
-        return targets
-
-    def _alarms(self) -> list[dict[str, str]]:
-        """The alarms that are not OK, by name; alarms without data are not news."""
-        with explained("look at the alarms"):
-            found = pages(
-                self._aws.client("cloudwatch"),
-                "describe_alarms",
-                "MetricAlarms",
-                AlarmNamePrefix=f"{self._manifest.prefix}-",
-                StateValue="ALARM",
-            )
-            return [
-                {
-                    "name": alarm["AlarmName"].removeprefix(f"{self._manifest.prefix}-"),
-                    "description": alarm.get("AlarmDescription", ""),
-                    "reason": alarm.get("StateReason", ""),
-                    "since": alarm["StateUpdatedTimestamp"].isoformat(),
-                }
-                for alarm in found
-            ]

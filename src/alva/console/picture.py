@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from alva.checks.assembly import Assembly, Reference
-from alva.checks.reachability import CACHE, DATABASE, INTERNET, LOAD_BALANCER, Matrix, node_names, reachability
-from alva.checks.security_groups import Rule, security_groups
+from alva.checks.reachability import CACHE, DATABASE, INTERNET, LOAD_BALANCER, Matrix, reachability, read_nodes
+from alva.checks.security_groups import Rule, SecurityGroup
 from alva.checks.services import deployed_services
 
 TITLES = {INTERNET: "Internet", LOAD_BALANCER: "Load balancer", DATABASE: "PostgreSQL", CACHE: "Redis"}
@@ -91,7 +91,8 @@ def read_picture(assembly: Assembly) -> Picture:
     services = {each.name: each for each in deployed_services(assembly)}
     listens = _ports_by_target(matrix)
     parts: list[Part] = []
-    for name in node_names(assembly):
+    groups = {node.name: _groups(assembly, node.groups) for node in read_nodes(assembly)}
+    for name in (INTERNET, *groups):
         if name not in services:
             parts.append(
                 Part(
@@ -100,7 +101,7 @@ def read_picture(assembly: Assembly) -> Picture:
                     title=TITLES.get(name, name),
                     note=_note(assembly, name),
                     ports=listens.get(name, ()) if name != INTERNET else (),
-                    groups=_groups(assembly, name),
+                    groups=groups.get(name, ()),
                 )
             )
             continue
@@ -113,7 +114,7 @@ def read_picture(assembly: Assembly) -> Picture:
                 title=name,
                 note=" ".join(map(str, service.manifest.get("paths", ()))),
                 ports=tuple(str(port) for container in service.containers for port in container.ports),
-                groups=_groups(assembly, name),
+                groups=groups[name],
                 containers=tuple(
                     Container(
                         name=container.name,
@@ -191,34 +192,16 @@ def _note(assembly: Assembly, name: str) -> str:
     return next((str(each.properties.get(key, "")) for each in assembly.of_type(resource_type)), "")
 
 
-def _groups(assembly: Assembly, name: str) -> tuple[Group, ...]:
-    """The security groups of a part."""
-    values: list[object] = []
-    if name == LOAD_BALANCER:
-        for each in assembly.of_type("ElasticLoadBalancingV2::LoadBalancer"):
-            values += each.properties["SecurityGroups"]
-    elif name == DATABASE:
-        for each in assembly.of_type("RDS::DBInstance"):
-            values += each.properties["VPCSecurityGroups"]
-    elif name == CACHE:
-        for each in assembly.of_type("ElastiCache::ReplicationGroup"):
-            values += each.properties["SecurityGroupIds"]
-    else:
-        for service in deployed_services(assembly):
-            if service.name == name:
-                values += service.service.properties["NetworkConfiguration"]["AwsvpcConfiguration"]["SecurityGroups"]
-    all_groups = security_groups(assembly)
-    found = [assembly.target(value) for value in values]
+def _groups(assembly: Assembly, groups: Iterable[SecurityGroup]) -> tuple[Group, ...]:
     return tuple(
         Group(
-            name=_group_name(assembly, each.reference),
+            name=_group_name(assembly, group.resource.reference),
             rules=(
-                *(f"in from {_peer(assembly, rule)}" for rule in all_groups[each.reference].ingress),
-                *(f"out to {_peer(assembly, rule)}" for rule in all_groups[each.reference].egress),
+                *(f"in from {_peer(assembly, rule)}" for rule in group.ingress),
+                *(f"out to {_peer(assembly, rule)}" for rule in group.egress),
             ),
         )
-        for each in found
-        if each is not None
+        for group in groups
     )
 
 

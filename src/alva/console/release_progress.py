@@ -20,7 +20,6 @@ from alva.release.status import Status
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
-    from mypy_boto3_ecs.type_defs import ServiceTypeDef
 
 RELEASE = "release of "
 """How the lock of a release begins; locks of sleep, restart and others do not."""
@@ -54,7 +53,7 @@ class ReleaseProgress:
         self._ended: dict[tuple[str, str], str] = {}
         """(stack, start) -> when it ended: what ended stays ended."""
 
-    def look(self, found: Status, services: Mapping[str, ServiceTypeDef]) -> dict[str, Any] | None:
+    def look(self, found: Status) -> dict[str, Any] | None:
         """The release that holds the lock, with its steps; None where none does."""
         if found.lock is None or not found.lock.what.startswith(RELEASE):
             self._since = None
@@ -72,7 +71,7 @@ class ReleaseProgress:
             "expected_seconds": self._expected_total,
             "steps": [asdict(step) for step in steps],
             "is_going_back": is_going_back,
-            "causes": self._causes(since) if is_going_back or _has_failures(services, since) else [],
+            "causes": self._causes(since) if is_going_back or _has_failures(found, since) else [],
         }
 
     def _begin(self, since: str) -> None:
@@ -176,9 +175,9 @@ class ReleaseProgress:
             return []  # the next look asks again
 
 
-def _has_failures(services: Mapping[str, ServiceTypeDef], since: datetime) -> bool:
+def _has_failures(found: Status, since: datetime) -> bool:
     return any(
-        deployment.get("failedTasks", 0) > 0 and deployment["createdAt"] >= since
-        for service in services.values()
-        for deployment in service.get("deployments", [])
+        deployment.failed > 0 and deployment.created_at is not None and deployment.created_at >= since
+        for service in found.services
+        for deployment in service.deployments
     )

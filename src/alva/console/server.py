@@ -14,17 +14,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import (
-    FileResponse,
     JSONResponse,
     PlainTextResponse,
     RedirectResponse,
@@ -34,6 +35,7 @@ from starlette.responses import (
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from alva.aws import Interrupted
 from alva.console.session import Session
 from alva.errors import AlvaError
 
@@ -50,6 +52,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 HEARTBEAT_SECONDS = 10.0
 LINES_PER_EVENT = 500
 LONGEST_MINUTES = 7 * 24 * 60
@@ -105,14 +108,16 @@ def _refuse(status: int, text: str) -> Response:
 def make_app(session: Session, port: int, token: str) -> ASGIApp:
     """The console of one environment as an ASGI app."""
 
+    files = {name: file.read_bytes() for name, file in session.static_files.items() if file.is_file()}
+
     async def page(_: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers=HEADERS)
+        return Response(files["index.html"], media_type="text/html", headers=HEADERS)
 
     async def static(request: Request) -> Response:
-        file = session.static_files.get(request.path_params["name"])
-        if file is None or not file.is_file():
+        name = request.path_params["name"]
+        if name not in files:
             return _refuse(404, "There is no such file.")
-        return FileResponse(file, headers=HEADERS)
+        return Response(files[name], media_type=MEDIA_TYPES[Path(name).suffix], headers=HEADERS)
 
     async def picture(_: Request) -> Response:
         return await _json(session.picture)
@@ -122,6 +127,9 @@ def make_app(session: Session, port: int, token: str) -> ASGIApp:
 
     async def cost(_: Request) -> Response:
         return await _json(session.cost)
+
+    async def savings(_: Request) -> Response:
+        return await _json(session.savings)
 
     async def causes(request: Request) -> Response:
         number = request.query_params.get("release", "")
@@ -152,6 +160,7 @@ def make_app(session: Session, port: int, token: str) -> ASGIApp:
             Route("/api/logs", logs),
             Route("/api/charts", charts),
             Route("/api/cost", cost),
+            Route("/api/savings", savings),
         ]
     )
     return OnlyItsOwnPage(app, port, token)
@@ -164,13 +173,18 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
 
 async def _json(read: Callable[[], Any]) -> Response:
     try:
-        value = await run_in_threadpool(read)
+        # What takes long does not hold up the end of the console.
+        value = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
     except AlvaError as error:
         return JSONResponse({"error": error.as_json()}, status_code=502, headers=HEADERS)
     except Exception as error:
         log.exception("cannot answer")
         return JSONResponse({"error": {"message": f"cannot answer: {error}"}}, status_code=500, headers=HEADERS)
-    return Response(json.dumps(value, default=str), media_type="application/json", headers=HEADERS)
+    return Response(json.dumps(value, default=_as_text), media_type="application/json", headers=HEADERS)
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _stream(events: Iterator[str]) -> Response:
@@ -178,14 +192,14 @@ def _stream(events: Iterator[str]) -> Response:
 
 
 def _event(name: str, value: object) -> str:
-    return f"event: {name}\ndata: {json.dumps(value, default=str)}\n\n"
+    return f"event: {name}\ndata: {json.dumps(value, default=_as_text)}\n\n"
 
 
 def _environment_events(session: Session) -> Iterator[str]:
     """The environment each time that it has changed, or what prevents looking at it."""
     with session.watching() as watch:
         seen = -1
-        while True:
+        while not watch.is_closed:
             version, name, value = watch.newer_than(seen, timeout_seconds=HEARTBEAT_SECONDS)
             yield _event(name, value) if version != seen else ": nothing new\n\n"
             seen = version
@@ -200,6 +214,21 @@ def _log_events(session: Session, names: list[str], minutes: int, pattern: str, 
         yield _event("end", {})
     except AlvaError as error:
         yield _event("problem", error.as_json())
+    except Interrupted:
+        return  # the console ends
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of open pages before it waits for their requests."""
+
+    def __init__(self, config: uvicorn.Config, session: Session) -> None:
+        super().__init__(config)
+        self._session = session
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # In a thread: a signal may come while this one holds a lock that closing needs.
+        threading.Thread(target=self._session.close, name="console-close").start()
+        super().handle_exit(sig, frame)
 
 
 class Console:
@@ -216,7 +245,9 @@ class Console:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
-        self._server = uvicorn.Server(config)
+        # It logs each request that is cut off when the console ends.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+        self._server = _Server(config, session)
         self._session = session
 
     @property
@@ -226,6 +257,7 @@ class Console:
 
     def stop(self) -> None:
         """Make `serve` return, from another thread."""
+        self._session.close()
         self._server.should_exit = True
 
     def serve(self, when_ready: Callable[[], None]) -> None:
@@ -233,12 +265,13 @@ class Console:
 
         def wait() -> None:
             while not self._server.started and not self._server.should_exit:
-                time.sleep(0.02)  # until uvicorn accepts: it has no callback for it
-            self._session.prepare()
+                time.sleep(0.005)  # until uvicorn accepts: it has no callback for it
             when_ready()
 
         threading.Thread(target=wait, name="console-ready", daemon=True).start()
+        self._session.prepare()
         try:
-            self._server.run(sockets=[self._socket])
+            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has ended
+                self._server.run(sockets=[self._socket])
         finally:
             self._session.close()

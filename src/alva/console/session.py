@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from alva.aws import Aws
+from alva.aws import Aws, Interrupted
 from alva.checks.assembly import Assembly
 from alva.checks.cost import Prices, bill, total
 from alva.console import drawing, metrics
@@ -22,6 +23,8 @@ from alva.release import logs, why
 from alva.release.ledger import Ledger
 from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
+
+Value = TypeVar("Value")
 
 RECENT = timedelta(minutes=15)
 """How long ago a task may have failed to count as what is wrong now, as for `./alva why`."""
@@ -45,15 +48,25 @@ class Watch:
         """Look during the block."""
         with self._news:
             self._followers += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="console-watch", daemon=True)
-                self._thread.start()
+        self.start()
         try:
             yield self
         finally:
             with self._news:
                 self._followers -= 1
                 self._news.notify_all()
+
+    def start(self) -> None:
+        """Look at least once, and as long as somebody follows, in a thread."""
+        with self._news:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._run, name="console-watch", daemon=True)
+                self._thread.start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing new will come."""
+        return self._is_closed
 
     def newer_than(self, version: int, *, timeout_seconds: float) -> tuple[int, str, Any]:
         """The latest look once it is another than `version`, or the same after the time. The look is shared."""
@@ -71,8 +84,7 @@ class Watch:
             self._is_closed = True
             self._news.notify_all()
 
-    def look_now(self) -> None:
-        """Look once, in the calling thread."""
+    def _look_once(self) -> None:
         try:
             seen = ("environment", self._look())
         except AlvaError as error:
@@ -87,7 +99,7 @@ class Watch:
     def _run(self) -> None:
         while True:
             started = time.monotonic()
-            self.look_now()
+            self._look_once()
             with self._news:
                 wait_until = started + self._seconds
                 while not self._is_closed and self._followers and time.monotonic() < wait_until:
@@ -115,14 +127,20 @@ class Session:
         seconds_between_looks: float,
         chart_library: Path,
         extra: Mapping[str, str],
+        read_savings: Callable[[], dict[str, Any]],
     ) -> None:
-        """`chart_library` is the folder with uPlot's files; `extra` is shown on the first page (endpoint, inbox)."""
+        """`chart_library` is the folder with uPlot's files; `extra` is shown on the first page (endpoint, inbox).
+
+        `read_savings` gives what `./alva cost` says of settings that cost less.
+        """
         self._aws = aws
         self._manifest = manifest
         self._manifest_values = manifest_values
         self._extra = extra
         self._watch = Watch(Environment(aws, manifest).look, seconds_between_looks)
-        self._kept: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._read_savings = read_savings
+        self._kept: dict[str, tuple[float, Any]] = {}
+        self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         static = Path(__file__).parent / "static"
         self.static_files = {file.name: file for file in static.iterdir()} | {
             name: chart_library / name for name in ("uPlot.iife.min.js", "uPlot.min.css")
@@ -133,14 +151,18 @@ class Session:
         return self._watch.follow()
 
     def prepare(self) -> None:
-        """Read what the first view shows before somebody asks for it. What cannot be read is told when they ask."""
-        self._watch.look_now()
-        with suppress(AlvaError):
+        """Begin to read what the first view shows, before somebody asks for it. Returns at once."""
+        self._watch.start()
+        threading.Thread(target=self._prepare_picture, name="console-picture", daemon=True).start()
+
+    def _prepare_picture(self) -> None:
+        with suppress(Exception, Interrupted):  # the page asks again, and is told what cannot be read
             self.picture()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop looking, and end the streams that follow."""
         self._watch.close()
+        self._aws.poll.interrupt.set()
 
     def picture(self) -> dict[str, Any]:
         """The architecture from the deployed templates: SVG, and the details of each part."""
@@ -156,7 +178,7 @@ class Session:
         }
 
     def _deployed(self) -> Assembly:
-        return deployed_assembly(self._aws, self._manifest, self._manifest_values)
+        return self._keep("templates", 20, lambda: deployed_assembly(self._aws, self._manifest, self._manifest_values))
 
     def releases(self) -> dict[str, Any]:
         """The ledger, newest first, with the causes of those that failed where they were kept."""
@@ -186,15 +208,20 @@ class Session:
         """The month's bill of what is deployed, at list prices."""
         prices = Prices.read()
         items = bill(self._deployed(), prices)
+        large = sorted((item for item in items if item.usd >= 1), key=lambda item: -item.usd)
+        small = sum(item.usd for item in items if item.usd < 1)
         return {
             "usd": round(total(items), 2),
             "prices_as_of": prices.as_of,
             "items": [
-                {"subject": item.subject, "what": item.what, "usd": round(item.usd, 2)}
-                for item in sorted(items, key=lambda item: -item.usd)
-                if item.usd >= 0.005
+                *({"subject": each.subject, "what": each.what, "usd": round(each.usd, 2)} for each in large),
+                {"subject": "secrets, alarms and other small things", "what": "", "usd": round(small, 2)},
             ],
         }
+
+    def savings(self) -> dict[str, Any]:
+        """What each setting that costs less would save a month, and what it gives up. Takes seconds to compute."""
+        return self._keep("savings", 600, self._read_savings)
 
     def log_batches(
         self, names: list[str], since: datetime, pattern: str, size: int, *, is_following: bool
@@ -209,13 +236,15 @@ class Session:
             for first in range(0, max(len(lines), 1), size):
                 yield [line.as_json() for line in lines[first : first + size]]
 
-    def _keep(self, key: str, seconds: float, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What was read less than `seconds` ago, or what is read now."""
-        at, value = self._kept.get(key, (0.0, {}))
-        if not value or time.monotonic() - at > seconds:
-            value = read()
-            self._kept[key] = (time.monotonic(), value)
-        return value
+    def _keep(self, key: str, seconds: float, read: Callable[[], Value]) -> Value:
+        """What was read less than `seconds` ago, or what is read now; who asks meanwhile waits for the same."""
+        with self._reading[key]:
+            at, value = self._kept.get(key, (0.0, None))
+            if value is None or time.monotonic() - at > seconds:
+                value = read()
+                self._kept[key] = (time.monotonic(), value)
+            kept: Value = value
+            return kept
 
 
 def deployed_assembly(aws: Aws, manifest: Manifest, manifest_values: Mapping[str, Any]) -> Assembly:

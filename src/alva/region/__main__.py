@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from alva.errors import AlvaError
+from alva.region import environment
 from alva.region.config import RegionConfig
-from alva.region.server import run
 
 logger = logging.getLogger("alva.region")
 
@@ -22,6 +22,9 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
     config = RegionConfig.from_environment(Path.cwd() / ".alva")
+    environment.prepare(config)
+    from alva.region.server import run  # It imports MiniStack.
+
     try:
         asyncio.run(run(config))
     except AlvaError as error:

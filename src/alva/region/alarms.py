@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import logging
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ministack.services import cloudwatch
 
-if TYPE_CHECKING:
-    from alva.region.server import Region
+from alva.region.background import end
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from alva.region.region import Region
 
 EVALUATION_SECONDS = 5.0
 
@@ -54,26 +53,26 @@ class Alarms:
 
     async def start(self) -> None:
         """Begin to evaluate."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="alarms")
+        self._task = self._region.background.run_forever("evaluate alarms", self._evaluate_all)
 
     async def stop(self) -> None:
         """Stop evaluating; states stay as they are."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await end(self._task)
+        self._task = None
 
-    async def _run(self) -> None:
-        while True:
-            for alarm in list(cloudwatch._alarms.values()):
-                try:
-                    has_changed = evaluate(alarm)
-                except Exception:
-                    logger.exception("cannot evaluate alarm %s", alarm.get("AlarmName"))
-                    continue
-                if has_changed:
-                    self._region.persistence.mark_changed()
-            await asyncio.sleep(self._evaluation_seconds)
+    async def _evaluate_all(self) -> None:
+        for alarm in list(cloudwatch._alarms.values()):
+            name = f"evaluate alarm {alarm.get('AlarmName')}"
+            try:
+                has_changed = evaluate(alarm)
+            except Exception as error:
+                # The other alarms go on.
+                self._region.background.failed(name, error)
+                continue
+            self._region.background.succeeded(name)
+            if has_changed:
+                self._region.persistence.mark_changed()
+        await asyncio.sleep(self._evaluation_seconds)
 
 
 def evaluate(alarm: Alarm) -> bool:

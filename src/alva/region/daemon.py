@@ -19,17 +19,24 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 from alva.errors import RegionFailed
 from alva.region import memory
 from alva.region.config import RegionConfig
+from alva.region.ports import port_in_use
 
 POLL_SECONDS = 0.02
 LOG_LINES_SHOWN = 12
 DELETION_WAIT_SECONDS = 1.0
 _WIPED_PREFIX = ".wiped-"
+
+
+FAILURES_PATH = "/_alva/failures"
+"""Where the region answers at its API's port with what fails in its background."""
+ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +135,22 @@ def status(config: RegionConfig) -> RegionStatus:
         enforces_security_groups=bool(running.get("enforces_security_groups", False)),
         memory_limits=running.get("memory_limits", "unknown"),
     )
+
+
+def failures(config: RegionConfig) -> list[dict[str, Any]] | None:
+    """What fails in the background of a region that runs: `name`, `error`, `since`, `count` of each; the oldest first.
+
+    None when the region does not answer within `ANSWER_SECONDS`.
+    """
+    connection = HTTPConnection("127.0.0.1", config.api_port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", FAILURES_PATH)
+        answer: list[dict[str, Any]] = json.loads(connection.getresponse().read())["failures"]
+    except (OSError, HTTPException, ValueError, KeyError):
+        return None
+    finally:
+        connection.close()
+    return answer
 
 
 def wipe(config: RegionConfig) -> None:
@@ -257,11 +280,7 @@ def _refuse_taken_ports(config: RegionConfig) -> None:
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
-                raise RegionFailed(
-                    f"cannot start the local region: port {port} is in use",
-                    evidence=[f"127.0.0.1:{port}: {error.strerror}"],
-                    next_step=f"end what listens there, or choose another port with {variable}",
-                ) from error
+                raise port_in_use("start the local region", "127.0.0.1", port, variable, error) from error
 
 
 def _end(pid: int, timeout_seconds: float) -> None:

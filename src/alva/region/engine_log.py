@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from alva.region.background import Background
 from alva.region.config import RegionConfig
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
-from alva.region.ecs.logs import LogStream
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.log_stream import LogStream
 
 logger = logging.getLogger("alva.region")
 
@@ -19,6 +20,7 @@ class EngineLog:
 
     def __init__(
         self,
+        background: Background,
         config: RegionConfig,
         file: Path,
         *,
@@ -27,6 +29,7 @@ class EngineLog:
         event: Callable[[str], str] = str,
     ) -> None:
         """`group` is asked at each line for the log group to write to, None for none; `event` makes the message."""
+        self._background = background
         self._control_plane = ControlPlane(config.account_id, config.region)
         self._file = file
         self._stream_name = stream
@@ -43,19 +46,14 @@ class EngineLog:
         if group is None or not line:
             return
         if self._stream is None or self._stream.group != group:
-            self._stream = LogStream(self._control_plane, group, self._stream_name)
-            self._making = asyncio.get_running_loop().create_task(self._make(group))
+            self._stream = LogStream(self._background, self._control_plane, group, self._stream_name)
+            self._making = self._background.spawn(f"make log group {group}", self._make(self._stream))
         self._stream.write(self._event(line))
 
-    async def _make(self, group: str) -> None:
+    async def _make(self, stream: LogStream) -> None:
         """Make the log group, as RDS and ElastiCache do, and the stream."""
-        names = {"logGroupName": group}
-        for action, parameters in (
-            ("CreateLogGroup", names),
-            ("CreateLogStream", {**names, "logStreamName": self._stream_name}),
-        ):
-            try:
-                await self._control_plane.call("logs", action, **parameters)
-            except ServiceError as error:
-                if error.code != "ResourceAlreadyExistsException":
-                    logger.error("cannot write to log group %s: %s", group, error)
+        try:
+            await stream.create(create_group=True)
+        except ServiceError as error:
+            if error.code != "ResourceAlreadyExistsException":
+                logger.error("cannot write to log group %s: %s", stream.group, error)

@@ -1,7 +1,10 @@
 """The control plane's state on disk: written soon after every change and at stop, all of it in one transaction.
 
-One SQLite file holds a row per service. A commit is all or nothing, also under SIGKILL, so that what is restored is a
-state that existed: never a stack that says complete beside resources that were not written yet.
+One SQLite file holds a row per service, and the events of CloudWatch Logs as rows that are only appended and expire. A
+commit is all or nothing, also under SIGKILL, so that what is restored is a state that existed: never a stack that says
+complete beside resources that were not written yet.
+
+A service whose state cannot be written or read does not stop the others: `./alva status` names it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,18 @@ import logging
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ministack import app as ministack_app
 from ministack.core import persistence as codec
+from ministack.services import cloudformation, cloudwatch, cloudwatch_logs
 
 from alva.errors import RegionFailed
+from alva.region.background import Background, end
+from alva.region.encoded_state import LargeStates, encode
+from alva.region.log_events import Changes, LogEvents
 
 logger = logging.getLogger("alva.persistence")
 
@@ -29,24 +37,32 @@ DELAY_SECONDS = 0.5
 IDLE_SAVE_SECONDS = 10.0
 # By far the largest state, and it changes with its own requests and operations only: saved when those say so.
 _ON_REQUEST_ONLY = "cloudformation"
-# Histories grow without end and nothing refers to them: one that takes long to write down is written less often, at
-# most this share of the time. The rest is written together: no stack is missing while what it made is there.
-_HISTORIES = frozenset({"cloudwatch", "cloudwatch_logs"})
+_LOGS = "cloudwatch_logs"
+# Datapoints come all the time and nothing refers to them. Encoding them takes at most this share of the time.
+_HISTORIES = frozenset({"cloudwatch"})
 SHARE_OF_TIME = 0.05
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
+_TABLES = """
+CREATE TABLE IF NOT EXISTS state (service TEXT PRIMARY KEY, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS unreadable_state (service TEXT NOT NULL, payload BLOB NOT NULL, error TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS log_events (stream TEXT NOT NULL, last_timestamp INTEGER NOT NULL, events BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS log_events_of_stream ON log_events (stream, last_timestamp);
+"""
 
 
 class Persistence:
     """Saves the state of MiniStack's services and of our own modules in their place. Used on the event loop only."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, background: Background) -> None:
         self._file = file
+        self._background = background
         self._changed = asyncio.Event()
         self._is_cloudformation_changed = True
         self._written: dict[str, bytes] = {}
         self._not_before: dict[str, float] = {}
+        self._log_events = LogEvents()
+        self._large = LargeStates()
         self._task: asyncio.Task[None] | None = None
-        self._last_error = ""
 
     def mark_changed(self) -> None:
         """Have the state saved within half a second. Call it on the event loop after a change outside a request.
@@ -87,59 +103,62 @@ class Persistence:
             )
         for service in unknown:
             del rows[service]
-        for service, state in rows.items():
-            module_name = ministack_app._state_map[service]
-            try:
-                ministack_app._get_module(module_name).load_persisted_state(state)
-            except Exception as error:
-                raise RegionFailed(
-                    f"cannot restore the local region: the saved state of {service} does not fit this version",
-                    evidence=[f"{self._file}: {type(error).__name__}: {error}"],
-                    next_step="use the version of alva that wrote it, or ./alva down --wipe",
-                ) from error
-        return list(rows)
+        restored = [service for service, payload in rows.items() if self._load(service, payload)]
+        if _LOGS in restored:
+            self._log_events.restore(self._read_log_events())
+        return restored
+
+    def _load(self, service: str, payload: bytes) -> bool:
+        """Give one service its state; whether it took it. What it did not take is put aside, and it starts empty."""
+        try:
+            state = json.loads(payload, object_hook=codec._json_object_hook)
+            ministack_app._get_module(ministack_app._state_map[service]).load_persisted_state(state)
+        except Exception as error:
+            self._background.failed(f"restore the state of {service}", error)
+            cause = f"{type(error).__name__}: {error}"
+            logger.error("the saved state of %s stays in %s, in table unreadable_state", service, self._file)
+            with contextlib.closing(self._connect()) as connection, connection:
+                connection.execute("INSERT INTO unreadable_state VALUES (?, ?, ?)", (service, payload, cause))
+            return False
+        return True
 
     def start(self) -> None:
         """Begin to save after changes."""
-        self._task = asyncio.get_running_loop().create_task(self._save_after_changes())
+        self._task = self._background.run_forever("save the region's state", self._save_after_changes)
 
     async def stop(self) -> None:
         """Save what changed and end. Raises OSError or sqlite3.Error when that is not possible."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        await end(self._task)
+        self._task = None
         self._not_before.clear()
         self._is_cloudformation_changed = True
         await self.save()
 
     async def save(self) -> None:
-        """Write every service's state that is not on disk yet, in one transaction."""
+        """Write what is not on disk yet, in one transaction. Raises OSError or sqlite3.Error; then nothing is lost."""
         rows = self._changed_states()
-        if rows:
-            await asyncio.to_thread(self._write, rows)
-            self._written.update({service: hashlib.blake2b(payload).digest() for service, payload in rows.items()})
+        log_changes = self._log_events.changes()
+        if not rows and not log_changes:
+            return
+        try:
+            await asyncio.to_thread(self._write, rows, log_changes)
+        except BaseException:
+            self._is_cloudformation_changed = True
+            self._changed.set()
+            raise
+        self._log_events.written(log_changes)
+        self._written.update({service: hashlib.blake2b(payload).digest() for service, payload in rows.items()})
 
     async def _save_after_changes(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
-            # Not a wait for anything: it gathers the changes of a burst of requests into one write.
-            await asyncio.sleep(DELAY_SECONDS)
-            self._changed.clear()
-            try:
-                await self.save()
-                self._last_error = ""
-            except (OSError, sqlite3.Error) as error:
-                self._is_cloudformation_changed = True
-                # A full disk, most often. The next change tries again; nothing that was saved before is lost.
-                if str(error) != self._last_error:
-                    logger.error("cannot save the region's state to %s: %s", self._file, error)
-                self._last_error = str(error)
-                self._changed.set()
-            if self._not_before:
-                soonest = min(self._not_before.values()) - time.monotonic()
-                asyncio.get_running_loop().call_later(max(soonest, DELAY_SECONDS), self._changed.set)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
+        # Not a wait for anything: it gathers the changes of a burst of requests into one write.
+        await asyncio.sleep(DELAY_SECONDS)
+        self._changed.clear()
+        await self.save()
+        if self._not_before:
+            soonest = min(self._not_before.values()) - time.monotonic()
+            asyncio.get_running_loop().call_later(max(soonest, DELAY_SECONDS), self._changed.set)
 
     def _changed_states(self) -> dict[str, bytes]:
         """The states that differ from what is on disk, encoded. Runs in one go, so that they fit each other."""
@@ -156,18 +175,36 @@ class Persistence:
             if module is None or not hasattr(module, "get_state"):
                 continue
             started = time.monotonic()
-            state = module.get_state()
-            if state is None:
+            try:
+                text = self._state_of(service, module)
+                if text is None:
+                    continue
+                payload = text.encode()
+            except Exception as error:
+                # The others are saved.
+                self._background.failed(f"save the state of {service}", error)
                 continue
-            payload = json.dumps(state, default=codec._json_default, separators=(",", ":")).encode()
+            self._background.succeeded(f"save the state of {service}")
             took = time.monotonic() - started
             self._not_before.pop(service, None)
             if self._written.get(service) != hashlib.blake2b(payload).digest():
                 rows[service] = payload
                 if service in _HISTORIES and took > DELAY_SECONDS * SHARE_OF_TIME:
                     self._not_before[service] = now + took / SHARE_OF_TIME
-        self._is_cloudformation_changed = False
+            if service == _ON_REQUEST_ONLY:
+                self._is_cloudformation_changed = False
         return rows
+
+    def _state_of(self, service: str, module: Any) -> str | None:
+        """A service's state in JSON; None where it has none. Of the large ones only what changed is encoded."""
+        if service == _LOGS and module is cloudwatch_logs:
+            return encode(self._log_events.state())
+        if service == "cloudwatch" and module is cloudwatch:
+            return self._large.cloudwatch()
+        if service == _ON_REQUEST_ONLY and module is cloudformation:
+            return self._large.cloudformation()
+        state = module.get_state()
+        return None if state is None else encode(state)
 
     def _connect(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,20 +214,26 @@ class Persistence:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    def _write(self, rows: dict[str, bytes]) -> None:
-        connection = self._connect()
-        try:
+    def _write(self, rows: dict[str, bytes], log_changes: Changes) -> None:
+        with contextlib.closing(self._connect()) as connection:
+            connection.executescript(_TABLES)
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE IF NOT EXISTS state (service TEXT PRIMARY KEY, payload BLOB NOT NULL)")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", list(rows.items()))
+            connection.executemany("DELETE FROM log_events WHERE stream = ?", [(each,) for each in log_changes.removed])
+            connection.executemany(
+                "DELETE FROM log_events WHERE stream = ? AND last_timestamp < ?", log_changes.expired
+            )
+            for appended in log_changes.appended:
+                events = json.dumps(appended.events, separators=(",", ":"))
+                connection.execute(
+                    "INSERT INTO log_events VALUES (?, ?, ?)",
+                    (appended.stream, appended.events[-1]["timestamp"], events),
+                )
             connection.execute("COMMIT")
-        finally:
-            connection.close()
 
-    def _read(self) -> dict[str, Any]:
-        connection = self._connect()
-        try:
+    def _read(self) -> dict[str, bytes]:
+        with contextlib.closing(self._connect()) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > _SCHEMA_VERSION:
                 raise RegionFailed(
@@ -203,8 +246,12 @@ class Persistence:
             (check,) = connection.execute("PRAGMA quick_check").fetchone()
             if check != "ok":
                 raise ValueError(check)
-            rows = connection.execute("SELECT service, payload FROM state ORDER BY rowid").fetchall()
-        finally:
-            connection.close()
-        self._written = {service: hashlib.blake2b(payload).digest() for service, payload in rows}
-        return {service: json.loads(payload, object_hook=codec._json_object_hook) for service, payload in rows}
+            connection.executescript(_TABLES)
+            rows = dict(connection.execute("SELECT service, payload FROM state ORDER BY rowid").fetchall())
+        self._written = {service: hashlib.blake2b(payload).digest() for service, payload in rows.items()}
+        return rows
+
+    def _read_log_events(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        with contextlib.closing(self._connect()) as connection:
+            for stream, events in connection.execute("SELECT stream, events FROM log_events ORDER BY rowid"):
+                yield stream, json.loads(events)

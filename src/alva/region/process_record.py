@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from alva.region import procfs
+
 
 class ProcessRecord:
     """The children that run, on file, for the region that comes after a SIGKILL.
@@ -57,21 +59,19 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _stat_fields(pid: int | str) -> list[str] | None:
-    """The fields of /proc/PID/stat after the program's name (which may hold anything), from `state` on; see proc(5)."""
-    try:
-        content = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return content.rpartition(") ")[2].split()
-
-
 def _start_time(pid: int) -> int | None:
     """When a running process started, in clock ticks since boot; None when there is no such process (or a zombie)."""
-    fields = _stat_fields(pid)
-    return None if fields is None or fields[0] == "Z" else int(fields[19])
+    try:
+        fields = procfs.stat_fields(pid)
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
 
 
 def _session_members(session: int) -> list[int]:
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [pid for pid in pids if (fields := _stat_fields(pid)) is not None and int(fields[3]) == session]
+    members = []
+    for pid in procfs.processes():
+        with contextlib.suppress(OSError):
+            if int(procfs.stat_fields(pid)[3]) == session:
+                members.append(pid)
+    return members

@@ -2,86 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ministack import app as ministack_app
+from alva.region.aws_error import AwsError
 
-from alva.region import service_table
-from alva.region.service_table import Response
-
-_definitions: dict[str, dict[str, Any]] = {}
+Json = dict[str, Any]
+Forward = Callable[[str, Json], Awaitable[Json]]
 
 
-def put(request: dict[str, Any]) -> str:
-    """Create or change a query definition (PutQueryDefinition) and return its id.
+class QueryDefinitions:
+    """The saved queries, by id."""
 
-    Raises KeyError for an id that does not exist and ValueError for a missing name or query.
-    """
-    if not request.get("name") or not request.get("queryString"):
-        raise ValueError("name and queryString are required")
-    definition_id = request.get("queryDefinitionId") or str(uuid.uuid4())
-    if request.get("queryDefinitionId") and definition_id not in _definitions:
-        raise KeyError(definition_id)
-    _definitions[definition_id] = {
-        "queryDefinitionId": definition_id,
-        "name": request["name"],
-        "queryString": request["queryString"],
-        "logGroupNames": list(request.get("logGroupNames") or []),
-        "lastModified": int(time.time() * 1000),
-    }
-    return definition_id
+    def __init__(self) -> None:
+        self._definitions: dict[str, Json] = {}
 
+    @property
+    def operations(self) -> Mapping[str, Callable[[Json, Forward], Awaitable[Json]]]:
+        """The actions of CloudWatch Logs that are answered here."""
+        return {
+            "DeleteQueryDefinition": self.delete,
+            "DescribeQueryDefinitions": self.describe,
+            "PutQueryDefinition": self.put,
+        }
 
-def delete(definition_id: str) -> bool:
-    """Forget a definition; whether it was there."""
-    return _definitions.pop(definition_id, None) is not None
+    async def put(self, request: Json, _forward: Forward) -> Json:
+        """PutQueryDefinition: create a definition, or change one."""
+        definition_id = request.get("queryDefinitionId") or str(uuid.uuid4())
+        if request.get("queryDefinitionId"):
+            self._require(definition_id)
+        self._definitions[definition_id] = {
+            "queryDefinitionId": definition_id,
+            "name": request["name"],
+            "queryString": request["queryString"],
+            "logGroupNames": list(request.get("logGroupNames") or []),
+            "lastModified": int(time.time() * 1000),
+        }
+        return {"queryDefinitionId": definition_id}
 
+    async def delete(self, request: Json, _forward: Forward) -> Json:
+        """DeleteQueryDefinition."""
+        self._require(request["queryDefinitionId"])
+        del self._definitions[request["queryDefinitionId"]]
+        return {"success": True}
 
-def install() -> None:
-    """Answer the three operations of CloudWatch Logs; the others stay MiniStack's."""
-    theirs = ministack_app.SERVICE_HANDLERS["logs"]
-
-    async def handle(
-        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
-    ) -> Response:
-        action = headers.get("x-amz-target", "").rpartition(".")[2]
-        if action not in ("PutQueryDefinition", "DescribeQueryDefinitions", "DeleteQueryDefinition"):
-            response: Response = await theirs(method, path, headers, body, query_params)
-            return response
-        request = json.loads(body or b"{}")
-        try:
-            if action == "PutQueryDefinition":
-                return _answer({"queryDefinitionId": put(request)})
-            if action == "DeleteQueryDefinition":
-                if not delete(request.get("queryDefinitionId", "")):
-                    raise KeyError(request.get("queryDefinitionId", ""))
-                return _answer({"success": True})
-        except KeyError as error:
-            return _answer({"__type": "ResourceNotFoundException", "message": f"no query definition {error}"}, 400)
-        except ValueError as error:
-            return _answer({"__type": "InvalidParameterException", "message": str(error)}, 400)
+    async def describe(self, request: Json, _forward: Forward) -> Json:
+        """DescribeQueryDefinitions, in one page."""
         prefix = request.get("queryDefinitionNamePrefix", "")
-        return _answer(
-            {"queryDefinitions": [each for each in _definitions.values() if each["name"].startswith(prefix)]}
-        )
+        return {"queryDefinitions": [each for each in self._definitions.values() if each["name"].startswith(prefix)]}
 
-    ministack_app.SERVICE_HANDLERS["logs"] = handle
-    service_table.add_state("query_definitions", _State())
+    def _require(self, definition_id: str) -> None:
+        if definition_id not in self._definitions:
+            raise AwsError("ResourceNotFoundException", f"no query definition '{definition_id}'")
 
+    def get_state(self) -> Json:
+        return self._definitions
 
-class _State:
-    def get_state(self) -> dict[str, Any]:
-        return dict(_definitions)
-
-    def load_persisted_state(self, data: dict[str, Any]) -> None:
-        _definitions.update(data)
+    def load_persisted_state(self, data: Json) -> None:
+        self._definitions.update(data)
 
     def reset(self) -> None:
-        _definitions.clear()
-
-
-def _answer(contents: dict[str, Any], status: int = 200) -> Response:
-    return status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(contents).encode()
+        self._definitions.clear()

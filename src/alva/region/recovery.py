@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from alva.region.background import Background
 from alva.region.supervisor import Process
 
 logger = logging.getLogger("alva.recovery")
@@ -17,10 +18,10 @@ logger = logging.getLogger("alva.recovery")
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
 
-_watching: set[asyncio.Task[None]] = set()
 
-
-def keep_running(process: Process, is_wanted: Callable[[], bool], start: Callable[[], Awaitable[None]]) -> None:
+def keep_running(
+    background: Background, process: Process, is_wanted: Callable[[], bool], start: Callable[[], Awaitable[None]]
+) -> None:
     """Once `process` has ended, call `start` until it succeeds, for as long as `is_wanted`. On the event loop only.
 
     `start` raises what it likes when it fails; it is logged, and tried again after a longer while. A start that
@@ -34,15 +35,14 @@ def keep_running(process: Process, is_wanted: Callable[[], bool], start: Callabl
             logger.warning("%s ended with code %s: starting it again", process.name, ended.code)
             await asyncio.sleep(delay)
             if not is_wanted():
-                return
+                break
             try:
                 await start()
             except Exception as error:
-                logger.error("cannot start %s again: %s", process.name, error)
+                background.failed(f"start {process.name} again", error)
                 delay = min(delay * 4, LONGEST_DELAY_SECONDS)
             else:
-                return
+                break
+        background.succeeded(f"start {process.name} again")
 
-    task = asyncio.get_running_loop().create_task(watch())
-    _watching.add(task)
-    task.add_done_callback(_watching.discard)
+    background.spawn(f"watch {process.name}", watch())

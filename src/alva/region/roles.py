@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from alva.region.server import ASGIApplication, requested_action
+from alva.region.asgi import ASGIApplication, requested_action
+from alva.region.control_plane import ControlPlane, ServiceError
 
 SESSION_KEY_PREFIX = "ASIA"
 """What access keys of temporary credentials begin with (AWS: "IAM identifiers")."""
@@ -81,6 +82,7 @@ class Roles:
     def __init__(self, account_id: str, region: str) -> None:
         self._account_id = account_id
         self._region = region
+        self._services = ControlPlane(account_id, region)
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
         """The application for those who may; the others get AWS's refusal."""
@@ -199,6 +201,10 @@ class Roles:
 
         if request.service == "ecs":
             return self._ecs_resources(request)
+        if (request.service, request.action) == ("ecr", "DescribeRepositories"):
+            # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+            names = request.member("repositoryNames") or ["*"]
+            return [f"arn:aws:ecr:{self._region}:{self._account_id}:repository/{name}" for name in names]
         if (request.service, request.action) == ("iam", "SimulatePrincipalPolicy"):
             return [str(request.member("PolicySourceArn"))]
         found = iam_actions.extract_resource_arn(
@@ -243,15 +249,11 @@ class Roles:
 
     async def _task_definition(self, name: object) -> Mapping[str, Any]:
         """A task definition as ECS describes it; empty where there is none."""
-        from ministack import app
-        from ministack.core.responses import request_scope
-
-        headers = {"x-amz-target": "AmazonEC2ContainerServiceV20141113.DescribeTaskDefinition"}
-        with request_scope(self._account_id, self._region):
-            _, _, body = await app.SERVICE_HANDLERS["ecs"](
-                "POST", "/", headers, json.dumps({"taskDefinition": name}).encode(), {}
-            )
-        found: Mapping[str, Any] = json.loads(body).get("taskDefinition", {})
+        try:
+            answer = await self._services.call("ecs", "DescribeTaskDefinition", taskDefinition=name)
+        except ServiceError:
+            return {}
+        found: Mapping[str, Any] = answer["taskDefinition"]
         return found
 
     def _answer(

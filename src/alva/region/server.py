@@ -1,42 +1,61 @@
-"""The region as one object and one process: its parts, the order they start and stop in, and the API that is served.
+"""The region as one process: its parts, the order they start and stop in, and the API that is served.
 
-MiniStack's application answers the requests; its own start and stop (banner, Docker, schedulers) are left out, since
-what they do is not wanted here.
+Nothing imports this but the program. MiniStack reads its environment when it is imported: `environment.prepare` runs
+before. MiniStack's application answers the requests; its own start and stop (banner, Docker, schedulers) are left out,
+since what they do is not wanted here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import importlib
 import json
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import Any
+
+from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
-from alva.region import offered_services
+from alva.region import (
+    filter_patterns,
+    log_events,
+    metric_filters,
+    offered_services,
+    policy_simulation,
+    service_table,
+    validation,
+)
+from alva.region.addresses import Addresses
+from alva.region.alarms import Alarms
+from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, listen, requested_action, serve
+from alva.region.background import Background
+from alva.region.certificates import CertificateAuthority
+from alva.region.cloudformation import extension
 from alva.region.component import Component
 from alva.region.config import RegionConfig
-from alva.region.daemon import hold_lock
-
-if TYPE_CHECKING:
-    from alva.region.addresses import Addresses
-    from alva.region.certificates import CertificateAuthority
-    from alva.region.elb import LoadBalancers
-    from alva.region.images.store import ImageStore
-    from alva.region.memory import MemoryLimits
-    from alva.region.names import Names
-    from alva.region.network import Network
-    from alva.region.persistence import Persistence
-    from alva.region.supervisor import Supervisor
+from alva.region.daemon import FAILURES_PATH, hold_lock
+from alva.region.ecr import ContainerRegistry
+from alva.region.ecs import ContainerService
+from alva.region.elasticache import Caches
+from alva.region.elb import LoadBalancers
+from alva.region.images.store import ImageStore
+from alva.region.memory import MemoryLimits
+from alva.region.names import Names
+from alva.region.network import open_network
+from alva.region.persistence import Persistence
+from alva.region.query_definitions import QueryDefinitions
+from alva.region.rds import Databases
+from alva.region.region import Region
+from alva.region.retention import Retention
+from alva.region.roles import Roles
+from alva.region.standins import StandIns
+from alva.region.supervisor import Supervisor
+from alva.region.unexpected import answer_always
 
 logger = logging.getLogger("alva.region")
 
@@ -44,71 +63,14 @@ WORKER_THREADS = 16
 # What is left of the five seconds that `down` promises, after the server has stopped taking requests.
 STOP_TIMEOUT_SECONDS = 4.0
 
-# In the order in which they start. Tasks come last and stop first: they need all the others.
-COMPONENTS = (
-    ("alva.region.elb", "LoadBalancers"),
-    ("alva.region.alarms", "Alarms"),
-    ("alva.region.standins", "StandIns"),
-    ("alva.region.rds", "Databases"),
-    ("alva.region.elasticache", "Caches"),
-    ("alva.region.ecs", "ContainerService"),
-)
-
-
-@dataclass
-class Region:
-    """What every component is constructed with."""
-
-    config: RegionConfig
-    supervisor: Supervisor
-    network: Network
-    memory: MemoryLimits
-    addresses: Addresses
-    names: Names
-    certificates: CertificateAuthority
-    images: ImageStore
-    persistence: Persistence
-    """`persistence.mark_changed()` after state changed outside an API request (a task that stopped, say)."""
-    load_balancers: LoadBalancers = field(init=False)
-    """Set before any component's `install`."""
-    serve_websocket: ASGIApplication | None = None
-    """What answers WebSockets at the API's port, set by the component that has any."""
-
-
-def prepare_environment(config: RegionConfig) -> None:
-    """Set what MiniStack reads from the environment when it is imported."""
-    os.environ.update(
-        BIND_HOST="127.0.0.1",
-        GATEWAY_PORT=str(config.api_port),
-        MINISTACK_HOST="localhost",
-        MINISTACK_ACCOUNT_ID=config.account_id,
-        MINISTACK_REGION=config.region,
-        PERSIST_STATE="0",
-        S3_PERSIST="0",
-        IOT_MTLS_ENABLED="0",
-        SFTP_ENABLED="0",
-        MINISTACK_TEST_NO_AUTOSTART="1",
-        LOG_LEVEL="WARNING",
-        # No Docker client is ever made, even where there is a daemon.
-        DOCKER_HOST="unix:///nonexistent/docker.sock",
-    )
-    offered_services.restrict()
-
 
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
-    """Construct the region and its components; starts nothing."""
-    from alva.region.addresses import Addresses
-    from alva.region.certificates import CertificateAuthority
-    from alva.region.images.store import ImageStore
-    from alva.region.memory import MemoryLimits
-    from alva.region.names import Names
-    from alva.region.network import open_network
-    from alva.region.persistence import Persistence
-    from alva.region.supervisor import Supervisor
-
-    network = open_network(config.network, config.run_folder)
+    """Construct the region and its components, in the order in which they start; starts nothing."""
+    background = Background()
+    network = open_network(config.network, config.run_folder, background)
     region = Region(
         config=config,
+        background=background,
         supervisor=Supervisor(config),
         network=network,
         memory=MemoryLimits(config.home),
@@ -116,14 +78,19 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         names=Names(config.run_folder / "names"),
         certificates=CertificateAuthority(config.trust_bundle_file.parent),
         images=ImageStore(config.images_folder),
-        persistence=Persistence(config.state_folder / "control-plane.sqlite"),
+        persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
     )
-    components: list[Component] = []
-    for module_name, class_name in COMPONENTS:
-        component: Component = getattr(importlib.import_module(module_name), class_name)(region)
-        if class_name == "LoadBalancers":
-            region.load_balancers = cast("LoadBalancers", component)
-        components.append(component)
+    region.load_balancers = LoadBalancers(region)
+    # Tasks come last and stop first: they need all the others.
+    components: list[Component] = [
+        region.load_balancers,
+        Alarms(region),
+        StandIns(region),
+        Databases(region),
+        Caches(region),
+        ContainerRegistry(region),
+        ContainerService(region),
+    ]
     return region, components
 
 
@@ -135,19 +102,13 @@ async def run(config: RegionConfig) -> None:
     for folder in (config.state_folder, config.run_folder, config.logs_folder, config.images_folder):
         folder.mkdir(parents=True, exist_ok=True)
     hold_lock(config)
-    listener = _listen(config)
-    prepare_environment(config)
+    listener = listen(config.api_port)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="region"))
-
-    from ministack import app as ministack_app
-
-    from alva.region import policy_simulation
-    from alva.region.cloudformation import extension
-    from alva.region.roles import Roles
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.close_side_doors(ministack_app)
     region, components = build(config)
+    asyncio.get_running_loop().set_exception_handler(partial(_record_unexpected, region.background))
     for pid in region.supervisor.kill_leftovers():
         logger.warning("ended process %s of an earlier region that was killed", pid)
     region.memory.remove_leftovers()
@@ -159,25 +120,40 @@ async def run(config: RegionConfig) -> None:
         region.network.changed()
         region.load_balancers.security_groups_may_have_changed()
 
-    extension.install(stacks_changed)
+    extension.install(stacks_changed, region.background)
     policy_simulation.install()
+    log_events.install()
+    filter_patterns.install()
+    metric_filters.install()
     for component in components:
         component.install()
     extension.finish_install()
+    definitions = QueryDefinitions()
+    service_table.add_state("query_definitions", definitions)
+    validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
+    answer_always(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
     application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
-    server = asyncio.ensure_future(_serve(application, listener, stopping))
+    server = asyncio.ensure_future(serve(application, listener, stopping))
+    stopped = asyncio.ensure_future(stopping.wait())
     started: list[Component] = []
     try:
         for component in components:
             started.append(component)
             await component.start()
         region.persistence.start()
-        extension.resume_interrupted()
+        region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
+        extension.resume_interrupted(region.background)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
-        await stopping.wait()
+        await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.is_set():
+            raise RegionFailed(
+                "cannot go on serving the local region's API",
+                evidence=[str(server.exception() or "its server ended")],
+                next_step=f"see {config.logs_folder / 'region.log'}, then ./alva up",
+            )
     finally:
         began = time.monotonic()
         stopping.set()
@@ -187,30 +163,13 @@ async def run(config: RegionConfig) -> None:
         logger.info("stopped in %.1f s", time.monotonic() - began)
 
 
-def _listen(config: RegionConfig) -> socket.socket:
-    """Bind the API's port on loopback."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", config.api_port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise RegionFailed(
-            f"cannot start the local region: port {config.api_port} is in use",
-            evidence=[f"127.0.0.1:{config.api_port}: {error.strerror}"],
-            next_step="end what listens there, or choose another port with ALVA_API_PORT",
-        ) from error
-    return listener
-
-
-ASGIApplication = Callable[
-    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
-
-
-# Requests whose action begins with one of these change nothing worth saving.
-READ_ONLY = ("Describe", "Get", "List", "BatchGet", "Filter", "Lookup", "Validate", "Estimate", "Discover", "Detect")
+def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no loop and no job has caught: an exception in a callback, or in a task that nobody awaits."""
+    error = context.get("exception")
+    if isinstance(error, Exception):
+        background.failed(f"finish background work ({context['message']})", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
@@ -219,6 +178,12 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "websocket" and region.serve_websocket is not None:
             await region.serve_websocket(scope, receive, send)
+            return
+        if scope.get("path") == FAILURES_PATH:
+            await answer_json(send, {"failures": [failure.as_dict() for failure in region.background.failures]})
+            return
+        if scope["type"] == "http" and region.serve_registry is not None and is_for_registry(scope):
+            await region.serve_registry(scope, receive, send)
             return
         if scope["type"] == "lifespan":
             while True:
@@ -248,34 +213,6 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
     return application
 
 
-def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
-    """The service and the action of a request, as far as they can be told; S3's are its methods (`Get`, `Put`)."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
-    credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
-    service = credential[3] if len(credential) > 3 else ""
-    if target := headers.get("x-amz-target"):
-        return service, target.rpartition(".")[2]
-    if "/operation/" in scope.get("path", ""):
-        return service, scope["path"].rpartition("/")[2]
-    for part in (body + b"&" + scope.get("query_string", b"")).split(b"&"):
-        if part.startswith(b"Action="):
-            return service, part[7:].decode("latin-1")
-    return service, scope.get("method", "").capitalize().replace("Head", "Get")
-
-
-async def _serve(application: ASGIApplication, listener: socket.socket, stopping: asyncio.Event) -> None:
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
-
-    server = Config()
-    server.bind = [f"fd://{listener.detach()}"]
-    server.keep_alive_timeout = 75
-    server.loglevel = "WARNING"
-    server.graceful_timeout = 0.2
-    server.shutdown_timeout = 0.5
-    await serve(application, server, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]
-
-
 async def _stop(region: Region, components: list[Component]) -> None:
     """Stop the data plane, save the state, end every process. Goes on after a failure; raises the first one.
 
@@ -300,6 +237,7 @@ async def _stop(region: Region, components: list[Component]) -> None:
     except Exception as error:
         logger.exception("cannot save the region's state")
         failures.append(error)
+    await region.background.stop()
     await region.supervisor.stop_all()
     await region.network.close()
     region.memory.close()

@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alva.errors import SandboxFailed
 from alva.region.config import RegionConfig
-from alva.region.network.namespace import Namespace
 from alva.region.process_record import ProcessRecord
 from alva.region.sandbox import SandboxSpec, find_base, init
 from alva.region.sandbox.layout import lay_out
+
+if TYPE_CHECKING:
+    from alva.region.network.namespace import Namespace  # whose package imports the control plane; builds need none
 
 _LAUNCHER = Path(__file__).parent / "sandbox" / "launch.py"
 _LONGEST_LINE_BYTES = 256 * 1024

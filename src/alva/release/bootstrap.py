@@ -6,12 +6,13 @@ repeated.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from alva.aws import Aws, error_code, explained
-from alva.errors import PreflightRefused
+from alva.errors import AlvaError, PreflightRefused
 from alva.release import toolkit
 from alva.release.manifest import Manifest, Stack
 from alva.release.stacks import Stacks
@@ -152,9 +153,41 @@ def first_stacks(manifest: Manifest) -> tuple[Stack, ...]:
     return (*manifest.stacks_of("registry"), manifest.stack("cicd"))
 
 
-def apply(aws: Aws, manifest: Manifest, stack: Stack, line: Line) -> bool:
-    """Bring one of the first stacks to its template; True if anything changed."""
-    return Stacks(aws).apply(stack.name, stack.template(), {}, manifest.tags, line)
+IAM_SECONDS = 60.0
+"""How long a role that was just made may be refused: IAM is eventually consistent.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
+"""
+
+PAUSE_SECONDS = 5.0
+
+_UNKNOWN_ROLE = "cannot be assumed"
+"""CloudFormation's words for a role that IAM does not know yet: "Role ... is invalid or cannot be assumed"."""
+
+
+def apply(aws: Aws, manifest: Manifest, stack: Stack, line: Line, *, patience_seconds: float = 0.0) -> bool:
+    """Bring one of the first stacks to its template; True if anything changed.
+
+    For `patience_seconds` (IAM_SECONDS after the roles were made) a role that is refused is tried again.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return Stacks(aws).apply(stack.name, stack.template(), {}, manifest.tags, line)
+        except AlvaError as error:
+            if not _is_propagating(error) or time.monotonic() >= deadline:
+                raise
+            line("a role that was just made is not known everywhere yet: trying again")
+            aws.poll.pause(PAUSE_SECONDS)
+
+
+def _is_propagating(error: BaseException | None) -> bool:
+    """Whether this is how a role is refused that was made a moment ago."""
+    while error is not None:
+        if isinstance(error, Exception) and (error_code(error) == "AccessDenied" or _UNKNOWN_ROLE in str(error)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def workflow_variables(aws: Aws, manifest: Manifest) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alva.aws import Aws, explained
+from alva.aws import Aws, explained, pages
 from alva.errors import AlvaError, PreflightRefused, StackFailed
 from alva.release.toolkit import toolkit_of
 
@@ -66,6 +66,15 @@ class ResourceChange:
             "properties": list(self.properties),
             "certain": self.is_certain,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreseen:
+    """One finding of CloudFormation's validation before a deployment."""
+
+    text: str
+    fails: bool
+    """Whether the deployment would fail; otherwise it is a warning."""
 
 
 class ChangeSets:
@@ -148,10 +157,33 @@ class ChangeSets:
         )
         if status == "CREATE_COMPLETE":
             return change_set
-        self.delete(name, change_set)
         if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+            self.delete(name, change_set)
             return None
-        raise StackFailed(f"cannot {what}", evidence=[reason])
+        try:
+            foreseen = [each.text for each in self.foreseen(change_set)]
+        finally:
+            self.delete(name, change_set)
+        raise StackFailed(f"cannot {what}", evidence=[*foreseen, reason])
+
+    def foreseen(self, change_set: ChangeSet) -> list[Foreseen]:
+        """What CloudFormation's validation of the change set found, in its words.
+
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/validate-stack-deployments.html
+        """
+        with explained("ask what CloudFormation's validation found"):
+            events = list(
+                pages(self._aws.cloudformation, "describe_events", "OperationEvents", ChangeSetName=change_set.arn)
+            )
+        return [
+            Foreseen(
+                text=f"{event.get('LogicalResourceId', '')} {event.get('ValidationPath', '')}: "
+                f"{event.get('ValidationStatusReason', '')} ({event.get('ValidationName', '')})",
+                fails=event.get("ValidationFailureMode") != "WARN",
+            )
+            for event in events
+            if event.get("EventType") == "VALIDATION_ERROR" and event.get("ValidationStatus") == "FAILED"
+        ]
 
     def read(self, name: str, change_set: ChangeSet) -> list[ResourceChange]:
         """What it would change, all pages of it."""

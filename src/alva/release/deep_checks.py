@@ -1,103 +1,73 @@
-"""The checks that look deeper than a release does: from inside a task, through a customer's eyes, into logs and alarms.
+"""The checks that look deeper than a release does: through a customer's eyes, into logs and alarms.
 
-They start a task and make a customer, whom the task then forgets, so they run when asked for (`./alva verify --deep`).
+They make a customer, whom the task that looks from inside then forgets, so they run when asked for
+(`./alva verify --deep`).
 """
 
 from __future__ import annotations
 
-import inspect
-import json
+import os
+import re
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from alva.aws import Aws, explained, pages
-from alva.errors import AlvaError
-from alva.release import inside_probe, oneoff
+from alva.errors import TimedOut
 from alva.release.exposure import open_ways
-from alva.release.journey import Journey
+from alva.release.inside import Inside
 from alva.release.manifest import Manifest, Service
 from alva.release.outside import Outside
 from alva.release.preflight import alarms_are_quiet
 from alva.release.verify import Result, Verdict, run_check
 
-PROBE_SECONDS = 180
 LOG_SECONDS = 30
+JOURNEY_SECONDS = 300
+
+_PROMETHEUS = re.compile(r"^(# (TYPE|HELP) |[a-zA-Z_:][\w:]*(\{[^}\n]*\})? -?[\d.])", re.MULTILINE)
+"""A line of Prometheus' text format: anything else at /metrics is a page of the image's own."""
 
 Said = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepChecks:
-    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can."""
+    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can.
+
+    `root` is the repository's root, in which the journey runs.
+    """
 
     aws: Aws
     manifest: Manifest
+    root: Path
     inbox_url: str | None = None
 
     def run(self) -> list[Result]:
         """Run every check, those from outside side by side, and return their results in order."""
         outside = Outside.of(self.aws, self.manifest)
-        journey = self._journey(outside)
+        customer = f"verify-{uuid.uuid4().hex[:12]}@example.com"
+        walks = self.manifest.journey_command is not None and self.inbox_url is not None
         checks: list[tuple[str, Callable[[], Said]]] = [
             ("inner pages stay inside", lambda: self._inner_pages(outside)),
             ("nothing else is open", self._nothing_else_is_open),
-            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services),
-            ("sign-up to plan", lambda: _walk(journey)),
+            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services if s.port),
+            ("customer's journey", lambda: self._walk(outside, customer)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
             seen = list(pool.map(run_check, checks))
-        return [*self._inside(journey.address if journey is not None else None), *seen]
-
-    def _inside(self, customer: str | None) -> list[Result]:
-        """The checks of `inside_probe`, as a one-off task with the api's image, environment and network."""
-        started = time.monotonic()
-        service = self.manifest.service(self.manifest.migration.service)
-        lines: list[str] = []
-        try:
-            task_definition, subnets, security_groups = oneoff.network_of_service(
-                self.aws, self.manifest.cluster, service.service
-            )
-            ended = oneoff.run(
-                self.aws,
-                oneoff.OneOff(
-                    cluster=self.manifest.cluster,
-                    task_definition=task_definition,
-                    container=service.name,
-                    subnets=subnets,
-                    security_groups=security_groups,
-                    command=("python", "-c", inspect.getsource(inside_probe), self._asked(customer)),
-                    started_by="alva-verify",
-                    timeout_seconds=PROBE_SECONDS,
-                ),
-                output=lines.append,
-                state=lambda _: None,
-            )
-        except AlvaError as error:
-            reason = "; ".join((error.message, *error.evidence))
-            return [Result(name="inside", verdict=Verdict.FAIL, reason=reason, seconds=time.monotonic() - started)]
-        results = list(read_results(lines, seconds=time.monotonic() - started))
-        if not ended.succeeded or not results:
-            reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
-            results.append(Result(name="inside", verdict=Verdict.FAIL, reason=reason))
-        return results
-
-    def _asked(self, customer: str | None) -> str:
-        """What the probe is asked: each service where its siblings find it, and whom to forget."""
-        services = {
-            s.name: f"http://{s.name}.{self.manifest.namespace}:{s.port}{s.health_path}?deep=1"
-            for s in self.manifest.services
-        }
-        return json.dumps({"services": services, "customer": customer})
+        return [*Inside(self.aws, self.manifest).run(customer if walks else None), *seen]
 
     def _inner_pages(self, outside: Outside) -> Said:
         """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
         metrics = outside.fetch(f"{outside.url}/metrics")
-        if metrics.status == 200:
+        if metrics.status == 200 and _PROMETHEUS.search(metrics.body):
             return Verdict.FAIL, "/metrics answers everybody"
         health = outside.fetch(f"{outside.url}/health?deep=1")
         if '"checks"' in health.body:
@@ -133,40 +103,53 @@ class DeepChecks:
                     )
                     return True if any(marker in event.get("message", "") for event in events) else None
 
-            self.aws.poll.until(arrived, timeout_seconds=LOG_SECONDS, what=f"a log line of {service.name}")
+            try:
+                self.aws.poll.until(arrived, timeout_seconds=LOG_SECONDS, what=f"a log line of {service.name}")
+            except TimedOut:
+                # An image need not log its requests, and may log without their paths.
+                return Verdict.WARN, f"no line with a request's path is in {service.log_group} after {LOG_SECONDS} s"
             return Verdict.OK, f"a request is in {service.log_group} after {time.monotonic() - started:.1f} s"
 
         return look
 
-    def _journey(self, outside: Outside) -> Journey | None:
+    def _walk(self, outside: Outside, customer: str) -> Said:
+        """The product's own command uses it as a new customer does (`journey_command` in a service's entry)."""
+        command = self.manifest.journey_command
+        if command is None:
+            return Verdict.SKIP, "no service's entry names a command for it"
         if self.inbox_url is None:
-            return None
-        api, auth = (outside.base(self.manifest.service(name)) for name in ("api", "auth"))
-        return Journey(outside, api, auth, self.inbox_url)
-
-
-def _walk(journey: Journey | None) -> Said:
-    """A customer who did not exist before signs up by mail, describes a business and gets a plan."""
-    if journey is None:
-        return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
-    return Verdict.OK, journey.run()
-
-
-def read_results(lines: list[str], *, seconds: float) -> list[Result]:
-    """The probe's results among a task's output."""
-    found = []
-    for line in lines:
+            return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
+        program, *arguments = command
         try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(said, dict) and "alva_check" in said:
-            found.append(
-                Result(
-                    name=f"inside: {said['alva_check']}",
-                    verdict=Verdict(said["verdict"]),
-                    reason=str(said["reason"]),
-                    seconds=seconds,
-                )
+            ended = subprocess.run(
+                [sys.executable if program == "python" else program, *arguments],
+                cwd=self.root,
+                env={**os.environ, **self._told(outside, customer)},
+                capture_output=True,
+                text=True,
+                timeout=JOURNEY_SECONDS,
+                check=False,
             )
-    return found
+        except FileNotFoundError:
+            return Verdict.FAIL, f"cannot run {program}: there is no such program"
+        except subprocess.TimeoutExpired:
+            return Verdict.FAIL, f"{' '.join(command)} still runs after {JOURNEY_SECONDS} s, and was ended"
+        lines = [line for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()) if line.strip()]
+        if ended.returncode:
+            return Verdict.FAIL, "; ".join(lines[-3:]) or f"{' '.join(command)} ended with {ended.returncode}"
+        return Verdict.OK, lines[-1] if lines else "ended with 0"
+
+    def _told(self, outside: Outside, customer: str) -> dict[str, str]:
+        """The variables of the command: where the product is, and who signs up."""
+        return {
+            "BASE_URL": outside.url,
+            "LOAD_BALANCER": outside.address,
+            "INBOX_URL": self.inbox_url or "",
+            "CUSTOMER_EMAIL": customer,
+            **({"CA_BUNDLE": str(outside.ca_bundle)} if outside.ca_bundle else {}),
+            **{
+                f"{service.name.upper().replace('-', '_')}_URL": outside.base(service)
+                for service in self.manifest.services
+                if service.port is not None
+            },
+        }

@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import getpass
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from alva.aws import Aws
-from alva.checks.revisions import Revision
-from alva.errors import AlvaError, RolledBack, UsageError
-from alva.release import ledger, preflight, verify, watch, way_back
+from alva.errors import AlvaError, RollbackFailed, RolledBack
+from alva.release import drift, inside, ledger, preflight, recording, refusals, verify, watch, way_back
+from alva.release.diagnosis import Diagnosis
 from alva.release.diff import Diff
-from alva.release.executor import STEP_TIMEOUT_SECONDS, Executor
-from alva.release.images import Builder, is_published, mark_released
-from alva.release.ledger import Ledger, Release
-from alva.release.lock import Lock
-from alva.release.manifest import Manifest, Service
-from alva.release.plan import Migrate, Observed, Plan, Wanted, make_plan, running_digests
+from alva.release.executor import Executor
+from alva.release.images import Builder
+from alva.release.ledger import Release
+from alva.release.lock import Lock, person
+from alva.release.manifest import Manifest
+from alva.release.observation import observe
+from alva.release.plan import Observed, Plan, Wanted, make_plan
 from alva.release.reporting import Reporter
-from alva.release.risks import Kind
-from alva.release.secrets import Secrets, State
-from alva.release.signs import Diagnosis
-from alva.release.stacks import ObservedStack, Stacks
-from alva.release.survey import Ask, require_consent, survey
+from alva.release.request import Request
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
+from alva.release.survey import require_consent, survey
+from alva.release.times import utc
 
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the person asked for."""
-
-    digests: Mapping[str, str | None]
-    """Service name -> digest to release, None to build it; services that are not named keep what they run."""
-    commit: str
-    secret_values: Mapping[str, str] | None = None
-    """As in `Executor`."""
-    is_forced: bool = False
-    revisions: tuple[Revision, ...] | None = None
-    """The history of the schema in the migration's new image; None where it is not known."""
-    keeps_schema: bool = False
-    """As in `Wanted`."""
-    rollback_of: int | None = None
-    """For a rollback: the release whose digests these are."""
-    findings: Callable[[], Mapping[str, Sequence[str]]] | None = None
-    """Asks the template rules what they find, by rule; called only when there is something to do."""
-    allowed: frozenset[Kind] = frozenset()
-    """What may happen without being asked about."""
-    step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
-    watch_seconds: float = 0.0
-    """How long what was released must go on running, after it has verified, before the release counts as good."""
-    ask: Ask | None = None
-    """How to ask about the rest; None: nobody is there to answer."""
+ROLLBACK_SECONDS = 1500.0
+"""For everything that a rollback waits for together; a stack that it has to call off then has its own time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +49,25 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
     Raises as `errors.py` says: a failed migration leaves the services untouched, a failed rollout or verification
     returns all of them to what they ran before.
     """
-    with Lock(aws, manifest).held(f"release of {request.commit}", reporter.note):
-        wanted, observed = look(aws, manifest, request)
-        if _settle(aws, observed, reporter):
-            wanted, observed = look(aws, manifest, request)
+    with Lock(aws, manifest).held(
+        f"{recording.RELEASING}{request.commit}", reporter.note, wait_seconds=request.lock_wait_seconds
+    ) as gone:
+        if gone is not None:
+            recording.record_killed(aws, manifest, gone, reporter.note)
+        wanted, observed = observe(aws, manifest, request)
+        left_seconds = request.deadline_seconds
+        with aws.poll.limited(left_seconds):
+            began_to_settle = time.monotonic()
+            if _settle(aws, observed, reporter):
+                left_seconds -= time.monotonic() - began_to_settle
+                wanted, observed = observe(aws, manifest, request)
         plan = make_plan(wanted, observed)
-        preflight.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
-        diff = _survey(aws, wanted, observed, plan, request)
+        refusals.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
+        diff = _survey(aws, wanted, observed, plan, request, _touched(plan, observed))
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
+        for text in diff.drift_lines():
+            reporter.note(text)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
         require_consent(diff, manifest, request.allowed, request.ask)
@@ -97,16 +83,17 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         started_at, started = datetime.now(UTC), time.monotonic()
 
         def entry(outcome: str, cause: str = "") -> Release:
-            migrated = _migrated(plan, executor, observed, wanted)
+            schema = recording.migrated(plan, executor, observed, wanted)
             return Release(
                 commit=request.commit,
                 digests=executor.digests,
-                migrated_digest=migrated.digest,
-                revision=migrated.revision,
-                contractions=migrated.contractions,
+                migrated_digest=schema.digest,
+                revision=schema.revision,
+                contractions=schema.contractions,
                 rollback_of=request.rollback_of,
-                by=_person(),
-                started_at=started_at.isoformat(timespec="seconds"),
+                by=person(),
+                run=recording.run_address(),
+                started_at=utc(started_at),
                 seconds=round(time.monotonic() - started, 2),
                 step_seconds=executor.step_seconds,
                 outcome=outcome,
@@ -114,28 +101,41 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             )
 
         try:
-            executor.run(plan)
-            judging_seconds = _judging_seconds(wanted, observed, executor)
-            checks = _verify(aws, manifest, executor, reporter, judging_seconds)
-            _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
+            with aws.poll.limited(left_seconds):
+                executor.run(plan)
+                judging_seconds = _judging_seconds(wanted, observed, executor)
+                checks = _verify(aws, manifest, executor, reporter, judging_seconds)
+                _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
+                if plan.contractions:
+                    executor.run(Plan(steps=plan.contractions))
+                    checks = _verify(aws, manifest, executor, reporter, judging_seconds)
         except KeyboardInterrupt:
-            _record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
+            recording.record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
             raise
-        except AlvaError as error:
-            causes = way_back.explain(aws, manifest, error, since=started_at)
-            failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+        except Exception as raised:
+            error = raised if isinstance(raised, AlvaError) else _unexpected(raised)
+            causes = _explain(aws, manifest, error, since=started_at)
+            try:
+                with aws.poll.limited(ROLLBACK_SECONDS):
+                    failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+            except Exception as another:
+                failure = RollbackFailed(
+                    "cannot release, and an unexpected error ended the rollback",
+                    evidence=[error.message, *error.evidence, *_unexpected(another).evidence],
+                    next_step="./alva status and ./alva logs; ./alva deploy releases again",
+                )
             failure = way_back.with_causes(failure, causes)
             outcome = ledger.ROLLED_BACK if isinstance(failure, RolledBack) else ledger.FAILED
             cause = "; ".join((failure.message, *failure.evidence[:2]))
-            number = _record_failure(aws, manifest, entry(outcome, cause), reporter)
+            number = recording.record_failure(aws, manifest, entry(outcome, cause), reporter)
             if number is not None:
-                _keep_causes(aws, manifest, number, failure, causes, reporter)
+                recording.keep_causes(aws, manifest, number, failure, causes, reporter)
             raise failure from error.__cause__
         release = None
-        if not plan.is_empty:
-            release = entry(ledger.SUCCEEDED)
-            release = replace(release, number=Ledger(aws, manifest).record(release))
-            _mark_released(aws, wanted, observed, release, reporter)
+        if not plan.is_empty or observed.is_unrecorded:
+            # What an interrupted release left running, and CloudFormation finished, is a release once it verifies.
+            release = recording.record_success(aws, manifest, entry(ledger.SUCCEEDED))
+            recording.protect_from_expiry(aws, wanted, observed, release, reporter)
         return Result(
             plan=plan,
             diff=diff,
@@ -146,21 +146,24 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         )
 
 
-def _mark_released(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
-    """Tag what runs now, so that no number of later builds expires it; the release is good even where that fails."""
-    manifest = wanted.manifest
-    before = _running(manifest, observed.stacks)
+def _unexpected(error: Exception) -> AlvaError:
+    """An error that nobody foresaw, with its last lines of traceback as evidence."""
+    lines = [line.strip() for part in traceback.format_exception(error)[-4:] for line in part.strip().splitlines()]
+    failure = AlvaError(
+        f"cannot release: {type(error).__name__}: {error}",
+        evidence=lines,
+        next_step="run the same command again; if it fails again, report it with this evidence",
+    )
+    failure.__cause__ = error
+    return failure
 
-    def mark(service: Service) -> None:
-        digest = release.digests[service.name]
-        is_new = before.get(service.name) != digest
-        try:
-            mark_released(aws, service.repository, digest, release.number, is_new=is_new)
-        except AlvaError as error:
-            reporter.note(f"not protected from expiry: {'; '.join((error.message, *error.evidence))}")
 
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="mark") as pool:
-        list(pool.map(mark, manifest.services))
+def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
+    """The causes; looking for them must not prevent the rollback."""
+    try:
+        return way_back.explain(aws, manifest, error, since=since)
+    except Exception:
+        return ()
 
 
 def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
@@ -193,62 +196,23 @@ def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
 
 
 def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Diff]:
-    """What `deploy` would do now, and what that would change. Changes nothing."""
-    wanted, observed = look(aws, manifest, request)
+    """What `deploy` would do now, what that would change, and what drifted in any stack. Changes nothing."""
+    wanted, observed = observe(aws, manifest, request)
     plan = make_plan(wanted, observed)
-    return plan, _survey(aws, wanted, observed, plan, request)
+    return plan, _survey(aws, wanted, observed, plan, request, drift.comparable(observed.stacks))
 
 
-def _survey(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request) -> Diff:
+def _touched(plan: Plan, observed: Observed) -> list[ObservedStack]:
+    """The stacks that a plan updates."""
+    names = {step.stack.name for step in plan.stack_steps()}
+    return [stack for stack in drift.comparable(observed.stacks) if stack.name in names]
+
+
+def _survey(
+    aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request, detected: Sequence[ObservedStack]
+) -> Diff:
     findings = request.findings() if request.findings is not None and not plan.is_empty else None
-    return survey(aws, wanted, observed, plan, findings)
-
-
-def look(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
-    """What is wanted, complete, and what there is: the planner's two arguments. Changes nothing."""
-    stacks = Stacks(aws)
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
-        observing = {stack.name: pool.submit(stacks.observe, stack.name) for stack in manifest.stacks}
-        release = pool.submit(Ledger(aws, manifest).latest)
-        secrets = pool.submit(Secrets(aws, manifest).check)
-        publishing = {
-            name: pool.submit(is_published, aws, manifest.service(name).repository, digest)
-            for name, digest in request.digests.items()
-            if digest is not None
-        }
-        observed = Observed(
-            stacks={name: future.result() for name, future in observing.items()},
-            published=frozenset(name for name, future in publishing.items() if future.result()),
-            migrated_digest=last.migrated_digest if (last := release.result()) is not None else None,
-            revision=last.revision if last is not None else None,
-            step_seconds=last.step_seconds if last is not None else {},
-            secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
-        )
-    digests: dict[str, str | None] = {**_running(manifest, observed.stacks), **request.digests}
-    if missing := [service.name for service in manifest.services if service.name not in digests]:
-        raise UsageError(
-            "cannot release some services alone: others never ran",
-            evidence=[f"nothing is known to run for {', '.join(missing)}"],
-            next_step="./alva deploy without --service",
-        )
-    # Digests that run are in their repositories by definition.
-    kept = frozenset(name for name in digests if name not in request.digests)
-    wanted = Wanted(
-        manifest=manifest,
-        templates={stack.name: stack.template() for stack in manifest.stacks},
-        digests=digests,
-        is_forced=request.is_forced,
-        revisions=request.revisions,
-        keeps_schema=request.keeps_schema,
-    )
-    return wanted, replace(observed, published=observed.published | kept)
-
-
-def _running(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
-    running: dict[str, str] = {}
-    for stack in manifest.stacks_of("services"):
-        running |= running_digests(manifest, stacks.get(stack.name))
-    return running
+    return survey(aws, wanted, observed, plan, findings, detected)
 
 
 def _judging_seconds(wanted: Wanted, observed: Observed, executor: Executor) -> float:
@@ -266,14 +230,17 @@ def _verify(
     reporter.step_started(key, "verify")
     is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
     patience_seconds = verify.RELEASED_PATIENCE_SECONDS + judging_seconds if is_new else verify.FOUND_PATIENCE_SECONDS
-    results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
+    if executor.done:
+        results = inside.verify_outside_and_inside(aws, manifest, executor.digests, patience_seconds)
+    else:
+        results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
         reporter.step_line(key, f"{result.verdict.value} {result.name}: {result.reason}")
     try:
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        raise
+        raise failure.because([], inside.cure_of(manifest, failure.evidence)) from None
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
 
@@ -293,58 +260,3 @@ def _watch(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter,
         reporter.step_finished(key, "cancelled")
         raise
     reporter.step_finished(key, "done")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Migrated:
-    """Where the schema is after a release."""
-
-    digest: str | None
-    revision: str | None
-    contractions: tuple[str, ...] = ()
-
-
-def _migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted) -> _Migrated:
-    done = next((s for s in plan.steps if isinstance(s, Migrate) and s.key in executor.done), None)
-    if done is None:
-        revision = observed.revision
-        if wanted.revisions and observed.revision is None and observed.migrated_digest is not None:
-            # Migrated before revisions were written down: by this very image, as far as nothing had to be done.
-            revision = wanted.revisions[-1].revision
-        return _Migrated(digest=observed.migrated_digest, revision=revision)
-    revisions = wanted.revisions
-    return _Migrated(
-        digest=executor.digests.get(wanted.manifest.migration.service),
-        revision=revisions[-1].revision if revisions else observed.revision,
-        contractions=tuple(r.revision for r in done.revisions if r.contractions and observed.revision is not None),
-    )
-
-
-def _record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:
-    """Write a failed release down; that this fails too must not hide why the release failed."""
-    try:
-        return Ledger(aws, manifest).record(release)
-    except AlvaError as error:
-        reporter.note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
-        return None
-
-
-def _keep_causes(
-    aws: Aws,
-    manifest: Manifest,
-    number: int,
-    failure: AlvaError,
-    causes: tuple[Diagnosis, ...],
-    reporter: Reporter,
-) -> None:
-    try:
-        way_back.keep(aws, manifest, number, failure, causes)
-    except AlvaError as error:
-        reporter.note(f"its causes could not be kept: {'; '.join((error.message, *error.evidence))}")
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

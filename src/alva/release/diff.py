@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alva.checks.revisions import Revision
 from alva.release import risks
 from alva.release.change_sets import ResourceChange
+from alva.release.drift import Found
 from alva.release.manifest import Manifest, Service
-from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted
+from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.risks import Kind, Risk
-from alva.release.stacks import Action
+from alva.release.stack_state import Action
 
 SIZES = ("Cpu", "Memory")
 
@@ -68,22 +69,31 @@ class Diff:
     services: tuple[ServiceDiff, ...] = ()
     revisions: tuple[Revision, ...] = ()
     risks: tuple[Risk, ...] = ()
+    drift: Found = field(default_factory=Found)
+
+    def drift_lines(self) -> list[str]:
+        """What somebody changed outside CloudFormation, and which stacks could not be compared."""
+        return [
+            *(f"drift: {each}" for each in self.drift.drifts),
+            *(f"drift is not known of {each}" for each in self.drift.unseen),
+        ]
 
     def lines(self) -> list[str]:
         """For a person: what asks first, then all of it."""
-        lines = [f"! {risk}" for risk in self.risks]
+        lines = [*self.drift_lines(), *(f"! {risk}" for risk in self.risks)]
         for stack in self.stacks:
             lines += stack.lines()
         for service in self.services:
             lines += service.lines()
         for revision in self.revisions:
             lines.append(f"migration {revision.revision}: {revision.title}")
-            lines += [f"  {contraction}" for contraction in revision.contractions]
+            lines += [f"  {each}" for each in (*revision.contractions, *revision.locks)]
         return lines
 
     def as_json(self) -> dict[str, object]:
         """The same as values."""
         return {
+            "drift": [each.as_json() for each in self.drift.drifts],
             "risks": [risk.as_json() for risk in self.risks],
             "stacks": [
                 {
@@ -99,7 +109,8 @@ class Diff:
                 for s in self.services
             ],
             "migrations": [
-                {"revision": r.revision, "title": r.title, "contractions": list(r.contractions)} for r in self.revisions
+                {"revision": r.revision, "title": r.title, "contractions": list(r.contractions), "locks": list(r.locks)}
+                for r in self.revisions
             ],
         }
 
@@ -116,9 +127,7 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
     """Join the plan, the templates and what CloudFormation previewed."""
     stacks: list[StackDiff] = []
     found: list[Risk] = []
-    for step in plan.steps:
-        if not isinstance(step, ApplyStack):
-            continue
+    for step in plan.stack_steps():
         name, new = step.stack.name, wanted.templates[step.stack.name]
         before = observed.stacks.get(name)
         old = before.template if before is not None and step.action is Action.UPDATE else {}
@@ -130,21 +139,38 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
             found += risks.widened_permissions(name, old, new)
             found += risks.widened_network(name, old, new)
             found += risks.lost_data(name, old, resources)
+            found += risks.interruptions(name, resources)
+            found += _moved_calls(name, old, new, wanted.manifest)
+    found += [
+        Risk(
+            kind=Kind.DRIFT,
+            subject=each.subject,
+            message=each.message + (f"; {each.next_step}" if each.next_step else ""),
+        )
+        for each in observed.drift.drifts
+        if each.asks and not plan.is_empty
+    ]
     revisions = tuple(r for step in plan.steps if isinstance(step, Migrate) for r in step.revisions)
     if observed.revision is not None:  # in an empty database nothing is taken away from anybody
         found += [
             Risk(
                 kind=Kind.CONTRACTION,
                 subject=f"migration {r.revision}",
-                message=f"{c}, which the version that runs may use",
+                message=f"{c}; the running version may stop working",
             )
             for r in revisions
             for c in r.contractions
+        ]
+        found += [
+            Risk(kind=Kind.OUTAGE, subject=f"migration {r.revision}", message=each)
+            for r in revisions
+            for each in r.locks
         ]
     return Diff(
         stacks=tuple(stacks),
         services=tuple(_services(wanted, observed)),
         revisions=revisions,
+        drift=observed.drift,
         risks=tuple(sorted(dict.fromkeys(found), key=lambda r: (list(Kind).index(r.kind), r.subject))),
     )
 
@@ -189,6 +215,27 @@ def _services(wanted: Wanted, observed: Observed) -> Iterator[ServiceDiff]:
                 yield ServiceDiff(name=service.name, digest_before=had, digest=digest, changes=changes)
 
 
+def _moved_calls(stack: str, old: Mapping[str, Any], new: Mapping[str, Any], manifest: Manifest) -> Iterator[Risk]:
+    """Services that others call by name and that get another port.
+
+    A name in Cloud Map leads to old and new tasks, and for a while a caller knows the port of one of them only.
+    """
+    before = {service.name: _task_facts(old, service) for service in manifest.services}
+    for service in manifest.services:
+        was, port = before[service.name].get("port"), _task_facts(new, service).get("port")
+        if was is None or port is None or was == port:
+            continue
+        url = f"//{service.name}.{manifest.namespace}:{was}"
+        callers = [name for name, facts in before.items() if any(url in value for value in facts.values())]
+        if callers:
+            yield Risk(
+                kind=Kind.OUTAGE,
+                subject=f"{stack}/{service.name}",
+                message=f"its port changes from {was} to {port}: "
+                f"calls of {', '.join(callers)} to it fail at times until the tasks of all of them are replaced",
+            )
+
+
 def _task_facts(template: Mapping[str, Any], service: Service) -> dict[str, str]:
     """What a service's tasks are given, flat: `api: environment PORT` -> `3001`."""
     resources = template.get("Resources", {})
@@ -202,6 +249,8 @@ def _task_facts(template: Mapping[str, Any], service: Service) -> dict[str, str]
         definition = resources.get(reference.get("Ref") if isinstance(reference, dict) else None, {})
         task = definition.get("Properties", {})
         facts |= {size.lower(): _say(task[size]) for size in SIZES if size in task}
+        for balancer in properties.get("LoadBalancers", []):
+            facts["port"] = _say(balancer.get("ContainerPort"))
         for container in task.get("ContainerDefinitions", []):
             name = container.get("Name")
             for pair in container.get("Environment", []):

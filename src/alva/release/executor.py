@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
-from alva.errors import AlvaError, StackFailed
-from alva.release import images, migration, rollout
+from alva.errors import AlvaError, StackFailed, TimedOut
+from alva.release import drift_cures, images, migration, rollout
 from alva.release.plan import (
     ApplyServices,
     ApplyStack,
@@ -17,6 +17,7 @@ from alva.release.plan import (
     Migrate,
     Plan,
     PublishImage,
+    PutBack,
     Step,
     Wanted,
     stack_parameters,
@@ -85,6 +86,10 @@ class Executor:
             raise failure
 
     def _run_step(self, step: Step) -> None:
+        if self.aws.poll.limit.has_passed:
+            raise TimedOut(
+                f"cannot begin to {step.title}: the {self.aws.poll.limit.seconds:.0f} s for everything have passed"
+            )
         started = time.monotonic()
         self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)
@@ -125,7 +130,7 @@ class Executor:
                     timeout_seconds=self.step_timeout_seconds,
                 )
             case ApplyStack():
-                template = self.wanted.templates[step.stack.name]
+                template = step.template or self.wanted.templates[step.stack.name]
                 stacks = Stacks(self.aws, timeout_seconds=self.step_timeout_seconds)
                 try:
                     stacks.apply(step.stack.name, template, self._parameters(), manifest.tags, line)
@@ -135,6 +140,8 @@ class Executor:
                     said = "; ".join((error.message, *error.evidence))
                     self.reporter.note(f"the release goes on without stack {step.stack.name}: {said}")
                     return "failed; the release goes on without it"
+            case PutBack():
+                drift_cures.heal(self.aws, manifest, step.cures)
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []

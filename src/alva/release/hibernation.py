@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from alva.aws import Aws, error_code, explained, pages
@@ -17,6 +16,7 @@ from alva.errors import AlvaError, UsageError
 from alva.release import rollout
 from alva.release.lock import Holder
 from alva.release.manifest import Manifest
+from alva.release.times import utc_now
 
 Line = Callable[[str], None]
 
@@ -79,7 +79,7 @@ class Hibernation:
                 services={name: service["desiredCount"] for name, service in sorted(services.items())},
                 databases=self._databases(),
                 by=holder.user,
-                since=datetime.now(UTC).isoformat(timespec="seconds"),
+                since=utc_now(),
             )
             with explained("remember what runs"):
                 self._aws.ssm.put_parameter(

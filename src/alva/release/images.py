@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError
@@ -80,6 +82,39 @@ def mark_released(aws: Aws, repository: str, digest: str, release: int, *, is_ne
         tag = f"{tag}-{tag_of(digest)}"
         _tag(aws, repository, digest, tag)
         return tag
+
+
+def read_manifest(aws: Aws, repository: str, digest: str) -> dict[str, Any] | None:
+    """The manifest of an image in its repository, or an index of them; None where it is not there."""
+    with explained(f"read the image {repository}@{digest[:19]}"):
+        found = aws.ecr.batch_get_image(
+            repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFEST_TYPES)
+        )["images"]
+    manifest: dict[str, Any] | None = json.loads(found[0]["imageManifest"]) if found else None
+    return manifest
+
+
+def open_blob(aws: Aws, repository: str, digest: str) -> IO[bytes]:
+    """A layer or configuration in a repository. Raises AlvaError, or OSError where its address does not answer."""
+    with explained(f"read {digest[:19]} of {repository}"):
+        url = aws.ecr.get_download_url_for_layer(repositoryName=repository, layerDigest=digest)["downloadUrl"]
+    opened: IO[bytes] = urllib.request.urlopen(url, timeout=30)  # noqa: S310  (ECR gives an https address)
+    return opened
+
+
+def layers(aws: Aws, repository: str, digest: str) -> Iterator[IO[bytes]]:
+    """The layers of an image in its repository, the lowest first, each open until the next is asked for.
+
+    Of an index, the first image for Linux. Raises AlvaError, or OSError where an address does not answer.
+    """
+    manifest = read_manifest(aws, repository, digest) or {}
+    for each in manifest.get("manifests", []):
+        if each.get("platform", {}).get("os") == "linux":
+            manifest = read_manifest(aws, repository, each["digest"]) or {}
+            break
+    for layer in manifest.get("layers", []):
+        with open_blob(aws, repository, layer["digest"]) as stream:
+            yield stream
 
 
 def _tag(aws: Aws, repository: str, digest: str, tag: str) -> bool:

@@ -1,7 +1,4 @@
-"""What was released when, by whom, and how it ended: one SSM parameter, whose versions are the history.
-
-Parameter Store keeps the last 100 versions of a parameter (AWS: "Working with parameter versions").
-"""
+"""What was released when, by whom, and how it ended."""
 
 from __future__ import annotations
 
@@ -10,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from alva.aws import Aws, error_code, explained, pages
+from alva.aws import Aws
+from alva.release.history import PARAMETER_BYTES, History
 from alva.release.manifest import Manifest
-
-PARAMETER_BYTES = 4096
-"""What a standard parameter holds."""
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
@@ -41,6 +36,8 @@ class Release:
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
     by: str
+    run: str = ""
+    """The address of the pipeline's run; empty for a release by hand."""
     started_at: str
     """ISO 8601, UTC."""
     seconds: float
@@ -72,38 +69,23 @@ class Ledger:
     """The releases of one environment."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
-        self._aws = aws
-        self.parameter_name = f"/{manifest.prefix}/release"
+        self._history = History(
+            aws,
+            f"/{manifest.prefix}/release",
+            of="the ledger",
+            description="Releases of this environment",
+            read=Release.from_text,
+        )
+        self.parameter_name = self._history.parameter_name
 
     def record(self, release: Release) -> int:
         """Write the release down and return its number."""
-        with explained("record the release"):
-            return self._aws.ssm.put_parameter(
-                Name=self.parameter_name,
-                Value=release.to_text(),
-                Type="String",
-                Overwrite=True,
-                Description="Releases of this environment: one version each. Written by ./alva",
-            )["Version"]
+        return self._history.add(release.to_text())
 
     def latest(self) -> Release | None:
         """The last release, or None when there was none."""
-        with explained("read the ledger"):
-            try:
-                parameter = self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]
-            except Exception as error:
-                if error_code(error) == "ParameterNotFound":
-                    return None
-                raise
-        return Release.from_text(parameter["Value"], parameter["Version"])
+        return self._history.latest()
 
     def history(self) -> list[Release]:
         """All releases that AWS still has, newest first."""
-        with explained("read the ledger"):
-            try:
-                versions = list(pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name))
-            except Exception as error:
-                if error_code(error) == "ParameterNotFound":
-                    return []
-                raise
-        return [Release.from_text(v["Value"], v["Version"]) for v in reversed(versions)]
+        return self._history.all()

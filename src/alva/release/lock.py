@@ -1,26 +1,42 @@
 """One release at a time: a lock in the environment itself, that names its holder.
 
 PutParameter without Overwrite is the atomic step: the second one is refused (AWS: ParameterAlreadyExists). A lock whose
-holder is provably gone (a process of this machine that no longer exists) is taken over; any other stays until its
-holder, or a person, lets it go.
+holder is provably gone is taken over: a process that this machine started and that no longer runs, or an earlier
+attempt of this very run of the pipeline. Any other lock stays until its holder, or a person, lets it go.
+
+Host names, machine ids and boot ids do not prove that a holder is of this machine: cloned machines share them. So each
+holder has an id of its own, and the machine that made it keeps a file of that name while it holds the lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
 import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from alva.aws import Aws, error_code, explained
-from alva.errors import Locked
+from alva.errors import AlvaError, Locked
 from alva.release.manifest import Manifest
+from alva.release.times import utc_now
+
+NAME_IS_TAKEN_SECONDS = 60.0
+"""How long to try again while nobody holds the lock and its name is still taken.
+
+AWS asks to wait 30 seconds between deleting a parameter and creating one of the same name:
+https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html
+"""
+
+RELEASE_ATTEMPTS = 3
+"""How often to try to let a lock go, beyond what each call tries again itself."""
 
 BY_HAND = 0
 """The process id of a lock that a person holds: no process, so none can be gone."""
@@ -39,18 +55,24 @@ class Holder:
     """The process's start time: process ids are used again."""
     what: str
     since: str
+    id: str = ""
+    """Told from every other holder by this."""
+    run: str = ""
+    """The pipeline's run and attempt, such as `1234/1`; empty outside of one."""
 
     @classmethod
     def this_process(cls, what: str) -> Self:
         """The running process, about to do `what`."""
         return cls(
-            user=_user(),
+            user=person(),
             host=socket.gethostname(),
             boot=_boot_id(),
             pid=os.getpid(),
             process_started=_process_started(os.getpid()) or "",
             what=what,
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            since=utc_now(),
+            id=uuid.uuid4().hex,
+            run=current_run(),
         )
 
     @classmethod
@@ -65,14 +87,19 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Whether the holder certainly no longer exists; a holder on another machine never certainly is."""
-        if self.host != socket.gethostname() or int(self.pid) == BY_HAND:
+        if int(self.pid) == BY_HAND:
             return False
-        if self.boot != _boot_id():
-            return True
-        return _process_started(int(self.pid)) != self.process_started
+        if self.run:
+            # A run is attempted again only after its former attempt has ended.
+            run, _, attempt = self.run.partition("/")
+            mine, _, my_attempt = current_run().partition("/")
+            return run == mine and attempt.isdecimal() and my_attempt.isdecimal() and int(attempt) < int(my_attempt)
+        if not self.id or not _file_of(self.id).exists():
+            return False
+        return self.boot != _boot_id() or _process_started(int(self.pid)) != self.process_started
 
     def __str__(self) -> str:
-        process = "by hand" if int(self.pid) == BY_HAND else f"process {self.pid}"
+        process = "by hand" if int(self.pid) == BY_HAND else f"run {self.run}" if self.run else f"process {self.pid}"
         return f"{self.user} on {self.host}, {process}, since {self.since}: {self.what}"
 
 
@@ -85,14 +112,17 @@ class Lock:
         self.parameter_name = f"/{manifest.prefix}/lock"
 
     @contextmanager
-    def held(self, what: str, note: Callable[[str], None]) -> Iterator[None]:
-        """Hold the lock during the block; raises Locked when somebody else does."""
+    def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[Holder | None]:
+        """Hold the lock during the block; whom it was taken over from, if somebody who is gone held it.
+
+        Raises Locked when somebody else does, and still does after the wait.
+        """
         mine = Holder.this_process(what)
-        self._acquire(mine, note)
+        gone = self._acquire(mine, note, wait_seconds=wait_seconds)
         try:
-            yield
+            yield gone
         finally:
-            self._release(mine)
+            self._release(mine, note)
 
     def holder(self) -> Holder | None:
         """Who holds it, or None."""
@@ -108,7 +138,15 @@ class Lock:
         """Hold the lock beyond the end of this process, until somebody unlocks; raises Locked."""
         mine = replace(Holder.this_process(what), pid=BY_HAND, process_started="")
         self._acquire(mine, lambda _: None)
+        _forget(mine)
         return mine
+
+    def release_of_run(self, run: str) -> Holder | None:
+        """Let go what this run of the pipeline holds, in any attempt up to its own; who that was."""
+        holder = self.holder()
+        if holder is None or not run or holder.run.partition("/")[0] != run.partition("/")[0]:
+            return None
+        return self.release_by_force(holder)
 
     def release_by_force(self, expected: Holder | None = None) -> Holder | None:
         """Take the lock from whoever holds it (only from `expected`, if given); who that was."""
@@ -116,35 +154,69 @@ class Lock:
         if holder is None or (expected is not None and holder != expected):
             return None
         self._delete()
+        _forget(holder)
         return holder
 
-    def _acquire(self, mine: Holder, note: Callable[[str], None]) -> None:
-        for _ in range(3):
+    def _acquire(self, mine: Holder, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Holder | None:
+        free_until = time.monotonic() + NAME_IS_TAKEN_SECONDS
+        wait_until = time.monotonic() + wait_seconds
+        has_told = False
+        gone: Holder | None = None
+        _remember(mine)
+        while True:
             with explained("lock the environment"):
                 try:
                     self._aws.ssm.put_parameter(
                         Name=self.parameter_name, Value=mine.to_text(), Type="String", Overwrite=False
                     )
-                    return
+                    return gone
                 except Exception as error:
                     if error_code(error) != "ParameterAlreadyExists":
                         raise
             holder = self.holder()
-            if holder is None:
+            if holder is not None and holder.is_gone():
+                note(f"taking over the lock of a process that is gone ({holder})")
+                self._delete()
+                _forget(holder)
+                gone = holder
                 continue
-            if not holder.is_gone():
+            if holder is None and time.monotonic() < free_until:
+                self._aws.poll.pause(0.5)
+                continue
+            if holder is not None and time.monotonic() < wait_until:
+                if not has_told:
+                    note(f"waiting for {holder}")
+                has_told = True
+                free_until = time.monotonic() + NAME_IS_TAKEN_SECONDS
+                self._aws.poll.pause(2.0)
+                continue
+            _forget(mine)
+            if holder is None:
                 raise Locked(
-                    f"cannot lock {self._environment}: somebody else is at work",
-                    evidence=[str(holder)],
-                    next_step="wait for it to end; ./alva unlock takes the lock away",
+                    f"cannot lock {self._environment}: its parameter is neither there nor free", next_step="try again"
                 )
-            note(f"taking over the lock of a process that is gone ({holder})")
-            self._delete()
-        raise Locked(f"cannot lock {self._environment}: others keep taking it", next_step="try again")
+            raise Locked(
+                f"cannot lock {self._environment}: somebody else is at work",
+                evidence=[str(holder)],
+                next_step="wait for it to end; ./alva unlock takes the lock away",
+            )
 
-    def _release(self, mine: Holder) -> None:
-        if self.holder() == mine:
-            self._delete()
+    def _release(self, mine: Holder, note: Callable[[str], None]) -> None:
+        """Let it go. That this fails must not hide how the work under the lock ended: it is noted.
+
+        What says that this machine made the holder stays then, so that the next command here takes the lock over.
+        """
+        for attempt in range(RELEASE_ATTEMPTS):
+            try:
+                if self.holder() == mine:
+                    self._delete()
+            except AlvaError as error:
+                if attempt == RELEASE_ATTEMPTS - 1:
+                    said = "; ".join((error.message, *error.evidence))
+                    note(f"the lock could not be released ({said}); ./alva unlock releases it")
+            else:
+                _forget(mine)
+                return
 
     def _delete(self) -> None:
         with explained("unlock the environment"):
@@ -155,7 +227,37 @@ class Lock:
                     raise
 
 
-def _user() -> str:
+def current_run() -> str:
+    """This run of the pipeline and its attempt, such as `1234/1`; empty outside of GitHub Actions.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/variables
+    """
+    run = os.environ.get("GITHUB_RUN_ID", "")
+    return f"{run}/{os.environ.get('GITHUB_RUN_ATTEMPT', '1')}" if run else ""
+
+
+def _file_of(holder_id: str) -> Path:
+    """What says that this machine made a holder."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "alva" / "locks" / "".join(c for c in holder_id if c.isalnum())
+
+
+def _remember(mine: Holder) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # without a home nothing can be proved: the lock stays if we die
+        file = _file_of(mine.id)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def _forget(holder: Holder) -> None:
+    with contextlib.suppress(OSError, RuntimeError):
+        _file_of(holder.id).unlink(missing_ok=True)
+
+
+def person() -> str:
+    """Who this is: on GitHub the account that started the run, elsewhere the user of this machine."""
+    if actor := os.environ.get("GITHUB_ACTOR"):
+        return actor
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container

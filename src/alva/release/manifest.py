@@ -44,14 +44,25 @@ class Service:
     """The ECS service: `alva-api`."""
     repository: str
     dockerfile: str
-    """Relative to the repository's root, which is the build context."""
-    port: int
+    """Relative to the repository's root."""
+    port: int | None
+    """None for a worker: nothing is routed to it."""
     paths: tuple[str, ...]
     host: str | None
     """Where the environment has a domain: the host name whose every path is this service's."""
     health_path: str
     log_group: str
     image_parameter: str
+    has_pages: bool = False
+    """Whether people open it in a browser: then its home page has to be there."""
+    idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Companion container -> what it runs in a one-off task, instead of its own command."""
+    deep_check_command: tuple[str, ...] | None = None
+    """What a one-off task runs to ask what the service depends on."""
+    journey_command: tuple[str, ...] | None = None
+    """What is run in the repository's root to use the product as a customer does."""
+    context: str = "."
+    """The folder that the image is built from, relative to the repository's root."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,8 @@ class Migration:
     """The service whose image it runs."""
     image_parameter: str
     stack: str
+    folder: str | None = None
+    """Where the image has the migrations that are judged: Alembic's, Drizzle's, Prisma's, or SQL files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +161,19 @@ class Manifest:
                     service=item["service"],
                     repository=item["repository"],
                     dockerfile=item["dockerfile"],
-                    port=int(item["port"]),
+                    port=None if item["port"] is None else int(item["port"]),
                     paths=tuple(item["paths"]),
                     host=item.get("host"),
                     health_path=item["health_path"],
                     log_group=item["log_group"],
                     image_parameter=item["image_parameter"],
+                    has_pages=bool(item.get("has_pages")),
+                    deep_check_command=tuple(item.get("deep_check_command") or ()) or None,
+                    journey_command=tuple(item.get("journey_command") or ()) or None,
+                    context=item.get("context", "."),
+                    idle_commands={
+                        name: tuple(companion["idle_command"]) for name, companion in item.get("companions", {}).items()
+                    },
                 )
                 for item in values["services"]
             ),
@@ -163,6 +183,7 @@ class Manifest:
                 service=migration["service"],
                 image_parameter=migration["image_parameter"],
                 stack=migration["stack"],
+                folder=migration.get("folder"),
             ),
             secrets=tuple(
                 Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
@@ -184,6 +205,16 @@ class Manifest:
             if stack.name == f"{self.prefix}-{short_name}":
                 return stack
         raise AlvaError(f"cannot find a stack {self.prefix}-{short_name} in the templates", next_step="./alva synth")
+
+    @property
+    def deep_checked(self) -> Service | None:
+        """The service whose entry names a deep check; the first of several."""
+        return next((service for service in self.services if service.deep_check_command), None)
+
+    @property
+    def journey_command(self) -> tuple[str, ...] | None:
+        """The journey that a service's entry names; the first of several."""
+        return next((service.journey_command for service in self.services if service.journey_command), None)
 
     def service(self, name: str) -> Service:
         """The service called `name` (`api`, or `alva-api`); raises UsageError naming those that exist."""

@@ -6,9 +6,10 @@ and there is a time limit after which the task is stopped.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, Interrupted, error_code, explained
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     )
 
 Line = Callable[[str], None]
+
+UNKNOWN_SECONDS = 60.0
+"""How long ECS may not know a task that it has just started: it is eventually consistent.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html asks to retry DescribeTasks with back-off.
+"""
+
+IDLE_COMMAND = ("sleep", "infinity")
+"""What a container runs in a one-off task of another one, where its service's entry names nothing."""
 
 LAST_LINES_SECONDS = 5.0
 """CloudWatch Logs shows what a container printed last a little after its end."""
@@ -40,6 +50,8 @@ class OneOff:
     security_groups: tuple[str, ...]
     command: tuple[str, ...] = ()
     """Instead of the container's own."""
+    idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Other container -> what it runs meanwhile, where `command` is given."""
     started_by: str = "alva"
     timeout_seconds: float = 900
 
@@ -61,11 +73,12 @@ class Ended:
         return self.exit_code == 0 and not self.reasons
 
 
-def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
+def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line, given_up: threading.Event | None = None) -> Ended:
     """Start the task, follow it to its end, and say how it ended: `output` gets what the container prints, `state`
     what ECS says.
 
-    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit.
+    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit, Interrupted (after
+    stopping it) once it is `given_up`.
     """
     definition = _container_definitions(aws, one_off.task_definition)
     task_arn = _start(aws, one_off, definition)
@@ -75,10 +88,14 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
 
     def stopped() -> TaskTypeDef | None:
         nonlocal seen_status
+        if given_up is not None and given_up.is_set():
+            raise Interrupted
         with explained(f"follow task {_short(task_arn)}"):
             tasks = aws.ecs.describe_tasks(cluster=one_off.cluster, tasks=[task_arn])["tasks"]
         if not tasks:
-            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it any more")
+            if not seen_status and time.monotonic() - started < UNKNOWN_SECONDS:
+                return None
+            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it")
         status = tasks[0].get("lastStatus", "")
         if status != seen_status:
             seen_status = status
@@ -90,20 +107,36 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line) -> Ended:
         task = aws.poll.until(
             stopped, timeout_seconds=one_off.timeout_seconds, what=f"task {_short(task_arn)} ({one_off.container})"
         )
-    except (TimedOut, Interrupted, KeyboardInterrupt) as error:
-        reason = "time limit" if isinstance(error, TimedOut) else "interrupted"
-        with explained(f"stop task {_short(task_arn)}"):
-            aws.ecs.stop_task(cluster=one_off.cluster, task=task_arn, reason=f"alva: {reason}")
+    except BaseException as error:
+        fate = _stop(aws, one_off, task_arn, error)
         if isinstance(error, TimedOut):
             raise TimedOut(
-                f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, stopped",
-                evidence=tail.last_lines(),
+                f"cannot finish {one_off.container}: still running after {time.monotonic() - started:.0f} s, {fate}",
+                evidence=[f"last log: {line}" for line in tail.last_lines()],
+            ) from error
+        if isinstance(error, AlvaError):
+            error.evidence = (*error.evidence, f"task {task_arn}: {fate}")
+        elif isinstance(error, Exception):
+            raise AlvaError(
+                f"cannot follow task {_short(task_arn)} ({one_off.container})",
+                evidence=[f"{type(error).__name__}: {error}", f"task {task_arn}: {fate}"],
             ) from error
         raise
     ended = _judge(task, one_off.container, paused=_others(definition, one_off))
     if ended.exit_code is not None:
         tail.finish(output)
     return ended
+
+
+def _stop(aws: Aws, one_off: OneOff, task_arn: str, error: BaseException) -> str:
+    """Stop a task that cannot be followed to its end, and say what became of it."""
+    reasons = {TimedOut: "time limit", Interrupted: "interrupted", KeyboardInterrupt: "interrupted"}
+    reason = reasons.get(type(error), "it cannot be followed")
+    try:
+        aws.ecs.stop_task(cluster=one_off.cluster, task=task_arn, reason=f"alva: {reason}")
+    except Exception as failure:
+        return f"it may still run, StopTask failed: {error_code(failure) or type(failure).__name__}"
+    return "stopped"
 
 
 def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -140,10 +173,9 @@ def _overrides(definition: Mapping[str, Any], one_off: OneOff) -> list[Container
     """
     if not one_off.command:
         return []
-    idle = ["python", "-c", "import signal; signal.pause()"]
     overrides: list[ContainerOverrideTypeDef] = [{"name": one_off.container, "command": list(one_off.command)}]
     for other in sorted(_others(definition, one_off)):
-        overrides.append({"name": other, "command": idle})
+        overrides.append({"name": other, "command": list(one_off.idle_commands.get(other, IDLE_COMMAND))})
     return overrides
 
 
@@ -215,6 +247,7 @@ class _Tail:
         self._stream = f"{options.get('awslogs-stream-prefix')}/{container['name']}/{_short(task_arn)}"
         self._token: str | None = None
         self._lines: list[str] = []
+        self._has_complained = False
 
     def show(self, line: Line) -> int:
         """Pass on what is new; how many lines that were."""
@@ -228,9 +261,11 @@ class _Tail:
                     logGroupName=self._group, logStreamName=self._stream, startFromHead=True, **arguments
                 )
             except Exception as error:
-                if error_code(error) == "ResourceNotFoundException":  # nothing was printed yet
-                    return count
-                raise
+                if error_code(error) != "ResourceNotFoundException" and not self._has_complained:
+                    # A task is judged by its exit code: lines that cannot be read must not fail it.
+                    self._has_complained = True
+                    line(f"cannot read the log: {error_code(error) or type(error).__name__}")
+                return count
             for event in answer["events"]:
                 self._lines.append(event.get("message", ""))
                 line(event.get("message", ""))

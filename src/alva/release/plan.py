@@ -5,13 +5,15 @@ The plan is a graph of frozen steps; `executor.py` runs it and decides nothing, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alva.checks.revisions import Revision, pending
+from alva.release.drift import Cure, Found, ServiceAsItWas, updates
+from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
-from alva.release.stacks import Action, ObservedStack, StackChange, compare
+from alva.release.stack_state import Action, ObservedStack, StackChange, compare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,13 @@ class Observed:
     """The image whose migration succeeded last."""
     revision: str | None = None
     """The revision that the schema is at, where a release wrote it down."""
+    released: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the last release that succeeded."""
+    is_unrecorded: bool = False
+    """Whether something else runs: a release was interrupted, and CloudFormation finished what it had begun."""
     secrets_ready: bool = False
+    drift: Found = field(default_factory=Found)
+    """What somebody changed outside CloudFormation."""
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     """How long steps took last time, by key."""
 
@@ -70,11 +78,20 @@ class ApplyStack(Step):
 
     stack: Stack
     action: Action
+    template: Mapping[str, Any] | None = None
+    """Instead of the wanted template: that one with what the running version still needs (`expansion.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyServices(ApplyStack):
     """Bring the services stack to its template, and make sure that what was asked for is what runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutBack(Step):
+    """Put back what somebody changed outside CloudFormation, and no stack's update would."""
+
+    cures: tuple[Cure, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +112,28 @@ class Plan:
     """The steps, in an order in which they could run one by one."""
 
     steps: tuple[Step, ...]
+    contractions: tuple[ApplyStack, ...] = ()
+    """Once the new version has verified: remove from the stacks around it what only the former version needed."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not self.steps
+        return not self.steps and not self.contractions
+
+    def stack_steps(self) -> Iterator[ApplyStack]:
+        """The first step of each stack that changes."""
+        seen: set[str] = set()
+        for step in (*self.steps, *self.contractions):
+            if isinstance(step, ApplyStack) and step.stack.name not in seen:
+                seen.add(step.stack.name)
+                yield step
 
     def lines(self) -> list[str]:
         """The plan for a person."""
-        return [f"{step.title}" + (f" ({'; '.join(step.reasons)})" if step.reasons else "") for step in self.steps]
+        return [
+            f"{step.title}" + (f" ({'; '.join(step.reasons)})" if step.reasons else "")
+            for step in (*self.steps, *self.contractions)
+        ]
 
     def as_json(self) -> list[dict[str, object]]:
         """The plan for a machine."""
@@ -115,7 +145,7 @@ class Plan:
                 "after": list(step.after),
                 "reasons": list(step.reasons),
             }
-            for step in self.steps
+            for step in (*self.steps, *self.contractions)
         ]
 
 
@@ -123,9 +153,14 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     """Decide the steps that bring the environment to what is wanted."""
     manifest = wanted.manifest
     parameters = stack_parameters(wanted)
+    first = _expanded_templates(wanted, observed)
     changes = {
         stack.name: compare(
-            stack.name, wanted.templates[stack.name], parameters, manifest.tags, observed.stacks.get(stack.name)
+            stack.name,
+            first.get(stack.name, wanted.templates[stack.name]),
+            parameters,
+            manifest.tags,
+            observed.stacks.get(stack.name),
         )
         for stack in manifest.stacks
     }
@@ -150,6 +185,17 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     ]
     steps += images
     image_keys = {step.service: step.key for step in images}
+
+    cures = _cures(wanted, observed)
+    if cures:
+        steps.append(
+            PutBack(
+                key="drift",
+                title="put back what was changed outside CloudFormation",
+                reasons=tuple(f"{d.subject}: {d.kind.value}" for d in observed.drift.drifts if d.cure in cures),
+                cures=cures,
+            )
+        )
 
     data = []
     for stack in manifest.stacks_of("data"):
@@ -182,7 +228,59 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     for stack in manifest.stacks_of("after"):
         if (step := _apply(stack, changes[stack.name], changed, before)) is not None:
             steps.append(step)
-    return Plan(steps=tuple(steps))
+    steps = [
+        replace(step, template=first[step.stack.name])
+        if isinstance(step, ApplyStack) and step.stack.name in first
+        else step
+        for step in steps
+    ]
+    return Plan(steps=tuple(steps), contractions=tuple(_contractions(wanted, observed, first)))
+
+
+def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
+    """What puts back the drift that no update of this release does, each once."""
+    updated: set[str] = set()
+    for stack in wanted.manifest.stacks_of("services"):
+        before = observed.stacks.get(stack.name)
+        running = running_digests(wanted.manifest, before)
+        updated |= {
+            service.service
+            for service in wanted.manifest.services
+            if wanted.digests.get(service.name, "") != running.get(service.name, "")
+            or (before is not None and updates(service, before.template, wanted.templates[stack.name]))
+        }
+    cures = dict.fromkeys(each.cure for each in observed.drift.drifts if each.cure is not None)
+    return tuple(c for c in cures if not (isinstance(c, ServiceAsItWas) and c.service in updated))
+
+
+def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[str, Any]]:
+    """Stack name -> what a stack around the running services gets first, where that is not its new template."""
+    manifest = wanted.manifest
+    if not any((services := observed.stacks.get(s.name)) and services.was_made for s in manifest.stacks_of("services")):
+        return {}
+    found = {}
+    for stack in (*manifest.stacks_of("registry"), *manifest.stacks_of("data")):
+        before = observed.stacks.get(stack.name)
+        if before is not None and before.was_made:
+            first = expanded(wanted.templates[stack.name], before.template)
+            if first != wanted.templates[stack.name]:
+                found[stack.name] = first
+    return found
+
+
+def _contractions(wanted: Wanted, observed: Observed, first: Mapping[str, Mapping[str, Any]]) -> Iterator[ApplyStack]:
+    """The steps that bring the expanded stacks to their templates: an importing stack before the exporting one."""
+    stacks = [stack for stack in reversed(wanted.manifest.stacks) if stack.name in first]
+    for stack in stacks:
+        gone = left_over(wanted.templates[stack.name], observed.stacks[stack.name].template)  # type: ignore[union-attr]
+        yield ApplyStack(
+            key=f"contract:{stack.name}",
+            title=f"remove from stack {stack.name} what only the former version needs",
+            after=tuple(f"contract:{other.name}" for other in stacks if stack.name in other.depends_on),
+            reasons=gone,
+            stack=stack,
+            action=Action.UPDATE,
+        )
 
 
 def image_parameters(manifest: Manifest, digests: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -281,6 +379,4 @@ def _migration(
 
 def _after(step: Any, key: str) -> Any:
     """The step, once `key` is done as well."""
-    from dataclasses import replace
-
     return replace(step, after=(*step.after, key))

@@ -1,33 +1,36 @@
 """What can be known to fail before anything is touched: named checks, each OK, SKIP, WARN or FAIL with its reason.
 
-`run` is the whole of it, for the verb; `refuse` is what every release asks first, of the same functions.
+`refusals.py` has what every release asks first, of the same functions.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from alva.aws import Aws, explained, pages
+from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused
-from alva.release import execution_roles, quotas, rollout
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, minified
+from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
 from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.lock import Lock
-from alva.release.manifest import Manifest
-from alva.release.plan import ApplyStack, Observed, Plan, Wanted
-from alva.release.secrets import Secrets, SecretStatus, State
-from alva.release.stacks import Action, Stacks
+from alva.release.manifest import Manifest, Stack
+from alva.release.refusals import invalid_templates, is_awake, wrong_secret
+from alva.release.secrets import Secrets, State
+from alva.release.stacks import Stacks
 from alva.release.toolkit import toolkit_of
 from alva.release.verify import Result, Verdict, run_check
 
-BOOTSTRAP_VERSION = 6
-"""The first whose roles and bucket are as this engine expects them (CDK: "Bootstrap template version history")."""
+BOOTSTRAP_VERSION = 23
+"""The first whose deploy role may continue a rollback that got stuck (CDK: "Bootstrap template version history")."""
+
+ANY_DIGEST = f"sha256:{'0' * 64}"
+"""In the place of a digest that is not known yet."""
 
 Said = tuple[Verdict, str]
 
@@ -53,15 +56,19 @@ class Preflight:
             ("lock", self._lock),
             ("stacks are settled", self._stacks),
             ("templates are valid", self._templates),
-            *((f"rule {rule}", _rule(found)) for rule, found in (self.findings or {}).items()),
+            ("CloudFormation foresees no failure", self._foreseen),
+            *((f"rule {rule}", partial(rule_verdict, rule, found)) for rule, found in (self.findings or {}).items()),
             ("images exist", self._images),
+            ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
             ("secrets are set", self._secrets),
             ("tasks' roles may start them", self._execution_roles),
             ("quotas suffice", self._quotas),
-            ("awake", lambda: is_awake(self.aws, self.manifest)),
+            *account.Account(aws=self.aws, manifest=self.manifest).checks(),
+            ("awake", self._awake),
             ("services run", self._services),
-            ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
+            ("nothing drifted", self._drift),
+            ("alarms are quiet", self._alarms),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
@@ -102,7 +109,7 @@ class Preflight:
             return Verdict.OK, "nobody holds it"
         if holder.is_gone():
             return Verdict.WARN, f"its holder is gone, the next release takes it over ({holder})"
-        return Verdict.FAIL, str(holder)
+        return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, for {holder}"
 
     def _stacks(self) -> Said:
         """No stack is in the middle of an operation, or waits for a rollback to go on."""
@@ -120,6 +127,29 @@ class Preflight:
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
+    def _foreseen(self) -> Said:
+        """CloudFormation's own validation of the changes: names that are taken, properties, quotas."""
+        unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
+        known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
+        parameters = {self.manifest.migration.image_parameter: ANY_DIGEST, **unknown, **known}
+        stacks = Stacks(self.aws)
+
+        def foresee(stack: Stack) -> list[Foreseen]:
+            template = stack.template()
+            return stacks.foresee(stack.name, template, parameters, self.manifest.tags)
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="foresee") as pool:
+            found = list(pool.map(foresee, self.manifest.stacks))
+        said = [
+            (each.fails, f"{stack.name}: {each.text}")
+            for stack, foreseen in zip(self.manifest.stacks, found, strict=True)
+            for each in foreseen
+        ]
+        if not said:
+            return Verdict.OK, f"{len(found)} stacks"
+        is_fatal = any(fails for fails, _ in said)
+        return (Verdict.FAIL if is_fatal else Verdict.WARN), "; ".join(text for _, text in said)
+
     def _images(self) -> Said:
         """Each image that would be released is in its repository, or can be pushed from here."""
         missing = []
@@ -132,6 +162,10 @@ class Preflight:
         if missing:
             return Verdict.FAIL, f"neither in its repository nor here: {', '.join(missing)}"
         return Verdict.OK, f"{len(self.digests)} images"
+
+    def _architectures(self) -> Said:
+        """The images that exist have the CPU architecture of their task definitions."""
+        return account.architectures(self.aws, self.manifest, self.digests)
 
     def _scans(self) -> Said:
         """What ECR's scan on push says of the images that exist.
@@ -164,7 +198,7 @@ class Preflight:
         if all(status.state is State.MISSING for status in used):
             return Verdict.SKIP, "they come with the first release"
         wrong = [status for status in used if status.state is not State.SET]
-        return (Verdict.FAIL, "; ".join(map(_wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
+        return (Verdict.FAIL, "; ".join(map(wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
 
     def _execution_roles(self) -> Said:
         """Each task's execution role may pull its image, read its secrets and write its log."""
@@ -184,16 +218,20 @@ class Preflight:
         except quotas.NoQuotas:
             return Verdict.SKIP, "not available here: there is no Service Quotas to ask"
         if short := [each for each in found if not each.is_met]:
-            more = "; ".join(
-                f"{each}: aws service-quotas request-service-quota-increase --service-code {each.service_code} "
-                f"--quota-code {each.code} --desired-value {math.ceil(each.total)}"
-                for each in short
+            return Verdict.FAIL, "; ".join(f"{each}: {each.increase(each.total)}" for each in short)
+        if tight := [each for each in found if not each.is_met_at_most]:
+            return Verdict.WARN, "; ".join(
+                f"{each}, and {each.most:g} when the services have scaled out: {each.increase(each.most)}"
+                for each in tight
             )
-            return Verdict.FAIL, more
         return Verdict.OK, ", ".join(map(str, found))
 
+    def _awake(self) -> Said:
+        """The environment does not sleep: nothing can be released into one whose database does not run."""
+        return is_awake(self.aws, self.manifest)
+
     def _services(self) -> Said:
-        """Whether what was released last runs: all of its tasks, from a deployment that succeeded, and nothing else."""
+        """All tasks of the last release run, from deployments that succeeded. Only warns: a release may repair it."""
         if Hibernation(self.aws, self.manifest).state() is not None:
             return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
@@ -214,15 +252,25 @@ class Preflight:
             deployment = rollout.last_deployment(self.aws, self.manifest, service)
             if deployment is not None and deployment["status"] in ("STOPPED", "ROLLBACK_FAILED"):
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
-        return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
+        return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
+    def _drift(self) -> Said:
+        """Whether what runs is what the stacks say. A release puts services and log groups back, so this only warns."""
+        stacks = Stacks(self.aws)
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
+            observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
+        compared = drift.compare(self.aws, self.manifest, observed)
+        found = drift_detection.detect(self.aws, drift.comparable(observed), compared)
+        if found.drifts:
+            return Verdict.WARN, "; ".join(map(str, found.drifts))
+        if found.unseen:
+            return Verdict.WARN, f"not known of {'; '.join(found.unseen)}"
+        return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
-def is_awake(aws: Aws, manifest: Manifest) -> Said:
-    """Whether the environment is awake: into one that sleeps nothing can be released, its database does not run."""
-    asleep = Hibernation(aws, manifest).state()
-    if asleep is None:
-        return Verdict.OK, ""
-    return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
+    def _alarms(self) -> Said:
+        """No alarm of the environment is in the state ALARM. Only warns: a release may repair the cause."""
+        verdict, reason = alarms_are_quiet(self.aws, self.manifest)
+        return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
@@ -243,105 +291,6 @@ def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
     return (Verdict.OK, f"{len(alarms)} alarms") if alarms else (Verdict.SKIP, "there are no alarms")
 
 
-def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
-    """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
-    refuse_asleep(aws, wanted.manifest)
-    if not plan.is_empty:
-        _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
-    _refuse_missing_images(wanted, observed, builder)
-    names = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack)]
-    if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
-        raise PreflightRefused(
-            "cannot release: CloudFormation refuses a template; nothing was touched",
-            evidence=wrong,
-            next_step="correct infrastructure/",
-        )
-    if used := exports_in_use(wanted, observed, plan):
-        raise PreflightRefused(
-            "cannot release: a stack would lose an export that another one still imports; nothing was touched",
-            evidence=used,
-            next_step="keep the export for one release (Stack.export_value in infrastructure/), then remove it",
-        )
-    if not observed.secrets_ready and not makes_secrets:
-        # Those that do not exist yet come with this release; those that do will not set themselves.
-        statuses = [s for s in Secrets(aws, wanted.manifest).check() if s.secret.used_by]
-        unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
-        if unset and not any(s.state is State.MISSING for s in statuses):
-            raise PreflightRefused(
-                "cannot release: secrets are not ready; nothing was touched",
-                evidence=[f"{_wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
-                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
-            )
-
-
-def refuse_unset_settings(manifest: Manifest) -> None:
-    """Raise PreflightRefused where a setting that AWS needs is not set. A local region does without them."""
-    if manifest.unset_settings:
-        raise PreflightRefused(
-            f"cannot use {manifest.environment} on AWS: settings are missing; nothing was touched",
-            evidence=[f"{name}: expected {expected}" for name, expected in manifest.unset_settings.items()],
-            next_step="set them in infrastructure/lib/config/environments.py (docs/reference/settings.md)",
-        )
-
-
-def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
-    """Raise PreflightRefused where the environment sleeps: everything would wait for a database that does not run."""
-    verdict, said = is_awake(aws, manifest)
-    if verdict is Verdict.FAIL:
-        raise PreflightRefused(
-            f"cannot change {manifest.environment}: it is asleep; nothing was touched",
-            evidence=[said.partition(";")[0]],
-            next_step="./alva wake, then the same command again",
-        )
-
-
-def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
-    """Exports that an update would take away or change while a stack that exists imports them.
-
-    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"), and
-    importing stacks come after the exporting one.
-    """
-    updated = [step.stack.name for step in plan.steps if isinstance(step, ApplyStack) and step.action is Action.UPDATE]
-    found = []
-    for name in updated:
-        before = observed.stacks[name]
-        kept = _exports(wanted.templates[name])
-        for export in sorted(_exports(before.template) - kept) if before is not None else ():
-            importers = [
-                stack.name
-                for stack in observed.stacks.values()
-                if stack is not None and stack.was_made and stack.name != name and export in _imports(stack.template)
-            ]
-            if importers:
-                found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")
-    return found
-
-
-def _exports(template: Mapping[str, Any]) -> set[str]:
-    """The names of a template's exports, those that are plain texts."""
-    names = (output.get("Export", {}).get("Name") for output in template.get("Outputs", {}).values())
-    return {name for name in names if isinstance(name, str)}
-
-
-def _imports(value: Any) -> set[str]:
-    """The names that a template imports, wherever it does."""
-    if isinstance(value, Mapping):
-        own = value.get("Fn::ImportValue")
-        nested = (_imports(each) for each in value.values())
-        return ({own} if isinstance(own, str) else set()).union(*nested)
-    if isinstance(value, list):
-        return set().union(*(_imports(each) for each in value))
-    return set()
-
-
-def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """What CloudFormation finds wrong with the templates, without making anything of them."""
-    stacks = Stacks(aws)
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
-        problems = list(pool.map(lambda item: stacks.validate(*item), templates.items()))
-    return [f"{name}: {problem}" for name, problem in zip(templates, problems, strict=True) if problem]
-
-
 def require(results: Sequence[Result], environment: str) -> None:
     """Raise PreflightRefused naming the checks that failed, if any did."""
     failed = [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
@@ -353,24 +302,8 @@ def require(results: Sequence[Result], environment: str) -> None:
         )
 
 
-def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
-    missing = [
-        f"{wanted.manifest.service(name).repository}@{digest}"
-        for name, digest in wanted.digests.items()
-        if digest is not None and name not in observed.published and not builder.has(digest)
-    ]
-    if missing:
-        raise PreflightRefused(
-            "cannot release: an image is neither in its repository nor here; nothing was touched",
-            evidence=missing,
-            next_step="build and push it first, or leave --image out",
-        )
-
-
-def _rule(found: Sequence[str]) -> Callable[[], Said]:
+def rule_verdict(rule: str, found: Sequence[str]) -> Said:
     """One template rule found nothing wrong: those at the head of this page."""
-    return lambda: (Verdict.FAIL, "; ".join(found)) if found else (Verdict.OK, "")
-
-
-def _wrong_secret(status: SecretStatus) -> str:
-    return f"{status.secret.name}: {status.problem or status.state.value}"
+    if not found:
+        return Verdict.OK, ""
+    return (Verdict.WARN if rule in GUESSES else Verdict.FAIL), "; ".join(found)

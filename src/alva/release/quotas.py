@@ -2,11 +2,13 @@
 
 Counted are the resources of the templates that are not there yet, what the account has already, and AWS's quota: the
 one that applies, or the default. Fargate counts what runs at the worst moment of a release: old and new tasks of all
-services, and the migration. Other environments' tasks are not seen: each environment has an account of its own.
+services, at their least scale and at their most, and the migration; Spot has a quota of its own. Other environments'
+tasks are not seen: each environment has an account of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ class Quota:
     """https://docs.aws.amazon.com/general/latest/gr/aws-service-information.html"""
     needed: Callable[[Templates], Counts]
     there: Callable[[Aws], Counts]
+    most: Callable[[Templates], Counts] | None = None
+    """What is needed once everything that scales has scaled out, where that is more."""
     is_kept: bool = True
     """Whether what stands in deployed templates is part of what is there."""
 
@@ -59,23 +63,49 @@ def _nat_gateways(templates: Templates) -> Counts:
     return counts
 
 
-def _fargate_vcpus(templates: Templates) -> Counts:
-    """vCPUs of all tasks while every service is rolled over at once (200 %), and of the migration."""
-    size = {
-        logical_id: int(resource["Properties"]["Cpu"]) / 1024
-        for template in templates
-        for logical_id, resource in template.get("Resources", {}).items()
-        if resource["Type"] == "AWS::ECS::TaskDefinition"
-    }
-    used, total = set(), 0.0
-    for resource in _resources(templates):
-        if resource["Type"] == "AWS::ECS::Service":
-            properties = resource["Properties"]
-            definition = properties["TaskDefinition"].get("Ref", "")
-            percent = properties.get("DeploymentConfiguration", {}).get("MaximumPercent", 200)
-            total += size.get(definition, 0) * int(properties.get("DesiredCount", 1)) * int(percent) / 100
-            used.add(definition)
-    return {"": total + sum(vcpus for definition, vcpus in size.items() if definition not in used)}
+SPOT = "FARGATE_SPOT"
+
+
+def _fargate_vcpus(provider: str, capacity: str) -> Callable[[Templates], Counts]:
+    """vCPUs on a capacity provider while every service is rolled over at once (200 %), and of the migration.
+
+    `capacity`: how many tasks a service that scales has, `MinCapacity` or `MaxCapacity` of its scalable target.
+    """
+
+    def count(templates: Templates) -> Counts:
+        size = {
+            logical_id: int(resource["Properties"]["Cpu"]) / 1024
+            for template in templates
+            for logical_id, resource in template.get("Resources", {}).items()
+            if resource["Type"] == "AWS::ECS::TaskDefinition"
+        }
+        scaled = {
+            _text(resource["Properties"]["ResourceId"]).rpartition("/")[2]: int(resource["Properties"][capacity])
+            for resource in _resources(templates)
+            if resource["Type"] == "AWS::ApplicationAutoScaling::ScalableTarget"
+        }
+        used, total = set(), 0.0
+        for resource in _resources(templates):
+            if resource["Type"] == "AWS::ECS::Service":
+                properties = resource["Properties"]
+                definition = properties["TaskDefinition"].get("Ref", "")
+                used.add(definition)
+                strategy = properties.get("CapacityProviderStrategy", [{"CapacityProvider": "FARGATE"}])
+                if provider not in [each["CapacityProvider"] for each in strategy]:
+                    continue
+                tasks = scaled.get(properties.get("ServiceName", ""), int(properties.get("DesiredCount", 1)))
+                percent = properties.get("DeploymentConfiguration", {}).get("MaximumPercent", 200)
+                total += size.get(definition, 0) * tasks * int(percent) / 100
+        # What no service runs is a one-off task, and runs on demand.
+        oneoff = sum(vcpus for definition, vcpus in size.items() if definition not in used)
+        return {"": total + (oneoff if provider != SPOT else 0)}
+
+    return count
+
+
+def _text(value: Any) -> str:
+    """The end of a text that may be joined from references."""
+    return str(value["Fn::Join"][1][-1]) if isinstance(value, Mapping) and "Fn::Join" in value else str(value)
 
 
 def _vpcs(aws: Aws) -> Counts:
@@ -105,7 +135,17 @@ QUOTAS = (
         name="Fargate vCPUs",
         service_code="fargate",
         code="L-3032A538",
-        needed=_fargate_vcpus,
+        needed=_fargate_vcpus("FARGATE", "MinCapacity"),
+        most=_fargate_vcpus("FARGATE", "MaxCapacity"),
+        there=lambda _aws: {},
+        is_kept=False,
+    ),
+    Quota(
+        name="Fargate Spot vCPUs",
+        service_code="fargate",
+        code="L-36FBB829",
+        needed=_fargate_vcpus(SPOT, "MinCapacity"),
+        most=_fargate_vcpus(SPOT, "MaxCapacity"),
         there=lambda _aws: {},
         is_kept=False,
     ),
@@ -141,9 +181,23 @@ class Demand:
     name: str
     total: float
     """What there will be, everything of the account counted."""
+    most: float
+    """The same once everything that scales has scaled out."""
     limit: float
     service_code: str
     code: str
+
+    @property
+    def is_met_at_most(self) -> bool:
+        """Whether the quota allows it even then."""
+        return self.most <= self.limit
+
+    def increase(self, value: float) -> str:
+        """The command that asks AWS for more."""
+        return (
+            f"aws service-quotas request-service-quota-increase --service-code {self.service_code} "
+            f"--quota-code {self.code} --desired-value {math.ceil(value)}"
+        )
 
     @property
     def is_met(self) -> bool:
@@ -166,10 +220,20 @@ def _demand(aws: Aws, quota: Quota, templates: Templates, deployed: Templates) -
     limit = _limit(aws, quota)
     with explained(f"count the {quota.name} of the account"):
         there = quota.there(aws)
-    needed, own = quota.needed(templates), quota.needed(deployed) if quota.is_kept else {}
-    totals = [there.get(place, 0) - own.get(place, 0) + needed.get(place, 0) for place in {*there, *needed}]
+    own = quota.needed(deployed) if quota.is_kept else {}
+
+    def total(needed: Counts) -> float:
+        totals = [there.get(place, 0) - own.get(place, 0) + needed.get(place, 0) for place in {*there, *needed}]
+        return max(totals, default=0)
+
+    needed = total(quota.needed(templates))
     return Demand(
-        name=quota.name, total=max(totals, default=0), limit=limit, service_code=quota.service_code, code=quota.code
+        name=quota.name,
+        total=needed,
+        most=needed if quota.most is None else total(quota.most(templates)),
+        limit=limit,
+        service_code=quota.service_code,
+        code=quota.code,
     )
 
 

@@ -1,6 +1,8 @@
 """Restart services one task after another, so that they read their secrets again.
 
-ECS keeps the image that runs: the task definition names it by digest, so a forced deployment changes nothing else.
+A new task is asked first whether it can sign in with what it reads now: tasks that serve are not replaced by tasks
+that cannot. ECS keeps the image that runs: the task definition names it by digest, so a forced deployment changes
+nothing else.
 """
 
 from __future__ import annotations
@@ -8,25 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from alva.aws import Aws, explained
-from alva.errors import AlvaError, UsageError
+from alva.errors import AlvaError, PreflightRefused, UsageError, VerificationFailed
 from alva.release import rollout
+from alva.release.inside import PATIENCE_SECONDS, Inside, cure_of, failures
 from alva.release.manifest import Manifest, Service
 
 Line = Callable[[str], None]
 
 TIMEOUT_SECONDS = 900
 
+SIGN_IN_SECONDS = 15
+"""An engine that was just given a new password may refuse it for a moment."""
+
 
 def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Line) -> None:
-    """Replace every task of the services, and return when the new ones serve.
+    """Replace every task of the services, and return when the new ones serve and reach what they need.
 
-    Raises UsageError for a service that does not run, AlvaError naming the deployment that did not succeed.
+    Raises UsageError for a service that does not run, PreflightRefused where a new task could not sign in (nothing is
+    replaced then), AlvaError naming the deployment that did not succeed, VerificationFailed where a service does not
+    reach what it needs afterwards.
     """
     running = rollout.describe_services(aws, manifest)
     if missing := [service.name for service in services if service.service not in running]:
         raise UsageError(
             f"cannot restart {', '.join(missing)}: nothing runs there yet", next_step="./alva deploy starts it"
         )
+    _refuse_what_cannot_sign_in(aws, manifest, services)
     before = {service.name: _newest_deployment(aws, manifest, service) for service in services}
     for service in services:
         with explained(f"restart {service.name}"):
@@ -52,6 +61,26 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
         return None if pending else True
 
     aws.poll.until(all_replaced, timeout_seconds=TIMEOUT_SECONDS, what=f"new tasks of {', '.join(pending)}")
+    line("asking what the new tasks reach")
+    if failed := failures(Inside(aws, manifest).run(patience_seconds=PATIENCE_SECONDS)):
+        raise VerificationFailed(
+            "cannot call this restart good: services do not reach what they need",
+            evidence=failed,
+            next_step=cure_of(manifest, failed) or "./alva secrets list says what changed when; set it right, restart",
+        )
+
+
+def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence[Service]) -> None:
+    """Raise PreflightRefused where a new task of one of them cannot use the database or the queue."""
+    if manifest.deep_checked is None or manifest.deep_checked.name not in [service.name for service in services]:
+        return
+    if failed := failures(Inside(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
+        raise PreflightRefused(
+            f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in with what it "
+            "reads now; nothing was restarted, and the tasks that run keep their connections",
+            evidence=failed,
+            next_step=cure_of(manifest, failed) or "./alva verify",
+        )
 
 
 def _newest_deployment(aws: Aws, manifest: Manifest, service: Service) -> str | None:

@@ -29,6 +29,34 @@ DATA_TYPES = {
     "AWS::Logs::LogGroup": "logs",
 }
 
+_EMPTY_GROUP = "its listener rule leads to the new, empty one: requests fail with 503 until new tasks are healthy"
+_RESTARTS = "the database restarts: what needs it fails for minutes"
+
+INTERRUPTIONS: Mapping[str, tuple[frozenset[str], str]] = {
+    "AWS::ElasticLoadBalancingV2::TargetGroup": (
+        frozenset({"Name", "Port", "Protocol", "ProtocolVersion", "TargetType", "VpcId", "IpAddressType"}),
+        f"is replaced: {_EMPTY_GROUP}",
+    ),
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": (
+        frozenset({"Name", "Scheme", "Type"}),
+        "is replaced: it gets another address, and the former one answers nobody",
+    ),
+    "AWS::ElasticLoadBalancingV2::Listener": (
+        frozenset({"LoadBalancerArn", "Port", "Protocol"}),
+        "no longer listens where it did: requests there fail",
+    ),
+    "AWS::ECS::Service": (
+        frozenset({"Cluster", "LaunchType", "SchedulingStrategy", "ServiceName", "DeploymentController", "Role"}),
+        "is replaced: the tasks of the former one are stopped, whether or not the new ones serve",
+    ),
+    "AWS::RDS::DBInstance": (frozenset({"DBInstanceClass", "EngineVersion", "Port"}), _RESTARTS),
+}
+"""Resource type -> properties whose change users notice, and what they notice.
+
+Each type's page in the CloudFormation Template Reference says it per property ("Update requires"): replacement, or some
+interruptions.
+"""
+
 EVERYTHING = "-1"
 
 
@@ -39,6 +67,8 @@ class Kind(enum.Enum):
     NETWORK = "network"
     DATA = "data"
     CONTRACTION = "contraction"
+    OUTAGE = "outage"
+    DRIFT = "drift"
     RULES = "rules"
 
 
@@ -103,6 +133,16 @@ def lost_data(stack: str, old: Mapping[str, Any], changes: Sequence[ResourceChan
             message = f"holds {what} and is removed: it is {_kept(policies.get('DeletionPolicy', 'Delete'))}"
         if message:
             yield Risk(kind=Kind.DATA, subject=f"{stack}/{change.logical_id}", message=message)
+
+
+def interruptions(stack: str, changes: Sequence[ResourceChange]) -> Iterator[Risk]:
+    """Changes that users notice while they are made, however well they end."""
+    for change in changes:
+        properties, what = INTERRUPTIONS.get(change.type, (frozenset(), ""))
+        if change.action == "Modify" and (changed := sorted(properties & set(change.properties))):
+            yield Risk(
+                kind=Kind.OUTAGE, subject=f"{stack}/{change.logical_id}", message=f"{', '.join(changed)}: {what}"
+            )
 
 
 def _kept(policy: str) -> str:

@@ -6,7 +6,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alva.aws import Aws
@@ -14,6 +14,8 @@ from alva.errors import PreflightRefused, UsageError
 from alva.release.images import is_published
 from alva.release.ledger import SUCCEEDED, Ledger, Release
 from alva.release.manifest import Manifest
+from alva.release.plan import running_digests
+from alva.release.stacks import Stacks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,35 +26,43 @@ class Choice:
     obstacle: str = ""
 
 
-def choices(history: Sequence[Release]) -> list[Choice]:
+def choices(history: Sequence[Release], running: Mapping[str, str] | None = None) -> list[Choice]:
     """The good releases before what runs now, newest first, with what keeps each from coming back.
 
-    `history` is the ledger, newest first. What runs now is the last release that succeeded; the same digests again
-    are no way back.
+    `history` is the ledger, newest first; `running` are the digests that run, None where they are those of the last
+    release that succeeded. They are others where a release was killed and CloudFormation finished what it had begun.
+    The same digests again are no way back.
     """
     good = [release for release in history if release.outcome == SUCCEEDED]
     if not good:
         return []
+    if running is None:
+        running = good[0].digests
     found = []
-    for release in good[1:]:
+    for release in good if runs_something_else(good[0], running) else good[1:]:
         later = [r for r in history if r.number > release.number and r.contractions]
         obstacle = ""
         if later:
             taken = ", ".join(revision for r in reversed(later) for revision in r.contractions)
             obstacle = f"the schema no longer serves it: migration {taken} took something away"
-        elif dict(release.digests) == dict(good[0].digests):
+        elif not runs_something_else(release, running):
             obstacle = "it is what runs now"
         found.append(Choice(release=release, obstacle=obstacle))
     return found
 
 
-def choose(history: Sequence[Release], number: int | None) -> Release:
+def runs_something_else(release: Release, running: Mapping[str, str]) -> bool:
+    """Whether a service runs another image than in that release; services that one of them lacks are not compared."""
+    return any(running.get(name, digest) != digest for name, digest in release.digests.items())
+
+
+def choose(history: Sequence[Release], number: int | None, running: Mapping[str, str] | None = None) -> Release:
     """The release to come back: the one asked for, or the newest that can.
 
     Raises UsageError for one that is not in the ledger or failed, PreflightRefused for one that cannot come back;
     both say which can.
     """
-    found = choices(history)
+    found = choices(history, running)
     possible = [choice.release.number for choice in found if not choice.obstacle]
     said = f"these can come back: {', '.join(map(str, possible))}" if possible else "no earlier release can come back"
     if number is None:
@@ -74,13 +84,15 @@ def choose(history: Sequence[Release], number: int | None) -> Release:
     known = next((release for release in history if release.number == number), None)
     if known is None:
         raise UsageError(f"cannot find release {number} in the ledger", evidence=[said], next_step="./alva releases")
-    why = "it runs now" if known.outcome == SUCCEEDED else f"it {_said(known.outcome)}"
+    why = "it is the last release that succeeded" if known.outcome == SUCCEEDED else f"it {_said(known.outcome)}"
     raise UsageError(f"cannot roll back to release {number}: {why}", evidence=[said], next_step="./alva releases")
 
 
 def find(aws: Aws, manifest: Manifest, number: int | None) -> Release:
     """The release to come back, all of whose images are still in their repositories; raises as `choose` does."""
-    release = choose(Ledger(aws, manifest).history(), number)
+    stacks = [Stacks(aws).observe(stack.name, with_template=False) for stack in manifest.stacks_of("services")]
+    running = {name: digest for stack in stacks for name, digest in running_digests(manifest, stack).items()}
+    release = choose(Ledger(aws, manifest).history(), number, running)
     services = {service.name: service for service in manifest.services}
     gone = [
         f"{services[name].repository}@{digest}"

@@ -7,19 +7,24 @@ that was asked for, and no task of another task definition may be left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
 from alva.release.manifest import Manifest, Service
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import ServiceDeploymentTypeDef, ServiceTypeDef
+    from mypy_boto3_ecs.type_defs import ServiceDeploymentBriefTypeDef, ServiceDeploymentTypeDef, ServiceTypeDef
 
 Line = Callable[[str], None]
+
+SERVICE_TYPE = "AWS::ECS::Service"
+"""What fails in a stack when the tasks of a service do not become healthy."""
 
 DEPLOYMENT_ENDED = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
@@ -28,15 +33,15 @@ def roll_out(
     aws: Aws,
     manifest: Manifest,
     stack_name: str,
-    template: Mapping[str, object],
+    template: Mapping[str, Any],
     parameters: Mapping[str, str],
     line: Line,
     *,
     timeout_seconds: float,
 ) -> None:
-    """Update all services together and return when what was asked for is all that runs.
+    """Update the services of one stack together and return when what was asked for is all that runs.
 
-    Raises RolledBack when the new version does not run, TimedOut at the deadline, RollbackFailed when CloudFormation
+    Raises RolledBack when the stack could not be updated, TimedOut at the deadline, RollbackFailed when CloudFormation
     could not take its update back. Whether everything runs again what it ran is for the caller to see.
     """
     stacks = Stacks(aws, timeout_seconds=timeout_seconds)
@@ -46,11 +51,15 @@ def roll_out(
         stacks.apply(stack_name, template, parameters, manifest.tags, line, while_waiting=events.show)
     except StackFailed as error:
         events.show()
-        raise RolledBack("cannot release: the new version does not run", evidence=error.evidence) from error
+        # A change set that cannot be made, or a listener rule that fails, says nothing about the new version.
+        is_the_version = any(f"({SERVICE_TYPE})" in line for line in error.evidence)
+        message = "cannot release: the new version does not run" if is_the_version else error.message
+        raise RolledBack(message, evidence=error.evidence) from error
+    declared = template.get("Parameters", {})
     expected = {
         service.name: parameters[service.image_parameter]
         for service in manifest.services
-        if service.image_parameter in parameters
+        if service.image_parameter in parameters and service.image_parameter in declared
     }
     confirm(aws, manifest, expected, line, since=events.since)
 
@@ -72,14 +81,19 @@ def confirm(
 
     def all_confirmed() -> bool | None:
         services = describe_services(aws, manifest)
-        for name, digest in list(pending.items()):
+
+        def problem(name: str) -> str | None:
             service = manifest.service(name)
             found = services.get(service.service)
             if found is None:
                 raise RolledBack(f"cannot release {name}: ECS has no service {service.service}")
-            problem = _problem(aws, manifest, service, found, digest, since)
-            if problem is None:
-                line(f"{name} runs {digest[7:19]}")
+            return _problem(aws, manifest, service, found, digests[name], since)
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="confirm") as pool:
+            problems = dict(zip(pending, pool.map(problem, pending), strict=True))
+        for name, said in problems.items():
+            if said is None:
+                line(f"{name} runs {digests[name][7:19]}")
                 del pending[name]
         return True if not pending else None
 
@@ -106,20 +120,50 @@ def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]
 
 def running_digest(aws: Aws, task_definition: str, container: str) -> str | None:
     """The digest that a task definition's container runs, or None when it is not named by digest."""
-    with explained(f"read task definition {task_definition}"):
-        definition = aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
-    for item in definition.get("containerDefinitions", []):
-        if item["name"] == container and "@" in item.get("image", ""):
-            return item["image"].rpartition("@")[2]
-    return None
+    return aws.once(TaskDefinitionImages).digest(task_definition, container)
+
+
+class TaskDefinitionImages:
+    """The images of task definitions by ARN. A revision never changes, so each is asked for once.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/update-task-definition-console-v2.html
+    """
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._images: dict[str, dict[str, str]] = {}
+        """Task definition ARN -> container -> image."""
+
+    def digest(self, task_definition: str, container: str) -> str | None:
+        """The digest of a container's image, or None when it is not named by digest. Raises AlvaError."""
+        if task_definition not in self._images:
+            with explained(f"read task definition {task_definition}"):
+                found = self._aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
+            containers = found.get("containerDefinitions", [])
+            self._images[task_definition] = {each["name"]: each.get("image", "") for each in containers}
+        image = self._images[task_definition].get(container, "")
+        return image.rpartition("@")[2] if "@" in image else None
+
+    def forget(self) -> None:
+        """Ask again: a local region that was wiped counts revisions from 1."""
+        self._images = {}
 
 
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
     """The service's newest service deployment; None when ECS keeps none (they are kept for 90 days)."""
     with explained(f"look at the deployments of {service.service}"):
-        briefs = aws.ecs.list_service_deployments(cluster=manifest.cluster, service=service.service, maxResults=20)[
-            "serviceDeployments"
-        ]
+        # ListServiceDeployments promises no order, so the newest may be on any page.
+        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListServiceDeployments.html
+        briefs: list[ServiceDeploymentBriefTypeDef] = []
+        token: dict[str, Any] = {}
+        while True:
+            page = aws.ecs.list_service_deployments(
+                cluster=manifest.cluster, service=service.service, maxResults=100, **token
+            )
+            briefs += page["serviceDeployments"]
+            if not page.get("nextToken"):
+                break
+            token = {"nextToken": page["nextToken"]}
         if not briefs:
             return None
         newest = max(briefs, key=lambda brief: brief["createdAt"])

@@ -22,7 +22,8 @@ from alva.errors import AlvaError, UsageError
 from alva.release.manifest import Manifest, Secret
 from alva.release.restart import restart
 from alva.release.secret_audit import Entry, SecretAudit
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 Line = Callable[[str], None]
 

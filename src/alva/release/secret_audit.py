@@ -1,4 +1,4 @@
-"""Who set which secret when: one SSM parameter, whose versions are the history. No value is in it.
+"""Who set which secret when. No value is in it.
 
 AWS's own record is CloudTrail's PutSecretValue; this one is at hand, and names the person behind a shared role.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Self
 
-from alva.aws import Aws, error_code, explained, pages
+from alva.aws import Aws
+from alva.release.history import History
 from alva.release.lock import Holder
 from alva.release.manifest import Manifest
+from alva.release.times import utc_now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,34 +30,26 @@ class Entry:
     def now(cls, secret: str) -> Self:
         """This person changes `secret` now."""
         holder = Holder.this_process(f"set {secret}")
-        return cls(secret=secret, by=holder.user, host=holder.host, at=datetime.now(UTC).isoformat(timespec="seconds"))
+        return cls(secret=secret, by=holder.user, host=holder.host, at=utc_now())
 
 
 class SecretAudit:
-    """The changes of one environment's secrets; Parameter Store keeps the last 100."""
+    """The changes of one environment's secrets."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
-        self._aws = aws
-        self.parameter_name = f"/{manifest.prefix}/secrets"
+        self._history = History(
+            aws,
+            f"/{manifest.prefix}/secrets",
+            of="the record of who set which secret",
+            description="Who set which secret when",
+            read=lambda text, _: Entry(**json.loads(text)),
+        )
+        self.parameter_name = self._history.parameter_name
 
     def record(self, entry: Entry) -> None:
         """Write a change down."""
-        with explained("record who set a secret"):
-            self._aws.ssm.put_parameter(
-                Name=self.parameter_name,
-                Value=json.dumps(asdict(entry)),
-                Type="String",
-                Overwrite=True,
-                Description="Who set which secret when: one version each. Written by ./alva",
-            )
+        self._history.add(json.dumps(asdict(entry)))
 
     def history(self) -> list[Entry]:
         """All changes that AWS still has, newest first."""
-        with explained("read who set which secret"):
-            try:
-                versions = list(pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name))
-            except Exception as error:
-                if error_code(error) == "ParameterNotFound":
-                    return []
-                raise
-        return [Entry(**json.loads(version["Value"])) for version in reversed(versions)]
+        return self._history.all()

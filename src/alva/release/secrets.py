@@ -9,8 +9,10 @@ import enum
 import json
 import secrets as randomness
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import PreflightRefused, UsageError
@@ -50,11 +52,32 @@ class Secrets:
 
     def check(self) -> list[SecretStatus]:
         """Look at every secret: is it set, and is what is in it well-formed (a key pair that signs and verifies)?"""
-        values = {secret.name: self._read(secret.name) for secret in self._manifest.secrets}
+        secrets = self._manifest.secrets
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="secrets") as pool:
+            read = list(pool.map(lambda secret: self._read(secret.name), secrets))
+        values = {secret.name: value for secret, (value, _) in zip(secrets, read, strict=True)}
+        judged = {secret.name: _judge(secret, values[secret.name]) for secret in secrets}
         statuses = []
-        for secret in self._manifest.secrets:
-            value, changed_at = values[secret.name]
-            state, problem = _judge(secret, value, self._partner(secret, values))
+        for secret, (_, changed_at) in zip(secrets, read, strict=True):
+            state, problem = judged[secret.name]
+            private = next((s for s in secrets if s.kind == "rsa-private-key"), None)
+            if (
+                secret.kind == "rsa-public-key"
+                and private is not None
+                and state is State.SET
+                and judged[private.name][0] is State.SET
+                and (problem := _pair_problem(values[private.name] or "", values[secret.name] or ""))
+            ):
+                state = State.MALFORMED
+            generated = next((s for s in secrets if s.kind == "generated"), None)
+            if (
+                secret.kind == "url"
+                and generated is not None
+                and state is State.SET
+                and judged[generated.name][0] is State.SET
+                and (problem := _password_problem(values[generated.name] or "", values[secret.name] or ""))
+            ):
+                state = State.MALFORMED
             statuses.append(SecretStatus(secret=secret, state=state, changed_at=changed_at, problem=problem))
         return statuses
 
@@ -92,9 +115,12 @@ class Secrets:
     def assign(self, name: str, value: str) -> Secret:
         """Set one secret; raises UsageError when its value cannot be right."""
         secret = self.find(name)
-        if secret.kind == "generated":
-            raise UsageError(f"cannot set {secret.name}: the template generates it", next_step="rotate it instead")
-        state, problem = _judge(secret, value, None)
+        if secret.kind in ("generated", "url"):
+            how = "generates it" if secret.kind == "generated" else "makes it of the generated password"
+            raise UsageError(
+                f"cannot set {secret.name}: the template {how}", next_step="rotate the generated one instead"
+            )
+        state, problem = _judge(secret, value)
         if state is not State.SET:
             raise UsageError(f"cannot set {secret.name}: the value is {problem or state.value}")
         self._write(secret.name, value)
@@ -109,14 +135,6 @@ class Secrets:
             f"cannot find a secret {name!r}",
             evidence=["there are " + ", ".join(s.name for s in self._manifest.secrets)],
         )
-
-    def _partner(self, secret: Secret, values: Mapping[str, tuple[str | None, datetime | None]]) -> str | None:
-        """The other half of the key pair, where `secret` is one half."""
-        other_kind = {"rsa-private-key": "rsa-public-key", "rsa-public-key": "rsa-private-key"}.get(secret.kind)
-        for other in self._manifest.secrets:
-            if other.kind == other_kind:
-                return values[other.name][0]
-        return None
 
     def _make_pair(self, unset: set[str]) -> list[str]:
         from cryptography.hazmat.primitives import serialization
@@ -170,7 +188,7 @@ class Secrets:
         self._audit.record(Entry.now(name))
 
 
-def _judge(secret: Secret, value: str | None, partner: str | None) -> tuple[State, str]:
+def _judge(secret: Secret, value: str | None) -> tuple[State, str]:
     if value is None:
         return State.MISSING, ""
     if value.strip() in ("", UNSET):
@@ -180,9 +198,8 @@ def _judge(secret: Secret, value: str | None, partner: str | None) -> tuple[Stat
         "rsa-public-key": _public_key_problem,
         "generated": _generated_problem,
         "random": _random_problem,
+        "url": _url_problem,
     }.get(secret.kind, _text_problem)(value)
-    if not problem and secret.kind == "rsa-public-key" and partner and not _private_key_problem(partner):
-        problem = _pair_problem(partner, value)
     return (State.MALFORMED, problem) if problem else (State.SET, "")
 
 
@@ -214,7 +231,8 @@ def _pair_problem(private: str, public: str) -> str:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-    signer = serialization.load_pem_private_key(private.encode(), password=None)
+    # Its primes were looked at already, which takes longer than all of the rest.
+    signer = serialization.load_pem_private_key(private.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     verifier = serialization.load_pem_public_key(public.encode())
     assert isinstance(signer, rsa.RSAPrivateKey)  # noqa: S101
     assert isinstance(verifier, rsa.RSAPublicKey)  # noqa: S101
@@ -232,6 +250,25 @@ def _generated_problem(value: str) -> str:
         return "" if json.loads(value).get("password") else "without a password"
     except (ValueError, AttributeError):
         return "no JSON object"
+
+
+def _url_problem(value: str) -> str:
+    try:
+        passwords = _passwords_of(value)
+    except (ValueError, AttributeError):
+        return "no JSON object of URLs"
+    return "" if passwords and all(passwords) else "a URL without a password"
+
+
+def _password_problem(generated: str, value: str) -> str:
+    """One password for both forms: a task that reads the URL signs in as one that reads the password."""
+    is_one = _passwords_of(value) == {json.loads(generated)["password"]}
+    return "" if is_one else "a URL with another password than the generated one: ./alva secrets rotate database"
+
+
+def _passwords_of(value: str) -> set[str | None]:
+    """The password of each URL in a secret's JSON object."""
+    return {urlsplit(url).password for url in json.loads(value).values()}
 
 
 def _random_problem(value: str) -> str:

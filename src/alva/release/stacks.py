@@ -1,22 +1,28 @@
 """Bring one CloudFormation stack to its template, and tell why not when it cannot be done.
 
-Reading (`observe`), deciding (`compare`, values only) and doing (`Stacks.apply`) are apart. All changes go through
-change sets (`change_sets.py`).
+Reading (`observe`) and doing (`apply`); what to do is decided by values alone (`stack_state.py`). All changes go
+through change sets (`change_sets.py`).
 """
 
 from __future__ import annotations
 
-import enum
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
 from alva.release.adoption import adopt
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ChangeSet, ChangeSets, ResourceChange, minified
+from alva.release.change_sets import (
+    INLINE_TEMPLATE_BYTES,
+    ChangeSet,
+    ChangeSets,
+    Foreseen,
+    ResourceChange,
+    minified,
+)
+from alva.release.stack_state import Action, ObservedStack, compare
 from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
@@ -26,79 +32,6 @@ CANCELLED_REASONS = ("Resource creation cancelled", "Resource update cancelled",
 """Reasons of resources that failed only because another one did."""
 
 Line = Callable[[str], None]
-
-
-class Action(enum.Enum):
-    """What has to be done to a stack."""
-
-    NONE = "unchanged"
-    CREATE = "create"
-    UPDATE = "update"
-    RECREATE = "recreate"
-    """It never got further than a failed creation: CloudFormation lets such a stack only be deleted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservedStack:
-    """A stack as CloudFormation has it."""
-
-    name: str
-    status: str
-    stack_id: str = ""
-    """Its ARN: what a stack is still known by when it is deleted."""
-    template: Mapping[str, Any] = field(default_factory=dict)
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether an operation runs on it."""
-        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it can be looked at and changed as it is: nothing runs, and no rollback got stuck."""
-        return not self.is_busy and self.status != "UPDATE_ROLLBACK_FAILED"
-
-    @property
-    def was_made(self) -> bool:
-        """Whether it got beyond its creation: there is something in it to go back to."""
-        return self.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StackChange:
-    """What `compare` decided for one stack, and why."""
-
-    name: str
-    action: Action
-    reasons: tuple[str, ...] = ()
-
-
-def compare(
-    name: str,
-    template: Mapping[str, Any],
-    parameters: Mapping[str, str | None],
-    tags: Mapping[str, str],
-    observed: ObservedStack | None,
-) -> StackChange:
-    """Decide what brings the stack to `template` with `parameters` (None: a value that is not known yet)."""
-    if observed is None or observed.status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        return StackChange(name=name, action=Action.CREATE, reasons=("it does not exist",))
-    if observed.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):
-        return StackChange(name=name, action=Action.RECREATE, reasons=(f"its creation failed ({observed.status})",))
-    reasons = []
-    if template != observed.template:
-        reasons.append("its template changed")
-    declared = template.get("Parameters", {})
-    for key in sorted(set(parameters) & set(declared)):
-        value = parameters[key]
-        if value is None or value != observed.parameters.get(key):
-            reasons.append(f"{key} changed")
-    if tags != observed.tags:
-        reasons.append("its tags changed")
-    return StackChange(name=name, action=Action.UPDATE if reasons else Action.NONE, reasons=tuple(reasons))
 
 
 def _previous(observed: ObservedStack | None, action: Action) -> Mapping[str, str] | None:
@@ -165,7 +98,7 @@ class Stacks:
             try:
                 self._wait(observed.stack_id, line, since=None)
             except TimedOut as error:
-                raise self._call_off(observed.stack_id, None, line) from error
+                raise self._call_off(observed.stack_id, None, line, error) from error
             observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
@@ -234,7 +167,7 @@ class Stacks:
         try:
             status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         except TimedOut as error:
-            raise self._call_off(change_set.stack_id, since, line) from error
+            raise self._call_off(change_set.stack_id, since, line, error) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
@@ -263,6 +196,37 @@ class Stacks:
             return change_sets.read(name, change_set)
         finally:
             change_sets.delete(name, change_set)
+
+    def foresee(
+        self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
+    ) -> list[Foreseen]:
+        """What CloudFormation's validation finds in the change to `template`, from a change set that is removed again.
+
+        Nothing for a stack without a change, for one that something works on, and for one that imports what another
+        has yet to export: CloudFormation makes no change set of those.
+        """
+        observed = self.observe(name)
+        change = compare(name, template, parameters, tags, observed)
+        if change.action not in (Action.CREATE, Action.UPDATE) or (observed is not None and not observed.is_settled):
+            return []
+        change_sets = ChangeSets(self._aws)
+        try:
+            change_set = change_sets.create(
+                name, template, parameters, tags, previous=_previous(observed, change.action)
+            )
+            if change_set is None:
+                return []
+            try:
+                return change_sets.foreseen(change_set)
+            finally:
+                change_sets.delete(name, change_set)
+        except StackFailed as error:
+            reason = "; ".join(error.evidence)
+            return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
+        finally:
+            # The change set of a stack that does not exist makes an empty one.
+            if observed is None:
+                self.delete(name, lambda _line: None)
 
     def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
         """What CloudFormation finds wrong with the template without making anything of it, or None.
@@ -294,7 +258,7 @@ class Stacks:
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
 
-    def _call_off(self, stack_id: str, since: str | None, line: Line) -> TimedOut:
+    def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
         """At the deadline: take an update back rather than wait for hours; what to raise."""
         unfinished = {
             event["LogicalResourceId"]: event["ResourceStatus"]
@@ -311,13 +275,12 @@ class Stacks:
                     raise
                 evidence.append(str(error))
             else:
-                status, _ = self._wait(stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds)
+                # What has to be called off needs its time also where a release has none left.
+                status, _ = self._wait(
+                    stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds, is_limited=False
+                )
                 evidence.append(f"the update was cancelled: the stack is {status}")
-        return TimedOut(
-            f"cannot wait any longer for {_name(stack_id)}: {self._timeout_seconds:.0f} s have passed",
-            evidence=evidence,
-            next_step="./alva status, then release again",
-        )
+        return TimedOut(deadline.message, evidence=evidence, next_step="./alva status, then release again")
 
     def _last_event(self, stack_id: str) -> str | None:
         with explained(f"read the events of {_name(stack_id)}"):
@@ -345,6 +308,7 @@ class Stacks:
         since: str | None,
         while_waiting: Callable[[], None] | None = None,
         timeout_seconds: float | None = None,
+        is_limited: bool = True,
     ) -> tuple[str, list[StackEventTypeDef]]:
         """Wait for the running operation and report its events; the stack's last status and all events since."""
         shown: set[str] = set()
@@ -370,7 +334,10 @@ class Stacks:
             return None
 
         status = self._aws.poll.until(
-            ended, timeout_seconds=timeout_seconds or self._timeout_seconds, what=_name(stack_id)
+            ended,
+            timeout_seconds=timeout_seconds or self._timeout_seconds,
+            what=_name(stack_id),
+            is_limited=is_limited,
         )
         return status, events
 

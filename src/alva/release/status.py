@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from alva.aws import Aws, explained
-from alva.release import rollout
+from alva.aws import Aws, explained, pages
+from alva.release import rollout, serving
+from alva.release.drift import Drift, compare
 from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Holder, Lock
@@ -16,7 +18,10 @@ from alva.release.manifest import Manifest, Service
 from alva.release.stacks import Stacks
 
 if TYPE_CHECKING:
-    from mypy_boto3_ecs.type_defs import ServiceTypeDef, TaskTypeDef
+    from mypy_boto3_ecs.type_defs import DeploymentTypeDef, ServiceTypeDef, TaskTypeDef
+
+EVENTS = 8
+"""How many of a service's events are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,54 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetStatus:
+    """One target of a service, as the load balancer has it."""
+
+    address: str
+    state: str
+    reason: str
+    """Why it is not healthy; empty where there is nothing to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentStatus:
+    """One deployment of a service, as ECS counts it."""
+
+    status: str
+    """`PRIMARY`, `ACTIVE` or `INACTIVE`."""
+    state: str
+    """`IN_PROGRESS`, `COMPLETED` or `FAILED`."""
+    reason: str
+    created_at: datetime | None
+    desired: int
+    running: int
+    pending: int
+    failed: int
+    task_definition: str
+    """Family and revision."""
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceEvent:
+    """One sentence of ECS about a service."""
+
+    at: datetime
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlarmStatus:
+    """One alarm that is in the state ALARM."""
+
+    name: str
+    """Without the environment's prefix."""
+    description: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServiceStatus:
     """One service."""
 
@@ -43,9 +96,11 @@ class ServiceStatus:
     digest: str
     since: datetime | None
     """When what runs now was deployed."""
-    targets: tuple[str, ...]
-    """A state for each target, as the load balancer has it."""
+    targets: tuple[TargetStatus, ...]
     tasks: tuple[TaskStatus, ...]
+    deployments: tuple[DeploymentStatus, ...] = ()
+    events: tuple[ServiceEvent, ...] = ()
+    """The newest ones, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +122,23 @@ class Status:
     release: Release | None
     lock: Holder | None
     asleep: Asleep | None = None
+    alarms: tuple[AlarmStatus, ...] = ()
+    """Those in the state ALARM; an alarm without data is not among them."""
+    drifts: tuple[Drift, ...] = ()
+    """What differs from the stacks, as far as that is known at once: without CloudFormation's detection."""
 
 
-def look(aws: Aws, manifest: Manifest) -> Status:
-    """Look at everything, side by side."""
+def look(aws: Aws, manifest: Manifest, *, with_drift: bool = True) -> Status:
+    """Look at everything, side by side. Raises AlvaError.
+
+    Without `with_drift` the stacks are not compared with what runs, and their templates are not read.
+    """
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="status") as pool:
-        observing = [pool.submit(stacks.observe, stack.name, with_template=False) for stack in manifest.stacks]
+        observing = [pool.submit(stacks.observe, stack.name, with_template=with_drift) for stack in manifest.stacks]
         release, lock = pool.submit(Ledger(aws, manifest).latest), pool.submit(Lock(aws, manifest).holder)
         asleep = pool.submit(Hibernation(aws, manifest).state)
+        alarms = pool.submit(_alarms, aws, manifest)
         found = rollout.describe_services(aws, manifest)
         services = list(pool.map(lambda s: _service(aws, manifest, s, found.get(s.service)), manifest.services))
         observed = [future.result() for future in observing]
@@ -91,6 +154,8 @@ def look(aws: Aws, manifest: Manifest) -> Status:
             release=release.result(),
             lock=lock.result(),
             asleep=asleep.result(),
+            alarms=alarms.result(),
+            drifts=compare(aws, manifest, {o.name: o for o in observed if o is not None}).drifts if with_drift else (),
         )
 
 
@@ -115,32 +180,67 @@ def _service(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeD
         digest=rollout.running_digest(aws, found["taskDefinition"], service.name) or "",
         since=primary.get("createdAt") if primary is not None else None,
         targets=tuple(_targets(aws, found)),
-        tasks=tuple(_task(aws, service, task) for task in _tasks(aws, manifest, service)),
+        tasks=tuple(_task(aws, service, task) for task in serving.tasks_of(aws, manifest, service)),
+        deployments=tuple(_deployment(aws, service, each) for each in found.get("deployments", [])),
+        events=tuple(
+            ServiceEvent(at=event["createdAt"], message=event["message"]) for event in found.get("events", [])[:EVENTS]
+        ),
     )
 
 
-def _targets(aws: Aws, found: ServiceTypeDef) -> list[str]:
-    states = []
+def _deployment(aws: Aws, service: Service, deployment: DeploymentTypeDef) -> DeploymentStatus:
+    definition = deployment.get("taskDefinition", "")
+    return DeploymentStatus(
+        status=deployment.get("status", ""),
+        state=deployment.get("rolloutState", ""),
+        reason=deployment.get("rolloutStateReason", ""),
+        created_at=deployment.get("createdAt"),
+        desired=deployment.get("desiredCount", 0),
+        running=deployment.get("runningCount", 0),
+        pending=deployment.get("pendingCount", 0),
+        failed=deployment.get("failedTasks", 0),
+        task_definition=definition.rpartition("/")[2],
+        digest=(rollout.running_digest(aws, definition, service.name) or "") if definition else "",
+    )
+
+
+def _targets(aws: Aws, found: ServiceTypeDef) -> Iterator[TargetStatus]:
     for balancer in found.get("loadBalancers", []):
         with explained("look at target health"):
             answer = aws.elbv2.describe_target_health(TargetGroupArn=balancer["targetGroupArn"])
-        states += [target["TargetHealth"].get("State", "") for target in answer["TargetHealthDescriptions"]]
-    return states
+        for target in answer["TargetHealthDescriptions"]:
+            health = target["TargetHealth"]
+            yield TargetStatus(
+                address=target["Target"]["Id"], state=health.get("State", ""), reason=health.get("Description", "")
+            )
 
 
-def _tasks(aws: Aws, manifest: Manifest, service: Service) -> list[TaskTypeDef]:
-    with explained(f"look at the tasks of {service.service}"):
-        arns = aws.ecs.list_tasks(cluster=manifest.cluster, serviceName=service.service)["taskArns"]
-        return aws.ecs.describe_tasks(cluster=manifest.cluster, tasks=arns)["tasks"] if arns else []
+def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
+    with explained("look at the alarms"):
+        found = pages(
+            aws.client("cloudwatch"),
+            "describe_alarms",
+            "MetricAlarms",
+            AlarmNamePrefix=f"{manifest.prefix}-",
+            StateValue="ALARM",
+        )
+        return tuple(
+            AlarmStatus(
+                name=alarm["AlarmName"].removeprefix(f"{manifest.prefix}-"),
+                description=alarm.get("AlarmDescription", ""),
+                reason=alarm.get("StateReason", ""),
+                since=alarm["StateUpdatedTimestamp"],
+            )
+            for alarm in found
+        )
 
 
 def _task(aws: Aws, service: Service, task: TaskTypeDef) -> TaskStatus:
-    details = [d for a in task.get("attachments", []) for d in a.get("details", [])]
     return TaskStatus(
         task=task["taskArn"].rpartition("/")[2],
         status=task.get("lastStatus", ""),
         health=task.get("healthStatus", ""),
-        address=next((d.get("value", "") for d in details if d.get("name") == "privateIPv4Address"), ""),
+        address=serving.address_of(task),
         started_at=task.get("startedAt"),
         digest=rollout.running_digest(aws, task["taskDefinitionArn"], service.name) or "",
     )

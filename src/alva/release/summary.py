@@ -7,16 +7,26 @@ from alva.release.ledger import Release
 OUTCOME_MARKS = {"succeeded": "✅", "rolled back": "↩️", "failed": "❌", "interrupted": "⏸️"}
 
 
-def markdown(environment: str, release: Release | None, *, url: str = "") -> str:
-    """The release, its digests and how long its steps took; what went wrong, where something did."""
+def markdown(environment: str, release: Release | None, *, url: str = "", run: str = "") -> str:
+    """The release, its digests and how long its steps took; what went wrong, where something did.
+
+    `run` is the address of the pipeline's run that the page is about.
+    """
     if release is None:
-        return f"### {environment}\n\nNo release yet.\n"
+        said = (
+            "This run recorded no release: it was refused before its first change, or killed. "
+            "`./alva status` shows what runs."
+            if run
+            else "There is no release yet."
+        )
+        return f"### {environment}\n\n{said}\n"
     mark = OUTCOME_MARKS.get(release.outcome, "")
     lines = [
         f"### {mark} Release {release.number} of {environment}: {release.outcome}".replace("###  ", "### "),
         "",
         f"Commit `{release.commit}`, by {release.by}, {release.started_at}, {release.seconds:.0f} s."
-        + (f" <{url}/>" if url else ""),
+        + (f" <{url}/>" if url else "")
+        + (f" [Run]({release.run})" if release.run else ""),
         "",
         "| service | digest |",
         "| --- | --- |",

@@ -7,23 +7,32 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from alva.aws import Aws
+from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused, StackFailed
+from alva.release import drift_detection
 from alva.release.diff import Diff, Preview, in_words, make_diff
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted, stack_parameters
 from alva.release.risks import Kind, Risk
-from alva.release.stacks import Action, Stacks
+from alva.release.stack_state import Action, ObservedStack
+from alva.release.stacks import Stacks
 
 Ask = Callable[[Sequence[Risk], str], bool]
 """Shows what stands out, asks the question, and returns whether to go on."""
 
 
 def survey(
-    aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, findings: Mapping[str, Sequence[str]] | None = None
+    aws: Aws,
+    wanted: Wanted,
+    observed: Observed,
+    plan: Plan,
+    findings: Mapping[str, Sequence[str]] | None = None,
+    detected: Sequence[ObservedStack] = (),
 ) -> Diff:
     """What the plan would change, stack by stack, from change sets that are removed again. Changes nothing.
 
     `findings` are what template rules found, by rule: known to fail, so they stand out where a template is used.
+    Meanwhile CloudFormation detects the drift of the stacks in `detected`.
     """
     parameters = stack_parameters(wanted)
     known = {key: value for key, value in parameters.items() if value is not None}
@@ -44,13 +53,20 @@ def survey(
             return Preview(resources=None, note=f"from the templates: CloudFormation says {why}")
         return Preview(resources=tuple(changes))
 
-    steps = [step for step in plan.steps if isinstance(step, ApplyStack)]
+    steps = list(plan.stack_steps())
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="survey") as pool:
-        previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
+        try:
+            detecting = pool.submit(drift_detection.detect, aws, detected, observed.drift)
+            previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
+            observed = replace(observed, drift=detecting.result())
+        except KeyboardInterrupt:
+            aws.poll.interrupt.set()
+            raise
     diff = make_diff(wanted, observed, plan, previews)
     broken = [
         Risk(kind=Kind.RULES, subject=rule, message=message)
         for rule, messages in (findings or {}).items()
+        if rule not in GUESSES
         for message in messages
     ]
     return replace(diff, risks=(*diff.risks, *broken)) if steps else diff

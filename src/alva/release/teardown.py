@@ -15,7 +15,8 @@ from typing import Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest
-from alva.release.stacks import ObservedStack, Stacks
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 Line = Callable[[str], None]
 

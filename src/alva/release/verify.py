@@ -1,6 +1,8 @@
 """Named checks of what runs, from outside: each is OK, SKIP, WARN or FAIL, with its reason.
 
-Everything goes through the load balancer, as users do; each answer must carry the digest that should be serving.
+Which image serves is known from ECS and the load balancer: the digest of each running task, and the health of each
+task's address. Answers through the load balancer show that requests get there. An image may name its digest in a
+header of its answers: a header that names another digest fails the check.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 
 from alva.aws import Aws, explained
 from alva.errors import AlvaError, TimedOut, VerificationFailed
-from alva.release import rollout
+from alva.release import rollout, serving
 from alva.release.manifest import Manifest, Service
 from alva.release.outside import Answer, Outside, find_addresses
 from alva.release.secrets import Secrets, State
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceTypeDef
 
 DIGEST_HEADER = "x-alva-digest"
-"""What each service of ours answers with: the digest of the image that it runs."""
+"""Where an image may name its digest (`IMAGE_DIGEST` in its environment) in each answer."""
 
 RELEASED_PATIENCE_SECONDS = 5
 """What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
@@ -88,11 +90,11 @@ class Verification:
             digest = digests.get(service.name)
             found = services.get(service.service)
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
-            checks.append((f"{service.name} targets are healthy", self._targets(found)))
+            checks.append((f"{service.name} targets are healthy", self._targets(service, found)))
             if service.host is not None:
                 checks.append((f"{service.host} leads here", self._leads_here(outside, service.host)))
             checks += [
-                (f"{service.name} answers {path}", self._answers(outside, outside.base(service) + path, digest))
+                (f"{service.name} answers {path}", self._answers(outside, service, path, digest))
                 for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
@@ -121,7 +123,7 @@ class Verification:
         return Verdict.OK, f"{len(self._manifest.secrets)} secrets"
 
     def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Look:
-        """All of its tasks run, from a deployment that succeeded, with the image that should serve."""
+        """All of its tasks run, from a deployment that succeeded, and each of them runs the image that should serve."""
 
         def look() -> tuple[Verdict, str]:
             if found is None:
@@ -132,6 +134,10 @@ class Verification:
             runs = rollout.running_digest(self._aws, found["taskDefinition"], service.name)
             if digest is not None and runs != digest:
                 return Verdict.FAIL, f"{runs} is deployed, {digest} should be"
+            if runs is not None:
+                tasks = serving.tasks_of(self._aws, self._manifest, service)
+                if others := serving.other_images(tasks, service.name, runs):
+                    return Verdict.FAIL, "; ".join(others)
             deployment = rollout.last_deployment(self._aws, self._manifest, service)
             said = f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
             status = deployment["status"] if deployment is not None else "SUCCESSFUL"
@@ -142,35 +148,30 @@ class Verification:
 
         return look
 
-    def _targets(self, found: ServiceTypeDef | None) -> Look:
-        """The load balancer finds its tasks healthy: they answer /health, through the target group."""
+    def _targets(self, service: Service, found: ServiceTypeDef | None) -> Look:
+        """The load balancer finds each of its tasks healthy, by address: they answer the service's health path."""
 
         def look() -> tuple[Verdict, str]:
             groups = [b["targetGroupArn"] for b in (found or {}).get("loadBalancers", []) if "targetGroupArn" in b]
             if not groups:
                 return Verdict.SKIP, "it is behind no load balancer"
-            healthy = 0
+            tasks = serving.tasks_of(self._aws, self._manifest, service)
+            addresses = {serving.address_of(task) for task in tasks if task.get("lastStatus") == "RUNNING"}
             for group in groups:
                 with explained("look at target health"):
                     targets = self._aws.elbv2.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
-                for target in targets:
-                    health = target["TargetHealth"]
-                    if health.get("State") == "healthy":
-                        healthy += 1
-                    elif health.get("State") != "draining":
-                        return Verdict.FAIL, (
-                            f"{target['Target']['Id']} is {health.get('State')}: "
-                            f"{health.get('Reason', '')} {health.get('Description', '')}".strip()
-                        )
-            return (Verdict.OK, f"{healthy} healthy") if healthy else (Verdict.FAIL, "no target is healthy")
+                if problem := serving.problem_of_targets(targets, addresses):
+                    return Verdict.FAIL, problem
+            return Verdict.OK, f"{len(addresses)} healthy"
 
         return look
 
-    def _answers(self, outside: Outside, url: str, digest: str | None) -> Look:
-        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x` alike."""
+    def _answers(self, outside: Outside, service: Service, path: str, digest: str | None) -> Look:
+        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x`, and a page is there."""
 
         def look() -> tuple[Verdict, str]:
-            return judge_answer(outside.fetch(url), digest)
+            answer = outside.fetch(outside.base(service) + path)
+            return judge_answer(answer, digest, is_page=service.has_pages and is_home(path))
 
         return look
 
@@ -195,10 +196,11 @@ class Verification:
 def probe_paths(service: Service) -> list[str]:
     """The paths to ask for: each pattern literally, with a slash, and with something behind it.
 
-    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service.
+    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service. With a
+    host of its own it keeps its prefix.
     """
-    if service.host is not None:
-        return ["/"]
+    if service.port is None:
+        return []
     prefixes = dict.fromkeys(pattern.removesuffix("*").rstrip("/") for pattern in service.paths) or {"": None}
     paths = []
     for prefix in prefixes:
@@ -206,13 +208,25 @@ def probe_paths(service: Service) -> list[str]:
     return paths
 
 
-def judge_answer(answer: Answer, digest: str | None) -> tuple[Verdict, str]:
-    """Whether the answer came from the image that should serve. Its status may be a refusal, but no server error."""
-    if answer.status >= 500:
-        return Verdict.FAIL, f"HTTP {answer.status}"
+def is_home(path: str) -> bool:
+    """Whether one of the paths of `probe_paths` is a home page: a prefix, with or without a slash."""
+    return not path.endswith("/x")
+
+
+def judge_answer(answer: Answer, digest: str | None, *, is_page: bool = False) -> tuple[Verdict, str]:
+    """Whether the answer has a status that its users can go on from, and names no image but the one that should serve.
+
+    A page is there or leads on (below 400). Any other path may refuse, but must not fail (below 500). The load balancer
+    itself answers 403 where a service is not for this address (`load_balancer.admin_allowed_cidrs`).
+    """
     served_by = answer.headers.get(DIGEST_HEADER)
+    is_refused_before = answer.status == http.HTTPStatus.FORBIDDEN and served_by is None
+    if answer.status >= 500 or (is_page and answer.status >= 400 and not is_refused_before):
+        return Verdict.FAIL, f"HTTP {answer.status}"
+    if is_refused_before and is_page:
+        return Verdict.SKIP, f"HTTP {answer.status}: this address may not see it"
     if served_by is None:
-        return Verdict.SKIP, f"HTTP {answer.status}; the image does not say its digest ({DIGEST_HEADER})"
+        return Verdict.OK, f"HTTP {answer.status}"
     if digest is not None and served_by != digest:
         return Verdict.FAIL, f"HTTP {answer.status} from {served_by[7:19]}, not from {digest[7:19]}"
     return Verdict.OK, f"HTTP {answer.status} from {served_by[7:19]}"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
-from alva.release import rollout, verify, why
+from alva.release import inside, rollout, verify, why
+from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
+from alva.release.expansion import expanded, holds
 from alva.release.manifest import Manifest
 from alva.release.plan import Observed, running_digests
 from alva.release.reporting import Reporter
 from alva.release.risks import DATA_TYPES
-from alva.release.signs import Diagnosis
-from alva.release.stacks import ObservedStack
+from alva.release.stack_state import ObservedStack
+from alva.release.stacks import Stacks
 
 BACK = "all services run again what they ran before"
 
@@ -25,16 +28,17 @@ def take_back(
 ) -> AlvaError:
     """Return the services to what they ran if the release touched them; what to raise: the failure, or worse.
 
-    What they run in goes back too, where its template changed: a rule that the network lost breaks the former version
-    as well. Only a stack whose data changed (a database, a cache, ...) stays, since going back may replace them.
+    First the stacks around the services get back what the former version needs and keep what the new one needs: neither
+    version is cut off while the services move. Then the services go back, and then the stacks around them to exactly
+    what they were. Only a stack whose data changed (a database, a cache, ...) stays, since going back may replace them.
     CloudFormation may have gone back already: then there is nothing to do but to look. A failure whose way back
     succeeds is RolledBack (or TimedOut), or itself where no service was touched; RollbackFailed when the services do
     not serve as before.
     """
     touched = [
         (stack, each.phase)
-        for each in reversed(manifest.stacks)  # an export cannot go while another stack imports it
-        if f"stack:{each.name}" in executor.begun
+        for each in manifest.stacks
+        if executor.begun & {f"stack:{each.name}", f"contract:{each.name}"}
         and (stack := observed.stacks.get(each.name)) is not None
         and stack.was_made
     ]
@@ -44,18 +48,25 @@ def take_back(
         for stack, phase in touched
         if phase != "services" and goes_back(stack.template, executor.wanted.templates[stack.name])
     ]
+    were_touched = bool(previous) or any(key.startswith("contract:") for key in executor.begun)
     try:
-        for stack in (*previous, *around):
+        for stack in around if were_touched else ():
+            _restore_what_it_needs(aws, stack, reporter)
+        for stack in (*previous, *reversed(around)):  # an export cannot go while another stack imports it
             _apply_again(aws, stack, reporter)
-        if not previous:
-            return failure  # untouched, or a first release: there was nothing before it
-        _verify_again(aws, manifest, previous, reporter)
+        if not were_touched:
+            return failure  # or a first release: there was nothing before it
+        services = [stack for each in manifest.stacks_of("services") if (stack := observed.stacks[each.name])]
+        former = as_before(manifest, services)
+        _verify_again(aws, former, services, reporter)
+        persisting = _still_failing_inside(aws, former, failure)
     except AlvaError as error:
         return RollbackFailed(
             "cannot release, and the services do not serve as before either",
             evidence=[*failure.evidence, error.message, *error.evidence],
             next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases anew",
         )
+    failure = failure.because(persisting, inside.cure_of(manifest, persisting))
     if isinstance(failure, TimedOut):
         return TimedOut(f"{failure.message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
     message = failure.message if isinstance(failure, RolledBack) else f"cannot release: {_without_cannot(failure)}"
@@ -82,8 +93,45 @@ def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes:
 
 
 def goes_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
-    """Whether a stack around the services returns to its former template: what changed is nothing that holds data."""
-    return former != released and _data(former) == _data(released)
+    """Whether a stack around the services returns to its former template: what changed is nothing that holds data.
+
+    A secret that the release took away comes back with its value, since it outlives its stack (DeletionPolicy).
+    """
+    had, has = _data(former), _data(released)
+    missing = [each for name, each in had.items() if name not in has]
+    return (
+        former != released
+        and all(had.get(name) == each for name, each in has.items())
+        and all(
+            each["Type"] == "AWS::SecretsManager::Secret" and each.get("DeletionPolicy") == "Retain" for each in missing
+        )
+    )
+
+
+def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) -> None:
+    """Give the stack back what its former template has, beside what it has now.
+
+    A failure is told and not raised: the services are taken back all the same.
+    """
+    key = f"restore:{former.name}"
+    stacks = Stacks(aws)
+    now = stacks.settle(former.name, lambda text: reporter.step_line(key, text))
+    if now is None or not now.was_made or holds(now.template, former.template):
+        return
+    reporter.step_started(key, f"give {former.name} back what the former version needs")
+    template = expanded(former.template, now.template)
+    try:
+        stacks.apply(former.name, template, former.parameters, former.tags, lambda text: reporter.step_line(key, text))
+    except AlvaError as error:
+        reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
+    else:
+        reporter.step_finished(key, "done")
+
+
+def as_before(manifest: Manifest, previous: Sequence[ObservedStack]) -> Manifest:
+    """The manifest without the services that the former templates do not have: they are gone again."""
+    parameters = {name for stack in previous for name in stack.template.get("Parameters", {})}
+    return replace(manifest, services=tuple(each for each in manifest.services if each.image_parameter in parameters))
 
 
 def _data(template: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +162,14 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
         reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
         raise
     reporter.step_finished(key, "done", f"{len(results)} checks")
+
+
+def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> list[str]:
+    """What failed inside, and fails with the former version too: the release is not its cause."""
+    if not any(line.startswith("inside") for line in failure.evidence):
+        return []
+    failed = inside.failures(inside.Inside(aws, manifest).run(patience_seconds=inside.PATIENCE_SECONDS))
+    return [f"{each} (with the former version too: this release is not the cause)" for each in failed]
 
 
 def _without_cannot(failure: AlvaError) -> str:

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
-from alva.errors import AlvaError
-from alva.release.ledger import PARAMETER_BYTES
+from alva.errors import AlvaError, MigrationFailed, RollbackFailed, RolledBack, StackFailed
+from alva.release.diagnosis import Diagnosis, Failure, diagnose, said
+from alva.release.history import PARAMETER_BYTES, History
 from alva.release.manifest import Manifest, Service
-from alva.release.signs import PLATFORM, Diagnosis, Failure, diagnose
+from alva.release.signs import PLATFORM, Source
 from alva.release.stacks import Stacks, first_failure
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         found = []  # what AWS does not tell must not hide the failure itself
     if found:
         return tuple(found)
-    said = (*error.evidence, error.message)
-    exit_codes = tuple((name, int(code)) for text in said for name, code in ENDED.findall(text))
-    return (diagnose(Failure(subject=_subject(error), said=said, exit_codes=exit_codes)),)
+    told = (*said(_source(error), error.evidence), *said(Source.RELEASE, [error.message]))
+    exit_codes = tuple((name, int(code)) for each in told for name, code in ENDED.findall(each.text))
+    return (diagnose(Failure(subject=_subject(error), said=told, exit_codes=exit_codes)),)
 
 
 def services_causes(
@@ -90,44 +91,33 @@ def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
             events = list(
                 pages(aws.cloudformation, "describe_stack_events", "StackEvents", StackName=observed.stack_id)
             )
-        said = (f"the stack is {observed.status}", *first_failure(events[::-1]))
-        found.append(diagnose(Failure(subject=stack.name, said=(*said[1:], said[0]))))
+        told = said(Source.STACK, [*first_failure(events[::-1]), f"the stack is {observed.status}"])
+        found.append(diagnose(Failure(subject=stack.name, said=told)))
     return found
 
 
 class Accounts:
-    """The causes of failed releases, kept: one SSM parameter, whose versions are the history."""
+    """The causes of failed releases, kept."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
-        self._aws = aws
-        self.parameter_name = f"/{manifest.prefix}/why"
+        self._history = History(
+            aws,
+            f"/{manifest.prefix}/why",
+            of="the record of why releases failed",
+            description="Why releases of this environment failed",
+            read=lambda text, _: _from_text(text),
+        )
+        self.parameter_name = self._history.parameter_name
 
     def keep(self, account: Account) -> None:
         """Write it down, with as much evidence as a parameter holds."""
-        with explained("keep why the release failed"):
-            self._aws.ssm.put_parameter(
-                Name=self.parameter_name,
-                Value=_to_text(account),
-                Type="String",
-                Overwrite=True,
-                Description="Why releases of this environment failed: one version each. Written by ./alva",
-            )
+        self._history.add(_to_text(account))
 
     def find(self, release: int | None = None) -> Account | None:
         """What was kept of that release, or of the last one that failed; None when nothing was."""
-        with explained("read why releases failed"):
-            try:
-                if release is None:
-                    texts = [self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]["Value"]]
-                else:
-                    history = pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name)
-                    texts = [version["Value"] for version in history]
-            except Exception as error:
-                if error_code(error) == "ParameterNotFound":
-                    return None
-                raise
-        accounts = [_from_text(text) for text in texts]
-        return next((account for account in reversed(accounts) if release in (None, account.release)), None)
+        if release is None:
+            return self._history.latest()
+        return next((account for account in self._history.all() if account.release == release), None)
 
 
 def _to_text(account: Account) -> str:
@@ -152,6 +142,17 @@ def _from_text(text: str) -> Account:
         for cause in values["causes"]
     )
     return Account(release=values["release"], message=values["message"], exit_code=values["exit_code"], causes=causes)
+
+
+def _source(error: BaseException | None) -> Source:
+    """Who is quoted in an error's evidence; an error that was raised from another one hands on what that one quotes."""
+    if isinstance(error, MigrationFailed):
+        return Source.TASK
+    if isinstance(error, StackFailed | RollbackFailed):
+        return Source.STACK
+    if isinstance(error, RolledBack) and error.__cause__ is None:
+        return Source.SERVICE  # the reason of ECS's deployment
+    return _source(error.__cause__) if isinstance(error, AlvaError) else Source.RELEASE
 
 
 def _subject(error: AlvaError) -> str:
@@ -181,21 +182,23 @@ def _look(
         waiting = [event for event in events if "unable to" in event]
         if not waiting or found is None:
             return None
-        return found["createdAt"], Failure(subject=service.name, said=tuple(dict.fromkeys(waiting))[:3])
+        return found["createdAt"], Failure(
+            subject=service.name, said=said(Source.SERVICE, list(dict.fromkeys(waiting))[:3])
+        )
     task = most_telling(failed)
     task_id = task["taskArn"].rpartition("/")[2]
     definitions = _containers(aws, task)
-    said = [task.get("stoppedReason", ""), *(c["reason"] for c in task.get("containers", []) if c.get("reason"))]
+    reasons = [task.get("stoppedReason", ""), *(c["reason"] for c in task.get("containers", []) if c.get("reason"))]
     # An event names the task or its address; of others' events only what is said of all of them.
-    said += [event for event in events if task_id in event]
-    said += [event for event in events if "(task " not in event]
+    of_task = [event for event in events if task_id in event]
+    of_service = [event for event in events if "(task " not in event]
     exit_codes = tuple((c.get("name", ""), c["exitCode"]) for c in task.get("containers", []) if "exitCode" in c)
     culprits = [name for name, code in exit_codes if code not in (0, 143)] or list(definitions)
     logs = [line for name in culprits for line in _last_log_lines(aws, service, task_id, definitions.get(name))]
     started, ended = task.get("startedAt"), task.get("stoppingAt") or task.get("stoppedAt")
     return task["createdAt"], Failure(
         subject=service.name,
-        said=tuple(dict.fromkeys(text for text in said if text)),
+        said=tuple(dict.fromkeys((*said(Source.TASK, reasons), *said(Source.SERVICE, [*of_task, *of_service])))),
         exit_codes=exit_codes,
         logs=tuple(logs),
         port=service.port,

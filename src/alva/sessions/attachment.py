@@ -51,6 +51,7 @@ class _Attachment:
         self._channel = DataChannel(session, on_output=self._show)
         self._raw = contextlib.ExitStack()
         self._is_reading = False
+        self._was_shown = False
 
     async def run(self, headers: Mapping[str, str]) -> int:
         self._tell_size()
@@ -82,6 +83,11 @@ class _Attachment:
     # From the task
 
     def _show(self, data: bytes) -> None:
+        if not self._was_shown:
+            # The agent acknowledges a size that comes before it has skipped the handshake, and drops it. By its first
+            # output it has: aws/amazon-ssm-agent, agent/session/datachannel/datachannel.go.
+            self._was_shown = True
+            self._tell_size()
         self._write(self._marks.feed(data))
         if self._marks.has_begun and not self._is_reading:
             self._is_reading = True

@@ -49,7 +49,7 @@ from api.worker import run
 from kit.process import load_or_exit
 settings = load_or_exit(WorkerSettings)
 times = dict(lockDuration={lock_milliseconds}, stalledInterval=1000)
-asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, **times))
+asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, count_seconds=1, **times))
 """
 
 

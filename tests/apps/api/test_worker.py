@@ -150,3 +150,18 @@ def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) ->
         assert laboratory.customer.get(f"/admin/{path}").status_code == 403
         bare = httpx.get(f"{laboratory.customer.base_url}admin/{path}", trust_env=False)
         assert bare.status_code == 401
+
+
+def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
+    worker = laboratory.start_worker()
+    # What the metric filter of the services stack reads.
+    wait_until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
+
+
+def test_deep_health_names_the_worker_that_is_not_there(laboratory: Laboratory) -> None:
+    url = f"http://127.0.0.1:{laboratory.environment['PORT']}/health?deep=1"
+    alone = httpx.get(url, trust_env=False, timeout=60)
+    said = alone.json()["checks"]["worker"]
+    assert (alone.status_code, said) == (503, "RuntimeError: no worker is connected to the queue")
+    laboratory.start_worker()
+    assert httpx.get(url, trust_env=False, timeout=60).json()["checks"]["worker"] == "ok"

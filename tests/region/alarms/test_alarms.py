@@ -170,10 +170,42 @@ def test_ministack_has_what_the_evaluation_uses():
 def test_an_alarm_on_the_load_balancers_errors_rings(region):
     template = {
         "Resources": {
-            "Alb": {"Type": "AWS::ElasticLoadBalancingV2::LoadBalancer", "Properties": {"Subnets": ["subnet-1"]}},
+            "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+            "Gateway": {"Type": "AWS::EC2::InternetGateway"},
+            "Attachment": {
+                "Type": "AWS::EC2::VPCGatewayAttachment",
+                "Properties": {"VpcId": {"Ref": "Vpc"}, "InternetGatewayId": {"Ref": "Gateway"}},
+            },
+            **{
+                f"Subnet{zone}": {
+                    "Type": "AWS::EC2::Subnet",
+                    "Properties": {
+                        "VpcId": {"Ref": "Vpc"},
+                        "CidrBlock": f"10.0.{number}.0/24",
+                        "AvailabilityZone": f"us-east-1{zone.lower()}",
+                    },
+                }
+                for number, zone in enumerate("AB")
+            },
+            "Visitors": {
+                "Type": "AWS::EC2::SecurityGroup",
+                "Properties": {
+                    "VpcId": {"Ref": "Vpc"},
+                    "GroupDescription": "visitors",
+                    "SecurityGroupIngress": [{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}],
+                },
+            },
+            "Alb": {
+                "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+                "DependsOn": "Attachment",
+                "Properties": {
+                    "Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
+                    "SecurityGroups": [{"Ref": "Visitors"}],
+                },
+            },
             "Group": {
                 "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
-                "Properties": {"Port": 80, "Protocol": "HTTP", "TargetType": "ip", "VpcId": "vpc-1"},
+                "Properties": {"Port": 80, "Protocol": "HTTP", "TargetType": "ip", "VpcId": {"Ref": "Vpc"}},
             },
             "Http": {
                 "Type": "AWS::ElasticLoadBalancingV2::Listener",

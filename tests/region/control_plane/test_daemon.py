@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from alva.cli import status
 from alva.errors import RegionFailed
 from alva.region import daemon
 from alva.region.config import RegionConfig
@@ -97,6 +98,7 @@ def test_a_taken_port_is_named_and_nothing_is_left_half_alive(tmp_path: Path) ->
             daemon.start(config)
         assert failure.value.next_step is not None
         assert "ALVA_EDGE_PORT" in failure.value.next_step
+        assert f"process {os.getpid()} (" in str(failure.value)
         assert not daemon.status(config).is_running
 
 
@@ -143,6 +145,16 @@ def test_a_stale_running_file_does_not_count(tmp_path: Path) -> None:
         daemon.start(config)
         assert daemon.status(config).is_running
         daemon.stop(config)
+
+
+def test_region_says_what_fails_in_its_background_and_status_shows_it(tmp_path: Path) -> None:
+    with running_region(tmp_path) as running:
+        assert daemon.failures(running.config) == []
+        daemon.stop(running.config)
+        assert daemon.failures(running.config) is None
+    failure = {"name": "evaluate alarm web", "error": "ValueError: no metric", "since": "2026-01-01", "count": 3}
+    assert "cannot evaluate alarm web: ValueError: no metric" in "".join(status._failures([failure]))
+    assert "does not answer" in "".join(status._failures(None))
 
 
 def test_damaged_state_is_an_error_that_loses_nothing(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Database:
         return str(answer["DBInstances"][0]["DBInstanceStatus"])
 
     def wait_for(self, status: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while self.status() != status:
             assert time.monotonic() < deadline, self.status()
             time.sleep(0.05)
@@ -290,7 +290,7 @@ def test_an_engine_that_dies_is_started_again_on_its_data(database: Database) ->
     database.ask("CREATE TABLE written AS SELECT 'yes' AS answer")
     (killed,) = engines(database.region.config.home, "postgres")
     os.kill(killed, signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while engines(database.region.config.home, "postgres") in ([], [killed]) or not database.answers():
         assert time.monotonic() < deadline, "PostgreSQL did not come back"
         time.sleep(0.05)

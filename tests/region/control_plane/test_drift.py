@@ -165,3 +165,117 @@ def test_a_parameter_keeps_its_previous_value_where_an_update_says_so(region: Ru
     assert region.settled("previous").status == "UPDATE_COMPLETE"
     (seen,) = region.client("logs").describe_log_groups(logGroupNamePrefix="/previous")["logGroups"]
     assert (seen["logGroupName"], seen["retentionInDays"]) == ("/previous/given", 5)
+
+
+BALANCED = {
+    "Vpc": VPC,
+    **{
+        f"Subnet{zone}": {
+            "Type": "AWS::EC2::Subnet",
+            "Properties": {
+                "VpcId": {"Ref": "Vpc"},
+                "CidrBlock": f"10.8.{number}.0/24",
+                "AvailabilityZone": f"us-east-1{zone.lower()}",
+            },
+        }
+        for number, zone in enumerate("AB")
+    },
+    "Balancer": {
+        "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+        "Properties": {"Scheme": "internal", "Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}]},
+    },
+    "Targets": {
+        "Type": "AWS::ElasticLoadBalancingV2::TargetGroup",
+        "Properties": {
+            "Port": 3000,
+            "Protocol": "HTTP",
+            "TargetType": "ip",
+            "VpcId": {"Ref": "Vpc"},
+            "HealthCheckPath": "/health",
+            "HealthCheckIntervalSeconds": 10,
+            "Matcher": {"HttpCode": "200-299"},
+        },
+    },
+    "Listener": {
+        "Type": "AWS::ElasticLoadBalancingV2::Listener",
+        "Properties": {
+            "LoadBalancerArn": {"Ref": "Balancer"},
+            "Port": 80,
+            "Protocol": "HTTP",
+            "DefaultActions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Targets"}}],
+        },
+    },
+    "Rule": {
+        "Type": "AWS::ElasticLoadBalancingV2::ListenerRule",
+        "Properties": {
+            "ListenerArn": {"Ref": "Listener"},
+            "Priority": 10,
+            "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/admin", "/admin/*"]}}],
+            "Actions": [{"Type": "forward", "TargetGroupArn": {"Ref": "Targets"}}],
+        },
+    },
+}
+
+
+def revert(region: RunningRegion, stack: str) -> dict[str, dict[str, Any]]:
+    """Make and execute a drift-aware change set of the stack's own template; its changes by logical id."""
+    client = region.client("cloudformation")
+    named = {"StackName": stack, "ChangeSetName": "revert-drift"}
+    client.create_change_set(
+        **named, UsePreviousTemplate=True, DeploymentMode="REVERT_DRIFT", Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    described = client.describe_change_set(**named)
+    assert (described["DeploymentMode"], described["StackDriftStatus"]) == ("REVERT_DRIFT", "DRIFTED")
+    client.execute_change_set(**named)
+    client.get_waiter("stack_update_complete").wait(StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    return {change["ResourceChange"]["LogicalResourceId"]: change["ResourceChange"] for change in described["Changes"]}
+
+
+def test_drift_of_a_load_balancers_parts_is_detected_and_a_drift_aware_change_set_takes_it_back(
+    region: RunningRegion,
+) -> None:
+    stack, elb = "drift-balancer", region.client("elbv2")
+    outputs = {name: {"Value": {"Ref": name}} for name in ("Listener", "Rule", "Targets")}
+    made = region.create(stack, {"Resources": BALANCED, "Outputs": outputs}).outputs
+    assert detect(region, stack)[0] == "IN_SYNC"
+
+    paths = {"Values": ["/elsewhere"]}
+    elb.modify_rule(RuleArn=made["Rule"], Conditions=[{"Field": "path-pattern", "PathPatternConfig": paths}])
+    elb.modify_target_group(TargetGroupArn=made["Targets"], HealthCheckPath="/nothing-here")
+    status, drifts = detect(region, stack)
+    assert status == "DRIFTED"
+    assert {name for name, each in drifts.items() if each["StackResourceDriftStatus"] == "MODIFIED"} == {
+        "Rule", "Targets",
+    }  # fmt: skip
+    changes = revert(region, stack)
+    assert {(name, each["Action"], each["ResourceDriftStatus"]) for name, each in changes.items()} == {
+        ("Rule", "Modify", "MODIFIED"),
+        ("Targets", "Modify", "MODIFIED"),
+    }
+    (detail,) = changes["Targets"]["Details"]
+    assert json.loads(detail["Target"]["Drift"]["ActualValue"]) == "/nothing-here"
+    assert detect(region, stack)[0] == "IN_SYNC"
+    (rule,) = elb.describe_rules(RuleArns=[made["Rule"]])["Rules"]
+    assert rule["Conditions"][0]["PathPatternConfig"]["Values"] == ["/admin", "/admin/*"]
+
+
+def test_resource_that_was_deleted_by_hand_is_made_again_by_a_drift_aware_change_set_and_by_no_other(
+    region: RunningRegion,
+) -> None:
+    stack, elb = "drift-deleted", region.client("elbv2")
+    outputs = {name: {"Value": {"Ref": name}} for name in ("Listener", "Rule")}
+    made = region.create(stack, {"Resources": BALANCED, "Outputs": outputs}).outputs
+    elb.delete_rule(RuleArn=made["Rule"])
+    client = region.client("cloudformation")
+    client.create_change_set(StackName=stack, ChangeSetName="plain", UsePreviousTemplate=True)
+    plain = client.describe_change_set(StackName=stack, ChangeSetName="plain")
+    assert (plain["Status"], "DeploymentMode" in plain) == ("FAILED", False)
+
+    changes = revert(region, stack)
+    assert [(name, each["Action"], each["ResourceDriftStatus"]) for name, each in changes.items()] == [
+        ("Rule", "Add", "DELETED")
+    ]
+    assert detect(region, stack)[0] == "IN_SYNC"
+    rules = elb.describe_rules(ListenerArn=made["Listener"])["Rules"]
+    assert [rule["Priority"] for rule in rules] == ["10", "default"]
+    assert made["Rule"] not in {rule["RuleArn"] for rule in rules}

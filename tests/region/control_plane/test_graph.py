@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order, transitive
+from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
 
 CHAIN = {"a": set[str](), "b": {"a"}, "c": {"b"}, "x": set[str]()}
 
@@ -86,7 +86,3 @@ def test_keep_going_holds_back_only_what_depends_on_the_failure() -> None:
 
 def test_deletion_goes_the_opposite_way() -> None:
     assert reversed_dependencies(CHAIN) == {"a": {"b"}, "b": {"c"}, "c": set(), "x": set()}
-
-
-def test_transitive_reaches_everything_behind() -> None:
-    assert transitive(["c"], CHAIN) == {"a", "b", "c"}

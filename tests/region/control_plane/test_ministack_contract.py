@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 from ministack import app
-from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
+from ministack.services.cloudformation import provisioners
 
 from alva.region import offered_services
-from alva.region.cloudformation import extension, requests
+from alva.region.cloudformation import extension
 
 REGION = Path(extension.__file__).parents[1]
 
@@ -23,19 +20,39 @@ REGION = Path(extension.__file__).parents[1]
 def used_names() -> Iterator[tuple[str, str, str]]:
     """Every name of a MiniStack module that the region's source mentions: (file, module, name)."""
     for file in sorted(REGION.rglob("*.py")):
-        tree = ast.parse(file.read_text())
-        modules: dict[str, str] = {}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
-                for alias in node.names:
-                    full = f"{node.module}.{alias.name}"
-                    if _is_module(full):
-                        modules[alias.asname or alias.name] = full
-                    else:
-                        yield file.name, str(node.module), alias.name
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-                yield file.name, modules[node.value.id], node.attr
+        for module, name in names_in(ast.parse(file.read_text()), {}):
+            yield file.name, module, name
+
+
+def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Every name of a MiniStack module that a scope mentions; `outside` are the modules that are imported around it."""
+    modules = dict(outside)
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for argument in ast.walk(scope.args):
+            if isinstance(argument, ast.arg):
+                modules.pop(argument.arg, None)
+    nodes, inner = [], []
+    pending = list(ast.iter_child_nodes(scope))
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inner.append(node)
+        else:
+            nodes.append(node)
+            pending += ast.iter_child_nodes(node)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if _is_module(full):
+                    modules[alias.asname or alias.name] = full
+                else:
+                    yield str(node.module), alias.name
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            yield modules[node.value.id], node.attr
+    for node in inner:
+        yield from names_in(node, modules)
 
 
 def _is_module(name: str) -> bool:
@@ -53,35 +70,14 @@ def test_every_name_that_the_region_uses_is_there() -> None:
     assert missing == []
 
 
+def test_an_argument_that_has_a_modules_name_is_not_the_module() -> None:
+    source = "from ministack.services import ecr\ndef one(ecr):\n    ecr.call()\ndef two():\n    ecr._repo_shape()"
+    assert list(names_in(ast.parse(source), {})) == [("ministack.services.ecr", "_repo_shape")]
+
+
 def test_the_version_is_the_pinned_one() -> None:
     pinned = (REGION.parents[2] / "pyproject.toml").read_text()
     assert f'"ministack=={version("ministack")}"' in pinned
-
-
-def original(name: str) -> object:
-    """A replaced function as MiniStack wrote it, whatever a region in this process put in its place."""
-    source = ast.parse(inspect.getsource(stacks))
-    return next(node for node in source.body if getattr(node, "name", "") == name)
-
-
-@pytest.mark.parametrize("name", list(extension.REPLACED))
-def test_a_replaced_operation_is_called_as_ours_expects(name: str) -> None:
-    theirs = original(name)
-    assert isinstance(theirs, ast.FunctionDef | ast.AsyncFunctionDef)
-    assert isinstance(theirs, ast.AsyncFunctionDef) is inspect.iscoroutinefunction(extension.REPLACED[name])
-    expected = [argument.arg for argument in theirs.args.args]
-    ours = list(inspect.signature(extension.REPLACED[name]).parameters)
-    assert ours == expected
-
-
-@pytest.mark.parametrize("module", [handlers, changesets])
-def test_the_replaced_operations_are_called_by_name(module: ModuleType) -> None:
-    """A module that imported the name keeps calling it through its own globals, where ours is put."""
-    assert hasattr(module, "_deploy_stack_async")
-
-
-def test_the_wrapped_actions_exist() -> None:
-    assert set(requests.WRAPPERS) <= set(handlers._ACTION_HANDLERS)
 
 
 def test_offered_and_absent_services_are_ministacks() -> None:
@@ -107,9 +103,3 @@ def test_an_update_without_changes_touches_nothing() -> None:
         "id",
         {"b": 2},
     )
-
-
-def test_dependencies_are_found_in_references_and_depends_on() -> None:
-    resource = {"Properties": {"A": {"Fn::Sub": "${One}-${Two.Arn}"}, "B": {"Ref": "Three"}}, "DependsOn": "Four"}
-    names = {"One", "Two", "Three", "Four", "Five"}
-    assert engine._extract_deps(resource, names) == names - {"Five"}

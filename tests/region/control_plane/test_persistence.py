@@ -14,6 +14,7 @@ from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
 from alva.region import persistence
+from alva.region.background import Background
 from alva.region.persistence import Persistence
 
 
@@ -22,7 +23,8 @@ class Saved:
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
         self.states: dict[str, Any] = dict.fromkeys(services, 0)
-        self.persistence = Persistence(file)
+        self.background = Background()
+        self.persistence = Persistence(file, self.background)
         self._file = file
         modules = {name: SimpleNamespace(get_state=lambda name=name: self.states[name]) for name in services}
         monkeypatch.setattr(ministack_app, "_state_map", {name: name for name in services})
@@ -50,10 +52,10 @@ def test_stacks_are_written_with_the_resources_they_made_however_long_that_takes
 
 def test_long_history_waits_and_is_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "SHARE_OF_TIME", 1e-12)
-    saved = Saved(tmp_path / "state.sqlite", monkeypatch, "ssm", "cloudwatch_logs")
+    saved = Saved(tmp_path / "state.sqlite", monkeypatch, "ssm", "cloudwatch")
     saved.save()
-    saved.states = {"ssm": 1, "cloudwatch_logs": 1}
-    assert saved.save() == {"ssm": 1, "cloudwatch_logs": 0}
+    saved.states = {"ssm": 1, "cloudwatch": 1}
+    assert saved.save() == {"ssm": 1, "cloudwatch": 0}
     asyncio.run(saved.persistence.stop())
     assert saved.save() == saved.states
 
@@ -90,6 +92,66 @@ def test_state_that_a_newer_version_wrote_is_refused_and_left_alone(
     connection.close()
     before = file.read_bytes()
     with pytest.raises(RegionFailed, match="a newer version of alva wrote its saved state") as failure:
-        Persistence(file).restore()
+        Persistence(file, Background()).restore()
     assert "format 99; this version reads up to" in failure.value.evidence[0]
     assert file.read_bytes() == before
+
+
+def test_service_whose_state_cannot_be_saved_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = Saved(tmp_path / "state.sqlite", monkeypatch, "rds", "ssm")
+    saved.save()
+    saved.states = {"rds": object(), "ssm": 1}
+    assert saved.save() == {"rds": 0, "ssm": 1}
+    assert [failure.name for failure in saved.background.failures] == ["save the state of rds"]
+    saved.states = {"rds": 2, "ssm": 1}
+    assert saved.save() == {"rds": 2, "ssm": 1}
+    assert saved.background.failures == []
+
+
+def test_service_whose_state_cannot_be_read_starts_empty_and_its_state_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "state.sqlite"
+    Saved(file, monkeypatch, "rds", "ssm").save()
+    now = Saved(file, monkeypatch, "rds", "ssm")
+    restored: list[Any] = []
+    modules = {
+        "rds": SimpleNamespace(load_persisted_state=lambda state: state["no such key"], get_state=lambda: "empty"),
+        "ssm": SimpleNamespace(load_persisted_state=restored.append, get_state=lambda: 0),
+    }
+    monkeypatch.setattr(ministack_app, "_get_module", modules.__getitem__)
+    monkeypatch.setattr(ministack_app, "_loaded_modules", modules)
+    assert now.persistence.restore() == ["ssm"]
+    assert restored == [0]
+    assert [failure.name for failure in now.background.failures] == ["restore the state of rds"]
+    assert now.save() == {"rds": "empty", "ssm": 0}
+    with sqlite3.connect(file) as connection:
+        kept = connection.execute("SELECT service, payload FROM unreadable_state").fetchall()
+    connection.close()
+    assert kept == [("rds", b"0")]
+
+
+def test_saver_goes_on_after_it_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "DELAY_SECONDS", 0.0)
+    saved = Saved(tmp_path / "state.sqlite", monkeypatch, "ssm")
+    saved.background = Background(retry_seconds=0.01)
+    saved.persistence = Persistence(tmp_path / "state.sqlite", saved.background)
+    write = saved.persistence._write
+
+    def once(*_: Any) -> None:
+        monkeypatch.setattr(saved.persistence, "_write", write)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def run() -> None:
+        monkeypatch.setattr(saved.persistence, "_write", once)
+        saved.persistence.start()
+        saved.persistence.mark_changed()
+        async with asyncio.timeout(10):
+            while not saved.persistence._written or saved.background.failures:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await saved.persistence.stop()
+
+    asyncio.run(run())
+    assert saved.save() == {"ssm": 0}

@@ -129,7 +129,12 @@ def test_import_existing_resources_adopts_by_name_and_cannot_adopt_a_secret(regi
         ("AWS::SNS::Topic", {"TopicName": "taken"}),
         (
             "AWS::IAM::Role",
-            {"RoleName": "taken", "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}},
+            {
+                "RoleName": "taken",
+                "AssumeRolePolicyDocument": {
+                    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]
+                },
+            },
         ),
     ],
 )

@@ -175,3 +175,24 @@ def _is_gone(workbench: Workbench, stack: str) -> bool:
         return True
     assert found["StackStatus"] in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"), found
     return bool(found["StackStatus"] == "DELETE_COMPLETE")
+
+
+def test_service_that_was_deleted_by_hand_is_made_again_by_a_drift_aware_change_set(workbench: Workbench) -> None:
+    cloudformation, stack = workbench.client("cloudformation"), "drifted"
+    image = workbench.image(SERVER)
+    cloudformation.create_stack(StackName=stack, TemplateBody=template(workbench, image))
+    assert settled(workbench, stack)["StackStatus"] == "CREATE_COMPLETE"
+    ecs = workbench.client("ecs")
+    ecs.delete_service(cluster="stacked", service="stacked", force=True)
+    # Until then ECS refuses another service of that name: "Unable to Start a service that is still Draining."
+    until(lambda: ecs.describe_services(cluster="stacked", services=["stacked"])["services"][0]["status"] != "DRAINING")
+    named = {"StackName": stack, "ChangeSetName": "revert-drift"}
+    cloudformation.create_change_set(**named, UsePreviousTemplate=True, DeploymentMode="REVERT_DRIFT")
+    (change,) = cloudformation.describe_change_set(**named)["Changes"]
+    assert (change["ResourceChange"]["Action"], change["ResourceChange"]["ResourceDriftStatus"]) == ("Add", "DELETED")
+    cloudformation.execute_change_set(**named)
+    assert settled(workbench, stack)["StackStatus"] == "UPDATE_COMPLETE", reasons(workbench, stack, "Service")
+    (service,) = ecs.describe_services(cluster="stacked", services=["stacked"])["services"]
+    assert (service["status"], service["runningCount"]) == ("ACTIVE", 1)
+    cloudformation.delete_stack(StackName=stack)
+    until(lambda: "stacked" not in str(ecs.list_clusters()["clusterArns"]), 40)

@@ -33,7 +33,7 @@ from alva.sessions.attachment import Ends, attach
 from alva.sessions.channel import Session
 from alva.sessions.commands import wrapped
 from alva.sessions.messages import Message, PayloadType
-from tests.clients.conftest import aws_variables
+from tests.aws_cli import aws_variables
 from tests.release.conftest import manifest_values
 
 from .workbench import Json, Workbench, until

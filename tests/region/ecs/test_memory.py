@@ -69,6 +69,18 @@ def test_within_the_limit_nothing_is_killed(workbench: Workbench) -> None:
     assert "reason" not in container
 
 
+def test_tasks_that_fail_before_they_run_leave_no_control_group_and_no_volume(workbench: Workbench) -> None:
+    image = workbench.image(GREEDY, "greedy").rpartition("@")[0] + "@sha256:" + "1" * 64
+    definition = workbench.task_definition("unpulled", {"name": "main", "image": image})
+    tasks = [workbench.stopped(workbench.run(definition)) for _ in range(3)]
+    assert {task["stopCode"] for task in tasks} == {"TaskFailedToStart"}
+    ids = {task["taskArn"].rpartition("/")[2] for task in tasks}
+    left = {folder.name for folder in group_of(workbench.config.home).folder.iterdir() if folder.is_dir()}
+    assert not ids & left
+    volumes = workbench.config.run_folder / "tasks"
+    assert not volumes.exists() or not ids & {folder.name for folder in volumes.iterdir()}
+
+
 def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_or_down(tmp_path: Path) -> None:
     with running_region(tmp_path) as bench:
         _require_limits(bench)

@@ -199,7 +199,6 @@ def test_target_that_fails_within_the_grace_period_is_left_alone() -> None:
         task_id="c",
         reason=f"Task failed ELB health checks in (target-group {GROUP})",
         event=f"(task c) (port 80) is unhealthy in (target-group {GROUP}) due to (reason Request timed out).",
-        is_failure=True,
     )
 
 

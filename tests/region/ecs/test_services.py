@@ -246,7 +246,7 @@ def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbe
     assert service["deployments"][0]["rolloutState"] == "FAILED"
     assert service["deployments"][0]["rolloutStateReason"] == "ECS deployment circuit breaker: tasks failed to start."
     stopped = workbench.tasks_of("missing", "STOPPED")
-    assert len(stopped) == 2
+    assert len(stopped) >= 2  # as on AWS, another one may have been started before the second has failed
     assert stopped[0]["stopCode"] == "TaskFailedToStart"
     assert stopped[0]["stoppedReason"].startswith("CannotPullContainerError: ")
     assert stopped[0]["stoppedReason"].endswith(": not found")
@@ -329,8 +329,8 @@ def test_deleted_service_drains_and_is_inactive(web: Web) -> None:
     workbench = web.workbench
     with pytest.raises(ClientError, match="cannot be stopped while it is scaled above 0"):
         workbench.ecs.delete_service(cluster=workbench.cluster, service="web")
-    workbench.ecs.delete_service(cluster=workbench.cluster, service="web", force=True)
-    assert workbench.service("web")["status"] == "DRAINING"
+    answer = workbench.ecs.delete_service(cluster=workbench.cluster, service="web", force=True)
+    assert answer["service"]["status"] == "DRAINING"
     until(lambda: workbench.service("web")["status"] == "INACTIVE")
     assert web.get()[0] == 503
     assert workbench.tasks_of("web") == []

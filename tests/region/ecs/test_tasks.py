@@ -36,7 +36,7 @@ time.sleep(600)
 
 PINGER = """
 import os, pathlib, sys
-shared = pathlib.Path("/shared/mark")
+shared = pathlib.Path("/tmp/mark")
 if sys.argv[1] == "write":
     shared.write_text("written")
 else:
@@ -270,7 +270,7 @@ def test_task_that_is_stopped_before_it_runs_does_not_run(workbench: Workbench) 
 
 def test_containers_start_in_the_order_of_their_dependencies_and_share_a_volume(workbench: Workbench) -> None:
     image = workbench.image(PINGER, "pinger")
-    mount = {"mountPoints": [{"sourceVolume": "shared", "containerPath": "/shared"}]}
+    mount = {"mountPoints": [{"sourceVolume": "shared", "containerPath": "/tmp"}]}  # noqa: S108
     definition = workbench.task_definition(
         "ordered",
         {
@@ -287,6 +287,23 @@ def test_containers_start_in_the_order_of_their_dependencies_and_share_a_volume(
     task = workbench.stopped(workbench.run(definition))
     assert {c["name"]: c["exitCode"] for c in task["containers"]} == {"reader": 0, "writer": 0}
     assert workbench.log_lines(task["taskArn"], "reader") == ["written", "Read-only file system"]
+
+
+def test_volume_is_roots_unless_the_image_declares_it(workbench: Workbench) -> None:
+    script = "import os; print(*(os.access(path, os.W_OK) for path in ('/tmp', '/data', '/declared')))"
+    names = ("tmp", "data", "declared")
+    definition = workbench.task_definition(
+        "volumes",
+        {
+            "name": "main",
+            "image": workbench.image(script, volumes=("/tmp", "/declared")),  # noqa: S108
+            "readonlyRootFilesystem": True,
+            "mountPoints": [{"sourceVolume": name, "containerPath": f"/{name}"} for name in names],
+        },
+        volumes=[{"name": name} for name in names],
+    )
+    task = workbench.stopped(workbench.run(definition))
+    assert workbench.log_lines(task["taskArn"], "main") == ["True False False"]
 
 
 def test_dependency_that_fails_stops_the_task(workbench: Workbench) -> None:
@@ -377,6 +394,11 @@ def test_list_tasks_filters_by_family_starter_and_status(workbench: Workbench) -
             {"overrides": {"containerOverrides": [{"name": "absent"}]}},
             "InvalidParameterException",
             "Override for container named absent is not a container in the TaskDefinition.",
+        ),
+        (
+            {"overrides": {"containerOverrides": [{"name": "main", "command": ["x" * 8140]}]}},
+            "InvalidParameterException",
+            "Container Overrides length must be at most 8192",
         ),
     ],
 )

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 from ministack.services import cloudwatch
 
-from alva.region.ecs import dependencies, metrics, shapes, support
+from alva.region.cloudformation.inputs import from_properties
+from alva.region.ecs import dependencies, metrics, support
+from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
 from alva.region.ecs.errors import EcsError
 from alva.region.ecs.model import Container, Health, Service, Task, TaskStatus, from_state, state_of
 from alva.region.ecs.paging import page
 from alva.region.ecs.pull import SecretReference
+from alva.region.ecs.state import State
+from alva.region.validation.constraints import service_model
 
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:database-AbCdEf"
 
@@ -129,7 +133,7 @@ def test_pages_cover_everything_once() -> None:
 
 
 def test_cloudformation_properties_become_the_apis_members() -> None:
-    shape = shapes.service_model().operation_model("RegisterTaskDefinition").input_shape
+    shape = service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
     assert shape is not None
     properties = {
         "Family": "f",
@@ -145,7 +149,7 @@ def test_cloudformation_properties_become_the_apis_members() -> None:
         ],
         "Volumes": [{"Name": "v", "EFSVolumeConfiguration": {"FilesystemId": "fs"}}],
     }
-    assert shapes.from_cloudformation(properties, shape) == {
+    assert from_properties(properties, shape) == {
         "family": "f",
         "containerDefinitions": [
             {
@@ -173,7 +177,7 @@ def test_what_is_said_to_be_honoured_exists_in_awss_model() -> None:
                 check(rule, shape.members[member], f"{path}.{member}")
 
     for action, honoured in support.ACTIONS.items():
-        check(honoured, shapes.service_model().operation_model(action).input_shape, action)
+        check(honoured, service_model("ecs").operation_model(action).input_shape, action)
 
 
 def test_utilization_is_what_is_used_of_what_is_reserved() -> None:
@@ -226,3 +230,36 @@ def test_cloudwatch_is_told_of_a_running_task_by_service_and_by_cluster(monkeypa
     (point,) = told["AWS/ECS", "MemoryUtilization", "ClusterName", "ServiceName"]
     assert point["Dimensions"] == {"ClusterName": "main", "ServiceName": "web"}
     assert point["Value"] > 0
+
+
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "a b", "a" * 256, "a.b", "ä"])
+def test_cluster_name_that_aws_refuses_is_refused(name: str) -> None:
+    state = State(account_id="000000000000", region="us-east-1")
+    with pytest.raises(EcsError, match="Cluster must match") as error:
+        clusters.create_cluster(state, {"clusterName": name})
+    assert error.value.code == "InvalidParameterException"
+    assert state.clusters == {}
+
+
+@pytest.mark.parametrize(
+    ("container", "message"),
+    [
+        ({"memory": 513}, "The 'memory' setting for container 'main' is greater than for the task."),
+        ({"memoryReservation": 513}, "The 'memoryReservation' setting for container 'main' is greater than for the"),
+        ({"cpu": 257}, "The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'."),
+    ],
+)
+def test_container_that_asks_for_more_than_its_task_is_refused(container: dict[str, int], message: str) -> None:
+    request = {
+        "family": "web",
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "256",
+        "memory": "512",
+        "executionRoleArn": "arn:aws:iam::000000000000:role/execution",
+        "containerDefinitions": [{"name": "main", "image": "image", **container}],
+    }
+    with pytest.raises(EcsError) as error:
+        task_definitions._check(request)
+    assert error.value.code == "ClientException"
+    assert message in error.value.message

@@ -85,6 +85,8 @@ class Workbench:
     def prepare(self) -> None:
         ec2 = self.client("ec2")
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        ec2.attach_internet_gateway(VpcId=self.vpc, InternetGatewayId=gateway)
         for index, zone in enumerate(("us-east-1a", "us-east-1b")):
             subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock=f"10.0.{10 + index}.0/24", AvailabilityZone=zone)
             self.subnets.append(subnet["Subnet"]["SubnetId"])
@@ -110,8 +112,8 @@ class Workbench:
     def network(self) -> Json:
         return {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.security_group]}}
 
-    def image(self, program: str, name: str = "program") -> str:
-        """The reference, by digest, of an image that runs a Python program."""
+    def image(self, program: str, name: str = "program", volumes: tuple[str, ...] = ("/tmp",)) -> str:  # noqa: S108
+        """The reference, by digest, of an image that runs a Python program; `volumes` are its VOLUMEs."""
         store = ImageStore(self.config.images_folder)
         with store.work_folder() as work:
             tree = work / "tree"
@@ -120,12 +122,13 @@ class Workbench:
             layer = store.add_step(f"{name}-{hash(program)}", tree)
         image = store.add(
             Configuration(
-                base="python:3.11",
+                base="python",
                 environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOST": "0.0.0.0"},  # noqa: S104 - as in ours
                 working_directory="/app",
                 user=(1000, 1000),
                 entrypoint=("python3", "-u"),
                 command=("/app/main.py",),
+                volumes=volumes,
             ),
             [layer],
         )

@@ -8,20 +8,27 @@ import asyncio
 import contextlib
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from ministack.services import alb
+from ministack.core.responses import request_scope
+from ministack.services import ec2
 
 from alva.region.addresses import Addresses
+from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.config import RegionConfig
-from alva.region.elb import LoadBalancers, api, query
+from alva.region.control_plane import ControlPlane
+from alva.region.elb import LoadBalancers
+from alva.region.elb.store import Store
 from alva.region.network import Loopback
+from alva.region.query_protocol import flatten
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
 
@@ -92,8 +99,10 @@ class Rig:
         self.config = config
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
+        self.background = Background()
         region: Any = SimpleNamespace(
             config=self.config,
+            background=self.background,
             network=Loopback(),
             supervisor=self.supervisor,
             addresses=Addresses(self.config),
@@ -106,25 +115,27 @@ class Rig:
         self._targets: list[Target] = []
         self._numbers = itertools.count(1)
 
+    @property
+    def store(self) -> Store:
+        return self.load_balancers.store
+
     async def __aenter__(self) -> Rig:
         self.load_balancers.install()
+        network = await make_network()
+        self.vpc, self.subnets, self.open_group = network.vpc, network.subnets, network.open_group
         await self.load_balancers.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.load_balancers.stop()
+        await self.background.stop()
         await self.supervisor.stop_all()
         for target in self._targets:
             await target.stop()
 
     async def call(self, action: str, **request: Any) -> ElementTree.Element:
         """An elbv2 call by its wire form; raises AssertionError with the error's text."""
-        from urllib.parse import urlencode
-
-        body = urlencode({"Action": action} | {key: value[0] for key, value in query.flatten(request).items()})
-        status, _, answer = await alb.handle_request("POST", "/", {}, body.encode(), {})
-        assert status == 200, answer.decode()
-        return without_namespace(ElementTree.fromstring(answer))  # noqa: S314 - our own answer
+        return await called(self.load_balancers.handle_request, action, request)
 
     async def error_of(self, action: str, **request: Any) -> tuple[str, str]:
         """The code and message with which a call is refused."""
@@ -139,12 +150,22 @@ class Rig:
         raise AssertionError(f"{action} was accepted")
 
     async def load_balancer(self, **attributes: Any) -> str:
-        answer = await self.call("CreateLoadBalancer", Name=f"lb-{next(self._numbers)}", Subnets=["subnet-1"])
+        answer = await self.call("CreateLoadBalancer", Name=f"lb-{next(self._numbers)}", **self.placement())
         arn = answer.findtext(".//LoadBalancerArn") or ""
         if attributes:
             pairs = [{"Key": key, "Value": value} for key, value in attributes.items()]
             await self.call("ModifyLoadBalancerAttributes", LoadBalancerArn=arn, Attributes=pairs)
         return arn
+
+    async def certificate(self, name: str) -> str:
+        """The ARN of an ACM certificate."""
+        control_plane = ControlPlane(self.config.account_id, self.config.region)
+        answer = await control_plane.call("acm", "RequestCertificate", DomainName=name)
+        return str(answer["CertificateArn"])
+
+    def placement(self) -> dict[str, Any]:
+        """Where a load balancer is: two zones, open to everybody."""
+        return {"Subnets": self.subnets[:2], "SecurityGroups": [self.open_group]}
 
     async def target_group(self, delay: int = 5, interval_seconds: float = 0.2, **settings: Any) -> str:
         """A target group whose checks come faster than the API permits (5 s at least)."""
@@ -152,6 +173,7 @@ class Rig:
             "Protocol": "HTTP",
             "Port": 80,
             "TargetType": "ip",
+            "VpcId": self.vpc,
             "HealthCheckIntervalSeconds": 5,
             "HealthCheckTimeoutSeconds": 2,
             "UnhealthyThresholdCount": 2,
@@ -159,7 +181,9 @@ class Rig:
         }
         answer = await self.call("CreateTargetGroup", Name=f"tg-{next(self._numbers)}", **(request | settings))
         arn = answer.findtext(".//TargetGroupArn") or ""
-        alb._tgs[arn] |= {"HealthCheckIntervalSeconds": interval_seconds, "HealthCheckTimeoutSeconds": 0.5}
+        group = self.store.target_groups[arn]
+        check = replace(group.health_check, interval_seconds=interval_seconds, timeout_seconds=0.5)
+        self.store.target_groups[arn] = replace(group, health_check=check)
         await self.call(
             "ModifyTargetGroupAttributes",
             TargetGroupArn=arn,
@@ -198,6 +222,16 @@ class Rig:
     async def until(self, condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
         await until(condition, timeout_seconds)
 
+    async def until_listening(self, timeout_seconds: float = 20) -> None:
+        """Return once the edge accepts connections."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.02)
+
     def state(self, group: str, target: Target) -> str:
         return self.load_balancers.health(group, target.address, target.port).state.value
 
@@ -213,6 +247,46 @@ async def until(condition: Callable[[], bool], timeout_seconds: float = 10) -> N
     await asyncio.sleep(0.1)
 
 
+async def called(handle_request: Any, action: str, request: dict[str, Any]) -> ElementTree.Element:
+    """A call of the query protocol, in the region's own scope; raises AssertionError with the error's text."""
+    body = urlencode({"Action": action} | flatten(request))
+    with request_scope("000000000000", "us-east-1"):
+        status, _, answer = await handle_request("POST", "/", {}, body.encode(), {})
+    assert status == 200, answer.decode()
+    return without_namespace(ElementTree.fromstring(answer))  # noqa: S314 - our own answer
+
+
+@dataclass
+class Network:
+    vpc: str
+    subnets: list[str]
+    """Three: the first two are in two zones, the third is in the zone of the first."""
+    open_group: str
+    """A security group that lets everybody in."""
+
+
+async def make_network(*, has_gateway: bool = True) -> Network:
+    """A VPC with subnets, by default with an internet gateway."""
+
+    async def create(action: str, found: str, **request: Any) -> str:
+        answer = await called(ec2.handle_request, action, request)
+        return answer.findtext(f".//{found}") or ""
+
+    vpc = await create("CreateVpc", "vpcId", CidrBlock="10.0.0.0/16")
+    if has_gateway:
+        gateway = await create("CreateInternetGateway", "internetGatewayId")
+        await create("AttachInternetGateway", "none", VpcId=vpc, InternetGatewayId=gateway)
+    subnets = []
+    for number, zone in enumerate("aba"):
+        place = {"CidrBlock": f"10.0.{number}.0/24", "AvailabilityZone": f"us-east-1{zone}"}
+        subnets.append(await create("CreateSubnet", "subnetId", VpcId=vpc, **place))
+    names = {"GroupName": "visitors", "GroupDescription": "visitors", "VpcId": vpc}
+    group = await create("CreateSecurityGroup", "groupId", **names)
+    rule = {"IpPermissions.1.IpProtocol": "-1", "IpPermissions.1.IpRanges.1.CidrIp": "0.0.0.0/0"}
+    await create("AuthorizeSecurityGroupIngress", "none", GroupId=group, **rule)
+    return Network(vpc, subnets, group)
+
+
 def without_namespace(element: ElementTree.Element) -> ElementTree.Element:
     for node in element.iter():
         node.tag = node.tag.rpartition("}")[2]
@@ -220,9 +294,8 @@ def without_namespace(element: ElementTree.Element) -> ElementTree.Element:
 
 
 @pytest.fixture
-def make_rig(tmp_path: Path) -> Iterator[Callable[[], Any]]:
+def make_rig(tmp_path: Path) -> Callable[[], Any]:
     """Gives an async context manager that yields a running `Rig`."""
-    alb.reset()
 
     @contextlib.asynccontextmanager
     async def make() -> AsyncIterator[Rig]:
@@ -230,6 +303,4 @@ def make_rig(tmp_path: Path) -> Iterator[Callable[[], Any]]:
             async with Rig(config) as rig:
                 yield rig
 
-    yield make
-    alb.reset()
-    alb._ACTION_MAP.update(api._original)
+    return make

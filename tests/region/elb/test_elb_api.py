@@ -1,17 +1,14 @@
 """The elbv2 API and the CloudFormation types on top of it: what is stored is what is served, or it is refused."""
 
-# ruff: noqa: ARG001 - tests have one signature, and not all need all of it
-
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from ministack.services import alb
 
 from alva.region.cloudformation.registry import registered
-from alva.region.elb import query
-from alva.region.elb.reading import read_action
+from alva.region.elb import reading
+from alva.region.elb.cloudformation import HandlerFailed
 from alva.region.elb.records import Redirect
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.routes import network_regex, query_regex, wildcard_regex
@@ -30,22 +27,6 @@ def path(*patterns):
 
 
 FIXED = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
-
-
-def test_query_parameters_and_structures_are_each_others_inverse():
-    actions = [
-        {"Type": "forward", "ForwardConfig": {"TargetGroups": [{"TargetGroupArn": "a", "Weight": "1"}]}},
-        {"Type": "redirect", "RedirectConfig": {"Host": "#{host}"}},
-    ]
-    parameters = query.flatten({"Actions": actions, "Enabled": True})
-    assert parameters["Actions.member.1.ForwardConfig.TargetGroups.member.1.Weight"] == ["1"]
-    assert parameters["Enabled"] == ["true"]
-    assert query.members(parameters, "Actions") == actions
-
-
-def test_members_come_in_the_order_of_their_numbers():
-    parameters = query.flatten({"Targets": [str(number) for number in range(12)]})
-    assert query.members(dict(sorted(parameters.items())), "Targets") == [str(number) for number in range(12)]
 
 
 def test_wildcards_are_the_only_special_characters_of_a_pattern():
@@ -83,23 +64,23 @@ def test_a_query_condition_does_not_reach_into_the_next_parameter():
 
 def test_a_redirect_to_itself_is_refused_as_a_loop():
     with pytest.raises(Invalid, match="loop"):
-        read_action([{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301"}}])
-    assert read_action([{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Port": "443"}}]) == Redirect(
-        port="443", status_code=301
-    )
+        reading.action([{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301"}}])
+    assert reading.action(
+        [{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Port": "443"}}]
+    ) == Redirect(port="443", status_code=301)
 
 
 @pytest.mark.parametrize(
     "action",
     [
         {"Type": "authenticate-oidc"},
-        {"Type": "forward", "ForwardConfig": {"TargetGroupStickinessConfig": {"Enabled": "true"}}},
+        {"Type": "forward", "ForwardConfig": {"TargetGroupStickinessConfig": {"Enabled": True}}},
         {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Host": "www.#{host}"}},
     ],
 )
 def test_an_action_that_would_not_be_served_is_refused(action):
     with pytest.raises(NotHonoured, match="local region's load balancer does not honour"):
-        read_action([action])
+        reading.action([action])
 
 
 def test_calls_that_aws_refuses_are_refused_with_its_codes(make_rig):
@@ -141,10 +122,10 @@ def test_what_is_not_honoured_is_refused_by_name(make_rig):
         load_balancer, group = await rig.load_balancer(), await rig.target_group()
         stickiness = [{"Key": "stickiness.enabled", "Value": "true"}]
         unknown = [{"Key": "routing.http.surprise", "Value": "true"}]
-        group_request = {"Name": "x", "Protocol": "HTTP", "Port": 80}
+        group_request = {"Name": "x", "Protocol": "HTTP", "Port": 80, "VpcId": rig.vpc}
         listener = {"LoadBalancerArn": load_balancer, "DefaultActions": [FIXED], "Protocol": "HTTP"}
         refused = [
-            await rig.error_of("CreateLoadBalancer", Name="n", Type="network"),
+            await rig.error_of("CreateLoadBalancer", Name="n", Type="network", **rig.placement()),
             await rig.error_of("CreateTargetGroup", TargetType="lambda", **group_request),
             await rig.error_of("CreateTargetGroup", TargetType="ip", ProtocolVersion="GRPC", **group_request),
             await rig.error_of("ModifyTargetGroupAttributes", TargetGroupArn=group, Attributes=stickiness),
@@ -158,7 +139,7 @@ def test_what_is_not_honoured_is_refused_by_name(make_rig):
             strict=True,
         ):
             assert name in message
-        assert not [group for group in alb._tgs.values() if group["TargetGroupName"] == "x"]
+        assert not [group for group in rig.store.target_groups.values() if group.name == "x"]
 
     run(make_rig, test)
 
@@ -190,8 +171,7 @@ def test_deletion_protection_is_honoured_and_deletion_takes_the_listeners_along(
         off = [{"Key": "deletion_protection.enabled", "Value": "false"}]
         await rig.call("ModifyLoadBalancerAttributes", LoadBalancerArn=arn, Attributes=off)
         await rig.call("DeleteLoadBalancer", LoadBalancerArn=arn)
-        assert not alb._listeners
-        assert not alb._rules
+        assert not list(rig.store.listeners())
         await rig.call("DeleteTargetGroup", TargetGroupArn=group)
 
     run(make_rig, test)
@@ -206,22 +186,22 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
         properties = {
             "Name": "alva-staging",
             "Scheme": "internet-facing",
-            "Subnets": ["subnet-1", "subnet-2"],
-            "SecurityGroups": ["sg-1"],
+            "Subnets": rig.subnets[:2],
+            "SecurityGroups": [rig.open_group],
             "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "30"}],
         }
-        load_balancer, attributes = of("LoadBalancer").create("Alb", properties, "alva-staging-alb")
+        load_balancer, attributes = await of("LoadBalancer").create("Alb", properties, "alva-staging-alb")
         assert attributes["DNSName"] == f"127.0.0.1:{rig.config.edge_port}"
         assert attributes["LoadBalancerFullName"] == load_balancer.partition("loadbalancer/")[2]
         assert attributes["CanonicalHostedZoneID"] == "Z35SXDOTRQ7X7K"
-        assert {"Key": "idle_timeout.timeout_seconds", "Value": "30"} in alb._lb_attrs[load_balancer]
-        group, attributes = of("TargetGroup").create(
+        assert rig.store.load_balancer(load_balancer).idle_timeout_seconds == 30
+        group, attributes = await of("TargetGroup").create(
             "Api",
             {
                 "Port": 3001,
                 "Protocol": "HTTP",
                 "TargetType": "ip",
-                "VpcId": "vpc-1",
+                "VpcId": rig.vpc,
                 "HealthCheckPath": "/health",
                 "HealthCheckIntervalSeconds": 5,
                 "HealthCheckTimeoutSeconds": 3,
@@ -231,7 +211,7 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
             "alva-staging-services",
         )
         assert attributes["TargetGroupFullName"] == group.rpartition(":")[2]
-        listener, _ = of("Listener").create(
+        listener, _ = await of("Listener").create(
             "Http", {"LoadBalancerArn": load_balancer, "Port": 80, "Protocol": "HTTP", "DefaultActions": [FIXED]}, "s"
         )
         rule_properties = {
@@ -240,43 +220,43 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
             "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/api", "/api/*"]}}],
             "Actions": [{"Type": "forward", "TargetGroupArn": group}],
         }
-        rule, _ = of("ListenerRule").create("Rule", rule_properties, "s")
-        assert alb._tgs[group]["LoadBalancerArns"] == [load_balancer]
+        rule, _ = await of("ListenerRule").create("Rule", rule_properties, "s")
+        assert rig.store.users_of(group) == [load_balancer]
         changed = rule_properties | {"Priority": 20, "Actions": [FIXED]}
-        assert of("ListenerRule").update(rule, rule_properties, changed, "s")[0] == rule
-        assert (alb._rules[rule]["Priority"], alb._tgs[group]["LoadBalancerArns"]) == ("20", [])
+        assert (await of("ListenerRule").update(rule, rule_properties, changed, "s"))[0] == rule
+        assert (rig.store.rule(rule)[1].priority, rig.store.users_of(group)) == (20, [])
         for name, arn in (("ListenerRule", rule), ("Listener", listener), ("TargetGroup", group)):
-            of(name).delete(arn, {})
-            of(name).delete(arn, {})
-        of("LoadBalancer").delete(load_balancer, {})
-        assert [len(store) for store in (alb._lbs, alb._tgs, alb._listeners, alb._rules)] == [0, 0, 0, 0]
+            await of(name).delete(arn, {})
+            await of(name).delete(arn, {})
+        await of("LoadBalancer").delete(load_balancer, {})
+        assert rig.store.as_json() == {"load_balancers": [], "target_groups": []}
 
     run(make_rig, test)
 
 
 def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(make_rig):
     async def test(rig):
-        good = {"Subnets": ["subnet-1"]}
+        good = rig.placement()
         with pytest.raises(ValueError, match=r"unsupported property Subnet$"):
-            of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
+            await of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
         unknown = {"LoadBalancerAttributes": [{"Key": "routing.surprise", "Value": "1"}]}
-        with pytest.raises(ValueError, match=r"routing\.surprise"):
-            of("LoadBalancer").create("Alb", good | unknown, "s")
-        assert not alb._lbs
+        with pytest.raises(HandlerFailed, match=r"routing\.surprise"):
+            await of("LoadBalancer").create("Alb", good | unknown, "s")
+        assert not rig.store.load_balancers
 
     run(make_rig, test)
 
 
 def test_a_target_group_goes_back_to_the_defaults_of_what_its_template_drops(make_rig):
     async def test(rig):
-        base = {"Port": 80, "Protocol": "HTTP", "TargetType": "ip"}
+        base = {"Port": 80, "Protocol": "HTTP", "TargetType": "ip", "VpcId": rig.vpc}
         old = base | {
             "HealthCheckPath": "/health",
             "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "15"}],
         }
-        arn, _ = of("TargetGroup").create("Api", old, "s")
-        of("TargetGroup").update(arn, old, base, "s")
-        assert alb._tgs[arn]["HealthCheckPath"] == "/"
-        assert {"Key": "deregistration_delay.timeout_seconds", "Value": "300"} in alb._tg_attrs[arn]
+        arn, _ = await of("TargetGroup").create("Api", old, "s")
+        await of("TargetGroup").update(arn, old, base, "s")
+        group = rig.store.target_group(arn)
+        assert (group.health_check.path, group.deregistration_delay_seconds) == ("/", 300)
 
     run(make_rig, test)

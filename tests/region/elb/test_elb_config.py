@@ -52,7 +52,6 @@ def records(*rules, **attributes):
     load_balancer = LoadBalancer(
         arn=f"{ARN}:loadbalancer/app/x/1",
         dns_name="127.0.0.1:8080",
-        zones=2,
         listeners=(listener,),
         attributes=LOAD_BALANCER_DEFAULTS | attributes,
     )

@@ -17,6 +17,11 @@ pytestmark = pytest.mark.region
 TEMPLATE = {
     "Resources": {
         "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
+        "Gateway": {"Type": "AWS::EC2::InternetGateway"},
+        "Attachment": {
+            "Type": "AWS::EC2::VPCGatewayAttachment",
+            "Properties": {"VpcId": {"Ref": "Vpc"}, "InternetGatewayId": {"Ref": "Gateway"}},
+        },
         "SubnetA": {
             "Type": "AWS::EC2::Subnet",
             "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.0.1.0/24", "AvailabilityZone": "us-east-1a"},
@@ -35,6 +40,7 @@ TEMPLATE = {
         },
         "Alb": {
             "Type": "AWS::ElasticLoadBalancingV2::LoadBalancer",
+            "DependsOn": "Attachment",
             "Properties": {
                 "Subnets": [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}],
                 "SecurityGroups": [{"Ref": "Visitors"}],

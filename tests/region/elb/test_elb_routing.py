@@ -43,7 +43,7 @@ def test_rules_are_tried_by_priority_and_the_default_last(make_rig):
         listener = await rig.listener(await rig.load_balancer(), fixed("default", "404"))
         await rig.rule(listener, 20, [path("/api", "/api/*")], fixed("twenty"))
         await rig.rule(listener, 10, [path("/api/v?/*")], fixed("ten"))
-        await rig.until(lambda: True)
+        await rig.until_listening()
         answers = {
             asked: (await client.get(asked)).text
             for asked in ("/api", "/api/", "/api/v1/x", "/api/v10/x", "/API", "/apix", "/x", "/api?x=/none")
@@ -102,7 +102,7 @@ def test_a_condition_admits_what_it_names_and_nothing_else(make_rig, condition, 
     async def test(rig, client):
         listener = await rig.listener(await rig.load_balancer(), fixed("default"))
         await rig.rule(listener, 1, [condition, path("/*")], fixed("matched"))
-        await rig.until(lambda: True)
+        await rig.until_listening()
 
         async def answer(source=None, method="GET", **request):
             transport = httpx.AsyncHTTPTransport(local_address=source)
@@ -152,7 +152,7 @@ def test_a_redirect_leads_to_the_port_that_serves_https_here(make_rig):
             start=1,
         ):
             await rig.rule(listener, priority, [path(pattern)], {"Type": "redirect", "RedirectConfig": config})
-        await rig.until(lambda: True)
+        await rig.until_listening()
         edge, tls = rig.config.edge_port, rig.config.edge_tls_port
         answer = await client.get("/plans/7?x=1&y=2")
         assert answer.status_code == 301
@@ -230,7 +230,7 @@ def test_without_a_target_it_answers_503_as_an_alb(make_rig):
     async def test(rig, client):
         group = await rig.target_group()
         await rig.listener(await rig.load_balancer(), {"Type": "forward", "TargetGroupArn": group})
-        await rig.until(lambda: True)
+        await rig.until_listening()
         answer = await client.get("/")
         assert answer.status_code == 503
         assert answer.headers["server"] == "awselb/2.0"
@@ -354,7 +354,7 @@ def test_a_websocket_passes_both_ways(make_rig):
 def test_https_is_verified_against_the_regions_authority(make_rig):
     async def test(rig, client):
         load_balancer = await rig.load_balancer()
-        certificates = [{"CertificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/x"}]
+        certificates = [{"CertificateArn": await rig.certificate("alva.example.org")}]
         group = await rig.target_group()
         target = await rig.target(rig.echo)
         await rig.listener(
@@ -386,9 +386,9 @@ def test_https_to_the_dns_name_reaches_the_https_listener(make_rig):
             "RedirectConfig": {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"},
         }
         await rig.listener(load_balancer, redirect)
-        certificates = [{"CertificateArn": "arn:aws:acm:us-east-1:000000000000:certificate/x"}]
+        certificates = [{"CertificateArn": await rig.certificate("alva.example.org")}]
         await rig.listener(load_balancer, fixed("secure"), Port=443, Protocol="HTTPS", Certificates=certificates)
-        await rig.until(lambda: True)
+        await rig.until_listening()
         trust = ssl.create_default_context(cafile=str(rig.certificates.authority_file))
         assert (await client.get("/")).headers["location"] == f"{rig.tls_url}/"
         async with httpx.AsyncClient(verify=trust) as own:

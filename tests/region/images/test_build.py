@@ -67,6 +67,29 @@ def test_second_build_executes_nothing(project: Any) -> None:
     assert project.executed == []
 
 
+def test_older_python_than_any_of_this_machine_is_replaced_by_the_one_that_runs_alva(project: Any) -> None:
+    """As on Debian 13, whose only Python is 3.13, with the Dockerfiles of `apps/`, which are FROM python:3.11."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    dockerfile = (
+        "FROM python:3.3-slim AS build\nWORKDIR /app\n"
+        "RUN python -c 'import sys; print(sys.version_info[:2])' > version\n"
+        'FROM python:3.3-slim\nCOPY --from=build /app/version /version\nCMD ["python", "--version"]\n'
+    )
+    image = project.build(dockerfile)
+    assert project.files(image)["version"] == f"{sys.version_info[:2]}\n"
+    assert output(image)[0].startswith(f"Python {own}.")
+    said = f"FROM python:3.3-slim: this machine has no such Python, so its Python {own} is used"
+    assert said in project.executed
+    assert image.base == f"python:{own}", "another Python of this machine must not run what was installed for this one"
+    assert project.build(dockerfile) == image
+    assert project.executed == []
+
+
+def test_newer_python_than_any_of_this_machine_is_refused(project: Any) -> None:
+    with pytest.raises(BuildFailed, match=r"this machine has no Python 3\.99"):
+        project.build("FROM python:3.99-slim\nRUN true\n")
+
+
 def test_edit_of_the_service_remakes_its_layer_alone(project: Any) -> None:
     first = project.build()
     project.write("service/__main__.py", "print('edited')\n")
@@ -164,7 +187,7 @@ def test_copy_puts_files_where_docker_does(project: Any) -> None:
             COPY a.txt renamed.txt
             COPY a.txt b.txt /data/
             COPY a.txt /srv/
-            COPY *.txt ./all/
+            COPY *.txt yarn.lock* ./all/
             COPY service ./code
             COPY a.txt ./code
             COPY --chmod=0400 b.txt /opt/b.txt
@@ -246,6 +269,23 @@ def test_link_out_of_the_context_is_not_followed(project: Any) -> None:
         project.build("FROM python:3.11-slim\nCOPY passwd /passwd\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are made by root")
+def test_user_of_the_base_is_known_by_its_name(project: Any) -> None:
+    image = project.build(
+        textwrap.dedent("""\
+            FROM node:24-slim
+            WORKDIR /app
+            RUN id -un node >user && id -gn node >>user
+            COPY --chown=node:node service ./service
+            USER node
+        """)
+    )
+    assert image.user == (1000, 1000)
+    assert (image.layers[-1] / "app" / "service" / "__main__.py").stat().st_uid == 1000
+    assert output(image, "cat", "user") == ["node", "node"]
+    assert output(image, "id", "-un") == ["node"]
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "problem"),
     [
@@ -254,13 +294,15 @@ def test_link_out_of_the_context_is_not_followed(project: Any) -> None:
         ("FROM node:8-slim\n", "line 1: FROM node:8-slim: the pinned Node here is 24"),
         ("FROM python:3.11-slim\nADD a b\n", "line 2: ADD is not supported here"),
         ("FROM python:3.11-slim\nCOPY gone /gone\n", "line 2: COPY gone: not found"),
+        ("FROM python:3.11-slim\nCOPY gone* also-gone* ./\n", r"line 2: COPY also-gone\*: not found"),
+        ("FROM python:3.11-slim\nCOPY --chown=node service /x\n", "line 2: COPY --chown=node is not supported here"),
         ("FROM python:3.11-slim\nCOPY ../up /up\n", "line 2: COPY ../up: outside of the context"),
         ("FROM python:3.11-slim\n\n# why\nCOPY --from=gone /x /x\n", "line 4: COPY --from=gone is neither a stage"),
         (
             "FROM python:3.11-slim\nCOPY --from=ghcr.io/astral-sh/uv:0.0.1 /uv /bin/\n",
             "line 2: .*the pinned uv here is",
         ),
-        ("FROM python:3.11-slim\nUSER app\n", "line 2: USER app: write numbers"),
+        ("FROM python:3.11-slim\nUSER app\n", "line 2: USER app is not supported here: write numbers"),
         ("FROM python:3.11-slim\nENV A=$B\n", r"line 2: \$B is not set"),
         ("FROM python:3.11-slim\nRUN --mount=type=secret,id=x,target=/x true\n", "line 2: RUN --mount=type=secret"),
         ("FROM python:3.11-slim\nEXPOSE 53/udp\n", "line 2: EXPOSE 53/udp: expected TCP port numbers"),
@@ -380,12 +422,12 @@ def test_prune_keeps_what_is_asked_for_and_frees_the_rest(project: Any) -> None:
     kept = project.build()
     project.write("service/__main__.py", "print('second')\n" + "#" * 100_000)
     dropped = project.build()
-    assert project.store.prune({kept.digest}) == 0, "recent layers are the builds' cache"
-    assert project.store.find(dropped.digest) is None
+    assert project.store.prune({kept.digest}) == 0, "what is recent may be on its way into a repository"
     assert project.build() == dropped
     assert project.executed == []
 
     assert project.store.prune({kept.digest}, unused_for_seconds=0) > 100_000
+    assert project.store.find(dropped.digest) is None
     assert not any(layer.exists() for layer in dropped.layers if layer not in kept.layers)
     assert output(kept) == ["hello from /app/service/__main__.py"]
     assert output(project.build()) == ["second"]

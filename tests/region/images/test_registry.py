@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from alva.region.images import push
+from alva.region.images import ImageStore, push
+from alva.region.images.store import Configuration
 
 pytestmark = pytest.mark.region
 
@@ -51,3 +53,17 @@ def test_image_without_a_tag_is_registered_by_digest(region: Any, project: Any) 
 def test_unknown_repository_is_ecrs_own_error(region: Any, project: Any) -> None:
     with pytest.raises(ClientError, match="RepositoryNotFoundException"):
         push(project.build(), "images/nowhere", ["v1"], region.client("ecr"))
+
+
+def test_configuration_of_a_built_image_is_read_at_the_url_that_ecr_gives(region: Any) -> None:
+    ecr, store = region.client("ecr"), ImageStore(region.config.images_folder)
+    ecr.create_repository(repositoryName="images/configuration")
+    ecr.create_repository(repositoryName="images/another")
+    image = store.add(Configuration(base="python", entrypoint=("python3",)), [])
+    push(image, "images/configuration", ["v1"], ecr)
+    layer = {"repositoryName": "images/configuration", "layerDigest": image.configuration_digest}
+    with urllib.request.urlopen(ecr.get_download_url_for_layer(**layer)["downloadUrl"], timeout=10) as answer:
+        assert json.loads(answer.read())["config"]["Entrypoint"] == ["python3"]
+    for unknown in ({"layerDigest": "sha256:" + "1" * 64}, {"repositoryName": "images/another"}):
+        with pytest.raises(ClientError, match="LayersNotFoundException"):
+            ecr.get_download_url_for_layer(**{**layer, **unknown})

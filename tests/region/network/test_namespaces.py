@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ministack.services import ec2
 
+from alva.region.background import Background
 from alva.region.network import Interface, Namespace, Namespaces
 from alva.region.network.mode import missing
 from tests.region_network import inside
@@ -164,7 +165,7 @@ class Machine:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Bench]:
     ec2.reset()
-    network = Namespaces(folder / "network.json")
+    network = Namespaces(folder / "network.json", Background())
     bench = Bench(network)
     try:
         yield bench

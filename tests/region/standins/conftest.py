@@ -14,6 +14,7 @@ import pytest
 from ministack.services import alb
 
 from alva.region.addresses import Addresses
+from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.elb import LoadBalancers
 from alva.region.names import Names
@@ -42,6 +43,7 @@ class Rig:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         region: Any = SimpleNamespace(
             config=self.config,
+            background=Background(),
             network=Loopback(),
             supervisor=Supervisor(self.config),
             addresses=Addresses(self.config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import time
@@ -364,6 +365,7 @@ def test_a_taken_inbox_port_is_said_with_what_to_do(start_rig, monkeypatch):
         with pytest.raises(RegionFailed, match=f"port {port} is in use") as raised:
             start_rig()
         assert "ALVA_INBOX_PORT" in str(raised.value)
+        assert f"process {os.getpid()} (" in str(raised.value)
 
 
 def test_without_the_right_to_port_443_the_region_serves_the_rest_and_says_what_to_do(start_rig, monkeypatch):

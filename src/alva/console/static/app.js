@@ -1,7 +1,8 @@
 // The page: which view is shown, and the environment as it changes.
 
-import { $, problemCard } from "./dom.js";
+import { $, problemCard, tick } from "./dom.js";
 import { showEnvironment, startPicture } from "./overview.js";
+import { showProgress, stopReleaseLog } from "./release.js";
 import { startReleases } from "./releases.js";
 import { startLogs, stopLogs } from "./logs.js";
 import { startCharts, stopCharts } from "./charts.js";
@@ -9,7 +10,7 @@ import { startCauses } from "./causes.js";
 import { startCost } from "./cost.js";
 
 const views = {
-  overview: { start: startPicture },
+  overview: { start: startPicture, stop: stopReleaseLog },
   releases: { start: startReleases },
   logs: { start: startLogs, stop: stopLogs },
   metrics: { start: startCharts, stop: stopCharts },
@@ -34,10 +35,14 @@ function show() {
   if (isNew && name) $("main").focus({ preventScroll: true });
 }
 
+let events = null;
+
 function follow() {
-  const events = new EventSource("/api/events");
+  events?.close();
+  events = new EventSource("/api/events");
   events.addEventListener("environment", (event) => {
     $("problem").hidden = true;
+    $("main").classList.remove("stale");
     environment = JSON.parse(event.data);
     document.title = `${environment.environment}: Alva`;
     $("environment").textContent = environment.environment;
@@ -46,16 +51,32 @@ function follow() {
   events.addEventListener("problem", (event) => {
     $("problem").replaceChildren(problemCard(JSON.parse(event.data)));
     $("problem").hidden = false;
-    $("state").textContent = "cannot look";
+    $("main").classList.toggle("stale", environment !== null);
+    $("state").textContent = environment ? "cannot look: what is shown is old" : "cannot look";
   });
   events.addEventListener("error", () => {
-    $("state").textContent = "The console has ended: run ./alva open again.";
+    $("state").textContent = "The console has ended. Run ./alva open again.";
+    $("main").classList.toggle("stale", environment !== null);
     if (events.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
   });
 }
 
+// A browser opens six connections to one host, and each page that is open holds one or two: hidden pages give theirs back.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    events?.close();
+    views[current].stop?.();
+  } else {
+    follow();
+    views[current].start(location.hash.split("/")[1]);
+  }
+});
+
 // Elapsed times go on between two events.
-setInterval(() => { if (environment && current === "overview") showEnvironment(environment); }, 1000);
+setInterval(() => {
+  tick();
+  if (environment && current === "overview") showProgress(environment);
+}, 1000);
 addEventListener("hashchange", show);
 show();
 follow();

@@ -1,18 +1,24 @@
-// Charts of the last hour, drawn by uPlot; each has a table for those who cannot see it.
+// Charts of the last hour, drawn by uPlot; a table below each says the same in numbers.
 
 import { $, element, problemCard, read } from "./dom.js";
 
 const COLOURS = ["--busy", "--good", "--warn", "--old", "--bad", "--accent"];
+const HEIGHT = 190;
 let timer = null;
+let plots = [];
+let drawn = null;
+let library = null;
 
 export async function startCharts() {
   stopCharts();
+  timer = setTimeout(startCharts, 30000);
   try {
-    draw(await read("/api/charts?minutes=60"));
+    const [found] = await Promise.all([read("/api/charts?minutes=60"), load()]);
+    draw(found);
   } catch (error) {
+    forget();
     $("charts").replaceChildren(problemCard(error));
   }
-  timer = setTimeout(startCharts, 30000);
 }
 
 export function stopCharts() {
@@ -20,38 +26,85 @@ export function stopCharts() {
   timer = null;
 }
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-function draw({ times, charts }) {
-  $("charts").replaceChildren(...charts.map((chart) => {
-    const box = element("div", { class: "chart" }, element("h2", {}, chart.title));
-    const plot = element("div", { role: "img", "aria-label": `${chart.title}: ${say(chart)}` });
-    box.append(plot);
-    for (const threshold of chart.thresholds) {
-      box.append(element("p", { class: threshold.state === "ALARM" ? "bad-text" : "quiet" }, `Alarm ${threshold.label}: ${threshold.comparison.startsWith("Less") ? "below" : "above"} ${number(threshold.value)}${threshold.state === "ALARM" ? ", rings" : ""}`));
-    }
-    queueMicrotask(() => drawOne(plot, times, chart));
-    return box;
-  }));
+// uPlot is fetched when charts are looked at first: the first view does without.
+function load() {
+  library ??= new Promise((resolve, reject) => {
+    document.head.append(element("link", { rel: "stylesheet", href: "/static/uPlot.min.css" }));
+    const script = element("script", { src: "/static/uPlot.iife.min.js" });
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => { library = null; reject(new Error("cannot load the chart library: run ./alva --help, which installs it")); });
+    document.head.append(script);
+  });
+  return library;
 }
 
+function forget() {
+  for (const { plot } of plots) plot.destroy();
+  plots = [];
+  drawn = null;
+}
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const number = (value) => (value === null || value === undefined ? "none" : Number(value).toLocaleString("en", { maximumFractionDigits: 3, notation: Math.abs(value) >= 1e6 ? "compact" : "standard" }));
+const known = (values) => values.filter((value) => value !== null);
 const last = (values) => values.findLast((value) => value !== null);
 const say = (chart) => chart.lines.map((line) => `${line.label} ${number(last(line.values))}`).join(", ");
 
-function drawOne(plot, times, chart) {
-  if (!globalThis.uPlot) {
-    plot.replaceChildren(element("p", {}, say(chart)));
+// A threshold far above what is measured would flatten the lines: it is said below the chart all the same.
+function near(chart) {
+  const most = Math.max(0, ...chart.lines.flatMap((line) => known(line.values)));
+  return chart.thresholds.filter((threshold) => threshold.value <= most * 6 || threshold.state === "ALARM");
+}
+
+const dataOf = (times, chart) => [times, ...chart.lines.map((line) => line.values), ...near(chart).map((threshold) => times.map(() => threshold.value))];
+const shapeOf = (charts) => JSON.stringify(charts.map((chart) => [chart.title, chart.lines.map((line) => line.label), near(chart)]));
+
+function draw({ times, charts }) {
+  if (drawn === shapeOf(charts)) {
+    plots.forEach(({ plot, notes }, index) => {
+      plot.setData(dataOf(times, charts[index]));
+      notes.replaceChildren(...notesOf(charts[index]));
+    });
     return;
   }
-  const most = Math.max(0, ...chart.lines.flatMap((line) => line.values.filter((value) => value !== null)));
-  // A threshold far above what is measured would flatten the line: it is said below the chart all the same.
-  const near = chart.thresholds.filter((threshold) => threshold.value <= most * 6 || threshold.state === "ALARM");
-  const series = [{}, ...chart.lines.map((line, index) => ({ label: line.label, stroke: colour(COLOURS[index % COLOURS.length]), width: 2, points: { show: true, size: 4 }, value: (_, value) => number(value) })),
-    ...near.map((threshold) => ({ label: threshold.label, stroke: colour("--bad"), dash: [6, 4], width: 1, points: { show: false }, value: (_, value) => number(value) }))];
-  const data = [times, ...chart.lines.map((line) => line.values), ...near.map((threshold) => times.map(() => threshold.value))];
+  forget();
+  drawn = shapeOf(charts);
+  const boxes = charts.map((chart) => {
+    const frame = element("div", { role: "img", "aria-label": `${chart.title}: ${say(chart)}` });
+    const notes = element("div", {}, notesOf(chart));
+    return { chart, frame, notes, box: element("div", { class: "chart" }, element("h2", {}, chart.title), frame, notes) };
+  });
+  $("charts").replaceChildren(...boxes.map(({ box }) => box));
+  plots = boxes.map(({ chart, frame, notes }) => ({ plot: plotOf(frame, times, chart), frame, notes }));
+}
+
+function notesOf(chart) {
+  const rows = chart.lines.map((line, index) => element("tr", {},
+    element("th", { scope: "row" }, element("i", { class: "swatch", style: `background:var(${COLOURS[index % COLOURS.length]})` }), line.label),
+    element("td", { class: "number" }, number(last(line.values))), element("td", { class: "number" }, known(line.values).length ? number(Math.max(...known(line.values))) : "none")));
+  return [
+    element("div", { class: "values" }, element("table", {},
+      element("thead", {}, element("tr", {}, ["Line", "Last", "Highest"].map((name) => element("th", { scope: "col" }, name)))), element("tbody", {}, rows))),
+    ...chart.thresholds.map((threshold) => element("p", { class: threshold.state === "ALARM" ? "bad-text" : "quiet" }, `Alarm ${threshold.label}: ${threshold.comparison.startsWith("Less") ? "below" : "above"} ${number(threshold.value)}${threshold.state === "ALARM" ? ", rings" : ""}`)),
+  ];
+}
+
+function plotOf(frame, times, chart) {
+  const lines = chart.lines.map((line, index) => ({ label: line.label, stroke: colour(COLOURS[index % COLOURS.length]), width: 2, points: { show: true, size: 4 } }));
+  const thresholds = near(chart).map((threshold) => ({ label: threshold.label, stroke: colour("--bad"), dash: [6, 4], width: 1, points: { show: false } }));
   const clock = (value) => new Date(value * 1000).toISOString().slice(11, 16);
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-  // eslint-disable-next-line no-new
-  new globalThis.uPlot({ width: plot.clientWidth || 400, height: 190, series, axes: [{ ...axis, values: (_, values) => values.map(clock) }, { ...axis, size: 64, values: (_, values) => values.map(number) }], scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } }, legend: { live: false } }, data, plot);
+  return new globalThis.uPlot({
+    width: frame.clientWidth || 400, height: HEIGHT, series: [{}, ...lines, ...thresholds], legend: { show: false },
+    axes: [{ ...axis, values: (_, values) => values.map(clock) }, { ...axis, size: 64, values: (_, values) => values.map(number) }],
+    scales: { y: { range: (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+  }, dataOf(times, chart), frame);
 }
+
+addEventListener("resize", () => {
+  for (const { plot, frame } of plots) plot.setSize({ width: frame.clientWidth || 400, height: HEIGHT });
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  forget();
+  if (timer !== null) startCharts();
+});

@@ -1,4 +1,4 @@
-// The month's bill of what is deployed.
+// The month's bill of what is deployed, and what each setting would save, as `./alva cost` says it.
 
 import { $, command, element, problemCard, read } from "./dom.js";
 
@@ -11,8 +11,21 @@ export async function startCost() {
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Items" }, element("table", {},
         element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Part"), element("th", { scope: "col" }, "What"), element("th", { scope: "col" }, "USD"))),
         element("tbody", {}, bill.items.map((item) => element("tr", {}, element("th", { scope: "row" }, item.subject), element("td", {}, item.what), element("td", { class: "number" }, dollars(item.usd))))))),
-      element("p", { class: "quiet" }, "Settings that cost less, and what each gives up:"), command("./alva cost"));
+      command("./alva cost"));
   } catch (error) {
     $("bill").replaceChildren(problemCard(error));
+  }
+  if ($("savings").childElementCount) return;
+  $("savings").replaceChildren(element("h2", {}, "What each setting would save"), element("p", { class: "quiet" }, "Synthesising this checkout with each setting: some seconds."));
+  try {
+    const { savings } = await read("/api/savings");
+    $("savings").replaceChildren(element("h2", {}, "What each setting would save"),
+      element("p", { class: "quiet" }, "Of the templates of this checkout, in USD a month."),
+      element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Savings" }, element("table", {},
+        element("thead", {}, element("tr", {}, ["Setting", "What it gives up", "Saves", "Left"].map((name) => element("th", { scope: "col" }, name)))),
+        element("tbody", {}, savings.map((saving) => element("tr", {}, element("th", { scope: "row" }, saving.name), element("td", {}, saving.price),
+          element("td", { class: "number" }, saving.saves_usd.toFixed(2)), element("td", { class: "number" }, saving.usd.toFixed(2))))))));
+  } catch (error) {
+    $("savings").replaceChildren(problemCard(error));
   }
 }

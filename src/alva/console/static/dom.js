@@ -59,5 +59,24 @@ export function ago(time) {
   return `${Math.floor(seconds)} s`;
 }
 
+// Text that says how long ago something was, and goes on saying it: see `tick`.
+export const since = (time) => element("time", { datetime: time, "data-since": time }, ago(time));
+
+export function tick() {
+  for (const each of document.querySelectorAll("[data-since]")) {
+    const text = ago(each.dataset.since);
+    if (each.textContent !== text) each.textContent = text;
+  }
+}
+
+// Renders again only what is another than before, so that selected text, focus and scroll positions stay.
+const rendered = new Map();
+export function renderWhenChanged(key, value, render) {
+  const text = JSON.stringify(value);
+  if (rendered.get(key) === text) return;
+  rendered.set(key, text);
+  render();
+}
+
 export const seconds = (value) => (value === null || value === undefined ? "" : value < 100 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
 export const short = (digest) => (digest ?? "").replace("sha256:", "").slice(0, 12);

@@ -64,12 +64,17 @@ function text(line) {
   return [level, words, ...fields.map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`)].filter((part) => part !== undefined && part !== "").join("  ");
 }
 
+export const lineOf = (line) => ({ time: line.time, source: line.source, level: line.message?.level ?? "", text: text(line).replaceAll("\n", " ⏎ ") });
+
+export const lineElement = (line) => element("div", { class: `log-line ${/^[A-Z]+$/.test(line.level) ? line.level : ""}`, title: line.text },
+  element("time", { datetime: line.time }, line.time.slice(11, 23)), element("span", { class: "source" }, line.source), element("span", {}, line.text));
+
 function add(batch) {
   const box = $("log-lines");
   const isAtEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 3 * ROW;
   const find = $("log-form").elements.find.value.toLowerCase();
   for (const line of batch) {
-    const entry = { time: line.time, source: line.source, level: line.message?.level ?? "", text: text(line).replaceAll("\n", " ⏎ ") };
+    const entry = lineOf(line);
     lines.push(entry);
     if (!find || entry.text.toLowerCase().includes(find)) shown.push(entry);
   }
@@ -108,6 +113,5 @@ function draw(scrollToEnd = false) {
   const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 5);
   const count = Math.ceil(box.clientHeight / ROW) + 10;
   window_.style.top = `${first * ROW}px`;
-  window_.replaceChildren(...shown.slice(first, first + count).map((line) => element("div", { class: `log-line ${/^[A-Z]+$/.test(line.level) ? line.level : ""}`, title: line.text },
-    element("time", { datetime: line.time }, line.time.slice(11, 23)), element("span", { class: "source" }, line.source), element("span", {}, line.text))));
+  window_.replaceChildren(...shown.slice(first, first + count).map(lineElement));
 }

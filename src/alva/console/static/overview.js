@@ -1,22 +1,36 @@
 // The first view: the picture and what lives in it, a release as it happens, and tables for whoever prefers those.
 
-import { $, ago, causeCard, command, element, problemCard, read, seconds, short } from "./dom.js";
+import { $, command, element, problemCard, read, renderWhenChanged, short, since } from "./dom.js";
+import { showProgress } from "./release.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 let picture = null;
 let environment = null;
 let selected = null;
 let drawnFor = null;
+let isStale = true;
+let isReading = false;
+let drawings = 0;
 
 export async function startPicture() {
-  if (picture) return;
+  if (!isStale || isReading) return;
+  isReading = true;
   try {
     picture = await read("/api/picture");
+    isStale = false;
   } catch (error) {
-    $("picture").replaceChildren(problemCard(error));
-    picture = null;
+    if (!picture) $("picture").replaceChildren(problemCard(error));
     return;
+  } finally {
+    isReading = false;
   }
+  renderWhenChanged("picture", picture, drawPicture);
+  if (selected) select(selected);
+  if (environment) colourAll(environment);
+}
+
+function drawPicture() {
+  drawings += 1;
   const svg = new DOMParser().parseFromString(picture.svg, "image/svg+xml").documentElement;
   svg.querySelector("style").remove();
   $("picture").replaceChildren(document.importNode(svg, true));
@@ -29,30 +43,51 @@ export async function startPicture() {
     });
   }
   showCommands();
-  if (selected) select(selected);
-  if (environment) showEnvironment(environment);
 }
 
 export function showEnvironment(found) {
   environment = found;
-  const release = found.release;
-  // A release may have changed the templates.
-  if (drawnFor !== null && release && drawnFor !== release.number) picture = null;
-  drawnFor = release?.number ?? 0;
-  if (!picture && !$("view-overview").hidden) startPicture();
-  $("state").textContent = found.asleep ? "asleep" : found.progress ? "a release is running"
-    : found.lock ? `locked by ${found.lock}`
-    : release ? `release ${release.number} ${release.outcome}, ${ago(release.started_at)} ago` : "nothing is released";
+  // A release may have changed the templates, or made those that were missing.
+  const made = JSON.stringify([found.release?.number, found.stacks.map((stack) => stack.name)]);
+  if (drawnFor !== null && drawnFor !== made) isStale = true;
+  drawnFor = made;
+  if (!$("view-overview").hidden) startPicture();
+  showState(found);
   showProgress(found);
-  for (const service of found.services) colour(service, found);
-  colourOthers(found);
-  showServices(found);
-  showAlarms(found.alarms);
-  $("stacks").replaceChildren(...found.stacks.map((stack) => {
+  colourAll(found);
+  renderWhenChanged("services", found.services, () => showServices(found));
+  renderWhenChanged("alarms", found.alarms, () => showAlarms(found.alarms));
+  renderWhenChanged("drifts", found.drifts, () => showDrifts(found.drifts));
+  renderWhenChanged("stacks", found.stacks, () => showStacks(found.stacks));
+  if (selected) showDetails(selected);
+}
+
+function showState(found) {
+  const release = found.release;
+  renderWhenChanged("state", [found.asleep, found.lock, release, Boolean(found.progress)], () => {
+    $("state").replaceChildren(...(found.progress ? ["a release is running"]
+      : found.asleep ? ["asleep since ", since(found.asleep.since), ", by ", found.asleep.by]
+      : found.lock ? [`locked by ${found.lock}`]
+      : release ? [`release ${release.number} ${release.outcome}, `, since(release.started_at), " ago"] : ["nothing is released"]));
+  });
+}
+
+function showStacks(stacks) {
+  $("stacks").replaceChildren(...stacks.map((stack) => {
     const good = stack.status.endsWith("_COMPLETE") && !stack.status.includes("ROLLBACK");
     return element("li", {}, `${stack.name} `, element("span", { class: good ? "good-text" : "bad-text" }, stack.status));
   }));
-  if (selected) showDetails(selected);
+}
+
+function showDrifts(drifts) {
+  $("drifts").replaceChildren(...(drifts.length ? [element("h2", {}, "Changed outside CloudFormation"), element("ul", { class: "plain" }, drifts.map((drift) => element("li", { class: "warn-text" }, drift)))] : []));
+}
+
+function colourAll(found) {
+  renderWhenChanged("colours", [drawings, found.services, found.alarms, Boolean(found.asleep)], () => {
+    for (const service of found.services) colour(service, found);
+    colourOthers(found);
+  });
 }
 
 // Released tasks are new while another digest is on its way out.
@@ -87,8 +122,14 @@ function setState(name, state) {
   return group;
 }
 
-function colour(service) {
-  const group = setState(service.name, stateOf(service));
+// An alarm is called after its service: the longest name that fits, since one service's may begin like another's.
+function isAlarmed(service, found) {
+  const owner = (alarm) => found.services.map((each) => each.name).filter((name) => alarm.name.startsWith(`${name}-`)).sort((a, b) => b.length - a.length)[0];
+  return !found.asleep && found.alarms.some((alarm) => owner(alarm) === service.name);
+}
+
+function colour(service, found) {
+  const group = setState(service.name, isAlarmed(service, found) ? "bad" : stateOf(service));
   if (!group) return;
   const tasks = tasksOf(service);
   group.querySelector(".tasks").replaceChildren(...tasks.slice(0, 10).map((task, index) => {
@@ -104,7 +145,7 @@ function colour(service) {
 function colourOthers(found) {
   const alarmed = (words) => found.alarms.some((alarm) => words.some((word) => alarm.name.startsWith(word)));
   const balancerWorks = found.services.some((service) => service.targets.some((target) => target.state === "healthy"));
-  setState("alb", alarmed(["alb-"]) || !balancerWorks ? "bad" : "good");
+  setState("alb", found.asleep ? "" : alarmed(["alb-", "target-errors", "latency"]) || !balancerWorks ? "bad" : "good");
   setState("database", found.asleep ? "" : alarmed(["database-"]) ? "bad" : "good");
   setState("cache", alarmed(["redis-"]) ? "bad" : "good");
 }
@@ -113,6 +154,7 @@ function select(name) {
   selected = name;
   for (const group of $("picture").querySelectorAll(".part")) group.classList.toggle("selected", group.dataset.part === name);
   for (const arrow of $("picture").querySelectorAll(".arrow")) arrow.classList.toggle("selected", arrow.dataset.source === name || arrow.dataset.target === name);
+  $("selected").textContent = `Details of ${name} are shown beside the picture.`;
   showDetails(name);
 }
 
@@ -124,59 +166,28 @@ function showDetails(name) {
   const details = picture?.parts[name];
   if (!details) return;
   const service = environment?.services.find((each) => each.name === name);
-  const reaches = picture.arrows.filter((arrow) => arrow.source === name).map((arrow) => `${arrow.target} on ${arrow.ports.join(", ")}`);
-  const reachedBy = picture.arrows.filter((arrow) => arrow.target === name).map((arrow) => `${arrow.source} on ${arrow.ports.join(", ")}`);
   const release = environment?.release;
-  const commit = service && release?.digests[name] === service.digest ? release.commit : "";
-  $("details").replaceChildren(
-    element("h2", {}, details.title),
-    element("p", { class: "quiet" }, [details.note, details.size, details.ports.length ? `port ${details.ports.join(", ")}` : ""].filter(Boolean).join(" · ")),
-    ...(service ? [
-      element("p", {}, `Image ${short(service.digest) || "none"}`, commit ? `, commit ${commit.slice(0, 12)}` : ""),
-      ...list("Tasks", tasksOf(service).map((task) => `${task.task.slice(0, 12)} ${task.kind}: ${task.status}, ${task.health.toLowerCase()}, ${task.address}, target ${task.target?.state ?? "none"}${task.target?.reason ? ` (${task.target.reason})` : ""}, up ${ago(task.started_at)}`)),
-      ...list("Deployments", service.deployments.map((each) => `${each.status} ${each.task_definition}: ${each.running} of ${each.desired} run, ${each.failed} failed. ${each.reason}`)),
-      ...list("Events of ECS", service.events.map((event) => `${ago(event.at)} ago: ${event.message}`)),
-    ] : []),
-    ...list("Reaches", reaches),
-    ...list("Is reached by", reachedBy),
-    ...details.groups.flatMap((group) => list(`Security group ${group.name}`, group.rules)),
-    ...details.containers.flatMap((container) => [
-      ...list(`Variables of ${container.name}`, container.environment),
-      ...list(`Secrets of ${container.name} (names only)`, container.secrets),
-    ]));
-}
-
-const SIGNS = { running: "…", done: "✓", failed: "✗", back: "↩" };
-const WORDS = { running: "running", done: "done", failed: "failed", back: "rolling back" };
-
-function showProgress(found) {
-  const progress = found.progress;
-  const box = $("progress");
-  if (!progress) {
-    const release = found.release;
-    const failed = release && release.outcome !== "succeeded";
-    box.replaceChildren(failed ? element("div", { class: "card bad" },
-      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`), `, commit ${release.commit.slice(0, 12)}, by ${release.by}`),
-      element("p", { class: "mono" }, release.cause),
-      element("p", {}, element("a", { href: `#why/${release.number}` }, "Cause, evidence and next step"))) : "");
-    return;
-  }
-  const elapsed = (Date.now() - new Date(progress.started_at)) / 1000;
-  box.replaceChildren(
-    ...progress.causes.map(causeCard),
-    element("div", { class: progress.is_going_back ? "card bad" : "card busy" },
-      element("p", {}, element("strong", {}, progress.is_going_back ? "The release is rolling back" : "A release is running"), `: ${progress.what}, by ${progress.by}`),
-      element("p", { class: "quiet" }, `${seconds(elapsed)} so far`, progress.expected_seconds ? `; the last release took ${seconds(progress.expected_seconds)}` : ""),
-      element("ol", { class: "steps" }, progress.steps.map((step) => {
-        const passed = step.seconds ?? (Date.now() - new Date(step.started_at)) / 1000;
-        const share = step.state === "done" ? 1 : step.expected_seconds ? Math.min(0.97, passed / step.expected_seconds) : undefined;
-        return element("li", {},
-          element("span", { class: step.state === "failed" || step.state === "back" ? "bad-text" : step.state === "done" ? "good-text" : "busy-text", "aria-label": WORDS[step.state] }, SIGNS[step.state]),
-          element("span", {}, step.title),
-          element("progress", { max: 1, value: share, "aria-label": step.title }),
-          element("span", { class: "quiet" }, passed >= 0.05 ? seconds(passed) : "", step.expected_seconds >= 0.05 ? ` of about ${seconds(step.expected_seconds)}` : ""),
-          step.detail ? element("span", { class: "detail" }, step.detail) : null);
-      }))));
+  renderWhenChanged("details", [name, details, picture.arrows, service, release?.number], () => {
+    const reaches = picture.arrows.filter((arrow) => arrow.source === name).map((arrow) => `${arrow.target} on ${arrow.ports.join(", ")}`);
+    const reachedBy = picture.arrows.filter((arrow) => arrow.target === name).map((arrow) => `${arrow.source} on ${arrow.ports.join(", ")}`);
+    const commit = service && release?.digests[name] === service.digest ? release.commit : "";
+    $("details").replaceChildren(
+      element("h2", {}, details.title),
+      element("p", { class: "quiet" }, [details.note, details.size, details.ports.length ? `port ${details.ports.join(", ")}` : ""].filter(Boolean).join(" · ")),
+      ...(service ? [
+        element("p", {}, `Image ${short(service.digest) || "none"}`, commit ? `, commit ${commit.slice(0, 12)}` : ""),
+        ...list("Tasks", tasksOf(service).map((task) => [`${task.task.slice(0, 12)} ${task.kind}: ${task.status}, ${task.health.toLowerCase()}, ${task.address}, target ${task.target?.state ?? "none"}${task.target?.reason ? ` (${task.target.reason})` : ""}, up `, since(task.started_at)])),
+        ...list("Deployments", service.deployments.map((each) => `${each.status} ${each.task_definition}: ${each.running} of ${each.desired} run, ${each.failed} failed. ${each.reason}`)),
+        ...list("Events of ECS", service.events.map((event) => [since(event.at), ` ago: ${event.message}`])),
+      ] : []),
+      ...list("Reaches", reaches),
+      ...list("Is reached by", reachedBy),
+      ...details.groups.flatMap((group) => list(`Security group ${group.name}`, group.rules)),
+      ...details.containers.flatMap((container) => [
+        ...list(`Variables of ${container.name}`, container.environment),
+        ...list(`Secrets of ${container.name} (names only)`, container.secrets),
+      ]));
+  });
 }
 
 function showServices(found) {
@@ -192,13 +203,13 @@ function showServices(found) {
       element("td", {}, deployments.length ? deployments.map((each) => element("div", {}, `${each.status} ${each.state}: ${each.running} of ${each.desired}${each.failed ? `, ${each.failed} failed` : ""}${each.reason ? `. ${each.reason}` : ""}`)) : service.deployment),
       element("td", {}, Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ") || "none"),
       element("td", { class: "mono" }, short(service.digest)),
-      element("td", {}, ago(service.since)));
+      element("td", {}, since(service.since)));
   }));
 }
 
 function showAlarms(alarms) {
   $("alarms").replaceChildren(...(alarms.length
-    ? alarms.map((alarm) => element("li", {}, element("strong", { class: "bad-text" }, alarm.name), ` since ${ago(alarm.since)}: ${alarm.description}. `, element("span", { class: "quiet" }, alarm.reason)))
+    ? alarms.map((alarm) => element("li", {}, element("strong", { class: "bad-text" }, alarm.name), " since ", since(alarm.since), `: ${alarm.description}. `, element("span", { class: "quiet" }, alarm.reason)))
     : [element("li", { class: "good-text" }, "No alarm rings.")]));
 }
 

@@ -29,6 +29,9 @@ export async function startReleases() {
         release.rollback_of ? `, rollback to ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`),
       element("p", { class: "quiet" }, changed.length ? `Changed: ${changed.map((name) => `${name} ${short(release.digests[name])}`).join(", ")}` : previous ? "No image changed" : "The first release"),
       release.cause ? element("p", { class: "bad-text" }, release.cause, " ", element("a", { href: `#why/${release.number}` }, "Why")) : null,
+      element("details", {}, element("summary", {}, "Steps and images"), element("ul", {},
+        Object.entries(release.step_seconds).map(([name, value]) => element("li", {}, `${name}: ${seconds(value)}`)),
+        Object.entries(release.digests).map(([name, digest]) => element("li", {}, `image ${name}: `, element("code", {}, short(digest)))))),
       element("div", { class: "bars", role: "img", "aria-label": `Steps: ${Object.entries(release.step_seconds).map(([name, value]) => `${name} ${seconds(value)}`).join(", ")}` },
         Object.entries(release.step_seconds).map(([name, value]) => element("i", { title: `${name}: ${seconds(value)}`, style: `width:${(100 * value) / total}%;opacity:${0.4 + (0.6 * value) / longest}` })))));
   }));

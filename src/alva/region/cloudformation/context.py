@@ -2,101 +2,163 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ministack.services import cloudformation as records
-from ministack.services.cloudformation import engine, handlers, stacks
+from ministack.services.cloudformation import stacks
 
-Stack = dict[str, Any]
+from alva.region.cloudformation import events, intrinsics, store, template
+from alva.region.cloudformation.intrinsics import NO_VALUE, Json, Scope, TemplateError, text
+from alva.region.cloudformation.store import Stack
+
 Operation = dict[str, Any]
 Step = dict[str, Any]
 
 STACK_TYPE = "AWS::CloudFormation::Stack"
 RETAINING_POLICIES = ("Retain", "RetainExceptOnCreate")
+_NO_STRING = "Template format error: The Value field of every Outputs member must evaluate to a String."
 
 
-def stacks_changed() -> None:
-    """Called after every step of an operation; `extension.install` has the state saved then."""
+def scope_of(stack: Stack, source: Json, parameters: Mapping[str, Json]) -> Scope:
+    """The names of a template for a stack, with its conditions evaluated. Raises TemplateError."""
+    _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
+    scope = Scope(
+        stack_name=stack["StackName"],
+        stack_id=stack["StackId"],
+        region=region,
+        account_id=account_id,
+        parameters=parameters,
+        mappings=source.get("Mappings") or {},
+    )
+    return replace(scope, conditions=intrinsics.conditions_of(source, scope), export=export_value)
+
+
+def export_value(name: str) -> str:
+    """The value of an export. Raises TemplateError where there is none."""
+    found = store.exports.get(name)
+    if found is None:
+        raise TemplateError(f"No export named {name} found. Rollback requested by user.")
+    return str(found["Value"])
 
 
 class Context:
     """A stack with one of its templates: resolves what the template says, records what happens."""
 
-    def __init__(self, stack: Stack, template: dict[str, Any], parameters: dict[str, Any]) -> None:
+    stacks_changed: Callable[[], None] = staticmethod(lambda: None)
+    """Called after every step of an operation; `extension.install` has the state saved then."""
+
+    def __init__(self, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> None:
         self.stack = stack
         self.name: str = stack["StackName"]
         self.id: str = stack["StackId"]
-        self.template = template
+        self.template = source
         self.parameters = parameters
-        self.mappings = template.get("Mappings") or {}
-        self.conditions = engine._evaluate_conditions(template, parameters)
-        self.definitions: dict[str, dict[str, Any]] = {
-            name: definition
-            for name, definition in (template.get("Resources") or {}).items()
-            if not definition.get("Condition") or self.conditions.get(definition["Condition"], True)
-        }
+        self.scope = scope_of(stack, source, parameters)
+        self.definitions: dict[str, Json] = template.active(source.get("Resources") or {}, self.scope.conditions)
+
+    @classmethod
+    def of(cls, stack: Stack) -> Context:
+        """A stack with the template that it has."""
+        return cls(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
 
     def dependencies(self, names: Iterable[str] | None = None) -> dict[str, set[str]]:
-        """What each resource needs before it, among `names`. Raises ValueError for a circle."""
-        engine._topological_sort(self.template.get("Resources") or {}, self.conditions)
+        """What each resource needs before it, among `names`."""
         wanted = set(self.definitions if names is None else names)
         return {
-            name: engine._extract_deps(self.definitions[name], set(self.definitions)) & wanted
-            if name in self.definitions
-            else set()
-            for name in wanted
-        }
+            name: template.dependencies_of(self.definitions.get(name, {})) & wanted - {name} for name in wanted
+        }  # fmt: skip
 
-    def resolve(self, value: Any, resources: Mapping[str, Any]) -> Any:
-        return engine._resolve_refs(
-            copy.deepcopy(value), resources, self.parameters, self.conditions, self.mappings, self.name, self.id
-        )
+    def resolve(self, value: Any, resources: Mapping[str, Json]) -> Any:
+        """A value of the template, with the records of these resources. Raises TemplateError."""
+        return replace(self.scope, resources=resources).resolve(value)
 
     def policy(self, logical_id: str, attribute: str, resources: Mapping[str, Any]) -> str:
-        """DeletionPolicy or UpdateReplacePolicy of a resource, `Delete` by default."""
-        definition = (self.template.get("Resources") or {}).get(logical_id)
-        return str(
-            stacks._resource_policy(
-                definition, attribute, resources, self.parameters, self.conditions, self.mappings, self.name, self.id
-            )
-        )
+        """DeletionPolicy or UpdateReplacePolicy of a resource, `Delete` by default.
 
-    def with_tags(self, resource_type: str, logical_id: str, properties: dict[str, Any], tags: Any) -> dict[str, Any]:
+        A database's default is `Snapshot`:
+        https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
+        """
+        definition = (self.template.get("Resources") or {}).get(logical_id) or {}
+        if attribute not in definition:
+            is_database = definition.get("Type") == "AWS::RDS::DBInstance" and attribute == "DeletionPolicy"
+            belongs_to_cluster = bool((definition.get("Properties") or {}).get("DBClusterIdentifier"))
+            return "Snapshot" if is_database and not belongs_to_cluster else "Delete"
+        return text(self.resolve(definition[attribute], resources))
+
+    def outputs(self, resources: Mapping[str, Json]) -> tuple[list[Json], dict[str, Json]]:
+        """The stack's outputs and exports. Raises TemplateError where one has no value."""
+        outputs, exports = [], {}
+        for key, definition in template.active(self.template.get("Outputs") or {}, self.scope.conditions).items():
+            value = self.resolve(definition["Value"], resources)
+            if isinstance(value, bool | list | dict) or value is NO_VALUE:
+                raise TemplateError(_NO_STRING)
+            output = {"OutputKey": key, "OutputValue": text(value), "Description": definition.get("Description", "")}
+            if export := definition.get("Export"):
+                name = text(self.resolve(export["Name"], resources))
+                output["ExportName"] = name
+                exports[name] = {"StackId": self.id, "Name": name, "Value": text(value)}
+            outputs.append(output)
+        return outputs, exports
+
+    def with_tags(self, resource_type: str, logical_id: str, properties: Json, tags: Any) -> Json:
         """The properties with the stack's tags and CloudFormation's own added, as the resource gets them."""
         tagged = stacks._with_stack_tags(resource_type, properties, tags, self.name, self.id, logical_id)
         return dict(tagged)
 
     def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
-        stacks._add_event(self.id, self.name, logical_id, resource_type, status, reason, physical_id)
-        stacks_changed()
+        """Record what happens to a resource."""
+        events.add(self.stack, logical_id, resource_type, status, reason, physical_id)
+        self.stacks_changed()
 
     def stack_event(self, status: str, reason: str = "") -> None:
         """Set the stack's status and record the event of it."""
         self.stack["StackStatus"] = status
         self.stack["StackStatusReason"] = reason
+        if status == "DELETE_COMPLETE":
+            self.stack["DeletionTime"] = store.now()
         self.event(self.name, STACK_TYPE, status, reason, self.id)
 
 
-def importing_stacks(export_name: str, exporting_stack: str) -> list[str]:
+def imported_exports(stack: Stack) -> set[str]:
+    """The names of the exports that a stack's template imports."""
+    context = Context.of(stack)
+    found: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                walk(item)
+        elif isinstance(node, dict):
+            if "Fn::ImportValue" in node:
+                found.add(text(context.resolve(node["Fn::ImportValue"], stack.get("_resources") or {})))
+            for item in node.values():
+                walk(item)
+
+    walk([context.definitions, context.template.get("Outputs") or {}])
+    return found
+
+
+def importing_stacks(export_name: str, exporting_stack: str = "") -> list[str]:
     """The names of the other stacks that import an export."""
     return sorted(
-        name
-        for name, stack in records._stacks.items()
-        if name != exporting_stack
-        and stack.get("StackStatus") not in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")
-        and export_name in handlers._imported_export_names(stack, name)
+        stack["StackName"]
+        for stack in store.all_stacks()
+        if stack["StackName"] != exporting_stack
+        and stack["StackStatus"] not in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")
+        and export_name in imported_exports(stack)
     )
 
 
-def replace_exports(stack_id: str, exports: dict[str, Any]) -> None:
-    for name in [name for name, export in records._exports.items() if export["StackId"] == stack_id]:
-        del records._exports[name]
-    records._exports.update(exports)
+def replace_exports(stack_id: str, exports: Mapping[str, Any]) -> None:
+    """Make these the exports of a stack."""
+    for name in [name for name, export in store.exports.items() if export["StackId"] == stack_id]:
+        del store.exports[name]
+    store.exports.update(exports)
 
 
 def exports_of(stack: Stack) -> dict[str, Any]:
+    """The exports that a stack's outputs name."""
     return {
         output["ExportName"]: {
             "StackId": stack["StackId"],

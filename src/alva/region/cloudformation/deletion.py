@@ -7,11 +7,10 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ministack.services import cloudformation as records
-
 from alva.region.cloudformation import provisioning
-from alva.region.cloudformation.context import RETAINING_POLICIES, Context, Stack, replace_exports
+from alva.region.cloudformation.context import RETAINING_POLICIES, Context, replace_exports
 from alva.region.cloudformation.graph import STOP_POLL_SECONDS, reversed_dependencies, run_in_order
+from alva.region.cloudformation.store import Stack
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -36,23 +35,18 @@ async def delete_resource(context: Context, logical_id: str, record: Mapping[str
     context.event(logical_id, resource_type, "DELETE_COMPLETE", physical_id=physical_id)
 
 
-async def delete_stack(
-    stack_name: str, stack_id: str, retain_resources: Collection[str] = (), force: bool = False
-) -> None:
-    """Delete a stack's resources, dependents first. In place of MiniStack's `_delete_stack_async`.
+async def delete_stack(stack: Stack, retain_resources: Collection[str] = (), *, force: bool = False) -> None:
+    """Delete a stack's resources, dependents first.
 
     With `force` (DeletionMode FORCE_DELETE_STACK), what cannot be deleted is retained with what it depends on.
     """
-    stack: Stack | None = records._stacks.get(stack_name)
-    if not stack or stack["StackId"] != stack_id:
-        return
     if stack["StackStatus"] == "CREATE_IN_PROGRESS":
         # AWS stops a creation in order to delete the stack.
         stack["_delete_requested"] = True
         while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
             await asyncio.sleep(STOP_POLL_SECONDS / 4)  # the operation's own loop looks as often
     stack.pop("_operation", None)
-    context = Context(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
+    context = Context.of(stack)
     context.stack_event("DELETE_IN_PROGRESS")
     resources: dict[str, Any] = stack.get("_resources") or {}
 
@@ -61,10 +55,7 @@ async def delete_stack(
         await delete_resource(context, name, resources[name], policy)
         del resources[name]
 
-    try:
-        dependencies = {**{name: set() for name in resources}, **context.dependencies(resources)}
-    except ValueError:
-        dependencies = {name: set() for name in resources}
+    dependencies = {**{name: set() for name in resources}, **context.dependencies(resources)}
     outcome = await run_in_order(reversed_dependencies(dependencies), delete_one, keep_going=True)
     if outcome.failed and not force:
         for name, error in outcome.failed.items():
@@ -76,5 +67,5 @@ async def delete_stack(
     for name in list(resources):
         record = resources.pop(name)
         context.event(name, record["ResourceType"], "DELETE_SKIPPED", physical_id=record.get("PhysicalResourceId", ""))
-    replace_exports(stack_id, {})
+    replace_exports(context.id, {})
     context.stack_event("DELETE_COMPLETE")

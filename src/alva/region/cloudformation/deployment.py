@@ -1,7 +1,6 @@
 """Creating and updating a stack: each resource as soon as what it depends on is done.
 
-These operations, and those of `rollback` and `deletion`, take the place of MiniStack's own, which handle one resource
-after the other, in the same signatures. An operation keeps its progress on the stack's record, so that a rollback needs
+An operation keeps its progress on the stack's record, so that a rollback needs
 nothing else: the one after a failure, the one of `RollbackStack` or `ContinueUpdateRollback` later, and the one after
 the region itself was killed.
 
@@ -12,20 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ministack.core.responses import now_iso
-from ministack.services import cloudformation as records
-from ministack.services.cloudformation import engine, stacks
+from ministack.services.cloudformation import stacks
 
-from alva.region.cloudformation import imports, provisioning, schemas
+from alva.region.cloudformation import drift, dynamic_references, events, imports, provisioning, schemas, store
 from alva.region.cloudformation.context import (
     RETAINING_POLICIES,
     STACK_TYPE,
     Context,
     Operation,
-    Stack,
     Step,
     importing_stacks,
     replace_exports,
@@ -33,6 +29,8 @@ from alva.region.cloudformation.context import (
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
 from alva.region.cloudformation.rollback import roll_back
+from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.submissions import Submission
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -40,53 +38,52 @@ REPLACEMENT_REASON = "Requested update requires the creation of a new physical r
 _FAILED_STATUS = {"create": "CREATE_FAILED", "import": "IMPORT_FAILED"}
 
 
-async def deploy(
-    stack_name: str,
-    stack_id: str,
-    template: dict[str, Any],
-    param_values: dict[str, Any],
+def new_operation(
+    stack: Stack,
+    submission: Submission,
+    previous: Stack | None,
+    *,
     disable_rollback: bool,
-    tags: list[Any],  # noqa: ARG001 (MiniStack's signature; the stack record has them)
-    is_update: bool = False,
-    previous_stack: Stack | None = None,
-    retain_except_on_create: bool = False,
-    imports: dict[str, Any] | None = None,
-) -> None:
-    """Create or update a stack, and roll it back if that fails. In place of MiniStack's `_deploy_stack_async`."""
-    stack: Stack = records._stacks[stack_name]
-    for leftover in ("_failed_operation", "_rollback_failed", "_cancel_requested", "_cancel_token"):
-        stack.pop(leftover, None)
-    operation: Operation = {
-        "is_update": is_update,
-        "previous_stack": previous_stack if is_update else None,
-        "template": template,
-        "param_values": param_values,
+    retain_except_on_create: bool,
+    imports: dict[str, Any],
+    drifted: Mapping[str, drift.Drifted],
+) -> Operation:
+    """The record of an operation: everything that it and its rollback need to know. `previous`: what it updates."""
+    return {
+        "is_update": previous is not None,
+        "previous_stack": previous,
+        "template": submission.template,
+        "param_values": submission.parameters,
         "retain_except_on_create": retain_except_on_create,
         "stack_tags": list(stack.get("Tags") or []),
-        "previous_tags": list((previous_stack or {}).get("Tags") or []),
-        "imports": dict(imports or {}),
+        "previous_tags": list((previous or {}).get("Tags") or []),
+        "imports": imports,
+        "drifted": {name: {"status": each.status, "actual": each.actual} for name, each in drifted.items()},
         "disable_rollback": disable_rollback,
         "steps": {},
     }
+
+
+async def deploy(stack: Stack, operation: Operation) -> None:
+    """Create or update a stack, and roll it back if that fails."""
+    for leftover in ("_failed_operation", "_rollback_failed", "_cancel_requested", "_cancel_token"):
+        stack.pop(leftover, None)
     stack["_operation"] = operation
+    is_update, previous = operation["is_update"], operation["previous_stack"]
     verb = "UPDATE" if is_update else "CREATE"
-    context = Context(stack, template, param_values)
-    try:
-        dependencies = context.dependencies()
-    except ValueError as error:
-        await _fail(context, operation, str(error))
-        return
+    context = Context(stack, operation["template"], operation["param_values"])
+    dependencies = context.dependencies()
     if not stack.get("_disable_validation") and stacks._fail_property_validation(
         stack,
-        stack_id,
-        stack_name,
-        template.get("Resources") or {},
+        context.id,
+        context.name,
+        context.definitions,
         list(dependencies),
-        param_values,
-        context.conditions,
-        context.mappings,
-        disable_rollback,
-        previous_stack=(previous_stack or {}) if is_update else None,
+        context.parameters,
+        context.scope.conditions,
+        context.scope.mappings,
+        operation["disable_rollback"],
+        previous_stack=previous,
     ):
         stack.pop("_operation", None)
         return
@@ -104,18 +101,17 @@ async def deploy(
         return
     if outcome.failed or outcome.was_stopped:
         if outcome.was_stopped:
-            stacks.CLIENT_REQUEST_TOKEN.set(stack.pop("_cancel_token", ""))
+            events.client_request_token.set(stack.pop("_cancel_token", ""))
         await _fail(context, operation, _failure_reason(operation, outcome))
         return
     try:
-        outputs, exports = _outputs(context, previous_stack)
+        outputs, exports = _outputs(context, previous)
     except Exception as error:
         await _fail(context, operation, str(error), is_output=True)
         return
-    stack["_template"] = template
-    stack["_resolved_params"] = param_values
+    stack["_template"] = context.template
     stack["Outputs"] = outputs
-    replace_exports(stack_id, exports)
+    replace_exports(context.id, exports)
     if is_update:
         context.stack_event("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         await _clean_up_after_update(context, operation)
@@ -130,6 +126,9 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     resource_type = definition.get("Type", "AWS::CloudFormation::CustomResource")
     resources: dict[str, Any] = stack["_resources"]
     previous = ((operation["previous_stack"] or {}).get("_resources") or {}).get(logical_id)
+    drifted = operation["drifted"].get(logical_id, {})
+    if drifted.get("status") == "DELETED":
+        previous = None
     # A resource that an update adds is created, and its events say so.
     verb = "UPDATE" if previous else "CREATE"
     step: Step = {"type": resource_type, "action": "update" if previous else "create", "state": "in progress"}
@@ -151,6 +150,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
             old = context.with_tags(
                 resource_type, logical_id, previous.get("Properties") or {}, operation["previous_tags"]
             )
+            old = {**old, **drifted.get("actual", {})}
             if old == new and previous.get("ResourceType") == resource_type:
                 # Nothing about it changed: AWS neither touches it nor records an event.
                 resources[logical_id] = {**previous, "Properties": properties}
@@ -162,10 +162,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
             identifier = operation["imports"].get(logical_id)
             if identifier is not None:
                 step["action"] = "import"
-                physical_id, attributes = stacks._adopt_resource(
-                    context.id, context.name, logical_id, resource_type, identifier
-                )
-                made = provisioning.Made(physical_id, attributes)
+                made = adopt(context, logical_id, resource_type, identifier)
             else:
                 imports.refuse_existing(resource_type, new)
                 made = await provisioning.create(resource_type, logical_id, new, context.name, announced)
@@ -178,7 +175,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
             "LogicalResourceId": logical_id,
             "Properties": properties,
             "Attributes": made.attributes,
-            "Timestamp": now_iso(),
+            "Timestamp": store.now(),
             **({"_dynamic": dynamic} if dynamic else {}),
             **({"_name_seed": made.name_seed} if made.name_seed else {}),
         }
@@ -190,6 +187,20 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     except Exception:
         step["state"] = "failed"
         raise
+
+
+def adopt(context: Context, logical_id: str, resource_type: str, identifier: dict[str, str]) -> provisioning.Made:
+    """Make an existing resource one of the stack's, with the events of it. Raises HandlerFailed where there is none."""
+    context.event(logical_id, resource_type, "IMPORT_IN_PROGRESS", "Resource import started.")
+    physical_id, attributes = imports.adopt(resource_type, identifier)
+    for status, reason in (
+        ("IMPORT_IN_PROGRESS", ""),
+        ("IMPORT_COMPLETE", "Resource import completed."),
+        ("UPDATE_IN_PROGRESS", "Apply stack-level tags to imported resource if applicable."),
+        ("UPDATE_COMPLETE", ""),
+    ):
+        context.event(logical_id, resource_type, status, reason, physical_id)
+    return provisioning.Made(physical_id, attributes)
 
 
 async def _change(
@@ -253,7 +264,6 @@ def _resolved_properties(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The properties with intrinsics and dynamic references resolved, and the values of the latter."""
     resolved = context.resolve(definition.get("Properties") or {}, context.stack["_resources"])
-    resolved = {key: value for key, value in resolved.items() if value is not engine._NO_VALUE}
     before: Stack = operation["previous_stack"] or {}
     same_stack = (
         bool(before)
@@ -261,29 +271,20 @@ def _resolved_properties(
         and (context.parameters == before.get("_resolved_params"))
     )
     old_definitions = (before.get("_template") or {}).get("Resources") or {}
-    properties, dynamic = engine._resolve_dynamic_references(
+    return dynamic_references.resolve(
         resolved,
-        (previous or {}).get("_dynamic"),
-        reuse_ssm=same_stack,
+        (previous or {}).get("_dynamic") or {},
+        reuse_parameters=same_stack,
         reuse_secrets=previous is not None and old_definitions.get(logical_id) == definition,
     )
-    return dict(properties), dict(dynamic or {})
 
 
 def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any], dict[str, Any]]:
     """The stack's outputs and exports. Raises ValueError in AWS's words where an export cannot be made or changed."""
     surviving = {name: record for name, record in context.stack["_resources"].items() if name in context.definitions}
-    outputs, exports = stacks._resolve_stack_outputs(
-        context.template.get("Outputs") or {},
-        context.conditions,
-        surviving,
-        context.parameters,
-        context.mappings,
-        context.name,
-        context.id,
-    )
+    outputs, exports = context.outputs(surviving)
     for name in exports:
-        holder = records._exports.get(name)
+        holder = store.exports.get(name)
         if holder and holder["StackId"] != context.id:
             other = holder["StackId"].split("/")[1]
             raise ValueError(
@@ -297,7 +298,7 @@ def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any],
         if users:
             what = "updated" if name in exports else "deleted"
             raise ValueError(f"Export {name} cannot be {what} as it is in use by {', '.join(users)}")
-    return list(outputs), dict(exports)
+    return outputs, exports
 
 
 async def _clean_up_after_update(context: Context, operation: Operation) -> None:
@@ -328,7 +329,7 @@ async def _clean_up_after_update(context: Context, operation: Operation) -> None
         logger.error("clean-up of %s in %s failed: %s", name, context.name, error)
         record = context.stack["_resources"].get(name) if name in removed else None
         if record is not None:
-            record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=now_iso())
+            record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=store.now())
 
 
 def _record_failures(context: Context, operation: Operation, outcome: Outcome) -> None:
@@ -371,7 +372,7 @@ async def _fail(context: Context, operation: Operation, reason: str, *, is_outpu
         return
     if is_output:
         context.event(context.name, STACK_TYPE, f"{verb}_FAILED", reason, context.id)
-    await roll_back(context.name, context.id, stack, operation, reason)
+    await roll_back(stack, operation, reason)
 
 
 def _keep_unfinished(context: Context, operation: Operation) -> None:
@@ -385,5 +386,5 @@ def _keep_unfinished(context: Context, operation: Operation) -> None:
                 "ResourceStatus": "CREATE_FAILED",
                 "Properties": step["new"],
                 "Attributes": {},
-                "Timestamp": now_iso(),
+                "Timestamp": store.now(),
             }

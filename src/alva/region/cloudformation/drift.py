@@ -7,13 +7,16 @@ template sets. CloudFormation User Guide, "Detect unmanaged configuration change
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from ministack.services import cloudformation as records
 from ministack.services import ec2, secretsmanager
 from ministack.services.cloudformation import drift as ministack_drift
 from ministack.services.cloudformation import provisioners
+
+from alva.region.cloudformation import store
 
 Properties = dict[str, Any]
 Reader = Callable[[str, Properties], Properties | None]
@@ -46,9 +49,39 @@ def register(type_name: str, reader: Reader, properties: set[str]) -> None:
     ministack_drift._DRIFT_READERS[type_name] = (reader, frozenset(properties))
 
 
+def is_detected(type_name: str) -> bool:
+    """Whether drift of a resource type is detected."""
+    return bool(ministack_drift.supports_drift(type_name))
+
+
 def compared_properties() -> dict[str, list[str]]:
     """By resource type, the properties whose drift is detected."""
     return {name: sorted(properties) for name, (_, properties) in ministack_drift._DRIFT_READERS.items()}
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """A resource of a stack that was changed or deleted outside CloudFormation."""
+
+    status: str
+    """MODIFIED or DELETED."""
+    actual: Properties
+    """Of what the template sets and detection reads, what is there."""
+    expected: Properties
+    """Of the same, what the last deployment set."""
+
+
+def drifted_resources(stack: dict[str, Any]) -> dict[str, Drifted]:
+    """By logical id, what drift detection finds now. It reads only; what cannot be read is left out."""
+    found = {}
+    for logical_id, record in (stack.get("_resources") or {}).items():
+        if not ministack_drift.supports_drift(record.get("ResourceType", "")):
+            continue
+        drift = ministack_drift.detect_resource_drift(stack, logical_id, record, "")
+        if drift["StackResourceDriftStatus"] in ("MODIFIED", "DELETED"):
+            actual, expected = (json.loads(drift.get(f"{side}Properties", "{}")) for side in ("Actual", "Expected"))
+            found[logical_id] = Drifted(drift["StackResourceDriftStatus"], actual, expected)
+    return found
 
 
 def rules_of(permissions: list[dict[str, Any]], side: str) -> list[Properties]:
@@ -103,7 +136,7 @@ def _inline_rules(
 
 
 def _attached_rules(group_id: str, type_name: str) -> list[Properties]:
-    for stack in records._stacks.values():
+    for stack in store.all_stacks():
         resources = stack.get("_resources") or {}
         if any(
             record.get("PhysicalResourceId") == group_id and record.get("ResourceType") == _GROUP

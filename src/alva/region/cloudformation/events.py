@@ -6,19 +6,19 @@ their times. What happens here takes less than the millisecond that a time is to
 
 from __future__ import annotations
 
+import uuid
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
-from ministack.services import cloudformation as records
-from ministack.services.cloudformation import stacks
-
-_record = stacks._add_event
+from alva.region.cloudformation import store
 
 SMALLEST_STEP = timedelta(milliseconds=1)
+client_request_token: ContextVar[str] = ContextVar("client_request_token", default="")
+"""The ClientRequestToken of the request whose operation runs: all its events bear it."""
 
 
-def add_event(
-    stack_id: str,
-    stack_name: str,
+def add(
+    stack: store.Stack,
     logical_id: str,
     resource_type: str,
     status: str,
@@ -27,11 +27,23 @@ def add_event(
     detailed_status: str = "",
 ) -> None:
     """Record an event, now, or the smallest step after the stack's last one."""
-    former = (records._stack_events.get(stack_id) or [{}])[-1].get("Timestamp", "")
-    _record(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, detailed_status)
-    event = records._stack_events[stack_id][-1]
-    if event["Timestamp"] <= former:
-        event["Timestamp"] = _after(former)
+    recorded = store.events.setdefault(stack["StackId"], [])
+    former = recorded[-1]["Timestamp"] if recorded else ""
+    timestamp = store.now()
+    event = {
+        "StackId": stack["StackId"],
+        "StackName": stack["StackName"],
+        "EventId": str(uuid.uuid4()),
+        "LogicalResourceId": logical_id,
+        "PhysicalResourceId": physical_id,
+        "ResourceType": resource_type,
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+        "Timestamp": timestamp if timestamp > former else _after(former),
+        "ClientRequestToken": client_request_token.get(),
+        "DetailedStatus": detailed_status,
+    }
+    recorded.append({key: value for key, value in event.items() if value or key == "PhysicalResourceId"})
 
 
 def _after(timestamp: str) -> str:

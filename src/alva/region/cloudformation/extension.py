@@ -1,74 +1,94 @@
-"""Puts the region's CloudFormation into MiniStack: operations, resource types, corrections.
-
-Every name of MiniStack that is replaced is listed here; `tests/region/control_plane/test_ministack_contract.py` fails
-when one of them is gone or has another signature.
-"""
+"""Puts the region's CloudFormation in the place of MiniStack's: the API, the operations, the resource types."""
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
-from typing import Any
 
-from ministack.services import cloudformation as records
-from ministack.services.cloudformation import changesets, handlers, provisioners, stacks
+from ministack import app as ministack_app
+from ministack.core.responses import set_request_account_id, set_request_region
+from ministack.services.cloudformation import provisioners
 
-from alva.region import query_definitions, scaling, service_table
+from alva.region import service_table
+from alva.region.background import Background
 from alva.region.cloudformation import (
-    context,
-    deletion,
-    deployment,
+    change_sets,
     drift,
-    events,
     imports,
-    provisioning,
+    operations,
+    read,
     registry,
-    requests,
-    rollback,
     schemas,
+    store,
+    submissions,
 )
+from alva.region.cloudformation.context import Context
+from alva.region.cloudformation.operations import Operations
 from alva.region.cloudformation.types import register_all
+from alva.region.cloudformation.wire import Action, Wire
+from alva.region.scaling import Scaling
 
 logger = logging.getLogger("alva.cloudformation")
 
-# MiniStack's name -> ours, in every module of it that imported the name.
-REPLACED: dict[str, Callable[..., Any]] = {
-    "_add_event": events.add_event,
-    "_deploy_stack_async": deployment.deploy,
-    "_roll_back_operation": rollback.roll_back,
-    "_delete_stack_async": deletion.delete_stack,
-    "_continue_update_rollback_async": rollback.continue_rollback,
-}
 # The namespaces whose types MiniStack provides here; another type is refused by name before anything is touched.
 OFFERED_NAMESPACES = frozenset({
-    "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache", "ElasticLoadBalancingV2",
-    "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM", "SecretsManager", "ServiceDiscovery",
-    "WAFv2",
+    "CDK", "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache",
+    "ElasticLoadBalancingV2", "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM",
+    "SecretsManager", "ServiceDiscovery", "WAFv2",
 })  # fmt: skip
 # Of these, what would be a record without the thing behind it.
 WITHHELD = frozenset({
     "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
     "AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack", "AWS::EC2::Instance",
 })  # fmt: skip
-_background: set[asyncio.Task[None]] = set()
 
 
-def install(stacks_changed: Callable[[], None]) -> None:
-    """Replace the stack operations and register the types that belong to no component.
+def actions(background: Background) -> dict[str, Action]:
+    """The calls that are the region's own; drift detection and signals are MiniStack's."""
+    begun = Operations(background)
+    sets = change_sets.ChangeSets(begun)
+    return {
+        "CancelUpdateStack": begun.cancel_update_stack,
+        "ContinueUpdateRollback": begun.continue_update_rollback,
+        "CreateChangeSet": sets.create,
+        "CreateStack": begun.create_stack,
+        "DeleteChangeSet": change_sets.delete,
+        "DeleteStack": begun.delete_stack,
+        "DescribeChangeSet": change_sets.describe,
+        "DescribeEvents": read.describe_events,
+        "DescribeStackEvents": read.describe_stack_events,
+        "DescribeStackResource": read.describe_stack_resource,
+        "DescribeStackResources": read.describe_stack_resources,
+        "DescribeStacks": read.describe_stacks,
+        "ExecuteChangeSet": sets.execute,
+        "GetStackPolicy": operations.get_stack_policy,
+        "GetTemplate": read.get_template,
+        "GetTemplateSummary": submissions.get_template_summary,
+        "ListChangeSets": change_sets.list_change_sets,
+        "ListExports": read.list_exports,
+        "ListImports": operations.list_imports,
+        "ListStackResources": read.list_stack_resources,
+        "ListStacks": read.list_stacks,
+        "RollbackStack": begun.rollback_stack,
+        "SetStackPolicy": operations.set_stack_policy,
+        "UpdateStack": begun.update_stack,
+        "UpdateTerminationProtection": operations.update_termination_protection,
+        "ValidateTemplate": submissions.validate_template,
+    }
+
+
+def install(stacks_changed: Callable[[], None], background: Background) -> None:
+    """Serve CloudFormation, and register the types that belong to no component.
 
     `stacks_changed` is called after every step of an operation.
     """
-    context.stacks_changed = stacks_changed
-    for name, function in REPLACED.items():
-        for module in (stacks, handlers, changesets):
-            if hasattr(module, name):
-                setattr(module, name, function)
-    service_table.add_service("application-autoscaling", scaling, "AnyScaleFrontendService")
-    query_definitions.install()
+    Context.stacks_changed = staticmethod(stacks_changed)
+    others = ministack_app.SERVICE_HANDLERS["cloudformation"]
+    ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(background), others).handle_request
+    service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all()
     imports.install()
-    requests.install()
     drift.install()
 
 
@@ -80,35 +100,23 @@ def finish_install() -> None:
     for type_name in schemas.all_schemas():
         provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
     for type_name, type_handlers in registry.registered.items():
-        ours = provisioning.handler_entry(type_name, type_handlers)
+        # MiniStack knows the type, and never makes one: the stack operations call our handlers.
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
-        kept = {key: theirs[key] for key in ("import",) if key in theirs}
-        provisioners._RESOURCE_HANDLERS[type_name] = {**kept, **ours}
+        provisioners._RESOURCE_HANDLERS[type_name] = {key: theirs[key] for key in ("import",) if key in theirs}
         if type_handlers.replacing_properties:
             provisioners._REPLACING_PROPERTIES[type_name] = type_handlers.replacing_properties
     for type_name in imports.IMPORTABLE:
         provisioners._RESOURCE_HANDLERS[type_name]["import"] = imports.import_handler(type_name)
 
 
-def resume_interrupted() -> None:
-    """Bring every stack whose operation was cut off (the region was killed) to an end, as AWS would.
+def resume_interrupted(background: Background) -> None:
+    """Bring every stack whose operation was cut off (the region was killed) to an end."""
 
-    A creation or an update is rolled back, a deletion or a rollback is finished.
-    """
-    for (_, _, name), stack in list(records._stacks._data.items()):
-        status = stack.get("StackStatus", "")
-        if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
-            continue
-        logger.warning("stack %s was left %s; bringing it to an end", name, status)
-        operation = stack.get("_operation")
-        if status == "DELETE_IN_PROGRESS":
-            work = deletion.delete_stack(name, stack["StackId"])
-        elif operation is not None:
-            work = rollback.roll_back(name, stack["StackId"], stack, operation, "The local region was stopped.")
-        else:
-            stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
-            continue
-        with stacks._stack_region_context(stack):
-            task = asyncio.get_running_loop().create_task(work)
-        _background.add(task)
-        task.add_done_callback(_background.discard)
+    def resume(account_id: str, region: str) -> None:
+        set_request_account_id(account_id)
+        set_request_region(region)
+        for stack in Operations(background).resume_interrupted():
+            logger.warning("the operation on stack %s was interrupted; bringing it to an end", stack["StackName"])
+
+    for account_id, region in store.scopes():
+        contextvars.copy_context().run(resume, account_id, region)

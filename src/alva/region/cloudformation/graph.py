@@ -31,16 +31,12 @@ def reversed_dependencies(dependencies: Mapping[str, Collection[str]]) -> dict[s
     return dependents
 
 
-def transitive(names: Collection[str], edges: Mapping[str, Collection[str]]) -> set[str]:
-    """`names` and everything that can be reached from them."""
-    reached: set[str] = set()
-    pending = list(names)
-    while pending:
-        name = pending.pop()
-        if name not in reached:
-            reached.add(name)
-            pending.extend(edges.get(name, ()))
-    return reached
+def in_a_circle(dependencies: Mapping[str, Collection[str]]) -> set[str]:
+    """The names that can come in no order, since they need each other, or need one that does."""
+    waiting = {name: set(needed) - {name} for name, needed in dependencies.items()}
+    while ready := {name for name, needed in waiting.items() if not needed & waiting.keys()}:
+        waiting = {name: needed for name, needed in waiting.items() if name not in ready}
+    return set(waiting)
 
 
 async def run_in_order(

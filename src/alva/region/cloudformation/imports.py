@@ -14,7 +14,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch, ecr, elasticache, eventbridge, iam, rds, secretsmanager, sns
 from ministack.services.cloudformation import changesets, provisioners
 
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Properties, Provisioned
 
 
@@ -76,6 +76,35 @@ def install() -> None:
     """Make the types above importable."""
     for type_name, existing in IMPORTABLE.items():
         changesets._IMPORT_LOOKUPS[type_name] = ((existing.identifier,), _problem(type_name, existing))
+
+
+def is_offered(type_name: str) -> bool:
+    """Whether a stack can adopt resources of this type."""
+    return "import" in provisioners._RESOURCE_HANDLERS.get(type_name, {})
+
+
+def identifier_keys(type_name: str) -> tuple[str, ...]:
+    """The properties that identify a resource of this type; the last is its physical id. None where it is unknown."""
+    keys: tuple[str, ...] = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))[0]
+    return keys
+
+
+def problem_of(type_name: str, identifier: dict[str, str]) -> str | None:
+    """Why there is no resource to adopt, in AWS's words, or None where there is."""
+    keys, problem = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))
+    if problem is None:
+        return None
+    reason: str | None = problem(*(identifier[key] for key in keys))
+    return reason
+
+
+def adopt(type_name: str, identifier: dict[str, str]) -> Provisioned:
+    """The physical id and the attributes of an existing resource. Raises HandlerFailed where there is none."""
+    reason = problem_of(type_name, identifier)
+    if reason is not None:
+        raise HandlerFailed(reason, "NotFound")
+    physical_id, attributes = provisioners._import_resource(type_name, identifier)
+    return physical_id, attributes
 
 
 def import_handler(type_name: str) -> Callable[[dict[str, str]], Provisioned] | None:

@@ -11,8 +11,8 @@ from typing import Any
 from ministack.core.concurrency import run_reentrant
 from ministack.services.cloudformation import drift, provisioners, stacks
 
-from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation import model_checks, registry
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties
 
 
@@ -47,6 +47,7 @@ async def create(
     resource_type: str, logical_id: str, properties: Properties, stack_name: str, announced: Callable[[str], None]
 ) -> Made:
     """Make a resource. Raises what its handler raises; the text is the reason that CloudFormation shows."""
+    model_checks.check(resource_type, properties)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         if stacks._runs_on_worker_thread(resource_type):
@@ -78,6 +79,7 @@ async def update(
     announced: Callable[[str], None],
 ) -> Made:
     """Change a resource, or make its replacement (a new physical id); the predecessor is left for the clean-up."""
+    model_checks.check(resource_type, new)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         _refuse_what_is_gone(resource_type, physical_id, old)
@@ -146,24 +148,6 @@ async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: An
         return await run_reentrant(function, *arguments)
     result = function(*arguments)
     return await result if inspect.isawaitable(result) else result
-
-
-def handler_entry(resource_type: str, handlers: Handlers) -> dict[str, Callable[..., Any]]:
-    """The entry of MiniStack's own handler table for one of our types: makes the type known to it.
-
-    The stack operations call our handlers themselves; other callers (nested stacks) get them where they are plain
-    functions and are refused otherwise.
-    """
-
-    def direct(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            if inspect.iscoroutinefunction(function):
-                raise ValueError(f"cannot provision {resource_type} in a nested stack in the local region")
-            return function(*arguments)
-
-        return call
-
-    return {"create": direct(handlers.create), "update": direct(handlers.update), "delete": direct(handlers.delete)}
 
 
 async def breathe() -> None:

@@ -5,24 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ministack.core.responses import now_iso
-from ministack.services import cloudformation as records
-from ministack.services.cloudformation import stacks
-
-from alva.region.cloudformation import provisioning
-from alva.region.cloudformation.context import Context, Operation, Stack, Step, exports_of, replace_exports
+from alva.region.cloudformation import provisioning, store
+from alva.region.cloudformation.context import Context, Operation, Step, exports_of, replace_exports
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.graph import reversed_dependencies, run_in_order
+from alva.region.cloudformation.store import Stack
 
 
-async def roll_back(
-    stack_name: str,  # noqa: ARG001 (MiniStack's signature)
-    stack_id: str,
-    stack: Stack,
-    operation: Operation,
-    reason_override: str = "",
-) -> None:
-    """Undo an operation, as far as its steps say it came. In place of MiniStack's `_roll_back_operation`.
+async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> None:
+    """Undo an operation, as far as its steps say it came.
 
     Changed resources go back to their previous properties, in dependency order; then what the operation made is
     deleted. Steps that are undone are marked, so that a rollback can be continued.
@@ -32,16 +23,14 @@ async def roll_back(
     operation.setdefault("steps", {})
     previous: Stack | None = operation.get("previous_stack") if operation.get("is_update") else None
     context = Context(stack, operation.get("template") or {}, operation.get("param_values") or {})
-    context.stack_event(
-        "UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason_override
-    )
+    context.stack_event("UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason)
     if previous is not None:
         failed = await _revert_changes(context, operation, previous)
         if failed:
             _rollback_failed(context, operation, failed, "UPDATE_ROLLBACK_FAILED", "update")
             return
-        _restore_record(stack, previous)
-        replace_exports(stack_id, exports_of(stack))
+        restore_description(stack, previous)
+        replace_exports(context.id, exports_of(stack))
         context.stack_event("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
     failed = await _delete_made(context, operation)
     if failed and previous is None:
@@ -93,7 +82,7 @@ async def _revert_changes(context: Context, operation: Operation, previous: Stac
             PhysicalResourceId=made.physical_id,
             Attributes={**(record.get("Attributes") or {}), **made.attributes},
             ResourceStatus="UPDATE_COMPLETE",
-            Timestamp=now_iso(),
+            Timestamp=store.now(),
         )
         context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=made.physical_id)
 
@@ -157,39 +146,19 @@ def _rollback_failed(context: Context, operation: Operation, failed: Collection[
     context.stack_event(status, f"The following resource(s) failed to {verb}: [{', '.join(sorted(failed))}]. ")
 
 
-async def continue_rollback(stack_name: str, stack_id: str, resources_to_skip: Collection[str]) -> None:
+async def continue_rollback(stack: Stack, resources_to_skip: Collection[str]) -> None:
     """ContinueUpdateRollback: try again what failed, but for what is skipped, which keeps its state."""
-    stack: Stack | None = records._stacks.get(stack_name)
-    if not stack:
-        return
     operation = stack.pop("_rollback_operation", {})
     stack.pop("_rollback_failed", None)
+    context = Context.of(stack)
     for name in resources_to_skip:
         step = operation["steps"][name]
         step["state"] = "skipped"
-        stacks._add_event(
-            stack_id,
-            stack_name,
-            name,
-            step["type"],
-            "UPDATE_COMPLETE",
-            "Resource rollback skipped by user",
-            step.get("physical_id", ""),
-        )
-    await roll_back(stack_name, stack_id, stack, operation, "User Initiated")
+        reason, physical_id = "Resource rollback skipped by user", step.get("physical_id", "")
+        context.event(name, step["type"], "UPDATE_COMPLETE", reason, physical_id)
+    await roll_back(stack, operation, "User Initiated")
 
 
-def _restore_record(stack: Stack, previous: Stack) -> None:
+def restore_description(stack: Stack, previous: Stack) -> None:
     """Make the stack report again what it ran before the update."""
-    for key in (
-        "_resources",
-        "_template",
-        "_template_body",
-        "_resolved_params",
-        "_conditions",
-        "Parameters",
-        "Tags",
-        "Outputs",
-    ):
-        if key in previous:
-            stack[key] = previous[key]
+    stack.update({key: previous[key] for key in store.DESCRIBING if key in previous})

@@ -15,12 +15,11 @@ class StartTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class StopTask:
-    """Stop a task, and say why; a failed one counts for the circuit breaker."""
+    """Stop a task, and say why."""
 
     task_id: str
     reason: str
     event: str = ""
-    is_failure: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.model import ServiceDeployment
 
 logger = logging.getLogger(__name__)

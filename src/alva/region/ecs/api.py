@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
-import logging
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from alva.region import json_protocol
+from alva.region.aws_error import AwsError
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import shapes, support
 from alva.region.ecs.calls import (
     clusters,
@@ -19,17 +19,14 @@ from alva.region.ecs.calls import (
     task_definitions,
     tasks,
 )
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, not_honoured
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.model import Json
 from alva.region.ecs.state import State
-
-logger = logging.getLogger(__name__)
+from alva.region.validation.constraints import service_model
 
 Call = Callable[[Json], Json | Awaitable[Json]]
-Response = tuple[int, dict[str, str], bytes]
 
 _REFUSED = {
     "UpdateTaskProtection": "task scale-in protection (UpdateTaskProtection)",
@@ -85,7 +82,7 @@ class Api:
         if action in _REFUSED:
             raise not_honoured(_REFUSED[action])
         if action not in self._calls:
-            if action in shapes.service_model().operation_names:
+            if action in service_model("ecs").operation_names:
                 raise not_honoured(f"the action {action}")
             raise EcsError("UnknownOperationException", f"Unknown operation: {action}")
         shapes.check_types(action, request)
@@ -102,25 +99,10 @@ class Api:
         headers: dict[str, str],
         body: bytes,
         query_params: dict[str, object],  # noqa: ARG002
-    ) -> Response:
+    ) -> json_protocol.Response:
         """Answer one request."""
         action = headers.get("x-amz-target", "").rpartition(".")[2]
         try:
-            try:
-                request = json.loads(body or b"{}")
-            except ValueError as error:
-                raise EcsError("SerializationException", f"Could not read the request: {error}") from error
-            answer = await self.call(action, request)
-        except EcsError as error:
-            return _response(error.status, {"__type": error.code, "message": error.message}, error.code)
-        except Exception as error:
-            logger.exception("cannot answer %s", action)
-            return _response(500, {"__type": "ServerException", "message": repr(error)}, "ServerException")
-        return _response(200, answer)
-
-
-def _response(status: int, content: Json, error_code: str | None = None) -> Response:
-    headers = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}
-    if error_code:
-        headers["x-amzn-ErrorType"] = error_code
-    return status, headers, json.dumps(content).encode()
+            return json_protocol.answer(await self.call(action, json_protocol.read(body)))
+        except AwsError as error:
+            return json_protocol.refuse(error)

@@ -6,31 +6,23 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ECS.h
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import Any
 
+from alva.region.cloudformation import drift
+from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce, register
-from alva.region.ecs import shapes
 from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError
 from alva.region.ecs.model import Json, RolloutState, Service, ServiceDeployment, ServiceDeploymentStatus
 from alva.region.ecs.state import State, new_short_id
+from alva.region.validation.constraints import service_model
 
 STABILISATION_SECONDS = 3 * 3600.0
 """How long CloudFormation waits for a service to become stable."""
 
 _CLUSTER_ASSOCIATION_SUFFIX = "capacity-providers"
-
-
-class ResourceFailed(Exception):
-    """The resource could not be provisioned; the text is the event's reason, in CloudFormation's form."""
-
-    def __init__(self, message: str, handler_error_code: str) -> None:
-        super().__init__(
-            f'Resource handler returned message: "{message}" '
-            f"(RequestToken: {uuid.uuid4()}, HandlerErrorCode: {handler_error_code})"
-        )
 
 
 def install(api: Api, controller: Controller, state: State) -> None:
@@ -78,16 +70,14 @@ def install(api: Api, controller: Controller, state: State) -> None:
             ),
         ),
     )
+    drift.register("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})
 
 
 def request_from(action: str, properties: Properties) -> Json:
     """The action's input from a resource's properties; a property that the action does not have is refused."""
-    shape = shapes.service_model().operation_model(action).input_shape
+    shape = service_model("ecs").operation_model(action).input_shape
     assert shape is not None  # noqa: S101 - every action used here has one
-    try:
-        request: Json = shapes.from_cloudformation(properties, shape)
-    except EcsError as error:
-        raise ResourceFailed(f"Properties validation failed: {error.message}", "InvalidRequest") from error
+    request: Json = from_properties(properties, shape)
     return request
 
 
@@ -112,7 +102,7 @@ class _Types:
                 "InvalidParameterException": "InvalidRequest",
                 "ClientException": "InvalidRequest",
             }.get(error.code, "GeneralServiceException")
-            raise ResourceFailed(
+            raise HandlerFailed(
                 f"{error.message} (Service: AmazonECS; Status Code: {error.status}; Error Code: {error.code})", code
             ) from error
 
@@ -122,7 +112,7 @@ class _Types:
         name = properties.get("ClusterName") or _made_up_name(stack_name, logical_id)
         existing = self._state.clusters.get(name)
         if existing is not None and existing.status == "ACTIVE":
-            raise ResourceFailed(
+            raise HandlerFailed(
                 f"Resource of type 'AWS::ECS::Cluster' with identifier '{name}' already exists.", "AlreadyExists"
             )
         request = request_from("CreateCluster", {**_renamed(properties), "ClusterName": name})
@@ -216,7 +206,7 @@ class _Types:
     async def update_service(self, physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:  # noqa: ARG002
         service = self._state.services.get(physical_id)
         if service is None or service.status != "ACTIVE":
-            raise ResourceFailed(
+            raise HandlerFailed(
                 f"Resource of type 'AWS::ECS::Service' with identifier '{physical_id}' was not found.", "NotFound"
             )
         before = service.service_deployments[0]
@@ -240,6 +230,15 @@ class _Types:
             await self._until(lambda: service.is_steady or service.status != "ACTIVE")
         return self._service(service)
 
+    def read_service(self, arn: str, properties: Properties) -> Properties | None:
+        """What drift detection compares of a service."""
+        del properties
+        service = self._state.services.get(arn)
+        if service is None or service.status != "ACTIVE":
+            return None
+        revision = service.revision(service.primary.revision_arn)
+        return {"DesiredCount": service.desired_count, "TaskDefinition": revision.task_definition_arn}
+
     def _service(self, service: Service) -> Provisioned:
         return service.arn, {"Name": service.name, "ServiceArn": service.arn}
 
@@ -249,10 +248,10 @@ class _Types:
             return
         if "TRIGGERED" in (deployment.breaker_status, deployment.alarms_status):
             what = "Circuit Breaker" if deployment.breaker_status == "TRIGGERED" else "Alarm"
-            raise ResourceFailed(
+            raise HandlerFailed(
                 f"Error occurred during operation 'ECS Deployment {what} was triggered'.", "GeneralServiceException"
             )
-        raise ResourceFailed(
+        raise HandlerFailed(
             f"Error occurred during operation 'ECS Deployment {deployment.status}': {deployment.status_reason}",
             "GeneralServiceException",
         )
@@ -261,7 +260,7 @@ class _Types:
         try:
             await asyncio.wait_for(self._controller.wait_until(predicate), STABILISATION_SECONDS)
         except TimeoutError:
-            raise ResourceFailed("Exceeded attempts to wait", "NotStabilized") from None
+            raise HandlerFailed("Exceeded attempts to wait", "NotStabilized") from None
 
     async def delete_service(self, physical_id: str, properties: Properties) -> None:  # noqa: ARG002
         service = self._state.services.get(physical_id)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alva.errors import SandboxFailed
+from alva.region.background import Background, end
 from alva.region.certificates import CertificateAuthority
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Container, Health, Json
 from alva.region.images.store import Image
+from alva.region.images.users import find_user
 from alva.region.memory import OUT_OF_MEMORY, Group
 from alva.region.network import Namespace
 from alva.region.sandbox import SandboxSpec
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_STOP_TIMEOUT_SECONDS = 30.0
 """`stopTimeout` of a container definition on Fargate."""
 
+HOST_NAME = "HOSTNAME"
 RDS_BUNDLE = "/app/certificates/rds-global-bundle.pem"
 TRUST_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -88,7 +91,8 @@ def plan_container(
 ) -> ContainerPlan:
     """Put together what a container runs from its definition, the task's override and its image.
 
-    `task_environment` wins over everything: it is what the platform says, not the image or the definition.
+    `task_environment` is what the platform says, and wins over the image and the definition. A definition may name
+    another HOSTNAME; the image's counts for nothing on Fargate (https://github.com/vercel/next.js/issues/58657).
     """
     name = definition["name"]
     entrypoint = tuple(definition.get("entryPoint") or ()) or image.entrypoint
@@ -98,11 +102,13 @@ def plan_container(
     argv = entrypoint + command
     if not argv:
         raise TaskStartError("CannotCreateContainerError: API error (400): No command specified", name)
-    environment = dict(image.environment)
+    environment = {**image.environment, **task_environment}
     for source in (definition.get("environment") or [], override.get("environment") or []):
         environment.update({entry["name"]: entry.get("value", "") for entry in source})
     environment.update(secret_values)
-    environment.update(task_environment)
+    environment.update({name: value for name, value in task_environment.items() if name != HOST_NAME})
+    # Node reads the system's authorities only when it is told to. On AWS they are public, or the image brings them.
+    environment.setdefault("NODE_EXTRA_CA_CERTS", TRUST_BUNDLE)
     return ContainerPlan(
         name=name,
         argv=argv,
@@ -141,6 +147,12 @@ def plan_container(
 def _user(configured: str | None, image: Image, container: str) -> tuple[int, int] | None:
     if not configured:
         return image.user
+    if not image.base:
+        try:
+            return find_user(configured, image.layers[0])
+        except LookupError as error:
+            message = f"CannotStartContainerError: Error response from daemon: {error}"
+            raise TaskStartError(message, container) from error
     user, _, group = configured.partition(":")
     if user == "root":
         return None
@@ -161,16 +173,19 @@ class RunningContainer:
         record: Container,
         plan: ContainerPlan,
         supervisor: Supervisor,
+        background: Background,
         on_line: Callable[[str], None] | None,
         on_change: Callable[[], None],
     ) -> None:
         self.record = record
         self.plan = plan
         self._supervisor = supervisor
+        self._background = background
         self._on_line = on_line
         self._on_change = on_change
         self._process: Process | None = None
-        self._watchers: list[asyncio.Task[None]] = []
+        self._process_watch: asyncio.Task[None] | None = None
+        self._health_watch: asyncio.Task[None] | None = None
 
     @property
     def started_at(self) -> float | None:
@@ -217,9 +232,11 @@ class RunningContainer:
             ) from error
         self.record.runtime_id = f"{secrets.token_hex(16)}-{secrets.randbelow(10**10):010d}"
         self.record.last_status = "RUNNING"
-        self._watch(self._watch_process(self._process))
+        self._process_watch = self._background.spawn(
+            f"follow container {self.plan.name}", self._watch_process(self._process)
+        )
         if self.plan.health_check is not None:
-            self._watch(self._watch_health(self._process, self.plan.health_check))
+            self._watch_health(self._process, self.plan.health_check)
         self._on_change()
 
     async def stop(self) -> None:
@@ -228,9 +245,9 @@ class RunningContainer:
 
     async def close(self) -> None:
         """Wait for the process that was stopped or has ended; end the health checks."""
-        if len(self._watchers) > 1:
-            self._watchers[1].cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await end(self._health_watch)
+        if self._process_watch is not None:
+            await self._process_watch
 
     async def end(self, timeout_seconds: float) -> None:
         """Stop signal, then SIGKILL after `timeout_seconds` instead of the stop timeout."""
@@ -238,21 +255,22 @@ class RunningContainer:
             await self._process.stop(timeout_seconds)
         await self.close()
 
-    def _watch(self, coroutine: asyncio._CoroutineLike[None]) -> None:
-        self._watchers.append(asyncio.get_running_loop().create_task(coroutine))
-
     async def _watch_process(self, process: Process) -> None:
         ended = await process.wait()
+        if self._health_watch is not None:
+            self._health_watch.cancel()
         self.record.exit_code = ended.code
         if self.plan.memory is not None and self.plan.memory.out_of_memory_kills:
             self.record.reason = OUT_OF_MEMORY
         self.record.last_status = "STOPPED"
         self._on_change()
 
-    async def _watch_health(self, process: Process, check: HealthCheck) -> None:
+    def _watch_health(self, process: Process, check: HealthCheck) -> None:
         loop = asyncio.get_running_loop()
         started, failures = loop.time(), 0
-        while process.is_running:
+
+        async def look() -> None:
+            nonlocal failures
             # Docker waits one interval before the first check too.
             await asyncio.sleep(check.interval_seconds)
             in_start_period = loop.time() - started < check.start_period_seconds
@@ -263,6 +281,8 @@ class RunningContainer:
                 failures += 1
                 if failures >= check.retries:
                     self._set_health(Health.UNHEALTHY)
+
+        self._health_watch = self._background.run_forever(f"check the health of container {self.plan.name}", look)
 
     async def _passes(self, process: Process, check: HealthCheck) -> bool:
         spec = ProcessSpec(

@@ -7,23 +7,25 @@ or stops tasks accordingly. It never waits for a task: each runs on its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 
+from alva.region.background import end
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import actions, rollouts, scheduler
 from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
 from alva.region.ecs.containers import RunningContainer
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
 from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
 from alva.region.ecs.notifications import Notifications
-from alva.region.ecs.preparation import remove_all_volumes
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
-from alva.region.server import Region
+from alva.region.ecs.volumes import remove_all_volumes
+from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 
@@ -46,30 +48,31 @@ class Controller:
         self._timing = timing or scheduler.Timing()
         self.discovery = Discovery(control_plane, region.names)
         self._alarms = DeploymentAlarms(control_plane)
-        self._notifications = Notifications(state)
+        self._notifications = Notifications(state, region.background)
         self._metrics = Metrics(state)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._waiters: set[asyncio.Event] = set()
-        self._last_failures: dict[str, str] = {}
 
     # Life
 
     async def start(self) -> None:
         """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
-        remove_all_volumes(self._region.config)
+        await asyncio.to_thread(remove_all_volumes, self._region.config)
         await self._bury_the_dead()
         self._notifications.take_note(self._state.services.values())
-        loop = asyncio.get_running_loop()
-        self._loops = [loop.create_task(each) for each in (self._run(), self._watch_alarms(), self._measure())]
+        run_forever = self._region.background.run_forever
+        self._loops = [
+            run_forever("reconcile ECS services", self._reconcile_all),
+            run_forever("read the alarms of deployments", self._watch_alarms),
+            run_forever("measure tasks", self._measure),
+        ]
 
     async def stop(self) -> None:
         """End the loop and every task's processes; what the records say stays."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await end(*self._loops)
         for life in self._lives.values():
             life.cancel()
         await asyncio.gather(*(running.abandon(_STOP_SECONDS) for running in list(self._running.values())))
@@ -118,42 +121,34 @@ class Controller:
         finally:
             self._waiters.discard(waiter)
 
-    async def _run(self) -> None:
-        while True:
-            self._wake.clear()
-            for service in list(self._state.services.values()):
-                if service.status != "INACTIVE":
-                    self._notifications.tell(service)
-                    try:
-                        self._reconcile(service)
-                    except Exception as error:
-                        # The loop comes by five times a second: say each failure once.
-                        if self._last_failures.get(service.arn) == repr(error):
-                            continue
-                        self._last_failures[service.arn] = repr(error)
-                        logger.exception("cannot reconcile service %s", service.name)
-                    self._notifications.tell(service)
-            self._state.forget_old_tasks(time.time())
-            try:
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
-            except TimeoutError:
+    async def _reconcile_all(self) -> None:
+        self._wake.clear()
+        for service in list(self._state.services.values()):
+            if service.status == "INACTIVE":
                 continue
+            name = f"reconcile ECS service {service.name}"
+            try:
+                self._notifications.tell(service)
+                self._reconcile(service)
+                self._notifications.tell(service)
+            except Exception as error:
+                # The other services go on.
+                self._region.background.failed(name, error)
+            else:
+                self._region.background.succeeded(name)
+        self._state.forget_old_tasks(time.time())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
 
     async def _watch_alarms(self) -> None:
-        while True:
-            records = [s.open_service_deployment for s in self._state.services.values()]
-            if await self._alarms.look([r for r in records if r is not None]):
-                self.changed()
-            await asyncio.sleep(ALARM_POLL_SECONDS)
+        records = [s.open_service_deployment for s in self._state.services.values()]
+        if await self._alarms.look([r for r in records if r is not None]):
+            self.changed()
+        await asyncio.sleep(ALARM_POLL_SECONDS)
 
     async def _measure(self) -> None:
-        while True:
-            await asyncio.sleep(PERIOD_SECONDS)
-            try:
-                await self._metrics.publish({arn: running.pids for arn, running in self._running.items()})
-            except Exception:
-                # What cannot be measured now may be at the next time.
-                logger.exception("cannot measure tasks")
+        await asyncio.sleep(PERIOD_SECONDS)
+        await self._metrics.publish({arn: running.pids for arn, running in self._running.items()})
 
     # Tasks
 
@@ -171,7 +166,7 @@ class Controller:
             on_event=(lambda message: add_event(service, message)) if service else str,
         )
         self._running[task.arn] = running
-        life = asyncio.get_running_loop().create_task(self._live(running, service))
+        life = self._region.background.spawn(f"run task {task.id}", self._live(running, service))
         self._lives[task.arn] = life
         self._task_changed(task)
 
@@ -196,14 +191,10 @@ class Controller:
             await running.run()
             if service is not None:
                 self._on_task_stopped(service, task)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            logger.exception("task %s was lost", task.id)
         finally:
             self._running.pop(task.arn, None)
             self._lives.pop(task.arn, None)
-        self.changed()
+            self.changed()
 
     def _on_task_stopped(self, service: Service, task: Task) -> None:
         """Count a task that stopped by itself against its deployment."""

@@ -10,20 +10,23 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import struct
 import termios
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from alva.errors import SandboxFailed
-from alva.region.ecs.logs import LogStream
+from alva.region.log_stream import LogStream
 from alva.region.supervisor import Process
 from alva.sessions import messages
 from alva.sessions.messages import MalformedMessage, Message, PayloadType, acknowledgement
 from alva.sessions.streams import MOST_PAYLOAD_BYTES, Incoming, Outgoing, PeerGone
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
 _MOST_UNACKNOWLEDGED = 1000
@@ -70,7 +73,9 @@ class ExecAgent:
         """Carry the session to its end. Returns once the client has been told, or is gone."""
         self._terminal, inside = os.openpty()
         os.set_blocking(self._terminal, False)
-        tasks = [asyncio.ensure_future(each) for each in (self._pump(), self._tend(), self._receive(receive))]
+        tasks = [
+            asyncio.ensure_future(self._or_end(each)) for each in (self._pump(), self._tend(), self._receive(receive))
+        ]
         process = None
         try:
             try:
@@ -82,7 +87,7 @@ class ExecAgent:
                 os.close(inside)
             if process is not None:
                 self._begin_reading()
-                tasks.append(asyncio.ensure_future(self._follow(process)))
+                tasks.append(asyncio.ensure_future(self._or_end(self._follow(process))))
             output = await self._ending
             self._stop_reading()
             if process is not None:
@@ -98,6 +103,14 @@ class ExecAgent:
             os.close(self._terminal)
             if self._log is not None and self._line:
                 self._log.write(self._line.decode(errors="replace").rstrip("\r"))
+
+    async def _or_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """A session without one of its parts would hang: it ends instead."""
+        try:
+            await work
+        except Exception as error:
+            logger.exception("session %s ends", self._session_id)
+            self.end(f"The session ended because of an error in the local region: {type(error).__name__}: {error}")
 
     async def _follow(self, process: Process) -> None:
         await process.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import invalid_parameter
 from alva.region.ecs.model import Task
 from alva.region.names import Names

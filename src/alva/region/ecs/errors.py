@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from alva.region.aws_error import AwsError
 
-class EcsError(Exception):
-    """An error of the ECS API. `code` is the exception's name in the API reference, `status` the HTTP status."""
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.status = status
+class EcsError(AwsError):
+    """A refusal of the ECS API."""
 
 
 def invalid_parameter(message: str) -> EcsError:

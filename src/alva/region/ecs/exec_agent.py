@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
 
 from __future__ import annotations
 
-from alva.region.ecs.control_plane import ServiceError
+from alva.region.control_plane import ServiceError
 from alva.region.ecs.errors import EcsError, TaskStartError, invalid_parameter
 from alva.region.ecs.model import Container, Json, Task
 from alva.region.ecs.permissions import Role

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from alva.region.background import Background
 from alva.region.ecs.data_channel import ExecAgent
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json
+from alva.region.log_stream import LogStream
 from alva.region.sandbox import find_base
 from alva.region.supervisor import Process, ProcessSpec, Supervisor
 
@@ -68,7 +69,8 @@ class ExecSession:
 class ExecSessions:
     """The sessions that wait for their client or are under way; none outlives the region."""
 
-    def __init__(self, supervisor: Supervisor, *, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, supervisor: Supervisor, background: Background, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        self.background = background
         self._supervisor = supervisor
         self._idle_seconds = idle_seconds
         self._sessions: dict[str, ExecSession] = {}

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from alva.region import engine_metrics
+from alva.region import engine_metrics, procfs
 from alva.region.ecs.model import Json, Service, Task
 from alva.region.ecs.state import State
 
 NAMESPACE = "AWS/ECS"
 PERIOD_SECONDS = 30.0
 """Half of CloudWatch's shortest period: each period of an alarm has a value, however late one comes."""
-
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -45,19 +40,12 @@ class Utilization:
 def usage_by_namespace() -> dict[str, Usage]:
     """Usage of this machine's processes, by process namespace; those that may not be looked at are left out."""
     found: dict[str, Usage] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
+    for pid in procfs.processes():
         with contextlib.suppress(OSError):
-            namespace = str((folder / "ns" / "pid").readlink())
-            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
-            pages = int((folder / "statm").read_text().split()[1])
-            # utime, stime and those of children that were waited for; proc(5), counted from `state`
-            ticks = sum(int(field) for field in fields[11:15])
+            namespace = procfs.process_namespace(pid)
+            cpu_seconds, memory_bytes = procfs.cpu_seconds(pid), procfs.resident_bytes(pid)
             before = found.get(namespace, Usage())
-            found[namespace] = Usage(
-                before.cpu_seconds + ticks / _TICKS_PER_SECOND, before.memory_bytes + pages * _PAGE_BYTES
-            )
+            found[namespace] = Usage(before.cpu_seconds + cpu_seconds, before.memory_bytes + memory_bytes)
     return found
 
 
@@ -106,6 +94,6 @@ def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:
     found = {}
     for arn, pids in processes.items():
         with contextlib.suppress(OSError, KeyError):  # It has ended meanwhile, or may not be looked at.
-            usages = [by_namespace[str(Path(f"/proc/{pid}/ns/pid").readlink())] for pid in pids]
+            usages = [by_namespace[procfs.process_namespace(pid)] for pid in pids]
             found[arn] = Usage(sum(u.cpu_seconds for u in usages), sum(u.memory_bytes for u in usages))
     return found

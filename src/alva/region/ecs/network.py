@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from alva.errors import SubnetFull
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.model import Task
 from alva.region.network import Interface, Namespace, NetworkFailed
-from alva.region.server import Region
+from alva.region.region import Region
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ async def attach_interface(
         task.subnet_id = subnet.id
         task.availability_zone = subnet.availability_zone
         task.address = address
+        region.names.publish(host_name(address, region.config.region), [address])
         task.interface_id = f"eni-{secrets.token_hex(8)[:17]}"
         task.mac_address = "0a:" + ":".join(secrets.token_hex(1) for _ in range(5))
         task.attachment_status = "ATTACHED"
@@ -114,5 +115,15 @@ async def attach_interface(
 def detach_interface(region: Region, task: Task) -> None:
     """Take the interface away and give the task's address back; the record keeps showing it, as AWS's does."""
     if task.address is not None and task.attachment_status == "ATTACHED":
+        region.names.withdraw(host_name(task.address, region.config.region))
         region.network.detach_soon(task.address, functools.partial(region.addresses.release, task.address))
         task.attachment_status = "DELETED"
+
+
+def host_name(address: str, region: str) -> str:
+    """The name of a task that has this address, which the VPC's resolver knows.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/hostname-types.html
+    """
+    domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+    return f"ip-{address.replace('.', '-')}.{domain}"

@@ -10,18 +10,17 @@ Service action events are not sent.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
+from alva.region.background import Background
 from alva.region.ecs.model import Deployment, Json, RolloutState, Service, Task, TaskStatus
 from alva.region.ecs.state import State
 
-logger = logging.getLogger(__name__)
-
 _DEPLOYMENT = "ECS Deployment State Change"
 _TASK = "ECS Task State Change"
+_SENDING = "send ECS events to EventBridge"
 DETAIL_TYPES = (_DEPLOYMENT, _TASK)
 
 _EVENTS = {
@@ -34,8 +33,9 @@ _EVENTS = {
 class Notifications:
     """Tells EventBridge what has become of deployments and tasks since the last time."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, background: Background) -> None:
         self._state = state
+        self._background = background
         self._told: dict[str, str] = {}
         self._told_of_tasks: dict[str, tuple[str, ...]] = {}
 
@@ -85,9 +85,11 @@ class Notifications:
             }
             with request_scope(self._state.account_id, self._state.region):
                 eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
-        except Exception:
-            # A broken target of somebody's rule must not keep services and tasks from being looked after.
-            logger.exception("cannot tell EventBridge of %s", arn)
+        except Exception as error:
+            # A broken target of a rule must not stop services and tasks.
+            self._background.failed(_SENDING, error)
+        else:
+            self._background.succeeded(_SENDING)
 
 
 def task_detail(state: State, task: Task) -> Json:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from alva.region.ecs.control_plane import ServiceError
+from alva.region.control_plane import ServiceError
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
 

@@ -5,23 +5,26 @@ It fails as the Fargate agent does, with AWS's words, in the agent's order.
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
+from alva.region.background import Background
 from alva.region.config import RegionConfig
-from alva.region.ecs import metadata
-from alva.region.ecs.containers import ContainerPlan, plan_container
-from alva.region.ecs.control_plane import ControlPlane
+from alva.region.control_plane import ControlPlane
+from alva.region.ecs import awslogs, metadata
+from alva.region.ecs.containers import HOST_NAME, ContainerPlan, plan_container
 from alva.region.ecs.errors import TaskStartError
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Json, Task
+from alva.region.ecs.network import host_name
 from alva.region.ecs.permissions import Role
 from alva.region.ecs.pull import pull_image, pull_secret
+from alva.region.ecs.volumes import fill_volumes, make_volumes, remove_volumes
+from alva.region.log_stream import LogStream
 from alva.region.memory import Group
 from alva.region.network import Namespace
-from alva.region.server import Region
+from alva.region.region import Region
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,20 @@ class Prepared:
     plans: list[ContainerPlan]
     streams: dict[str, LogStream]
     """By container; those without a log configuration have none."""
-    memory: Group | None
-    """What limits the task's memory; None where nothing does."""
 
 
 async def prepare(
-    task: Task, definition: Json, region: Region, control_plane: ControlPlane, network: Namespace | None
+    task: Task,
+    definition: Json,
+    region: Region,
+    control_plane: ControlPlane,
+    network: Namespace | None,
+    undo: AsyncExitStack,
 ) -> Prepared:
     """Get everything ready, and note in the task's record when images were pulled and which they are.
 
-    `network` is the task's own, where it has one.
+    `network` is the task's own, where it has one. `undo` takes how to remove each thing, as soon as it is made: also
+    when what follows fails.
 
     Raises TaskStartError with the task's `stoppedReason`.
     """
@@ -48,54 +55,58 @@ async def prepare(
     records = {record.name: record for record in task.containers}
     overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
     role = _assume_roles(task, definition, region.config)
-    volumes = _make_volumes(task, definition, region.config)
+    undo.push_async_callback(asyncio.to_thread, remove_volumes, task, region.config)
+    volumes = make_volumes(task, definition, region.config)
     streams: dict[str, LogStream] = {}
     secrets: dict[str, dict[str, str]] = {}
     for container in containers:
-        stream = await _open_stream(task, container, role, control_plane)
+        stream = await _open_stream(task, container, role, control_plane, region.background)
         if stream is not None:
+            undo.push_async_callback(stream.close)
             streams[container["name"]] = stream
         secrets[container["name"]] = {
             secret["name"]: await pull_secret(control_plane, role, secret["valueFrom"])
             for secret in container.get("secrets") or []
         }
     memory = region.memory.task(task.id, _mebibytes(task.overrides.get("memory") or definition.get("memory")))
+    if memory is not None:
+        undo.callback(memory.remove)
     task.pull_started_at = time.time()
     plans = []
     for container in containers:
         name = container["name"]
         image = await pull_image(control_plane, region.images, role, container["image"], name)
         records[name].image_digest = image.digest
-        plans.append(
-            plan_container(
-                definition=container,
-                override=overrides.get(name, {}),
-                image=image,
-                secret_values=secrets[name],
-                task_environment={
-                    **task_environment(task, region.config, has_network=network is not None),
-                    **({metadata.VARIABLE: metadata.uri(records[name])} if network is not None else {}),
-                },
-                volumes=volumes,
-                certificates=region.certificates,
-                hosts_folder=region.names.folder,
-                network=network,
-                memory=_container_memory(memory, container, overrides.get(name, {})),
-            )
+        plan = plan_container(
+            definition=container,
+            override=overrides.get(name, {}),
+            image=image,
+            secret_values=secrets[name],
+            task_environment={
+                **task_environment(task, region.config, has_network=network is not None),
+                **({metadata.VARIABLE: metadata.uri(records[name])} if network is not None else {}),
+            },
+            volumes=volumes,
+            certificates=region.certificates,
+            hosts_folder=region.names.folder,
+            network=network,
+            memory=_container_memory(memory, container, overrides.get(name, {})),
         )
+        fill_volumes(container, image, plan.user, volumes)
+        plans.append(plan)
     task.pull_stopped_at = time.time()
-    return Prepared(plans, streams, memory)
+    return Prepared(plans, streams)
 
 
 def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> dict[str, str]:
-    """What every container of a task gets, whatever its image and definition say.
+    """What every container of a task gets, whatever its image says; a definition can change HOSTNAME alone.
 
     HOST is where a server must listen when the task has an address, and not a network of its own.
     """
     address = task.address or ""
     return {
         **({} if has_network else {"HOST": address}),
-        "HOSTNAME": "ip-" + address.replace(".", "-"),
+        HOST_NAME: host_name(address, config.region),
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
@@ -119,32 +130,6 @@ def _mebibytes(value: object) -> int | None:
     return int(str(value)) * 2**20 if value else None
 
 
-def remove_volumes(task: Task, config: RegionConfig) -> None:
-    """Remove what the task's volumes held."""
-    shutil.rmtree(_folder(task, config), ignore_errors=True)
-
-
-def remove_all_volumes(config: RegionConfig) -> None:
-    """Remove what tasks of an earlier region left behind."""
-    shutil.rmtree(config.run_folder / "tasks", ignore_errors=True)
-
-
-def _folder(task: Task, config: RegionConfig) -> Path:
-    return config.run_folder / "tasks" / task.id
-
-
-def _make_volumes(task: Task, definition: Json, config: RegionConfig) -> dict[str, Path]:
-    """A folder per volume of the task definition, shared by its containers, gone with the task."""
-    volumes = {}
-    for volume in definition.get("volumes") or []:
-        folder = _folder(task, config) / volume["name"]
-        folder.mkdir(parents=True, exist_ok=True)
-        # As on Fargate, an empty volume is writable for whatever user the image has.
-        folder.chmod(0o777)
-        volumes[volume["name"]] = folder
-    return volumes
-
-
 def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
     """The execution role; the task role must be assumable too, though nothing here uses it."""
 
@@ -159,11 +144,13 @@ def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
     return execution_role
 
 
-async def _open_stream(task: Task, container: Json, role: Role, control_plane: ControlPlane) -> LogStream | None:
+async def _open_stream(
+    task: Task, container: Json, role: Role, control_plane: ControlPlane, background: Background
+) -> LogStream | None:
     options = (container.get("logConfiguration") or {}).get("options")
     if not options:
         return None
     name = f"{options['awslogs-stream-prefix']}/{container['name']}/{task.id}"
-    stream = LogStream(control_plane, options["awslogs-group"], name)
-    await stream.create(role, create_group=options.get("awslogs-create-group") == "true")
+    stream = LogStream(background, control_plane, options["awslogs-group"], name)
+    await awslogs.create(stream, role, create_group=options.get("awslogs-create-group") == "true")
     return stream

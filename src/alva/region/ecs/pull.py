@@ -6,18 +6,20 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
 
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json
 from alva.region.ecs.permissions import Role
+from alva.region.images.pushed import NotRunnable, find_pushed
 from alva.region.images.store import Image, ImageStore
 
 _ECR_REFERENCE = re.compile(
-    r"(?P<registry>\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com)/(?P<repository>[a-z0-9._/-]+)"
+    r"(?P<registry>\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com|127\.0\.0\.1:\d+)/(?P<repository>[a-z0-9._/-]+)"
     r"(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 
@@ -55,13 +57,18 @@ async def pull_image(
         if error.code == "RepositoryNotFoundException":
             raise TaskStartError(
                 f"CannotPullContainerError: The repository with name '{match['repository']}' does not exist in the "
-                f"registry with id '{match['registry'][:12]}'",
+                f"registry with id '{control_plane.account_id}'",
                 container,
             ) from error
         raise TaskStartError(f"CannotPullContainerError: {error}", container) from error
     if not answer.get("images"):
         raise not_found
-    image = store.find(answer["images"][0]["imageId"]["imageDigest"])
+    digest = answer["images"][0]["imageId"]["imageDigest"]
+    image = store.find(digest)
+    try:
+        image = image or await asyncio.to_thread(find_pushed, store, digest)
+    except (NotRunnable, OSError) as error:
+        raise TaskStartError(f"CannotPullContainerError: {error}", container) from error
     if image is None:
         raise not_found
     return image

@@ -205,13 +205,13 @@ class _Decision:
             t for t in self.live if (t.deployment_id == self.primary.id) is primary and t.id not in self.stopped_now
         ]
 
-    def _stop(self, task: TaskView, reason: str, *, event: str = "", is_failure: bool = False) -> None:
+    def _stop(self, task: TaskView, reason: str, *, event: str = "") -> None:
         self.stopped_now.add(task.id)
-        self.decided.append(StopTask(task_id=task.id, reason=reason, event=event, is_failure=is_failure))
+        self.decided.append(StopTask(task_id=task.id, reason=reason, event=event))
 
     def _stop_as_unhealthy(self, task: TaskView) -> None:
         verdict = self.verdicts[task.id]
-        self._stop(task, verdict.stopped_reason, event=verdict.event, is_failure=True)
+        self._stop(task, verdict.stopped_reason, event=verdict.event)
 
     def _note_healthy(self) -> None:
         self.decided.extend(

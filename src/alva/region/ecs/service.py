@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import cloudformation, session_manager
-from alva.region.ecs.api import Api, Response
-from alva.region.ecs.control_plane import ControlPlane
+from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.metadata import MetadataEndpoint
 from alva.region.ecs.scheduler import Timing
 from alva.region.ecs.state import State
-from alva.region.server import Region
+from alva.region.json_protocol import Response
+from alva.region.region import Region
 
 
 class ContainerService:
@@ -24,7 +25,7 @@ class ContainerService:
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
         self.metadata = MetadataEndpoint(region.network, self.state)
-        self.sessions = ExecSessions(region.supervisor)
+        self.sessions = ExecSessions(region.supervisor, region.background)
         region.serve_websocket = self.sessions.serve
         self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
 

@@ -11,17 +11,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import dependencies, exec_agent, network
 from alva.region.ecs.containers import ContainerPlan, RunningContainer
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.errors import TaskStartError
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Health, Json, Task, TaskStatus
-from alva.region.ecs.preparation import prepare, remove_volumes
-from alva.region.memory import Group
-from alva.region.server import Region
+from alva.region.ecs.preparation import prepare
+from alva.region.log_stream import LogStream
+from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 
@@ -66,14 +66,14 @@ class RunningTask:
         self._records = {c.name: c for c in task.containers}
         self._running: dict[str, RunningContainer] = {}
         self._streams: dict[str, LogStream] = {}
-        self._memory: Group | None = None
+        self._undo = AsyncExitStack()
+        """Removes what was made for the task, whether it ran or not."""
         self._stop_requested = asyncio.Event()
         self._container_changed = asyncio.Event()
         self._published_health: bool | None = None
         self._is_registered = False
         self._is_abandoned = False
         self._discovery_lock = asyncio.Lock()
-        self._background: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> list[int]:
@@ -121,6 +121,9 @@ class RunningTask:
                 self._note_start_error(TaskStartError(f"ResourceInitializationError: {error!r}"))
             await self._stop_requested.wait()
             await self._end()
+        except Exception as error:
+            await self._give_up(error)
+            raise
         finally:
             starting.cancel()
             stopping.cancel()
@@ -138,6 +141,7 @@ class RunningTask:
     # Up
 
     async def _start(self) -> None:
+        self._undo.callback(network.detach_interface, self._region, self.task)
         try:
             own_network = await network.attach_interface(
                 self._control_plane, self._region, self.task, self._neighbours()
@@ -147,8 +151,9 @@ class RunningTask:
             raise
         self._move(TaskStatus.PENDING)
         self.task.connectivity_at = time.time()
-        prepared = await prepare(self.task, self._definition, self._region, self._control_plane, own_network)
-        self._memory = prepared.memory
+        prepared = await prepare(
+            self.task, self._definition, self._region, self._control_plane, own_network, self._undo
+        )
         self._streams = prepared.streams
         self._move(TaskStatus.ACTIVATING)
         config = self._region.config
@@ -170,6 +175,7 @@ class RunningTask:
                     self._records[name],
                     waiting.pop(name),
                     self._region.supervisor,
+                    self._region.background,
                     stream.write if stream else None,
                     self._on_container_change,
                 )
@@ -243,9 +249,7 @@ class RunningTask:
         elif len(ended) == len(self.task.containers):
             self.request_stop("EssentialContainerExited", "All containers in task exited")
         if self._is_registered and self.task.service_registries:
-            follow = asyncio.get_running_loop().create_task(self._publish_health())
-            self._background.add(follow)
-            follow.add_done_callback(self._background.discard)
+            self._region.background.spawn(f"publish the health of task {self.task.id}", self._publish_health())
         self._tell()
 
     async def _publish_health(self) -> None:
@@ -278,16 +282,31 @@ class RunningTask:
         if self._running:
             self.task.execution_stopped_at = time.time()
         self._move(TaskStatus.DEPROVISIONING)
-        for stream in self._streams.values():
-            await stream.close()
-        network.detach_interface(self._region, self.task)
-        if self._memory is not None:
-            self._memory.remove()
-        remove_volumes(self.task, self._region.config)
+        await self._clean_up()
         for container in self.task.containers:
             container.last_status = "STOPPED"
         self.task.stopped_at = time.time()
         self._move(TaskStatus.STOPPED)
+
+    async def _clean_up(self) -> None:
+        name = f"clean up after task {self.task.id}"
+        try:
+            await self._undo.aclose()
+        except Exception as error:
+            # All that was to be removed was tried.
+            self._region.background.failed(name, error)
+
+    async def _give_up(self, error: Exception) -> None:
+        """End a task that the region itself failed: nothing of it stays, and its record says so."""
+        self.request_stop("TaskFailedToStart", f"The local region failed: {type(error).__name__}: {error}")
+        await asyncio.gather(*(container.end(0) for container in self._running.values()), return_exceptions=True)
+        await self._clean_up()
+        for container in self.task.containers:
+            container.last_status = "STOPPED"
+        self.task.stopped_at = time.time()
+        self.task.last_status = TaskStatus.STOPPED
+        self.task.version += 1
+        self._tell()
 
     def _tell_stopped(self) -> None:
         if self.task.stop_code == "ServiceSchedulerInitiated":

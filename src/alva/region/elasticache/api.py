@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
 from ministack.services import elasticache
 
-Response = tuple[int, dict[str, str], bytes]
+from alva.region import query_protocol
+from alva.region.aws_error import AwsError
+from alva.region.query_protocol import Response
 
 REFUSED = frozenset({
     "CreateReplicationGroup", "ModifyReplicationGroup", "DeleteReplicationGroup", "IncreaseReplicaCount",
@@ -24,13 +25,12 @@ def install() -> None:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
-        parameters = {**query_params, **parse_qs(body.decode(errors="replace"), keep_blank_values=True)}
-        action = elasticache._p(parameters, "Action")
+        action = query_protocol.read_form(body, query_params).get("Action", "")
         if action in REFUSED:
-            refused: Response = elasticache._error(
-                "InvalidAction", f"the local region does not have ElastiCache {action}: use CloudFormation", 400
+            error = AwsError(
+                "InvalidAction", f"the local region does not have ElastiCache {action}: use CloudFormation"
             )
-            return refused
+            return query_protocol.refuse(query_protocol.service_model("elasticache"), error)
         response: Response = await elasticache.handle_request(method, path, headers, body, query_params)
         return response
 

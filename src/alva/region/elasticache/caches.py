@@ -21,7 +21,7 @@ from alva.region.engine_log import EngineLog
 from alva.region.network import Interface, NetworkFailed
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger("alva.elasticache")
 
@@ -38,7 +38,7 @@ class Caches:
         self._nodes: dict[str, list[CacheNode]] = {}
         self._folder = region.config.state_folder / "elasticache"
         self._seen: dict[str, tuple[engine_metrics.Usage, metrics.Info]] = {}
-        self._metrics = engine_metrics.Publisher("caches", self._measure)
+        self._metrics = engine_metrics.Publisher(region.background, "caches", self._measure)
 
     def install(self) -> None:
         """Register the resource types and refuse the operations that have no node behind them."""
@@ -77,13 +77,19 @@ class Caches:
 
     async def change(self, record: Record) -> None:
         """Put changed parameters and tokens in force while the nodes run."""
-        for index, node in enumerate(self._nodes_of(record)):
-            await node.change(self._configuration(record, index), self.parameter_values(record))
+        record["Status"] = "modifying"
+        try:
+            for index, node in enumerate(self._nodes_of(record)):
+                async with node.lock:
+                    await node.change(self._configuration(record, index), self.parameter_values(record))
+        finally:
+            record["Status"] = "available"
 
     async def delete(self, record: Record) -> None:
         """Stop the nodes, forget their data, give addresses and names back."""
         for node in self._nodes_of(record):
-            await node.delete()
+            async with node.lock:
+                await node.delete()
         self._nodes.pop(record["ReplicationGroupId"], None)
         for index, address in enumerate(record.get("_addresses") or []):
             self.region.load_balancers.remove_tls_proxy(self._proxy_name(record, index))
@@ -108,15 +114,17 @@ class Caches:
     async def _restore(self, record: Record) -> None:
         try:
             await self._bring_up(record)
-        except NodeFailed as error:
+        except Exception as error:
+            # The other groups start.
             record["Status"] = "create-failed"
-            logger.error("cannot start replication group %s: %s", record["ReplicationGroupId"], error)
+            self.region.background.failed(f"start replication group {record['ReplicationGroupId']}", error)
 
     async def _bring_up(self, record: Record) -> None:
         await self._attach(record)
         values = self.parameter_values(record)
         for index, node in enumerate(self._nodes_of(record)):
-            await node.start(self._configuration(record, index), values)
+            async with node.lock:
+                await node.start(self._configuration(record, index), values)
         primary_name, reader_name = self._names(record)
         addresses = record["_addresses"]
         if record["TransitEncryptionEnabled"]:
@@ -205,6 +213,7 @@ class Caches:
                     cluster_id,
                     self._folder / key / cluster_id,
                     self.region.supervisor,
+                    self.region.background,
                     self.region.network,
                     self._log_of(record, cluster_id),
                 )
@@ -257,6 +266,7 @@ class Caches:
             return json.dumps({"CacheClusterId": cluster_id, "CacheNodeId": "0001", "Time": now, "Message": line})
 
         return EngineLog(
+            self.region.background,
             self.region.config,
             self.region.config.logs_folder / f"elasticache-{cluster_id}.log",
             stream=f"elasticache/redis/{cluster_id}/0001/engine-log",

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from collections import deque
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from alva.region.background import Background
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
-from alva.region.network import Namespace, Network
-from alva.region.recovery import keep_running
+from alva.region.engine import POLL_SECONDS, STOP_TIMEOUT_SECONDS, Engine
+from alva.region.network import Network
 from alva.region.sandbox import SandboxSpec
-from alva.region.supervisor import Process, ProcessSpec, Supervisor
+from alva.region.supervisor import ProcessSpec, Supervisor
 
 USER = (6379, 6379)
 START_TIMEOUT_SECONDS = 20.0
-STOP_TIMEOUT_SECONDS = 4.0
-POLL_SECONDS = 0.02
-LINES_KEPT = 20
 PROGRAM_INSIDE = "/opt/valkey/valkey-server"
 
 
@@ -29,34 +25,21 @@ class NodeFailed(Exception):
     """Valkey did not start or refused a command; the text ends with its last lines."""
 
 
-class CacheNode:
-    """A data folder and, while it runs, the server on it. Used on the event loop only."""
+class CacheNode(Engine):
+    """A Valkey server. Used on the event loop only; whoever changes it holds `lock`."""
 
     def __init__(
-        self, name: str, folder: Path, supervisor: Supervisor, network: Network, log: Callable[[str], None]
+        self,
+        name: str,
+        folder: Path,
+        supervisor: Supervisor,
+        background: Background,
+        network: Network,
+        log: Callable[[str], None],
     ) -> None:
-        self.name = name
-        self._folder = folder
-        self._supervisor = supervisor
+        super().__init__(name, folder, supervisor, background, log)
         self._network = network
-        self._log = log
-        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._process: Process | None = None
         self._node: Node | None = None
-        self.namespace: Namespace | None = None
-        """The network namespace of its interface, where it has one."""
-        self._session: object | None = None
-        """One from `start` to `stop`, over every restart after a crash."""
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server process lives."""
-        return self._process is not None and self._process.is_running
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.is_running else None
 
     async def start(self, node: Node, values: Mapping[str, str]) -> None:
         """Start the server with this configuration and return when it answers. Raises NodeFailed.
@@ -67,7 +50,6 @@ class CacheNode:
         await self._launch(node, values)
 
     async def _launch(self, node: Node, values: Mapping[str, str]) -> None:
-        session = self._session
         self._node = node
         data = self._folder / "data"
         data.mkdir(parents=True, exist_ok=True)
@@ -99,9 +81,7 @@ class CacheNode:
         while True:
             try:
                 if await self._ask("PING") == "PONG":
-                    keep_running(
-                        process, lambda: self._session is session, lambda: self._launch(self._node or node, values)
-                    )
+                    self._restart_after_crash(process, lambda: self._launch(self._node or node, values))
                     return
             except (OSError, NodeFailed) as error:
                 if not process.is_running:
@@ -113,13 +93,6 @@ class CacheNode:
                     ) from error
             await asyncio.sleep(POLL_SECONDS)
 
-    async def stop(self) -> None:
-        """End the server; what was written is on disk."""
-        self._session = None
-        if self._process is not None:
-            await self._process.stop(STOP_TIMEOUT_SECONDS)
-            self._process = None
-
     async def change(self, node: Node, values: Mapping[str, str]) -> None:
         """Put parameters and AUTH tokens in force without a restart. Raises NodeFailed when Valkey refuses one."""
         assert self._node is not None  # noqa: S101 - it was started
@@ -128,11 +101,6 @@ class CacheNode:
         self._node = node
         for name, value in parameters.runtime_settings(node.node_type, values).items():
             await self._ask(f"{prefix}-config", "SET", name, value)
-
-    async def delete(self) -> None:
-        """Stop the server and forget its data."""
-        await self.stop()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def info(self) -> str:
         """INFO's answer. Raises NodeFailed or OSError when the server does not give it."""
@@ -151,13 +119,6 @@ class CacheNode:
             return await _exchange(reader, writer, *command)
         finally:
             writer.close()
-
-    def _hear(self, line: str) -> None:
-        self._last_lines.append(line)
-        self._log(line)
-
-    def _evidence(self) -> str:
-        return " | ".join(list(self._last_lines)[-4:]) or "it said nothing"
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *command: str) -> str:

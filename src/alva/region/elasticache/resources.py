@@ -9,7 +9,7 @@ from ministack.services import elasticache
 from ministack.services.cloudformation import provisioners
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 from alva.region.elasticache import parameters
 from alva.region.elasticache.node import NodeFailed

@@ -1,15 +1,16 @@
-"""The load balancers' data plane: target health, and Envoy configured from listeners, rules and target groups.
+"""Load balancing (elbv2): the API, target health, and Envoy configured from listeners, rules and target groups.
 
-MiniStack's `alb` module keeps the records of the elbv2 API. From them follows the rest, in this order:
-
-    cloudformation.py     the resource types, provisioned through the API
-    api.py                elbv2 calls corrected;  query.py, checks.py, attributes.py, refusals.py belong to it
-    reading.py            the records of MiniStack, read into the dataclasses of records.py
-    checker.py            asks the targets;  target_health.py decides what the answers mean
-    envoy_config.py       pure: records and health in, Envoy's configuration out (envoy_listeners.py, routes.py)
-    envoy.py              the Envoy process: its files, its admin socket
-    metrics.py            CloudWatch metrics from Envoy's access log
-    load_balancers.py     the component that holds these together
+api.py                the API over HTTP;  calls/ has one function for each action
+store.py              what is remembered, made of the values of records.py
+reading.py            requests -> records, refused where the data plane would not follow;  attributes.py, refusals.py
+describing.py         records -> answers, and what is saved
+cloudformation.py     the resource types, provisioned through the API
+targets.py            registered and draining targets;  checker.py asks them, target_health.py decides
+envoy_config.py       pure: records and health in, Envoy's configuration out (envoy_listeners.py, routes.py)
+envoy.py              the Envoy process: its files, its admin socket
+visitors.py           which listeners the security groups open;  interfaces.py: the addresses that are sent from
+metrics.py            CloudWatch metrics from Envoy's access log
+load_balancers.py     the component that holds these together: from the store to the data plane
 """
 
 from alva.region.elb.load_balancers import LoadBalancers

@@ -1,283 +1,140 @@
-"""The elbv2 calls of MiniStack, corrected: nothing is stored that the data plane would not serve.
-
-What MiniStack lacks or loses, and this module adds: weighted forwards and query-string conditions; the errors that AWS
-gives for a taken priority, a second listener on a port, a target group in use; targets by address and port with their
-true health; the load balancers of a target group; a DNS name that leads here. Everything else stays MiniStack's.
-"""
+"""The elbv2 API over HTTP: the query protocol in and out, every input checked before anything is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
-from ministack.core.responses import get_region
-from ministack.services import alb, ec2
+from ministack.core.responses import get_account_id, get_region
 
-from alva.region.elb import query
-from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
-from alva.region.elb.checks import CHECKS, check_load_balancer, check_target_group
-from alva.region.elb.reading import read_action
-from alva.region.elb.records import target_groups_of
+from alva.region import query_protocol
+from alva.region.aws_error import AwsError
+from alva.region.elb.calls import listeners, load_balancers, rules, tags, target_groups
+from alva.region.elb.calls.listeners import CertificateNames
+from alva.region.elb.calls.support import Json
+from alva.region.elb.calls.target_groups import Targets
 from alva.region.elb.refusals import Invalid, NotHonoured
-from alva.region.elb.target_health import TargetHealth
+from alva.region.elb.store import Store
 
-if TYPE_CHECKING:
-    from alva.region.elb.load_balancers import LoadBalancers
+Call = Callable[[Json], Json | Awaitable[Json]]
 
-Answer = tuple[int, dict[str, str], bytes]
-HOSTED_ZONE_ID = "Z35SXDOTRQ7X7K"
-"""Of Application Load Balancers in us-east-1.
-https://docs.aws.amazon.com/general/latest/gr/elb.html"""
-
-Handler = Callable[[Mapping[str, Any]], Answer]
-
-REPLACED_CALLS = (
-    "CreateLoadBalancer",
-    "CreateTargetGroup",
-    "DeleteLoadBalancer",
-    "RegisterTargets",
-    "DeregisterTargets",
-    "DescribeTargetHealth",
-)
-"""The calls whose answer is the region's own; those in `checks.CHECKS` are checked first and then MiniStack's."""
-
-_original: dict[str, Handler] = {}
+_MODEL = query_protocol.service_model("elbv2")
 
 
-def install(load_balancers: LoadBalancers) -> None:
-    """Put the corrections into MiniStack, in place of those of an earlier region in this process."""
-    if not _original:
-        _original.update(alb._ACTION_MAP)
-    alb._parse_actions = lambda params, prefix="DefaultActions": query.members(params, prefix)
-    alb._parse_conditions = lambda params, prefix="Conditions": query.members(params, prefix)
-    alb._action_xml = lambda action: f"<member>{query.to_xml(_described_action(action))}</member>"
-    alb._lb_xml = lambda record: f"<member>{query.to_xml(_described_load_balancer(record))}</member>"
-    alb._condition_xml = lambda condition: f"<member>{query.to_xml(_described_condition(condition))}</member>"
+STORE_CALLS: dict[str, Callable[[Store, Json], Json]] = {
+    "AddTags": tags.add_tags,
+    "CreateRule": rules.create_rule,
+    "CreateTargetGroup": target_groups.create_target_group,
+    "DeleteListener": listeners.delete_listener,
+    "DeleteLoadBalancer": load_balancers.delete_load_balancer,
+    "DeleteRule": rules.delete_rule,
+    "DeleteTargetGroup": target_groups.delete_target_group,
+    "DescribeListenerAttributes": listeners.describe_listener_attributes,
+    "DescribeListeners": listeners.describe_listeners,
+    "DescribeLoadBalancerAttributes": load_balancers.describe_load_balancer_attributes,
+    "DescribeLoadBalancers": load_balancers.describe_load_balancers,
+    "DescribeRules": rules.describe_rules,
+    "DescribeTags": tags.describe_tags,
+    "DescribeTargetGroupAttributes": target_groups.describe_target_group_attributes,
+    "DescribeTargetGroups": target_groups.describe_target_groups,
+    "ModifyListenerAttributes": listeners.modify_listener_attributes,
+    "ModifyLoadBalancerAttributes": load_balancers.modify_load_balancer_attributes,
+    "ModifyRule": rules.modify_rule,
+    "ModifyTargetGroup": target_groups.modify_target_group,
+    "ModifyTargetGroupAttributes": target_groups.modify_target_group_attributes,
+    "RemoveTags": tags.remove_tags,
+    "SetIpAddressType": load_balancers.set_ip_address_type,
+    "SetRulePriorities": rules.set_rule_priorities,
+    "SetSecurityGroups": load_balancers.set_security_groups,
+    "SetSubnets": load_balancers.set_subnets,
+}
+TARGET_CALLS: dict[str, Callable[[Store, Targets, Json], Json]] = {
+    "DeregisterTargets": target_groups.deregister_targets,
+    "DescribeTargetHealth": target_groups.describe_target_health,
+    "RegisterTargets": target_groups.register_targets,
+}
+LISTENER_CALLS: dict[str, Callable[[Store, CertificateNames, Json], Awaitable[Json]]] = {
+    "CreateListener": listeners.create_listener,
+    "ModifyListener": listeners.modify_listener,
+}
+ACTIONS = frozenset({"CreateLoadBalancer", *STORE_CALLS, *TARGET_CALLS, *LISTENER_CALLS})
+"""Anything else is refused by name."""
 
-    def answering(handler: Handler) -> Handler:
-        def answer(params: Mapping[str, Any]) -> Answer:
-            try:
-                return handler(params)
-            except Invalid as error:
-                return _error(error.code, str(error))
-            except NotHonoured as error:
-                return _error("UnsupportedOperation", str(error))
 
+class Api:
+    """The actions of elbv2. `call` is for our own code, `handle_request` for HTTP."""
+
+    def __init__(
+        self,
+        store: Store,
+        targets: Targets,
+        certificate_names: CertificateNames,
+        free_dns_name: Callable[[], str],
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called after every call that is no description."""
+        self._home = (store.account_id, store.region)
+        self._changed = changed
+        self._calls: dict[str, Call] = {
+            "CreateLoadBalancer": partial(load_balancers.create_load_balancer, store, free_dns_name),
+            **{name: partial(function, store) for name, function in STORE_CALLS.items()},
+            **{name: partial(function, store, targets) for name, function in TARGET_CALLS.items()},
+            **{name: partial(function, store, certificate_names) for name, function in LISTENER_CALLS.items()},
+        }
+        self._calls_elsewhere = _descriptions(Store("", ""), targets)
+        """What another account or region answers: nothing is there."""
+
+    async def call(self, action: str, request: Mapping[str, Any]) -> Json:
+        """Carry out an action, in the local region's own account and region.
+
+        `request` is the action's input; its scalars may be strings, as CloudFormation's properties are. Raises Invalid,
+        as AWS would answer, and NotHonoured.
+        """
+        return await self._call(self._calls, action, query_protocol.flatten(request))
+
+    async def handle_request(
+        self,
+        method: str,  # noqa: ARG002 - MiniStack's signature of a service
+        path: str,  # noqa: ARG002
+        headers: dict[str, str],  # noqa: ARG002
+        body: bytes,
+        query_params: dict[str, Any],
+    ) -> query_protocol.Response:
+        """Answer one request."""
+        form = query_protocol.read_form(body, query_params)
+        action = form.get("Action", "")
+        try:
+            is_home = (get_account_id(), get_region()) == self._home
+            answer = await self._call(self._calls if is_home else self._calls_elsewhere, action, form)
+            return query_protocol.answer(_MODEL, action, answer)
+        except AwsError as error:
+            return query_protocol.refuse(_MODEL, error)
+
+    async def _call(self, actions: Mapping[str, Call], action: str, parameters: query_protocol.Parameters) -> Json:
+        if action not in _MODEL.operation_names:
+            version = _MODEL.metadata.get("apiVersion")
+            raise Invalid(f"Could not find operation {action} for version {version}", "InvalidAction")
+        if action not in ACTIONS:
+            raise NotHonoured(f"the action {action}")
+        if action not in actions:
+            account, region = self._home
+            raise NotHonoured(f"{action} outside account {account} and region {region}")
+        try:
+            request = query_protocol.parse(_MODEL, action, parameters)
+        except query_protocol.ConstraintViolated as error:
+            raise Invalid(str(error)) from error
+        answer = actions[action](request)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not action.startswith("Describe"):
+            self._changed()
         return answer
 
-    def then_serve(name: str, check: Callable[[Mapping[str, Any]], None]) -> Handler:
-        def answer(params: Mapping[str, Any]) -> Answer:
-            check(params)
-            result = _original[name](params)
-            if result[0] < 300:
-                record_load_balancer_arns()
-                load_balancers.changed()
-            return result
 
-        return answer
-
-    for name, check in CHECKS.items():
-        alb._ACTION_MAP[name] = answering(then_serve(name, check))
-
-    def create_load_balancer(params: Mapping[str, Any]) -> Answer:
-        check_load_balancer(params)
-        dns_name = load_balancers.free_dns_name()
-        result = _original["CreateLoadBalancer"](params)
-        if result[0] >= 300:
-            return result
-        name = query.single(params, "Name")
-        record = next(record for record in alb._lbs.values() if record["LoadBalancerName"] == name)
-        record["DNSName"] = dns_name
-        alb._lb_attrs[record["LoadBalancerArn"]] = _as_attributes(LOAD_BALANCER_DEFAULTS)
-        load_balancers.changed()
-        return _answer("CreateLoadBalancer", f"<LoadBalancers>{alb._lb_xml(record)}</LoadBalancers>")
-
-    def create_target_group(params: Mapping[str, Any]) -> Answer:
-        check_target_group(params)
-        result = _original["CreateTargetGroup"](params)
-        if result[0] < 300:
-            name = query.single(params, "Name")
-            arn = next(group["TargetGroupArn"] for group in alb._tgs.values() if group["TargetGroupName"] == name)
-            alb._tg_attrs[arn] = _as_attributes(TARGET_GROUP_DEFAULTS)
-        return result
-
-    def delete_load_balancer(params: Mapping[str, Any]) -> Answer:
-        arn = query.single(params, "LoadBalancerArn")
-        attributes = {item["Key"]: item["Value"] for item in alb._lb_attrs.get(arn, ())}
-        if attributes.get("deletion_protection.enabled") == "true":
-            raise Invalid(
-                f"Load balancer '{arn}' cannot be deleted because deletion protection is enabled",
-                "OperationNotPermitted",
-            )
-        for listener in [item for item in alb._listeners.values() if item["LoadBalancerArn"] == arn]:
-            _original["DeleteListener"]({"ListenerArn": listener["ListenerArn"]})
-        result = _original["DeleteLoadBalancer"](params)
-        record_load_balancer_arns()
-        load_balancers.changed()
-        return result
-
-    def register(params: Mapping[str, Any]) -> Answer:
-        for arn, address, port in _targets(params):
-            load_balancers.register(arn, address, port)
-        return _empty("RegisterTargets")
-
-    def deregister(params: Mapping[str, Any]) -> Answer:
-        for arn, address, port in _targets(params):
-            load_balancers.deregister(arn, address, port)
-        return _empty("DeregisterTargets")
-
-    def describe_health(params: Mapping[str, Any]) -> Answer:
-        arn = query.single(params, "TargetGroupArn")
-        asked = _targets(params) or [(arn, address, port) for address, port in load_balancers.targets(arn)]
-        described = [
-            _described_target(address, port, load_balancers.health(arn, address, port)) for _, address, port in asked
-        ]
-        return _answer(
-            "DescribeTargetHealth",
-            f"<TargetHealthDescriptions>{query.to_xml(described)}</TargetHealthDescriptions>",
-        )
-
-    handlers = (create_load_balancer, create_target_group, delete_load_balancer, register, deregister, describe_health)
-    for name, handler in zip(REPLACED_CALLS, handlers, strict=True):
-        alb._ACTION_MAP[name] = answering(handler)
-
-
-def call(action: str, request: Mapping[str, Any]) -> None:
-    """Make an elbv2 call from within the region; raises Invalid with the message that a client would get."""
-    status, _, body = alb._ACTION_MAP[action](query.flatten(request))
-    if status >= 300:
-        text = body.decode()
-        code = text.partition("<Code>")[2].partition("</Code>")[0]
-        message = text.partition("<Message>")[2].partition("</Message>")[0]
-        for entity, character in (("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-            message = message.replace(entity, character)
-        raise Invalid(message, code)
-
-
-def record_load_balancer_arns() -> None:
-    """Write down for each target group which load balancers use it: through any rule, not only a default one."""
-    users: dict[str, set[str]] = {}
-    for rule in alb._rules.values():
-        listener = alb._listeners.get(rule["ListenerArn"])
-        if listener:
-            for arn in target_groups_of(read_action(rule["Actions"])):
-                users.setdefault(arn, set()).add(listener["LoadBalancerArn"])
-    for arn, group in alb._tgs.items():
-        group["LoadBalancerArns"] = sorted(users.get(arn, ()))
-
-
-def _targets(params: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    arn = query.single(params, "TargetGroupArn")
-    group = alb._tgs.get(arn)
-    if group is None:
-        raise Invalid(f"Target group '{arn}' not found", "TargetGroupNotFound")
-    result = []
-    for target in query.members(params, "Targets"):
-        octets = target["Id"].split(".")
-        if len(octets) != 4 or not all(octet.isdigit() and int(octet) < 256 for octet in octets):
-            raise Invalid(f"The IP address '{target['Id']}' is not a valid IPv4 address", "ValidationError")
-        result.append((arn, target["Id"], int(target.get("Port") or group["Port"])))
-    return result
-
-
-def _described_load_balancer(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A load balancer with the zone of each of its subnets; MiniStack shows one zone for all."""
-    zones = [
-        {
-            "ZoneName": (ec2._subnets.get(subnet) or {}).get("AvailabilityZone", f"{get_region()}a"),
-            "SubnetId": subnet,
-            "LoadBalancerAddresses": [],
-        }
-        for subnet in record.get("Subnets", ())
-    ]
+def _descriptions(store: Store, targets: Targets) -> dict[str, Call]:
     return {
-        "LoadBalancerArn": record["LoadBalancerArn"],
-        "LoadBalancerName": record["LoadBalancerName"],
-        "DNSName": record["DNSName"],
-        "CanonicalHostedZoneId": HOSTED_ZONE_ID,
-        "CreatedTime": record["CreatedTime"],
-        "Scheme": record["Scheme"],
-        "VpcId": _vpc_of(record),
-        "State": {"Code": record["State"]},
-        "Type": record["Type"],
-        "AvailabilityZones": zones,
-        "SecurityGroups": list(record.get("SecurityGroups", ())),
-        "IpAddressType": record.get("IpAddressType", "ipv4"),
+        **{name: partial(call, store) for name, call in STORE_CALLS.items() if name.startswith("Describe")},
+        "DescribeTargetHealth": partial(target_groups.describe_target_health, store, targets),
     }
-
-
-def _vpc_of(record: Mapping[str, Any]) -> str:
-    for subnet in record.get("Subnets", ()):
-        if subnet in ec2._subnets:
-            return str(ec2._subnets[subnet]["VpcId"])
-    return str(record.get("VpcId", ""))
-
-
-def _described_action(action: Mapping[str, Any]) -> dict[str, Any]:
-    """A forward in both forms, as DescribeRules shows it; numbers and order as they were given."""
-    described = {"Type": action["Type"], "Order": action.get("Order"), **action}
-    if action["Type"] == "forward":
-        config = dict(action.get("ForwardConfig") or {})
-        groups = config.get("TargetGroups") or [{"TargetGroupArn": action.get("TargetGroupArn"), "Weight": 1}]
-        config["TargetGroups"] = [{"Weight": 1, **group} for group in groups]
-        config.setdefault("TargetGroupStickinessConfig", {"Enabled": False})
-        described["ForwardConfig"] = config
-        if len(groups) == 1:
-            described["TargetGroupArn"] = groups[0]["TargetGroupArn"]
-    if action["Type"] == "redirect":
-        defaults = {
-            "Protocol": "#{protocol}",
-            "Port": "#{port}",
-            "Host": "#{host}",
-            "Path": "/#{path}",
-            "Query": "#{query}",
-        }
-        described["RedirectConfig"] = defaults | dict(action["RedirectConfig"])
-    return described
-
-
-def _described_condition(condition: Mapping[str, Any]) -> dict[str, Any]:
-    """A condition in both forms, the plain `Values` and the typed config, where it has both."""
-    described = dict(condition)
-    config_names = {
-        "path-pattern": "PathPatternConfig",
-        "host-header": "HostHeaderConfig",
-        "http-request-method": "HttpRequestMethodConfig",
-        "source-ip": "SourceIpConfig",
-    }
-    config_name = config_names.get(condition["Field"])
-    if config_name:
-        values = (condition.get(config_name) or {}).get("Values") or condition.get("Values")
-        described |= {"Values": values, config_name: {"Values": values}}
-    return described
-
-
-def _described_target(address: str, port: int, health: TargetHealth) -> dict[str, Any]:
-    return {
-        "Target": {"Id": address, "Port": port},
-        "HealthCheckPort": port,
-        "TargetHealth": {
-            "State": health.state.value,
-            "Reason": health.reason,
-            "Description": health.description,
-        },
-    }
-
-
-def _as_attributes(values: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in values.items()]
-
-
-def _answer(action: str, inner: str) -> Answer:
-    result: Answer = alb._xml(200, action, inner)
-    return result
-
-
-def _empty(action: str) -> Answer:
-    result: Answer = alb._empty(action)
-    return result
-
-
-def _error(code: str, message: str) -> Answer:
-    result: Answer = alb._error(code, message)
-    return result

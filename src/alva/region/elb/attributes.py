@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from alva.region.elb.refusals import NotHonoured
+from alva.region.elb.refusals import Invalid, NotHonoured
 
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_LoadBalancerAttribute.html
 LOAD_BALANCER_ATTRIBUTES: dict[str, tuple[str, ...] | None] = {
@@ -103,16 +103,36 @@ LISTENER_ATTRIBUTES: dict[str, tuple[str, ...] | None] = {
     "routing.http.response.server.enabled": None,
     **dict.fromkeys(RESPONSE_HEADER_ATTRIBUTES),
 }
+LISTENER_DEFAULTS = {"routing.http.response.server.enabled": "true"}
+
+_RANGES = {
+    "idle_timeout.timeout_seconds": (1, 4000),
+    "client_keep_alive.seconds": (60, 604800),
+    "deregistration_delay.timeout_seconds": (0, 3600),
+}
 
 
 def check_attributes(
     attributes: Mapping[str, str], honoured: Mapping[str, tuple[str, ...] | None], without_effect: Iterable[str] = ()
 ) -> None:
-    """Raise NotHonoured for an attribute, or a value of one, that the data plane would not follow."""
+    """Raise NotHonoured for an attribute, or a value of one, that the data plane would not follow.
+
+    Raises Invalid for a value that AWS refuses.
+    """
     for key, value in attributes.items():
+        _check_value(key, value)
         if key in honoured:
             accepted = honoured[key]
             if accepted is not None and value not in accepted:
                 raise NotHonoured(f"attribute {key}={value} ({', '.join(accepted)} are honoured)")
         elif key not in without_effect:
             raise NotHonoured(f"attribute {key}")
+
+
+def _check_value(key: str, value: str) -> None:
+    if key in _RANGES:
+        low, high = _RANGES[key]
+        if not value.isdecimal() or not low <= int(value) <= high:
+            raise Invalid(f"The value of '{key}' must be between {low} and {high} inclusive, not '{value}'")
+    elif key.endswith(".enabled") and key != "load_balancing.cross_zone.enabled" and value not in ("true", "false"):
+        raise Invalid(f"The value of '{key}' must be 'true' or 'false', not '{value}'")

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from alva.region.background import Background
 from alva.region.elb.records import HealthCheck, TargetGroup
 from alva.region.elb.target_health import (
     FAILED,
     INITIAL_HEALTH_CHECKING,
+    REGISTRATION_IN_PROGRESS,
     SUCCESS,
     TIMED_OUT,
     CheckedHealth,
@@ -52,6 +54,7 @@ class CheckedTarget:
     on_change: Callable[[], None]
     connect: Connect
     """Opens a connection to it from where its load balancer is."""
+    background: Background
     checked: CheckedHealth = field(default_factory=CheckedHealth)
     registration_seconds: float = REGISTRATION_SECONDS
     _task: asyncio.Task[None] | None = None
@@ -65,7 +68,8 @@ class CheckedTarget:
         """Begin to check, as a target that is new."""
         if self._task is None:
             self.checked = CheckedHealth()
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"health {self.address}:{self.port}")
+            name = f"check the health of {self.address}:{self.port}"
+            self._task = self.background.run_forever(name, self._check_once)
 
     def stop(self) -> None:
         """Stop checking; the health stays as it is."""
@@ -73,24 +77,24 @@ class CheckedTarget:
             self._task.cancel()
             self._task = None
 
-    async def _run(self) -> None:
-        await asyncio.sleep(self.registration_seconds)
-        self._become(replace(self.checked, health=INITIAL_HEALTH_CHECKING))
+    async def _check_once(self) -> None:
+        if self.health == REGISTRATION_IN_PROGRESS:
+            await asyncio.sleep(self.registration_seconds)
+            self._become(replace(self.checked, health=INITIAL_HEALTH_CHECKING))
         loop = asyncio.get_running_loop()
-        while True:
-            started = loop.time()
-            check = self.group.health_check
-            result = await check_target(self.address, self.port, check, self.connect)
-            is_new = self.health.state is State.INITIAL
-            self._become(
-                self.checked.after(
-                    result,
-                    check.healthy_threshold,
-                    check.unhealthy_threshold * (self.zones if is_new else 1),
-                )
+        started = loop.time()
+        check = self.group.health_check
+        result = await check_target(self.address, self.port, check, self.connect)
+        is_new = self.health.state is State.INITIAL
+        self._become(
+            self.checked.after(
+                result,
+                check.healthy_threshold,
+                check.unhealthy_threshold * (self.zones if is_new else 1),
             )
-            interval = check.interval_seconds / (self.zones if self.health.state is State.INITIAL else 1)
-            await asyncio.sleep(max(0.0, started + interval - loop.time()))
+        )
+        interval = check.interval_seconds / (self.zones if self.health.state is State.INITIAL else 1)
+        await asyncio.sleep(max(0.0, started + interval - loop.time()))
 
     def _become(self, checked: CheckedHealth) -> None:
         changed = checked.health != self.checked.health

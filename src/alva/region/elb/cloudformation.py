@@ -1,40 +1,70 @@
 """The resource types AWS::ElasticLoadBalancingV2::*, provisioned through the elbv2 API, as on AWS.
 
 So a template meets the same checks and the same error messages as any client of the API.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ElasticLoadBalancingV2.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import secrets
+import string
+import uuid
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
-from ministack.services import alb
-from ministack.services.cloudformation.provisioners import _physical_name
-
+from alva.region.cloudformation import drift
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
-from alva.region.elb import api
-from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
+from alva.region.elb import describing, reading
+from alva.region.elb.api import Api
+from alva.region.elb.attributes import LISTENER_DEFAULTS, LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
+from alva.region.elb.records import Rule
+from alva.region.elb.refusals import Invalid, NotHonoured
+from alva.region.elb.store import Store
 
-_LOAD_BALANCER = {"Name", "Scheme", "Type", "IpAddressType", "Subnets", "SecurityGroups", "Tags"}
-_TARGET_GROUP = {
-    "Name",
-    "Port",
-    "Protocol",
-    "ProtocolVersion",
-    "TargetType",
-    "VpcId",
-    "IpAddressType",
-    "HealthCheckEnabled",
-    "HealthCheckProtocol",
-    "HealthCheckPort",
-    "HealthCheckPath",
-    "HealthCheckIntervalSeconds",
-    "HealthCheckTimeoutSeconds",
-    "HealthyThresholdCount",
-    "UnhealthyThresholdCount",
-    "Matcher",
-    "Tags",
-}
+LOAD_BALANCER = frozenset(
+    {"Name", "Scheme", "Type", "IpAddressType", "Subnets", "SubnetMappings", "SecurityGroups", "Tags"}
+)
+TARGET_GROUP = frozenset(
+    {
+        "Name",
+        "Port",
+        "Protocol",
+        "ProtocolVersion",
+        "TargetType",
+        "VpcId",
+        "IpAddressType",
+        "HealthCheckEnabled",
+        "HealthCheckProtocol",
+        "HealthCheckPort",
+        "HealthCheckPath",
+        "HealthCheckIntervalSeconds",
+        "HealthCheckTimeoutSeconds",
+        "HealthyThresholdCount",
+        "UnhealthyThresholdCount",
+        "Matcher",
+        "Tags",
+    }
+)
+LISTENER = frozenset(
+    {
+        "LoadBalancerArn",
+        "Port",
+        "Protocol",
+        "DefaultActions",
+        "Certificates",
+        "SslPolicy",
+        "AlpnPolicy",
+        "MutualAuthentication",
+        "Tags",
+    }
+)
+RULE = frozenset({"ListenerArn", "Priority", "Conditions", "Actions", "Transforms", "Tags"})
+"""The properties of each type that are members of its Create call."""
+
+COMPARED_IN_TARGET_GROUPS = TARGET_GROUP - {"Name", "IpAddressType", "Tags"}
+"""The properties of a target group whose drift is detected."""
+
 _HEALTH_CHECK_DEFAULTS = {
     "HealthCheckProtocol": "HTTP",
     "HealthCheckPort": "traffic-port",
@@ -45,38 +75,28 @@ _HEALTH_CHECK_DEFAULTS = {
     "UnhealthyThresholdCount": 2,
     "Matcher": {"HttpCode": "200"},
 }
-_LISTENER = {
-    "LoadBalancerArn",
-    "Port",
-    "Protocol",
-    "DefaultActions",
-    "Certificates",
-    "SslPolicy",
-    "AlpnPolicy",
-    "MutualAuthentication",
-    "Tags",
-}
-_RULE = {"ListenerArn", "Priority", "Conditions", "Actions", "Transforms", "Tags"}
+_NOT_FOUND = ("LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound", "RuleNotFound")
 
 
-def install() -> None:
+def install(api: Api, store: Store) -> None:
     """Register the four types."""
+    types = _Types(api, store)
     prefix = "AWS::ElasticLoadBalancingV2::"
     register(
         f"{prefix}LoadBalancer",
         Handlers(
-            create=_create_load_balancer,
-            update=_update_load_balancer,
-            delete=_deleter("DeleteLoadBalancer", "LoadBalancerArn", lambda: alb._lbs),
+            create=types.create_load_balancer,
+            update=types.update_load_balancer,
+            delete=types.deleter("DeleteLoadBalancer", "LoadBalancerArn"),
             replacing_properties=("Name", "Scheme", "Type"),
         ),
     )
     register(
         f"{prefix}TargetGroup",
         Handlers(
-            create=_create_target_group,
-            update=_update_target_group,
-            delete=_deleter("DeleteTargetGroup", "TargetGroupArn", lambda: alb._tgs),
+            create=types.create_target_group,
+            update=types.update_target_group,
+            delete=types.deleter("DeleteTargetGroup", "TargetGroupArn"),
             replacing_properties=(
                 "Name",
                 "Port",
@@ -91,198 +111,262 @@ def install() -> None:
     register(
         f"{prefix}Listener",
         Handlers(
-            create=_create_listener,
-            update=_update_listener,
-            delete=_deleter("DeleteListener", "ListenerArn", lambda: alb._listeners),
+            create=types.create_listener,
+            update=types.update_listener,
+            delete=types.deleter("DeleteListener", "ListenerArn"),
             replacing_properties=("LoadBalancerArn",),
         ),
     )
     register(
         f"{prefix}ListenerRule",
         Handlers(
-            create=_create_rule,
-            update=_update_rule,
-            delete=_deleter("DeleteRule", "RuleArn", lambda: alb._rules),
+            create=types.create_rule,
+            update=types.update_rule,
+            delete=types.deleter("DeleteRule", "RuleArn"),
             replacing_properties=("ListenerArn",),
         ),
     )
+    drift.register(f"{prefix}TargetGroup", types.read_target_group, set(COMPARED_IN_TARGET_GROUPS))
+    drift.register(f"{prefix}Listener", types.read_listener, {"Port", "Protocol", "DefaultActions"})
+    drift.register(f"{prefix}ListenerRule", types.read_rule, {"Priority", "Conditions", "Actions"})
 
 
-def _create_load_balancer(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-    _refuse_unknown(properties, _LOAD_BALANCER | {"LoadBalancerAttributes"})
-    name = properties.get("Name") or _physical_name(stack_name, logical_id, max_len=32)
-    api.call("CreateLoadBalancer", _only(properties, _LOAD_BALANCER) | {"Name": name})
-    arn = next(record["LoadBalancerArn"] for record in alb._lbs.values() if record["LoadBalancerName"] == name)
-    _or_delete(
-        lambda: _set_attributes("LoadBalancer", arn, {}, properties.get("LoadBalancerAttributes")),
-        lambda: api.call("DeleteLoadBalancer", {"LoadBalancerArn": arn}),
-    )
-    return arn, _load_balancer_attributes(arn)
+class _Types:
+    def __init__(self, api: Api, store: Store) -> None:
+        self._api = api
+        self._store = store
 
+    async def create_load_balancer(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
+        _refuse_unknown(properties, LOAD_BALANCER | {"LoadBalancerAttributes"})
+        name = properties.get("Name") or _name(stack_name, logical_id)
+        self._refuse_taken(name, {each.name for each in self._store.load_balancers.values()})
+        answer = await self._call("CreateLoadBalancer", _only(properties, LOAD_BALANCER) | {"Name": name})
+        arn = answer["LoadBalancers"][0]["LoadBalancerArn"]
+        await self._complete("LoadBalancer", arn, properties)
+        return arn, self._load_balancer_attributes(arn)
 
-def _update_load_balancer(arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-    del stack_name
-    _refuse_unknown(new, _LOAD_BALANCER | {"LoadBalancerAttributes"})
-    if old.get("Subnets") != new.get("Subnets"):
-        api.call("SetSubnets", {"LoadBalancerArn": arn, "Subnets": new.get("Subnets")})
-    if old.get("SecurityGroups") != new.get("SecurityGroups"):
-        api.call("SetSecurityGroups", {"LoadBalancerArn": arn, "SecurityGroups": new.get("SecurityGroups")})
-    defaults = _dropped(old, new, "LoadBalancerAttributes", LOAD_BALANCER_DEFAULTS)
-    _set_attributes("LoadBalancer", arn, defaults, new.get("LoadBalancerAttributes"))
-    _retag(arn, old, new)
-    return arn, _load_balancer_attributes(arn)
+    async def update_load_balancer(self, arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
+        del stack_name
+        _refuse_unknown(new, LOAD_BALANCER | {"LoadBalancerAttributes"})
+        if any(old.get(name) != new.get(name) for name in ("Subnets", "SubnetMappings")):
+            await self._call("SetSubnets", _only(new, {"Subnets", "SubnetMappings"}) | {"LoadBalancerArn": arn})
+        if old.get("SecurityGroups") != new.get("SecurityGroups"):
+            groups = new.get("SecurityGroups")
+            await self._call("SetSecurityGroups", {"LoadBalancerArn": arn, "SecurityGroups": groups})
+        await self._set_attributes("LoadBalancer", arn, new, _dropped(old, new, "LoadBalancer", LOAD_BALANCER_DEFAULTS))
+        await self._retag(arn, old, new)
+        return arn, self._load_balancer_attributes(arn)
 
+    def _load_balancer_attributes(self, arn: str) -> dict[str, Any]:
+        balancer = self._store.load_balancer(arn)
+        return {
+            "LoadBalancerArn": arn,
+            "LoadBalancerName": balancer.name,
+            "LoadBalancerFullName": balancer.full_name,
+            "DNSName": balancer.dns_name,
+            "CanonicalHostedZoneID": describing.HOSTED_ZONE_ID,
+            "SecurityGroups": list(balancer.security_groups),
+        }
 
-def _load_balancer_attributes(arn: str) -> dict[str, Any]:
-    record = alb._lbs[arn]
-    return {
-        "LoadBalancerArn": arn,
-        "LoadBalancerName": record["LoadBalancerName"],
-        "LoadBalancerFullName": arn.partition(":loadbalancer/")[2],
-        "DNSName": record["DNSName"],
-        "CanonicalHostedZoneID": api.HOSTED_ZONE_ID,
-        "SecurityGroups": record["SecurityGroups"],
-    }
+    async def create_target_group(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
+        _refuse_unknown(properties, TARGET_GROUP | {"TargetGroupAttributes", "Targets"})
+        name = properties.get("Name") or _name(stack_name, logical_id)
+        self._refuse_taken(name, {each.name for each in self._store.target_groups.values()})
+        answer = await self._call("CreateTargetGroup", _only(properties, TARGET_GROUP) | {"Name": name})
+        arn = answer["TargetGroups"][0]["TargetGroupArn"]
 
+        async def register_targets() -> None:
+            if targets := properties.get("Targets"):
+                await self._call("RegisterTargets", {"TargetGroupArn": arn, "Targets": targets})
 
-def _create_target_group(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-    _refuse_unknown(properties, _TARGET_GROUP | {"TargetGroupAttributes", "Targets"})
-    name = properties.get("Name") or _physical_name(stack_name, logical_id, max_len=32)
-    api.call("CreateTargetGroup", _only(properties, _TARGET_GROUP) | {"Name": name})
-    arn = next(record["TargetGroupArn"] for record in alb._tgs.values() if record["TargetGroupName"] == name)
+        await self._complete("TargetGroup", arn, properties, register_targets)
+        return arn, self._target_group_attributes(arn)
 
-    def complete() -> None:
-        _set_attributes("TargetGroup", arn, {}, properties.get("TargetGroupAttributes"))
-        if properties.get("Targets"):
-            api.call("RegisterTargets", {"TargetGroupArn": arn, "Targets": properties["Targets"]})
+    async def update_target_group(self, arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
+        del stack_name
+        _refuse_unknown(new, TARGET_GROUP | {"TargetGroupAttributes", "Targets"})
+        health_check = _HEALTH_CHECK_DEFAULTS | _only(new, {*_HEALTH_CHECK_DEFAULTS, "HealthCheckEnabled"})
+        await self._call("ModifyTargetGroup", health_check | {"TargetGroupArn": arn})
+        await self._set_attributes("TargetGroup", arn, new, _dropped(old, new, "TargetGroup", TARGET_GROUP_DEFAULTS))
+        before, after = old.get("Targets") or [], new.get("Targets") or []
+        for action, targets in (
+            ("DeregisterTargets", [target for target in before if target not in after]),
+            ("RegisterTargets", [target for target in after if target not in before]),
+        ):
+            if targets:
+                await self._call(action, {"TargetGroupArn": arn, "Targets": targets})
+        await self._retag(arn, old, new)
+        return arn, self._target_group_attributes(arn)
 
-    _or_delete(complete, lambda: api.call("DeleteTargetGroup", {"TargetGroupArn": arn}))
-    return arn, _target_group_attributes(arn)
+    def _target_group_attributes(self, arn: str) -> dict[str, Any]:
+        group = self._store.target_group(arn)
+        return {
+            "TargetGroupArn": arn,
+            "TargetGroupName": group.name,
+            "TargetGroupFullName": group.full_name,
+            "LoadBalancerArns": self._store.users_of(arn),
+        }
 
+    async def create_listener(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
+        del logical_id, stack_name
+        _refuse_unknown(properties, LISTENER | {"ListenerAttributes"})
+        before = {listener.arn for listener in self._store.listeners()}
+        answer = await self._call("CreateListener", _only(properties, LISTENER))
+        arn = answer["Listeners"][0]["ListenerArn"]
+        self._refuse_taken(arn, before)
+        await self._complete("Listener", arn, properties)
+        return arn, {"ListenerArn": arn}
 
-def _update_target_group(arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-    del stack_name
-    _refuse_unknown(new, _TARGET_GROUP | {"TargetGroupAttributes", "Targets"})
-    health_check = _HEALTH_CHECK_DEFAULTS | _only(new, set(_HEALTH_CHECK_DEFAULTS) | {"HealthCheckEnabled"})
-    api.call("ModifyTargetGroup", health_check | {"TargetGroupArn": arn})
-    defaults = _dropped(old, new, "TargetGroupAttributes", TARGET_GROUP_DEFAULTS)
-    _set_attributes("TargetGroup", arn, defaults, new.get("TargetGroupAttributes"))
-    before, after = old.get("Targets") or [], new.get("Targets") or []
-    for action, targets in (
-        ("DeregisterTargets", [target for target in before if target not in after]),
-        ("RegisterTargets", [target for target in after if target not in before]),
-    ):
-        if targets:
-            api.call(action, {"TargetGroupArn": arn, "Targets": targets})
-    _retag(arn, old, new)
-    return arn, _target_group_attributes(arn)
+    async def update_listener(self, arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
+        del stack_name
+        _refuse_unknown(new, LISTENER | {"ListenerAttributes"})
+        await self._call("ModifyListener", _only(new, LISTENER - {"LoadBalancerArn", "Tags"}) | {"ListenerArn": arn})
+        await self._set_attributes("Listener", arn, new, _dropped(old, new, "Listener", LISTENER_DEFAULTS))
+        await self._retag(arn, old, new)
+        return arn, {"ListenerArn": arn}
 
+    async def create_rule(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
+        del logical_id, stack_name
+        _refuse_unknown(properties, RULE)
+        answer = await self._call("CreateRule", _only(properties, RULE))
+        arn = answer["Rules"][0]["RuleArn"]
+        return arn, {"RuleArn": arn, "IsDefault": False}
 
-def _target_group_attributes(arn: str) -> dict[str, Any]:
-    record = alb._tgs[arn]
-    return {
-        "TargetGroupArn": arn,
-        "TargetGroupName": record["TargetGroupName"],
-        "TargetGroupFullName": arn.rpartition(":")[2],
-        "LoadBalancerArns": record["LoadBalancerArns"],
-    }
+    async def update_rule(self, arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
+        del stack_name
+        _refuse_unknown(new, RULE)
+        transforms = {"Transforms": new["Transforms"]} if new.get("Transforms") else {"ResetTransforms": True}
+        await self._call("ModifyRule", _only(new, {"Conditions", "Actions"}) | {"RuleArn": arn} | transforms)
+        if str(old.get("Priority")) != str(new.get("Priority")):
+            priorities = [{"RuleArn": arn, "Priority": new.get("Priority")}]
+            await self._call("SetRulePriorities", {"RulePriorities": priorities})
+        await self._retag(arn, old, new)
+        return arn, {"RuleArn": arn, "IsDefault": False}
 
+    # What drift detection compares. Actions and conditions can be written in several forms: where what is there means
+    # the same as the template's, the template's form is what is there.
 
-def _create_listener(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-    del logical_id, stack_name
-    _refuse_unknown(properties, _LISTENER | {"ListenerAttributes"})
-    before = set(alb._listeners)
-    api.call("CreateListener", _only(properties, _LISTENER))
-    arn = next(iter(set(alb._listeners) - before))
-    _or_delete(
-        lambda: _set_attributes("Listener", arn, {}, properties.get("ListenerAttributes")),
-        lambda: api.call("DeleteListener", {"ListenerArn": arn}),
-    )
-    return arn, {"ListenerArn": arn}
-
-
-def _update_listener(arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-    del stack_name
-    _refuse_unknown(new, _LISTENER | {"ListenerAttributes"})
-    api.call("ModifyListener", _only(new, _LISTENER - {"LoadBalancerArn", "Tags"}) | {"ListenerArn": arn})
-    dropped = _dropped(old, new, "ListenerAttributes", {"routing.http.response.server.enabled": "true"})
-    _set_attributes("Listener", arn, dropped, new.get("ListenerAttributes"))
-    _retag(arn, old, new)
-    return arn, {"ListenerArn": arn}
-
-
-def _create_rule(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-    del logical_id, stack_name
-    _refuse_unknown(properties, _RULE)
-    before = set(alb._rules)
-    api.call("CreateRule", _only(properties, _RULE))
-    arn = next(iter(set(alb._rules) - before))
-    return arn, {"RuleArn": arn, "IsDefault": False}
-
-
-def _update_rule(arn: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-    del stack_name
-    _refuse_unknown(new, _RULE)
-    transforms = {"Transforms": new["Transforms"]} if new.get("Transforms") else {"ResetTransforms": True}
-    api.call("ModifyRule", _only(new, {"Conditions", "Actions"}) | {"RuleArn": arn} | transforms)
-    if str(old.get("Priority")) != str(new.get("Priority")):
-        api.call("SetRulePriorities", {"RulePriorities": [{"RuleArn": arn, "Priority": new.get("Priority")}]})
-    _retag(arn, old, new)
-    return arn, {"RuleArn": arn, "IsDefault": False}
-
-
-def _deleter(
-    action: str, parameter: str, records: Callable[[], Mapping[str, Any]]
-) -> Callable[[str, Properties], None]:
-    def delete(physical_id: str, properties: Properties) -> None:
+    def read_target_group(self, arn: str, properties: Properties) -> Properties | None:
+        """A target group's current properties."""
         del properties
-        if physical_id in records():
-            api.call(action, {parameter: physical_id})
+        group = self._store.target_groups.get(arn)
+        return _only(describing.target_group(group, ()), COMPARED_IN_TARGET_GROUPS) if group is not None else None
 
-    return delete
+    def read_listener(self, arn: str, properties: Properties) -> Properties | None:
+        """A listener's current properties."""
+        listener = next((each for each in self._store.listeners() if each.arn == arn), None)
+        if listener is None:
+            return None
+        (default,) = (each for each in listener.rules if each.priority is None)
+        return {
+            "Port": listener.port,
+            "Protocol": listener.protocol,
+            "DefaultActions": _as_written(properties, default, "DefaultActions"),
+        }
+
+    def read_rule(self, arn: str, properties: Properties) -> Properties | None:
+        """A listener rule's current properties."""
+        rule = next((each for listener in self._store.listeners() for each in listener.rules if each.arn == arn), None)
+        if rule is None:
+            return None
+        written: list[Any] = properties.get("Conditions") or []
+        same = reading.conditions(written) == rule.conditions
+        return {
+            "Priority": rule.priority,
+            "Conditions": written if same else describing.rule(rule)["Conditions"],
+            "Actions": _as_written(properties, rule, "Actions"),
+        }
+
+    def deleter(self, action: str, parameter: str) -> Callable[[str, Properties], Awaitable[None]]:
+        """The handler that deletes a resource by its ARN, and accepts that it is gone."""
+
+        async def delete(physical_id: str, properties: Properties) -> None:
+            del properties
+            try:
+                await self._api.call(action, {parameter: physical_id})
+            except Invalid as error:
+                if error.code not in _NOT_FOUND:
+                    raise _failed(error) from error
+
+        return delete
+
+    async def _call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return await self._api.call(action, request)
+        except (Invalid, NotHonoured) as error:
+            raise _failed(error) from error
+
+    def _refuse_taken(self, name: str, taken: Container[str]) -> None:
+        """CloudFormation creates a resource, and never takes over one that is there."""
+        if name in taken:
+            raise HandlerFailed(f"Resource of type '{name}' already exists.", "AlreadyExists")
+
+    async def _complete(
+        self,
+        kind: str,
+        arn: str,
+        properties: Properties,
+        more: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """The second half of a creation; when it fails, the first half is taken back."""
+        try:
+            await self._set_attributes(kind, arn, properties, {})
+            if more is not None:
+                await more()
+        except BaseException:
+            await self._api.call(f"Delete{kind}", {f"{kind}Arn": arn})
+            raise
+
+    async def _set_attributes(self, kind: str, arn: str, properties: Properties, defaults: Mapping[str, str]) -> None:
+        declared = {item["Key"]: item.get("Value", "") for item in properties.get(f"{kind}Attributes") or ()}
+        if values := dict(defaults) | declared:
+            await self._call(f"Modify{kind}Attributes", {f"{kind}Arn": arn, "Attributes": describing.pairs(values)})
+
+    async def _retag(self, arn: str, old: Properties, new: Properties) -> None:
+        before = {tag["Key"]: tag["Value"] for tag in old.get("Tags") or ()}
+        after = {tag["Key"]: tag["Value"] for tag in new.get("Tags") or ()}
+        if removed := [key for key in before if key not in after]:
+            await self._call("RemoveTags", {"ResourceArns": [arn], "TagKeys": removed})
+        if added := {key: value for key, value in after.items() if before.get(key) != value}:
+            await self._call("AddTags", {"ResourceArns": [arn], "Tags": describing.pairs(added)})
 
 
-def _set_attributes(kind: str, arn: str, defaults: Mapping[str, str], declared: list[dict[str, Any]] | None) -> None:
-    values = dict(defaults) | {item["Key"]: item.get("Value", "") for item in declared or ()}
-    if values:
-        attributes = [{"Key": key, "Value": value} for key, value in values.items()]
-        api.call(f"Modify{kind}Attributes", {f"{kind}Arn": arn, "Attributes": attributes})
+def _as_written(properties: Properties, rule: Rule, name: str) -> list[Any]:
+    written: list[Any] = properties.get(name) or []
+    return written if reading.action(written) == rule.action else list(describing.rule(rule)["Actions"])
 
 
-def _dropped(old: Properties, new: Properties, name: str, defaults: Mapping[str, str]) -> dict[str, str]:
+def _failed(error: Invalid | NotHonoured) -> HandlerFailed:
+    if isinstance(error, NotHonoured):
+        return HandlerFailed(str(error), "InvalidRequest")
+    code = "NotFound" if error.code in _NOT_FOUND else "InvalidRequest"
+    return HandlerFailed(
+        f"{error} (Service: ElasticLoadBalancingV2, Status Code: 400, Request ID: {uuid.uuid4()})", code
+    )
+
+
+def _name(stack_name: str, logical_id: str) -> str:
+    """A name for a resource that the template does not name: 32 characters at most."""
+    suffix = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(12))
+    return f"{f'{stack_name}-{logical_id}'[:19]}-{suffix}"
+
+
+def _dropped(old: Properties, new: Properties, kind: str, defaults: Mapping[str, str]) -> dict[str, str]:
     """The defaults of attributes that a template no longer sets: a rollback must find its way back.
 
     AWS keeps such values ("attributes that you do not modify retain their current values"); the previous template then
     sets them all again, but an attribute that only the failed one had would stay. Here it does not.
     """
-    kept = {item["Key"] for item in new.get(name) or ()}
-    gone = [item["Key"] for item in old.get(name) or () if item["Key"] not in kept]
+    kept = {item["Key"] for item in new.get(f"{kind}Attributes") or ()}
+    gone = [item["Key"] for item in old.get(f"{kind}Attributes") or () if item["Key"] not in kept]
     return {key: defaults[key] for key in gone if key in defaults}
 
 
-def _retag(arn: str, old: Properties, new: Properties) -> None:
-    before = {tag["Key"]: tag["Value"] for tag in old.get("Tags") or ()}
-    after = {tag["Key"]: tag["Value"] for tag in new.get("Tags") or ()}
-    if removed := [key for key in before if key not in after]:
-        api.call("RemoveTags", {"ResourceArns": [arn], "TagKeys": removed})
-    if added := [{"Key": key, "Value": value} for key, value in after.items() if before.get(key) != value]:
-        api.call("AddTags", {"ResourceArns": [arn], "Tags": added})
-
-
-def _only(properties: Properties, names: set[str]) -> dict[str, Any]:
+def _only(properties: Properties, names: Container[str]) -> dict[str, Any]:
     return {key: value for key, value in properties.items() if key in names}
 
 
-def _refuse_unknown(properties: Properties, known: set[str]) -> None:
+def _refuse_unknown(properties: Properties, known: Container[str]) -> None:
     for name in properties:
         if name not in known:
             raise ValueError(f"Encountered unsupported property {name}")
-
-
-def _or_delete(work: Callable[[], None], delete: Callable[[], None]) -> None:
-    """Do the second half of a creation; when it fails, take the first half back."""
-    try:
-        work()
-    except Exception:
-        delete()
-        raise

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
-
-from ministack.services import alb
 
 from alva.errors import SubnetFull
 from alva.region.addresses import Addresses
+from alva.region.elb.records import LoadBalancer, LoadBalancerEvent
+from alva.region.elb.store import Store
 from alva.region.network import Interface, Network
 from alva.region.network.records import subnet
 
@@ -20,9 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Interfaces:
-    """Keeps an interface per load balancer on record, where the network has any. Used on the event loop."""
+    """Keeps an interface per load balancer of the store, where the network has any. Used on the event loop."""
 
-    def __init__(self, network: Network, addresses: Addresses) -> None:
+    def __init__(self, store: Store, network: Network, addresses: Addresses) -> None:
+        self._store = store
         self._network = network
         self._pool = addresses
         self._addresses: dict[str, str | None] = {}
@@ -34,45 +34,39 @@ class Interfaces:
 
     def are_outdated(self) -> bool:
         """Whether a load balancer came or went."""
-        return self._network.is_enforced and set(self._addresses) != set(_on_record())
+        return self._network.is_enforced and set(self._addresses) != set(self._store.load_balancers)
 
     async def follow(self) -> None:
         """Attach an interface for every load balancer that has none, and take away those of deleted ones."""
         if not self._network.is_enforced:
             return
-        balancers = _on_record()
-        for arn, record in balancers.items():
+        for arn, balancer in list(self._store.load_balancers.items()):
             if arn not in self._addresses:
-                await self._attach(arn, record)
-        for arn in [arn for arn in self._addresses if arn not in balancers]:
+                await self._attach(balancer)
+        for arn in [arn for arn in self._addresses if arn not in self._store.load_balancers]:
             address = self._addresses.pop(arn)
             if address is not None:
                 await self._network.detach(address)
                 self._pool.release(address)
 
-    async def _attach(self, arn: str, record: dict[str, Any]) -> None:
+    async def _attach(self, balancer: LoadBalancer) -> None:
+        arn = balancer.arn
         self._addresses[arn] = None
-        found = next((found for each in record.get("Subnets") or () if (found := subnet(each))), None)
-        if found is None:
-            logger.warning(
-                "load balancer %s is in no subnet that exists: it reaches nobody", record["LoadBalancerName"]
-            )
-            return
+        found = next((found for each in balancer.subnets if (found := subnet(each.id))), None)
         try:
-            address = self._pool.allocate(found["CidrBlock"])
+            address = self._pool.allocate(found["CidrBlock"]) if found is not None else None
         except SubnetFull as error:
-            logger.error("load balancer %s reaches nobody: %s", record["LoadBalancerName"], error.message)
+            logger.error("load balancer %s reaches nobody: %s", balancer.name, error.message)
+            address = None
+        if found is None or address is None:
+            self._store.happened(arn, LoadBalancerEvent.NO_ADDRESS)
             return
         self._addresses[arn] = address
         await self._network.serve(
             Interface(
                 address=address,
                 subnet_id=found["SubnetId"],
-                groups=lambda: record.get("SecurityGroups") or (),
-                has_public_address=record.get("Scheme") == "internet-facing",
+                groups=lambda: each.security_groups if (each := self._store.load_balancers.get(arn)) else (),
+                has_public_address=balancer.scheme == "internet-facing",
             )
         )
-
-
-def _on_record() -> dict[str, dict[str, Any]]:
-    return {key[-1]: record for key, record in list(alb._lbs._data.items())}

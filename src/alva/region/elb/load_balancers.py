@@ -1,52 +1,41 @@
-"""The component `LoadBalancers`: what the rest of the region knows of load balancing."""
+"""The component `LoadBalancers`: the elbv2 API and its data plane, in the place of MiniStack's."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import socket
-import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from ministack.services import acm, alb
-
-from alva.errors import RegionFailed
-from alva.region.elb import api, cloudformation
-from alva.region.elb.checker import REGISTRATION_SECONDS, CheckedTarget
+from alva.region.background import end
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.elb import cloudformation
+from alva.region.elb.api import Api
+from alva.region.elb.checker import REGISTRATION_SECONDS
 from alva.region.elb.envoy import Envoy
-from alva.region.elb.envoy_config import Endpoint, TlsProxy, configuration
+from alva.region.elb.envoy_config import TlsProxy, configuration
 from alva.region.elb.envoy_parts import Edge
 from alva.region.elb.interfaces import Interfaces
 from alva.region.elb.metrics import PUBLISH_SECONDS, AccessLog, Publisher
-from alva.region.elb.reading import records_now, target_group_on_record, visitors_now
-from alva.region.elb.records import Listener, LoadBalancer, Records
-from alva.region.elb.target_health import DRAINING, NOT_IN_USE, NOT_REGISTERED, State, TargetHealth
-from alva.region.elb.visitors import SilentPorts
+from alva.region.elb.records import Listener, LoadBalancer, LoadBalancerEvent, Records
+from alva.region.elb.store import Store
+from alva.region.elb.target_health import TargetHealth
+from alva.region.elb.targets import Key, TargetTable
+from alva.region.elb.visitors import SilentPorts, visitors_now
+from alva.region.ports import port_in_use
+from alva.region.query_protocol import Response
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
     from alva.region.network import Namespace
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_POLL_SECONDS = 0.2
 _RESTART_DELAY_SECONDS = 0.5
 _VERIFICATION_SECONDS = 1.0
-
-Key = tuple[str, str, int]
-"""Target group ARN, address as it was registered, port."""
-
-
-@dataclass
-class _Draining:
-    """A deregistered target: until when it is shown as draining, and whether nothing is left in flight."""
-
-    deadline: float
-    is_done: bool = False
 
 
 class LoadBalancers:
@@ -63,35 +52,49 @@ class LoadBalancers:
         publish_seconds: float = PUBLISH_SECONDS,
     ) -> None:
         self._region = region
-        self._registration_seconds = registration_seconds
         self._publish_seconds = publish_seconds
+        config = region.config
+        self.store = Store(config.account_id, config.region)
+        self._control_plane = ControlPlane(config.account_id, config.region)
+        self.api = Api(self.store, self, self._certificate_names, self.free_dns_name, self._stored)
         machine = region.network.machine
         self._edge = Edge(
-            port=region.config.edge_port,
-            tls_port=region.config.edge_tls_port,
+            port=config.edge_port,
+            tls_port=config.edge_tls_port,
             namespace=machine.path if machine is not None else None,
         )
-        self._envoy = Envoy(region.config, region.supervisor, region.network.services)
-        self._interfaces = Interfaces(region.network, region.addresses)
+        self._envoy = Envoy(config, region.supervisor, region.network.services)
+        self._interfaces = Interfaces(self.store, region.network, region.addresses)
+        self._targets = TargetTable(
+            self.store,
+            region.background,
+            connect=region.network.open_connection,
+            reachable=self._reachable,
+            source_of=self._source_of,
+            changed=self._health_changed,
+            registration_seconds=registration_seconds,
+        )
         self._silent = SilentPorts()
         self._records = Records()
+        """What Envoy is configured for."""
         self._visitors: dict[str, bool] = {}
         self._attached: dict[str, LoadBalancer] = {}
         """The load balancer of each attached target group, by ARN."""
-        self._checked: dict[Key, CheckedTarget] = {}
-        self._draining: dict[Key, _Draining] = {}
         self._tls_proxies: dict[str, TlsProxy] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_update_pending = False
         self._is_verification_pending = False
         self._rejected: set[tuple[str, str]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._drain_task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
+
+    # Component
 
     def install(self) -> None:
-        """Register the elbv2 calls and the CloudFormation types."""
-        api.install(self)
-        cloudformation.install()
+        """Answer elbv2's requests, and provision its resource types."""
+        from alva.region.service_table import replace_service
+
+        replace_service("elasticloadbalancing", self)
+        cloudformation.install(self.api, self.store)
 
     async def start(self) -> None:
         """Start Envoy and the health checks for what the restored records say.
@@ -102,79 +105,72 @@ class LoadBalancers:
         _require_free(self._edge.port, "ALVA_EDGE_PORT")
         _require_free(self._edge.tls_port, "ALVA_EDGE_TLS_PORT")
         self._loop = asyncio.get_running_loop()
-        for arn, targets in alb._targets.items():
-            for target in targets:
-                self._add(arn, target["Id"], int(target["Port"]))
+        await self._complete_records()
+        self._targets.restore()
         await self._interfaces.follow()
         self._update()
         await self._envoy.start()
-        self._spawn(self._keep_envoy_running(), "envoy")
-        publisher = Publisher(
+        self._publisher = Publisher(
             AccessLog(self._envoy.access_log),
             self._host_counts,
             self._region.persistence.mark_changed,
             publish_seconds=self._publish_seconds,
         )
-        self._spawn(publisher.run(), "load balancer metrics")
+        run_forever = self._region.background.run_forever
+        self._loops = [
+            run_forever("keep Envoy running", self._keep_envoy_running),
+            run_forever("publish the metrics of load balancers", self._publisher.publish_and_wait),
+            run_forever("watch draining targets", lambda: self._targets.watch_draining(self._envoy)),
+        ]
 
     async def stop(self) -> None:
         """Stop the health checks and Envoy; the records stay."""
-        tasks, self._tasks = list(self._tasks), set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for target in self._checked.values():
-            target.stop()
-        self._checked.clear()
-        self._draining.clear()
+        await end(*self._loops)
+        self._targets.stop()
         self._loop = None
         self._silent.close()
         await self._envoy.stop()
+
+    # What MiniStack expects of a service
+
+    async def handle_request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Response:
+        """Answer one API request."""
+        return await self.api.handle_request(method, path, headers, body, query_params)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything to be remembered, as JSON values."""
+        return self.store.as_json()
+
+    def load_persisted_state(self, data: dict[str, Any]) -> None:
+        """Take up what `get_state` gave; before `start`."""
+        self.store.restore(data)
+
+    def reset(self) -> None:
+        """Forget everything; for tests without a data plane."""
+        self.store.clear()
+
+    # Targets
 
     def register(self, target_group_arn: str, address: str, port: int) -> None:
         """Make address:port a target; a draining one becomes a new target again.
 
         Raises KeyError when there is no such target group.
         """
-        if target_group_arn not in alb._tgs:
+        if target_group_arn not in self.store.target_groups:
             raise KeyError(target_group_arn)
-        key = (target_group_arn, address, port)
-        if key in self._checked:
-            return
-        self._draining.pop(key, None)
-        others = [item for item in alb._targets.get(target_group_arn, ()) if (item["Id"], int(item["Port"])) != key[1:]]
-        alb._targets[target_group_arn] = [*others, {"Id": address, "Port": port}]
-        self._region.persistence.mark_changed()
-        self._add(*key)
-        self.changed()
+        if self._targets.register(Key(target_group_arn, address, port)):
+            self._stored()
 
     def deregister(self, target_group_arn: str, address: str, port: int) -> None:
         """Start draining a target: no new request reaches it. Unknown targets and groups are ignored."""
-        key = (target_group_arn, address, port)
-        target = self._checked.pop(key, None)
-        if target is None:
-            return
-        target.stop()
-        alb._targets[target_group_arn] = [
-            item for item in alb._targets.get(target_group_arn, ()) if (item["Id"], int(item["Port"])) != key[1:]
-        ]
-        self._region.persistence.mark_changed()
-        if self._loop is not None and _is_attached(target_group_arn):
-            delay = target.group.deregistration_delay_seconds
-            self._draining[key] = _Draining(self._loop.time() + delay)
-            if self._drain_task is None or self._drain_task.done():
-                self._drain_task = self._spawn(self._watch_draining(), "draining targets")
-        self.changed()
+        if self._targets.deregister(Key(target_group_arn, address, port)):
+            self._stored()
 
     def health(self, target_group_arn: str, address: str, port: int) -> TargetHealth:
         """What DescribeTargetHealth would show of this target."""
-        key = (target_group_arn, address, port)
-        if key in self._draining:
-            return DRAINING
-        target = self._checked.get(key)
-        if target is None:
-            return NOT_REGISTERED
-        return target.health if _is_attached(target_group_arn) else NOT_IN_USE
+        return self._targets.health(Key(target_group_arn, address, port))
 
     def is_drained(self, target_group_arn: str, address: str, port: int) -> bool:
         """Whether a deregistered target may be stopped.
@@ -184,13 +180,13 @@ class LoadBalancers:
         once, though it is shown as draining until the delay is over.
         https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html#deregistration-delay
         """
-        key = (target_group_arn, address, port)
-        draining = self._draining.get(key)
-        return draining.is_done if draining else key not in self._checked
+        return self._targets.is_drained(Key(target_group_arn, address, port))
 
     def targets(self, target_group_arn: str) -> list[tuple[str, int]]:
         """Address and port of every target that DescribeTargetHealth shows, the draining ones included."""
-        return [key[1:] for key in (*self._checked, *self._draining) if key[0] == target_group_arn]
+        return self._targets.of(target_group_arn)
+
+    # TLS proxies
 
     def tls_proxy(
         self,
@@ -224,86 +220,80 @@ class LoadBalancers:
         if self._tls_proxies.pop(name, None):
             self.changed()
 
+    # From the store to the data plane
+
     def free_dns_name(self) -> str:
         """The DNS name of the next load balancer: 127.0.0.1 with the edge port; of further ones, other addresses.
 
         An address with its port, unlike a name of AWS's, opens in a browser on this machine.
         """
-        taken = {record["DNSName"] for record in alb._lbs.values()}
+        taken = {balancer.dns_name for balancer in self.store.load_balancers.values()}
         octet, port = self._region.config.loopback_octet, self._edge.port
         candidates = ["127.0.0.1", *(f"127.{octet}.254.{number}" for number in range(1, 255))]
         return next(f"{address}:{port}" for address in candidates if f"{address}:{port}" not in taken)
 
     def changed(self) -> None:
-        """Bring the data plane to what the records say, soon; may be called from any thread."""
+        """Bring the data plane to what the store says, soon; may be called from any thread."""
         if self._loop is not None and not self._is_update_pending:
             self._is_update_pending = True
-            self._loop.call_soon_threadsafe(self._update_soon)
+            self._loop.call_soon_threadsafe(self._update_soon, context=self._region.background.context)
 
     def security_groups_may_have_changed(self) -> None:
-        """Bring the edge to what the security groups say, soon, if that is something else about visitors now."""
-        if visitors_now() != self._visitors:
+        """Bring the edge to what the security groups say, soon, if they let other visitors in than before."""
+        if visitors_now(self.store) != self._visitors:
             self.changed()
+
+    def _stored(self) -> None:
+        """The store has changed: save it, and follow it."""
+        self._region.persistence.mark_changed()
+        self.changed()
 
     def _update_soon(self) -> None:
         self._is_update_pending = False
         if self._loop is not None:
-            try:
-                self._update()
-            except Exception:
-                logger.exception("cannot configure the load balancer")
-            if self._interfaces.are_outdated():
-                self._spawn(self._follow_interfaces(), "interfaces of load balancers")
+            self._region.background.spawn("configure the load balancers", self._reconcile())
 
-    async def _follow_interfaces(self) -> None:
-        """Give new load balancers their interface, then use it."""
-        try:
+    async def _reconcile(self) -> None:
+        """Follow the store, and once new load balancers have their interfaces, again."""
+        self._update()
+        if self._interfaces.are_outdated():
             await self._interfaces.follow()
             self._update()
-        except Exception:
-            logger.exception("cannot give a load balancer its network interface")
 
     def _update(self) -> None:
-        self._records, self._visitors = records_now(), visitors_now()
-        attached = self._records.attached()
-        self._attached = {arn: balancers[0] for arn, balancers in attached.items()}
-        for key in [key for key in self._checked if key[0] not in self._records.target_groups]:
-            self._checked.pop(key).stop()
-        for key in [key for key in self._draining if key[0] not in self._attached]:
-            del self._draining[key]
-        for key, target in self._checked.items():
-            target.group = self._records.target_groups[key[0]]
-            if key[0] in self._attached:
-                target.zones = self._attached[key[0]].zones
-                target.start()
-            else:
-                target.stop()
+        self._visitors = visitors_now(self.store)
+        records = self.store.records()
+        self._records = replace(
+            records, load_balancers=tuple(self._with_visitors(each) for each in records.load_balancers)
+        )
+        self._attached = {arn: balancers[0] for arn, balancers in self._records.attached().items()}
+        self._targets.follow(self._attached)
         self._configure()
+        for balancer in self._records.load_balancers:
+            has_address = not self._region.network.is_enforced or balancer.arn in self._interfaces.addresses
+            if has_address and self.store.happened(balancer.arn, LoadBalancerEvent.CONFIGURED):
+                self._region.persistence.mark_changed()
+
+    def _with_visitors(self, balancer: LoadBalancer) -> LoadBalancer:
+        listeners = (replace(each, lets_visitors_in=self._visitors[each.arn]) for each in balancer.listeners)
+        return replace(balancer, listeners=tuple(listeners))
 
     def _configure(self) -> None:
-        endpoints: dict[str, list[Endpoint]] = {}
-        for (arn, address, port), target in self._checked.items():
-            endpoints.setdefault(arn, []).append(Endpoint(self._reachable(address), port, target.health.state))
-        for arn, address, port in self._draining:
-            endpoints.setdefault(arn, []).append(Endpoint(self._reachable(address), port, DRAINING.state))
+        listeners = [(each, listener) for each in self._records.load_balancers for listener in each.listeners]
         certificates = {
-            listener.arn: self._certificate(listener)
-            for load_balancer in self._records.load_balancers
-            for listener in load_balancer.listeners
-            if listener.protocol == "HTTPS"
+            listener.arn: self._certificate(listener) for _, listener in listeners if listener.protocol == "HTTPS"
         }
         self._silent.open_others(
             {
-                (load_balancer.address, self._edge.port_of(listener.port))
-                for load_balancer in self._records.load_balancers
-                for listener in load_balancer.listeners
+                (balancer.address, self._edge.port_of(listener.port))
+                for balancer, listener in listeners
                 if not listener.lets_visitors_in
             }
         )
         is_new = self._envoy.write(
             configuration(
                 self._records,
-                endpoints,
+                self._targets.endpoints(),
                 self._tls_proxies.values(),
                 certificates,
                 self._interfaces.addresses,
@@ -312,57 +302,60 @@ class LoadBalancers:
                 access_log=self._envoy.access_log,
             )
         )
-        if self._loop is not None and self._silent.are_missing:
-            self._spawn(self._silent.take(), "ports on which nobody answers")
-        if is_new and self._loop is not None and not self._is_verification_pending:
+        if self._loop is None:
+            return
+        if self._silent.are_missing:
+            self._region.background.spawn("take the ports on which nobody answers", self._silent.take())
+        if is_new and not self._is_verification_pending:
             self._is_verification_pending = True
-            self._spawn(self._verify_soon(), "verification of Envoy's configuration")
-
-    def _host_counts(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """How many targets of each attached group are healthy and unhealthy; new and draining ones are neither."""
-        counts: dict[tuple[str, str], tuple[int, int]] = {}
-        for arn, balancers in self._records.attached().items():
-            states = [target.health.state for key, target in self._checked.items() if key[0] == arn]
-            # A group without any target has no such metric.
-            if states:
-                names = (balancers[0].full_name, self._records.target_groups[arn].full_name)
-                counts[names] = (states.count(State.HEALTHY), states.count(State.UNHEALTHY))
-        return counts
-
-    def _add(self, arn: str, address: str, port: int) -> None:
-        key = (arn, address, port)
-        self._checked[key] = CheckedTarget(
-            address=self._reachable(address),
-            port=port,
-            group=target_group_on_record(arn),
-            zones=1,
-            on_change=self._health_changed,
-            connect=functools.partial(self._connect, arn),
-            registration_seconds=self._registration_seconds,
-        )
-
-    async def _connect(
-        self, target_group_arn: str, address: str, port: int, *, tls: ssl.SSLContext | None, limit: int
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to a target as its load balancer does."""
-        balancer = self._attached.get(target_group_arn)
-        source = self._interfaces.addresses.get(balancer.arn) if balancer is not None else None
-        return await self._region.network.open_connection(address, port, source=source, tls=tls, limit=limit)
+            self._region.background.spawn("verify Envoy's configuration", self._verify_soon())
 
     def _health_changed(self) -> None:
         if self._loop is not None:
             self._configure()
 
+    def _host_counts(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """How many targets of each attached group are healthy and unhealthy, by the full names of both."""
+        return {
+            (balancer.full_name, self._records.target_groups[arn].full_name): counts
+            for arn, balancer in self._attached.items()
+            if (counts := self._targets.counts(arn)) is not None
+        }
+
+    def _source_of(self, target_group_arn: str) -> str | None:
+        """The address that the load balancer of a target group sends from; None: any."""
+        balancer = self._attached.get(target_group_arn)
+        return self._interfaces.addresses.get(balancer.arn) if balancer is not None else None
+
     def _reachable(self, address: str) -> str:
         """Where a target of the VPC answers on this machine."""
         return address if address.startswith("127.") else self._region.addresses.here(address)
 
+    # Certificates
+
+    async def _certificate_names(self, arn: str) -> tuple[str, ...] | None:
+        """The domain names of a certificate in ACM; None when there is none of that ARN."""
+        try:
+            answer = await self._control_plane.call("acm", "DescribeCertificate", CertificateArn=arn)
+        except ServiceError:
+            return None
+        certificate = answer["Certificate"]
+        names = [certificate.get("DomainName"), *(certificate.get("SubjectAlternativeNames") or ())]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    async def _complete_records(self) -> None:
+        """Look up what an earlier version of alva did not keep: the zones of subnets, the names of certificates."""
+        self.store.look_up_zones()
+        for listener in list(self.store.listeners()):
+            if listener.certificate_arn and not listener.certificate_names:
+                names = await self._certificate_names(listener.certificate_arn)
+                self.store.put_listener(replace(listener, certificate_names=names or ()))
+
     def _certificate(self, listener: Listener) -> Certificate:
         """A certificate of the region's authority for the names of the ACM certificate and of this machine."""
-        record = acm._certificates.get(listener.certificate_arn) or {}
-        names = [record.get("DomainName"), *(record.get("SubjectAlternativeNames") or ())]
-        unique = dict.fromkeys([*(name for name in names if name), "localhost", "127.0.0.1"])
-        return self._region.certificates.issue(*unique)
+        return self._region.certificates.issue(*dict.fromkeys([*listener.certificate_names, "localhost", "127.0.0.1"]))
+
+    # Envoy
 
     async def _verify_soon(self) -> None:
         """Say so when Envoy refused a part of its configuration: it then keeps serving the previous one."""
@@ -378,48 +371,14 @@ class LoadBalancers:
                 )
             self._rejected = rejected
 
-    async def _watch_draining(self) -> None:
-        """Notice which draining targets have no request left, and forget those whose delay is over."""
-        loop = asyncio.get_running_loop()
-        while self._draining:
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
-            over = [key for key, draining in self._draining.items() if loop.time() >= draining.deadline]
-            for key in over:
-                del self._draining[key]
-            if over:
-                self._configure()
-            waiting = {key: draining for key, draining in self._draining.items() if not draining.is_done}
-            if not waiting:
-                continue
-            try:
-                in_flight = await self._envoy.requests_in_flight()
-            except (OSError, TimeoutError):
-                continue  # Envoy is being restarted; the delay bounds the wait.
-            for (arn, address, port), draining in waiting.items():
-                group = self._records.target_groups.get(arn)
-                hosts = in_flight.get(group.full_name, {}) if group else {}
-                is_draining, active = hosts.get((self._reachable(address), port), (True, 0))
-                draining.is_done = is_draining and active == 0
-
     async def _keep_envoy_running(self) -> None:
-        """Start Envoy again if it ends by itself: on AWS, load balancer nodes are replaced unseen."""
-        while True:
-            process = self._envoy.process
-            if process is None:
-                return
+        """Start Envoy again when it ends by itself: on AWS, load balancer nodes are replaced unseen."""
+        process = self._envoy.process
+        if process is not None:
             ended = await process.wait()
             logger.error("Envoy ended with exit code %s; starting it again", ended.code)
-            await asyncio.sleep(_RESTART_DELAY_SECONDS)
-            try:
-                await self._envoy.start()
-            except Exception:
-                logger.exception("cannot start Envoy again")
-
-    def _spawn(self, work: object, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await asyncio.sleep(_RESTART_DELAY_SECONDS)
+        await self._envoy.start()
 
 
 def _require_free(port: int, variable: str) -> None:
@@ -429,13 +388,4 @@ def _require_free(port: int, variable: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise RegionFailed(
-                f"cannot start the load balancer: port {port} is in use",
-                evidence=[f"127.0.0.1:{port}: {error.strerror}"],
-                next_step=f"end what listens there, or choose another port with {variable}",
-            ) from error
-
-
-def _is_attached(target_group_arn: str) -> bool:
-    """Whether a rule routes to the target group now, be the data plane up to date or not."""
-    return bool((alb._tgs.get(target_group_arn) or {}).get("LoadBalancerArns"))
+            raise port_in_use("start the load balancer", "127.0.0.1", port, variable, error) from error

@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ministack.services import cloudwatch
+from alva.region import metric_points
 
 NAMESPACE = "AWS/ApplicationELB"
 PUBLISH_SECONDS = 10.0
 HOST_COUNT_SECONDS = 30.0
-KEPT_SECONDS = 3 * 3600
-"""How long points are kept: CloudWatch keeps those of less than a minute's resolution for three hours."""
 
 LARGEST_LOG_BYTES = 16 * 2**20
 
@@ -131,7 +129,7 @@ class HostCounts(Protocol):
 
 
 class Publisher:
-    """Feeds CloudWatch as long as `run` runs."""
+    """Feeds CloudWatch as long as `publish_and_wait` is called again and again."""
 
     def __init__(
         self,
@@ -151,38 +149,25 @@ class Publisher:
         self._published_counts: Mapping[tuple[str, str], tuple[int, int]] = {}
         self._counts_published_at = float("-inf")
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            self.publish()
-            await asyncio.sleep(self._publish_seconds)
+    async def publish_and_wait(self) -> None:
+        """Publish, and wait until it is time for the next points."""
+        self.publish()
+        await asyncio.sleep(self._publish_seconds)
 
     def publish(self) -> None:
         """Publish what happened since the last time."""
-        now = time.time()
         series = request_metrics(self._access_log.read())
         for (name, dimensions), one in series.items():
             values, counts = zip(*one.values.items(), strict=True)
-            _store(name, dimensions, now, one.unit, list(values), [float(count) for count in counts])
+            metric_points.put(NAMESPACE, name, dict(dimensions), one.unit, values, [float(count) for count in counts])
         counts_now = self._host_counts()
         is_due = time.monotonic() - self._counts_published_at >= self._host_count_seconds
         if is_due or counts_now != self._published_counts:
             self._published_counts, self._counts_published_at = dict(counts_now), time.monotonic()
             for (load_balancer, target_group), (healthy, unhealthy) in counts_now.items():
-                dimensions = (("LoadBalancer", load_balancer), ("TargetGroup", target_group))
-                _store("HealthyHostCount", dimensions, now, "Count", [float(healthy)], [1.0])
-                _store("UnHealthyHostCount", dimensions, now, "Count", [float(unhealthy)], [1.0])
-            _forget(now - KEPT_SECONDS)
+                names = {"LoadBalancer": load_balancer, "TargetGroup": target_group}
+                metric_points.put(NAMESPACE, "HealthyHostCount", names, "Count", [float(healthy)])
+                metric_points.put(NAMESPACE, "UnHealthyHostCount", names, "Count", [float(unhealthy)])
             self._changed()
         elif series:
             self._changed()
-
-
-def _store(name: str, dimensions: Dimensions, now: float, unit: str, values: list[float], counts: list[float]) -> None:
-    cloudwatch._store_datum(NAMESPACE, name, dict(dimensions), now, unit, None, values, counts, None)
-
-
-def _forget(before: float) -> None:
-    for key, points in list(cloudwatch._metrics.items()):
-        if key[0] == NAMESPACE and points and points[0]["Timestamp"] < before:
-            cloudwatch._metrics[key] = [point for point in points if point["Timestamp"] >= before]

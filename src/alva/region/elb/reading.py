@@ -1,98 +1,116 @@
-"""Reads the records of the elbv2 API, and refuses what the data plane would not follow.
+"""What requests describe, as records: actions, conditions, transforms, health checks.
 
-MiniStack's records are in the API's own shapes (`Actions`, `Conditions`, ...). Reading one checks it: `Invalid` is what
-AWS refuses too, `NotHonoured` what AWS takes and the region does not. Both are raised when a record is about to be
-written (`checks.py`), so that what is in the control plane can always be served.
+Reading checks. `Invalid` is what AWS refuses too, `NotHonoured` what AWS takes and the region does not. So what is in
+the store can always be served. What AWS's model states, types, required members, enums and lengths, is checked before
+(`query_protocol.py`).
+
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-update-rules.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ministack.services import alb
-
-from alva.region.elb.attributes import LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
+from alva.region.elb.describing import CONDITION_CONFIGS
 from alva.region.elb.records import (
     Action,
     Condition,
     FixedResponse,
     Forward,
     HealthCheck,
-    Listener,
-    LoadBalancer,
-    Records,
     Redirect,
-    Rule,
-    TargetGroup,
     UrlRewrite,
     WeightedTargetGroup,
 )
 from alva.region.elb.refusals import Invalid, NotHonoured
-from alva.region.elb.visitors import are_let_in, groups_of
+
+Json = Mapping[str, Any]
+
+MOST_CONDITION_VALUES = 5
+"""Of one rule. https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
+
+_ONCE_A_RULE = ("host-header", "http-request-method", "path-pattern", "source-ip")
+_LONGEST_VALUE = 128
+_LONGEST_HEADER_NAME = 40
+_CONTENT_TYPES = ("text/plain", "text/css", "text/html", "application/javascript", "application/json")
+
+DEFAULT_HEALTH_CHECK = HealthCheck(
+    protocol="HTTP",
+    port="traffic-port",
+    path="/",
+    interval_seconds=30,
+    timeout_seconds=5,
+    healthy_threshold=5,
+    unhealthy_threshold=2,
+    matcher="200",
+)
+"""https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html"""
 
 
-def read_action(actions: Iterable[Mapping[str, Any]]) -> Action:
+# Actions
+
+
+def action(actions: Iterable[Json]) -> Action:
     """The one action of a rule; several (an authentication before a forward) are not honoured."""
-    ordered = sorted(actions, key=lambda action: int(action.get("Order") or 1))
+    ordered = sorted(actions, key=lambda each: each.get("Order") or 1)
     if not ordered:
         raise Invalid("A rule must have at least one action")
-    for action in ordered:
-        if action["Type"] not in ("forward", "redirect", "fixed-response"):
-            raise NotHonoured(f"action {action['Type']}")
+    for each in ordered:
+        if each["Type"] not in ("forward", "redirect", "fixed-response"):
+            raise NotHonoured(f"action {each['Type']}")
     if len(ordered) > 1:
         raise Invalid("The last action must be one of forward, redirect or fixed-response, and the only one of these")
-    action = ordered[0]
-    if action["Type"] == "forward":
-        return _read_forward(action)
-    if action["Type"] == "redirect":
-        return _read_redirect(action.get("RedirectConfig") or {})
-    config = action.get("FixedResponseConfig") or {}
-    if not config.get("StatusCode"):
-        raise Invalid("A fixed-response action must have a FixedResponseConfig with a StatusCode")
-    body = str(config.get("MessageBody") or "")
-    if len(body) > 1024:
-        raise Invalid("The message body of a fixed response can be at most 1024 characters long")
-    return FixedResponse(
-        status_code=int(config["StatusCode"]), content_type=config.get("ContentType") or "text/plain", body=body
-    )
+    first = ordered[0]
+    if first["Type"] == "forward":
+        return _forward(first)
+    if first["Type"] == "redirect":
+        return _redirect(first.get("RedirectConfig"))
+    return _fixed_response(first.get("FixedResponseConfig"))
 
 
-def _read_forward(action: Mapping[str, Any]) -> Forward:
-    config = action.get("ForwardConfig") or {}
-    groups = config.get("TargetGroups") or []
-    if (config.get("TargetGroupStickinessConfig") or {}).get("Enabled") in (True, "true"):
+def _forward(given: Json) -> Forward:
+    config = given.get("ForwardConfig") or {}
+    if (config.get("TargetGroupStickinessConfig") or {}).get("Enabled"):
         raise NotHonoured("TargetGroupStickinessConfig")
-    single = action.get("TargetGroupArn")
-    if not groups and single:
-        groups = [{"TargetGroupArn": single}]
+    single = given.get("TargetGroupArn")
+    groups = config.get("TargetGroups") or ([{"TargetGroupArn": single}] if single else [])
     if not groups:
         raise Invalid("A forward action must have a target group")
     if len(groups) > 5:
-        raise Invalid("An action can have at most 5 target groups")
+        raise Invalid("An action can have at most 5 target groups", "TooManyTargetGroups")
     weighted = tuple(
-        WeightedTargetGroup(group["TargetGroupArn"], int(1 if group.get("Weight") is None else group["Weight"]))
-        for group in groups
+        WeightedTargetGroup(each.get("TargetGroupArn") or "", 1 if each.get("Weight") is None else each["Weight"])
+        for each in groups
     )
     if any(not 0 <= group.weight <= 999 for group in weighted):
         raise Invalid("The weight of a target group must be between 0 and 999")
+    if len({group.arn for group in weighted}) < len(weighted):
+        raise Invalid("A target group can be specified only once in an action")
     return Forward(weighted)
 
 
-def _read_redirect(config: Mapping[str, Any]) -> Redirect:
-    codes = {"HTTP_301": 301, "HTTP_302": 302}
-    if config.get("StatusCode") not in codes:
-        raise Invalid("A redirect action must have a RedirectConfig with StatusCode HTTP_301 or HTTP_302")
+def _redirect(config: Json | None) -> Redirect:
+    if config is None:
+        raise Invalid("A redirect action must have a RedirectConfig")
     redirect = Redirect(
-        protocol=str(config.get("Protocol") or "#{protocol}"),
-        host=str(config.get("Host") or "#{host}"),
-        port=str(config.get("Port") or "#{port}"),
-        path=str(config.get("Path") or "/#{path}"),
-        query=str("#{query}" if config.get("Query") is None else config["Query"]),
-        status_code=codes[config["StatusCode"]],
+        protocol=config.get("Protocol") or "#{protocol}",
+        host=config.get("Host") or "#{host}",
+        port=config.get("Port") or "#{port}",
+        path=config.get("Path") or "/#{path}",
+        query="#{query}" if config.get("Query") is None else config["Query"],
+        status_code={"HTTP_301": 301, "HTTP_302": 302}[config["StatusCode"]],
     )
     if redirect == Redirect(status_code=redirect.status_code):
         raise Invalid("The redirect action is not valid because it creates a loop", "InvalidLoadBalancerAction")
+    if redirect.port != "#{port}" and not _is_port(redirect.port):
+        raise Invalid(f"The redirect port '{redirect.port}' must be between 1 and 65535, or #{{port}}")
+    if not redirect.path.startswith("/"):
+        raise Invalid(f"The redirect path '{redirect.path}' must start with '/'")
     if redirect.host != "#{host}" and "#{" in redirect.host:
         raise NotHonoured(f"a redirect to host {redirect.host}")
     if redirect.path.replace("#{path}", "", 1).count("#{"):
@@ -102,148 +120,205 @@ def _read_redirect(config: Mapping[str, Any]) -> Redirect:
     return redirect
 
 
-_CONDITION_CONFIGS = {
-    "path-pattern": "PathPatternConfig",
-    "host-header": "HostHeaderConfig",
-    "http-header": "HttpHeaderConfig",
-    "http-request-method": "HttpRequestMethodConfig",
-    "query-string": "QueryStringConfig",
-    "source-ip": "SourceIpConfig",
-}
+def check_redirect_protocol(given: Action, listener_protocol: str) -> None:
+    """Raise Invalid for a redirect from HTTPS to HTTP.
+
+    "You can redirect HTTP to HTTP, HTTP to HTTPS, and HTTPS to HTTPS. You can't redirect HTTPS to HTTP."
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_RedirectActionConfig.html
+    """
+    if isinstance(given, Redirect) and listener_protocol == "HTTPS" and given.protocol == "HTTP":
+        raise Invalid("An HTTPS listener cannot redirect to HTTP", "InvalidLoadBalancerAction")
 
 
-def read_condition(condition: Mapping[str, Any]) -> Condition:
-    """One condition of a rule, from the typed config or from the plain `Values` of the older form."""
-    name = condition.get("Field")
-    if name not in _CONDITION_CONFIGS:
-        raise Invalid(f"Condition field '{name}' must be one of '[{', '.join(_CONDITION_CONFIGS)}]'")
-    config = condition.get(_CONDITION_CONFIGS[name]) or {}
-    if config.get("RegexValues"):
+def _fixed_response(config: Json | None) -> FixedResponse:
+    if config is None:
+        raise Invalid("A fixed-response action must have a FixedResponseConfig")
+    content_type = config.get("ContentType") or "text/plain"
+    if content_type not in _CONTENT_TYPES:
+        raise Invalid(f"The ContentType must be one of: '{', '.join(_CONTENT_TYPES)}'", "InvalidLoadBalancerAction")
+    return FixedResponse(
+        status_code=int(config["StatusCode"]), content_type=content_type, body=config.get("MessageBody") or ""
+    )
+
+
+# Conditions
+
+
+def conditions(given: Iterable[Json]) -> tuple[Condition, ...]:
+    """The conditions of a rule: at least one, at most five values in all."""
+    read = tuple(_condition(each) for each in given)
+    if not read:
+        raise Invalid("A rule must have at least one condition")
+    if sum(len(each.values) + len(each.pairs) for each in read) > MOST_CONDITION_VALUES:
+        raise Invalid(f"A rule can only have '{MOST_CONDITION_VALUES}' condition values")
+    for name in _ONCE_A_RULE:
+        if sum(each.field == name for each in read) > 1:
+            raise Invalid(f"A rule can only have one '{name}' condition")
+    return read
+
+
+def _condition(given: Json) -> Condition:
+    """One condition, from the typed config or from the plain `Values` of the older form."""
+    name = given.get("Field")
+    if name not in CONDITION_CONFIGS:
+        raise Invalid(f"Condition field '{name}' must be one of '[{', '.join(CONDITION_CONFIGS)}]'")
+    other = next((key for key in CONDITION_CONFIGS.values() if given.get(key) and key != CONDITION_CONFIGS[name]), None)
+    if other:
+        raise Invalid(f"A condition with the field '{name}' cannot have '{other}'")
+    config = given.get(CONDITION_CONFIGS[name]) or {}
+    if config.get("RegexValues") or given.get("RegexValues"):
         raise NotHonoured(f"regular expressions in a {name} condition")
-    values = config.get("Values") or condition.get("Values") or []
+    values = config.get("Values") or given.get("Values") or []
     if not values:
         raise Invalid("A condition value must be specified", "InvalidConfigurationRequest")
     if name == "query-string":
-        pairs = tuple((pair.get("Key"), str(pair.get("Value") or "")) for pair in values)
+        pairs = tuple((each.get("Key"), each.get("Value") or "") for each in values)
+        _check_lengths(name, [text for pair in pairs for text in pair if text])
         return Condition(field=name, pairs=pairs)
-    header_name = None
+    _check_lengths(name, values)
+    _check_values(name, values)
+    header_name = config.get("HttpHeaderName") if name == "http-header" else None
     if name == "http-header":
-        header_name = config.get("HttpHeaderName")
-        if not header_name:
-            raise Invalid("An http-header condition must have an HttpHeaderName")
-        if header_name.lower() == "host":
-            raise Invalid("Use a host-header condition for the host header")
-    return Condition(field=name, values=tuple(str(value) for value in values), header_name=header_name)
+        _check_header_name(header_name or "")
+    return Condition(field=name, values=tuple(values), header_name=header_name)
 
 
-def read_transforms(transforms: Iterable[Mapping[str, Any]]) -> UrlRewrite | None:
-    """The URL rewrite among a rule's transforms; a rewrite of the host header is not honoured."""
-    rewrite = None
-    for transform in transforms:
-        if transform["Type"] != "url-rewrite":
-            raise NotHonoured(f"transform {transform['Type']}")
-        first = transform["UrlRewriteConfig"]["Rewrites"][0]
-        rewrite = UrlRewrite(first["Regex"], first["Replace"])
-    return rewrite
+def _check_lengths(name: str, values: Iterable[str]) -> None:
+    longest = 40 if name == "http-request-method" else _LONGEST_VALUE
+    for value in values:
+        if not value:
+            raise Invalid("A condition value cannot be empty")
+        if len(value) > longest:
+            raise Invalid(f"The value of a {name} condition cannot be longer than '{longest}' characters")
 
 
-def read_rule(record: Mapping[str, Any]) -> Rule:
-    """A rule's record."""
-    return Rule(
-        arn=record["RuleArn"],
-        priority=None if record.get("IsDefault") else int(record["Priority"]),
-        conditions=tuple(read_condition(condition) for condition in record.get("Conditions") or ()),
-        action=read_action(record["Actions"]),
-        url_rewrite=read_transforms(record.get("Transforms") or ()),
-    )
+def _check_values(name: str, values: Iterable[str]) -> None:
+    for value in values:
+        if name == "source-ip":
+            _check_network(value)
+        if name == "http-request-method" and not re.fullmatch("[A-Z_-]+", value):
+            raise Invalid(f"The HTTP request method '{value}' can only contain A-Z, hyphen (-) and underscore (_)")
+        if name == "path-pattern" and not re.fullmatch(r"[A-Za-z0-9_.$/~\"'@:+&()!,;=*?\\-]+", value):
+            raise Invalid(f"The path pattern '{value}' contains characters that are not valid")
+        if name == "host-header" and not re.fullmatch(r"[A-Za-z0-9.*?_-]+", value):
+            raise Invalid(f"The host name '{value}' contains characters that are not valid")
 
 
-def read_listener(
-    record: Mapping[str, Any],
-    rules: Iterable[Mapping[str, Any]],
-    attributes: Iterable[Mapping[str, str]],
-    *,
-    lets_visitors_in: bool = True,
-) -> Listener:
-    """A listener's record with those of its rules."""
-    own = [read_rule(rule) for rule in rules if rule["ListenerArn"] == record["ListenerArn"]]
-    own.sort(key=lambda rule: float("inf") if rule.priority is None else rule.priority)
-    certificates = record.get("Certificates") or [None]
-    return Listener(
-        arn=record["ListenerArn"],
-        port=int(record["Port"]),
-        protocol=record["Protocol"],
-        rules=tuple(own),
-        certificate_arn=certificates[0],
-        attributes={item["Key"]: str(item["Value"]) for item in attributes},
-        lets_visitors_in=lets_visitors_in,
-    )
+def _check_network(value: str) -> None:
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise Invalid(f"The value '{value}' of a source-ip condition is not a valid CIDR block") from error
+    if network.version != 4:
+        raise NotHonoured(f"an IPv6 source-ip condition ({value})")
 
 
-def read_target_group(record: Mapping[str, Any], attributes: Iterable[Mapping[str, str]]) -> TargetGroup:
-    """A target group's record."""
-    return TargetGroup(
-        arn=record["TargetGroupArn"],
-        port=int(record["Port"]),
-        protocol=record["Protocol"],
-        health_check=HealthCheck(
-            protocol=record["HealthCheckProtocol"],
-            port=str(record["HealthCheckPort"]),
-            path=record["HealthCheckPath"],
-            interval_seconds=float(record["HealthCheckIntervalSeconds"]),
-            timeout_seconds=float(record["HealthCheckTimeoutSeconds"]),
-            healthy_threshold=int(record["HealthyThresholdCount"]),
-            unhealthy_threshold=int(record["UnhealthyThresholdCount"]),
-            matcher=record["Matcher"]["HttpCode"],
-        ),
-        attributes=TARGET_GROUP_DEFAULTS | {item["Key"]: str(item["Value"]) for item in attributes},
-    )
+def _check_header_name(name: str) -> None:
+    if not name:
+        raise Invalid("An http-header condition must have an HttpHeaderName")
+    if len(name) > _LONGEST_HEADER_NAME:
+        raise Invalid(f"The HttpHeaderName '{name}' cannot be longer than '{_LONGEST_HEADER_NAME}' characters")
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise Invalid(f"The HttpHeaderName '{name}' contains characters that are not valid")
+    if name.lower() == "host":
+        raise Invalid("Use a host-header condition for the host header")
 
 
-def read_load_balancer(
-    record: Mapping[str, Any], listeners: Iterable[Listener], attributes: Iterable[Mapping[str, str]]
-) -> LoadBalancer:
-    """A load balancer's record with those of its listeners."""
-    return LoadBalancer(
-        arn=record["LoadBalancerArn"],
-        dns_name=record["DNSName"],
-        zones=max(1, len(record.get("Subnets") or ())),
-        listeners=tuple(listeners),
-        attributes=LOAD_BALANCER_DEFAULTS | {item["Key"]: str(item["Value"]) for item in attributes},
-    )
+# Transforms
 
 
-def target_group_on_record(arn: str) -> TargetGroup:
-    """A target group as MiniStack has it on record. Raises KeyError when there is none."""
-    return read_target_group(alb._tgs[arn], alb._tg_attrs.get(arn, ()))
+def url_rewrite(transforms: Iterable[Json]) -> UrlRewrite | None:
+    """The URL rewrite among a rule's transforms; a rewrite of the host header is not honoured.
 
-
-def visitors_now() -> dict[str, bool]:
-    """Which listeners let visitors in, by ARN, as the security groups on record have it now."""
-    groups = {arn: groups_of(record) for arn, record in alb._lbs.items()}
-    return {
-        record["ListenerArn"]: are_let_in(
-            groups.get(record["LoadBalancerArn"]),
-            int(record["Port"]),
-            is_internal=(alb._lbs.get(record["LoadBalancerArn"]) or {}).get("Scheme") == "internal",
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-transforms.html
+    """
+    listed = list(transforms)
+    types = [each["Type"] for each in listed]
+    if len(set(types)) < len(types):
+        raise Invalid("A rule can only have one transform of each type")
+    if "host-header-rewrite" in types:
+        raise NotHonoured("transform host-header-rewrite")
+    if not listed:
+        return None
+    config = listed[0].get("UrlRewriteConfig")
+    if config is None:
+        raise Invalid(
+            "For transforms of type 'url-rewrite', you must specify the following field(s): 'UrlRewriteConfig'"
         )
-        for record in alb._listeners.values()
+    rewrites = config.get("Rewrites") or []
+    if len(rewrites) != 1:
+        raise Invalid("Rule transforms must have exactly one Rewrite")
+    regex, replacement = rewrites[0]["Regex"], rewrites[0]["Replace"]
+    if len(replacement) > 1024:
+        raise Invalid("A transform rewrite Replace value must be between 0 and 1024 characters in length")
+    if not 1 <= len(regex) <= 1024:
+        raise Invalid("A transform rewrite Regex value must be between 1 and 1024 characters in length")
+    if not re.fullmatch("[!-~]*", replacement):
+        raise Invalid("A transform rewrite Replace value may only consist of non-whitespace printable ASCII characters")
+    _check_regex(regex)
+    return UrlRewrite(regex, replacement)
+
+
+def _check_regex(regex: str) -> None:
+    """Envoy's regular expressions are RE2's: neither look-around nor back-references, as on AWS."""
+    invalid = Invalid("One or more provided transform rewrite Regex values are invalid")
+    if not re.fullmatch("[!-~]+", regex) or re.search(r"\(\?(?:[=!>]|<[=!])|\\[0-9kZ]", regex):
+        raise invalid
+    try:
+        re.compile(regex.replace("(?<", "(?P<").replace(r"\z", r"\Z"))
+    except re.error as error:
+        raise invalid from error
+
+
+# Health checks
+
+
+def health_check(given: Json, current: HealthCheck) -> HealthCheck:
+    """`current` with what a request says. Numbers' ranges are the model's; the rest is checked here."""
+    if given.get("HealthCheckEnabled") is False:
+        raise Invalid("Health check enabled must be true for target groups with target type 'ip'")
+    if (given.get("Matcher") or {}).get("GrpcCode"):
+        raise NotHonoured("a matcher for gRPC codes")
+    check = described_health_check(given, current)
+    if check.protocol not in ("HTTP", "HTTPS"):
+        raise Invalid(f"Health check protocol '{check.protocol}' must be one of 'HTTP, HTTPS'")
+    if check.port != "traffic-port" and not _is_port(check.port):
+        raise Invalid(f"Health check port '{check.port}' must be 'traffic-port' or a number between 1 and 65535")
+    if not check.path.startswith("/"):
+        raise Invalid(f"Health check path '{check.path}' must begin with a '/' character")
+    if re.search(r"[^!-~]", check.path):
+        raise Invalid(f"Health check path '{check.path}' contains characters that are not valid")
+    if check.timeout_seconds >= check.interval_seconds:
+        raise Invalid("Health check interval must be greater than the timeout")
+    _check_matcher(check.matcher)
+    return check
+
+
+def described_health_check(given: Json, current: HealthCheck) -> HealthCheck:
+    """`current` with the members of a TargetGroup, unchecked."""
+    members = {
+        "protocol": given.get("HealthCheckProtocol"),
+        "port": given.get("HealthCheckPort"),
+        "path": given.get("HealthCheckPath"),
+        "interval_seconds": given.get("HealthCheckIntervalSeconds"),
+        "timeout_seconds": given.get("HealthCheckTimeoutSeconds"),
+        "healthy_threshold": given.get("HealthyThresholdCount"),
+        "unhealthy_threshold": given.get("UnhealthyThresholdCount"),
+        "matcher": (given.get("Matcher") or {}).get("HttpCode"),
     }
+    return replace(current, **{name: value for name, value in members.items() if value is not None})
 
 
-def records_now() -> Records:
-    """What MiniStack has on record now."""
-    rules = list(alb._rules.values())
-    listeners: dict[str, list[Listener]] = {}
-    let_in = visitors_now()
-    for record in alb._listeners.values():
-        arn = record["ListenerArn"]
-        listener = read_listener(record, rules, alb._listener_attrs.get(arn, ()), lets_visitors_in=let_in[arn])
-        listeners.setdefault(record["LoadBalancerArn"], []).append(listener)
-    return Records(
-        tuple(
-            read_load_balancer(record, listeners.get(arn, ()), alb._lb_attrs.get(arn, ()))
-            for arn, record in alb._lbs.items()
-        ),
-        {arn: target_group_on_record(arn) for arn in alb._tgs},
-    )
+def _check_matcher(matcher: str) -> None:
+    """Codes and ranges between 200 and 499.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Matcher.html
+    """
+    if not re.fullmatch(r"[0-9]{3}(-[0-9]{3})?(,[0-9]{3}(-[0-9]{3})?)*", matcher):
+        raise Invalid(f"Health check matcher HTTP code '{matcher}' is invalid")
+    if any(not 200 <= int(code) <= 499 for code in re.findall("[0-9]+", matcher)):
+        raise Invalid(f"Health check matcher HTTP code '{matcher}' must be within '200-499' inclusive")
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and 1 <= int(text) <= 65535

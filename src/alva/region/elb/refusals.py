@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from alva.region.aws_error import AwsError
 
-class Invalid(ValueError):
-    """AWS would refuse this; `code` is the error code of its API."""
+
+class Invalid(AwsError):
+    """AWS would refuse this."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(code, message)
 
 
-class NotHonoured(ValueError):
+class NotHonoured(AwsError):
     """AWS accepts this, and the local region's load balancer would do something else."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"cannot set up {what}: the local region's load balancer does not honour it")
+        super().__init__(
+            "UnsupportedOperation", f"cannot set up {what}: the local region's load balancer does not honour it"
+        )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network
-from typing import Any
 
-from alva.region.network.records import default_group, security_groups, subnet
+from alva.region.elb.store import Store
+from alva.region.network.records import security_groups
 from alva.region.network.rules import Group, Rule
 
 logger = logging.getLogger(__name__)
@@ -25,24 +25,24 @@ Place = tuple[str, int]
 """Address and port."""
 
 
-def groups_of(record: Mapping[str, Any]) -> Sequence[Group] | None:
-    """The security groups of a load balancer on record, the VPC's default one if it names none.
-
-    None when it is in no VPC that is on record, and so in no network.
-    """
-    ids = list(record.get("SecurityGroups") or ())
-    if not ids:
-        found = next((found for each in record.get("Subnets") or () if (found := subnet(each))), None)
-        default = default_group(found["VpcId"]) if found is not None else None
-        if default is None:
-            return None
-        ids = [default]
+def visitors_now(store: Store) -> dict[str, bool]:
+    """Which listeners let visitors in, by ARN, as the security groups have it now."""
     groups = security_groups()
-    return [groups[group_id] for group_id in ids if group_id in groups]
+    return {
+        listener.arn: are_let_in(
+            [groups[group_id] for group_id in balancer.security_groups if group_id in groups]
+            if balancer.security_groups
+            else None,
+            listener.port,
+            is_internal=balancer.scheme == "internal",
+        )
+        for balancer in store.load_balancers.values()
+        for listener in balancer.listeners
+    }
 
 
 def are_let_in(groups: Sequence[Group] | None, port: int, *, is_internal: bool) -> bool:
-    """Whether a rule lets visitors in on a TCP port. Without a network, everybody is."""
+    """Whether a rule lets visitors in on a TCP port. Without any groups, everybody is."""
     if groups is None:
         return True
     return any(

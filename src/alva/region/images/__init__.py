@@ -3,8 +3,8 @@
 `dockerfile.py` reads, `build.py` executes, `store.py` keeps, `registry.py` tells ECR.
 """
 
-from alva.region.images.build import build
+from alva.region.images.build import NotBuildable, build
 from alva.region.images.registry import push
 from alva.region.images.store import Image, ImageStore
 
-__all__ = ["Image", "ImageStore", "build", "push"]
+__all__ = ["Image", "ImageStore", "NotBuildable", "build", "push"]

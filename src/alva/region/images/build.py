@@ -24,7 +24,14 @@ from alva.errors import BuildFailed, SandboxFailed
 from alva.region.images import tree
 from alva.region.images.bases import find_base_name, find_outside_image
 from alva.region.images.context import Context, Ignored, NotInContext, describe
-from alva.region.images.dockerfile import Dockerfile, DockerfileError, Instruction, parse, substitute
+from alva.region.images.dockerfile import (
+    Dockerfile,
+    DockerfileError,
+    Instruction,
+    NotSupported,
+    parse,
+    substitute,
+)
 from alva.region.images.run import Mount, RunFailed, read_mounts, run_in_stage
 from alva.region.images.store import Configuration, Image, ImageStore, Layer
 from alva.region.sandbox import Base, find_base
@@ -32,6 +39,11 @@ from alva.region.sandbox import Base, find_base
 _STEP_FORMAT = "1"
 """Part of every key: changes when the same instruction would make another layer than before."""
 _MOST_ATTEMPTS = 5
+_OF_THE_SYSTEM = re.compile(
+    r"(?:^|[\s;&|(])(?:apt-get|apt|apk|dnf|yum|dpkg|addgroup|adduser|groupadd|useradd|corepack|"
+    r"npm (?:i|install) (?:-g|--global))(?=\s|$)"
+)
+"""Programs that write where an image has its system."""
 
 
 def build(
@@ -58,7 +70,8 @@ def build(
             one = _Build(parsed, files, store, arguments or {}, on_line or (lambda _: None), cancelled or Event())
             return one.image(target)
     except DockerfileError as error:
-        raise BuildFailed(
+        failure = NotBuildable if isinstance(error, NotSupported) else BuildFailed
+        raise failure(
             f"cannot build {dockerfile}: line {error.line}: {error.problem}",
             evidence=error.evidence,
             next_step=error.next_step,
@@ -75,6 +88,10 @@ def build(
         ) from error
 
 
+class NotBuildable(BuildFailed):
+    """A Dockerfile that Docker can build and this builder cannot."""
+
+
 @dataclass
 class _Stage:
     """A stage as far as it has been built."""
@@ -82,6 +99,8 @@ class _Stage:
     name: str
     base: Base
     configuration: Configuration
+    image: str
+    """What FROM names."""
     layers: list[Layer] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
     global_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -151,13 +170,16 @@ class _Build:
         try:
             base_name = find_base_name(image)
         except LookupError as error:
-            raise DockerfileError(line, f"FROM {error}") from error
+            raise NotSupported(line, f"FROM {error}") from error
         if base_name is None:
-            raise DockerfileError(
-                line, f"FROM {image} is not supported here: use python:X.Y-slim, node:N-slim or a stage"
-            )
-        base = find_base(base_name)
-        return _Stage(name, base, Configuration(base_name, environment=dict(base.environment)))
+            raise NotSupported(line, f"FROM {image} is not supported here: use python:X.Y-slim, node:N-slim or a stage")
+        try:
+            base = find_base(base_name)
+        except SandboxFailed as error:
+            failure = NotSupported(line, f"FROM {image}: {error.message.removeprefix('cannot ')}")
+            failure.evidence = error.evidence
+            raise failure from error
+        return _Stage(name, base, Configuration(base_name, environment=dict(base.environment)), image=image)
 
     def _earlier_stage(self, name: str, line: int) -> _Stage | None:
         """The stage `name` (or of that number), if it begins before `line`."""
@@ -187,6 +209,9 @@ class _Build:
                 if len(ports) != len(set(words)):
                     raise DockerfileError(instruction.line, f"EXPOSE {instruction.text}: expected TCP port numbers")
                 configuration.exposed_ports = tuple(sorted({*configuration.exposed_ports, *ports}))
+            case "VOLUME":
+                paths = (self._inside(stage, path) for path in instruction.words(stage.variables))
+                configuration.volumes = tuple(sorted({*configuration.volumes, *paths}))
             case "STOPSIGNAL":
                 configuration.stop_signal = _signal(self._text(instruction, stage), instruction.line)
             case "ENTRYPOINT":
@@ -220,17 +245,20 @@ class _Build:
         return values
 
     def _user(self, instruction: Instruction, stage: _Stage) -> tuple[int, int] | None:
-        known = {"root": "0", "nobody": "65534", "nogroup": "65534"}
-        user, _, group = self._text(instruction, stage).partition(":")
-        user, group = known.get(user, user), known.get(group, group)
+        named, _, group = self._text(instruction, stage).partition(":")
+        user = self._number(named, stage)
         # Docker looks the group up in the image; a user that is not there has group 0.
-        group = group or ("65534" if user == "65534" else "0")
+        group = self._number(group, stage) or (user if user in stage.base.users.values() else "0")
         if not (user.isdigit() and group.isdigit()):
-            raise DockerfileError(
+            raise NotSupported(
                 instruction.line,
-                f"USER {instruction.text}: write numbers, such as 10001:10001; names would need useradd",
+                f"USER {instruction.text} is not supported here: write numbers, such as 10001:10001",
             )
         return (int(user), int(group)) if user != "0" else None
+
+    def _number(self, name: str, stage: _Stage) -> str:
+        """The number of a user or group that the base has, each with the same one; a name that it lacks as it is."""
+        return stage.base.users.get(name, name)
 
     def _inside(self, stage: _Stage, path: str) -> str:
         """`path` as an absolute one inside, from the working directory, with the base's own links followed."""
@@ -251,18 +279,23 @@ class _Build:
         is_folder = destination.endswith(("/", "/.")) or destination == "." or self._is_folder(stage, inside)
         if len(sources) > 1 and not destination.endswith(("/", "/.")) and destination != ".":
             raise DockerfileError(instruction.line, f"COPY of several sources needs a folder: write {destination}/")
+        owner = instruction.flag("chown")
+        if owner is not None:
+            owner = ":".join(self._number(name, stage) for name in owner.split(":"))
         for flag in ("chown", "chmod"):
-            value = instruction.flag(flag)
+            value = owner if flag == "chown" else instruction.flag(flag)
             if value is not None and not re.fullmatch(r"[0-7]{3,4}" if flag == "chmod" else r"\d+(:\d+)?", value):
-                raise DockerfileError(instruction.line, f"COPY --{flag}={value}: write it in numbers")
+                raise NotSupported(
+                    instruction.line, f"COPY --{flag}={value} is not supported here: write it in numbers"
+                )
         from_ = instruction.flag("from")
         if from_ is None:
-            return self._copy_from_context(instruction, sources, inside, is_folder)
+            return self._copy_from_context(instruction, sources, inside, is_folder, owner)
         name = substitute(from_, stage.global_arguments, instruction.line)
-        return self._copy_from_image(instruction, name, sources, inside, is_folder)
+        return self._copy_from_image(instruction, name, sources, inside, is_folder, owner)
 
     def _copy_from_context(
-        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool
+        self, instruction: Instruction, sources: Sequence[str], inside: str, is_folder: bool, owner: str | None
     ) -> Layer:
         for _ in range(_MOST_ATTEMPTS):
             selected = self._select(instruction, sources, inside, is_folder)
@@ -282,7 +315,7 @@ class _Build:
                             tree.copy_file(file, root / place)
                     # An edit while we copied: what was copied may be neither the old files nor the new.
                     if _key("COPY", inside, is_folder, instruction.flags, describe(selected)) == key:
-                        return self._keep(key, root, instruction)
+                        return self._keep(key, root, instruction, owner)
         raise DockerfileError(
             instruction.line, f"COPY {instruction.text}: the files keep changing while they are copied"
         )
@@ -296,7 +329,13 @@ class _Build:
             raise DockerfileError(instruction.line, f"{instruction.name} {error}") from error
 
     def _copy_from_image(
-        self, instruction: Instruction, name: str, sources: Sequence[str], inside: str, is_folder: bool
+        self,
+        instruction: Instruction,
+        name: str,
+        sources: Sequence[str],
+        inside: str,
+        is_folder: bool,
+        owner: str | None,
     ) -> Layer:
         stage = self._earlier_stage(name, instruction.line)
         if stage is not None:
@@ -330,7 +369,7 @@ class _Build:
                             tree.merge_copy([folder], place)  # not a link: its owner or mode is about to change
                         else:
                             tree.link_tree(folder, place)
-                return self._keep(key, root, instruction)
+                return self._keep(key, root, instruction, owner)
 
     def _outside_image(self, instruction: Instruction, name: str) -> Path:
         try:
@@ -338,14 +377,14 @@ class _Build:
         except LookupError as error:
             raise DockerfileError(instruction.line, f"COPY --from={error}") from error
         if folder is None:
-            raise DockerfileError(
+            raise NotSupported(
                 instruction.line, f"COPY --from={name} is neither a stage above nor an image that is known here"
             )
         return folder
 
-    def _keep(self, key: str, root: Path, instruction: Instruction) -> Layer:
-        """Finish a layer and put it into the store."""
-        chmod, chown = instruction.flag("chmod"), instruction.flag("chown")
+    def _keep(self, key: str, root: Path, instruction: Instruction, chown: str | None) -> Layer:
+        """Finish a layer and put it into the store; `chown` is USER or USER:GROUP in numbers."""
+        chmod = instruction.flag("chmod")
         if chmod is not None:
             tree.change_mode(root, int(chmod, 8))
         tree.compile_python(root)
@@ -369,6 +408,11 @@ class _Build:
     # -- RUN ---
 
     def _run(self, instruction: Instruction, stage: _Stage) -> Layer:
+        if found := _OF_THE_SYSTEM.search(" ".join(instruction.command())):
+            raise NotSupported(
+                instruction.line,
+                f"RUN {found[0].strip()} is not supported here: it changes the image's system, which is this machine's",
+            )
         mounts = read_mounts(instruction, stage.variables)
         key = _key(
             "RUN",
@@ -384,6 +428,9 @@ class _Build:
             layer = self._store.find_step(key)
             if layer is not None:
                 return layer
+            if stage.base.name.startswith("python:") and not _names_version(stage.image, stage.base.name):
+                version = stage.base.name.partition(":")[2]
+                self._on_line(f"FROM {stage.image}: this machine has no such Python, so its Python {version} is used")
             self._on_line(f"RUN {instruction.text}")
             with self._store.work_folder() as work:
                 root = work / "root"
@@ -419,6 +466,11 @@ class _Build:
         if mount.kind == "cache":
             return ""
         return describe(self._select(instruction, [mount.source], "/", is_folder=True))
+
+
+def _names_version(image: str, base_name: str) -> bool:
+    """Whether `image` ("python:3.11.9-slim") is of the version of `base_name` ("python:3.11")."""
+    return re.search(rf"{re.escape(base_name)}(?![0-9])", image) is not None
 
 
 def _key(*parts: object) -> str:

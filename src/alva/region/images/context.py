@@ -58,6 +58,9 @@ class NotInContext(LookupError):
     """A source names nothing that may be copied."""
 
 
+_WILDCARD = re.compile(r"[*?\[]")
+
+
 class Context:
     """The folder that a build copies from."""
 
@@ -69,13 +72,23 @@ class Context:
         """What `COPY sources target` copies: each file or link, and the path in the layer that it gets.
 
         A folder has a slash at the end of its path. `is_folder` tells whether a file goes into `target` or becomes it.
-        Raises NotInContext.
+        As with Docker, a source with wildcards may match nothing where another one does. Raises NotInContext.
         """
+        found_any = False
+        missing: NotInContext | None = None
         for source in sources:
             path = posixpath.normpath(source.lstrip("/")).removeprefix("./")
             if path.startswith(".."):
                 raise NotInContext(f"{source}: outside of the context {self.root}")
-            for match in self._matches("" if path == "." else path):
+            try:
+                matches = self._matches("" if path == "." else path)
+            except NotInContext as error:
+                if not _WILDCARD.search(path):
+                    raise
+                missing = error
+                continue
+            found_any = True
+            for match in matches:
                 file = self.root / match
                 if not file.resolve().is_relative_to(self.root):
                     raise NotInContext(f"{source}: leads outside of the context {self.root}")
@@ -83,6 +96,8 @@ class Context:
                     yield from self._folder(source, match, target)
                 else:
                     yield posixpath.join(target, posixpath.basename(match)) if is_folder else target, file.resolve()
+        if missing is not None and not found_any:
+            raise missing
 
     def _folder(self, source: str, folder: str, target: str) -> Iterator[tuple[str, Path]]:
         below = list(self._below(folder))
@@ -109,7 +124,7 @@ class Context:
         """The paths that a source names, wildcards within names expanded."""
         matches = [""]
         for part in path.split("/") if path else []:
-            if not re.search(r"[*?\[]", part):
+            if not _WILDCARD.search(part):
                 matches = [posixpath.join(match, part) for match in matches]
                 continue
             matches = [

@@ -15,7 +15,21 @@ from dataclasses import dataclass
 from alva.errors import BuildFailed
 
 _KNOWN = frozenset(
-    {"FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "ENTRYPOINT", "CMD", "LABEL", "STOPSIGNAL"}
+    {
+        "FROM",
+        "ARG",
+        "ENV",
+        "WORKDIR",
+        "COPY",
+        "RUN",
+        "USER",
+        "EXPOSE",
+        "ENTRYPOINT",
+        "CMD",
+        "LABEL",
+        "STOPSIGNAL",
+        "VOLUME",
+    }
 )
 _FLAGS = {"COPY": {"from", "chown", "chmod", "link"}, "RUN": {"mount"}}
 _DIRECTIVE = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(\S+)\s*$", re.IGNORECASE)
@@ -106,6 +120,14 @@ class DockerfileError(BuildFailed):
         self.problem = problem
 
 
+class NotSupported(DockerfileError):
+    """A line that Docker can build and this builder cannot; never built in another way than Docker would."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(line, problem)
+        self.next_step = "Docker builds it: ALVA_BUILDER=docker ./alva up"
+
+
 def parse(text: str) -> Dockerfile:
     """Read a Dockerfile's text. Raises DockerfileError for what is malformed or unsupported."""
     arguments: list[Instruction] = []
@@ -156,13 +178,13 @@ def _instructions(text: str) -> Iterator[Instruction]:
         name, _, rest = line.partition(" ")
         name, rest = name.upper(), rest.strip()
         if name not in _KNOWN:
-            raise DockerfileError(number, f"{name} is not supported here; supported: {', '.join(sorted(_KNOWN))}")
+            raise NotSupported(number, f"{name} is not supported here; supported: {', '.join(sorted(_KNOWN))}")
         if name in ("RUN", "COPY") and _HERE_DOCUMENT.search(rest):
-            raise DockerfileError(number, f"{name} with a here-document (<<) is not supported here")
+            raise NotSupported(number, f"{name} with a here-document (<<) is not supported here")
         flags: list[tuple[str, str]] = []
         while match := _FLAG.match(rest):
             if match[1] not in _FLAGS.get(name, set()):
-                raise DockerfileError(number, f"{name} --{match[1]} is not supported here")
+                raise NotSupported(number, f"{name} --{match[1]} is not supported here")
             flags.append((match[1], match[2] if match[2] is not None else "true"))
             rest = rest[match.end() :]
         if not rest:
@@ -180,7 +202,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         directive = _DIRECTIVE.match(stripped) if may_be_directive else None
         may_be_directive = directive is not None
         if directive is not None and directive[1].lower() == "escape" and directive[2] != "\\":
-            raise DockerfileError(number, f"escape={directive[2]} is not supported here")
+            raise NotSupported(number, f"escape={directive[2]} is not supported here")
         if not stripped or stripped.startswith("#"):
             continue
         if not parts:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alva.region.images.dockerfile import DockerfileError, Instruction, substitute
+from alva.region.images.dockerfile import Instruction, NotSupported, substitute
 from alva.region.images.tree import remove_empty
 from alva.region.sandbox import Base, SandboxSpec
 from alva.region.supervisor import ProcessSpec, start_process
@@ -64,7 +64,7 @@ def read_mounts(instruction: Instruction, variables: Mapping[str, str]) -> list[
         for harmless in ("id", "sharing", "ro", "readonly"):
             options.pop(harmless, None)
         if kind not in ("cache", "bind") or target is None or options:
-            raise DockerfileError(instruction.line, f"RUN --mount={value} is not supported here")
+            raise NotSupported(instruction.line, f"RUN --mount={value} is not supported here")
         mounts.append(Mount(kind, target, source))
     return mounts
 

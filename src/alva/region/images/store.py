@@ -1,6 +1,7 @@
 """The image store: immutable layers and images by digest, shared by the builds that write and the tasks that run.
 
 images/<digest>.json    the manifest and configuration of an image
+blobs/sha256/<digest>   an image's configuration as ECR serves it (`blobs.py`)
 layers/<digest>/        a layer's files, as they are inside
 steps/<key>.json        which layer an instruction made from which inputs: the builds' cache
 caches/                 what RUN --mount=type=cache keeps
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alva.oci.layout import blob_file
 from alva.region.images.tree import digest_tree
 
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -50,8 +52,15 @@ class Image:
     exposed_ports: tuple[int, ...]
     stop_signal: int
     labels: Mapping[str, str]
+    volumes: tuple[str, ...]
+    """VOLUME: the paths whose content and mode an empty volume gets that is mounted there."""
     manifest: str
     """The OCI image manifest, to be registered byte for byte (ECR PutImage's imageManifest)."""
+
+    @property
+    def configuration_digest(self) -> str:
+        """The digest of the image's OCI configuration, as its manifest names it."""
+        return str(json.loads(self.manifest)["config"]["digest"])
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Configuration:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     exposed_ports: tuple[int, ...] = ()
+    volumes: tuple[str, ...] = ()
     stop_signal: int = signal.SIGTERM
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -107,6 +117,7 @@ class ImageStore:
             exposed_ports=tuple(configuration.exposed_ports),
             stop_signal=configuration.stop_signal,
             labels=configuration.labels,
+            volumes=tuple(configuration.volumes),
             manifest=record["manifest"],
         )
 
@@ -131,22 +142,23 @@ class ImageStore:
         )
         digest = _sha256(manifest)
         record = {"manifest": manifest, "configuration": values, "layers": [layer.digest for layer in layers]}
+        self._write_text(blob_file(self.folder, _sha256(configuration_text)), configuration_text)
         self._write(self._image_file(digest), record)
         image = self.find(digest)
         assert image is not None, "what was just written"  # noqa: S101
         return image
 
     def prune(self, keep: Iterable[str], *, unused_for_seconds: float = 7 * 86400) -> int:
-        """Remove all images but those whose digests are in `keep`, and what builds have not used for a while.
+        """Remove the images whose digests are not in `keep`, and what builds made, that nobody used for a while.
 
         `keep` must hold what tasks run from and what may be rolled back to. Waits for running builds. Returns the
         number of bytes that were freed.
         """
-        kept_layers: set[str] = set()
+        kept, kept_layers = set(keep), set[str]()
         with self._lock(fcntl.LOCK_EX):
             self._clear_work()
             for file in self._records("images"):
-                if f"sha256:{file.stem}" in set(keep):
+                if f"sha256:{file.stem}" in kept or time.time() - file.stat().st_mtime <= unused_for_seconds:
                     kept_layers.update(json.loads(file.read_text())["layers"])
                 else:
                     file.unlink()
@@ -239,9 +251,12 @@ class ImageStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, file: Path, value: object) -> None:
+        self._write_text(file, _canonical(value))
+
+    def _write_text(self, file: Path, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with self.work_folder() as work:
-            (work / "record").write_text(_canonical(value))
+            (work / "record").write_text(text)
             (work / "record").replace(file)
 
     @contextlib.contextmanager
@@ -267,6 +282,7 @@ def _oci_configuration(configuration: Configuration, layers: tuple[Layer, ...]) 
             "Cmd": list(configuration.command),
             "ExposedPorts": {f"{port}/tcp": {} for port in configuration.exposed_ports},
             "Labels": configuration.labels,
+            **({"Volumes": {path: {} for path in configuration.volumes}} if configuration.volumes else {}),
             "StopSignal": signal.Signals(configuration.stop_signal).name,
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},

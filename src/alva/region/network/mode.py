@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alva.errors import RegionFailed
+from alva.region.background import Background
 from alva.region.network.interface import Interface
 from alva.region.network.loopback import Loopback
 from alva.region.network.namespace import Namespace, NetworkFailed, find_program
@@ -53,7 +54,7 @@ class Network(Protocol):
     async def close(self) -> None: ...
 
 
-def open_network(mode: str, run_folder: Path) -> Network:
+def open_network(mode: str, run_folder: Path, background: Background) -> Network:
     """The network that `mode` asks for. Raises RegionFailed when it asks for one that this machine does not allow."""
     if mode not in MODES:
         raise RegionFailed(
@@ -64,7 +65,7 @@ def open_network(mode: str, run_folder: Path) -> Network:
     reason = missing()
     if reason is None:
         try:
-            return Namespaces(run_folder / "network.json")
+            return Namespaces(run_folder / "network.json", background)
         except (NetworkFailed, OSError) as error:
             reason = str(error)
     if mode == "namespaces":

@@ -19,10 +19,11 @@ import json
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alva.region.background import Background
 from alva.region.network import records
 from alva.region.network.interface import Interface
 from alva.region.network.namespace import Namespace, NetworkFailed, Place, own_namespace, run, stream_socket
@@ -31,6 +32,9 @@ from alva.region.network.rules import Member, Outside, ruleset
 logger = logging.getLogger("alva.network")
 
 T = TypeVar("T")
+
+RETRY_SECONDS = 5.0
+"""How long after a failure the rules are applied again."""
 
 _GATEWAY = "169.254.1.1"
 """The router, as every namespace sees it."""
@@ -47,12 +51,13 @@ class Namespaces:
     is_enforced = True
     description = "namespaces, security groups enforced"
 
-    def __init__(self, map_file: Path) -> None:
+    def __init__(self, map_file: Path, background: Background) -> None:
         """Make the router and the services' namespace. Raises NetworkFailed when the kernel does not let us.
 
         `map_file` says, while the region runs, which namespace each address is in.
         """
         self._map_file = map_file
+        self._background = background
         machine = own_namespace()
         self.machine: Namespace | None = machine
         with contextlib.ExitStack() as undo:
@@ -84,7 +89,13 @@ class Namespaces:
         Attaching an address again changes only its rules. Raises NetworkFailed.
         """
         # Whoever waits may give up (a task that is stopped while it starts); what was begun is then still on the books.
-        return await asyncio.shield(self._spawn(self._attach(interface), f"attach {interface.address}"))
+        return await asyncio.shield(
+            self._keep(
+                asyncio.get_running_loop().create_task(
+                    self._attach(interface), name=f"attach {interface.address}", context=self._background.context
+                )
+            )
+        )
 
     async def serve(self, interface: Interface) -> None:
         """Give an interface to the services: what listens there on its address is reached through it."""
@@ -136,13 +147,13 @@ class Namespaces:
             await self.detach(address)
             then()
 
-        self._spawn(work(), f"detach {address}")
+        self._keep(self._background.spawn(f"detach {address}", work()))
 
     def changed(self) -> None:
         """Bring the rules to what the records say, soon; on the event loop."""
         if not self._is_change_pending:
             self._is_change_pending = True
-            self._spawn(self._apply_change(), "network rules")
+            self._keep(self._background.spawn("apply the network's rules", self._apply_change()))
 
     async def settled(self) -> None:
         """Return once the rules are what the records said when this was called."""
@@ -203,8 +214,7 @@ class Namespaces:
         await self._apply()
         return link[1]
 
-    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
+    def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -215,8 +225,9 @@ class Namespaces:
         self._is_change_pending = False
         try:
             await self._apply()
-        except NetworkFailed:
-            logger.exception("cannot bring the network's rules to what the security groups say")
+        except Exception:
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.changed, context=self._background.context)
+            raise
 
     async def _apply(self) -> None:
         async with self._applying:

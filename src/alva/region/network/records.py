@@ -18,6 +18,17 @@ def subnet(subnet_id: str) -> Json | None:
     return _all(ec2._subnets).get(subnet_id)
 
 
+def vpc(vpc_id: str) -> Json | None:
+    """A VPC's record; None when there is none."""
+    return _all(ec2._vpcs).get(vpc_id)
+
+
+def has_internet_gateway(vpc_id: str) -> bool:
+    """Whether an internet gateway is attached to a VPC."""
+    gateways = _all(ec2._internet_gateways).values()
+    return any(each["VpcId"] == vpc_id for gateway in gateways for each in gateway.get("Attachments") or ())
+
+
 def default_group(vpc_id: str) -> str | None:
     """The security group that an interface has when nobody names one."""
     groups = _all(ec2._security_groups).values()

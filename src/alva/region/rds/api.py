@@ -6,22 +6,22 @@ DB instances are made, changed and deleted through CloudFormation here: the same
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextvars
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
 from ministack.services import rds
 
+from alva.region import query_protocol
+from alva.region.aws_error import AwsError
+from alva.region.query_protocol import Response
+
 if TYPE_CHECKING:
     from alva.region.rds.databases import Databases
 
-logger = logging.getLogger("alva.rds")
-
-Parameters = dict[str, Any]
-Response = tuple[int, dict[str, str], bytes]
+Parameters = dict[str, str]
 
 REFUSED = frozenset({
     "CreateDBInstance", "DeleteDBInstance", "ModifyDBInstance", "CreateDBInstanceReadReplica", "PromoteReadReplica",
@@ -30,7 +30,8 @@ REFUSED = frozenset({
     "CopyDBSnapshot", "ModifyDBParameterGroup", "ResetDBParameterGroup", "CreateBlueGreenDeployment",
 })  # fmt: skip
 
-_running: set[asyncio.Task[None]] = set()
+ABSENT = frozenset({"DescribeOrderableDBInstanceOptions"})
+"""Operations about what AWS sells: there is no answer that would be true here."""
 
 
 def install(databases: Databases) -> None:
@@ -44,14 +45,19 @@ def install(databases: Databases) -> None:
     }
 
     async def handle(
-        method: str, path: str, headers: dict[str, str], body: bytes, query_params: Parameters
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
-        parameters = {**query_params, **parse_qs(body.decode(errors="replace"), keep_blank_values=True)}
-        action = rds._p(parameters, "Action")
-        if action in REFUSED:
-            return _error("InvalidAction", f"the local region does not have RDS {action}: use CloudFormation")
-        if action in operations:
-            return await operations[action](databases, parameters)
+        parameters = query_protocol.read_form(body, query_params)
+        action = parameters.get("Action", "")
+        try:
+            if action in REFUSED:
+                raise AwsError("InvalidAction", f"the local region does not have RDS {action}: use CloudFormation")
+            if action in ABSENT:
+                raise AwsError("InvalidAction", f"the local region does not have RDS {action}")
+            if action in operations:
+                return await operations[action](databases, parameters)
+        except AwsError as error:
+            return query_protocol.refuse(query_protocol.service_model("rds"), error)
         response: Response = await rds.handle_request(method, path, headers, body, query_params)
         return response
 
@@ -60,47 +66,39 @@ def install(databases: Databases) -> None:
 
 async def reboot(databases: Databases, parameters: Parameters) -> Response:
     """RebootDBInstance: static parameters come into force."""
-    record = _available(parameters, "available")
-    if isinstance(record, tuple):
-        return record
+    record = _in_state(parameters, "available")
     record["DBInstanceStatus"] = "rebooting"
     response = _single("RebootDBInstance", record)
-    _in_background(databases.restart(record), record)
+    _in_background(databases, databases.restart(record, "rebooting"), record)
     return response
 
 
 async def stop(databases: Databases, parameters: Parameters) -> Response:
     """StopDBInstance: it stays stopped over a restart of the region."""
-    record = _available(parameters, "available")
-    if isinstance(record, tuple):
-        return record
+    record = _in_state(parameters, "available")
     record["DBInstanceStatus"] = "stopping"
     record["_stopped"] = True
     response = _single("StopDBInstance", record)
-    _in_background(databases.stop_server(record), record)
+    _in_background(databases, databases.stop_server(record), record)
     return response
 
 
 async def start(databases: Databases, parameters: Parameters) -> Response:
     """StartDBInstance."""
-    record = _available(parameters, "stopped")
-    if isinstance(record, tuple):
-        return record
+    record = _in_state(parameters, "stopped")
     record["DBInstanceStatus"] = "starting"
     record.pop("_stopped", None)
     response = _single("StartDBInstance", record)
-    _in_background(databases.restart(record), record)
+    _in_background(databases, databases.restart(record, "starting"), record)
     return response
 
 
 async def create_snapshot(databases: Databases, parameters: Parameters) -> Response:
     """CreateDBSnapshot: returns when the copy is complete."""
-    record = _available(parameters, "available", "stopped")
-    if isinstance(record, tuple):
-        return record
+    record = _in_state(parameters, "available", "stopped")
     response: Response = rds._create_db_snapshot(parameters)
     if response[0] < 400:
-        await databases.snapshot(record, rds._p(parameters, "DBSnapshotIdentifier"))
+        await databases.snapshot(record, parameters["DBSnapshotIdentifier"])
     return response
 
 
@@ -108,19 +106,19 @@ async def delete_snapshot(databases: Databases, parameters: Parameters) -> Respo
     """DeleteDBSnapshot, with its data."""
     response: Response = rds._delete_db_snapshot(parameters)
     if response[0] < 400:
-        folder = databases.snapshot_folder(rds._p(parameters, "DBSnapshotIdentifier"))
+        folder = databases.snapshot_folder(parameters["DBSnapshotIdentifier"])
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return response
 
 
-def _available(parameters: Parameters, *states: str) -> dict[str, Any] | Response:
-    """The record of the instance that a request names, or the error: not found, or in none of `states`."""
-    name = rds._p(parameters, "DBInstanceIdentifier")
+def _in_state(parameters: Parameters, *states: str) -> dict[str, Any]:
+    """The record of the instance that a request names. Raises AwsError: not found, or in none of `states`."""
+    name = parameters.get("DBInstanceIdentifier", "")
     record: dict[str, Any] | None = rds._instances.get(name)
     if record is None:
-        return _error("DBInstanceNotFound", f"DBInstance {name} not found.", 404)
+        raise AwsError("DBInstanceNotFound", f"DBInstance {name} not found.", 404)
     if record["DBInstanceStatus"] not in states:
-        return _error(
+        raise AwsError(
             "InvalidDBInstanceState",
             f"DBInstance {name} is in {record['DBInstanceStatus']} state "
             f"but expected it to be one of {', '.join(states)}.",
@@ -128,24 +126,13 @@ def _available(parameters: Parameters, *states: str) -> dict[str, Any] | Respons
     return record
 
 
-def _in_background(work: Awaitable[None], record: dict[str, Any]) -> None:
-    async def run() -> None:
-        try:
-            await work
-        except Exception as error:
-            record["DBInstanceStatus"] = "failed"
-            logger.error("DB instance %s: %s", record["DBInstanceIdentifier"], error)
-
-    task = asyncio.get_running_loop().create_task(run())
-    _running.add(task)
-    task.add_done_callback(_running.discard)
+def _in_background(databases: Databases, work: Coroutine[Any, Any, None], record: dict[str, Any]) -> None:
+    # It acts for the caller: the records are those of the caller's account and region.
+    databases.region.background.spawn(
+        f"change DB instance {record['DBInstanceIdentifier']}", work, context=contextvars.copy_context()
+    )
 
 
 def _single(action: str, record: dict[str, Any]) -> Response:
     response: Response = rds._single_instance_response(f"{action}Response", f"{action}Result", record)
-    return response
-
-
-def _error(code: str, message: str, status: int = 400) -> Response:
-    response: Response = rds._error(code, message, status)
     return response

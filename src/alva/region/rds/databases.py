@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
 
 logger = logging.getLogger("alva.rds")
 
@@ -31,10 +32,11 @@ class Databases:
 
     def __init__(self, region: Region) -> None:
         self.region = region
+        self._known_parameters: Mapping[str, str] = {}
         self._servers: dict[str, PostgresServer] = {}
         self._folder = region.config.state_folder / "rds"
         self._usage: dict[str, engine_metrics.Usage] = {}
-        self._metrics = engine_metrics.Publisher("databases", self._measure)
+        self._metrics = engine_metrics.Publisher(region.background, "databases", self._measure)
 
     def install(self) -> None:
         """Register the resource types and the operations that act on servers."""
@@ -60,36 +62,35 @@ class Databases:
     async def create(self, record: Record, snapshot_id: str | None) -> None:
         """Make the server of a new record; return when it accepts connections. Raises ServerFailed."""
         name = record["DBInstanceIdentifier"]
-        record["DBInstanceStatus"] = "creating"
         # The address is found first, the endpoint last: what is published serves.
         record["_address"] = self.region.addresses.allocate(str(self._subnet(record)["CidrBlock"]))
         record["Endpoint"]["Address"] = self.endpoint_name(name)
-        server = self._server(record)
-        if snapshot_id is not None:
-            await server.copy_from(self.snapshot_folder(snapshot_id))
-        else:
-            await server.initialise(
-                Login(user=record["MasterUsername"], password=record["_MasterUserPassword"], database=record["DBName"])
-            )
-        await self._bring_up(record, server)
+        login = Login(user=record["MasterUsername"], password=record["_MasterUserPassword"], database=record["DBName"])
+        async with self._changing(record, "creating") as server:
+            if snapshot_id is not None:
+                await server.copy_from(self.snapshot_folder(snapshot_id))
+            else:
+                await server.initialise(login)
+            await self._bring_up(record, server)
 
-    async def restart(self, record: Record) -> None:
-        """Stop the server, and start it with the configuration that its record asks for."""
-        server = self._server(record)
-        await server.stop()
-        await self._bring_up(record, server)
+    async def restart(self, record: Record, status: str = "modifying") -> None:
+        """Stop the server, and start it with the configuration that its record asks for. Raises ServerFailed."""
+        async with self._changing(record, status) as server:
+            await server.stop()
+            await self._bring_up(record, server)
 
     async def stop_server(self, record: Record) -> None:
-        """Shut one server down and withdraw its name."""
-        await self._server(record).stop()
-        record["DBInstanceStatus"] = "stopped"
+        """Shut one server down. Its name stays published, as on RDS."""
+        async with self._changing(record, "stopping") as server:
+            await server.stop()
+            record["DBInstanceStatus"] = "stopped"
 
     async def set_password(self, record: Record) -> None:
-        """Put the password on record in force; the server restarts."""
-        server = self._server(record)
-        await server.stop()
-        await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
-        await self._bring_up(record, server)
+        """Put the password on record in force; the server restarts. Raises ServerFailed."""
+        async with self._changing(record, "modifying") as server:
+            await server.stop()
+            await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
+            await self._bring_up(record, server)
 
     def reload(self, record: Record) -> None:
         """Put the dynamic parameters on record in force."""
@@ -99,13 +100,17 @@ class Databases:
 
     async def snapshot(self, record: Record, snapshot_id: str) -> None:
         """Keep a copy of the instance's data under the snapshot's name."""
-        await self._server(record).snapshot(self.snapshot_folder(snapshot_id))
+        before = record["DBInstanceStatus"]
+        async with self._changing(record, "backing-up") as server:
+            await server.snapshot(self.snapshot_folder(snapshot_id))
+            record["DBInstanceStatus"] = before
 
     async def delete(self, record: Record) -> None:
         """Stop the server, forget its data, give its address and name back."""
         name = record["DBInstanceIdentifier"]
-        await self._server(record).delete()
-        self._servers.pop(record["DbiResourceId"], None)
+        async with self._changing(record, "deleting") as server:
+            await server.delete()
+            self._servers.pop(record["DbiResourceId"], None)
         self.region.names.withdraw(self.endpoint_name(name))
         if address := record.get("_address"):
             await self.region.network.detach(address)
@@ -129,7 +134,9 @@ class Databases:
 
     async def known_parameters(self) -> Mapping[str, str]:
         """PostgreSQL's parameters and the context of each."""
-        return await known_parameters(self.region.supervisor)
+        if not self._known_parameters:
+            self._known_parameters = await known_parameters(self.region.supervisor)
+        return self._known_parameters
 
     async def _restore(self, record: Record) -> None:
         if record.get("_stopped"):
@@ -139,10 +146,30 @@ class Databases:
         try:
             if not server.is_initialised:
                 raise ServerFailed("its data folder is missing or incomplete")
-            await self._bring_up(record, server)
-        except ServerFailed as error:
+            async with self._changing(record, "starting"):
+                await self._bring_up(record, server)
+        except Exception as error:
+            # The other instances start.
             record["DBInstanceStatus"] = "failed"
-            logger.error("cannot start DB instance %s: %s", record["DBInstanceIdentifier"], error)
+            self.region.background.failed(f"start DB instance {record['DBInstanceIdentifier']}", error)
+
+    @asynccontextmanager
+    async def _changing(self, record: Record, status: str) -> AsyncIterator[PostgresServer]:
+        """The server for the caller alone; the record says `status` meanwhile, and `failed` after an error.
+
+        Raises ServerFailed when the instance is deleted before the caller's turn.
+        """
+        server = self._server(record)
+        record["DBInstanceStatus"] = status
+        async with server.lock:
+            if self._servers.get(record["DbiResourceId"]) is not server:
+                raise ServerFailed(f"DB instance {record['DBInstanceIdentifier']} was deleted")
+            record["DBInstanceStatus"] = status
+            try:
+                yield server
+            except BaseException:
+                record["DBInstanceStatus"] = "failed"
+                raise
 
     async def _bring_up(self, record: Record, server: PostgresServer) -> None:
         self._configure(record, server)
@@ -152,7 +179,7 @@ class Databases:
             groups=lambda: [each["VpcSecurityGroupId"] for each in record.get("VpcSecurityGroups") or ()],
         )
         try:
-            server.network = await self.region.network.attach(interface)
+            server.namespace = await self.region.network.attach(interface)
         except NetworkFailed as error:
             raise ServerFailed(f"it got no network interface: {error}") from error
         await server.start()
@@ -201,7 +228,11 @@ class Databases:
         key = record["DbiResourceId"]
         if key not in self._servers:
             self._servers[key] = PostgresServer(
-                record["DBInstanceIdentifier"], self._folder / key, self.region.supervisor, self._log_of(record)
+                record["DBInstanceIdentifier"],
+                self._folder / key,
+                self.region.supervisor,
+                self.region.background,
+                self._log_of(record),
             )
         return self._servers[key]
 
@@ -209,6 +240,7 @@ class Databases:
         """Where a server's lines go: CloudWatch Logs too, where EnableCloudwatchLogsExports says so."""
         name = record["DBInstanceIdentifier"]
         return EngineLog(
+            self.region.background,
             self.region.config,
             self.region.config.logs_folder / f"rds-{name}.log",
             stream=f"{name}.0",

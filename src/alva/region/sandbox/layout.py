@@ -7,7 +7,7 @@ mount; one that several have becomes a folder in memory whose entries are bound,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,10 +19,14 @@ from alva.region.sandbox.spec import SandboxSpec
 
 Step = tuple[Any, ...]
 """("folder", path, mode) · ("memory", path, mode) · ("link", path, target) · ("text", path, content)
-· ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside."""
+· ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside.
+For an image with a root of its own, where a path may exist already or lead through links: ("root", "", folder)
+· ("tmpfs", path, mode) · ("directory", path) · ("place", path, source, is_folder, is_writable)
+· ("replace", path, content) · ("relink", path, target)."""
 
 NAMES_FOLDER = "/run/names"
-_IN_MEMORY = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}
+MEMORY_FOLDERS = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}
+"""Folders of an image without a root of its own -> their mode."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _MOST_LINKS = 40
@@ -64,12 +68,14 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
     Reads the layers' folders as deep as they overlap, and nothing else. Raises SandboxFailed when a layer, file or
     folder is missing.
     """
+    if not base.name:
+        return list(_lay_out_root(spec))
     tree = _Tree()
     for path, source in base.folders.items():
         tree.put(path, _bind(source) if source is not None else _Folder())
     for path, target in base.links.items():
         tree.put(path, _Link(target))
-    for path, content in _generated_etc(user).items():
+    for path, content in _generated_etc(user, base.users).items():
         tree.put(f"etc/{path}", _Text(content))
     for device in _DEVICES:
         tree.put(f"dev/{device}", _Bind(Path("/dev") / device, is_folder=False, is_writable=True))
@@ -82,7 +88,7 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
         tree.lay(_existing(layer))
     if spec.writable_layer is not None:
         tree.lay(_existing(spec.writable_layer), is_writable=True)
-    for path, mode in _IN_MEMORY.items():
+    for path, mode in MEMORY_FOLDERS.items():
         match tree.find(path):
             case None:
                 tree.put(path, _Folder(mode=mode, is_memory=True))
@@ -103,6 +109,32 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
     ]
     tree.make_folder(spec.working_directory)
     return [*tree.steps(), *over]
+
+
+def _lay_out_root(spec: SandboxSpec) -> Iterator[Step]:
+    """The steps for an image that is a whole root file system: it under an overlay, and mounts on top."""
+    (root,) = spec.layers
+    yield ("root", "", str(_existing(root)))
+    yield ("tmpfs", "/dev", 0o755)
+    for device in _DEVICES:
+        yield ("place", f"/dev/{device}", f"/dev/{device}", False, True)
+    for name, target in _DEVICE_LINKS.items():
+        yield ("link", f"/dev/{name}", target)
+    yield ("tmpfs", "/dev/shm", MEMORY_FOLDERS["dev/shm"])  # noqa: S108
+    if spec.has_init:
+        yield ("place", f"/{init.INSIDE.lstrip('/')}", str(init.program()), False, False)
+    yield ("directory", "/proc")
+    yield ("replace", "/etc/resolv.conf", _resolver_configuration())
+    if spec.hosts_folder is not None:
+        yield ("place", NAMES_FOLDER, str(_existing(spec.hosts_folder)), True, False)
+        yield ("relink", "/etc/hosts", f"{NAMES_FOLDER}/hosts")
+    else:
+        yield ("place", "/etc/hosts", "/etc/hosts", False, False)
+    yield ("directory", spec.working_directory)
+    for sources, is_writable in ((spec.files, False), (spec.writable, True)):
+        for path, source in sources.items():
+            existing = _existing(source)
+            yield ("place", f"/{path.lstrip('/')}", str(existing), existing.is_dir(), is_writable)
 
 
 class _Tree:
@@ -248,14 +280,18 @@ def _target_parts(folder: list[str], target: str) -> list[str]:
     return _parts(os.path.normpath(os.path.join("/" + "/".join(folder), target)))  # noqa: PTH118 - a path inside
 
 
-def _generated_etc(user: tuple[int, int] | None) -> dict[str, str]:
-    """The files of /etc that tell a process who and where it is."""
+def _generated_etc(user: tuple[int, int] | None, known: Mapping[str, str]) -> dict[str, str]:
+    """The files of /etc that tell a process who and where it is; `known` are the base's own users."""
     uid, gid = user or (0, 0)
     users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     group = "root:x:0:\nnogroup:x:65534:\n"
-    if uid not in (0, 65534):
+    for name, number in known.items():
+        if number not in ("0", "65534"):
+            users += f"{name}:x:{number}:{number}:{name}:/home/{name}:/bin/bash\n"
+            group += f"{name}:x:{number}:\n"
+    if str(uid) not in known.values():
         users += f"app:x:{uid}:{gid}:app:/:/usr/sbin/nologin\n"
-    if gid not in (0, 65534):
+    if str(gid) not in known.values():
         group += f"app:x:{gid}:\n"
     return {
         "passwd": users,

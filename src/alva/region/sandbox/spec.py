@@ -18,8 +18,12 @@ class SandboxSpec:
     layers: tuple[Path, ...]
     """Folders laid over the base, the first lowest. Each holds paths as they are inside, such as `app/api`."""
 
-    base: str = "python:3.11"
-    """What lies under the layers: `python:X.Y` or `node`; see `base.find_base`."""
+    base: str = "python"
+    """What lies under the layers: `python:X.Y`, `python` (the one that runs this program) or `node`; see
+    `base.find_base`.
+
+    "" is nothing: the one layer is a whole root file system, of an image that brings its own system. The process sees
+    it under an overlay in memory, with /dev, /proc, /etc/hosts and /etc/resolv.conf from here."""
 
     writable_layer: Path | None = None
     """Laid over the other layers; the process may write into its folders (the root of a build's stage)."""

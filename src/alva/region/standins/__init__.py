@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alva.errors import RegionFailed
 from alva.region.network.namespace import stream_socket
+from alva.region.ports import port_in_use
 from alva.region.standins.faults import Faults
 
 if TYPE_CHECKING:
-    from alva.region.server import Region
+    from alva.region.region import Region
     from alva.region.standins.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class StandIns:
         config.graceful_timeout = 0.2
         config.shutdown_timeout = 0.5
         work = serve(application, config, shutdown_trigger=self._stopping.wait)
-        self._servers.append(asyncio.get_running_loop().create_task(work, name=f"stand-in {address}:{port}"))
+        self._servers.append(self._region.background.spawn(f"serve the stand-in at {address}:{port}", work))
 
 
 def can_listen_on(port: int) -> bool:
@@ -129,9 +129,5 @@ def _listen(listener: socket.socket, address: str, port: int) -> socket.socket:
         if error.errno != errno.EADDRINUSE:
             raise
         variable = "ALVA_INBOX_PORT" if address == "127.0.0.1" else "ALVA_LOOPBACK_OCTET"
-        raise RegionFailed(
-            f"cannot start the local region: port {port} is in use on {address}",
-            evidence=[f"{address}:{port}: {error.strerror}"],
-            next_step=f"end what listens there, or choose another with {variable}",
-        ) from error
+        raise port_in_use("start the local region", address, port, variable, error) from error
     return listener

@@ -14,7 +14,6 @@ from typing import Any
 
 LABEL = "Written by the local stand-in, not by a language model."
 
-_NAMED_LINE = re.compile(r"^\W*(business name|industry|audience|goals?|location)\W*:\s*(.+)$", re.I | re.M)
 _USUAL_LENGTHS = {"tasks": 8, "actions": 3}
 _USUAL_LENGTH = 3
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
+MODULES = (
+    "alarm", "budget", "elastic_ip", "nat_gateway", "oidc_provider", "query_definition", "scaling", "secret",
+    "security_group_rule",
+)  # fmt: skip
+
 
 def register_all() -> None:
     """Register them; types with a data plane are registered by their components."""
-    from alva.region.cloudformation.types import (
-        alarm,
-        budget,
-        elastic_ip,
-        nat_gateway,
-        oidc_provider,
-        query_definition,
-        scaling,
-        secret,
-        security_group_rule,
-    )
-
-    for module in (
-        alarm,
-        budget,
-        elastic_ip,
-        nat_gateway,
-        oidc_provider,
-        query_definition,
-        scaling,
-        secret,
-        security_group_rule,
-    ):
-        module.register()
+    for name in MODULES:
+        importlib.import_module(f"{__name__}.{name}").register()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
-
-_TARGET = "AWSBudgetServiceGateway"
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
@@ -19,7 +17,7 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
         limit["Amount"] = str(limit["Amount"])
     await call_json(
         "budgets",
-        f"{_TARGET}.CreateBudget",
+        "CreateBudget",
         {
             "AccountId": _account(),
             "Budget": budget,
@@ -37,7 +35,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     try:
-        await call_json("budgets", f"{_TARGET}.DeleteBudget", {"AccountId": _account(), "BudgetName": physical_id})
+        await call_json("budgets", "DeleteBudget", {"AccountId": _account(), "BudgetName": physical_id})
     except HandlerFailed as error:
         if error.code != "NotFound":
             raise

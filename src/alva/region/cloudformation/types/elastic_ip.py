@@ -6,7 +6,7 @@ from ministack.services import ec2
 from ministack.services.cloudformation import provisioners
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 
 HONOURED = {"Domain", "Tags"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import call_query
+from alva.region.cloudformation.handler_failure import call_query
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from alva.region import scaling
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.validation.constraints import service_model
 
+_SERVICE = "application-autoscaling"
+_TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")
 _KEY = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
 
 async def create_target(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    _call(scaling.register_scalable_target, {key: properties[key] for key in properties if key != "ScheduledActions"})
+    request = {key: properties[key] for key in (*_KEY, *_TARGET) if key in properties}
+    await _call("RegisterScalableTarget", request)
     # The physical id's form: resource reference, "Return values".
     physical_id = "|".join(properties[key] for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
     return physical_id, {"Id": physical_id}
@@ -24,16 +26,11 @@ async def update_target(physical_id: str, old: Properties, new: Properties, stac
 
 
 async def delete_target(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-    key = {name: properties[name] for name in _KEY}
-    if scaling.scalable_target(**_as_arguments(key)) is not None:
-        _call(scaling.deregister_scalable_target, key)
+    await _delete("DeregisterScalableTarget", {name: properties[name] for name in _KEY})
 
 
 async def create_policy(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    request = dict(properties)
-    if target_id := request.pop("ScalingTargetId", None):
-        request["ResourceId"], request["ScalableDimension"], request["ServiceNamespace"] = target_id.split("|")
-    arn = _call(scaling.put_scaling_policy, request)["PolicyARN"]
+    arn = (await _call("PutScalingPolicy", _policy(properties)))["PolicyARN"]
     return arn, {"Arn": arn}
 
 
@@ -42,22 +39,29 @@ async def update_policy(physical_id: str, old: Properties, new: Properties, stac
 
 
 async def delete_policy(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-    scaling.forget_policy(physical_id)
+    request = _policy(properties)
+    await _delete("DeleteScalingPolicy", {name: request[name] for name in ("PolicyName", *_KEY)})
 
 
-def _as_arguments(key: Properties) -> dict[str, str]:
-    return {
-        "service_namespace": key["ServiceNamespace"],
-        "resource_id": key["ResourceId"],
-        "scalable_dimension": key["ScalableDimension"],
-    }
+def _policy(properties: Properties) -> Properties:
+    request = dict(properties)
+    if target_id := request.pop("ScalingTargetId", None):
+        request["ResourceId"], request["ScalableDimension"], request["ServiceNamespace"] = target_id.split("|")
+    return request
 
 
-def _call(operation: scaling.Operation, request: Properties) -> dict[str, Any]:
+async def _call(action: str, request: Properties) -> Properties:
+    shape = service_model(_SERVICE).operation_model(action).input_shape
+    assert shape is not None  # noqa: S101 - every action used here has one
+    return await call_json(_SERVICE, action, from_properties(request, shape))
+
+
+async def _delete(action: str, request: Properties) -> None:
     try:
-        return operation(request)
-    except scaling.ScalingError as error:
-        raise HandlerFailed(f"{error} (Service: ApplicationAutoScaling, Status Code: 400)", "InvalidRequest") from error
+        await _call(action, request)
+    except HandlerFailed as error:
+        if error.code != "NotFound":
+            raise
 
 
 def register() -> None:

@@ -13,7 +13,7 @@ from ministack.services import secretsmanager
 from ministack.services.cloudformation import provisioners
 
 from alva.region.cloudformation import registry
-from alva.region.cloudformation.api import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 
 HONOURED = {"Name", "Description", "SecretString", "GenerateSecretString", "KmsKeyId", "Tags"}
@@ -33,13 +33,15 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
     _refuse_unknown(properties)
     request: dict[str, Any] = {
         "Name": properties.get("Name") or provisioners._physical_name(stack_name, logical_id),
-        "SecretString": await _value(properties),
         "Tags": properties.get("Tags") or [],
     }
+    # Without a value the secret has no version, as on AWS.
+    if (value := await _value(properties)) is not None:
+        request["SecretString"] = value
     for key in ("Description", "KmsKeyId"):
         if properties.get(key):
             request[key] = properties[key]
-    answer = await call_json("secretsmanager", "secretsmanager.CreateSecret", request)
+    answer = await call_json("secretsmanager", "CreateSecret", request)
     return answer["ARN"], {"Id": answer["ARN"]}
 
 
@@ -50,9 +52,10 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
         request["Description"] = new.get("Description", "")
     if old.get("KmsKeyId") != new.get("KmsKeyId"):
         request["KmsKeyId"] = new.get("KmsKeyId")
-    if any(old.get(key) != new.get(key) for key in ("SecretString", "GenerateSecretString")):
-        request["SecretString"] = await _value(new)
-    await call_json("secretsmanager", "secretsmanager.UpdateSecret", request)
+    is_other = any(old.get(key) != new.get(key) for key in ("SecretString", "GenerateSecretString"))
+    if is_other and (value := await _value(new)) is not None:
+        request["SecretString"] = value
+    await call_json("secretsmanager", "UpdateSecret", request)
     _, record = secretsmanager._resolve(physical_id)
     provisioners._reconcile_tag_list(record.setdefault("Tags", []), old, new)
     return physical_id, {"Id": physical_id}
@@ -60,16 +63,14 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     # CloudFormation deletes without a recovery window.
-    await call_json(
-        "secretsmanager", "secretsmanager.DeleteSecret", {"SecretId": physical_id, "ForceDeleteWithoutRecovery": True}
-    )
+    await call_json("secretsmanager", "DeleteSecret", {"SecretId": physical_id, "ForceDeleteWithoutRecovery": True})
 
 
-async def _value(properties: Properties) -> str:
-    """The secret's value as the template declares it, generated where it says so."""
+async def _value(properties: Properties) -> str | None:
+    """The secret's value as the template declares it, generated where it says so; None where it declares none."""
     generate = properties.get("GenerateSecretString")
     if generate is None:
-        return str(properties.get("SecretString", ""))
+        return str(properties["SecretString"]) if "SecretString" in properties else None
     if "SecretString" in properties:
         raise HandlerFailed("You can't specify both SecretString and GenerateSecretString", "InvalidRequest")
     options: dict[str, Any] = {}
@@ -79,7 +80,7 @@ async def _value(properties: Properties) -> str:
             options[key] = int(value) if key == "PasswordLength" else value
             if key.startswith(("ExcludeN", "ExcludeP", "ExcludeU", "ExcludeL", "Include", "Require")):
                 options[key] = provisioners._cfn_bool(value)
-    answer = await call_json("secretsmanager", "secretsmanager.GetRandomPassword", options)
+    answer = await call_json("secretsmanager", "GetRandomPassword", options)
     password = answer["RandomPassword"]
     if "SecretStringTemplate" not in generate and "GenerateStringKey" not in generate:
         return str(password)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 from alva.region.ecs import render
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json
 from alva.region.ecs.paging import page
 from alva.region.ecs.state import State
 
+_NAME = re.compile(r"[a-zA-Z0-9\-_]{1,255}")
 CAPACITY_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 
 def create_cluster(state: State, request: Json) -> Json:
     """CreateCluster; an ACTIVE cluster of the same name is returned as it is, as AWS does."""
     name = request.get("clusterName") or "default"
+    if not _NAME.fullmatch(name):
+        raise invalid_parameter(f"Cluster must match ^{_NAME.pattern}$, but was {name}")
     existing = state.clusters.get(name)
     if existing is None or existing.status != "ACTIVE":
         existing = Cluster(

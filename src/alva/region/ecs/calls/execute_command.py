@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 
-from alva.region.ecs import exec_agent
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
+from alva.region.background import Background
+from alva.region.control_plane import ControlPlane, ServiceError
+from alva.region.ecs import awslogs, exec_agent
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import TaskStartError, invalid_parameter
 from alva.region.ecs.exec_sessions import PATH, ExecSession, ExecSessions
-from alva.region.ecs.logs import LogStream
 from alva.region.ecs.model import Container, Json, Task, TaskStatus
 from alva.region.ecs.state import State
+from alva.region.log_stream import LogStream
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ async def execute_command(
     if not argv:
         raise invalid_parameter("Command cannot be empty.")
     session = ExecSession(argv=argv, container=running.process, environment=dict(running.plan.environment), log=None)
-    session.log = await _transcript(state, control_plane, task, container, session.id)
+    session.log = await _transcript(state, control_plane, sessions.background, task, container, session.id)
     sessions.open(session)
     return {
         "clusterArn": cluster.arn,
@@ -72,7 +73,12 @@ def _container(task: Task, name: str | None) -> Container:
 
 
 async def _transcript(
-    state: State, control_plane: ControlPlane, task: Task, container: Container, session_id: str
+    state: State,
+    control_plane: ControlPlane,
+    background: Background,
+    task: Task,
+    container: Container,
+    session_id: str,
 ) -> LogStream | None:
     """Where what is said is kept: the cluster's log group, or else that of the container.
 
@@ -92,11 +98,11 @@ async def _transcript(
         group = ((own.get("logConfiguration") or {}).get("options") or {}).get("awslogs-group")
     if not group:
         return None
-    stream = LogStream(control_plane, group, session_id)
+    stream = LogStream(background, control_plane, group, session_id)
     try:
         role = exec_agent.task_role(task, definition, account_id=control_plane.account_id, region=control_plane.region)
         role.check("logs:DescribeLogGroups", "*")
-        await stream.create(role)
+        await awslogs.create(stream, role)
     except (TaskStartError, ServiceError) as error:
         logger.warning("what is said in %s is not kept: %s", session_id, error)
         return None

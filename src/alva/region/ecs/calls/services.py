@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs import exec_agent, render, rollouts
 from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.calls.tasks import check_network, launch_of
-from alva.region.ecs.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Revision, Service
@@ -86,6 +86,8 @@ async def _revision(
     state: State, control_plane: ControlPlane, cluster: Cluster, service_arn: str, request: Json
 ) -> Revision:
     """The revision that the request describes, checked against the rest of the region."""
+    if not request.get("taskDefinition"):
+        raise invalid_parameter("TaskDefinition can not be blank.")
     definition = state.runnable_task_definition(request["taskDefinition"])
     launch_type, strategy = launch_of(cluster, request)
     network_configuration = await check_network(control_plane, request.get("networkConfiguration"))

@@ -6,7 +6,7 @@ import re
 import time
 
 from alva.region.ecs import dependencies, render
-from alva.region.ecs.errors import client_error, invalid_parameter
+from alva.region.ecs.errors import EcsError, client_error, invalid_parameter
 from alva.region.ecs.model import Json
 from alva.region.ecs.paging import page
 from alva.region.ecs.state import State
@@ -117,11 +117,24 @@ def _check_size(request: Json) -> None:
         raise client_error("Fargate requires that 'memory' be defined at the task level.")
     try:
         allowed = _FARGATE_MEMORY_MIB.get(int(cpu), ())
-        if int(memory) in allowed:
-            return
+        is_offered = int(memory) in allowed
     except ValueError:
-        pass
-    raise client_error(
+        is_offered = False
+    if not is_offered:
+        raise _no_such_size(cpu, memory)
+    containers = request["containerDefinitions"]
+    for container in containers:
+        for member in ("memory", "memoryReservation"):
+            if int(container.get(member) or 0) > int(memory):
+                raise client_error(
+                    f"The '{member}' setting for container '{container.get('name')}' is greater than for the task."
+                )
+    if sum(int(container.get("cpu") or 0) for container in containers) > int(cpu):
+        raise client_error("The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'.")
+
+
+def _no_such_size(cpu: object, memory: object) -> EcsError:
+    return client_error(
         "No Fargate configuration exists for given values: "
         f"{cpu} CPU, {memory} memory. See the Amazon ECS documentation for the valid values."
     )

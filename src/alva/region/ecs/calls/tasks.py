@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs import exec_agent, network, render
 from alva.region.ecs.calls.tags import check_tags
-from alva.region.ecs.control_plane import ControlPlane
 from alva.region.ecs.controller import Controller, new_containers
 from alva.region.ecs.errors import client_error, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Task, TaskStatus
@@ -15,6 +16,9 @@ from alva.region.ecs.state import State, new_task_id
 
 MOST_TASKS = 10
 """RunTask's `count`; https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html"""
+
+MOST_OVERRIDE_CHARACTERS = 8192
+"""RunTask's `overrides`, with the characters of their JSON; same page."""
 
 
 def launch_of(cluster: Cluster, request: Json) -> tuple[str | None, list[Json]]:
@@ -68,6 +72,8 @@ async def run_task(state: State, controller: Controller, control_plane: ControlP
             raise invalid_parameter(
                 f"Override for container named {override.get('name')} is not a container in the TaskDefinition."
             )
+    if len(json.dumps(overrides, separators=(",", ":"), ensure_ascii=False)) > MOST_OVERRIDE_CHARACTERS:
+        raise invalid_parameter("Container Overrides length must be at most 8192")
     tags = check_tags(request.get("tags"))
     if request.get("propagateTags") == "TASK_DEFINITION":
         tags = {**state.tags.get(definition["taskDefinitionArn"], {}), **tags}

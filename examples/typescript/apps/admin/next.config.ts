@@ -1,0 +1,11 @@
+import { join } from "node:path";
+
+import type { NextConfig } from "next";
+
+const config: NextConfig = {
+  basePath: "/admin",
+  output: "standalone",
+  outputFileTracingRoot: join(import.meta.dirname, "../.."),
+};
+
+export default config;

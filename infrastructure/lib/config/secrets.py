@@ -1,0 +1,78 @@
+"""The environment's secrets, and the forms in which a service's entry asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """One of the environment's secrets, `<prefix>-<name>` in Secrets Manager.
+
+    `kind` says where its value comes from: `generated` by the template; everything else is set by the release tool
+    and holds `alva:unset` until then, but for `url`, which the template makes of the generated password.
+    """
+
+    name: str
+    kind: str
+    description: str
+
+
+DATABASE_SECRET = "database"
+
+SECRETS: tuple[Secret, ...] = (
+    Secret(
+        name=DATABASE_SECRET, kind="generated", description="Credentials of the database, and the cache's AUTH token"
+    ),
+    Secret(name="jwt-private-key", kind="rsa-private-key", description="Signs access tokens (PEM, RSA)"),
+    Secret(name="jwt-public-key", kind="rsa-public-key", description="Verifies access tokens (PEM)"),
+    Secret(name="jwt-secret", kind="random", description="Signs the links in mails"),
+    Secret(name="cookie-secret", kind="random", description="Signs cookies"),
+    Secret(name="openai-api-key", kind="api-key", description="OpenAI"),
+    Secret(name="resend-api-key", kind="api-key", description="Resend"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretKey:
+    """A secret as a task reads it: whole, or one key of a JSON value."""
+
+    secret: str
+    key: str | None = None
+
+
+# One generated credential serves the data tier: docs/decisions/one-data-tier-credential.md
+DATA_TIER_PASSWORD = SecretKey(secret=DATABASE_SECRET, key="password")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseUrl:
+    """The database's URL whole, with user and password: docs/decisions/credentials-beside-urls.md.
+
+    `query` is what the client needs for TLS. RDS's certificates are signed by authorities of its own, so a client that
+    verifies them needs their file: `sslmode=verify-full&sslrootcert=/app/rds.pem` for node-postgres.
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
+    """
+
+    query: str = "sslmode=verify-full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisUrl:
+    """The cache's URL whole, with its AUTH token. `rediss:` is TLS, with a certificate that public authorities sign."""
+
+    query: str = ""
+
+
+DATABASE_URLS = Secret(
+    name="database-url", kind="url", description="The database's URL with its password, for each service that asks"
+)
+REDIS_URLS = Secret(
+    name="redis-url", kind="url", description="The cache's URL with its AUTH token, for each service that asks"
+)
+URL_SECRETS: Mapping[type[DatabaseUrl | RedisUrl], Secret] = MappingProxyType(
+    {DatabaseUrl: DATABASE_URLS, RedisUrl: REDIS_URLS}
+)
+"""Kind of URL -> the secret that holds them: a JSON object with a key for each variable of a service."""

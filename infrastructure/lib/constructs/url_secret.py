@@ -1,0 +1,44 @@
+"""A secret with whole URLs, in which CloudFormation puts the password of the generated secret.
+
+The template has a dynamic reference in the password's place, so the password is in no template and in no event. The
+value is made anew when the template's property changes: a rotation names the new password's version there.
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from lib.config.environments import Environment
+from lib.config.secrets import Secret
+from lib.constructs.accepted_findings import accept
+
+
+def url_secret(
+    scope: Construct, settings: Secret, *, environment: Environment, queries: Mapping[str, str], url: str
+) -> secretsmanager.CfnSecret:
+    """The secret `settings`: each key of `queries` has `url` with that query, if it is not empty.
+
+    It can be made again from its template at any time, so it is deleted with its stack.
+    """
+    urls = {key: f"{url}?{query}" if query else url for key, query in queries.items()}
+    secret = secretsmanager.CfnSecret(
+        scope,
+        "Urls",
+        name=f"{environment.prefix}-{settings.name}",
+        description=settings.description,
+        # Nothing in a URL of ours needs an escape in JSON: the password has letters and digits only.
+        secret_string=json.dumps(urls, separators=(",", ":")),
+    )
+    accept(secret, "One account, one reader role each: a key of its own ($1 a month) adds nothing", "CKV_AWS_149")
+    accept(secret, "Made of the generated password, and rotated with it", "AwsSolutions-SMG4")
+    return secret
+
+
+def password_reference(secret_arn: str) -> str:
+    """What CloudFormation puts the generated secret's password in the place of."""
+    return f"{{{{resolve:secretsmanager:{secret_arn}:SecretString:password}}}}"

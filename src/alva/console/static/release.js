@@ -1,0 +1,73 @@
+// A release as it happens: its steps, the causes when it goes back, and the log lines as they come.
+
+import { $, causeCard, element, renderWhenChanged, seconds } from "./dom.js";
+import { lineElement, lineOf } from "./logs.js";
+
+const SIGNS = { running: "…", done: "✓", failed: "✗", back: "↩" };
+const WORDS = { running: "running", done: "done", failed: "failed", back: "rolling back" };
+
+export function showProgress(found) {
+  const progress = found.progress;
+  const box = $("progress");
+  followLog(progress);
+  if (!progress) {
+    const release = found.release;
+    const failed = release && release.outcome !== "succeeded";
+    renderWhenChanged("progress", release, () => box.replaceChildren(failed ? element("div", { class: "card bad" },
+      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`), `, commit ${release.commit.slice(0, 12)}, by ${release.by}`),
+      element("p", { class: "mono" }, release.cause),
+      element("p", {}, element("a", { href: `#why/${release.number}` }, "Cause, evidence and next step"))) : ""));
+    return;
+  }
+  const elapsed = (Date.now() - new Date(progress.started_at)) / 1000;
+  renderWhenChanged("progress", [progress, Math.floor(elapsed)], () => box.replaceChildren(
+    ...progress.causes.map(causeCard),
+    element("div", { class: progress.is_going_back ? "card bad" : "card busy" },
+      element("p", {}, element("strong", {}, progress.is_going_back ? "The release is rolling back" : "A release is running"), `: ${progress.what}, by ${progress.by}`),
+      element("p", { class: "quiet" }, `${seconds(elapsed)} so far`, progress.expected_seconds ? `; the last release took ${seconds(progress.expected_seconds)}` : ""),
+      element("ol", { class: "steps" }, progress.steps.map((step) => {
+        const passed = step.seconds ?? (Date.now() - new Date(step.started_at)) / 1000;
+        const share = step.state === "done" ? 1 : step.expected_seconds ? Math.min(0.97, passed / step.expected_seconds) : undefined;
+        return element("li", {},
+          element("span", { class: step.state === "failed" || step.state === "back" ? "bad-text" : step.state === "done" ? "good-text" : "busy-text", "aria-label": WORDS[step.state] }, SIGNS[step.state]),
+          element("span", {}, step.title),
+          element("progress", { max: 1, value: share, "aria-label": step.title }),
+          element("span", { class: "quiet" }, passed >= 0.05 ? seconds(passed) : "", step.expected_seconds >= 0.05 ? ` of about ${seconds(step.expected_seconds)}` : ""),
+          step.detail ? element("span", { class: "detail" }, step.detail) : null);
+      })))));
+}
+
+const LINES = 200;
+let source = null;
+let followed = null;
+
+// The lines of all services since the release began; those of the release that ended last stay until the view is left.
+function followLog(progress) {
+  if (!progress) {
+    source?.close();
+    source = null;
+    followed = null;
+    return;
+  }
+  if (followed === progress.started_at || $("view-overview").hidden) return;
+  stopReleaseLog();
+  followed = progress.started_at;
+  const box = $("release-log").querySelector(".log");
+  box.replaceChildren();
+  $("release-log").hidden = false;
+  const began = new Date(progress.started_at);
+  const minutes = Math.ceil((Date.now() - began) / 60000) + 1;
+  source = new EventSource(`/api/logs?minutes=${minutes}&follow=1`);
+  source.addEventListener("lines", (event) => {
+    const isAtEnd = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
+    box.append(...JSON.parse(event.data).map(lineOf).filter((line) => new Date(line.time) >= began).map(lineElement));
+    while (box.childElementCount > LINES) box.firstElementChild.remove();
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
+  });
+}
+
+export function stopReleaseLog() {
+  source?.close();
+  source = null;
+  followed = null;
+}

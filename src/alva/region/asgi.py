@@ -1,0 +1,80 @@
+"""HTTP requests of AWS's APIs: what they ask for, and the server that takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from alva.region.ports import port_in_use
+
+ASGIApplication = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+
+
+# Requests whose action begins with one of these change nothing worth saving.
+READ_ONLY = ("Describe", "Get", "List", "BatchGet", "Filter", "Lookup", "Validate", "Estimate", "Discover", "Detect")
+
+
+async def answer_json(send: Callable[[Any], Awaitable[None]], contents: object) -> None:
+    """Answer a request with JSON."""
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(contents).encode()})
+
+
+def is_for_registry(scope: dict[str, Any]) -> bool:
+    """Whether a request is for ECR's registry: its path begins with /v2, and nothing signed it as one of AWS's API."""
+    if scope["path"] != "/v2" and not scope["path"].startswith("/v2/"):
+        return False
+    return not any(
+        name == b"x-amz-date" or (name == b"authorization" and value.startswith(b"AWS4"))
+        for name, value in scope["headers"]
+    )
+
+
+def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
+    """The service and the action of a request, as far as they can be told; S3's are its methods (`Get`, `Put`)."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
+    credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
+    service = credential[3] if len(credential) > 3 else ""
+    if target := headers.get("x-amz-target"):
+        return service, target.rpartition(".")[2]
+    if "/operation/" in scope.get("path", ""):
+        return service, scope["path"].rpartition("/")[2]
+    for part in (body + b"&" + scope.get("query_string", b"")).split(b"&"):
+        if part.startswith(b"Action="):
+            return service, part[7:].decode("latin-1")
+    return service, scope.get("method", "").capitalize().replace("Head", "Get")
+
+
+def listen(port: int) -> socket.socket:
+    """Bind the API's port on loopback. Raises RegionFailed when it is in use."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise port_in_use("start the local region", "127.0.0.1", port, "ALVA_API_PORT", error) from error
+    return listener
+
+
+async def serve(application: ASGIApplication, listener: socket.socket, stopping: asyncio.Event) -> None:
+    """Serve HTTP until `stopping` is set."""
+    from hypercorn.asyncio import serve as serve_asgi
+    from hypercorn.config import Config
+
+    server = Config()
+    server.bind = [f"fd://{listener.detach()}"]
+    server.keep_alive_timeout = 75
+    server.loglevel = "WARNING"
+    server.graceful_timeout = 0.2
+    server.shutdown_timeout = 0.5
+    await serve_asgi(application, server, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]

@@ -1,0 +1,290 @@
+"""Change sets: made, described, executed and deleted."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from alva.region.cloudformation import differences, drift, importing, store, submissions
+from alva.region.cloudformation.context import Context, scope_of
+from alva.region.cloudformation.differences import Side
+from alva.region.cloudformation.errors import Refused, no_such_stack
+from alva.region.cloudformation.intrinsics import Json, TemplateError
+from alva.region.cloudformation.operations import (
+    UPDATABLE,
+    Operations,
+    cannot_be_updated,
+    check_name,
+    new_stack,
+    tags_differ,
+)
+from alva.region.cloudformation.read import page, parameters, seconds
+from alva.region.cloudformation.store import ChangeSet, Stack
+from alva.region.cloudformation.submissions import Submission
+
+NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
+# What a change set keeps of its request for its execution.
+_KEPT = ("Capabilities", "NotificationARNs", "RollbackConfiguration", "RoleARN", "DisableValidation")
+# What a change set shows as its request had it.
+_COPIED = ("Description", "OnStackFailure", "ImportExistingResources", "DeploymentMode")
+_MISSING_STACK_NAME = "StackName must be specified if ChangeSetName is not specified as an ARN."
+
+
+class ChangeSets:
+    """CreateChangeSet and the other calls about change sets."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def create(self, request: Json) -> Json:
+        """CreateChangeSet."""
+        kind, name = request.get("ChangeSetType", "UPDATE"), request["ChangeSetName"]
+        if not re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]*", name):
+            raise Refused(
+                f"1 validation error detected: Value '{name}' at 'changeSetName' failed to satisfy constraint: Member "
+                "must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+            )
+        if request.get("OnStackFailure") == "DELETE" and kind != "CREATE":
+            raise Refused("OnStackFailure DELETE is only valid when ChangeSetType is CREATE.")
+        stack = _stack_for(request, kind)
+        is_new = not stack["_template"] and stack["StackId"] not in store.events
+        if (former := store.find_change_set(name, stack)) and not former["ExecutionStatus"].startswith("EXECUTE_"):
+            raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
+        submission = submissions.read(request, stack, stack["_template"] or None)
+        change_set = _new_change_set(request, stack, submission, kind)
+        if is_new:
+            store.add(stack)
+            Context(stack, {}, {}).stack_event("REVIEW_IN_PROGRESS", "User Initiated")
+        store.change_sets[change_set["ChangeSetId"]] = change_set
+        return {"Id": change_set["ChangeSetId"], "StackId": stack["StackId"]}
+
+    def execute(self, request: Json) -> Json:
+        """ExecuteChangeSet. The stack's other change sets are deleted."""
+        change_set, identifier = _find(request), request["ChangeSetName"]
+        stack = store.find_existing(change_set["StackId"])
+        if change_set["ExecutionStatus"] != "AVAILABLE":
+            what, state = (
+                ("status", change_set["Status"])
+                if change_set["Status"] == "FAILED"
+                else ("execution status", change_set["ExecutionStatus"])
+            )
+            raise Refused(
+                f"ChangeSet [{change_set['ChangeSetId']}] cannot be executed in its current {what} of [{state}]",
+                "InvalidChangeSetStatus",
+            )
+        if stack is None or stack["StackStatus"] not in (*UPDATABLE, "REVIEW_IN_PROGRESS"):
+            raise Refused(
+                f"ChangeSet [{identifier}] cannot be executed: stack {change_set['StackName']} is in "
+                f"{stack['StackStatus'] if stack else 'DELETE_COMPLETE'} state",
+                "InvalidChangeSetStatus",
+            )
+        on_failure = change_set.get("OnStackFailure")
+        if on_failure and "DisableRollback" in request:
+            raise Refused("You can't specify DisableRollback when the change set was created with OnStackFailure.")
+        _delete_others(change_set)
+        change_set["ExecutionStatus"] = "EXECUTE_IN_PROGRESS"
+        stack["ChangeSetId"] = change_set["ChangeSetId"]
+        submission = _submission_of(change_set, stack)
+        if change_set["ChangeSetType"] == "IMPORT":
+            work = importing.import_resources(stack, submission, change_set)
+            self._operations.run(stack, _recorded(work, stack, change_set))
+            return {}
+        disable_rollback = on_failure == "DO_NOTHING" or bool(request.get("DisableRollback"))
+        is_update = change_set["ChangeSetType"] == "UPDATE"
+        if not is_update:
+            stack["DisableRollback"] = disable_rollback
+        self._operations.start(
+            stack,
+            submission,
+            {**change_set["_request"], **request},
+            disable_rollback=disable_rollback,
+            is_update=is_update,
+            deletes_on_failure=on_failure == "DELETE",
+            imports=change_set["_imports"],
+            drifted=drift.drifted_resources(stack) if change_set.get("DeploymentMode") == "REVERT_DRIFT" else {},
+            around=lambda work: _recorded(work, stack, change_set),
+        )
+        return {}
+
+
+async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: ChangeSet) -> None:
+    """Execute a change set, and record how that ended."""
+    try:
+        await work
+    finally:
+        change_set["ExecutionStatus"] = execution_status(stack)
+
+
+def _stack_for(request: Json, kind: str) -> Stack:
+    """The stack that a change set is for, or the record of a new one. Raises Refused where it may have none."""
+    name = request["StackName"]
+    stack = store.find(name)
+    exists = stack is not None and stack["StackStatus"] != "DELETE_COMPLETE"
+    if stack is not None and kind == "CREATE" and (name.startswith("arn:") or stack["StackStatus"] in UPDATABLE):
+        raise Refused(
+            f"Stack [{name}] already exists and cannot be created again with the changeSet "
+            f"[{request['ChangeSetName']}]."
+        )
+    allowed = UPDATABLE if kind == "UPDATE" else (*UPDATABLE, "REVIEW_IN_PROGRESS")
+    if stack is not None and exists:
+        if stack["StackStatus"] not in allowed:
+            raise cannot_be_updated(stack)
+        return stack
+    if kind == "UPDATE":
+        raise no_such_stack(name)
+    check_name(name)
+    return new_stack(name, "REVIEW_IN_PROGRESS", request)
+
+
+def _new_change_set(request: Json, stack: Stack, submission: Submission, kind: str) -> ChangeSet:
+    _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
+    name = request["ChangeSetName"]
+    before = Side(stack["_template"], scope_of(stack, stack["_template"], stack["_resolved_params"]))
+    records: Json = stack["_resources"]
+    retagged = list(records) if kind == "UPDATE" and tags_differ(stack, request) else []
+    after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
+    plain, valued = differences.changes(before, after, records, retagged)
+    reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
+    drifted = drift.drifted_resources(stack) if reverts_drift else {}
+    if reverts_drift:
+        plain, valued = (differences.with_drift(each, after, records, drifted) for each in (plain, valued))
+    change_set: ChangeSet = {
+        "ChangeSetId": f"arn:aws:cloudformation:{region}:{account_id}:changeSet/{name}/{uuid.uuid4()}",
+        "ChangeSetName": name,
+        "StackId": stack["StackId"],
+        "StackName": stack["StackName"],
+        "CreationTime": store.now(),
+        "ChangeSetType": kind,
+        "Status": "CREATE_COMPLETE",
+        "ExecutionStatus": "AVAILABLE",
+        **{key: request[key] for key in _COPIED if key in request},
+        **({"StackDriftStatus": "DRIFTED" if drifted else "IN_SYNC"} if reverts_drift else {}),
+        "Tags": request.get("Tags") or [],
+        "Changes": plain,
+        "_valued": valued,
+        "_imports": {},
+        "_template": submission.template,
+        "_template_body": submission.body,
+        "_resolved_params": submission.parameters,
+        "_request": {key: request[key] for key in (*_KEPT, "Tags") if key in request},
+    }
+    if kind == "IMPORT":
+        importing.check_frozen(stack, submission, request)
+        change_set.update(importing.of_request(submission, request, plain))
+    elif request.get("ImportExistingResources"):
+        change_set.update(importing.of_existing(submission, plain))
+    elif not plain and not _outputs_differ(stack, submission):
+        change_set.update(Status="FAILED", ExecutionStatus="UNAVAILABLE", StatusReason=NO_CHANGES)
+    return change_set
+
+
+def _outputs_differ(stack: Stack, submission: Submission) -> bool:
+    """Whether the outputs would have other values, names or exports once the change set is executed."""
+    context = Context(stack, submission.template, submission.parameters)
+    try:
+        new, _ = context.outputs(stack["_resources"])
+    except TemplateError:
+        # It does not resolve against what exists: then it certainly is not what the stack has.
+        return True
+    return new != (stack.get("Outputs") or [])
+
+
+def _submission_of(change_set: ChangeSet, stack: Stack) -> Submission:
+    source, resolved = change_set["_template"], change_set["_resolved_params"]
+    return Submission(source, change_set["_template_body"], resolved, scope_of(stack, source, resolved))
+
+
+def _delete_others(change_set: ChangeSet) -> None:
+    for key, each in list(store.change_sets.items()):
+        if each["StackId"] == change_set["StackId"] and each is not change_set:
+            del store.change_sets[key]
+
+
+def _find(request: Json) -> ChangeSet:
+    """The change set that a request names. Raises Refused."""
+    name, stack_name = request["ChangeSetName"], request.get("StackName")
+    if not stack_name and not name.startswith("arn:"):
+        raise Refused(_MISSING_STACK_NAME)
+    stack = store.find(stack_name) if stack_name else None
+    if stack_name and stack is None:
+        raise no_such_stack(stack_name)
+    found = store.find_change_set(name, stack)
+    if found is None:
+        raise Refused(f"ChangeSet [{name}] does not exist", "ChangeSetNotFound", 404)
+    return found
+
+
+def execution_status(stack: Stack) -> str:
+    """How the execution of a change set ended, by its stack's status."""
+    status = stack["StackStatus"]
+    is_done = status.endswith("_COMPLETE") and "ROLLBACK" not in status and not status.startswith("DELETE")
+    return "EXECUTE_COMPLETE" if is_done else "EXECUTE_FAILED"
+
+
+def describe(request: Json) -> Json:
+    """DescribeChangeSet."""
+    change_set = _find(request)
+    stack = store.find(change_set["StackId"])
+    if change_set["ExecutionStatus"] == "EXECUTE_IN_PROGRESS" and not _is_busy(stack):
+        change_set["ExecutionStatus"] = execution_status(stack) if stack else "EXECUTE_FAILED"
+    changes = change_set["_valued" if request.get("IncludePropertyValues") else "Changes"]
+    shown, token = page(changes, request, "DescribeChangeSet")
+    kept = change_set["_request"]
+    return {
+        **{key: each for key, each in _summary(change_set).items() if key != "RootChangeSetId"},
+        "Capabilities": kept.get("Capabilities") or [],
+        "NotificationARNs": kept.get("NotificationARNs") or [],
+        "RollbackConfiguration": kept.get("RollbackConfiguration") or {},
+        "OnStackFailure": change_set.get("OnStackFailure"),
+        "DeploymentMode": change_set.get("DeploymentMode"),
+        "StackDriftStatus": change_set.get("StackDriftStatus"),
+        "ImportExistingResources": change_set.get("ImportExistingResources") or None,
+        "Parameters": parameters(change_set["_resolved_params"]) or None,
+        "Tags": change_set["Tags"] or None,
+        "Changes": [{"Type": "Resource", "ResourceChange": each} for each in shown],
+        "NextToken": token,
+    }
+
+
+def _is_busy(stack: Stack | None) -> bool:
+    return stack is not None and (stack["StackStatus"].endswith("_IN_PROGRESS") or "_operation" in stack)
+
+
+def _summary(change_set: ChangeSet) -> Json:
+    return {
+        **{
+            key: change_set[key]
+            for key in ("ChangeSetId", "ChangeSetName", "StackId", "StackName", "Status", "ExecutionStatus")
+        },
+        "StatusReason": change_set.get("StatusReason"),
+        "Description": change_set.get("Description"),
+        "CreationTime": seconds(change_set["CreationTime"]),
+        "IncludeNestedStacks": False,
+    }
+
+
+def list_change_sets(request: Json) -> Json:
+    """ListChangeSets."""
+    stack = store.find_existing(request["StackName"])
+    if stack is None:
+        raise no_such_stack(request["StackName"])
+    found = [each for each in store.change_sets.values() if each["StackId"] == stack["StackId"]]
+    shown, token = page(found, request, "ListChangeSets")
+    return {"Summaries": [_summary(each) for each in shown], "NextToken": token}
+
+
+def delete(request: Json) -> Json:
+    """DeleteChangeSet. Of a change set that does not exist it succeeds, where its stack does."""
+    name, stack_name = request["ChangeSetName"], request.get("StackName")
+    if not stack_name and not name.startswith("arn:"):
+        raise Refused(_MISSING_STACK_NAME)
+    stack = store.find_existing(stack_name) if stack_name else None
+    if stack_name and stack is None:
+        raise no_such_stack(stack_name)
+    found = store.find_change_set(name, stack)
+    if found is not None:
+        store.change_sets.pop(found["ChangeSetId"])
+    return {}

@@ -1,0 +1,17 @@
+"""What the CloudFormation API refuses."""
+
+from __future__ import annotations
+
+from alva.region.aws_error import AwsError
+
+
+class Refused(AwsError):
+    """A request that is refused, with AWS's error code and message."""
+
+    def __init__(self, message: str, code: str = "ValidationError", status: int = 400) -> None:
+        super().__init__(code, message, status)
+
+
+def no_such_stack(name: str) -> Refused:
+    """What most calls say of a stack that does not exist."""
+    return Refused(f"Stack [{name}] does not exist")

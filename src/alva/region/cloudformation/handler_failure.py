@@ -1,0 +1,62 @@
+"""A resource handler's failure, in AWS's words, and calls of the region's services that end in one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from alva.region import control_plane
+from alva.region.control_plane import ServiceError
+
+
+class HandlerFailed(Exception):
+    """A resource handler's failure, in the form in which CloudFormation shows it.
+
+    `code` is one of CloudFormation's handler error codes (AlreadyExists, InvalidRequest, NotFound, NotStabilized ...):
+    CloudFormation CLI User Guide, "Handler error codes".
+    """
+
+    def __init__(self, message: str, code: str = "GeneralServiceException") -> None:
+        super().__init__(
+            f'Resource handler returned message: "{message}" (RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})'
+        )
+        self.code = code
+
+
+_HANDLER_CODES = {
+    "ResourceExistsException": "AlreadyExists",
+    "EntityAlreadyExists": "AlreadyExists",
+    "DuplicateRecordException": "AlreadyExists",
+    "ResourceNotFoundException": "NotFound",
+    "ObjectNotFoundException": "NotFound",
+    "NotFoundException": "NotFound",
+    "NoSuchEntity": "NotFound",
+    "InvalidParameterException": "InvalidRequest",
+    "InvalidRequestException": "InvalidRequest",
+    "ValidationException": "InvalidRequest",
+}
+
+
+async def call_json(service: str, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """`control_plane.call_json` that raises HandlerFailed with the service's message."""
+    try:
+        return await control_plane.call_json(service, action, request)
+    except ServiceError as error:
+        raise _failed(error) from error
+
+
+async def call_query(service: str, action: str, form: Mapping[str, str]) -> ElementTree.Element:
+    """`control_plane.call_query` that raises HandlerFailed with the service's message."""
+    try:
+        return await control_plane.call_query(service, action, form)
+    except ServiceError as error:
+        raise _failed(error) from error
+
+
+def _failed(error: ServiceError) -> HandlerFailed:
+    return HandlerFailed(
+        f"{error.message} (Service: {error.service}, Status Code: {error.status}, Error Code: {error.code})",
+        _HANDLER_CODES.get(error.code, "GeneralServiceException"),
+    )

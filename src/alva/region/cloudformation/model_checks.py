@@ -1,0 +1,80 @@
+"""Templates meet what AWS's models state about the action that makes a resource, also where MiniStack makes it.
+
+MiniStack provisions these types without its own API, so what `validation` refuses at the API would pass in a template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from alva.region.aws_error import AwsError
+from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.validation import RULES, constraints
+
+Properties = Mapping[str, Any]
+
+ACTIONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "AWS::IAM::ManagedPolicy": ("iam", "CreatePolicy", {"ManagedPolicyName": "PolicyName"}),
+    "AWS::IAM::Role": ("iam", "CreateRole", {}),
+    "AWS::Logs::LogGroup": ("logs", "CreateLogGroup", {}),
+    "AWS::Logs::MetricFilter": ("logs", "PutMetricFilter", {}),
+    "AWS::SSM::Parameter": ("ssm", "PutParameter", {}),
+}
+"""Resource type -> service, action, and the properties that have another name there."""
+
+
+def check(resource_type: str, properties: Properties) -> None:
+    """Raise HandlerFailed where the action that makes this resource would refuse its properties."""
+    if resource_type not in ACTIONS:
+        return
+    service, action, renamed = ACTIONS[resource_type]
+    shape = constraints.service_model(service).operation_model(action).input_shape
+    if not isinstance(shape, StructureShape):
+        return
+    rules = RULES[service]
+    request = _input({renamed.get(name, name): value for name, value in properties.items()}, shape)
+    try:
+        for name, member in shape.members.items():
+            if name in request:
+                constraints.check(
+                    member, request[name], path=constraints.below("", name), shows_values=rules.shows_values
+                )
+        # CloudFormation draws the name of a resource that the template does not name.
+        named = {name: "drawn" for name in shape.required_members if name.endswith("Name")} | request
+        if action in rules.checks and all(name in named for name in shape.required_members):
+            rules.checks[action](named)
+    except (constraints.ConstraintViolated, constraints.WrongType, AwsError) as error:
+        raise HandlerFailed(f"{error} (Service: {service}, Status Code: 400)", "InvalidRequest") from error
+
+
+def _input(value: Any, shape: Shape) -> Any:
+    """Properties as the action's input; what the action does not have, or has in another form, is left out."""
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
+        members = {name.lower(): (name, member) for name, member in shape.members.items()}
+        known = ((members[key.lower()], item) for key, item in value.items() if key.lower() in members)
+        read = {name: _input(item, member) for (name, member), item in known}
+        return {name: item for name, item in read.items() if item is not None}
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        return [_input(item, shape.member) for item in value]
+    if isinstance(shape, MapShape):
+        return value if isinstance(value, dict) else None
+    try:
+        match shape.type_name:
+            case "integer" | "long":
+                return int(value)
+            case "float" | "double":
+                return float(value)
+            case "boolean":
+                return value if isinstance(value, bool) else str(value).lower() == "true"
+            case "string" if not isinstance(value, str):
+                # A policy is a document in a template, and text at the API.
+                return json.dumps(value) if isinstance(value, dict) else str(value)
+            case "string":
+                return value
+    except (TypeError, ValueError):
+        return None
+    return None

@@ -1,0 +1,347 @@
+"""The calls that begin, stop or undo an operation on a stack."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import re
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ministack.core.responses import get_account_id, get_region
+
+from alva.region.background import Background
+from alva.region.cloudformation import deletion, deployment, drift, events, rollback, store, submissions
+from alva.region.cloudformation.context import Context, importing_stacks
+from alva.region.cloudformation.errors import Refused, no_such_stack
+from alva.region.cloudformation.intrinsics import Json
+from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.submissions import Submission
+
+Work = Coroutine[Any, Any, None]
+
+UPDATABLE = (
+    "CREATE_COMPLETE",
+    "UPDATE_COMPLETE",
+    "UPDATE_ROLLBACK_COMPLETE",
+    "IMPORT_COMPLETE",
+    "IMPORT_ROLLBACK_COMPLETE",
+)
+_NAME = r"[a-zA-Z][-a-zA-Z0-9]*"
+_STATUSES_OF_FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+
+
+class Operations:
+    """CreateStack, UpdateStack, DeleteStack and the calls about an operation that runs or failed."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+
+    def run(self, stack: Stack, work: Work) -> None:
+        """Work on a stack in the background, in the scope and under the token of the request."""
+        self._background.spawn(
+            f"end the operation on stack {stack['StackName']}", work, context=contextvars.copy_context()
+        )
+
+    def create_stack(self, request: Json) -> Json:
+        """CreateStack."""
+        name = request["StackName"]
+        check_name(name)
+        if request.get("OnFailure") and "DisableRollback" in request:
+            raise Refused("You can specify either DisableRollback or OnFailure, but not both.")
+        former = store.find_existing(name)
+        if former is not None and former["StackStatus"] != "REVIEW_IN_PROGRESS":
+            raise Refused(f"Stack [{name}] already exists", "AlreadyExistsException")
+        # A stack that change sets wait for is created under the id that it has.
+        stack = former or new_stack(name, "CREATE_IN_PROGRESS", request)
+        submission = submissions.read(request, stack)
+        stack["DisableRollback"] = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
+        stack["_stack_policy"] = request.get("StackPolicyBody", "")
+        if former is None:
+            store.add(stack)
+        _make_obsolete(stack)
+        self.start(
+            stack,
+            submission,
+            request,
+            disable_rollback=stack["DisableRollback"],
+            deletes_on_failure=request.get("OnFailure") == "DELETE",
+        )
+        return {"StackId": stack["StackId"]}
+
+    def update_stack(self, request: Json) -> Json:
+        """UpdateStack."""
+        stack = store.find(request["StackName"])
+        if stack is None:
+            raise no_such_stack(request["StackName"])
+        if stack["StackStatus"] not in UPDATABLE:
+            raise cannot_be_updated(stack)
+        submission = submissions.read(
+            request, stack, stack["_template"] if request.get("UsePreviousTemplate") else None
+        )
+        if not is_changed(stack, submission, request):
+            raise Refused("No updates are to be performed.")
+        _make_obsolete(stack)
+        if policy := request.get("StackPolicyBody"):
+            stack["_stack_policy"] = policy
+        disable_rollback = bool(request.get("DisableRollback"))
+        self.start(stack, submission, request, disable_rollback=disable_rollback, is_update=True)
+        return {"StackId": stack["StackId"]}
+
+    def start(
+        self,
+        stack: Stack,
+        submission: Submission,
+        request: Json,
+        *,
+        disable_rollback: bool,
+        is_update: bool = False,
+        deletes_on_failure: bool = False,
+        imports: Json | None = None,
+        drifted: Mapping[str, drift.Drifted] = MappingProxyType({}),
+        around: Callable[[Work], Work] = lambda work: work,
+    ) -> None:
+        """Begin to create or update a stack as submitted; `around` makes of the work what runs.
+
+        `drifted` are the resources that the update brings back to what the template says.
+        """
+        previous = store.description_of(stack) if is_update else None
+        if is_update or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+            stack["LastUpdatedTime"] = store.now()
+        take_over(stack, submission, request)
+        stack["_disable_validation"] = bool(request.get("DisableValidation"))
+        context = Context(stack, submission.template, submission.parameters)
+        context.stack_event("UPDATE_IN_PROGRESS" if is_update else "CREATE_IN_PROGRESS", "User Initiated")
+        operation = deployment.new_operation(
+            stack,
+            submission,
+            previous,
+            disable_rollback=disable_rollback,
+            retain_except_on_create=bool(request.get("RetainExceptOnCreate")),
+            imports=imports or {},
+            drifted=drifted,
+        )
+        work = deployment.deploy(stack, operation)
+        self.run(stack, around(_deleted_after_failure(stack, work) if deletes_on_failure else work))
+
+    def delete_stack(self, request: Json) -> Json:
+        """DeleteStack. Of a stack that does not exist it succeeds.
+
+        A stack whose exports are in use keeps its status, with an event that says why; the call itself succeeds (public
+        reports of "Delete canceled", iam-identity-center-team 474 and aws-cft-tools 27).
+        """
+        stack = store.find_existing(request["StackName"])
+        if stack is None or stack["StackStatus"] == "DELETE_IN_PROGRESS":
+            return {}
+        name, status = stack["StackName"], stack["StackStatus"]
+        if stack.get("EnableTerminationProtection"):
+            raise Refused(f"Stack [{name}] cannot be deleted while TerminationProtection is enabled")
+        if status.endswith("_IN_PROGRESS") and status not in ("CREATE_IN_PROGRESS", "REVIEW_IN_PROGRESS"):
+            raise Refused(f"Stack [{name}] cannot be deleted while in status {status}")
+        for output in stack.get("Outputs") or ():
+            export = output.get("ExportName")
+            if export and (users := importing_stacks(export, name)):
+                reason = f"Delete canceled. Cannot delete export {export} as it is in use by {_enumerated(users)}."
+                Context.of(stack).stack_event(status, reason)
+                return {}
+        retained, mode = request.get("RetainResources") or [], request.get("DeletionMode")
+        if mode == "FORCE_DELETE_STACK" and status != "DELETE_FAILED":
+            raise Refused(
+                f"Invalid operation on stack [{stack['StackId']}]. You can activate DeletionMode FORCE_DELETE_STACK in "
+                "a delete stack operation only when the stack is in the DELETE_FAILED state."
+            )
+        if retained and status != "DELETE_FAILED":
+            raise Refused(
+                f"Invalid operation on stack [{stack['StackId']}]. Specify ResourcesToRetain only when the stack is in "
+                "the DELETE_FAILED state."
+            )
+        if unknown := sorted(set(retained) - set(stack["_resources"])):
+            raise Refused(f"Resource(s) [{', '.join(unknown)}] do not exist in stack [{name}]")
+        if mode:
+            stack["DeletionMode"] = mode
+        self.run(stack, deletion.delete_stack(stack, retained, force=mode == "FORCE_DELETE_STACK"))
+        return {}
+
+    def cancel_update_stack(self, request: Json) -> Json:
+        """CancelUpdateStack: the operation looks at the flag before each step and rolls back."""
+        stack = _existing(request)
+        if stack["StackStatus"] != "UPDATE_IN_PROGRESS":
+            raise Refused("CancelUpdateStack cannot be called from current stack status")
+        stack["_cancel_requested"] = True
+        stack["_cancel_token"] = events.client_request_token.get()
+        return {}
+
+    def continue_update_rollback(self, request: Json) -> Json:
+        """ContinueUpdateRollback."""
+        stack = _existing(request)
+        if stack["StackStatus"] != "UPDATE_ROLLBACK_FAILED":
+            raise Refused("ContinueUpdateRollback cannot be called from current stack status")
+        skipped = request.get("ResourcesToSkip") or []
+        if unknown := sorted(set(skipped) - set(stack.get("_rollback_failed") or ())):
+            raise Refused(
+                f"Resource(s) [{', '.join(unknown)}] cannot be skipped: only resources whose rollback failed can be "
+                "skipped"
+            )
+        self.run(stack, rollback.continue_rollback(stack, skipped))
+        return {}
+
+    def rollback_stack(self, request: Json) -> Json:
+        """RollbackStack: of a stack whose operation failed with DisableRollback."""
+        stack = _existing(request)
+        operation = stack.get("_failed_operation")
+        if stack["StackStatus"] not in ("CREATE_FAILED", "UPDATE_FAILED") or operation is None:
+            raise Refused("RollbackStack cannot be called from current stack status")
+        if "RetainExceptOnCreate" in request:
+            operation["retain_except_on_create"] = request["RetainExceptOnCreate"]
+        stack["StackStatus"] = "UPDATE_ROLLBACK_IN_PROGRESS" if operation["is_update"] else "ROLLBACK_IN_PROGRESS"
+        self.run(stack, rollback.roll_back(stack, operation, "User Initiated"))
+        return {"StackId": stack["StackId"]}
+
+    def resume_interrupted(self) -> list[Stack]:
+        """Bring every stack whose operation was cut off to an end, as AWS would; returns those stacks.
+
+        A creation or an update is rolled back, a deletion or a rollback is finished.
+        """
+        resumed = []
+        for stack in store.all_stacks():
+            status = stack["StackStatus"]
+            if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
+                continue
+            resumed.append(stack)
+            operation = stack.get("_operation")
+            if status == "DELETE_IN_PROGRESS":
+                self.run(stack, deletion.delete_stack(stack))
+            elif operation is not None:
+                self.run(stack, rollback.roll_back(stack, operation, "The local region was stopped."))
+            else:
+                stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
+        return resumed
+
+
+async def _deleted_after_failure(stack: Stack, work: Work) -> None:
+    await work
+    if stack["StackStatus"] in _STATUSES_OF_FAILED_CREATIONS:
+        await deletion.delete_stack(stack)
+
+
+def _make_obsolete(stack: Stack) -> None:
+    """Say of the change sets that wait that they no longer fit."""
+    for change_set in store.change_sets.values():
+        if change_set["StackId"] == stack["StackId"] and change_set["ExecutionStatus"] == "AVAILABLE":
+            change_set["ExecutionStatus"] = "OBSOLETE"
+
+
+def new_stack(name: str, status: str, request: Json) -> Stack:
+    """The record of a stack that is not there yet."""
+    return {
+        "StackName": name,
+        "StackId": f"arn:aws:cloudformation:{get_region()}:{get_account_id()}:stack/{name}/{uuid.uuid4()}",
+        "StackStatus": status,
+        "StackStatusReason": "User Initiated",
+        "CreationTime": store.now(),
+        "Tags": request.get("Tags") or [],
+        "Outputs": [],
+        "DisableRollback": False,
+        "EnableTerminationProtection": bool(request.get("EnableTerminationProtection")),
+        "_region": get_region(),
+        "_resources": {},
+        "_template": {},
+        "_template_body": "",
+        "_resolved_params": {},
+    }
+
+
+def take_over(stack: Stack, submission: Submission, request: Json) -> None:
+    """Let a stack show what a request submits."""
+    stack["_template_body"] = submission.body
+    stack["_resolved_params"] = submission.parameters
+    stack["Description"] = submission.template.get("Description", "")
+    for key, missing in (("Capabilities", []), ("NotificationARNs", None), ("RollbackConfiguration", None)):
+        if key in request or missing is not None:
+            stack[key] = request.get(key, missing)
+    if "Tags" in request:
+        stack["Tags"] = request["Tags"]
+    for key in ("RoleARN", "TimeoutInMinutes"):
+        if key in request:
+            stack[key] = request[key]
+
+
+def is_changed(stack: Stack, submission: Submission, request: Json) -> bool:
+    """Whether an update would change anything: the template, a parameter's value, the tags."""
+    before = {name: each["Value"] for name, each in (stack.get("_resolved_params") or {}).items()}
+    after = {name: each["Value"] for name, each in submission.parameters.items()}
+    reads_again = "TemplateBody" in request and "{{resolve:" in submission.body
+    return reads_again or submission.template != stack["_template"] or after != before or tags_differ(stack, request)
+
+
+def tags_differ(stack: Stack, request: Json) -> bool:
+    """Whether a request gives a stack other tags."""
+    own = {tag["Key"]: tag["Value"] for tag in stack.get("Tags") or ()}
+    return "Tags" in request and {tag["Key"]: tag["Value"] for tag in request["Tags"]} != own
+
+
+def check_name(name: str) -> None:
+    """Raises Refused where a new stack cannot have this name."""
+
+    if not re.fullmatch(_NAME, name):
+        raise Refused(
+            f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: Member must "
+            f"satisfy regular expression pattern: {_NAME}|arn:[-a-zA-Z0-9:/._+]*"
+        )
+    if len(name) > 128:
+        raise Refused(
+            f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: Member must "
+            "have length less than or equal to 128"
+        )
+
+
+def cannot_be_updated(stack: Stack) -> Refused:
+    """What AWS says of a stack whose state admits no update."""
+    return Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be updated.")
+
+
+def _existing(request: Json) -> Stack:
+    stack = store.find_existing(request["StackName"])
+    if stack is None:
+        raise no_such_stack(request["StackName"])
+    return stack
+
+
+def _enumerated(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def update_termination_protection(request: Json) -> Json:
+    """UpdateTerminationProtection."""
+    stack = _existing(request)
+    stack["EnableTerminationProtection"] = request["EnableTerminationProtection"]
+    return {"StackId": stack["StackId"]}
+
+
+def set_stack_policy(request: Json) -> Json:
+    """SetStackPolicy."""
+    stack, policy = _existing(request), request.get("StackPolicyBody")
+    if policy and request.get("StackPolicyURL"):
+        raise Refused("You cannot specify both StackPolicyURL and StackPolicyBody")
+    try:
+        json.loads(policy or "")
+    except ValueError:
+        raise Refused("Error validating stack policy: Invalid stack policy") from None
+    stack["_stack_policy"] = policy
+    return {}
+
+
+def get_stack_policy(request: Json) -> Json:
+    """GetStackPolicy."""
+    return {"StackPolicyBody": _existing(request).get("_stack_policy") or None}
+
+
+def list_imports(request: Json) -> Json:
+    """ListImports."""
+    users = importing_stacks(request["ExportName"])
+    if not users:
+        raise Refused(f"Export '{request['ExportName']}' is not imported by any stack.")
+    return {"Imports": users}

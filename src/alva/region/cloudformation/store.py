@@ -1,0 +1,93 @@
+"""The records of stacks, their events, exports and change sets: the only place that knows where they are kept.
+
+MiniStack keeps them, by account and region, and the region's persistence saves them with the rest of its state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ministack.services import cloudformation as records
+
+Stack = dict[str, Any]
+ChangeSet = dict[str, Any]
+
+stacks: MutableMapping[str, Stack] = records._stacks
+"""By name; a deleted stack whose name was used again, by its id."""
+events: MutableMapping[str, list[dict[str, Any]]] = records._stack_events
+exports: MutableMapping[str, dict[str, Any]] = records._exports
+change_sets: MutableMapping[str, ChangeSet] = records._change_sets
+
+# AWS keeps deleted stacks for 90 days; this many are enough to look up what happened.
+MOST_DELETED_STACKS = 100
+# What an operation changes of a stack and its rollback puts back.
+DESCRIBING = (
+    "_resources", "_template", "_template_body", "_resolved_params", "_conditions", "Description", "Capabilities",
+    "Parameters", "Tags", "Outputs",
+)  # fmt: skip
+
+
+def now() -> str:
+    """The time as records hold it: ISO 8601 in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def all_stacks() -> Iterator[Stack]:
+    """Every stack's record, also those of deleted ones."""
+    yield from list(stacks.values())
+
+
+def find(name_or_id: str) -> Stack | None:
+    """The stack of this name or id. A deleted one is found by its id alone."""
+    stack = stacks.get(name_or_id)
+    if stack is not None and (stack["StackId"] == name_or_id or stack["StackStatus"] != "DELETE_COMPLETE"):
+        return stack
+    return next((each for each in all_stacks() if each["StackId"] == name_or_id), None)
+
+
+def find_existing(name_or_id: str) -> Stack | None:
+    """The same, unless it is deleted."""
+    stack = find(name_or_id)
+    return stack if stack and stack["StackStatus"] != "DELETE_COMPLETE" else None
+
+
+def add(stack: Stack) -> None:
+    """Record a new stack. A deleted one of its name stays known by its id; the oldest of these are forgotten."""
+    former = stacks.pop(stack["StackName"], None)
+    if former is not None:
+        stacks[former["StackId"]] = former
+    stacks[stack["StackName"]] = stack
+    events[stack["StackId"]] = []
+    deleted = [each for each in all_stacks() if each["StackStatus"] == "DELETE_COMPLETE"]
+    for each in sorted(deleted, key=lambda each: str(each.get("DeletionTime", "")))[:-MOST_DELETED_STACKS]:
+        forget(each)
+
+
+def forget(stack: Stack) -> None:
+    """Remove a stack with its events and change sets, as if it had never been."""
+    for key in [key for key, each in stacks.items() if each["StackId"] == stack["StackId"]]:
+        del stacks[key]
+    events.pop(stack["StackId"], None)
+    for key in [key for key, each in change_sets.items() if each["StackId"] == stack["StackId"]]:
+        del change_sets[key]
+
+
+def description_of(stack: Stack) -> Stack:
+    """A copy of what an operation may change of a stack."""
+    return {key: copy.deepcopy(stack[key]) for key in DESCRIBING if key in stack}
+
+
+def find_change_set(name_or_id: str, stack: Stack | None) -> ChangeSet | None:
+    """The change set of this id; or the newest of this name, of the stack."""
+    if name_or_id in change_sets:
+        return change_sets[name_or_id]
+    of_stack = [each for each in change_sets.values() if stack is not None and each["StackId"] == stack["StackId"]]
+    return next((each for each in reversed(of_stack) if each["ChangeSetName"] == name_or_id), None)
+
+
+def scopes() -> set[tuple[str, str]]:
+    """The accounts and regions that have stacks."""
+    return {(account_id, region) for account_id, region, _ in records._stacks._data}

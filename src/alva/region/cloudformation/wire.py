@@ -1,0 +1,44 @@
+"""The CloudFormation API: requests of the query protocol in, XML out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from alva.region import query_protocol
+from alva.region.aws_error import AwsError
+from alva.region.cloudformation import events, submissions
+from alva.region.cloudformation.intrinsics import Json, TemplateError
+
+Action = Callable[[Json], Json]
+RequestHandler = Callable[..., Awaitable[query_protocol.Response]]
+
+
+class Wire:
+    """Answers requests with the region's own actions, and with MiniStack's service where there is none."""
+
+    def __init__(self, actions: Mapping[str, Action], others: RequestHandler) -> None:
+        self._actions = actions
+        self._others = others
+        self._model = query_protocol.service_model("cloudformation")
+
+    async def handle_request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> query_protocol.Response:
+        """Answer one request."""
+        form = query_protocol.read_form(body, query_params)
+        name = form.get("Action", "")
+        if name not in self._actions:
+            return await self._others(method, path, headers, body, query_params)
+        try:
+            request = await submissions.with_template(query_protocol.parse(self._model, name, form))
+            token = events.client_request_token.set(request.get("ClientRequestToken", ""))
+            try:
+                answer = self._actions[name](request)
+            finally:
+                events.client_request_token.reset(token)
+        except (TemplateError, query_protocol.ConstraintViolated) as error:
+            return query_protocol.refuse(self._model, AwsError("ValidationError", str(error)))
+        except AwsError as error:
+            return query_protocol.refuse(self._model, error)
+        return query_protocol.answer(self._model, name, answer)

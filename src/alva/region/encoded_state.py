@@ -1,0 +1,95 @@
+"""The JSON of large states, made without encoding again what never changes once it is on record.
+
+Templates, stack events and datapoints are never changed in place: their text is made once and kept with them. What is
+left of a record is encoded each time. The text is what MiniStack's own encoder writes, so its decoder reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ministack.core import persistence as codec
+from ministack.core.responses import AccountRegionScopedDict
+from ministack.services import cloudformation, cloudwatch
+
+FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued", "Changes"})
+"""Members of stacks and change sets that are replaced as a whole, and never changed in place."""
+
+
+def encode(value: Any) -> str:
+    """The JSON of a value, with MiniStack's scoped dictionaries."""
+    return json.dumps(value, default=codec._json_default, separators=(",", ":"))
+
+
+class Fragments:
+    """The texts of objects that never change. `generation` ends with forgetting the objects that it did not meet."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, str]] = {}
+        self._met: dict[int, tuple[object, str]] = {}
+
+    def of(self, value: Any) -> str:
+        """The JSON of an object that does not change as long as it is on record."""
+        key = id(value)
+        found = self._known.get(key)
+        # The object is kept beside its text: no other one gets its id.
+        if found is None:
+            found = self._known[key] = (value, encode(value))
+        self._met[key] = found
+        return found[1]
+
+    def end_generation(self) -> None:
+        """Forget what was not asked for since the last call."""
+        self._known, self._met = self._met, {}
+
+
+class LargeStates:
+    """The states of CloudFormation and CloudWatch."""
+
+    def __init__(self) -> None:
+        self._stacks, self._points = Fragments(), Fragments()
+
+    def cloudformation(self) -> str:
+        """The state of CloudFormation, as its `get_state` has it."""
+        fragments = self._stacks
+
+        def record(members: Mapping[str, Any]) -> str:
+            return _object(
+                (name, fragments.of(value) if name in FIXED_MEMBERS else encode(value))
+                for name, value in members.items()
+            )
+
+        text = _object([
+            ("stacks", _scoped(cloudformation._stacks, record)),
+            ("stack_events", _scoped(cloudformation._stack_events, lambda events: _array(map(fragments.of, events)))),
+            ("exports", encode(cloudformation._exports)),
+            ("change_sets", _scoped(cloudformation._change_sets, record)),
+        ])  # fmt: skip
+        fragments.end_generation()
+        return text
+
+    def cloudwatch(self) -> str:
+        """The state of CloudWatch, as its `get_state` has it."""
+        tables = ("alarms", "composite_alarms", "composite_triggers", "alarm_history", "dashboards", "resource_tags")
+        points = self._points
+        text = _object([
+            ("metrics", _scoped(cloudwatch._metrics, lambda datapoints: _array(map(points.of, datapoints)))),
+            *((name, encode(getattr(cloudwatch, f"_{name}"))) for name in tables),
+        ])  # fmt: skip
+        points.end_generation()
+        return text
+
+
+def _scoped(table: AccountRegionScopedDict, text_of: Callable[[Any], str]) -> str:
+    keyed = ((f"{account}\0{region}\0{key!r}", text_of(value)) for (account, region, key), value in table.all_items())
+    return _object([("__account_region_scoped__", "true"), ("data", _object(keyed))])
+
+
+def _object(members: Iterable[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in members) + "}"
+
+
+def _array(items: Iterable[str]) -> str:
+    return "[" + ",".join(items) + "]"

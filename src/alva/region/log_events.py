@@ -1,0 +1,213 @@
+"""The events of CloudWatch Logs: how long they are kept, and what of them is not on disk yet.
+
+MiniStack stores `retentionInDays` and deletes nothing, and it keeps a second record of each event for Insights. Here
+events expire, at the latest when a log group or the region has too many, and the second record is made when it is asked
+for. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/Working-with-log-groups-and-streams.html
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ministack.core.responses import AccountRegionScopedDict
+from ministack.services import cloudwatch_logs
+
+EVENTS_PER_GROUP = 50_000
+EVENTS_IN_ALL = 200_000
+"""AWS has no such limits; a process on one machine needs some. The oldest events go first."""
+INSIGHTS_RECORDS = 10_000
+"""The most rows that one Insights query returns on AWS."""
+
+_MILLISECONDS_PER_DAY = 24 * 3600 * 1000
+
+Event = dict[str, Any]
+StreamKey = str
+"""Account, region, log group and stream, as a JSON list."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Events of one stream that are not on disk, in order."""
+
+    stream: StreamKey
+    events: list[Event]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What brings the events on disk to those in memory. Applied in this order."""
+
+    removed: list[StreamKey]
+    """Streams whose events are deleted: the stream is gone, or its events are all in `appended`."""
+    expired: list[tuple[StreamKey, int]]
+    """Streams, each with the time (ms) of its oldest event that is left."""
+    appended: list[Appended]
+    positions: dict[StreamKey, _Position]
+
+    def __bool__(self) -> bool:
+        return bool(self.removed or self.expired or self.appended)
+
+
+@dataclass(frozen=True)
+class _Position:
+    """How far a stream is on disk."""
+
+    count: int
+    first: Event | None
+    last: Event | None
+
+
+class _RecentRecords(AccountRegionScopedDict):  # type: ignore[misc]
+    """MiniStack's records for Insights, the latest ones only; it makes the others again from the events."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        while len(self._data) > INSIGHTS_RECORDS:
+            del self._data[next(iter(self._data))]
+
+
+def install() -> None:
+    """Keep few records for Insights in place of all."""
+    cloudwatch_logs._log_records = _RecentRecords()
+
+
+def expire(now: float) -> int:
+    """Delete the events that are older than their group's retention, and the oldest of what is too much.
+
+    `now` in seconds; returns how many were deleted.
+    """
+    deleted, counts = 0, {}
+    for key, group in cloudwatch_logs._log_groups.all_items():
+        streams = [stream for stream in group["streams"].values() if stream["events"]]
+        days = group.get("retentionInDays")
+        cutoff = int(now * 1000) - int(days) * _MILLISECONDS_PER_DAY if days else None
+        for stream in streams:
+            if cutoff is not None:
+                deleted += _delete_before(stream, cutoff)
+        deleted += _delete_oldest(streams, EVENTS_PER_GROUP)
+        counts[key] = streams
+    return deleted + _delete_oldest([stream for streams in counts.values() for stream in streams], EVENTS_IN_ALL)
+
+
+def _delete_before(stream: dict[str, Any], cutoff: int) -> int:
+    events = stream["events"]
+    index = next((i for i, event in enumerate(events) if event["timestamp"] >= cutoff), len(events))
+    _delete_first(stream, index)
+    return index
+
+
+def _delete_oldest(streams: list[dict[str, Any]], most: int) -> int:
+    """Leave about `most` events. A tenth more goes, so that this is not needed again at the next event."""
+    total = sum(len(stream["events"]) for stream in streams)
+    if total <= most:
+        return 0
+    times = sorted(event["timestamp"] for stream in streams for event in stream["events"])
+    excess = total - most * 9 // 10
+    cutoff, deleted = times[excess], 0
+    for stream in streams:
+        deleted += _delete_before(stream, cutoff)
+    if deleted < excess:  # Many of the same millisecond.
+        for stream in streams:
+            count = min(len(stream["events"]), excess - deleted)
+            _delete_first(stream, count)
+            deleted += count
+    return deleted
+
+
+def _delete_first(stream: dict[str, Any], count: int) -> None:
+    if count:
+        with cloudwatch_logs._log_events_lock:
+            del stream["events"][:count]
+            stream["firstEventTimestamp"] = stream["events"][0]["timestamp"] if stream["events"] else None
+
+
+class LogEvents:
+    """Knows which events are on disk."""
+
+    def __init__(self) -> None:
+        self._positions: dict[StreamKey, _Position] = {}
+
+    def state(self) -> dict[str, Any]:
+        """The state of CloudWatch Logs without its events. Encode it before anything else runs: it is not a copy."""
+        groups = AccountRegionScopedDict()
+        for (account, region, name), group in cloudwatch_logs._log_groups.all_items():
+            streams = {each: {**stream, "events": []} for each, stream in group["streams"].items()}
+            groups.set_scoped(account, region, name, {**group, "streams": streams})
+        return {
+            "log_groups": groups,
+            **{
+                name: getattr(cloudwatch_logs, f"_{name}")
+                for name in (
+                    "destinations", "resource_policies", "log_group_policies", "metric_filters", "queries",
+                    "delivery_sources", "delivery_destinations", "deliveries",
+                )
+            },
+        }  # fmt: skip
+
+    def changes(self) -> Changes:
+        """What is not on disk yet, by looking at the ends of each stream only."""
+        removed, expired, appended, positions = [], [], [], {}
+        for key, events in _streams():
+            positions[key] = _Position(len(events), events[0] if events else None, events[-1] if events else None)
+            before = self._positions.get(key)
+            if before is None or before.count == 0:
+                new = events
+            elif (start := _index_of_last(events, before)) is None:
+                # Events came late and were sorted in, or the stream was made anew: all is written again.
+                removed.append(key)
+                new = events
+            else:
+                new = events[start + 1 :]
+                if events[0] is not before.first:
+                    expired.append((key, events[0]["timestamp"]))
+            if new:
+                appended.append(Appended(key, list(new)))
+        removed += [key for key, before in self._positions.items() if key not in positions and before.count]
+        return Changes(removed, expired, appended, positions)
+
+    def written(self, changes: Changes) -> None:
+        """These changes are on disk."""
+        self._positions = changes.positions
+
+    def restore(self, stored: Iterator[tuple[StreamKey, list[Event]]]) -> None:
+        """Give the restored streams their events, in the order in which they were appended."""
+        restored: set[StreamKey] = set()
+        orphans: dict[StreamKey, _Position] = {}
+        for key, events in stored:
+            account, region, group_name, stream_name = json.loads(key)
+            group = cloudwatch_logs._log_groups.get_scoped(account, region, group_name)
+            stream = group["streams"].get(stream_name) if group else None
+            if stream is not None:
+                restored.add(key)
+                stream["events"].extend(events)
+            else:
+                orphans[key] = _Position(len(events), None, None)  # The next save deletes them.
+        expire(time.time())
+        known = self.changes().positions
+        self._positions = {**{key: each for key, each in known.items() if key in restored}, **orphans}
+
+
+def _streams() -> Iterator[tuple[StreamKey, list[Event]]]:
+    for (account, region, name), group in cloudwatch_logs._log_groups.all_items():
+        for stream_name, stream in group["streams"].items():
+            yield json.dumps([account, region, name, stream_name]), stream["events"]
+
+
+def _index_of_last(events: list[Event], before: _Position) -> int | None:
+    """Where the last event that is on disk is now; None when what is on disk is not a run of these events."""
+    if not events:
+        return None
+    # Where it was, unless events before it have expired.
+    if before.count <= len(events) and events[before.count - 1] is before.last and events[0] is before.first:
+        return before.count - 1
+    for index in range(min(before.count, len(events)) - 1, -1, -1):
+        if events[index] is before.last:
+            # Only the front may have gone: what came late would have moved it back.
+            return index if events[0] is not before.first else None
+    return None

@@ -1,0 +1,94 @@
+"""CloudWatch Logs' metric filters: points of a metric from the log events that match. MiniStack only records filters.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/MonitoringLogData.html
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ministack.services import cloudwatch, cloudwatch_logs
+
+from alva.region import filter_patterns
+from alva.region.filter_patterns import PatternError
+
+logger = logging.getLogger(__name__)
+
+Event = Mapping[str, Any]
+
+
+class MetricFilters:
+    """Puts the points of every batch of events."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[tuple[str, str], int] = {}
+        """(log group, filter) -> the minute in which it last had a value, a default one or another."""
+
+    def took(self, group: str, events: Sequence[Event]) -> None:
+        """Put what the group's filters make of new events, in the scope of the request that brought them."""
+        for (of_group, name), metric_filter in list(cloudwatch_logs._metric_filters.items()):
+            if of_group == group:
+                try:
+                    self._apply(group, name, metric_filter, events)
+                except PatternError as error:
+                    logger.warning("metric filter %s of %s: %s", name, group, error)
+
+    def _apply(self, group: str, name: str, metric_filter: Mapping[str, Any], events: Sequence[Event]) -> None:
+        matches = filter_patterns.compile_pattern(metric_filter.get("filterPattern", ""))
+        now = int(time.time() * 1000)
+        had_value = False
+        for event in events:
+            if not matches(event["message"]):
+                continue
+            for transformation in metric_filter["metricTransformations"]:
+                value = _value(transformation.get("metricValue", "1"), event["message"])
+                dimensions = {
+                    key: str(filter_patterns.field(event["message"], selector))
+                    for key, selector in (transformation.get("dimensions") or {}).items()
+                }
+                if value is not None:
+                    had_value = True
+                    _put(transformation, dimensions, event.get("timestamp", now) / 1000, value)
+        minute = now // 60_000
+        if not had_value and self._minutes.get((group, name)) != minute:
+            # Events came in and none matched: the default value, once a minute.
+            for transformation in metric_filter["metricTransformations"]:
+                if transformation.get("defaultValue") is not None:
+                    _put(transformation, {}, now / 1000, float(transformation["defaultValue"]))
+        self._minutes[group, name] = minute
+
+
+def _value(metric_value: str, message: str) -> float | None:
+    found = filter_patterns.field(message, metric_value) if metric_value.startswith("$") else metric_value
+    try:
+        return float(str(found))
+    except ValueError:
+        return None
+
+
+def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
+    cloudwatch._store_datum(
+        transformation["metricNamespace"],
+        transformation["metricName"],
+        dict(dimensions),
+        at,
+        transformation.get("unit") or "None",
+        value,
+        None,
+        None,
+        None,
+    )
+
+
+def install() -> None:
+    """Look at every batch of events, after MiniStack has passed it to subscriptions."""
+    filters, pass_on = MetricFilters(), cloudwatch_logs._fanout_to_subscription_filters
+
+    def passed(group: str, stream: str, events: Sequence[Event]) -> None:
+        pass_on(group, stream, events)
+        filters.took(group, events)
+
+    cloudwatch_logs._fanout_to_subscription_filters = passed

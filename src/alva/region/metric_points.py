@@ -1,0 +1,22 @@
+"""Puts points of the region's own metrics into CloudWatch; `retention.py` deletes old ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from ministack.services import cloudwatch
+
+
+def put(
+    namespace: str,
+    name: str,
+    dimensions: Mapping[str, str],
+    unit: str,
+    values: Sequence[float],
+    counts: Sequence[float] = (1.0,),
+) -> None:
+    """Put the values of a metric, each with how often it was seen, with the time of now."""
+    cloudwatch._store_datum(
+        namespace, name, dict(dimensions), time.time(), unit, None, list(values), list(counts), None
+    )

@@ -1,0 +1,45 @@
+"""What every part of the region is constructed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from alva.region.addresses import Addresses
+from alva.region.asgi import ASGIApplication
+from alva.region.background import Background
+from alva.region.certificates import CertificateAuthority
+from alva.region.config import RegionConfig
+from alva.region.images.store import ImageStore
+from alva.region.memory import MemoryLimits
+from alva.region.names import Names
+from alva.region.network import Network
+from alva.region.persistence import Persistence
+from alva.region.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from alva.region.elb import LoadBalancers
+
+
+@dataclass
+class Region:
+    """What every component is constructed with."""
+
+    config: RegionConfig
+    background: Background
+    """Runs every loop, and every job that nobody awaits."""
+    supervisor: Supervisor
+    network: Network
+    memory: MemoryLimits
+    addresses: Addresses
+    names: Names
+    certificates: CertificateAuthority
+    images: ImageStore
+    persistence: Persistence
+    """`persistence.mark_changed()` after state changed outside an API request (a task that stopped, say)."""
+    load_balancers: LoadBalancers = field(init=False)
+    """Set before any component's `install`."""
+    serve_websocket: ASGIApplication | None = None
+    """What answers WebSockets at the API's port, set by the component that has any."""
+    serve_registry: ASGIApplication | None = None
+    """What answers below /v2/ at the API's port: ECR's registry."""

@@ -1,0 +1,78 @@
+"""Deletes what would grow for as long as the region runs: log events, datapoints, events, histories, log files.
+
+AWS deletes most of it by rules of its own; MiniStack, and programs that write a log file, delete nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from ministack.core.responses import AccountRegionScopedDict
+from ministack.services import cloudwatch, cloudwatch_logs, eventbridge
+
+from alva.region import log_events
+
+INTERVAL_SECONDS = 15.0
+DATAPOINT_SECONDS = 3 * 3600
+"""CloudWatch keeps points of less than a minute's resolution for three hours, and those of a minute for 15 days. Here
+three hours, since an alarm looks back less: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+"""
+HISTORY_ENTRIES = 1_000
+"""The most entries that stay of sent events, alarm histories and Insights queries, which AWS deletes by age."""
+LOG_FILE_BYTES = 10 * 2**20
+
+
+class Retention:
+    """Goes through the region's histories every few seconds."""
+
+    def __init__(self, logs_folder: Path) -> None:
+        self._logs_folder = logs_folder
+
+    async def step(self) -> None:
+        """Wait, then delete once."""
+        await asyncio.sleep(INTERVAL_SECONDS)
+        now = time.time()
+        log_events.expire(now)
+        delete_old_datapoints(now)
+        for entries in (*eventbridge._events_log.all_values(), *cloudwatch._alarm_history.all_values()):
+            del entries[:-HISTORY_ENTRIES]
+        delete_old_queries(cloudwatch_logs._queries)
+        await asyncio.to_thread(rotate_files, self._logs_folder)
+
+
+def delete_old_datapoints(now: float) -> None:
+    """Delete the datapoints that are older than `DATAPOINT_SECONDS`, and the metrics that have none left."""
+    for (account, region, key), points in cloudwatch._metrics.all_items():
+        if points and points[0]["Timestamp"] >= now - DATAPOINT_SECONDS:
+            continue
+        kept = [point for point in points if point["Timestamp"] >= now - DATAPOINT_SECONDS]
+        if kept:
+            points[:] = kept
+        else:
+            cloudwatch._metrics.pop_scoped(account, region, key)
+
+
+def delete_old_queries(queries: AccountRegionScopedDict) -> None:
+    """Delete the first queries of too many; they are in the order in which they were started."""
+    items: list[tuple[tuple[str, str, str], Any]] = queries.all_items()
+    for (account, region, query_id), _ in items[:-HISTORY_ENTRIES]:
+        queries.pop_scoped(account, region, query_id)
+
+
+def rotate_files(folder: Path) -> None:
+    """Keep the last part of each log file that has become too long.
+
+    It is cut where it is, since other processes hold it open: they append, whatever its length is.
+    """
+    for file in folder.glob("*.log"):
+        if file.stat().st_size <= LOG_FILE_BYTES:
+            continue
+        with file.open("rb+") as log:
+            log.seek(-LOG_FILE_BYTES // 2, 2)
+            log.readline()
+            kept = log.read()
+            file.with_name(file.name + ".1").write_bytes(kept)
+            log.truncate(0)

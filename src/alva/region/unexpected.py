@@ -1,0 +1,55 @@
+"""An answer in AWS's form for every request, also where the code that answers it raises something unexpected."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from alva.region import json_protocol, query_protocol
+from alva.region.aws_error import AwsError
+
+Response = tuple[int, dict[str, str], bytes]
+Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
+
+logger = logging.getLogger("alva.region")
+
+CODE = "InternalFailure"
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html"""
+
+
+def answer_always(handlers: dict[str, Handler]) -> None:
+    """Have every handler answer with InternalFailure (500), and the log hold the traceback, where it raises."""
+    for service, handler in handlers.items():
+        handlers[service] = _answering(service, handler)
+
+
+def _answering(service: str, handler: Handler) -> Handler:
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Response:
+        try:
+            return await handler(method, path, headers, body, query_params)
+        except Exception as error:
+            logger.exception("cannot answer a request of %s", service)
+            return internal_failure(service, headers, f"the local region failed: {type(error).__name__}: {error}")
+
+    return handle
+
+
+def internal_failure(service: str, headers: Mapping[str, str], message: str) -> Response:
+    """The answer of a service that failed, in the protocol of the request."""
+    error = AwsError(CODE, message, 500)
+    if "x-amz-target" in headers or "json" in headers.get("content-type", ""):
+        return json_protocol.refuse(error)
+    request_id = str(uuid.uuid4())
+    text = f"<Code>{CODE}</Code><Message>{query_protocol.text(message)}</Message>"
+    if service == "s3":
+        body = f"<Error>{text}<RequestId>{request_id}</RequestId></Error>"
+    else:
+        body = (
+            f"<ErrorResponse><Error><Type>Receiver</Type>{text}</Error><RequestId>{request_id}</RequestId>"
+            "</ErrorResponse>"
+        )
+    return 500, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}, body.encode()

@@ -1,0 +1,159 @@
+"""Recognises why something failed from what AWS and the services said about it. Values in, values out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from alva.release.signs import LOGS, SIGNS, Source
+
+SHOWN_CHARACTERS = 400
+
+LAST_LOG = "last log: "
+"""What the evidence of an error has before a line of a container's log."""
+
+_SAYS_NOTHING = re.compile(r"^\s+at |^Node\.js v\d|^[\s^]*$")
+"""What Node prints after an error's message: frames, its version, a mark under the line."""
+
+_QUOTED_LOG = re.compile(rf"(?:[\w-]+: )?{LAST_LOG}(.*)", re.DOTALL)
+"""Such a line; where several services failed, with the service's name before it."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What somebody said about a failure."""
+
+    source: Source
+    text: str
+
+
+def said(source: Source, texts: Iterable[str]) -> tuple[Said, ...]:
+    """What `source` said. A line of a log, as errors quote it, is the log's."""
+    return tuple(
+        Said(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else Said(source, text)
+        for text in texts
+        if text
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What is known about one thing that failed."""
+
+    subject: str
+    """The service (`api`), stack or step."""
+    said: tuple[Said, ...] = ()
+    """The most telling first."""
+    exit_codes: tuple[tuple[str, int], ...] = ()
+    """Container and its exit code, where it ended."""
+    logs: tuple[str, ...] = ()
+    """The last lines, oldest first."""
+    port: int | None = None
+    grace_seconds: int | None = None
+    """How long after its start health checks do not count."""
+    ran_seconds: float | None = None
+    count: int = 1
+    """How many tasks failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """One cause, what shows it, and what to do."""
+
+    subject: str
+    kind: str
+    """The sign's name."""
+    cause: str
+    evidence: tuple[str, ...]
+    next_step: str
+
+    def lines(self) -> list[str]:
+        """For a person, each naming the subject."""
+        return [f"{self.subject}: {self.cause}", *(f"{self.subject}: {line}" for line in self.evidence)]
+
+    def as_json(self) -> dict[str, object]:
+        """The same as values."""
+        return {
+            "subject": self.subject,
+            "kind": self.kind,
+            "cause": self.cause,
+            "evidence": list(self.evidence),
+            "next": self.next_step,
+        }
+
+
+def diagnose(failure: Failure) -> Diagnosis:
+    """The cause as far as it can be told, with the lines that show it; never nothing."""
+    told = (*failure.said, *said(Source.LOG, reversed(failure.logs)))
+    for sign in SIGNS:
+        for each in told:
+            found = re.search(sign.pattern, each.text, re.IGNORECASE) if each.source in sign.sources else None
+            if found is not None:
+                values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}
+                return Diagnosis(
+                    subject=failure.subject,
+                    kind=sign.kind,
+                    cause=sign.cause.format(**values),
+                    evidence=_evidence(failure, each),
+                    next_step=sign.next_step.format(**values),
+                )
+    kind, cause, next_step = _from_effects(failure)
+    return Diagnosis(
+        subject=failure.subject, kind=kind, cause=cause, evidence=_evidence(failure, None), next_step=next_step
+    )
+
+
+def _from_effects(failure: Failure) -> tuple[str, str, str]:
+    """What the end of the tasks alone gives away."""
+    words = "\n".join(each.text for each in failure.said if each.source is not Source.LOG)
+    logs = LOGS.format(subject=failure.subject)
+    after = f" {failure.ran_seconds:.0f} s after its start" if failure.ran_seconds is not None else ""
+    listening = next((m for line in failure.logs if (m := re.search(r"running on \S+:(\d+)", line))), None)
+    if "health checks" in words:
+        if listening is not None and failure.port is not None and int(listening[1]) != failure.port:
+            cause = f"it listens on port {listening[1]}, its target group asks port {failure.port}"
+            return "wrong-port", cause, "Dockerfile, task definition and target group must name one port"
+        if listening is None and "exit" not in words:
+            grace = f" ({failure.grace_seconds} s)" if failure.grace_seconds is not None else ""
+            cause = f"no health check was answered within the grace period{grace}: it starts too slowly, or not at all"
+            return "slow-start", cause, f"{logs}; a longer grace period if it only needs longer"
+        which = "container" if "container health checks" in words else "load balancer's"
+        return "unhealthy", f"it runs but fails its {which} health check", logs
+    failed = [(name, code) for name, code in failure.exit_codes if code != 0]
+    for name, code in failed:
+        if code == 137:
+            return (
+                "killed",
+                f"its container {name} was killed{after}: it did not end when told, or ran out of memory",
+                logs,
+            )
+        if code == 78:
+            return "settings", f"its container {name} refused its settings{after}", f"{logs}; then ./alva diff"
+        if code == 143:
+            return "terminated", f"its container {name} was told to end{after}", "./alva status"
+        return "crash", f"its container {name} ended with exit code {code}{after}", logs
+    if "time limit" in words or "still running" in words:
+        return "hanging", "it did not end within its time limit", logs
+    if failure.exit_codes and "Essential container" in words:
+        return "exit", f"its container {failure.exit_codes[0][0]} ended by itself{after}: a service must go on", logs
+    return "unknown", failure.said[0].text if failure.said else "nothing says why", f"./alva status; {logs}"
+
+
+def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
+    """What was said, then the exit codes, then the end of the log; the telling line is always among it."""
+    shown = list(dict.fromkeys(failure.said))[:4]
+    lines = [_line(each) for each in shown]
+    if lines and failure.count > 1:
+        lines[0] += f" ({failure.count} tasks)"
+    lines += [f"container {name} ended with exit code {code}" for name, code in failure.exit_codes if code != 0]
+    told = [line for line in failure.logs if not _SAYS_NOTHING.search(line)]
+    last = list(said(Source.LOG, (told or failure.logs)[-3:]))
+    if telling is not None and telling not in (*shown, *last):
+        last = [telling, *last[1:]] if telling.source is Source.LOG and last else [telling, *last]
+    lines += [_line(each) for each in last]
+    return tuple(line[:SHOWN_CHARACTERS] for line in dict.fromkeys(lines))
+
+
+def _line(each: Said) -> str:
+    return f"{LAST_LOG}{each.text}" if each.source is Source.LOG else each.text

@@ -1,0 +1,204 @@
+"""What only shows from inside the network: each service's dependencies, the database and the queue.
+
+A load balancer's health check must not ask dependencies: docs/decisions/load-balancer-fails-open.md. So a release, a
+restart, a rotation and `./alva verify` run a command of a service's image as a one-off task: the service's entry names
+it (`deep_check_command`). It signs in to the database and the cache with what a new task reads now, and asks each
+service's health path with `?deep=1`. Where no entry names one, nothing is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from alva.aws import Aws, explained
+from alva.errors import AlvaError
+from alva.release import oneoff, rollout
+from alva.release.manifest import Manifest, Service
+from alva.release.verify import Result, Verdict, Verification
+
+PROBE_SECONDS = 180
+
+PATIENCE_SECONDS = 20
+"""How long a dependency may take: names are cached for 10 s (Cloud Map's records), and a worker has to connect."""
+
+TARGET_GROUPS_AT_ONCE = 20
+"""Target groups in one DescribeTargetGroups.
+https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html
+"""
+
+_NO_PROGRAM = re.compile(
+    r"executable file not found|no such file or directory|No module named|Cannot find module", re.IGNORECASE
+)
+"""How a container runtime, Python or Node says that an image lacks what it is to run: one from before the check."""
+
+_WRONG_PASSWORD = re.compile(r"password authentication failed|WRONGPASS|invalid username-password pair")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The checks from inside of one environment."""
+
+    aws: Aws
+    manifest: Manifest
+    given_up: threading.Event = field(default_factory=threading.Event)
+    """Stops the task: nobody waits for its answer any more."""
+
+    def run(
+        self,
+        customer: str | None = None,
+        services: Sequence[Service] | None = None,
+        *,
+        patience_seconds: float = 0.0,
+    ) -> list[Result]:
+        """Ask the database, the queue and the `services` (None: all of them) from a one-off task.
+
+        `customer` is the address of somebody who is forgotten there. What fails is asked again for `patience_seconds`,
+        by the same task: on Fargate another one takes longer to start than a dependency may take.
+        """
+        started = time.monotonic()
+        lines: list[str] = []
+        service = self.manifest.deep_checked
+        if service is None or service.deep_check_command is None:
+            return [Result(name="inside", verdict=Verdict.SKIP, reason="no service's entry names a deep check")]
+        try:
+            task_definition, subnets, security_groups = oneoff.network_of_service(
+                self.aws, self.manifest.cluster, service.service
+            )
+            asked = self.as_deployed(self.manifest.services if services is None else services)
+            ended = oneoff.run(
+                self.aws,
+                oneoff.OneOff(
+                    cluster=self.manifest.cluster,
+                    task_definition=task_definition,
+                    container=service.name,
+                    subnets=subnets,
+                    security_groups=security_groups,
+                    command=self.command(service.deep_check_command, customer, asked, patience_seconds),
+                    idle_commands=service.idle_commands,
+                    started_by="alva-verify",
+                    timeout_seconds=PROBE_SECONDS + patience_seconds,
+                ),
+                output=lines.append,
+                state=lambda _: None,
+                given_up=self.given_up,
+            )
+        except AlvaError as error:
+            reason = "; ".join((error.message, *error.evidence))
+            return [Result(name="inside", verdict=Verdict.FAIL, reason=reason, seconds=time.monotonic() - started)]
+        results = list(read_results(lines, seconds=time.monotonic() - started))
+        if not ended.succeeded or not results:
+            reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
+            lacks_it = not results and _NO_PROGRAM.search(reason)
+            results.append(
+                Result(name="inside", verdict=Verdict.SKIP, reason=f"the image lacks its deep check: {reason}")
+                if lacks_it
+                else Result(name="inside", verdict=Verdict.FAIL, reason=reason)
+            )
+        return results
+
+    def as_deployed(self, services: Sequence[Service]) -> list[Service]:
+        """The services with the container port and the health path that are deployed, where a load balancer has them.
+
+        The manifest is of the last synthesis, which may have been of a version that was never released.
+        Raises AlvaError.
+        """
+        if not services:
+            return []
+        found = rollout.describe_services(self.aws, self.manifest)
+        balancers = {name: each["loadBalancers"][0] for name, each in found.items() if each.get("loadBalancers")}
+        arns = sorted({each["targetGroupArn"] for each in balancers.values()})
+        paths: dict[str, str] = {}
+        with explained("look at the services' target groups"):
+            for start in range(0, len(arns), TARGET_GROUPS_AT_ONCE):
+                asked = arns[start : start + TARGET_GROUPS_AT_ONCE]
+                answer = self.aws.elbv2.describe_target_groups(TargetGroupArns=asked)
+                paths |= {group["TargetGroupArn"]: group.get("HealthCheckPath", "") for group in answer["TargetGroups"]}
+        return [
+            replace(
+                service,
+                port=balancer["containerPort"],
+                health_path=paths.get(balancer["targetGroupArn"]) or service.health_path,
+            )
+            if (balancer := balancers.get(service.service)) is not None
+            else service
+            for service in services
+        ]
+
+    def command(
+        self,
+        deep_check: tuple[str, ...],
+        customer: str | None,
+        services: Sequence[Service],
+        patience_seconds: float,
+    ) -> tuple[str, ...]:
+        """The image's command, with each service's port and path where its siblings find it, and whom to forget."""
+        asked = {
+            "address": f"http://{{}}.{self.manifest.namespace}",
+            "services": {s.name: f":{s.port}{s.health_path}?deep=1" for s in services if s.port is not None},
+            "customer": customer,
+            "patience": patience_seconds,
+        }
+        return (*deep_check, json.dumps(asked))
+
+
+def verify_outside_and_inside(
+    aws: Aws, manifest: Manifest, digests: Mapping[str, str] | None, patience_seconds: float
+) -> list[Result]:
+    """The checks from outside until they are good, side by side with those from inside; the results of both.
+
+    Where users do not get through there is nothing to learn from inside: that task is stopped.
+    """
+    inside = Inside(aws, manifest)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="inside") as pool:
+        asking = pool.submit(inside.run, patience_seconds=max(patience_seconds, PATIENCE_SECONDS))
+        try:
+            results = Verification(aws, manifest, digests).run_until_good(patience_seconds)
+            if failures(results):
+                inside.given_up.set()
+                return results
+            return [*results, *asking.result()]
+        except BaseException:
+            inside.given_up.set()
+            raise
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """Name and reason of each check that failed."""
+    return [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
+
+
+def cure_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
+    """The command that heals what failed, where that is known: a password that the engines do not take."""
+    if not any(_WRONG_PASSWORD.search(each) for each in failed):
+        return None
+    generated = next((secret for secret in manifest.secrets if secret.kind == "generated"), None)
+    if generated is None:
+        return None
+    name = generated.name.removeprefix(f"{manifest.prefix}-")
+    return f"./alva secrets rotate {name} gives the database, the cache and the tasks one new password"
+
+
+def read_results(lines: Sequence[str], *, seconds: float) -> list[Result]:
+    """The command's results among a task's output."""
+    found = []
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and "alva_check" in said:
+            found.append(
+                Result(
+                    name=f"inside: {said['alva_check']}",
+                    verdict=Verdict(said["verdict"]),
+                    reason=" ".join(str(said["reason"]).split()),
+                    seconds=seconds,
+                )
+            )
+    return found

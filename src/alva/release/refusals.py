@@ -1,0 +1,149 @@
+"""What every release asks before it touches anything: it raises PreflightRefused where something is certain to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from alva.aws import Aws
+from alva.errors import PreflightRefused
+from alva.release.hibernation import Hibernation
+from alva.release.images import Builder
+from alva.release.manifest import Manifest
+from alva.release.plan import Observed, Plan, Wanted
+from alva.release.secrets import Secrets, SecretStatus, State
+from alva.release.stack_state import Action
+from alva.release.stacks import Stacks
+from alva.release.toolkit import toolkit_of
+from alva.release.verify import Verdict
+
+
+def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
+    """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
+    refuse_asleep(aws, wanted.manifest)
+    if not plan.is_empty:
+        _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
+    _refuse_missing_images(wanted, observed, builder)
+    names = [step.stack.name for step in plan.stack_steps()]
+    if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
+        raise PreflightRefused(
+            "cannot release: CloudFormation refuses a template; nothing was touched",
+            evidence=wrong,
+            next_step="correct infrastructure/",
+        )
+    if used := exports_in_use(wanted, observed, plan):
+        raise PreflightRefused(
+            "cannot release: a stack would lose an export that another one still imports; nothing was touched",
+            evidence=used,
+            next_step="keep the export for one release (Stack.export_value in infrastructure/), then remove it",
+        )
+    if not observed.secrets_ready and not makes_secrets:
+        # Those that do not exist yet come with this release; those that do will not set themselves.
+        statuses = [s for s in Secrets(aws, wanted.manifest).check() if s.secret.used_by]
+        unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
+        if unset and not any(s.state is State.MISSING for s in statuses):
+            raise PreflightRefused(
+                "cannot release: secrets are not ready; nothing was touched",
+                evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
+                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
+            )
+
+
+def refuse_unset_settings(manifest: Manifest) -> None:
+    """Raise PreflightRefused where a setting that AWS needs is not set. A local region does without them."""
+    if manifest.unset_settings:
+        raise PreflightRefused(
+            f"cannot use {manifest.environment} on AWS: settings are missing; nothing was touched",
+            evidence=[f"{name}: expected {expected}" for name, expected in manifest.unset_settings.items()],
+            next_step="set them in infrastructure/lib/config/environments.py (docs/reference/settings.md)",
+        )
+
+
+def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
+    """Raise PreflightRefused where the environment sleeps: everything would wait for a database that does not run."""
+    verdict, said = is_awake(aws, manifest)
+    if verdict is Verdict.FAIL:
+        raise PreflightRefused(
+            f"cannot change {manifest.environment}: it is asleep; nothing was touched",
+            evidence=[said.partition(";")[0]],
+            next_step="./alva wake, then the same command again",
+        )
+
+
+def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
+    """Exports that an update would take away while a stack still imports them.
+
+    CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"). A stack
+    around the services loses its exports last, when the stacks that import them have their new templates already.
+    """
+    updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
+    contracted = {step.stack.name for step in plan.contractions}
+    found = []
+    for name in updated:
+        before = observed.stacks[name]
+        kept = _exports(wanted.templates[name])
+        for export in sorted(_exports(before.template) - kept) if before is not None else ():
+            importers = [
+                stack.name
+                for stack in observed.stacks.values()
+                if stack is not None
+                and stack.was_made
+                and stack.name != name
+                and export in _imports(wanted.templates.get(stack.name, {}) if name in contracted else stack.template)
+            ]
+            if importers:
+                found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")
+    return found
+
+
+def _exports(template: Mapping[str, Any]) -> set[str]:
+    """The names of a template's exports, those that are plain texts."""
+    names = (output.get("Export", {}).get("Name") for output in template.get("Outputs", {}).values())
+    return {name for name in names if isinstance(name, str)}
+
+
+def _imports(value: Any) -> set[str]:
+    """The names that a template imports, wherever it does."""
+    if isinstance(value, Mapping):
+        own = value.get("Fn::ImportValue")
+        nested = (_imports(each) for each in value.values())
+        return ({own} if isinstance(own, str) else set()).union(*nested)
+    if isinstance(value, list):
+        return set().union(*(_imports(each) for each in value))
+    return set()
+
+
+def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """What CloudFormation finds wrong with the templates, without making anything of them."""
+    stacks = Stacks(aws)
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
+        problems = list(pool.map(lambda item: stacks.validate(*item), templates.items()))
+    return [f"{name}: {problem}" for name, problem in zip(templates, problems, strict=True) if problem]
+
+
+def is_awake(aws: Aws, manifest: Manifest) -> tuple[Verdict, str]:
+    """Whether the environment is awake: into one that sleeps nothing can be released, its database does not run."""
+    asleep = Hibernation(aws, manifest).state()
+    if asleep is None:
+        return Verdict.OK, ""
+    return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
+
+
+def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
+    missing = [
+        f"{wanted.manifest.service(name).repository}@{digest}"
+        for name, digest in wanted.digests.items()
+        if digest is not None and name not in observed.published and not builder.has(digest)
+    ]
+    if missing:
+        raise PreflightRefused(
+            "cannot release: an image is neither in its repository nor here; nothing was touched",
+            evidence=missing,
+            next_step="build and push it first, or leave --image out",
+        )
+
+
+def wrong_secret(status: SecretStatus) -> str:
+    """A secret's name and what is wrong with it."""
+    return f"{status.secret.name}: {status.problem or status.state.value}"

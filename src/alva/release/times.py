@@ -1,0 +1,15 @@
+"""The one form in which this tool writes times: UTC, to the second, such as 2026-01-31T12:00:00Z."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc(time: datetime) -> str:
+    """A time, which knows its zone, in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_now() -> str:
+    """This moment."""
+    return utc(datetime.now(UTC))

@@ -1,0 +1,127 @@
+"""The large states are encoded as MiniStack's encoder does it, and what never changes is encoded once."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ministack.core import persistence as codec
+from ministack.core.responses import request_scope
+from ministack.services import cloudformation, cloudwatch
+
+from alva.region import encoded_state, metric_points
+from alva.region.cloudformation import events, store
+from alva.region.encoded_state import Fragments, LargeStates
+
+TEMPLATE = {"Resources": {f"R{number}": {"Type": "AWS::SNS::Topic", "Properties": {"é": "\0"}} for number in range(50)}}
+
+
+@pytest.fixture(autouse=True)
+def empty() -> Iterator[None]:
+    for module in (cloudformation, cloudwatch):
+        module.reset()
+    yield
+    for module in (cloudformation, cloudwatch):
+        module.reset()
+
+
+def add_stack(name: str) -> store.Stack:
+    stack: store.Stack = {
+        "StackName": name,
+        "StackId": f"arn:aws:cloudformation:us-east-1:000000000000:stack/{name}/1",
+        "StackStatus": "CREATE_IN_PROGRESS",
+        "_template": copy.deepcopy(TEMPLATE),
+        "_template_body": json.dumps(TEMPLATE),
+        "_resources": {},
+    }
+    store.add(stack)
+    events.add(stack, name, "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS")
+    store.change_sets[f"{name}-set"] = {"StackId": stack["StackId"], "_template": stack["_template"], "Changes": [1]}
+    return stack
+
+
+def put_points(count: int) -> None:
+    for number in range(count):
+        metric_points.put("AWS/ECS", f"m{number % 3}", {"ServiceName": "web"}, "Percent", [number, 2.5], [1, 2])
+
+
+def expected(module: Any) -> Any:
+    return json.loads(json.dumps(module.get_state(), default=codec._json_default))
+
+
+def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> None:
+    large = LargeStates()
+
+    def check() -> None:
+        assert json.loads(large.cloudformation()) == expected(cloudformation)
+        assert json.loads(large.cloudwatch()) == expected(cloudwatch)
+
+    check()
+    stack = add_stack("one")
+    with request_scope("111111111111", "eu-west-1"):
+        add_stack("elsewhere")
+        put_points(4)
+    put_points(10)
+    check()
+    stack["StackStatus"] = "CREATE_COMPLETE"
+    stack["_resources"]["R1"] = {"PhysicalResourceId": "x"}
+    events.add(stack, "R1", "AWS::SNS::Topic", "CREATE_COMPLETE")
+    put_points(1)
+    check()
+    stack["_template"] = {"Resources": {}}
+    stack["_template_body"] = "{}"
+    stack["_resources"]["R1"]["PhysicalResourceId"] = "y"
+    for points in cloudwatch._metrics.values():
+        del points[0]
+    check()
+    store.forget(stack)
+    check()
+
+
+def test_what_was_restored_from_a_state_is_the_state() -> None:
+    add_stack("one")
+    put_points(5)
+    large = LargeStates()
+    for module, text in ((cloudformation, large.cloudformation()), (cloudwatch, large.cloudwatch())):
+        before = expected(module)
+        module.reset()
+        module.load_persisted_state(json.loads(text, object_hook=codec._json_object_hook))
+        assert expected(module) == before
+
+
+def test_templates_events_and_datapoints_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = 0
+
+    def counting(value: Any) -> str:
+        nonlocal encoded
+        text = json.dumps(value, default=codec._json_default)
+        encoded += len(text)
+        return text
+
+    monkeypatch.setattr(encoded_state, "encode", counting)
+    for number in range(5):
+        add_stack(f"s{number}")
+    put_points(500)
+    large = LargeStates()
+    whole = len(large.cloudformation()) + len(large.cloudwatch())
+    encoded = 0
+    stack = store.stacks["s1"]
+    stack["StackStatus"] = "CREATE_COMPLETE"
+    put_points(1)
+    assert len(large.cloudformation()) + len(large.cloudwatch()) > whole
+    assert encoded < whole / 20
+
+
+def test_what_is_no_longer_on_record_is_forgotten() -> None:
+    fragments = Fragments()
+    objects = [{"number": number} for number in range(100)]
+    for each in objects:
+        fragments.of(each)
+    fragments.end_generation()
+    for each in objects[:10]:
+        assert fragments.of(each) == json.dumps(each, separators=(",", ":"))
+    fragments.end_generation()
+    assert len(fragments._known) == 10

@@ -1,0 +1,169 @@
+"""A database's folder has one owner at a time, whoever asks for what meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from alva.region.aws_error import AwsError
+from alva.region.background import Background
+from alva.region.engine import Engine
+from alva.region.rds import api
+from alva.region.rds.databases import Databases
+from alva.region.rds.server import ServerFailed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Server:
+    """Takes a moment for everything, and notices when two work on it."""
+
+    is_initialised = True
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.calls: list[str] = []
+        self._at_work = False
+        self.fails = False
+
+    async def _work(self, name: str) -> None:
+        assert not self._at_work, f"{name} while another operation has the folder"
+        self._at_work = True
+        await asyncio.sleep(0.01)
+        self._at_work = False
+        self.calls.append(name)
+        if self.fails:
+            raise ServerFailed("no disk")
+
+    async def stop(self) -> None:
+        await self._work("stop")
+
+    async def start(self) -> None:
+        await self._work("start")
+
+    async def delete(self) -> None:
+        await self._work("delete")
+
+    async def set_password(self, *_: str) -> None:
+        await self._work("set password")
+
+    async def snapshot(self, _: Path) -> None:
+        await self._work("snapshot")
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    return {
+        "DBInstanceIdentifier": "main",
+        "DbiResourceId": "db-1",
+        "DBInstanceStatus": "available",
+        "MasterUsername": "alva",
+        "_MasterUserPassword": "secret",
+    }
+
+
+@pytest.fixture
+def databases(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Databases:
+    region: Any = SimpleNamespace(
+        background=Background(),
+        config=SimpleNamespace(state_folder=tmp_path, account_id="0", region="us-east-1"),
+        names=SimpleNamespace(withdraw=lambda _: None),
+    )
+    made = Databases(region)
+    servers: Any = {"db-1": server}
+    made._servers = servers
+
+    async def bring_up(record: dict[str, Any], server: Any) -> None:
+        await server.start()
+        record["DBInstanceStatus"] = "available"
+
+    monkeypatch.setattr(made, "_bring_up", bring_up)
+    return made
+
+
+async def test_operations_on_one_database_follow_each_other(
+    databases: Databases, server: Server, record: dict[str, Any]
+) -> None:
+    await asyncio.gather(
+        databases.set_password(record), databases.restart(record), databases.snapshot(record, "s"),
+        databases.set_password(record),
+    )  # fmt: skip
+    password = ["stop", "set password", "start"]
+    assert server.calls == [*password, "stop", "start", "snapshot", *password]
+    assert record["DBInstanceStatus"] == "available"
+
+
+async def test_database_that_is_changed_cannot_be_rebooted_or_stopped(
+    databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
+    changing = asyncio.ensure_future(databases.set_password(record))
+    await asyncio.sleep(0)
+    for operation in (api.reboot, api.stop):
+        with pytest.raises(AwsError, match="is in modifying state") as refused:
+            await operation(databases, {"DBInstanceIdentifier": "main"})
+        assert refused.value.code == "InvalidDBInstanceState"
+    await changing
+    assert server.calls == ["stop", "set password", "start"]
+
+
+async def test_operation_that_waited_for_a_deletion_does_not_make_the_database_again(
+    databases: Databases, server: Server, record: dict[str, Any]
+) -> None:
+    deleting = asyncio.ensure_future(databases.delete(record))
+    await asyncio.sleep(0)
+    with pytest.raises(ServerFailed, match="was deleted"):
+        await databases.restart(record)
+    await deleting
+    assert server.calls == ["delete"]
+
+
+async def test_failed_change_is_on_record_and_shown(
+    databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
+    monkeypatch.setattr(api, "_single", lambda *_: (200, {}, b""))
+    server.fails = True
+    await api.reboot(databases, {"DBInstanceIdentifier": "main"})
+    async with asyncio.timeout(10):
+        while not databases.region.background.failures:  # noqa: ASYNC110 - a job has no event
+            await asyncio.sleep(0.01)
+    assert record["DBInstanceStatus"] == "failed"
+    assert databases.region.background.failures[0].name == "change DB instance main"
+
+
+async def test_restart_after_a_crash_waits_for_the_owner_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alva.region.recovery.FIRST_DELAY_SECONDS", 0.0)
+    supervisor: Any = None
+    engine = Engine("main", tmp_path, supervisor, Background(), print)
+    launched = asyncio.Event()
+
+    async def launch() -> None:
+        launched.set()
+
+    async def ended() -> Any:
+        return SimpleNamespace(code=9)
+
+    process: Any = SimpleNamespace(name="rds/main", wait=ended)
+    engine._session = object()
+    async with engine.lock:
+        engine._restart_after_crash(process, launch)
+        await asyncio.sleep(0.05)
+        assert not launched.is_set()
+    await asyncio.wait_for(launched.wait(), 10)

@@ -1,0 +1,54 @@
+"""One more service: added, released, broken, rolled back and removed, by the commands of the runbooks."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import Rehearsal
+from .test_runbooks import FOLDER, follow, shell
+
+__all__ = ["shell"]
+
+
+def answer(rehearsal: Rehearsal, path: str) -> tuple[int, str | None]:
+    """The status of a page, and the service that answered."""
+    response = rehearsal.get(path)
+    return response.status, response.headers["x-alva-service"]
+
+
+def names(rehearsal: Rehearsal) -> set[str]:
+    """The services that the environment has."""
+    status = json.loads(rehearsal.alva("status", "--json").stdout)
+    return {service["name"] for service in status["services"] if service["tasks"]}
+
+
+def test_service_is_added_released_broken_rolled_back_and_removed(rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+    before = names(rehearsal)
+    tasks_before = rehearsal.tasks()
+    follow(FOLDER / "add-a-service.md", rehearsal, shell)
+    assert names(rehearsal) == before | {"blog"}
+    assert answer(rehearsal, "/blog") == answer(rehearsal, "/blog/") == (200, "blog")
+    assert answer(rehearsal, "/")[1] == "web"
+    assert rehearsal.alva("verify").returncode == 0
+    good = rehearsal.get("/blog/").headers["x-alva-digest"]
+
+    with rehearsal.edited("apps/blog/__main__.py", "raise SystemExit(1)\n"):
+        broken = rehearsal.alva("deploy", "--service", "blog")
+    assert broken.returncode == 5, broken.stderr
+    assert "all services run again what they ran before" in broken.stderr
+    assert rehearsal.get("/blog/").headers["x-alva-digest"] == good
+
+    with rehearsal.replaced("apps/blog/__main__.py", '"hello"', '"good evening"'):
+        assert rehearsal.alva("deploy", "--service", "blog").returncode == 0
+    assert rehearsal.get("/blog/").headers["x-alva-digest"] != good
+    back = rehearsal.alva("rollback", "--yes")
+    assert back.returncode == 0, back.stderr
+    assert rehearsal.get("/blog/").headers["x-alva-digest"] == good
+
+    follow(FOLDER / "remove-a-service.md", rehearsal, shell)
+    assert names(rehearsal) == before
+    assert answer(rehearsal, "/blog") == (404, "web"), "web has the paths that no other service has"
+    assert rehearsal.alva("verify").returncode == 0
+    assert {name: tasks for name, tasks in rehearsal.tasks().items() if name in before} == tasks_before, (
+        "nobody else was replaced"
+    )

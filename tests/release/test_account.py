@@ -1,0 +1,235 @@
+"""What an account refuses, asked before anything costs money; answers held to the APIs' models by botocore."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from alva.aws import Aws, Target
+from alva.release import account
+from alva.release.account import Account
+from alva.release.change_sets import ChangeSet, ChangeSets
+from alva.release.manifest import Manifest
+from alva.release.verify import Verdict
+
+from .conftest import manifest_values
+
+DIGEST = "sha256:" + "a" * 64
+DATABASE = {
+    "DBInstanceClass": "db.t3.micro",
+    "Engine": "postgres",
+    "EngineVersion": "16",
+    "StorageType": "gp2",
+    "BackupRetentionPeriod": 7,
+}
+
+
+@pytest.fixture
+def aws() -> Aws:
+    """Clients of which every call is stubbed: nothing listens there."""
+    return Aws(Target.local("http://127.0.0.1:9"))
+
+
+def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manifest:
+    """A manifest whose stack `database` has these resources, and whose others are empty."""
+    manifest = Manifest.from_values(manifest_values("t"), tmp_path)
+    for stack in manifest.stacks:
+        own = resources if stack.name == "t-database" else {}
+        body = {"Resources": {name: {"Type": kind, "Properties": given} for name, (kind, given) in own.items()}}
+        stack.template_file.write_text(json.dumps(body))
+    return manifest
+
+
+def said(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
+    (look,) = [look for each, look in Account(aws=aws, manifest=manifest).checks() if each == f"account: {name}"]
+    return look()
+
+
+@contextmanager
+def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
+    """`describe_x=answer`, or `describe_x="ErrorCode"`."""
+    with Stubber(aws.client(service)) as stub:
+        for operation, answer in answers.items():
+            if isinstance(answer, str):
+                stub.add_client_error(operation, answer, "in AWS's words")
+            else:
+                stub.add_response(operation, answer)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("plan", "retention", "verdict", "words"),
+    [
+        ({"accountPlanType": "PAID", "accountPlanStatus": "ACTIVE"}, 7, Verdict.OK, "paid plan"),
+        ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 7, Verdict.FAIL, "RDS refuses backups of 7 days"),
+        ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 1, Verdict.WARN, "closes the account"),
+        ({"accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}, 1, Verdict.FAIL, "has expired"),
+        ("ResourceNotFoundException", 7, Verdict.OK, "before there were plans"),
+        ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
+    ],
+)
+def test_plan_that_refuses_the_database_is_told(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Any, retention: int, verdict: Verdict, words: str
+) -> None:
+    manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", {**DATABASE, "BackupRetentionPeriod": retention}))
+    # The plan is asked in a region of its own, with clients of its own.
+    monkeypatch.setattr(account, "Aws", lambda *_: aws)
+    answer = {"accountId": "123456789012", **plan} if isinstance(plan, dict) else plan
+    with answering(aws, "freetier", get_account_plan_state=answer):
+        found = said(aws, manifest, "plan")
+    assert (found[0], words in found[1]) == (verdict, True), found
+
+
+def test_account_that_may_have_no_budget_is_warned_of_and_not_refused(aws: Aws, tmp_path: Path) -> None:
+    manifest = templates(tmp_path, B=("AWS::Budgets::Budget", {}))
+    signed_in = answering(aws, "sts", get_caller_identity={"Account": "123456789012"})
+    with signed_in, answering(aws, "budgets", describe_budgets="AccessDeniedException"):
+        verdict, words = said(aws, manifest, "budgets")
+    assert verdict is Verdict.WARN
+    assert "in AWS's words" in words
+    assert said(aws, templates(tmp_path), "budgets")[0] is Verdict.SKIP
+
+
+def option(zone: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "Engine": "postgres",
+        "EngineVersion": "16.9",
+        "DBInstanceClass": "db.t3.micro",
+        "StorageType": "gp2",
+        "AvailabilityZones": [{"Name": zone}],
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict", "words"),
+    [
+        ([option("us-east-1a"), option("us-east-1b")], Verdict.OK, "db.t3.micro with postgres 16 on gp2"),
+        ([option("us-east-1a"), option("us-east-1b", EngineVersion="15.9")], Verdict.FAIL, "in us-east-1b, but in"),
+        ([option("us-east-1a"), option("us-east-1b", StorageType="io1")], Verdict.FAIL, "in us-east-1b, but in"),
+        ([], Verdict.FAIL, "cannot be ordered in us-east-1"),
+    ],
+)
+def test_class_that_a_zone_does_not_have_is_told(
+    aws: Aws, tmp_path: Path, options: list[dict[str, Any]], verdict: Verdict, words: str
+) -> None:
+    manifest = templates(
+        tmp_path,
+        D=("AWS::RDS::DBInstance", DATABASE),
+        A=("AWS::EC2::Subnet", {"AvailabilityZone": "us-east-1a"}),
+        B=("AWS::EC2::Subnet", {"AvailabilityZone": "us-east-1b"}),
+        P=("AWS::EC2::Subnet", {"AvailabilityZone": "us-east-1z", "MapPublicIpOnLaunch": True}),
+    )
+    with answering(aws, "rds", describe_orderable_db_instance_options={"OrderableDBInstanceOptions": options}):
+        found = said(aws, manifest, "database class")
+    assert (found[0], words in found[1]) == (verdict, True), found
+
+
+@pytest.mark.parametrize(
+    ("offers", "verdict"), [([{"CacheNodeType": "cache.t3.micro"}], Verdict.OK), ([], Verdict.FAIL)]
+)
+def test_node_type_that_the_region_does_not_have_is_told(
+    aws: Aws, tmp_path: Path, offers: list[dict[str, Any]], verdict: Verdict
+) -> None:
+    manifest = templates(tmp_path, C=("AWS::ElastiCache::ReplicationGroup", {"CacheNodeType": "cache.t3.micro"}))
+    answer = {"ReservedCacheNodesOfferings": offers}
+    with answering(aws, "elasticache", describe_reserved_cache_nodes_offerings=answer):
+        assert said(aws, manifest, "cache node type")[0] is verdict
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(100, Verdict.OK), (1, Verdict.FAIL)])
+def test_more_rules_than_a_load_balancer_takes_are_told(aws: Aws, tmp_path: Path, limit: int, verdict: Verdict) -> None:
+    rule: tuple[str, dict[str, Any]] = ("AWS::ElasticLoadBalancingV2::ListenerRule", {})
+    manifest = templates(tmp_path, A=rule, B=rule)
+    answer = {"Limits": [{"Name": "rules-per-application-load-balancer", "Max": str(limit)}]}
+    with answering(aws, "elbv2", describe_account_limits=answer):
+        found = said(aws, manifest, "load balancers")
+    assert found[0] is verdict
+    assert f"rules-per-application-load-balancer{':' if limit == 1 else ''} 2 of {limit}" in found[1]
+
+
+def test_service_linked_role_that_a_first_resource_needs_is_told(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
+    monkeypatch.setattr("alva.release.stacks.Stacks.observe", lambda *_, **__: None)
+    with answering(aws, "iam", list_roles={"Roles": []}):
+        assert said(aws, manifest, "service-linked roles") == (
+            Verdict.WARN,
+            "rds.amazonaws.com has none; ./alva bootstrap makes them",
+        )
+
+
+@pytest.fixture
+def blob() -> Iterator[str]:
+    """Where the configuration of an image for ARM is downloaded."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"architecture": "arm64", "os": "linux"}')
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/blob"
+        server.shutdown()
+        thread.join()
+
+
+def test_image_of_another_architecture_than_its_task_definition_is_told(aws: Aws, tmp_path: Path, blob: str) -> None:
+    manifest = templates(tmp_path)
+    image = {
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIGEST},
+        "layers": [],
+    }
+
+    def judged(architecture: str) -> tuple[Verdict, str]:
+        with Stubber(aws.ecr) as ecr:
+            ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": DIGEST}]})
+            ecr.add_response("batch_get_image", {"images": [{"imageManifest": json.dumps(image)}]})
+            ecr.add_response("get_download_url_for_layer", {"downloadUrl": blob, "layerDigest": DIGEST})
+            return account.architectures(aws, replace(manifest, architecture=architecture), {"web": DIGEST})
+
+    assert judged("ARM64") == (Verdict.OK, "1 images, ARM64")
+    assert judged("X86_64") == (Verdict.FAIL, "web is built for ARM64, its task definition says X86_64")
+
+
+def test_cloudformations_validation_is_told_in_its_words(aws: Aws) -> None:
+    finding = {
+        "EventId": "1",
+        "EventType": "VALIDATION_ERROR",
+        "LogicalResourceId": "Bucket",
+        "ValidationStatus": "FAILED",
+        "ValidationName": "NAME_CONFLICT_VALIDATION",
+        "ValidationStatusReason": "Resource of this name exists",
+        "ValidationPath": "/Resources/Bucket/Properties/BucketName",
+    }
+    change_set = ChangeSet(arn="arn:aws:cloudformation:us-east-1:123456789012:changeSet/c/1", stack_id="s")
+    with Stubber(aws.client("ssm")) as ssm, Stubber(aws.cloudformation) as cloudformation:
+        ssm.add_client_error("get_parameter", "ParameterNotFound")
+        events = [
+            {**finding, "ValidationFailureMode": "FAIL"},
+            {**finding, "ValidationFailureMode": "WARN"},
+            {"EventId": "2", "EventType": "STACK_EVENT"},
+            {**finding, "ValidationStatus": "SKIPPED"},
+        ]
+        cloudformation.add_response("describe_events", {"OperationEvents": events}, {"ChangeSetName": change_set.arn})
+        fatal, warning = ChangeSets(aws).foreseen(change_set)
+    assert (fatal.fails, warning.fails) == (True, False)
+    assert fatal.text == (
+        "Bucket /Resources/Bucket/Properties/BucketName: Resource of this name exists (NAME_CONFLICT_VALIDATION)"
+    )

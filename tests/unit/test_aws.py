@@ -1,0 +1,75 @@
+"""How the engine calls AWS: what it says while an endpoint does not answer."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from alva.aws import LOCAL_ATTEMPTS, Aws, Poll, Target, explained
+from alva.errors import AlvaError, TimedOut
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Closes the first connection without an answer; then every call is answered with an error of AWS."""
+
+    calls = 0
+
+    def do_POST(self) -> None:
+        type(self).calls += 1
+        if type(self).calls == 1:
+            self.close_connection = True
+            return
+        body = b'{"__type":"ParameterNotFound"}'
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_endpoint_that_is_gone_is_said_before_the_call_has_failed_and_once() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    said: list[str] = []
+    aws = Aws(Target.local(f"http://127.0.0.1:{port}"), tell=said.append)
+    attempts: list[int] = []
+    aws.ssm.meta.events.register("before-send", lambda **_: attempts.append(len(said)))
+    for _ in range(2):
+        with pytest.raises(AlvaError, match="no connection to AWS's endpoint"), explained("read a parameter"):
+            aws.ssm.get_parameter(Name="x")
+    assert len(said) == 1
+    assert f"127.0.0.1:{port}" in said[0]
+    assert said[0].endswith(": trying again")
+    assert attempts == [0] + [1] * (2 * LOCAL_ATTEMPTS - 1), "it is said after the first attempt"
+
+
+def test_endpoint_that_answers_again_is_said_too() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said: list[str] = []
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        aws = Aws(Target.local(url), tell=said.append)
+        for _ in range(2):
+            with pytest.raises(aws.ssm.exceptions.ParameterNotFound):
+                aws.ssm.get_parameter(Name="x")
+        server.shutdown()
+    assert [line.rpartition(":")[2].strip() for line in said[:1]] == ["trying again"]
+    assert said[1:] == [f"{url} answers again"]
+
+
+def test_limit_ends_every_wait_in_any_thread_but_those_that_it_does_not_hold() -> None:
+    poll = Poll(shortest_seconds=0.01, longest_seconds=0.01)
+    looks = iter([None, None, "there"])
+    with poll.limited(0), ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TimedOut, match="cannot wait any longer for the moon: the 0 s for everything have passed"):
+            pool.submit(poll.until, lambda: None, timeout_seconds=600, what="the moon").result()
+        found = poll.until(lambda: next(looks), timeout_seconds=600, what="the end", is_limited=False)
+    assert found == "there"
+    assert not poll.limit.has_passed, "behind the block there is no limit"
