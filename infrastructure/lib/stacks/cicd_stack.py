@@ -29,6 +29,7 @@ USER_NAME = "alva-cicd-user"
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 LISTING_ACTIONS = [
     "budgets:ViewBudget",
+    "cloudformation:DescribeEvents",  # asked with the name of a change set alone
     "cloudformation:DescribeStackDriftDetectionStatus",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
@@ -157,7 +158,6 @@ class CicdStack(EnvironmentStack):
                     # The only change that is the pipeline's own: the deploy role of the bootstrap cannot call it.
                     "cloudformation:CancelUpdateStack",
                     "cloudformation:DescribeChangeSet",
-                    "cloudformation:DescribeEvents",
                     "cloudformation:DescribeStackEvents",
                     "cloudformation:DescribeStackResourceDrifts",
                     "cloudformation:DescribeStacks",

@@ -25,6 +25,18 @@ SESSION_KEY_PREFIX = "ASIA"
 NAMESPACES = {"monitoring": "cloudwatch", "acm": "acm"}
 """Signing name of a service -> prefix of its actions in a policy, where they differ."""
 
+RIGHTS = {
+    "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:DeleteBudget": "budgets:ModifyBudget",
+    "budgets:DescribeBudget": "budgets:ViewBudget",
+    "budgets:DescribeBudgets": "budgets:ViewBudget",
+    "budgets:UpdateBudget": "budgets:ModifyBudget",
+}
+"""Operations whose right has another name.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsbudgetservice.html
+"""
+
 ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 
 # Members of ECS's requests that name resources, by action: those on which a policy for the action is evaluated.
@@ -194,7 +206,8 @@ class Roles:
 
         if request.service == "s3":
             return f"s3:{iam_actions._s3_action(request.method, request.path, dict(request.query))}"
-        return f"{NAMESPACES.get(request.service, request.service)}:{request.action}"
+        action = f"{NAMESPACES.get(request.service, request.service)}:{request.action}"
+        return RIGHTS.get(action, action)
 
     def _resources(self, request: Request) -> list[str]:
         from ministack.core import iam_actions
