@@ -8,19 +8,23 @@ import pytest
 
 from alva.console.environment import Environment
 from alva.release import status
+from alva.release.condition import judge
 
-from .large_environment import LargeEnvironment, synthesise
+from .conftest import Synthesised
+from .large_environment import LargeEnvironment
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> LargeEnvironment:
-    manifest, _, templates = synthesise(tmp_path_factory.mktemp("cdk.out"))
+def large(forty: Synthesised) -> LargeEnvironment:
+    manifest, _, templates = forty
     return LargeEnvironment(manifest, templates)
 
 
 def test_page_and_verb_tell_the_same(large: LargeEnvironment) -> None:
     page = Environment(large, large.manifest).look()
-    verb = asdict(status.look(large, large.manifest, with_drift=False))
+    found = status.look(large, large.manifest, with_drift=False)
+    verb = asdict(found)
+    assert page["condition"] == asdict(judge(found))
     for each in (*page["services"], *verb["services"]):
         del each["events"]  # they say how many looks there were
     assert {name: page[name] for name in ("services", "stacks", "alarms", "release", "url")} == {

@@ -10,7 +10,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.rehearsal.test_browser import CHROMIUM_FLAGS
 
-from .large_environment import LOG_LINES, SERVICES, LargeEnvironment, console_of, synthesise
+from .conftest import Synthesised
+from .large_environment import LOG_LINES, SERVICES, LargeEnvironment, console_of
 
 pytestmark = pytest.mark.browser
 
@@ -20,11 +21,11 @@ PATIENCE_MILLISECONDS = 120_000
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(forty: Synthesised) -> Iterator[Page]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    manifest, values, templates = synthesise(tmp_path_factory.mktemp("cdk.out"))
+    manifest, values, templates = forty
     with (
         console_of(LargeEnvironment(manifest, templates), manifest, values) as console,
         sync_playwright() as playwright,

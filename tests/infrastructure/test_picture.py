@@ -7,6 +7,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from lib.config.environments import STAGING, Environment
@@ -59,7 +60,14 @@ def test_drawing_is_valid_svg_with_a_box_per_part(picture: Picture) -> None:
     boxes = [group.get("data-part") for group in root.iter(f"{SVG}g") if group.get("data-part")]
     assert boxes == [part.name for part in picture.parts]
     paths = [path for path in root.iter(f"{SVG}path") if path.get("data-source")]
-    assert len(paths) == sum(arrow.target != "internet" for arrow in picture.arrows)
+    # Two services that reach each other have one line, with a head at each end.
+    told = [{path.get("data-source"), path.get("data-target")} for path in paths]
+    assert all(told.count(pair) == 1 for pair in told)
+    assert {frozenset(pair) for pair in told} == {
+        frozenset((arrow.source, arrow.target)) for arrow in picture.arrows if arrow.target != "internet"
+    }
+    both = next(path for path in paths if {path.get("data-source"), path.get("data-target")} == {"web", "api"})
+    assert both.get("marker-start") == both.get("marker-end") == "url(#link)"
 
 
 def test_names_from_templates_cannot_break_out_of_the_drawing(picture: Picture) -> None:
@@ -95,3 +103,8 @@ def test_forty_services_fit_without_overlap(picture: Picture) -> None:
     root = ET.fromstring(draw(Picture(name="many", parts=(*others, *many), arrows=())))  # noqa: S314 - our own
     places = [(box.get("x"), box.get("y")) for box in root.iter(f"{SVG}rect") if box.get("class") == "box"]
     assert len(set(places)) == len(others) + 40
+
+
+def test_picture_in_the_readme_is_that_of_the_templates(picture: Picture) -> None:
+    file = Path(__file__).resolve().parents[2] / "docs" / "images" / "architecture.svg"
+    assert file.read_text() == draw(picture), "./alva draw --output docs/images/architecture.svg"

@@ -56,7 +56,7 @@ def address(rehearsal: Rehearsal) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page, and at the end no error in its console and no request to another host."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context = browser.new_context(viewport={"width": 1280, "height": 960})
     context.set_default_timeout(30_000)
     page = context.new_page()
     problems: list[str] = []
@@ -73,9 +73,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Kept where ALVA_SCREENSHOTS says: how the README's pictures are made."""
+    """Kept where ALVA_SCREENSHOTS says: how the README's pictures are made (docs/reference/console.md)."""
     if folder := os.environ.get("ALVA_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.screenshot(path=Path(folder) / f"console-{name}.png")
 
 
 def show(page: Page, view: str) -> None:
@@ -140,7 +140,7 @@ def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Pa
         finally:
             release.kill()
             release.wait()
-    expect(page.locator("#state")).to_contain_text("succeeded", timeout=30_000)
+    expect(page.locator("#condition")).to_contain_text("succeeded", timeout=30_000)
     show(page, "releases")
     newest = page.locator("#timeline li").first
     expect(newest).to_contain_text("succeeded")
@@ -158,11 +158,11 @@ def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, 
     with rehearsal.replaced("apps/web/__main__.py", "from kit import serve\n", f"{crash}from kit import serve\n"):
         release = rehearsal.alva("deploy", "--yes")
     assert release.returncode == 5, release.stderr[-2000:]
-    progress = page.locator("#progress")
-    expect(progress).to_contain_text("rolled back", timeout=30_000)
-    expect(progress).to_contain_text("exit code 3")
+    condition = page.locator("#condition")
+    expect(condition).to_contain_text("rolled back; what ran before it runs again", timeout=30_000)
+    expect(page.locator("#last-causes")).to_contain_text("exit code 3")
     screenshot(page, "failed-release")
-    progress.get_by_role("link").click()
+    condition.get_by_role("link", name="show it here").last.click()
     causes = page.locator("#causes")
     expect(causes).to_contain_text("Release")
     expect(causes).to_contain_text("cannot start: no configuration <b>at all</b>")
@@ -200,5 +200,5 @@ def test_change_is_drawn_green_and_told_in_words(rehearsal: Rehearsal, tmp_path:
     with rehearsal.replaced(services, f"{first}\n", f'{first}\n            "A_NEW_VARIABLE": "1",\n'):
         drawn = rehearsal.alva("draw", "--changes", "--output", str(tmp_path / "changes.svg"))
     assert drawn.returncode == 0, drawn.stderr
-    assert "web has the variable A_NEW_VARIABLE" in drawn.stderr
+    assert "+ web: web has the variable A_NEW_VARIABLE" in drawn.stdout
     assert 'class="part service changed" data-part="web"' in (tmp_path / "changes.svg").read_text()

@@ -276,7 +276,7 @@ def test_values_from_the_text_are_named_in_the_cause() -> None:
     found = diagnose(Failure(subject="web", said=said(SERVICE, [CODES.format(404)])))
     assert "404" in found.cause
     found = diagnose(Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 3),), ran_seconds=71))
-    assert found.cause == "its container web ended with exit code 3 71 s after its start"
+    assert found.cause == "its container web ended with exit code 3, 71 s after its start"
 
 
 @pytest.mark.parametrize(

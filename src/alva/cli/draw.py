@@ -14,7 +14,8 @@ from alva.cli.synth import synthesise
 
 @verb(
     summary="Write the architecture as SVG: parts, and who may reach whom, from the templates of this checkout.\n\n"
-    "With --changes, what a release would add is green, what it would remove is red, what it would change is amber."
+    "With --changes, what a release would add is green, what it would remove is red, what it would change is amber. "
+    "The differences are also printed in words: on standard output with --output, else on standard error."
 )
 @click.option("--changes", is_flag=True, help="Compare with what is deployed.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: standard output]")
@@ -40,7 +41,9 @@ def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
     if invocation.as_json:
         lines = list(comparison.lines) if comparison is not None else []
         click.echo(json.dumps({"svg": svg if output is None else str(output), "changes": lines}))
-    elif output is None:
+        return
+    if output is None:
         click.echo(svg, nl=False)
-    for line in comparison.lines if comparison is not None and not invocation.as_json else ():
-        click.echo(line, err=True)
+    if comparison is not None:
+        for line in comparison.lines or ("the architecture stays as it is",):
+            click.echo(line, err=output is None)

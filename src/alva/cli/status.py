@@ -20,6 +20,9 @@ WATCH_SECONDS = 2.0
 
 SUCCEEDED = "succeeded"
 
+COLOURS = {"good": "green", "busy": "cyan", "warning": "yellow", "bad": "red", "asleep": "cyan", "empty": "yellow"}
+"""Of the levels of a condition."""
+
 
 @verb(summary="What runs where, and since when: services, tasks, targets, stacks, the last release.")
 @click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
@@ -38,6 +41,7 @@ def command(invocation: Invocation, watch: bool) -> None:
 def show(invocation: Invocation) -> None:
     """Look once, and print what there is."""
     from alva.release import status
+    from alva.release.condition import judge
 
     region = _region(invocation) if invocation.is_local else None
     found = status.look(invocation.aws, invocation.manifest)
@@ -45,6 +49,7 @@ def show(invocation: Invocation) -> None:
         invocation.print_json(
             {
                 **asdict(found),
+                "condition": asdict(judge(found)),
                 "drifts": [each.as_json() for each in found.drifts],
                 **({"local_region": region} if region else {}),
             }
@@ -55,7 +60,17 @@ def show(invocation: Invocation) -> None:
 
 def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> Iterator[str]:
     """The environment for a person, a line each."""
+    from alva.release.condition import judge
+
+    condition = judge(found)
     yield f"{found.environment} at {found.url or 'nowhere yet'}"
+    yield click.style(condition.summary, fg=COLOURS[condition.level], bold=True) + (
+        f" (next: {condition.next_step})" if condition.next_step else ""
+    )
+    for finding in condition.findings:
+        yield click.style(f"  {finding}", fg=COLOURS[finding.level]) + (
+            f" (next: {finding.next_step})" if finding.next_step else ""
+        )
     if region is not None:
         yield (
             f"local region: process {region['pid']} since {_ago(region['started_at'], now)}, "
@@ -71,13 +86,7 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
             f"by {found.release.by} at {found.release.started_at}"
         )
         if found.release.outcome != SUCCEEDED:
-            yield f"  {found.release.cause} (./alva why)"
-    if found.asleep is not None:
-        yield f"asleep since {found.asleep.since}, by {found.asleep.by}: ./alva wake brings it back"
-    for drift in found.drifts:
-        yield click.style(f"drift: {drift}", fg="yellow")
-    for alarm in found.alarms:
-        yield click.style(f"alarm: {alarm.name} since {_ago(alarm.since, now)}: {alarm.description}", fg="red")
+            yield f"  {found.release.cause}"
     if found.lock is not None:
         yield f"locked by {found.lock}"
     yield ""

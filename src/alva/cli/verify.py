@@ -53,7 +53,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
             cure = "./alva deploy puts back what was changed" if any(each.cure for each in drifts) else None
             cure = cure_of(manifest, error.evidence) or cure
             raise error.because([f"drift: {each}" for each in drifts], cure) from None
-        said = f"{manifest.environment} is asleep since {asleep.since}, by {asleep.by}"
+        said = f"{manifest.environment} is {asleep}"
         raise error.because([said], "./alva wake, which verifies it too") from None
 
 

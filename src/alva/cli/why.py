@@ -48,11 +48,13 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
             }
         )
         return
-    for line in in_words(now, account, number):
+    for line in in_words(now, account, number, is_recent=not names):
         invocation.print(line)
 
 
-def in_words(now: Sequence[Diagnosis], account: Account | None, number: int | None) -> list[str]:
+def in_words(
+    now: Sequence[Diagnosis], account: Account | None, number: int | None, *, is_recent: bool = True
+) -> list[str]:
     """What there is to say, for a person."""
     lines = []
     for cause in now:
@@ -66,7 +68,9 @@ def in_words(now: Sequence[Diagnosis], account: Account | None, number: int | No
             lines += _cause(cause) if (cause.subject, cause.cause) not in known else []
     elif number is not None:
         lines.append(f"nothing is kept of release {number}: it did not fail, or it failed before its causes were kept")
-    return lines or ["nothing has failed lately"]
+    return lines or [
+        f"nothing has failed in the last {RECENT.seconds // 60} minutes" if is_recent else "nothing has failed"
+    ]
 
 
 def _cause(cause: Diagnosis) -> list[str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from alva.checks.reachability import CACHE, DATABASE, INTERNET, LOAD_BALANCER
-from alva.console.picture import Comparison, Part, Picture
+from alva.console.picture import Arrow, Comparison, Part, Picture
 
 WIDTH, HEIGHT = 190, 76
 """Of a box, in the picture's units."""
 GAP_X, GAP_Y = 110, 26
 MARGIN = 24
 SERVICES_PER_COLUMN = 8
-MOST_ARROWS_BETWEEN_SERVICES = 24
-"""More of them would hide everything else: a file leaves them out, the page shows those of the selected part."""
+"""More services have a frame around them. Their arrows would hide everything else: arrows end at the frame, and the
+page shows those of the part that is selected."""
+FRAME_PAD, FRAME_TITLE = 16, 30
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1d2433 }
@@ -23,8 +24,10 @@ text { font: 13px system-ui, sans-serif; fill: #1d2433 }
 .note, .port { fill: #565d6d; font-size: 12px }
 .box { fill: #fff; stroke: #8a93a5; stroke-width: 1.5 }
 .arrow { fill: none; stroke: #8a93a5; stroke-width: 1.3 }
-.between { opacity: 0.45 }
-.many .between:not(.added):not(.removed) { display: none }
+.between { stroke: #2b7a8c }
+.head.link { fill: #2b7a8c }
+.many .single:not(.added):not(.removed) { display: none }
+.frame { fill: none; stroke: #8a93a5; stroke-dasharray: 3 4 }
 .head { fill: #8a93a5 }
 .backdrop { fill: #f6f7f9 }
 .added .box, .arrow.added { stroke: #1a7f37; stroke-width: 2.5 }
@@ -65,30 +68,84 @@ def draw(picture: Picture, comparison: Comparison | None = None, *, other: Pictu
     height = max(place.y for place in places.values()) + HEIGHT + MARGIN
     services = {part.name for part in parts if part.kind == "service"}
     between = {(arrow.source, arrow.target) for arrow in arrows if {arrow.source, arrow.target} <= services}
-    body: list[str] = []
-    for arrow in arrows:
-        if arrow.target == INTERNET or arrow.source not in places or arrow.target not in places:
+    is_many = len(services) > SERVICES_PER_COLUMN
+    body = [_frame(parts, arrows, places)] if is_many else []
+    told: set[tuple[str, str]] = set()
+    ports = {(arrow.source, arrow.target): ", ".join(arrow.ports) for arrow in arrows}
+    for source, target in ports:
+        if target == INTERNET or source not in places or target not in places:
             continue  # what a part reaches on the internet is told in its details
-        pair = (arrow.source, arrow.target)
-        mark = " added" if pair in marks.added_arrows else " removed" if pair in marks.removed_arrows else ""
+        pair, back = (source, target), (target, source)
+        mark = _arrow_mark(pair, marks)
+        if pair in told:
+            continue
+        title = f"{source} reaches {target} on {ports[pair]}"
+        head = "link" if pair in between else "head"
+        ends = f'marker-end="url(#{head})"'
+        if pair in between and back in between and _arrow_mark(back, marks) == mark:
+            # Two services that reach each other have one line with a head at each end.
+            told.add(back)
+            title += f"; {target} reaches {source} on {ports[back]}"
+            ends += f' marker-start="url(#{head})"'
         mark += " between" if pair in between else ""
-        title = f"{arrow.source} reaches {arrow.target} on {', '.join(arrow.ports)}"
+        mark += " single" if not services.isdisjoint(pair) else ""
         body.append(
-            f'<path class="arrow{mark}" data-source={quoteattr(arrow.source)} data-target={quoteattr(arrow.target)} '
-            f'd="{_curve(places[arrow.source], places[arrow.target])}" marker-end="url(#head)">'
+            f'<path class="arrow{mark}" data-source={quoteattr(source)} data-target={quoteattr(target)} '
+            f'd="{_curve(places[source], places[target])}" {ends}>'
             f"<title>{escape(title)}</title></path>"
         )
     for part in parts:
         body.append(_box(part, places[part.name], _mark(part.name, marks)))
-    density = "many" if len(between) > MOST_ARROWS_BETWEEN_SERVICES else "few"
+    density = "many" if is_many else "few"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" class="{density}" role="group" '
         f"aria-label={quoteattr(f'Architecture of {picture.name}')}><style>{STYLE}</style>"
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="10" markerHeight="10" '
-        'markerUnits="userSpaceOnUse" orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f"<defs>{_head('head', 'head')}{_head('link', 'head link')}</defs>"
         f'<rect class="backdrop" width="{width:g}" height="{height:g}" rx="10"/>{"".join(body)}</svg>\n'
     )
+
+
+def _frame(parts: Sequence[Part], arrows: Sequence[Arrow], places: Mapping[str, _Place]) -> str:
+    """The services as one: a frame around them, and an arrow for all that others reach, or that reach others."""
+    services = {part.name for part in parts if part.kind == "service"}
+    inside = [place for name, place in places.items() if name in services]
+    x, y = min(place.x for place in inside) - FRAME_PAD, min(place.y for place in inside) - FRAME_TITLE
+    right, bottom = (max(place.x for place in inside) + WIDTH + FRAME_PAD, max(place.y for place in inside) + HEIGHT)
+    pairs = {(arrow.source, arrow.target) for arrow in arrows}
+    reached = {target for source, target in pairs if source in services and target in services}
+    is_full = all((source, target) in pairs for source in services for target in reached if source != target)
+    title = f"{len(services)} services"
+    title += ", each may reach the others" if is_full and reached else ", select one to see whom it may reach"
+    drawn = [
+        f'<rect class="frame" x="{x:g}" y="{y:g}" width="{right - x:g}" height="{bottom + FRAME_PAD - y:g}" rx="14"/>',
+        f'<text class="note" x="{x + FRAME_PAD:g}" y="{y + 20:g}">{escape(title)}</text>',
+    ]
+    for name in dict.fromkeys(part.name for part in parts if part.name in places and part.name not in services):
+        for sources, targets, said in (({name}, services, "reaches"), (services, {name}, "is reached by")):
+            count = sum(source in sources and target in targets for source, target in pairs)
+            if not count or name == INTERNET:
+                continue
+            (x1, y1), (x2, y2) = (places[name].right, (x, places[name].left[1]))
+            if targets == {name}:
+                (x1, y1), (x2, y2) = (right, places[name].left[1]), places[name].left
+            drawn.append(
+                f'<path class="arrow" d="M{x1:g} {y1:g} L{x2:g} {y2:g}" marker-end="url(#head)">'
+                f"<title>{escape(f'{name} {said} {count} of {len(services)} services')}</title></path>"
+            )
+    return "".join(drawn)
+
+
+def _head(name: str, class_: str) -> str:
+    return (
+        f'<marker id="{name}" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="10" markerHeight="10" '
+        'markerUnits="userSpaceOnUse" orient="auto-start-reverse">'
+        f'<path class="{class_}" d="M0 0 L8 4 L0 8 z"/></marker>'
+    )
+
+
+def _arrow_mark(pair: tuple[str, str], marks: Comparison) -> str:
+    return " added" if pair in marks.added_arrows else " removed" if pair in marks.removed_arrows else ""
 
 
 def _mark(name: str, marks: Comparison) -> str:
@@ -105,19 +162,20 @@ def _layout(parts: Sequence[Part]) -> dict[str, _Place]:
     rows = max(1, min(SERVICES_PER_COLUMN, len(services)))
     columns = max(1, -(-len(services) // SERVICES_PER_COLUMN))
     height = rows * HEIGHT + (rows - 1) * GAP_Y
+    first = MARGIN + (FRAME_TITLE if columns > 1 else 0)
 
     def column(number: int) -> float:
         return MARGIN + number * (WIDTH + GAP_X)
 
     def centred(names: list[str], x: float) -> dict[str, _Place]:
         used = len(names) * HEIGHT + (len(names) - 1) * GAP_Y * 2
-        top = MARGIN + max(0.0, (height - used) / 2)
+        top = first + max(0.0, (height - used) / 2)
         return {name: _Place(x, top + row * (HEIGHT + GAP_Y * 2)) for row, name in enumerate(names)}
 
     places = centred([INTERNET], column(0)) | centred([LOAD_BALANCER], column(1))
     for number, name in enumerate(services):
         x = column(2) + (number // SERVICES_PER_COLUMN) * (WIDTH + GAP_X / 2)
-        places[name] = _Place(x, MARGIN + (number % SERVICES_PER_COLUMN) * (HEIGHT + GAP_Y))
+        places[name] = _Place(x, first + (number % SERVICES_PER_COLUMN) * (HEIGHT + GAP_Y))
     data_x = column(2) + (columns - 1) * (WIDTH + GAP_X / 2) + WIDTH + GAP_X
     places |= centred([part.name for part in parts if part.kind in (DATABASE, CACHE)], data_x)
     names = {part.name for part in parts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from alva.aws import Aws
 from alva.console.release_progress import ReleaseProgress
 from alva.errors import AlvaError
 from alva.release import status
+from alva.release.condition import judge
 from alva.release.drift import Drift
 from alva.release.manifest import Manifest
 from alva.release.rollout import TaskDefinitionImages
@@ -56,6 +57,7 @@ class Environment:
             self._has_looked = True
             return {
                 **asdict(found),
+                "condition": asdict(judge(replace(found, drifts=self._drifts))),
                 "drifts": [str(drift) for drift in self._drifts],
                 "lock": str(found.lock) if found.lock is not None else None,
                 "at": datetime.now(UTC),

@@ -136,8 +136,8 @@ class Session:
         self._aws = aws
         self._manifest = manifest
         self._manifest_values = manifest_values
-        self._extra = extra
-        self._watch = Watch(Environment(aws, manifest).look, seconds_between_looks)
+        environment = Environment(aws, manifest)
+        self._watch = Watch(lambda: {**environment.look(), "extra": dict(extra)}, seconds_between_looks)
         self._read_savings = read_savings
         self._kept: dict[str, tuple[float, Any]] = {}
         self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -174,7 +174,6 @@ class Session:
             "svg": drawing.draw(picture),
             "parts": {part.name: asdict(part) for part in picture.parts},
             "arrows": [asdict(arrow) for arrow in picture.arrows],
-            "extra": dict(self._extra),
         }
 
     def _deployed(self) -> Assembly:

@@ -108,7 +108,7 @@ def _from_effects(failure: Failure) -> tuple[str, str, str]:
     """What the end of the tasks alone gives away."""
     words = "\n".join(each.text for each in failure.said if each.source is not Source.LOG)
     logs = LOGS.format(subject=failure.subject)
-    after = f" {failure.ran_seconds:.0f} s after its start" if failure.ran_seconds is not None else ""
+    after = f", {failure.ran_seconds:.0f} s after its start" if failure.ran_seconds is not None else ""
     listening = next((m for line in failure.logs if (m := re.search(r"running on \S+:(\d+)", line))), None)
     if "health checks" in words:
         if listening is not None and failure.port is not None and int(listening[1]) != failure.port:

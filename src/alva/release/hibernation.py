@@ -40,6 +40,9 @@ class Asleep:
     by: str
     since: str
 
+    def __str__(self) -> str:
+        return f"asleep since {datetime.fromisoformat(self.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC, by {self.by}"
+
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Read the parameter's value."""

@@ -46,6 +46,11 @@ class Release:
     cause: str = ""
     """Why it failed, in one line."""
 
+    @property
+    def outcome_in_words(self) -> str:
+        """The outcome, and what it means for what runs."""
+        return f"{self.outcome}; what ran before it runs again" if self.outcome == ROLLED_BACK else self.outcome
+
     def to_text(self) -> str:
         """The parameter's value; shortened to what a standard parameter holds (4 KB)."""
         values = asdict(self)

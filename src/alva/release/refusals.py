@@ -127,7 +127,7 @@ def is_awake(aws: Aws, manifest: Manifest) -> tuple[Verdict, str]:
     asleep = Hibernation(aws, manifest).state()
     if asleep is None:
         return Verdict.OK, ""
-    return Verdict.FAIL, f"asleep since {asleep.since}, by {asleep.by}; ./alva wake brings it back"
+    return Verdict.FAIL, f"{asleep}; ./alva wake brings it back"
 
 
 def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:

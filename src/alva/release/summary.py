@@ -22,7 +22,7 @@ def markdown(environment: str, release: Release | None, *, url: str = "", run: s
         return f"### {environment}\n\n{said}\n"
     mark = OUTCOME_MARKS.get(release.outcome, "")
     lines = [
-        f"### {mark} Release {release.number} of {environment}: {release.outcome}".replace("###  ", "### "),
+        f"### {mark} Release {release.number} of {environment}: {release.outcome_in_words}".replace("###  ", "### "),
         "",
         f"Commit `{release.commit}`, by {release.by}, {release.started_at}, {release.seconds:.0f} s."
         + (f" <{url}/>" if url else "")

@@ -1,6 +1,6 @@
 // The page: which view is shown, and the environment as it changes.
 
-import { $, problemCard, tick } from "./dom.js";
+import { $, problemLines, tick } from "./dom.js";
 import { showEnvironment, startPicture } from "./overview.js";
 import { showProgress, stopReleaseLog } from "./release.js";
 import { startReleases } from "./releases.js";
@@ -42,20 +42,22 @@ function follow() {
   events = new EventSource("/api/events");
   events.addEventListener("environment", (event) => {
     $("problem").hidden = true;
-    $("main").classList.remove("stale");
+    $("main").classList.remove("stale", "unread");
     environment = JSON.parse(event.data);
     document.title = `${environment.environment}: Alva`;
     $("environment").textContent = environment.environment;
     showEnvironment(environment);
   });
   events.addEventListener("problem", (event) => {
-    $("problem").replaceChildren(problemCard(JSON.parse(event.data)));
+    $("problem").replaceChildren(...problemLines(JSON.parse(event.data)));
     $("problem").hidden = false;
-    $("main").classList.toggle("stale", environment !== null);
-    $("state").textContent = environment ? "cannot look: what is shown is old" : "cannot look";
+    $("main").classList.add(environment ? "stale" : "unread");
+    $("state").className = "state bad";
+    $("state").textContent = environment ? "✗ What is shown is old" : "✗ Cannot read the environment";
   });
   events.addEventListener("error", () => {
-    $("state").textContent = "The console has ended. Run ./alva open again.";
+    $("state").className = "state bad";
+    $("state").textContent = "✗ The console has ended. Run ./alva open again.";
     $("main").classList.toggle("stale", environment !== null);
     if (events.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
   });

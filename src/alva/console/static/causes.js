@@ -5,11 +5,14 @@ import { $, causeCard, command, element, problemCard, read } from "./dom.js";
 export async function startCauses(release) {
   try {
     const found = await read(`/api/causes${release ? `?release=${encodeURIComponent(release)}` : ""}`);
+    // As `./alva why`: what is wrong now is not told again for the release.
+    const known = new Set(found.now.map((cause) => `${cause.subject}: ${cause.cause}`));
+    const others = (found.release?.causes ?? []).filter((cause) => !known.has(`${cause.subject}: ${cause.cause}`));
     $("causes").replaceChildren(
-      ...(release ? [] : [element("h2", {}, "Now"), ...(found.now.length ? found.now.map(causeCard) : [element("p", { class: "good-text" }, "Nothing has failed in the last 15 minutes.")])]),
+      ...(release ? [] : [element("h2", {}, "Now"), ...(found.now.length ? found.now.map(causeCard) : [element("p", { class: "good-text" }, "Nothing has failed in the last 15 minutes")])]),
       ...(found.release ? [element("h2", {}, `Release ${found.release.release}`),
-        element("p", {}, `It ended with exit code ${found.release.exit_code}: ${found.release.message}`), ...found.release.causes.map(causeCard)]
-        : release ? [element("p", {}, `Nothing is kept about release ${release}: it did not fail, or AWS no longer has it.`)] : []),
+        element("p", {}, `${found.release.message} (exit code ${found.release.exit_code})`), ...(others.length ? others.map(causeCard) : [element("p", { class: "quiet" }, "Its causes are those above.")])]
+        : release ? [element("p", {}, `Nothing is kept of release ${release}: it did not fail, or it failed before its causes were kept`)] : []),
       command(release ? `./alva why --release ${release}` : "./alva why"));
   } catch (error) {
     $("causes").replaceChildren(problemCard(error));

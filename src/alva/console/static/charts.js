@@ -84,9 +84,26 @@ function notesOf(chart) {
     element("td", { class: "number" }, number(last(line.values))), element("td", { class: "number" }, known(line.values).length ? number(Math.max(...known(line.values))) : "none")));
   return [
     element("div", { class: "values" }, element("table", {},
-      element("thead", {}, element("tr", {}, ["Line", "Last", "Highest"].map((name) => element("th", { scope: "col" }, name)))), element("tbody", {}, rows))),
-    ...chart.thresholds.map((threshold) => element("p", { class: threshold.state === "ALARM" ? "bad-text" : "quiet" }, `Alarm ${threshold.label}: ${threshold.comparison.startsWith("Less") ? "below" : "above"} ${number(threshold.value)}${threshold.state === "ALARM" ? ", rings" : ""}`)),
+      element("thead", {}, element("tr", {}, ["Line", "Last", "Highest"].map((name, index) => element("th", { scope: "col", class: index ? "number" : "" }, name)))), element("tbody", {}, rows))),
+    ...thresholdsInWords(chart).map(({ words, isInAlarm }) => element("p", { class: isInAlarm ? "bad-text" : "quiet" }, words)),
   ];
+}
+
+// Alarms with the same threshold are told together; those in the state ALARM first.
+function thresholdsInWords(chart) {
+  const groups = new Map();
+  for (const { label, value, state, comparison } of chart.thresholds) {
+    const isInAlarm = state === "ALARM";
+    const words = `${comparison.startsWith("Less") ? "below" : "above"} ${number(value)}${isInAlarm ? ", in the state ALARM" : ""}`;
+    const group = groups.get(words) ?? { isInAlarm, labels: [] };
+    group.labels.push(label);
+    groups.set(words, group);
+  }
+  return [...groups].sort(([, a], [, b]) => b.isInAlarm - a.isInAlarm).map(([words, { isInAlarm, labels }]) => ({
+    isInAlarm,
+    words: labels.length === 1 ? `Alarm ${labels[0]}: ${words}`
+      : labels.length <= 6 || isInAlarm ? `Alarms ${labels.join(", ")}: ${words}` : `${labels.length} alarms (${labels.slice(0, 3).join(", ")}…): ${words}`,
+  }));
 }
 
 function plotOf(frame, times, chart) {

@@ -9,7 +9,7 @@ export async function startCost() {
     $("bill").replaceChildren(
       element("p", {}, element("strong", {}, `$${dollars(bill.usd)} a month`), ` at list prices of ${bill.prices_as_of}. Traffic, requests and log lines come on top.`),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Items" }, element("table", {},
-        element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Part"), element("th", { scope: "col" }, "What"), element("th", { scope: "col" }, "USD"))),
+        element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Part"), element("th", { scope: "col" }, "What"), element("th", { scope: "col", class: "number" }, "USD"))),
         element("tbody", {}, bill.items.map((item) => element("tr", {}, element("th", { scope: "row" }, item.subject), element("td", {}, item.what), element("td", { class: "number" }, dollars(item.usd))))))),
       command("./alva cost"));
   } catch (error) {
@@ -22,7 +22,7 @@ export async function startCost() {
     $("savings").replaceChildren(element("h2", {}, "What each setting would save"),
       element("p", { class: "quiet" }, "Of the templates of this checkout, in USD a month."),
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Savings" }, element("table", {},
-        element("thead", {}, element("tr", {}, ["Setting", "What it gives up", "Saves", "Left"].map((name) => element("th", { scope: "col" }, name)))),
+        element("thead", {}, element("tr", {}, ["Setting", "What it gives up", "Saves", "Bill then"].map((name, index) => element("th", { scope: "col", class: index > 1 ? "number" : "" }, name)))),
         element("tbody", {}, savings.map((saving) => element("tr", {}, element("th", { scope: "row" }, saving.name), element("td", {}, saving.price),
           element("td", { class: "number" }, saving.saves_usd.toFixed(2)), element("td", { class: "number" }, saving.usd.toFixed(2))))))));
   } catch (error) {

@@ -26,18 +26,24 @@ export async function read(path) {
   return value;
 }
 
-export function problemCard(error) {
-  return element("div", { class: "card bad", role: "alert" },
-    element("p", {}, element("strong", {}, error.message)),
-    (error.evidence ?? []).map((line) => element("p", { class: "mono" }, line)),
-    error.next ? element("p", {}, "Next: ", element("code", {}, error.next)) : null);
-}
+export const nextLine = (text) => (text ? element("p", {}, "Next: ", text.startsWith("./alva ") ? element("code", {}, text) : text) : null);
+
+export const problemLines = (error) => [
+  element("p", {}, element("strong", {}, error.message)),
+  ...(error.evidence ?? []).map((line) => element("p", { class: "mono" }, line)),
+  nextLine(error.next),
+].filter(Boolean);
+
+export const problemCard = (error) => element("div", { class: "card bad", role: "alert" }, problemLines(error));
+
+// A command as it is to be typed for the environment that is shown; what is no command stays as it is.
+export const commandFor = (text, found) => (found?.extra.target === "aws" && text.startsWith("./alva ") ? `${text} --target aws` : text);
 
 export function causeCard(cause) {
   return element("div", { class: "card bad" },
     element("p", {}, element("strong", {}, `${cause.subject}: ${cause.cause}`)),
     cause.evidence.map((line) => element("p", { class: "mono" }, line)),
-    cause.next ? element("p", {}, "Next: ", cause.next) : null);
+    nextLine(cause.next));
 }
 
 export function command(text) {

@@ -1,6 +1,8 @@
 // The first view: the picture and what lives in it, a release as it happens, and tables for whoever prefers those.
 
-import { $, command, element, problemCard, read, renderWhenChanged, short, since } from "./dom.js";
+import { showCondition } from "./condition.js";
+import { showConnections } from "./connections.js";
+import { $, command, commandFor, element, problemCard, read, renderWhenChanged, short, since } from "./dom.js";
 import { showProgress } from "./release.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -13,13 +15,17 @@ let isReading = false;
 let drawings = 0;
 
 export async function startPicture() {
+  if (isIncomplete()) {
+    if (!picture) $("picture").replaceChildren(element("p", { class: "quiet reading" }, "The picture appears when every stack is deployed."));
+    return;
+  }
   if (!isStale || isReading) return;
   isReading = true;
   try {
     picture = await read("/api/picture");
     isStale = false;
   } catch (error) {
-    if (!picture) $("picture").replaceChildren(problemCard(error));
+    if (!picture && !isIncomplete()) $("picture").replaceChildren(problemCard(error));
     return;
   } finally {
     isReading = false;
@@ -28,6 +34,8 @@ export async function startPicture() {
   if (selected) select(selected);
   if (environment) colourAll(environment);
 }
+
+const isIncomplete = () => environment?.stacks.some((stack) => stack.status === "does not exist");
 
 function drawPicture() {
   drawings += 1;
@@ -42,7 +50,8 @@ function drawPicture() {
       select(part.dataset.part);
     });
   }
-  showCommands();
+  showConnections(picture);
+  $("connections-section").hidden = false;
 }
 
 export function showEnvironment(found) {
@@ -52,8 +61,9 @@ export function showEnvironment(found) {
   if (drawnFor !== null && drawnFor !== made) isStale = true;
   drawnFor = made;
   if (!$("view-overview").hidden) startPicture();
-  showState(found);
+  showCondition(found);
   showProgress(found);
+  renderWhenChanged("commands", found.extra, () => showCommands(found));
   colourAll(found);
   renderWhenChanged("services", found.services, () => showServices(found));
   renderWhenChanged("alarms", found.alarms, () => showAlarms(found.alarms));
@@ -62,20 +72,11 @@ export function showEnvironment(found) {
   if (selected) showDetails(selected);
 }
 
-function showState(found) {
-  const release = found.release;
-  renderWhenChanged("state", [found.asleep, found.lock, release, Boolean(found.progress)], () => {
-    $("state").replaceChildren(...(found.progress ? ["a release is running"]
-      : found.asleep ? ["asleep since ", since(found.asleep.since), ", by ", found.asleep.by]
-      : found.lock ? [`locked by ${found.lock}`]
-      : release ? [`release ${release.number} ${release.outcome}, `, since(release.started_at), " ago"] : ["nothing is released"]));
-  });
-}
-
 function showStacks(stacks) {
   $("stacks").replaceChildren(...stacks.map((stack) => {
     const good = stack.status.endsWith("_COMPLETE") && !stack.status.includes("ROLLBACK");
-    return element("li", {}, `${stack.name} `, element("span", { class: good ? "good-text" : "bad-text" }, stack.status));
+    const missing = stack.status === "does not exist";
+    return element("li", {}, `${stack.name} `, element("span", { class: good ? "good-text" : missing ? "quiet" : "bad-text" }, stack.status));
   }));
 }
 
@@ -90,6 +91,9 @@ function colourAll(found) {
   });
 }
 
+// A new target is unhealthy until its first checks have passed; that is no failure while none of its deployment's tasks has failed.
+const isNew = (service, task) => service.deployments.some((each) => each.status === "PRIMARY" && each.state === "IN_PROGRESS" && !each.failed && each.digest === task.digest);
+
 // Released tasks are new while another digest is on its way out.
 function tasksOf(service) {
   const primary = service.deployments.find((deployment) => deployment.status === "PRIMARY");
@@ -97,7 +101,7 @@ function tasksOf(service) {
     const target = service.targets.find((each) => each.address === task.address);
     let kind = primary && task.digest !== primary.digest ? "old" : "new";
     if (task.status !== "RUNNING") kind = "starting";
-    else if (task.health === "UNHEALTHY" || target?.state === "unhealthy") kind = "unhealthy";
+    else if (task.health === "UNHEALTHY" || target?.state === "unhealthy") kind = isNew(service, task) ? "starting" : "unhealthy";
     else if (target?.state === "draining") kind = "draining";
     else if (target?.state === "initial" || task.health === "UNKNOWN") kind = "starting";
     return { ...task, kind, target };
@@ -156,6 +160,7 @@ function select(name) {
   for (const arrow of $("picture").querySelectorAll(".arrow")) arrow.classList.toggle("selected", arrow.dataset.source === name || arrow.dataset.target === name);
   $("selected").textContent = `Details of ${name} are shown beside the picture.`;
   showDetails(name);
+  if ($("picture").querySelector("svg.many")) $("details").scrollIntoView({ block: "nearest" }); // it is below the picture
 }
 
 function list(title, items) {
@@ -200,7 +205,7 @@ function showServices(found) {
     return element("tr", {},
       element("th", { scope: "row" }, service.name),
       element("td", { class: class_ }, `${service.running} of ${service.desired}`),
-      element("td", {}, deployments.length ? deployments.map((each) => element("div", {}, `${each.status} ${each.state}: ${each.running} of ${each.desired}${each.failed ? `, ${each.failed} failed` : ""}${each.reason ? `. ${each.reason}` : ""}`)) : service.deployment),
+      element("td", {}, deployments.length ? deployments.map((each) => element("div", {}, `${each.status} ${each.state}: ${each.running} of ${each.desired}${each.failed ? `, ${each.failed} failed` : ""}${each.state === "FAILED" ? `. ${each.reason}` : ""}`)) : service.deployment),
       element("td", {}, Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ") || "none"),
       element("td", { class: "mono" }, short(service.digest)),
       element("td", {}, since(service.since)));
@@ -210,12 +215,10 @@ function showServices(found) {
 function showAlarms(alarms) {
   $("alarms").replaceChildren(...(alarms.length
     ? alarms.map((alarm) => element("li", {}, element("strong", { class: "bad-text" }, alarm.name), " since ", since(alarm.since), `: ${alarm.description}. `, element("span", { class: "quiet" }, alarm.reason)))
-    : [element("li", { class: "good-text" }, "No alarm rings.")]));
+    : [element("li", { class: "good-text" }, "No alarm is in the state ALARM.")]));
 }
 
-function showCommands() {
-  const target = picture.extra.target === "aws" ? " --target aws" : "";
+function showCommands(found) {
   $("commands").replaceChildren(
-    ...["status", "deploy", "rollback", "verify --deep", "why", "logs -f", "sleep"].map((verb) => command(`./alva ${verb}${target}`)),
-    picture.extra.inbox ? element("p", {}, element("a", { href: picture.extra.inbox, rel: "noreferrer" }, "The inbox"), " holds every mail that the services sent in this local region.") : "");
+    ...["status", "deploy", "rollback", "verify --deep", "why", "logs -f", "sleep"].map((verb) => command(commandFor(`./alva ${verb}`, found))));
 }

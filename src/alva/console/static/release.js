@@ -11,12 +11,7 @@ export function showProgress(found) {
   const box = $("progress");
   followLog(progress);
   if (!progress) {
-    const release = found.release;
-    const failed = release && release.outcome !== "succeeded";
-    renderWhenChanged("progress", release, () => box.replaceChildren(failed ? element("div", { class: "card bad" },
-      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`), `, commit ${release.commit.slice(0, 12)}, by ${release.by}`),
-      element("p", { class: "mono" }, release.cause),
-      element("p", {}, element("a", { href: `#why/${release.number}` }, "Cause, evidence and next step"))) : ""));
+    renderWhenChanged("progress", null, () => box.replaceChildren());
     return;
   }
   const elapsed = (Date.now() - new Date(progress.started_at)) / 1000;
@@ -31,8 +26,8 @@ export function showProgress(found) {
         return element("li", {},
           element("span", { class: step.state === "failed" || step.state === "back" ? "bad-text" : step.state === "done" ? "good-text" : "busy-text", "aria-label": WORDS[step.state] }, SIGNS[step.state]),
           element("span", {}, step.title),
-          element("progress", { max: 1, value: share, "aria-label": step.title }),
-          element("span", { class: "quiet" }, passed >= 0.05 ? seconds(passed) : "", step.expected_seconds >= 0.05 ? ` of about ${seconds(step.expected_seconds)}` : ""),
+          element("progress", { max: 1, value: share, class: step.state, "aria-label": step.title }),
+          element("span", { class: "quiet" }, step.state === "running" && step.expected_seconds ? `${seconds(passed)} of about ${seconds(step.expected_seconds)}` : passed >= 0.05 ? seconds(passed) : ""),
           step.detail ? element("span", { class: "detail" }, step.detail) : null);
       })))));
 }

@@ -22,10 +22,9 @@ export async function startReleases() {
     });
     const previous = releases.slice(index + 1).find((each) => each.outcome === "succeeded");
     const changed = Object.keys(release.digests).filter((name) => previous && previous.digests[name] !== release.digests[name]);
-    const longest = Math.max(...Object.values(release.step_seconds), 0.001);
     const total = Object.values(release.step_seconds).reduce((sum, value) => sum + value, 0) || 1;
     return element("li", { class: release.outcome === "succeeded" ? "" : "bad" }, box, element("div", {},
-      element("p", {}, element("strong", {}, `${release.number} ${release.outcome}`),
+      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`),
         release.rollback_of ? `, rollback to ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`),
       element("p", { class: "quiet" }, changed.length ? `Changed: ${changed.map((name) => `${name} ${short(release.digests[name])}`).join(", ")}` : previous ? "No image changed" : "The first release"),
       release.cause ? element("p", { class: "bad-text" }, release.cause, " ", element("a", { href: `#why/${release.number}` }, "Why")) : null,
@@ -33,7 +32,7 @@ export async function startReleases() {
         Object.entries(release.step_seconds).map(([name, value]) => element("li", {}, `${name}: ${seconds(value)}`)),
         Object.entries(release.digests).map(([name, digest]) => element("li", {}, `image ${name}: `, element("code", {}, short(digest)))))),
       element("div", { class: "bars", role: "img", "aria-label": `Steps: ${Object.entries(release.step_seconds).map(([name, value]) => `${name} ${seconds(value)}`).join(", ")}` },
-        Object.entries(release.step_seconds).map(([name, value]) => element("i", { title: `${name}: ${seconds(value)}`, style: `width:${(100 * value) / total}%;opacity:${0.4 + (0.6 * value) / longest}` })))));
+        Object.entries(release.step_seconds).map(([name, value]) => element("i", { title: `${name}: ${seconds(value)}`, style: `width:${(100 * value) / total}%` }, value >= total / 12 ? `${name} ${seconds(value)}` : "")))));
   }));
   compare(releases);
 }

@@ -1,0 +1,19 @@
+"""The environment of 40 services, synthesised once for all tests of the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from alva.release.manifest import Manifest
+
+from .large_environment import synthesise
+
+Synthesised = tuple[Manifest, dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
+    """Its manifest (also as values) and its templates."""
+    return synthesise(tmp_path_factory.mktemp("cdk.out"))
