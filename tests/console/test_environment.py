@@ -1,4 +1,4 @@
-"""The console tells what `./alva status` tells: it asks the same function."""
+"""The console and `./alva status` report the same values, which they read through the same function."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def large(forty: Synthesised) -> LargeEnvironment:
     return LargeEnvironment(manifest, templates)
 
 
-def test_page_and_verb_tell_the_same(large: LargeEnvironment) -> None:
+def test_page_and_verb_report_the_same(large: LargeEnvironment) -> None:
     page = Environment(large, large.manifest).look()
     found = status.look(large, large.manifest, with_drift=False)
     verb = asdict(found)
     assert page["condition"] == asdict(judge(found))
     for each in (*page["services"], *verb["services"]):
-        del each["events"]  # they say how many looks there were
+        del each["events"]  # they count the looks
     assert {name: page[name] for name in ("services", "stacks", "alarms", "release", "url")} == {
         name: verb[name] for name in ("services", "stacks", "alarms", "release", "url")
     }
 
 
-def test_each_task_definition_is_asked_for_once(large: LargeEnvironment) -> None:
+def test_each_task_definition_is_described_once(large: LargeEnvironment) -> None:
     environment = Environment(large, large.manifest)
     environment.look()
     environment.look()

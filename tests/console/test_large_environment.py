@@ -1,4 +1,4 @@
-"""40 services and 100,000 log lines in a browser: all of them are there, and the page stays small."""
+"""A browser shows 40 services and 100,000 log lines, and the page keeps few elements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .large_environment import LOG_LINES, SERVICES, LargeEnvironment, console_of
 pytestmark = pytest.mark.browser
 
 MOST_ELEMENTS = 5_000
-"""Most of them are arrows between the 40 services; log lines in sight are some hundred."""
+"""Most of them are arrows between the 40 services. The visible log lines are some hundred."""
 PATIENCE_MILLISECONDS = 120_000
 
 
@@ -53,7 +53,7 @@ def test_forty_services_are_drawn_and_listed(page: Page) -> None:
     assert elements(page) < MOST_ELEMENTS
 
 
-def test_hundred_thousand_lines_are_read_and_only_those_in_sight_are_elements(page: Page) -> None:
+def test_hundred_thousand_lines_are_read_and_only_visible_ones_are_elements(page: Page) -> None:
     page.evaluate("location.hash = '#logs'")
     expect(page.locator("#log-state")).to_contain_text(f"{LOG_LINES} of {LOG_LINES} lines")
     assert elements(page) < MOST_ELEMENTS

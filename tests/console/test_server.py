@@ -1,4 +1,4 @@
-"""The console answers its own page only, on loopback, and only reads."""
+"""The console listens on loopback, answers only its own page and is read-only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MANIFEST = Manifest(
 
 @contextmanager
 def served(aws: Aws, charts: Path) -> Iterator[Console]:
-    """A console of an environment without services, until the end of the block."""
+    """Serve a console of an environment without services during the block."""
     session = Session(
         aws, MANIFEST, {}, seconds_between_looks=60, chart_library=charts, extra={}, read_savings=dict
     )  # fmt: skip
@@ -55,7 +55,7 @@ def served(aws: Aws, charts: Path) -> Iterator[Console]:
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """A console whose AWS does not answer: what it refuses, it refuses before it asks AWS."""
+    """A console whose AWS does not answer: it refuses requests before it calls AWS."""
     with served(Aws(Target.local("http://127.0.0.1:9")), tmp_path_factory.mktemp("charts")) as console:
         yield console
 
@@ -80,7 +80,7 @@ def cookie(console: Console) -> str:
     return headers["set-cookie"].split(";")[0]
 
 
-def test_address_that_is_printed_opens_the_page(console: Console) -> None:
+def test_printed_address_opens_the_page(console: Console) -> None:
     status, headers, body = ask(console, "/", Cookie=cookie(console))
     assert status == 200
     assert "<title>Alva</title>" in body
@@ -88,7 +88,7 @@ def test_address_that_is_printed_opens_the_page(console: Console) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/picture", "/api/events", "/api/logs"])
-def test_nobody_without_the_token_is_answered(console: Console, path: str) -> None:
+def test_request_without_the_token_is_refused(console: Console, path: str) -> None:
     for headers in ({}, {"Cookie": f"alva_console_{console.port}=guess"}):
         status, _, body = ask(console, path, **headers)
         assert status == 403
@@ -107,7 +107,7 @@ def test_page_of_another_origin_is_refused(console: Console, origin: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_only_reading_is_answered(console: Console, method: str) -> None:
+def test_methods_that_write_are_refused(console: Console, method: str) -> None:
     assert ask(console, "/", method, Cookie=cookie(console))[0] == 405
 
 
@@ -126,19 +126,19 @@ def test_pages_name_no_other_host() -> None:
         assert "innerHTML" not in text, f"{file}: text from services must not be parsed"
 
 
-def test_what_aws_refuses_is_told_in_its_words(console: Console) -> None:
+def test_error_of_aws_is_returned_in_its_words(console: Console) -> None:
     status, _, body = ask(console, "/api/releases", Cookie=cookie(console))
     assert status == 502
     assert json.loads(body)["error"]["message"] == "cannot read the ledger: no connection to AWS's endpoint"
 
 
-def test_watch_shares_one_look_and_tells_changes_alone() -> None:
+def test_watch_shares_one_look_and_reports_only_changes() -> None:
     looks: list[int] = []
     turn = threading.Semaphore(1)
 
     def look() -> Any:
         if len(looks) < 5:
-            assert turn.acquire(timeout=60)  # a follower sees the latest look alone: it must have seen the one before
+            assert turn.acquire(timeout=60)  # a follower sees only the latest look, so each look waits for it
         looks.append(1)
         if len(looks) == 2:
             raise AlvaError("cannot look")
@@ -149,19 +149,19 @@ def test_watch_shares_one_look_and_tells_changes_alone() -> None:
     watch = Watch(look, 0.01)
     with watch.follow(), watch.follow():
         seen = -1
-        told: list[tuple[str, Any]] = []
-        while len(told) < 5:
+        received: list[tuple[str, Any]] = []
+        while len(received) < 5:
             seen, name, value = watch.newer_than(seen, timeout_seconds=60)
-            told.append((name, value.get("value") or value.get("message")))
+            received.append((name, value.get("value") or value.get("message")))
             turn.release()
     watch.close()
-    assert told[:2] == [("environment", 1), ("problem", "cannot look")]
-    assert ("problem", "cannot look at the environment: surprise") in told
-    assert told[-1] == ("environment", 3)
+    assert received[:2] == [("environment", 1), ("problem", "cannot look")]
+    assert ("problem", "cannot look at the environment: surprise") in received
+    assert received[-1] == ("environment", 3)
 
 
 class SilentAws(Aws):
-    """An AWS that answers when it is told to."""
+    """An AWS whose answers the test holds back."""
 
     def __init__(self) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))
@@ -180,7 +180,7 @@ def silent(tmp_path: Path) -> Iterator[tuple[Console, SilentAws]]:
         aws.answers.set()
 
 
-def test_page_is_there_before_aws_has_answered_and_then_tells_what_it_answers(
+def test_page_is_served_before_aws_answers_and_then_shows_the_answer(
     silent: tuple[Console, SilentAws],
 ) -> None:
     console, aws = silent
@@ -204,7 +204,7 @@ def test_open_streams_end_with_the_console(silent: tuple[Console, SilentAws]) ->
     aws.answers.set()
     assert events.readline() == b"event: problem\n"
     console.stop()
-    events.read()  # to its end, which a stream that goes on has not
+    events.read()  # returns only when the stream ends
     connection.close()
 
 

@@ -1,4 +1,4 @@
-"""Each state of an environment in a browser: what is not well stands on top, in words, on a desk and on a phone."""
+"""Each state of an environment in a browser: problems are at the top, as text, on a large screen and on a phone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Open]:
-    """Opens the page of a state; at the end there was no error on it, and no request to another host."""
+    """Opens the page of a state. Fails at the end after an error on the page or a request to another host."""
     problems: list[str] = []
     with ExitStack() as stack:
 
@@ -74,14 +74,14 @@ def opened(browser: Browser) -> Iterator[Open]:
         ("many", "Everything runs: 40 services"),
     ],
 )
-def test_first_heading_tells_the_state_and_fits_a_phone(opened: Open, state: str, headline: str) -> None:
+def test_first_heading_names_the_state_and_fits_a_phone(opened: Open, state: str, headline: str) -> None:
     page = opened(state)
     expect(page.locator("h1:visible")).to_contain_text(headline)
     page.set_viewport_size({"width": PHONE_WIDTH, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH
 
 
-def test_missing_credentials_are_told_once_and_nothing_empty_is_shown(opened: Open) -> None:
+def test_missing_credentials_are_reported_once_and_no_empty_view_is_shown(opened: Open) -> None:
     page = opened("expired")
     expect(page.get_by_role("alert")).to_have_count(1)
     expect(page.get_by_role("alert")).to_contain_text("the AWS credentials have expired")
@@ -89,7 +89,7 @@ def test_missing_credentials_are_told_once_and_nothing_empty_is_shown(opened: Op
     expect(page.locator("#main")).to_be_hidden()
 
 
-def test_causes_of_a_failing_release_and_of_the_last_one_stand_above_the_picture(opened: Open) -> None:
+def test_causes_of_a_failing_release_and_of_the_last_one_are_above_the_picture(opened: Open) -> None:
     for state, box in (("failing", "#progress"), ("rolled-back", "#last-causes")):
         page = opened(state)
         expect(page.locator(box)).to_contain_text("last log: cannot start: no configuration <b>at all</b>")
@@ -110,7 +110,20 @@ def test_part_with_an_alarm_and_service_without_tasks_are_red(opened: Open) -> N
     expect(opened("no-tasks").locator('.part.bad[data-part="api"]')).to_have_count(1)
 
 
-def test_environment_that_is_not_deployed_says_what_to_type(opened: Open) -> None:
+def test_part_has_the_level_of_its_most_urgent_finding(opened: Open) -> None:
+    page = opened("unhealthy")
+    expect(page.locator('.part.warning[data-part="auth"]')).to_have_count(1)
+    expect(page.locator(".part.service.good")).to_have_count(3)
+    expect(page.locator("#services .warning-text")).to_have_text("2 of 2")
+
+
+def test_running_release_shows_its_events_of_ecs(opened: Open) -> None:
+    events = opened("releasing").get_by_role("list", name="Events of ECS")
+    expect(events.get_by_role("listitem")).to_have_count(1)
+    expect(events).to_contain_text("(service alva-web) has started 1 tasks: (task 0123456789abcdef).")
+
+
+def test_environment_that_is_not_deployed_shows_the_command(opened: Open) -> None:
     page = opened("empty")
     expect(page.locator("#condition code")).to_have_text("./alva deploy")
     expect(page.locator("#picture")).to_have_text("The picture appears when every stack is deployed.")
@@ -118,15 +131,15 @@ def test_environment_that_is_not_deployed_says_what_to_type(opened: Open) -> Non
 
 
 def shown(page: Page, selector: str) -> int:
-    """How many elements are displayed; a straight line has no height, which Playwright takes for invisible."""
+    """Count displayed elements. A straight line has no height, and Playwright counts it as invisible."""
     count = "all => all.filter(each => getComputedStyle(each).display !== 'none').length"
     return int(page.locator(selector).evaluate_all(count))
 
 
-def test_who_may_reach_whom_is_told_for_every_part_also_of_forty_services(opened: Open) -> None:
+def test_allowed_connections_are_listed_for_every_part_of_few_and_of_forty_services(opened: Open) -> None:
     few = opened("worker").locator("#connections tbody tr")
     expect(few.filter(has=few.page.get_by_role("rowheader", name="worker"))).to_contain_text("web :3000, api :3001")
-    # A worker without a port is reached by nobody.
+    # Nothing can reach a worker without a port.
     expect(few.filter(has=few.page.get_by_role("rowheader", name="worker")).locator("td").nth(1)).to_have_text(
         "nothing"
     )

@@ -1,4 +1,4 @@
-"""The architecture drawn from templates: its parts, who reaches whom, and what a change adds or removes."""
+"""The architecture drawn from templates: its parts, allowed connections, and what a change adds or removes."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_every_service_is_a_part_with_its_port_and_reached_by_the_load_balancer(
     assert {"internet", "alb", "database", "cache"} <= parts.keys()
 
 
-def test_names_of_variables_and_secrets_are_told_and_no_value(staging: Synthesis, picture: Picture) -> None:
-    said = str(picture)
+def test_variables_and_secrets_are_named_without_values(staging: Synthesis, picture: Picture) -> None:
+    text = str(picture)
     for service in STAGING.services:
         shown = next(part.containers for part in picture.parts if part.name == service.name)
         deployed = staging.containers("services", service.service_name)
@@ -51,8 +51,8 @@ def test_names_of_variables_and_secrets_are_told_and_no_value(staging: Synthesis
             properties = deployed[container.name]
             assert list(container.environment) == sorted(pair["Name"] for pair in properties["Environment"])
             assert list(container.secrets) == sorted(pair["Name"] for pair in properties.get("Secrets", []))
-    assert "rediss://" not in said
-    assert "postgresql://" not in said
+    assert "rediss://" not in text
+    assert "postgresql://" not in text
 
 
 def test_drawing_is_valid_svg_with_a_box_per_part(picture: Picture) -> None:
@@ -60,10 +60,10 @@ def test_drawing_is_valid_svg_with_a_box_per_part(picture: Picture) -> None:
     boxes = [group.get("data-part") for group in root.iter(f"{SVG}g") if group.get("data-part")]
     assert boxes == [part.name for part in picture.parts]
     paths = [path for path in root.iter(f"{SVG}path") if path.get("data-source")]
-    # Two services that reach each other have one line, with a head at each end.
-    told = [{path.get("data-source"), path.get("data-target")} for path in paths]
-    assert all(told.count(pair) == 1 for pair in told)
-    assert {frozenset(pair) for pair in told} == {
+    # Two services that reach each other share one line with a head at each end.
+    drawn = [{path.get("data-source"), path.get("data-target")} for path in paths]
+    assert all(drawn.count(pair) == 1 for pair in drawn)
+    assert {frozenset(pair) for pair in drawn} == {
         frozenset((arrow.source, arrow.target)) for arrow in picture.arrows if arrow.target != "internet"
     }
     both = next(path for path in paths if {path.get("data-source"), path.get("data-target")} == {"web", "api"})

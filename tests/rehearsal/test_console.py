@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(rehearsal: Rehearsal) -> Iterator[str]:
-    """`./alva open`, running, and the address that it prints; it ends by SIGINT."""
+    """The address that a running `./alva open` prints. It is stopped by SIGINT."""
     process = subprocess.Popen(
         rehearsal.command("open", "--no-browser", "--json"),
         env=rehearsal.environment,
@@ -55,7 +55,7 @@ def address(rehearsal: Rehearsal) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, and at the end no error in its console and no request to another host."""
+    """The page. Fails at the end after an error in the browser's console or a request to another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 960})
     context.set_default_timeout(30_000)
     page = context.new_page()
@@ -64,7 +64,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith(address.split("?")[0]) else problems.append(r.url))
     page.goto(address)
-    # The page is there before AWS has answered.
+    # The page is served before AWS answers.
     expect(page.locator("#services tbody tr").first).to_be_visible(timeout=60_000)
     expect(page.locator(".part .task")).not_to_have_count(0, timeout=60_000)
     yield page
@@ -124,7 +124,7 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 
-def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Page, rehearsal: Rehearsal) -> None:
+def test_good_release_shows_its_steps_and_is_then_in_the_time_line(page: Page, rehearsal: Rehearsal) -> None:
     with rehearsal.edited("apps/web/__main__.py", "\n# another build\n", append=True):
         release = subprocess.Popen(
             rehearsal.command("deploy", "--yes"), env=rehearsal.environment, cwd=rehearsal.project
@@ -150,7 +150,7 @@ def test_good_release_is_seen_step_by_step_and_is_then_in_the_time_line(page: Pa
         boxes.nth(0).check()
         boxes.nth(1).check()
         expect(page.locator("#comparison")).to_contain_text("image web")
-    assert rehearsal.alva("deploy", "--yes").returncode == 0, "what runs is what the sources say again"
+    assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the sources of the checkout again"
 
 
 def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
@@ -184,7 +184,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     show(page, "metrics")
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
-    # The worker has logged it, and a metric filter made a value of it.
+    # The worker logs it, and a metric filter makes a value of it.
     depth = page.locator(".chart").filter(has_text="Queue depth").locator("tbody td").first
     expect(depth).to_have_text("0")
     screenshot(page, "metrics")
@@ -193,7 +193,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     expect(page.locator("#savings tbody tr").first).to_be_visible(timeout=120_000)
 
 
-def test_change_is_drawn_green_and_told_in_words(rehearsal: Rehearsal, tmp_path: Path) -> None:
+def test_change_is_drawn_and_printed_as_text(rehearsal: Rehearsal, tmp_path: Path) -> None:
     services = "infrastructure/lib/config/services.py"
     text = (rehearsal.project / services).read_text()
     first = next(line for line in text.splitlines() if '"NEXT_PUBLIC_API_URL"' in line)

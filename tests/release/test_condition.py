@@ -1,4 +1,4 @@
-"""Whether an environment is well, and what is not: the same words in `./alva status` and on the page."""
+"""The condition of an environment, in the words that `./alva status` and the page share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from alva.cli.status import in_words
 from alva.release.condition import judge
 from alva.release.drift import Drift, Kind, MissingLogGroup
-from alva.release.status import Status
+from alva.release.status import AlarmStatus, Status
 from tests.console.states import GOOD, LOCK, NOW, STATES, changed, release, service
 
 
@@ -29,7 +29,7 @@ from tests.console.states import GOOD, LOCK, NOW, STATES, changed, release, serv
         ("unhealthy", "warning", "auth: 1 of 2 targets unhealthy: Health checks failed with these codes: [503]"),
     ],
 )
-def test_state_is_told_in_one_line_by_status_and_page(name: str, level: str, summary: str) -> None:
+def test_status_and_page_share_one_line_for_each_state(name: str, level: str, summary: str) -> None:
     status = STATES[name].status
     assert isinstance(status, Status)
     condition = judge(status)
@@ -43,6 +43,22 @@ def test_every_finding_has_a_next_step() -> None:
     for state in STATES.values():
         if isinstance(state.status, Status):
             assert all(finding.next_step for finding in judge(state.status).findings)
+
+
+def test_findings_name_the_part_of_the_picture() -> None:
+    parts = {}
+    for name in ("alarms", "no-tasks", "unhealthy", "rolled-back"):
+        status = STATES[name].status
+        assert isinstance(status, Status)
+        parts[name] = [finding.part for finding in judge(status).findings]
+    assert parts == {"alarms": ["api", "database"], "no-tasks": ["api"], "unhealthy": ["auth"], "rolled-back": [""]}
+
+
+def test_alarm_belongs_to_the_service_with_the_longest_name_that_fits() -> None:
+    alarm = AlarmStatus(name="api-jobs-cpu", description="CPU above 85 %", reason="", since=NOW)
+    services = (service("api"), service("api-jobs"))
+    (finding,) = judge(replace(GOOD, services=services, alarms=(alarm,))).findings
+    assert (finding.part, finding.next_step) == ("api-jobs", "./alva logs api-jobs --since 1h")
 
 
 def test_worst_finding_is_the_first_one() -> None:
@@ -71,7 +87,7 @@ def test_missing_stack_and_stack_that_failed_are_problems() -> None:
     ]
 
 
-def test_drift_names_who_puts_it_back() -> None:
+def test_drift_has_the_command_or_the_instruction_that_removes_it() -> None:
     healed = Drift(
         kind=Kind.LOG_GROUP,
         subject="web",
@@ -91,5 +107,5 @@ def test_interrupted_release_is_released_again() -> None:
     assert (str(finding), finding.next_step) == ("release 8: interrupted", "./alva deploy")
 
 
-def test_former_release_is_not_told_while_another_one_runs() -> None:
+def test_former_release_is_not_reported_while_another_one_runs() -> None:
     assert judge(replace(GOOD, release=release(8, outcome="failed"), lock=LOCK)).findings == ()

@@ -1,4 +1,4 @@
-"""`./alva draw`: the architecture as SVG, from the templates."""
+"""`./alva draw`: the architecture as SVG, computed from the templates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from alva.cli.synth import synthesise
 
 
 @verb(
-    summary="Write the architecture as SVG: parts, and who may reach whom, from the templates of this checkout.\n\n"
-    "With --changes, what a release would add is green, what it would remove is red, what it would change is amber. "
-    "The differences are also printed in words: on standard output with --output, else on standard error."
+    summary="Write the architecture of this checkout's templates as SVG: parts and allowed connections.\n\n"
+    "With --changes, parts that a release would add are green, parts that it would remove are red and parts that it "
+    "would change are amber. It also prints the differences as text: on standard output with --output, else on "
+    "standard error."
 )
 @click.option("--changes", is_flag=True, help="Compare with what is deployed.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: standard output]")
 def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
-    """Synthesise, read, draw."""
+    """Synthesise the templates and draw them."""
     from alva.checks.assembly import Assembly
     from alva.console import drawing, picture
     from alva.console.session import deployed_assembly
@@ -45,5 +46,5 @@ def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
     if output is None:
         click.echo(svg, nl=False)
     if comparison is not None:
-        for line in comparison.lines or ("the architecture stays as it is",):
+        for line in comparison.lines or ("the architecture does not change",):
             click.echo(line, err=output is None)

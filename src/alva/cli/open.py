@@ -12,7 +12,7 @@ from alva.cli.invocation import ROOT, Invocation, verb
 from alva.errors import UsageError
 
 SECONDS_BETWEEN_LOOKS = {"local": 1.0, "aws": 5.0}
-"""AWS counts calls: a look is some thirty of them."""
+"""AWS throttles calls to its API, and each look makes about 40."""
 
 
 @verb(
@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = {"local": 1.0, "aws": 5.0}
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The page's port.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 def command(invocation: Invocation, port: int, no_browser: bool) -> None:
-    """Serve the page until the person has seen enough."""
+    """Serve the page until Ctrl-C."""
     from alva.cli.cost import read_savings
     from alva.cli.synth import synthesise
     from alva.console.server import Console
@@ -30,7 +30,8 @@ def command(invocation: Invocation, port: int, no_browser: bool) -> None:
 
     if not invocation.is_local:
         with explained("show the environment on AWS"):
-            invocation.aws.sts.get_caller_identity()  # missing or expired credentials are told here, not on the page
+            # Missing or expired credentials are an error in the terminal, not on the page.
+            invocation.aws.sts.get_caller_identity()
     manifest = invocation.manifest
     values = json.loads((invocation.assembly_folder / "alva.json").read_text())
     extra = {"target": invocation.target_name}
@@ -55,7 +56,7 @@ def command(invocation: Invocation, port: int, no_browser: bool) -> None:
         console = Console(session, port)
     except OSError as error:
         raise UsageError(
-            f"cannot serve the page on port {port}: {error.strerror}", next_step="leave --port out, or give another"
+            f"cannot serve the page on port {port}: {error.strerror}", next_step="omit --port, or give another port"
         ) from error
 
     def announce() -> None:

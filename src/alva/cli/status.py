@@ -1,4 +1,4 @@
-"""`./alva status`: what runs where, and since when."""
+"""`./alva status`: services, tasks, targets, stacks and the last release."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ WATCH_SECONDS = 2.0
 SUCCEEDED = "succeeded"
 
 COLOURS = {"good": "green", "busy": "cyan", "warning": "yellow", "bad": "red", "asleep": "cyan", "empty": "yellow"}
-"""Of the levels of a condition."""
+"""Level of a condition -> colour."""
 
 
-@verb(summary="What runs where, and since when: services, tasks, targets, stacks, the last release.")
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@verb(summary="Show whether the environment works: services, tasks, targets, stacks and the last release.")
+@click.option("--watch", is_flag=True, help="Repeat every 2 seconds, until Ctrl-C.")
 def command(invocation: Invocation, watch: bool) -> None:
-    """Print it, once or until the person has seen enough."""
+    """Print the status once, or repeatedly with --watch."""
     if not watch:
         show(invocation)
         return
@@ -39,7 +39,7 @@ def command(invocation: Invocation, watch: bool) -> None:
 
 
 def show(invocation: Invocation) -> None:
-    """Look once, and print what there is."""
+    """Read the status once and print it."""
     from alva.release import status
     from alva.release.condition import judge
 
@@ -59,11 +59,11 @@ def show(invocation: Invocation) -> None:
 
 
 def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> Iterator[str]:
-    """The environment for a person, a line each."""
+    """Format the status as lines of text."""
     from alva.release.condition import judge
 
     condition = judge(found)
-    yield f"{found.environment} at {found.url or 'nowhere yet'}"
+    yield f"{found.environment} at {found.url or 'no address yet'}"
     yield click.style(condition.summary, fg=COLOURS[condition.level], bold=True) + (
         f" (next: {condition.next_step})" if condition.next_step else ""
     )
@@ -99,9 +99,9 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
 
 
 def _failures(failures: object) -> Iterator[str]:
-    """What fails in the region's background."""
+    """Format the failures of the region's background tasks."""
     if not isinstance(failures, list):
-        yield click.style("  the region does not answer: restart it with ./alva down and ./alva up", fg="red")
+        yield click.style("  the region does not answer (next: ./alva down, then ./alva up)", fg="red")
         return
     for failure in failures:
         yield click.style(f"  cannot {failure['name']}: {failure['error']}", fg="red")
@@ -124,7 +124,7 @@ def _service(service: ServiceStatus, now: datetime) -> Iterator[str]:
 
 
 def _region(invocation: Invocation) -> dict[str, object]:
-    """What there is to say about the local region itself."""
+    """Read the state of the local region itself."""
     from alva.region import daemon
 
     config = invocation.region_config
@@ -144,7 +144,7 @@ def _region(invocation: Invocation) -> dict[str, object]:
 
 
 def _name_resolution(pid: int | None) -> str:
-    """How tasks find each other by name: it depends on whose process the region is (see region/sandbox)."""
+    """How tasks resolve each other's names: this depends on the user that runs the region (see region/sandbox)."""
     try:
         owner = Path(f"/proc/{pid}").stat().st_uid
     except OSError:

@@ -1,4 +1,4 @@
-"""`./alva why`: cause, evidence and next step of what does not run, or of a release that failed."""
+"""`./alva why`: cause, evidence and next step of each current failure, and of a failed release."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from alva.release.why import Account
 
 RECENT = timedelta(minutes=15)
-"""How long ago a task may have failed to count as what is wrong now."""
+"""Failures of tasks count as current for this long."""
 
 
 @verb(
-    summary="Why something does not run, or why a release failed: cause, evidence, next step.\n\n"
-    "Without a name: what is wrong now, and the last failed release. With --release: that release, also long after "
-    "ECS has forgotten its tasks."
+    summary="Show why a service or a stack fails now, and why a release failed: cause, evidence, next step.\n\n"
+    "Without a name it shows current failures and the last failed release. With --release it shows that release, "
+    "even after ECS has deleted its stopped tasks."
 )
 @click.option("--release", "number", type=int, help="A release that failed, by its number in ./alva releases.")
 @click.argument("services", nargs=-1)
 def command(invocation: Invocation, number: int | None, services: tuple[str, ...]) -> None:
-    """Look at what fails now, then at what was kept."""
+    """Read current failures, then the stored causes of a release."""
     from alva.release import why
 
     aws, manifest = invocation.aws, invocation.manifest
@@ -55,7 +55,7 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
 def in_words(
     now: Sequence[Diagnosis], account: Account | None, number: int | None, *, is_recent: bool = True
 ) -> list[str]:
-    """What there is to say, for a person."""
+    """Format current failures and the stored causes as lines of text."""
     lines = []
     for cause in now:
         lines += _cause(cause)
@@ -67,7 +67,9 @@ def in_words(
         for cause in account.causes:
             lines += _cause(cause) if (cause.subject, cause.cause) not in known else []
     elif number is not None:
-        lines.append(f"nothing is kept of release {number}: it did not fail, or it failed before its causes were kept")
+        lines.append(
+            f"no causes are stored for release {number}: it did not fail, or it failed before they were stored"
+        )
     return lines or [
         f"nothing has failed in the last {RECENT.seconds // 60} minutes" if is_recent else "nothing has failed"
     ]

@@ -1,4 +1,4 @@
-"""The environment in a browser, read-only: `./alva open` serves it on loopback, `./alva draw` writes its picture.
+"""Shows the environment in a browser, read-only: `./alva open` serves it on loopback, `./alva draw` writes its picture.
 
-It reads what the verbs read (`alva.release`, `alva.checks`), so that it says what they say.
+It reads through `alva.release` and `alva.checks`, as the verbs do, so that the page and the verbs agree.
 """

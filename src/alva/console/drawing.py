@@ -1,4 +1,4 @@
-"""A picture as SVG: columns for the internet, the load balancer, the services and the data, and curves between them."""
+"""Draws a picture as SVG: columns for the internet, the load balancer, the services and the data stores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from alva.checks.reachability import CACHE, DATABASE, INTERNET, LOAD_BALANCER
 from alva.console.picture import Arrow, Comparison, Part, Picture
 
 WIDTH, HEIGHT = 190, 76
-"""Of a box, in the picture's units."""
+"""The size of a box, in SVG user units."""
 GAP_X, GAP_Y = 110, 26
 MARGIN = 24
 SERVICES_PER_COLUMN = 8
-"""More services have a frame around them. Their arrows would hide everything else: arrows end at the frame, and the
-page shows those of the part that is selected."""
+"""More services than this have a frame around them, because their arrows would hide everything else. Arrows end at the
+frame, and the page shows the arrows of the selected part."""
 FRAME_PAD, FRAME_TITLE = 16, 30
 
 STYLE = """
@@ -34,7 +34,7 @@ text { font: 13px system-ui, sans-serif; fill: #1d2433 }
 .removed .box, .arrow.removed { stroke: #cf222e; stroke-width: 2.5; stroke-dasharray: 6 4 }
 .changed .box { stroke: #9a6700; stroke-width: 2.5 }
 """
-"""The picture's own colours, for a file. The page gives it those of its theme."""
+"""The colours of a file. The page replaces them with those of its theme."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class _Place:
 
 
 def draw(picture: Picture, comparison: Comparison | None = None, *, other: Picture | None = None) -> str:
-    """The picture as an SVG document.
+    """Return the picture as an SVG document.
 
-    With a `comparison` what it adds is green, what it removes is red (`other` is the picture that still has those
-    parts), and what it changes is amber. Each box is a group with `data-part`, for the page to colour.
+    With a `comparison`, added parts are green, removed parts are red and changed parts are amber. `other` is the
+    picture that still has the removed parts. Each box is a group with `data-part`, by which the page colours it.
     """
     marks = comparison or Comparison()
     parts = list(picture.parts)
@@ -70,21 +70,21 @@ def draw(picture: Picture, comparison: Comparison | None = None, *, other: Pictu
     between = {(arrow.source, arrow.target) for arrow in arrows if {arrow.source, arrow.target} <= services}
     is_many = len(services) > SERVICES_PER_COLUMN
     body = [_frame(parts, arrows, places)] if is_many else []
-    told: set[tuple[str, str]] = set()
+    drawn: set[tuple[str, str]] = set()
     ports = {(arrow.source, arrow.target): ", ".join(arrow.ports) for arrow in arrows}
     for source, target in ports:
         if target == INTERNET or source not in places or target not in places:
-            continue  # what a part reaches on the internet is told in its details
+            continue  # the details of a part list what it reaches on the internet
         pair, back = (source, target), (target, source)
         mark = _arrow_mark(pair, marks)
-        if pair in told:
+        if pair in drawn:
             continue
         title = f"{source} reaches {target} on {ports[pair]}"
         head = "link" if pair in between else "head"
         ends = f'marker-end="url(#{head})"'
         if pair in between and back in between and _arrow_mark(back, marks) == mark:
-            # Two services that reach each other have one line with a head at each end.
-            told.add(back)
+            # Two services that reach each other share one line with a head at each end.
+            drawn.add(back)
             title += f"; {target} reaches {source} on {ports[back]}"
             ends += f' marker-start="url(#{head})"'
         mark += " between" if pair in between else ""
@@ -107,7 +107,7 @@ def draw(picture: Picture, comparison: Comparison | None = None, *, other: Pictu
 
 
 def _frame(parts: Sequence[Part], arrows: Sequence[Arrow], places: Mapping[str, _Place]) -> str:
-    """The services as one: a frame around them, and an arrow for all that others reach, or that reach others."""
+    """Draw a frame around the services, and one arrow for all connections between them and each other part."""
     services = {part.name for part in parts if part.kind == "service"}
     inside = [place for name, place in places.items() if name in services]
     x, y = min(place.x for place in inside) - FRAME_PAD, min(place.y for place in inside) - FRAME_TITLE
@@ -116,7 +116,7 @@ def _frame(parts: Sequence[Part], arrows: Sequence[Arrow], places: Mapping[str, 
     reached = {target for source, target in pairs if source in services and target in services}
     is_full = all((source, target) in pairs for source in services for target in reached if source != target)
     title = f"{len(services)} services"
-    title += ", each may reach the others" if is_full and reached else ", select one to see whom it may reach"
+    title += ", each can reach the others" if is_full and reached else ", select one to see its connections"
     drawn = [
         f'<rect class="frame" x="{x:g}" y="{y:g}" width="{right - x:g}" height="{bottom + FRAME_PAD - y:g}" rx="14"/>',
         f'<text class="note" x="{x + FRAME_PAD:g}" y="{y + 20:g}">{escape(title)}</text>',
@@ -157,7 +157,7 @@ def _mark(name: str, marks: Comparison) -> str:
 
 
 def _layout(parts: Sequence[Part]) -> dict[str, _Place]:
-    """Where each part is: services fill columns of SERVICES_PER_COLUMN, the others are centred beside them."""
+    """Place each part: services fill columns of SERVICES_PER_COLUMN, the others are centred beside them."""
     services = [part.name for part in parts if part.kind == "service"]
     rows = max(1, min(SERVICES_PER_COLUMN, len(services)))
     columns = max(1, -(-len(services) // SERVICES_PER_COLUMN))
@@ -184,7 +184,7 @@ def _layout(parts: Sequence[Part]) -> dict[str, _Place]:
 
 def _curve(source: _Place, target: _Place) -> str:
     if source.x == target.x:
-        # Between services of one column the curve leaves and arrives at the right.
+        # Between services of one column, the curve starts and ends at their right edges.
         (x1, y1), (x2, y2) = source.right, target.right
         y1, y2 = (y1 + 10, y2 - 10) if y2 > y1 else (y1 - 10, y2 + 10)
         bow = 22 + abs(y2 - y1) / 6

@@ -1,4 +1,4 @@
-"""What `./alva status` says, and the steps of a release at work, as values for the page."""
+"""Reads what `./alva status` shows, and the steps of a running release, as values for the page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from alva.release.manifest import Manifest
 from alva.release.rollout import TaskDefinitionImages
 
 SECONDS_BETWEEN_COMPARISONS = 60.0
-"""Comparing what runs with the stacks reads every template: that is too much for each look."""
+"""A comparison of what runs with the stacks reads every template, which is too slow for each look."""
 
 
 class Environment:
-    """Looks at one environment, again and again. Methods may be called from several threads."""
+    """Reads one environment repeatedly. Methods can be called from several threads."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
@@ -35,9 +35,9 @@ class Environment:
         self._has_looked = False
 
     def look(self) -> dict[str, Any]:
-        """Everything that the first view shows. Raises AlvaError.
+        """Read everything that the first view shows. Raises AlvaError.
 
-        The first look leaves out the comparison with the stacks, so that there is something to see at once.
+        The first look omits the comparison with the stacks, so that the page has content sooner.
         """
         with self._lock:
             now = time.monotonic()
@@ -53,7 +53,7 @@ class Environment:
             if is_due and self._has_looked:
                 self._drifts, self._compared_at, self._compared_release = found.drifts, now, release
             elif release != self._compared_release:
-                self._compared_at = None  # a release puts drift back
+                self._compared_at = None  # a release removes drift
             self._has_looked = True
             return {
                 **asdict(found),

@@ -1,4 +1,4 @@
-"""Charts of the last hour: those of the environment's dashboard in CloudWatch, with the thresholds of its alarms."""
+"""Reads the charts of the environment's CloudWatch dashboard, with the thresholds of its alarms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Metric:
     statistic: str
 
     def label(self, others: Sequence[Metric]) -> str:
-        """What tells it from the other lines of its chart: its name, statistic or last dimension."""
+        """The name, statistic or last dimension that distinguishes it from the other lines of its chart."""
         of = self.dimensions[-1][1] if self.dimensions else ""
         words = [of] if len({each.dimensions for each in others}) > 1 else []
         words += [self.name] if len({each.name for each in others}) > 1 or not words else []
@@ -35,7 +35,7 @@ class Metric:
 
 
 def read_charts(aws: Aws, manifest: Manifest, *, minutes: int) -> dict[str, Any]:
-    """The charts with their values, one per minute (null where there is none). Raises AlvaError.
+    """Read the charts and their values, one per minute (null where there is none). Raises AlvaError.
 
     `times` are seconds since 1970, the same for all lines.
     """

@@ -1,4 +1,4 @@
-"""The parts of an environment and who may reach whom, from templates: values that `drawing` lays out and draws."""
+"""Reads the parts of an environment and the allowed connections between them from templates, for `drawing`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TITLES = {INTERNET: "Internet", LOAD_BALANCER: "Load balancer", DATABASE: "Postg
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A security group and its rules, as sentences."""
+    """A security group and its rules, as text."""
 
     name: str
     rules: tuple[str, ...]
@@ -23,7 +23,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of a service: the names of its variables and secrets, never their values."""
+    """One container of a service, with the names of its variables and secrets but never their values."""
 
     name: str
     environment: tuple[str, ...]
@@ -39,7 +39,7 @@ class Part:
     """`internet`, `alb`, `service`, `database` or `cache`."""
     title: str
     note: str = ""
-    """The line under the title: paths of a service, class of a database."""
+    """The line below the title: the paths of a service, the class of a database."""
     ports: tuple[str, ...] = ()
     groups: tuple[Group, ...] = ()
     containers: tuple[Container, ...] = ()
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrow:
-    """`source` reaches `target` on these TCP ports."""
+    """`source` can reach `target` on these TCP ports."""
 
     source: str
     target: str
@@ -57,7 +57,7 @@ class Arrow:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An environment."""
+    """The architecture of one environment."""
 
     name: str
     parts: tuple[Part, ...]
@@ -66,7 +66,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What is different in another picture: names of parts, and arrows by (source, target)."""
+    """The differences between two pictures: names of parts, and arrows by (source, target)."""
 
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
@@ -74,18 +74,18 @@ class Comparison:
     added_arrows: frozenset[tuple[str, str]] = frozenset()
     removed_arrows: frozenset[tuple[str, str]] = frozenset()
     lines: tuple[str, ...] = field(default=())
-    """Each difference, in words."""
+    """Each difference, as text."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether the pictures are the same."""
+        """Whether the pictures are equal."""
         return not self.lines
 
 
 def read_picture(assembly: Assembly) -> Picture:
     """Read the parts and arrows of an environment from its templates.
 
-    Raises AlvaError where a template has something that `alva.checks` cannot follow.
+    Raises AlvaError where a template contains something that `alva.checks` cannot resolve.
     """
     matrix = reachability(assembly)
     services = {each.name: each for each in deployed_services(assembly)}
@@ -131,7 +131,7 @@ def read_picture(assembly: Assembly) -> Picture:
 
 
 def compare(before: Picture, after: Picture) -> Comparison:
-    """Tell what `after` has that `before` has not, and the other way round."""
+    """Return what `after` adds to `before`, removes from it and changes in it."""
     old, new = ({part.name: part for part in picture.parts} for picture in (before, after))
     old_arrows, new_arrows = ({(a.source, a.target): a.ports for a in p.arrows} for p in (before, after))
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}

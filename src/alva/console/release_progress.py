@@ -1,7 +1,7 @@
-"""The steps of a release that runs somewhere, told from what it leaves in AWS: nothing asks the process that releases.
+"""Finds the steps of a release that another process runs, from the changes that it makes in AWS.
 
-The lock says that a release runs and since when. Images, stacks, the migration's task and the deployments that are
-younger than the lock belong to it.
+The lock shows that a release runs and when it began. Images, stack operations, the migration's task and deployments
+that are newer than the lock belong to that release.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
 RELEASE = "release of "
-"""How the lock of a release begins; locks of sleep, restart and others do not."""
+"""How the text of a release's lock begins. The locks of sleep, restart and others begin otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,17 @@ class StepProgress:
     key: str
     title: str
     state: str
-    """`running`, `done`, `failed` or `back` (it is being rolled back)."""
+    """`running`, `done`, `failed` or `back` (rolling back)."""
     started_at: str
     seconds: float | None
     """How long it took; None while it runs."""
     expected_seconds: float | None
-    """How long it took in the last release that succeeded, where it was part of it."""
+    """How long it took in the last release that succeeded; None where that release did not have it."""
     detail: str = ""
 
 
 class ReleaseProgress:
-    """Follows one release after the other. Not for several threads at once."""
+    """Follows releases, one after the other. Not safe for use by several threads at once."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
@@ -51,10 +51,10 @@ class ReleaseProgress:
         self._expected: Mapping[str, float] = {}
         self._expected_total: float | None = None
         self._ended: dict[tuple[str, str], str] = {}
-        """(stack, start) -> when it ended: what ended stays ended."""
+        """(stack, start) -> when the operation ended. This does not change, so it is read once."""
 
     def look(self, found: Status) -> dict[str, Any] | None:
-        """The release that holds the lock, with its steps; None where none does."""
+        """Return the release that holds the lock, with its steps, or None where no release does."""
         if found.lock is None or not found.lock.what.startswith(RELEASE):
             self._since = None
             return None
@@ -172,7 +172,7 @@ class ReleaseProgress:
         try:
             return [cause.as_json() for cause in why.services_causes(self._aws, self._manifest, since=since)]
         except AlvaError:
-            return []  # the next look asks again
+            return []  # the next look tries again
 
 
 def _has_failures(found: Status, since: datetime) -> bool:

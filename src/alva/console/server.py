@@ -1,8 +1,8 @@
-"""The console's web server: read-only, on loopback, for whoever has the token that the terminal printed.
+"""The console's web server: read-only, on loopback, protected by a token that the terminal prints.
 
 A page of another origin can send requests to a loopback port, and a host name can be made to resolve to 127.0.0.1 (DNS
-rebinding). So the server answers only where `Host` is its own address, `Origin` is absent or its own, and the token is
-there: in the address that the terminal prints, then in a cookie.
+rebinding). The server therefore answers only requests whose `Host` is its own address, whose `Origin` is absent or its
+own, and that have the token: first in the address that the terminal prints, then in a cookie.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LONGEST_MINUTES = 7 * 24 * 60
 
 
 class OnlyItsOwnPage:
-    """Middleware: refuses what does not come from the console's own page in a browser that has the token."""
+    """Middleware that refuses requests from anything but the console's own page in a browser that has the token."""
 
     def __init__(self, app: ASGIApp, port: int, token: str) -> None:
         self._app = app
@@ -77,11 +77,15 @@ class OnlyItsOwnPage:
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         if host not in self._hosts:
-            return _refuse(403, f"Open the console by its own address: it does not answer for the host {host!r}.")
+            return _refuse(
+                403, f"cannot answer for the host {host!r}: open the address that ./alva open printed in the terminal"
+            )
         if request.headers.get("origin", f"http://{host}") != f"http://{host}":
-            return _refuse(403, "A page of another site asked for this.")
+            return _refuse(403, "cannot answer a request from a page of another origin")
         if request.method not in ("GET", "HEAD"):
-            return _refuse(405, "The console only reads. Its pages show the commands to copy.")
+            return _refuse(
+                405, "cannot change anything: the console is read-only, and its pages show the commands to copy"
+            )
         given = request.query_params.get("token")
         if given is not None and secrets.compare_digest(given.encode(), self._token.encode()):
             answer = RedirectResponse(request.url.path, status_code=303, headers=HEADERS)
@@ -91,13 +95,13 @@ class OnlyItsOwnPage:
         cookie = cookies.get(self._cookie_name(host))
         if cookie is None or not secrets.compare_digest(cookie.value.encode(), self._token.encode()):
             return _refuse(
-                403, "Open the address that ./alva open printed in the terminal: it holds this page's token."
+                403, "cannot answer without the token: open the address that ./alva open printed in the terminal"
             )
         return None
 
     @staticmethod
     def _cookie_name(host: str) -> str:
-        """Cookies know no port: two consoles on one machine must not share one."""
+        """Return a name with the port: browsers send cookies to all ports of a host, and consoles differ in token."""
         return f"{COOKIE}_{host.rpartition(':')[2]}"
 
 
@@ -106,8 +110,7 @@ def _refuse(status: int, text: str) -> Response:
 
 
 def make_app(session: Session, port: int, token: str) -> ASGIApp:
-    """The console of one environment as an ASGI app."""
-
+    """Return the console of one environment as an ASGI app."""
     files = {name: file.read_bytes() for name, file in session.static_files.items() if file.is_file()}
 
     async def page(_: Request) -> Response:
@@ -116,7 +119,7 @@ def make_app(session: Session, port: int, token: str) -> ASGIApp:
     async def static(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in files:
-            return _refuse(404, "There is no such file.")
+            return _refuse(404, "cannot find this file")
         return Response(files[name], media_type=MEDIA_TYPES[Path(name).suffix], headers=HEADERS)
 
     async def picture(_: Request) -> Response:
@@ -173,7 +176,7 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
 
 async def _json(read: Callable[[], Any]) -> Response:
     try:
-        # What takes long does not hold up the end of the console.
+        # A slow answer does not delay the end of the console.
         value = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
     except AlvaError as error:
         return JSONResponse({"error": error.as_json()}, status_code=502, headers=HEADERS)
@@ -196,7 +199,7 @@ def _event(name: str, value: object) -> str:
 
 
 def _environment_events(session: Session) -> Iterator[str]:
-    """The environment each time that it has changed, or what prevents looking at it."""
+    """Yield the environment each time that it has changed, or the error that prevents reading it."""
     with session.watching() as watch:
         seen = -1
         while not watch.is_closed:
@@ -206,7 +209,7 @@ def _environment_events(session: Session) -> Iterator[str]:
 
 
 def _log_events(session: Session, names: list[str], minutes: int, pattern: str, *, is_following: bool) -> Iterator[str]:
-    """Log lines in batches, oldest first; `end` when all of them are there, then those that come."""
+    """Yield log lines in batches, oldest first, and `end` after the last one. When following there is no last one."""
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     try:
         for batch in session.log_batches(names, since, pattern, LINES_PER_EVENT, is_following=is_following):
@@ -215,27 +218,27 @@ def _log_events(session: Session, names: list[str], minutes: int, pattern: str, 
     except AlvaError as error:
         yield _event("problem", error.as_json())
     except Interrupted:
-        return  # the console ends
+        return  # the console stops
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of open pages before it waits for their requests."""
+    """Ends the event streams of open pages before it waits for their requests."""
 
     def __init__(self, config: uvicorn.Config, session: Session) -> None:
         super().__init__(config)
         self._session = session
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # In a thread: a signal may come while this one holds a lock that closing needs.
+        # This needs a thread: the signal can arrive while the main thread holds a lock that closing needs.
         threading.Thread(target=self._session.close, name="console-close").start()
         super().handle_exit(sig, frame)
 
 
 class Console:
-    """The server, on a port of its own."""
+    """The console's server."""
 
     def __init__(self, session: Session, port: int = 0) -> None:
-        """Listen at once, so that the address is known; port 0 takes a free one. Raises OSError."""
+        """Listen at once, so that the address is known. Port 0 takes a free port. Raises OSError."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
@@ -245,33 +248,33 @@ class Console:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
-        # It logs each request that is cut off when the console ends.
+        # uvicorn logs an error for each request that is cut off when the console stops.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
         self._server = _Server(config, session)
         self._session = session
 
     @property
     def address(self) -> str:
-        """What a browser opens: with the token, which the server exchanges for a cookie."""
+        """The address to open in a browser. It has the token, which the server exchanges for a cookie."""
         return f"http://127.0.0.1:{self.port}/?token={self.token}"
 
     def stop(self) -> None:
-        """Make `serve` return, from another thread."""
+        """Make `serve` return. Called from another thread."""
         self._session.close()
         self._server.should_exit = True
 
     def serve(self, when_ready: Callable[[], None]) -> None:
-        """Serve until Ctrl-C or SIGTERM; `when_ready` is called in a thread once requests are answered."""
+        """Serve until Ctrl-C or SIGTERM. Calls `when_ready` in a thread once the server accepts requests."""
 
         def wait() -> None:
             while not self._server.started and not self._server.should_exit:
-                time.sleep(0.005)  # until uvicorn accepts: it has no callback for it
+                time.sleep(0.005)  # uvicorn has no callback for when it accepts requests
             when_ready()
 
         threading.Thread(target=wait, name="console-ready", daemon=True).start()
         self._session.prepare()
         try:
-            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has ended
+            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
                 self._server.run(sockets=[self._socket])
         finally:
             self._session.close()

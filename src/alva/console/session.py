@@ -1,4 +1,4 @@
-"""What the console's server asks for: the environment's readers, with what they read kept for a moment and shared."""
+"""Reads one environment for the console's server, and caches the results for all open pages."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from alva.release.stacks import Stacks
 Value = TypeVar("Value")
 
 RECENT = timedelta(minutes=15)
-"""How long ago a task may have failed to count as what is wrong now, as for `./alva why`."""
+"""Failures of tasks count as current for this long, as for `./alva why`."""
 
 
 class Watch:
-    """Looks at the environment in a thread, as long as somebody follows it."""
+    """Reads the environment in a thread while it has followers."""
 
     def __init__(self, look: Callable[[], Any], seconds_between_looks: float) -> None:
         self._look = look
@@ -45,7 +45,7 @@ class Watch:
 
     @contextmanager
     def follow(self) -> Iterator[Watch]:
-        """Look during the block."""
+        """Be a follower during the block."""
         with self._news:
             self._followers += 1
         self.start()
@@ -57,7 +57,7 @@ class Watch:
                 self._news.notify_all()
 
     def start(self) -> None:
-        """Look at least once, and as long as somebody follows, in a thread."""
+        """Start the thread, which looks once and then while there are followers."""
         with self._news:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="console-watch", daemon=True)
@@ -65,11 +65,11 @@ class Watch:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing new will come."""
+        """Whether it was closed: nothing new will come."""
         return self._is_closed
 
     def newer_than(self, version: int, *, timeout_seconds: float) -> tuple[int, str, Any]:
-        """The latest look once it is another than `version`, or the same after the time. The look is shared."""
+        """Return the latest look when its version differs from `version`, or after the timeout."""
         deadline = time.monotonic() + timeout_seconds
         with self._news:
             while (self._latest is None or self._version == version) and not self._is_closed:
@@ -79,7 +79,7 @@ class Watch:
             return (self._version if self._latest is not None else version), name, value
 
     def close(self) -> None:
-        """End the thread, and wake up who waits."""
+        """End the thread and wake all followers."""
         with self._news:
             self._is_closed = True
             self._news.notify_all()
@@ -89,7 +89,7 @@ class Watch:
             seen = ("environment", self._look())
         except AlvaError as error:
             seen = ("problem", error.as_json())
-        except Exception as error:  # the page says it; the next look may do better
+        except Exception as error:  # the page shows it, and the next look tries again
             seen = ("problem", {"message": f"cannot look at the environment: {error}", "evidence": [], "next": ""})
         with self._news:
             if _without_time(seen) != _without_time(self._latest):
@@ -116,7 +116,7 @@ def _without_time(seen: tuple[str, Any] | None) -> Any:
 
 
 class Session:
-    """One environment, as the console reads it. Methods may be called from several threads, and raise AlvaError."""
+    """One environment, as the console reads it. Methods can be called from several threads and raise AlvaError."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Session:
     ) -> None:
         """`chart_library` is the folder with uPlot's files; `extra` is shown on the first page (endpoint, inbox).
 
-        `read_savings` gives what `./alva cost` says of settings that cost less.
+        `read_savings` returns the savings that `./alva cost` shows.
         """
         self._aws = aws
         self._manifest = manifest
@@ -147,25 +147,25 @@ class Session:
         }
 
     def watching(self) -> Any:
-        """The environment as it changes: a context manager that gives a `Watch`."""
+        """Return a context manager that follows the environment and gives a `Watch`."""
         return self._watch.follow()
 
     def prepare(self) -> None:
-        """Begin to read what the first view shows, before somebody asks for it. Returns at once."""
+        """Begin to read what the first view shows, before the first request. Returns at once."""
         self._watch.start()
         threading.Thread(target=self._prepare_picture, name="console-picture", daemon=True).start()
 
     def _prepare_picture(self) -> None:
-        with suppress(Exception, Interrupted):  # the page asks again, and is told what cannot be read
+        with suppress(Exception, Interrupted):  # the page requests it again and shows the error
             self.picture()
 
     def close(self) -> None:
-        """Stop looking, and end the streams that follow."""
+        """Stop reading and end the event streams."""
         self._watch.close()
         self._aws.poll.interrupt.set()
 
     def picture(self) -> dict[str, Any]:
-        """The architecture from the deployed templates: SVG, and the details of each part."""
+        """Return the architecture of the deployed templates: the SVG, and the details of each part."""
         return self._keep("picture", 20, self._read_picture)
 
     def _read_picture(self) -> dict[str, Any]:
@@ -180,11 +180,11 @@ class Session:
         return self._keep("templates", 20, lambda: deployed_assembly(self._aws, self._manifest, self._manifest_values))
 
     def releases(self) -> dict[str, Any]:
-        """The ledger, newest first, with the causes of those that failed where they were kept."""
+        """Return the releases of the ledger, newest first."""
         return {"releases": [asdict(release) for release in Ledger(self._aws, self._manifest).history()]}
 
     def causes(self, release: int | None) -> dict[str, Any]:
-        """What `./alva why` says: what is wrong now, and the last release that failed, or that release alone."""
+        """Return what `./alva why` shows: current failures and the last failed release, or one release alone."""
         now = []
         if release is None:
             now = [
@@ -198,13 +198,13 @@ class Session:
         }
 
     def charts(self, minutes: int) -> dict[str, Any]:
-        """The charts of the last minutes."""
+        """Return the charts of the last minutes."""
         return self._keep(
             f"charts {minutes}", 5, lambda: metrics.read_charts(self._aws, self._manifest, minutes=minutes)
         )
 
     def cost(self) -> dict[str, Any]:
-        """The month's bill of what is deployed, at list prices."""
+        """Return the monthly cost of what is deployed, at list prices."""
         prices = Prices.read()
         items = bill(self._deployed(), prices)
         large = sorted((item for item in items if item.usd >= 1), key=lambda item: -item.usd)
@@ -219,13 +219,13 @@ class Session:
         }
 
     def savings(self) -> dict[str, Any]:
-        """What each setting that costs less would save a month, and what it gives up. Takes seconds to compute."""
+        """Return what each saving setting would save per month, and its drawback. This takes some seconds."""
         return self._keep("savings", 600, self._read_savings)
 
     def log_batches(
         self, names: list[str], since: datetime, pattern: str, size: int, *, is_following: bool
     ) -> Iterator[list[dict[str, object]]]:
-        """Log lines, oldest first, in batches of at most `size`; when following also empty ones, as a sign of life."""
+        """Yield log lines, oldest first, in batches of at most `size`. When following, empty batches are heartbeats."""
         groups = logs.log_groups(self._manifest, names)
         if is_following:
             rounds = logs.follow_in_rounds(self._aws, groups, since=since, pattern=pattern)
@@ -236,7 +236,7 @@ class Session:
                 yield [line.as_json() for line in lines[first : first + size]]
 
     def _keep(self, key: str, seconds: float, read: Callable[[], Value]) -> Value:
-        """What was read less than `seconds` ago, or what is read now; who asks meanwhile waits for the same."""
+        """Return the value cached less than `seconds` ago, or read it. Concurrent callers share one read."""
         with self._reading[key]:
             at, value = self._kept.get(key, (0.0, None))
             if value is None or time.monotonic() - at > seconds:
@@ -247,14 +247,14 @@ class Session:
 
 
 def deployed_assembly(aws: Aws, manifest: Manifest, manifest_values: Mapping[str, Any]) -> Assembly:
-    """The templates that CloudFormation has, as one graph. Raises AlvaError where nothing is deployed yet."""
+    """Read the deployed templates as one graph. Raises AlvaError where a stack does not exist."""
     stacks = Stacks(aws)
     observed = {stack.name: stacks.observe(stack.name) for stack in manifest.stacks}
     templates = {name: found.template for name, found in observed.items() if found is not None and found.template}
     missing = [name for name in observed if name not in templates]
     if missing:
         raise AlvaError(
-            f"cannot draw {manifest.environment}: it is not deployed as a whole",
+            f"cannot draw {manifest.environment}: not all of its stacks exist",
             evidence=[f"there is no stack {name}" for name in missing],
             next_step="./alva up, or ./alva deploy --target aws",
         )

@@ -1,4 +1,4 @@
-"""Whether an environment is well, and what is not: the words that `./alva status` and the page share."""
+"""Judges whether an environment works, in the words that `./alva status` and the page share."""
 
 from __future__ import annotations
 
@@ -7,36 +7,41 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK
-from alva.release.status import ServiceStatus, Status
+from alva.release.status import AlarmStatus, ServiceStatus, Status
 
 MISSING = "does not exist"
-"""How `status` names the state of a service or stack that AWS does not have."""
+"""The state that `status` reports for a service or stack that does not exist in AWS."""
+
+PART_OF_ALARM = {"alb-": "alb", "target-errors": "alb", "latency": "alb", "database-": "database", "redis-": "cache"}
+"""How the names of alarms begin that are not a service's -> what they measure."""
 
 
 class Level(StrEnum):
-    """How an environment, or one part of it, is."""
+    """The state of an environment or of one part of it, the most urgent first."""
 
     EMPTY = "empty"
     ASLEEP = "asleep"
     BAD = "bad"
-    """Users notice it, or will."""
+    """Users are affected, or will be."""
     BUSY = "busy"
-    """It changes at the moment."""
+    """A change is in progress."""
     WARNING = "warning"
-    """Users do not notice it; somebody should look."""
+    """Users are not affected, but somebody should look at it."""
     GOOD = "good"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One problem, or one change in progress."""
 
     level: Level
     subject: str
     """`api`, `alarm api-errors`, `stack alva-staging-alb`, `release 7`, `drift`."""
     text: str
     next_step: str
-    """A command, or what somebody is to do."""
+    """A command, or an instruction for a person."""
+    part: str = ""
+    """The box of the picture that it concerns: a service's name, `alb`, `database` or `cache`; empty for none."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.text}"
@@ -44,18 +49,18 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """An environment as a whole."""
+    """The state of a whole environment."""
 
     level: Level
     summary: str
-    """In one line: "everything runs: 4 services, ...", the only finding, "2 problems, 1 warning", "asleep since"."""
+    """One line: "everything runs: 4 services, ...", the only finding, "2 problems, 1 warning" or "asleep since ..."."""
     findings: tuple[Finding, ...] = ()
-    """The worst first."""
+    """The most urgent first."""
     next_step: str = ""
 
 
 def judge(found: Status) -> Condition:
-    """The condition of an environment, from one look at it."""
+    """Judge an environment by what `status.look` found."""
     if all(stack.status == MISSING for stack in found.stacks) and not _exist(found.services):
         return Condition(level=Level.EMPTY, summary="nothing is deployed yet", next_step="./alva deploy")
     findings = sorted(_findings(found), key=lambda each: list(Level).index(each.level))
@@ -67,12 +72,12 @@ def judge(found: Status) -> Condition:
             next_step="./alva wake",
         )
     words = [f"{found.lock.what} in progress"] if found.lock is not None else []
-    grave = [each for each in findings if each.level is not Level.BUSY]
-    if len(grave) == 1 and not words:
-        words = [str(grave[0])]
+    problems = [each for each in findings if each.level is not Level.BUSY]
+    if len(problems) == 1 and not words:
+        words = [str(problems[0])]
     else:
         counts = ((Level.BAD, "problem"), (Level.WARNING, "warning"))
-        numbers = [(sum(each.level is level for each in grave), word) for level, word in counts]
+        numbers = [(sum(each.level is level for each in problems), word) for level, word in counts]
         words += [_count(number, word) for number, word in numbers if number]
     is_busy = found.lock is not None or any(each.level is Level.BUSY for each in findings)
     worst = findings[0].level if findings else Level.GOOD
@@ -96,11 +101,19 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _after(alarm: str, found: Status) -> str:
-    """Where to look for the cause of an alarm: a service's alarm is called after the service."""
-    owners = (service.name for service in found.services if alarm.startswith(f"{service.name}-"))
-    owner = max(owners, key=len, default="")
-    return f"./alva logs {owner} --since 1h" if owner else "./alva open"
+def _of_alarm(alarm: AlarmStatus, found: Status) -> Finding:
+    """The name of an alarm begins with that of its service, or tells which other part it measures."""
+    # One service's name can begin like another's: the longest name that fits is the alarm's service.
+    owners = (service.name for service in found.services if alarm.name.startswith(f"{service.name}-"))
+    service = max(owners, key=len, default="")
+    parts = (part for prefix, part in PART_OF_ALARM.items() if alarm.name.startswith(prefix))
+    return Finding(
+        level=Level.BAD,
+        subject=f"alarm {alarm.name}",
+        text=alarm.description or alarm.reason,
+        next_step=f"./alva logs {service} --since 1h" if service else "./alva open",
+        part=service or next(parts, ""),
+    )
 
 
 def _findings(found: Status) -> Iterator[Finding]:
@@ -108,12 +121,7 @@ def _findings(found: Status) -> Iterator[Finding]:
         for service in found.services:
             yield from _of_service(service)
         for alarm in found.alarms:
-            yield Finding(
-                level=Level.BAD,
-                subject=f"alarm {alarm.name}",
-                text=alarm.description or alarm.reason,
-                next_step=_after(alarm.name, found),
-            )
+            yield _of_alarm(alarm, found)
     for stack in found.stacks:
         if stack.status == MISSING:
             yield Finding(
@@ -136,13 +144,18 @@ def _findings(found: Status) -> Iterator[Finding]:
             subject="drift",
             text=f"{drift.subject}: {drift.message}",
             next_step="./alva deploy" if drift.cure is not None else drift.next_step,
+            part=drift.subject if drift.subject in {service.name for service in found.services} else "",
         )
 
 
 def _of_service(service: ServiceStatus) -> Iterator[Finding]:
     def finding(level: Level, text: str, next_step: str = "") -> Finding:
         return Finding(
-            level=level, subject=service.name, text=text, next_step=next_step or f"./alva why {service.name}"
+            level=level,
+            subject=service.name,
+            text=text,
+            next_step=next_step or f"./alva why {service.name}",
+            part=service.name,
         )
 
     if service.deployment == MISSING:

@@ -41,7 +41,7 @@ class Asleep:
     since: str
 
     def __str__(self) -> str:
-        return f"asleep since {datetime.fromisoformat(self.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC, by {self.by}"
+        return f"asleep since {self.since}, by {self.by}"
 
     @classmethod
     def from_text(cls, text: str) -> Self:

@@ -1,4 +1,4 @@
-// The page: which view is shown, and the environment as it changes.
+// Selects the view and follows the environment.
 
 import { $, problemLines, tick } from "./dom.js";
 import { showEnvironment, startPicture } from "./overview.js";
@@ -53,7 +53,7 @@ function follow() {
     $("problem").hidden = false;
     $("main").classList.add(environment ? "stale" : "unread");
     $("state").className = "state bad";
-    $("state").textContent = environment ? "✗ What is shown is old" : "✗ Cannot read the environment";
+    $("state").textContent = environment ? "✗ This page is out of date" : "✗ Cannot read the environment";
   });
   events.addEventListener("error", () => {
     $("state").className = "state bad";
@@ -63,7 +63,7 @@ function follow() {
   });
 }
 
-// A browser opens six connections to one host, and each page that is open holds one or two: hidden pages give theirs back.
+// A browser opens six connections to one host, and each open page holds one or two: a hidden page closes its own.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     events?.close();
@@ -74,7 +74,7 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-// Elapsed times go on between two events.
+// Elapsed times advance between two events.
 setInterval(() => {
   tick();
   if (environment && current === "overview") showProgress(environment);

@@ -1,4 +1,4 @@
-// Charts of the last hour, drawn by uPlot; a table below each says the same in numbers.
+// Charts of the last hour, drawn by uPlot. A table below each has the same values as numbers.
 
 import { $, element, problemCard, read } from "./dom.js";
 
@@ -26,13 +26,13 @@ export function stopCharts() {
   timer = null;
 }
 
-// uPlot is fetched when charts are looked at first: the first view does without.
+// uPlot is loaded when the view Metrics is opened: the first view does not need it.
 function load() {
   library ??= new Promise((resolve, reject) => {
     document.head.append(element("link", { rel: "stylesheet", href: "/static/uPlot.min.css" }));
     const script = element("script", { src: "/static/uPlot.iife.min.js" });
     script.addEventListener("load", resolve);
-    script.addEventListener("error", () => { library = null; reject(new Error("cannot load the chart library: run ./alva --help, which installs it")); });
+    script.addEventListener("error", () => { library = null; reject(new Error("cannot load the chart library (next: ./alva --help, which installs it)")); });
     document.head.append(script);
   });
   return library;
@@ -50,7 +50,7 @@ const known = (values) => values.filter((value) => value !== null);
 const last = (values) => values.findLast((value) => value !== null);
 const say = (chart) => chart.lines.map((line) => `${line.label} ${number(last(line.values))}`).join(", ");
 
-// A threshold far above what is measured would flatten the lines: it is said below the chart all the same.
+// A threshold far above the values would flatten the lines, so it is left out of the plot. The text below has it.
 function near(chart) {
   const most = Math.max(0, ...chart.lines.flatMap((line) => known(line.values)));
   return chart.thresholds.filter((threshold) => threshold.value <= most * 6 || threshold.state === "ALARM");
@@ -89,7 +89,7 @@ function notesOf(chart) {
   ];
 }
 
-// Alarms with the same threshold are told together; those in the state ALARM first.
+// Alarms with the same threshold share one line. Those in the state ALARM come first.
 function thresholdsInWords(chart) {
   const groups = new Map();
   for (const { label, value, state, comparison } of chart.thresholds) {

@@ -1,4 +1,4 @@
-// Whether the environment is well, on top of the first view: the words are those of `./alva status`.
+// The state of the environment, at the top of the first view, in the words of `./alva status`.
 
 import { $, causeCard, commandFor, element, read, renderWhenChanged, since } from "./dom.js";
 
@@ -7,7 +7,7 @@ const capitalised = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function showCondition(found) {
   const { level, summary } = found.condition;
-  // The header also says when the environment cannot be read: it is written at each look.
+  // This is set at each look, because the header also shows when the environment cannot be read.
   $("state").className = `state ${level}`;
   $("state").textContent = `${SIGNS[level]} ${summary}`;
   renderWhenChanged("condition", [found.condition, found.release, found.url, found.lock, found.extra, Boolean(found.progress)], () => {
@@ -50,7 +50,7 @@ function viewOf(finding) {
   return why ? (why[1] ? `#why/${why[1]}` : "#why") : "";
 }
 
-// The causes of the last release, when it failed: read once for each release.
+// The causes of the last release, if it failed. They are read once for each release.
 let readFor = null;
 async function showCauses(found) {
   const release = found.release;
@@ -63,12 +63,12 @@ async function showCauses(found) {
   if (readFor === release.number) return;
   readFor = release.number;
   try {
-    const { release: told } = await read(`/api/causes?release=${release.number}`);
+    const { release: account } = await read(`/api/causes?release=${release.number}`);
     if (readFor !== release.number) return;
-    const causes = told?.causes.length ? told.causes.map((cause) => causeCard(cause)) : [element("p", { class: "mono" }, release.cause)];
+    const causes = account?.causes.length ? account.causes.map((cause) => causeCard(cause)) : [element("p", { class: "mono" }, release.cause)];
     $("last-causes").replaceChildren(element("h2", {}, `Why release ${release.number} ${wordsOf(release.outcome)}`), ...causes);
   } catch {
-    readFor = null; // the next look asks again
+    readFor = null; // the next look tries again
   }
 }
 

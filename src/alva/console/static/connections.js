@@ -1,4 +1,4 @@
-// Who may reach whom, as a table: the picture's arrows in words, readable for any number of services.
+// The allowed connections as a table: the arrows of the picture as text, for any number of services.
 
 import { $, element, renderWhenChanged } from "./dom.js";
 
@@ -21,14 +21,14 @@ export function showConnections(picture) {
   });
 }
 
-// Names (with ports) in the order of the picture; many services are told by their number or by those that are missing.
+// Names with ports, in the order of the picture. Many services are given as a number, or by those that are missing.
 function inWords(picture, part, all, reached) {
   if (!reached.length) return "nothing";
   const title = ([name, ports]) => `${picture.parts[name]?.title ?? name}${ports.length ? ` :${ports.join(", :")}` : ""}`;
   const services = reached.filter(([name]) => picture.parts[name]?.kind === "service");
   const rest = reached.filter((each) => !services.includes(each)).map(title);
-  const told = new Set(services.map(([name]) => name));
-  const missing = all.filter((name) => !told.has(name));
+  const named = new Set(services.map(([name]) => name));
+  const missing = all.filter((name) => !named.has(name));
   const words = services.length <= MOST_NAMES ? services.map(title)
     : missing.length === 0 ? [`all ${services.length}${part.kind === "service" ? " other" : ""} services`]
       : missing.length <= MOST_NAMES ? [`${services.length} services (all but ${missing.join(", ")})`]

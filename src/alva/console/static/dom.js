@@ -1,4 +1,4 @@
-// Small helpers. Text is always set as text, never parsed as HTML: services' log lines and reasons are data.
+// Helpers. Text is set as text and never parsed as HTML, because log lines and reasons come from services.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -36,7 +36,7 @@ export const problemLines = (error) => [
 
 export const problemCard = (error) => element("div", { class: "card bad", role: "alert" }, problemLines(error));
 
-// A command as it is to be typed for the environment that is shown; what is no command stays as it is.
+// A command with the options that the shown environment needs. Other text does not change.
 export const commandFor = (text, found) => (found?.extra.target === "aws" && text.startsWith("./alva ") ? `${text} --target aws` : text);
 
 export function causeCard(cause) {
@@ -65,7 +65,7 @@ export function ago(time) {
   return `${Math.floor(seconds)} s`;
 }
 
-// Text that says how long ago something was, and goes on saying it: see `tick`.
+// Text that shows how long ago a time was. `tick` updates it.
 export const since = (time) => element("time", { datetime: time, "data-since": time }, ago(time));
 
 export function tick() {
@@ -75,7 +75,7 @@ export function tick() {
   }
 }
 
-// Renders again only what is another than before, so that selected text, focus and scroll positions stay.
+// Renders only what has changed, so that selected text, focus and scroll positions stay.
 const rendered = new Map();
 export function renderWhenChanged(key, value, render) {
   const text = JSON.stringify(value);

@@ -1,4 +1,4 @@
-// Log lines: read in batches, kept in an array, and only the rows in sight are elements of the page.
+// Log lines are read in batches and kept in an array. Only the visible rows are elements of the page.
 
 import { $, element, problemCard } from "./dom.js";
 
@@ -52,7 +52,7 @@ function open() {
     stopLogs();
     $("log-state").replaceChildren(problemCard(JSON.parse(event.data)));
   });
-  source.addEventListener("error", () => { stopLogs(); $("log-state").textContent = "The console does not answer."; });
+  source.addEventListener("error", () => { stopLogs(); $("log-state").textContent = "cannot read log lines: the console does not answer"; });
   source.addEventListener("open", say);
 }
 

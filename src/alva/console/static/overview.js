@@ -1,4 +1,4 @@
-// The first view: the picture and what lives in it, a release as it happens, and tables for whoever prefers those.
+// The first view: the state of the environment, the picture, a running release, and tables of the same values.
 
 import { showCondition } from "./condition.js";
 import { showConnections } from "./connections.js";
@@ -56,7 +56,7 @@ function drawPicture() {
 
 export function showEnvironment(found) {
   environment = found;
-  // A release may have changed the templates, or made those that were missing.
+  // A release can change the templates or create missing stacks.
   const made = JSON.stringify([found.release?.number, found.stacks.map((stack) => stack.name)]);
   if (drawnFor !== null && drawnFor !== made) isStale = true;
   drawnFor = made;
@@ -65,7 +65,7 @@ export function showEnvironment(found) {
   showProgress(found);
   renderWhenChanged("commands", found.extra, () => showCommands(found));
   colourAll(found);
-  renderWhenChanged("services", found.services, () => showServices(found));
+  renderWhenChanged("services", [found.services, found.condition.findings], () => showServices(found));
   renderWhenChanged("alarms", found.alarms, () => showAlarms(found.alarms));
   renderWhenChanged("drifts", found.drifts, () => showDrifts(found.drifts));
   renderWhenChanged("stacks", found.stacks, () => showStacks(found.stacks));
@@ -81,20 +81,20 @@ function showStacks(stacks) {
 }
 
 function showDrifts(drifts) {
-  $("drifts").replaceChildren(...(drifts.length ? [element("h2", {}, "Changed outside CloudFormation"), element("ul", { class: "plain" }, drifts.map((drift) => element("li", { class: "warn-text" }, drift)))] : []));
+  $("drifts").replaceChildren(...(drifts.length ? [element("h2", {}, "Changed outside CloudFormation"), element("ul", { class: "plain" }, drifts.map((drift) => element("li", { class: "warning-text" }, drift)))] : []));
 }
 
 function colourAll(found) {
-  renderWhenChanged("colours", [drawings, found.services, found.alarms, Boolean(found.asleep)], () => {
+  renderWhenChanged("colours", [drawings, found.services, found.condition.findings, Boolean(found.asleep)], () => {
     for (const service of found.services) colour(service, found);
     colourOthers(found);
   });
 }
 
-// A new target is unhealthy until its first checks have passed; that is no failure while none of its deployment's tasks has failed.
+// A new target is unhealthy until its first checks pass. This is no failure while no task of its deployment has failed.
 const isNew = (service, task) => service.deployments.some((each) => each.status === "PRIMARY" && each.state === "IN_PROGRESS" && !each.failed && each.digest === task.digest);
 
-// Released tasks are new while another digest is on its way out.
+// A task is old when its image is not that of the primary deployment.
 function tasksOf(service) {
   const primary = service.deployments.find((deployment) => deployment.status === "PRIMARY");
   return service.tasks.map((task) => {
@@ -108,12 +108,14 @@ function tasksOf(service) {
   });
 }
 
-function stateOf(service) {
-  const busy = service.deployments.some((each) => each.state === "IN_PROGRESS");
-  const failing = service.deployments.some((each) => each.state === "FAILED" || (each.failed > 0 && each.state === "IN_PROGRESS"));
-  if (failing || service.running < Math.min(1, service.desired)) return "bad";
-  if (busy || service.running !== service.desired) return "busy";
-  return service.desired === 0 ? "" : "good";
+// The level of the most urgent finding about a part. Findings are sorted by urgency.
+const levelOf = (name, found) => found.condition.findings.find((finding) => finding.part === name)?.level;
+
+function stateOf(service, found) {
+  const level = levelOf(service.name, found);
+  const isBusy = service.deployments.some((each) => each.state === "IN_PROGRESS");
+  if (isBusy && level !== "bad") return "busy";
+  return level ?? (service.desired === 0 ? "" : "good");
 }
 
 function part(name) {
@@ -122,18 +124,12 @@ function part(name) {
 
 function setState(name, state) {
   const group = part(name);
-  if (group) for (const each of ["good", "busy", "bad"]) group.classList.toggle(each, each === state);
+  if (group) for (const each of ["good", "busy", "warning", "bad"]) group.classList.toggle(each, each === state);
   return group;
 }
 
-// An alarm is called after its service: the longest name that fits, since one service's may begin like another's.
-function isAlarmed(service, found) {
-  const owner = (alarm) => found.services.map((each) => each.name).filter((name) => alarm.name.startsWith(`${name}-`)).sort((a, b) => b.length - a.length)[0];
-  return !found.asleep && found.alarms.some((alarm) => owner(alarm) === service.name);
-}
-
 function colour(service, found) {
-  const group = setState(service.name, isAlarmed(service, found) ? "bad" : stateOf(service));
+  const group = setState(service.name, stateOf(service, found));
   if (!group) return;
   const tasks = tasksOf(service);
   group.querySelector(".tasks").replaceChildren(...tasks.slice(0, 10).map((task, index) => {
@@ -147,11 +143,10 @@ function colour(service, found) {
 }
 
 function colourOthers(found) {
-  const alarmed = (words) => found.alarms.some((alarm) => words.some((word) => alarm.name.startsWith(word)));
-  const balancerWorks = found.services.some((service) => service.targets.some((target) => target.state === "healthy"));
-  setState("alb", found.asleep ? "" : alarmed(["alb-", "target-errors", "latency"]) || !balancerWorks ? "bad" : "good");
-  setState("database", found.asleep ? "" : alarmed(["database-"]) ? "bad" : "good");
-  setState("cache", alarmed(["redis-"]) ? "bad" : "good");
+  const hasHealthyTarget = found.services.some((service) => service.targets.some((target) => target.state === "healthy"));
+  setState("alb", found.asleep ? "" : levelOf("alb", found) ?? (hasHealthyTarget ? "good" : "bad"));
+  setState("database", found.asleep ? "" : levelOf("database", found) ?? "good");
+  setState("cache", levelOf("cache", found) ?? "good");
 }
 
 function select(name) {
@@ -197,7 +192,7 @@ function showDetails(name) {
 
 function showServices(found) {
   $("services").tBodies[0].replaceChildren(...found.services.map((service) => {
-    const state = stateOf(service);
+    const state = stateOf(service, found);
     const class_ = state ? `${state}-text` : "";
     const counts = {};
     for (const target of service.targets) counts[target.state] = (counts[target.state] ?? 0) + 1;

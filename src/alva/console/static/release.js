@@ -1,9 +1,10 @@
-// A release as it happens: its steps, the causes when it goes back, and the log lines as they come.
+// A running release: its steps, the causes when it rolls back, the events of ECS and the log lines.
 
 import { $, causeCard, element, renderWhenChanged, seconds } from "./dom.js";
 import { lineElement, lineOf } from "./logs.js";
 
 const SIGNS = { running: "…", done: "✓", failed: "✗", back: "↩" };
+const EVENTS = 6;
 const WORDS = { running: "running", done: "done", failed: "failed", back: "rolling back" };
 
 export function showProgress(found) {
@@ -15,7 +16,8 @@ export function showProgress(found) {
     return;
   }
   const elapsed = (Date.now() - new Date(progress.started_at)) / 1000;
-  renderWhenChanged("progress", [progress, Math.floor(elapsed)], () => box.replaceChildren(
+  const events = eventsSince(progress.started_at, found.services);
+  renderWhenChanged("progress", [progress, events, Math.floor(elapsed)], () => box.replaceChildren(
     ...progress.causes.map(causeCard),
     element("div", { class: progress.is_going_back ? "card bad" : "card busy" },
       element("p", {}, element("strong", {}, progress.is_going_back ? "The release is rolling back" : "A release is running"), `: ${progress.what}, by ${progress.by}`),
@@ -29,14 +31,22 @@ export function showProgress(found) {
           element("progress", { max: 1, value: share, class: step.state, "aria-label": step.title }),
           element("span", { class: "quiet" }, step.state === "running" && step.expected_seconds ? `${seconds(passed)} of about ${seconds(step.expected_seconds)}` : passed >= 0.05 ? seconds(passed) : ""),
           step.detail ? element("span", { class: "detail" }, step.detail) : null);
-      })))));
+      })),
+      events.length ? element("ul", { class: "happened quiet", "aria-label": "Events of ECS" }, events.map((event) => element("li", {}, `${event.at.slice(11, 19)} ${event.message}`))) : null)));
+}
+
+// What ECS says about the services during the release: tasks that start, drain and fail. The newest events come first.
+function eventsSince(start, services) {
+  return services.flatMap((service) => service.events).filter((event) => new Date(event.at) >= new Date(start))
+    .map((event) => ({ at: new Date(event.at).toISOString(), message: event.message }))
+    .sort((a, b) => b.at.localeCompare(a.at)).slice(0, EVENTS);
 }
 
 const LINES = 200;
 let source = null;
 let followed = null;
 
-// The lines of all services since the release began; those of the release that ended last stay until the view is left.
+// The lines of all services since the release began. They stay after its end, until another view is opened.
 function followLog(progress) {
   if (!progress) {
     source?.close();

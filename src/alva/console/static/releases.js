@@ -1,4 +1,4 @@
-// Past releases as a time line, and two of them compared.
+// Past releases as a time line, and a comparison of two of them.
 
 import { $, ago, element, problemCard, read, seconds, short } from "./dom.js";
 
@@ -25,7 +25,8 @@ export async function startReleases() {
     const total = Object.values(release.step_seconds).reduce((sum, value) => sum + value, 0) || 1;
     return element("li", { class: release.outcome === "succeeded" ? "" : "bad" }, box, element("div", {},
       element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`),
-        release.rollback_of ? `, rollback to ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`),
+        release.rollback_of ? `, rollback to ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`,
+        ...(/^https:/.test(release.run) ? [" · ", element("a", { href: release.run, rel: "noreferrer" }, "run")] : [])),
       element("p", { class: "quiet" }, changed.length ? `Changed: ${changed.map((name) => `${name} ${short(release.digests[name])}`).join(", ")}` : previous ? "No image changed" : "The first release"),
       release.cause ? element("p", { class: "bad-text" }, release.cause, " ", element("a", { href: `#why/${release.number}` }, "Why")) : null,
       element("details", {}, element("summary", {}, "Steps and images"), element("ul", {},
@@ -40,7 +41,7 @@ export async function startReleases() {
 function compare(releases) {
   const [newer, older] = releases.filter((release) => chosen.has(release.number));
   if (!older || chosen.size !== 2) {
-    $("comparison").replaceChildren(chosen.size > 2 ? element("p", { class: "quiet" }, "Select two releases only.") : "");
+    $("comparison").replaceChildren(chosen.size > 2 ? element("p", { class: "quiet" }, "Select only two releases.") : "");
     return;
   }
   const names = [...new Set([...Object.keys(older.digests), ...Object.keys(newer.digests)])];
