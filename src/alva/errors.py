@@ -91,7 +91,7 @@ class Locked(AlvaError):
 
 
 class RollbackFailed(AlvaError):
-    """The release failed, and so did the way back: a person must look."""
+    """The release failed, and its automatic rollback failed too."""
 
     exit_code = 9
 

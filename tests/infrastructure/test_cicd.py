@@ -233,7 +233,7 @@ ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "File
 def calls_of_the_engine(who: str | None = None) -> set[str]:
     """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one.
 
-    `who`: those made with a role of the bootstrap, `toolkit.deployer.cloudformation.delete_stack(...)`; else one's own.
+    `who`: those made with a role of the bootstrap, `roles.deployer.cloudformation.delete_stack(...)`; else one's own.
     """
     found = set()
     tool = REPOSITORY / "src" / "alva"
@@ -269,7 +269,7 @@ def client_name(node: ast.expr) -> str | None:
 
 
 def role_of(node: ast.expr) -> str | None:
-    """`toolkit.deployer.cloudformation` -> "deployer"."""
+    """`roles.deployer.cloudformation` -> "deployer"."""
     names = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
     names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
     return next((name for name in ROLES_OF_THE_BOOTSTRAP if name in names), None)

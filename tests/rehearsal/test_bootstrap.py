@@ -14,8 +14,8 @@ import pytest
 from lib.config.services import SERVICES
 
 from alva.aws import Aws, Target
-from alva.release.bootstrap import make_toolkit
-from alva.release.toolkit import toolkit_of
+from alva.release.bootstrap import create_bootstrap
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from tests.conftest import RunningRegion, running_region
 
 from .conftest import PROJECT, Rehearsal
@@ -119,7 +119,8 @@ def test_bucket_of_before_there_was_a_bootstrap_does_not_keep_a_region_from_comi
     account.client("s3").put_object(Bucket=bucket, Key="alva/old.json", Body=b"{}")
     aws = Aws(Target.local(account.config.endpoint_url))
     template = (PROJECT / "node_modules/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml").read_text()
-    assert make_toolkit(aws, template, lambda _line: None) is True
-    assert toolkit_of(aws).version is not None
-    assert toolkit_of(aws).deployer.sts.get_caller_identity()["Arn"].split("/")[1].startswith("cdk-hnb659fds-deploy")
-    assert make_toolkit(aws, template, lambda _line: None) is False
+    assert create_bootstrap(aws, template, lambda _line: None) is True
+    roles = bootstrap_roles_of(aws)
+    assert roles.version is not None
+    assert roles.deployer.sts.get_caller_identity()["Arn"].split("/")[1].startswith("cdk-hnb659fds-deploy")
+    assert create_bootstrap(aws, template, lambda _line: None) is False

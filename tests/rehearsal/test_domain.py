@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from alva.release.outside import Answer, Outside
+from alva.release.public_endpoint import Answer, PublicEndpoint
 
 from .environment import Rehearsal, rehearsal_in
 
@@ -40,43 +40,43 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
 
 
 @pytest.fixture(scope="module")
-def outside(site: Rehearsal) -> Outside:
-    """The environment from outside, with the authority that signed the load balancer's certificate."""
+def endpoint(site: Rehearsal) -> PublicEndpoint:
+    """The environment's public endpoint, with the authority that signed the load balancer's certificate."""
     address = urlsplit(site.url).netloc
-    return Outside(
+    return PublicEndpoint(
         url=f"https://{HOSTS['web']}", address=address, ca_bundle=site.home / "state/certificates/trust-bundle.pem"
     )
 
 
-def ask(outside: Outside, service: str, scheme: str = "https") -> Answer:
-    return outside.fetch(f"{scheme}://{HOSTS[service]}{PATHS[service]}?x=1&y=2")
+def ask(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer:
+    return endpoint.fetch(f"{scheme}://{HOSTS[service]}{PATHS[service]}?x=1&y=2")
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_http_leads_to_https_on_the_same_host_and_path(outside: Outside, service: str) -> None:
-    answer = ask(outside, service, "http")
+def test_http_leads_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
+    answer = ask(endpoint, service, "http")
     assert answer.status == 301
     to = urlsplit(answer.headers["location"])
     assert (to.scheme, to.hostname, to.path, to.query) == ("https", HOSTS[service], PATHS[service], "x=1&y=2")
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_each_host_is_its_service_over_https_for_good(outside: Outside, service: str) -> None:
-    answer = ask(outside, service)
+def test_each_host_is_its_service_over_https_for_good(endpoint: PublicEndpoint, service: str) -> None:
+    answer = ask(endpoint, service)
     assert answer.headers["x-alva-service"] == service
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
-def test_certificate_is_verified(outside: Outside) -> None:
-    strangers = Outside(url=outside.url, address=outside.address)
+def test_certificate_is_verified(endpoint: PublicEndpoint) -> None:
+    strangers = PublicEndpoint(url=endpoint.url, address=endpoint.address)
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate in certificate chain"):
         ask(strangers, "web")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        outside.fetch(f"https://blog.{DOMAIN}/")
+        endpoint.fetch(f"https://blog.{DOMAIN}/")
 
 
-def test_load_balancers_own_name_serves_nothing_any_more(outside: Outside) -> None:
-    assert outside.fetch(f"https://{outside.address}/").status == 404
+def test_load_balancers_own_name_serves_nothing_any_more(endpoint: PublicEndpoint) -> None:
+    assert endpoint.fetch(f"https://{endpoint.address}/").status == 404
 
 
 def test_verification_passes_from_sign_up_to_plan_over_all_hosts(site: Rehearsal) -> None:

@@ -1,4 +1,4 @@
-"""A release whose way back fails as well: it ends with 9, says what is stuck, and the next release gets it going."""
+"""A release whose rollback fails too exits with 9 and names the stuck stack. The next release repairs it."""
 
 from __future__ import annotations
 

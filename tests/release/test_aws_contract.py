@@ -25,7 +25,7 @@ from botocore import xform_name
 
 from alva.aws import Aws, Poll, Target
 from alva.errors import Locked, PreflightRefused
-from alva.release import bootstrap, toolkit
+from alva.release import bootstrap, bootstrap_roles
 from alva.release.images import is_published, mark_released
 from alva.release.ledger import Ledger, Release
 from alva.release.lock import Lock
@@ -182,13 +182,13 @@ def test_empty_account_is_recognised_and_its_roles_are_made_once(aws: Aws) -> No
 
 
 def test_bootstrapped_account_is_worked_with_as_its_roles(aws: Aws, name: str) -> None:
-    aws.ssm.put_parameter(Name=toolkit.VERSION_PARAMETER, Value="33", Type="String")
+    aws.ssm.put_parameter(Name=bootstrap_roles.VERSION_PARAMETER, Value="33", Type="String")
     try:
         Stacks(aws).apply(name, template(name=name, value="1"), {}, {}, lambda _line: None)
-        found = toolkit.toolkit_of(aws)
+        found = bootstrap_roles.bootstrap_roles_of(aws)
         assert found.version == 33
     finally:
-        aws.ssm.delete_parameter(Name=toolkit.VERSION_PARAMETER)
+        aws.ssm.delete_parameter(Name=bootstrap_roles.VERSION_PARAMETER)
     role = "cdk-hnb659fds-{}-role-123456789012-us-east-1"
     (stack,) = aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
     assert stack["RoleARN"] == f"arn:aws:iam::123456789012:role/{role.format('cfn-exec')}"

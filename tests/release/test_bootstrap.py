@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 from alva.aws import Aws
 from alva.errors import AlvaError, PreflightRefused
 from alva.release import bootstrap
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
-from alva.release.toolkit import toolkit_of
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def refusals(aws: Aws, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.M
     template = {"Resources": {"R": {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": "x"}}}}
     (tmp_path / f"{manifest.prefix}-registry.template.json").write_text(json.dumps(template))
     monkeypatch.setattr(bootstrap, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(toolkit_of(aws), "version", 30)
-    monkeypatch.setattr(toolkit_of(aws), "handed", {})
+    monkeypatch.setattr(bootstrap_roles_of(aws), "version", 30)
+    monkeypatch.setattr(bootstrap_roles_of(aws), "handed", {})
     waiting: list[Exception] = []
 
     def refuse(**_: object) -> None:

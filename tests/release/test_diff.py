@@ -11,6 +11,7 @@ import pytest
 from alva.aws import Aws
 from alva.checks.revisions import Revision
 from alva.errors import PreflightRefused
+from alva.release.approval import preview_changes, require_approval
 from alva.release.change_sets import ResourceChange
 from alva.release.diff import Diff, Preview, changed_resources, make_diff
 from alva.release.manifest import Manifest, Stack
@@ -18,7 +19,6 @@ from alva.release.plan import ApplyStack, Migrate, Observed, Plan, Wanted
 from alva.release.risks import Kind, Risk
 from alva.release.stack_state import Action, ObservedStack
 from alva.release.stacks import Stacks
-from alva.release.survey import require_consent, survey
 
 
 def ignore(_line: str) -> None:
@@ -85,7 +85,7 @@ def test_contraction_asks_unless_the_database_is_new(manifest: Manifest) -> None
     assert make_diff(wanted, Observed(stacks={}), plan, {}).risks == ()
 
 
-def test_survey_asks_cloudformation_what_an_update_would_do_and_leaves_nothing_behind(
+def test_preview_reads_what_an_update_would_change_and_deletes_its_change_set(
     aws: Aws, manifest: Manifest, name: str
 ) -> None:
     def template(**parameters: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_survey_asks_cloudformation_what_an_update_would_do_and_leaves_nothing_b
     wanted = Wanted(manifest=manifest, templates={name: after}, digests={})
     observed = Observed(stacks={name: stacks.observe(name)})
     change_sets = aws.cloudformation.list_change_sets(StackName=name)["Summaries"]
-    diff = survey(aws, wanted, observed, Plan(steps=(step(manifest, name),)))
+    diff = preview_changes(aws, wanted, observed, Plan(steps=(step(manifest, name),)))
     (stack,) = diff.stacks
     changes = {change.logical_id: (change.action, change.replacement) for change in stack.resources}
     assert changes == {"Moved": ("Modify", "True"), "Gone": ("Remove", ""), "Added": ("Add", "")}
@@ -132,7 +132,7 @@ RISK = Risk(kind=Kind.DATA, subject="database/Instance", message="is replaced")
 
 def test_what_stands_out_is_refused_where_nobody_can_be_asked(manifest: Manifest) -> None:
     with pytest.raises(PreflightRefused) as caught:
-        require_consent(Diff(risks=(RISK,)), manifest, frozenset({Kind.IAM}), None)
+        require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.IAM}), None)
     assert "database/Instance: is replaced" in str(caught.value)
     assert "--allow data" in str(caught.value)
 
@@ -144,7 +144,7 @@ def test_what_is_allowed_is_not_asked_and_a_yes_is_enough(manifest: Manifest) ->
         asked.append(question)
         return bool(risks)
 
-    require_consent(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), say_yes)
     assert asked == []
-    require_consent(Diff(risks=(RISK,)), manifest, frozenset(), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset(), say_yes)
     assert asked == ["1 changes of test stand out (data). Go on?"]

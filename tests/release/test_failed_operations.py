@@ -26,8 +26,8 @@ from botocore.exceptions import ConnectionClosedError
 
 from alva.aws import Aws, Poll, Target
 from alva.errors import AlvaError, RollbackFailed
+from alva.release import automatic_rollback, dependency_checks, drift, migration, rollout, verify
 from alva.release import deploy as engine
-from alva.release import drift, inside, migration, rollout, verify, way_back
 from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Service
@@ -218,9 +218,9 @@ def small_environment(endpoint_url: str, name: str, tmp_path: Path, monkeypatch:
     monkeypatch.delenv("GITHUB_RUN_ID", raising=False)
     monkeypatch.setattr(migration, "run", lambda *_, **__: None)
     monkeypatch.setattr(rollout, "confirm", lambda *_, **__: None)
-    monkeypatch.setattr(inside, "verify_outside_and_inside", lambda *_, **__: good)
+    monkeypatch.setattr(dependency_checks, "verify_with_dependencies", lambda *_, **__: good)
     monkeypatch.setattr(verify.Verification, "run_until_good", lambda *_: good)
-    monkeypatch.setattr(way_back, "_still_failing_inside", lambda *_: ())
+    monkeypatch.setattr(automatic_rollback, "_still_failing_inside", lambda *_: ())
     monkeypatch.setattr(drift, "compare", lambda *_: drift.Found())
     values: Any = manifest_values(name)
     kept = {f"{name}-{short}" for short in ("registry", "ecs", "services")}

@@ -28,7 +28,7 @@ def test_without_a_number_the_good_release_before_this_one_comes_back() -> None:
     assert choose(history, 1).number == 1
 
 
-def test_same_digests_again_are_no_way_back() -> None:
+def test_running_digests_cannot_be_rolled_back_to() -> None:
     history = [release(3, "b"), release(2, "b"), release(1, "a")]
     assert choose(history, None).number == 1
     with pytest.raises(PreflightRefused, match="it is what runs now"):

@@ -10,8 +10,8 @@ from botocore.stub import Stubber
 
 from alva.aws import Aws, Poll, Target
 from alva.errors import RollbackFailed, TimedOut
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.stacks import Stacks
-from alva.release.toolkit import toolkit_of
 
 NAME = "alva-staging-services"
 ARN = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/0a1b2c3d"
@@ -45,7 +45,7 @@ def events(*found: tuple[str, str, str, str]) -> dict[str, Any]:
 @pytest.fixture
 def aws() -> Aws:
     aws = Aws(Target.local("http://127.0.0.1:9"), Poll(shortest_seconds=0.01, longest_seconds=0.01))
-    toolkit_of(aws).version = None  # nobody answers there: changes are made with one's own rights
+    bootstrap_roles_of(aws).version = None  # nobody answers there: changes are made with one's own rights
     return aws
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from alva.errors import VerificationFailed
 from alva.release.manifest import Manifest
-from alva.release.outside import Answer
+from alva.release.public_endpoint import Answer
 from alva.release.verify import Result, Verdict, judge_answer, probe_paths, require
 
 DIGEST = "sha256:" + "a" * 64

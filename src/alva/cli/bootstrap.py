@@ -80,7 +80,7 @@ def command(invocation: Invocation) -> None:
 
 def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
     """Run `cdk bootstrap` unless the account has it; True if it ran."""
-    from alva.release import toolkit
+    from alva.release import bootstrap_roles
     from alva.release.bootstrap import cdk_command, refuse_leftover_bucket
     from alva.release.preflight import BOOTSTRAP_VERSION
 
@@ -119,7 +119,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
                 evidence=list(ended.last_lines),
                 next_step="an administrator's credentials are needed, once",
             )
-        result.detail = f"version {toolkit.version(aws)}"
+        result.detail = f"version {bootstrap_roles.version(aws)}"
     return True
 
 

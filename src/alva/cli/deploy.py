@@ -21,13 +21,13 @@ from alva.release.risks import Kind
 
 if TYPE_CHECKING:
     from alva.checks.revisions import Revision
+    from alva.release.approval import Ask
     from alva.release.deploy import Result
     from alva.release.diff import Diff
     from alva.release.images import Builder
     from alva.release.plan import Plan
     from alva.release.request import Request
     from alva.release.risks import Risk
-    from alva.release.survey import Ask
 
 BUILDS_SIDE_BY_SIDE = 4
 

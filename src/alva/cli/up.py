@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,9 +88,10 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
 
 def _bootstrap_account(invocation: Invocation) -> None:
     """What `./alva bootstrap` does once per account: the roles and the bucket that a release then works with."""
-    from alva.release.bootstrap import make_toolkit
+    from alva.release.bootstrap import create_bootstrap
 
     template = (ROOT / "node_modules" / "aws-cdk" / "lib" / "api" / "bootstrap" / "bootstrap-template.yaml").read_text()
     with step(invocation.progress, "bootstrap", "bootstrap the region's account") as result:
-        if not make_toolkit(invocation.aws, template, lambda text: invocation.progress.step_line("bootstrap", text)):
+        line = functools.partial(invocation.progress.step_line, "bootstrap")
+        if not create_bootstrap(invocation.aws, template, line):
             result.outcome = "unchanged"

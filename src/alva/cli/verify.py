@@ -29,9 +29,9 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Print every check with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
+    from alva.release.dependency_checks import DependencyChecks, cure_of, failures
     from alva.release.drift import compare
     from alva.release.hibernation import Hibernation
-    from alva.release.inside import Inside, cure_of, failures
     from alva.release.stacks import Stacks
 
     aws, manifest = invocation.aws, invocation.manifest
@@ -41,7 +41,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
             inbox = f"http://127.0.0.1:{invocation.region_config.inbox_port}"
         results += DeepChecks(aws=aws, manifest=manifest, root=ROOT, inbox_url=inbox).run()
     elif not failures(results):
-        results += Inside(aws, manifest).run()
+        results += DependencyChecks(aws, manifest).run()
     show_checks(invocation, results)
     try:
         verify.require(results)

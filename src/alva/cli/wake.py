@@ -16,8 +16,8 @@ PATIENCE_SECONDS = 90
 def command(invocation: Invocation) -> None:
     """Start, verify."""
     from alva.release import verify
+    from alva.release.dependency_checks import verify_with_dependencies
     from alva.release.hibernation import Hibernation
-    from alva.release.inside import verify_outside_and_inside
     from alva.release.lock import Lock
 
     started = time.monotonic()
@@ -27,7 +27,7 @@ def command(invocation: Invocation) -> None:
         with step(progress, "wake", f"wake {manifest.environment}"):
             asleep = Hibernation(aws, manifest).wake(lambda text: progress.step_line("wake", text))
         with step(progress, "verify", "verify") as result:
-            checks = verify_outside_and_inside(aws, manifest, None, PATIENCE_SECONDS)
+            checks = verify_with_dependencies(aws, manifest, None, PATIENCE_SECONDS)
             verify.require(checks)
             result.detail = f"{len(checks)} checks"
     seconds = time.monotonic() - started

@@ -15,7 +15,7 @@ from typing import Any
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import StackFailed
-from alva.release.toolkit import toolkit_of
+from alva.release.bootstrap_roles import bootstrap_roles_of
 
 SECRET_TYPE = "AWS::SecretsManager::Secret"  # noqa: S105
 KEEPING = ("Retain", "RetainExceptOnCreate")
@@ -63,9 +63,9 @@ def adopt(
     line(f"adopting {len(existing)} secrets that are there already")
     what = f"import secrets into stack {name}"
     cloudformation = aws.cloudformation
-    toolkit = toolkit_of(aws)
+    roles = bootstrap_roles_of(aws)
     with explained(what):
-        made = toolkit.deployer.cloudformation.create_change_set(
+        made = roles.deployer.cloudformation.create_change_set(
             StackName=name,
             ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
             ChangeSetType="IMPORT",
@@ -74,7 +74,7 @@ def adopt(
                 {"ResourceType": SECRET_TYPE, "LogicalResourceId": logical_id, "ResourceIdentifier": {"Id": arn}}
                 for logical_id, arn in existing.items()
             ],
-            **toolkit.handed,
+            **roles.handed,
         )
 
     def ready() -> tuple[str, str] | None:
@@ -88,7 +88,7 @@ def adopt(
     if status == "FAILED":
         raise StackFailed(f"cannot {what}", evidence=[reason])
     with explained(what):
-        toolkit.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=made["Id"])
+        roles.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=made["Id"])
     ended = wait(made["StackId"])
     if ended != "IMPORT_COMPLETE":
         raise StackFailed(f"cannot {what}", evidence=[f"the stack is {ended}"])

@@ -13,11 +13,11 @@ from typing import Any
 
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, PreflightRefused
-from alva.release import toolkit
+from alva.release import bootstrap_roles
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.manifest import Manifest, Stack
 from alva.release.stacks import Stacks
 from alva.release.teardown import empty_bucket
-from alva.release.toolkit import toolkit_of
 
 Line = Callable[[str], None]
 
@@ -55,22 +55,22 @@ def look(aws: Aws) -> Account:
     return Account(
         id=identity["Account"],
         arn=identity["Arn"],
-        bootstrap_version=toolkit.version(aws),
+        bootstrap_version=bootstrap_roles.version(aws),
         github_provider_arn=next((p["Arn"] for p in providers if p["Arn"].endswith(f"/{GITHUB}")), None),
     )
 
 
-TOOLKIT_PARAMETERS = {"FileAssetsBucketKmsKeyId": "AWS_MANAGED_KEY", "PublicAccessBlockConfiguration": "true"}
+BOOTSTRAP_PARAMETERS = {"FileAssetsBucketKmsKeyId": "AWS_MANAGED_KEY", "PublicAccessBlockConfiguration": "true"}
 """What the CDK CLI gives its template where nobody asks for a key of one's own."""
 
 
-def make_toolkit(aws: Aws, template: str, line: Line) -> bool:
+def create_bootstrap(aws: Aws, template: str, line: Line) -> bool:
     """Make the stack of `cdk bootstrap` from CDK's own template, unless the account has it; True if it was made.
 
     For an account that is nobody else's, such as a local region's: a bucket that outlived an earlier bootstrap, or was
     there before one, goes with the templates in it, which are uploaded again when they are needed.
     """
-    if toolkit.version(aws) is not None:
+    if bootstrap_roles.version(aws) is not None:
         return False
     # A look of its own at the account: what `aws` finds there later is what is made here.
     own = Aws(aws.target, aws.poll)
@@ -79,7 +79,7 @@ def make_toolkit(aws: Aws, template: str, line: Line) -> bool:
         empty_bucket(own, bucket)
         with explained(f"delete bucket {bucket}"):
             own.s3.delete_bucket(Bucket=bucket)
-    Stacks(own).create_as_written(toolkit.STACK, template, TOOLKIT_PARAMETERS, line)
+    Stacks(own).create_as_written(bootstrap_roles.STACK, template, BOOTSTRAP_PARAMETERS, line)
     return True
 
 
@@ -88,14 +88,14 @@ def refuse_leftover_bucket(aws: Aws, account: Account) -> None:
     if account.bootstrap_version is None and (bucket := _leftover_bucket(aws)) is not None:
         raise PreflightRefused(
             f"cannot bootstrap account {account.id}: an earlier bootstrap left its bucket behind",
-            evidence=[f"s3://{bucket} exists, and the stack {toolkit.STACK} does not"],
+            evidence=[f"s3://{bucket} exists, and the stack {bootstrap_roles.STACK} does not"],
             next_step=f"aws s3 rb s3://{bucket} --force, if nothing else uses it; then ./alva bootstrap again",
         )
 
 
 def _leftover_bucket(aws: Aws) -> str | None:
     """The bucket of the bootstrap, if it is there; asked where there is no bootstrap."""
-    bucket = toolkit_of(aws).bucket
+    bucket = bootstrap_roles_of(aws).bucket
     with explained(f"look for bucket {bucket}"):
         try:
             aws.s3.head_bucket(Bucket=bucket)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, explained, pages
 from alva.errors import AlvaError, PreflightRefused, StackFailed
-from alva.release.toolkit import toolkit_of
+from alva.release.bootstrap_roles import bootstrap_roles_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ResourceChangeTypeDef
@@ -82,7 +82,7 @@ class ChangeSets:
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._toolkit = toolkit_of(aws)
+        self._roles = bootstrap_roles_of(aws)
 
     def create(
         self,
@@ -131,12 +131,12 @@ class ChangeSets:
         what = f"plan the change of stack {name}"
         try:
             with explained(what):
-                made = self._toolkit.deployer.cloudformation.create_change_set(
+                made = self._roles.deployer.cloudformation.create_change_set(
                     StackName=name,
                     ChangeSetName=f"alva-{uuid.uuid4().hex[:16]}",
                     Capabilities=["CAPABILITY_NAMED_IAM"],
                     ImportExistingResources=True,
-                    **self._toolkit.handed,
+                    **self._roles.handed,
                     **arguments,
                 )
         except PreflightRefused:
@@ -202,15 +202,15 @@ class ChangeSets:
     def execute(self, name: str, change_set: ChangeSet) -> None:
         """Have CloudFormation begin it; the stack's status says how it goes."""
         with explained(f"change stack {name}"):
-            self._toolkit.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
+            self._roles.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
 
     def delete(self, name: str, change_set: ChangeSet) -> None:
         """Remove it: nothing of it stays."""
         with explained(f"remove the change set of stack {name}"):
-            self._toolkit.deployer.cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
+            self._roles.deployer.cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
 
     def _upload(self, name: str, body: str) -> str:
-        bucket, publisher = self._toolkit.bucket, self._toolkit.publisher
+        bucket, publisher = self._roles.bucket, self._roles.publisher
         key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
         with explained(f"put the template of stack {name} into s3://{bucket} (made by `cdk bootstrap`)"):
             publisher.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from alva.aws import Aws, explained, pages
 from alva.errors import TimedOut
+from alva.release.dependency_checks import DependencyChecks
 from alva.release.exposure import open_ways
-from alva.release.inside import Inside
 from alva.release.manifest import Manifest, Service
-from alva.release.outside import Outside
 from alva.release.preflight import alarms_are_quiet
+from alva.release.public_endpoint import PublicEndpoint
 from alva.release.verify import Result, Verdict, run_check
 
 LOG_SECONDS = 30
@@ -49,27 +49,27 @@ class DeepChecks:
     inbox_url: str | None = None
 
     def run(self) -> list[Result]:
-        """Run every check, those from outside side by side, and return their results in order."""
-        outside = Outside.of(self.aws, self.manifest)
+        """Run every check and return the results in order. The checks of the public endpoint run in parallel."""
+        endpoint = PublicEndpoint.of(self.aws, self.manifest)
         customer = f"verify-{uuid.uuid4().hex[:12]}@example.com"
         walks = self.manifest.journey_command is not None and self.inbox_url is not None
         checks: list[tuple[str, Callable[[], Said]]] = [
-            ("inner pages stay inside", lambda: self._inner_pages(outside)),
+            ("inner pages stay inside", lambda: self._inner_pages(endpoint)),
             ("nothing else is open", self._nothing_else_is_open),
-            *((f"{s.name} writes its log", self._log_check(outside, s)) for s in self.manifest.services if s.port),
-            ("customer's journey", lambda: self._walk(outside, customer)),
+            *((f"{s.name} writes its log", self._log_check(endpoint, s)) for s in self.manifest.services if s.port),
+            ("customer's journey", lambda: self._walk(endpoint, customer)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
             seen = list(pool.map(run_check, checks))
-        return [*Inside(self.aws, self.manifest).run(customer if walks else None), *seen]
+        return [*DependencyChecks(self.aws, self.manifest).run(customer if walks else None), *seen]
 
-    def _inner_pages(self, outside: Outside) -> Said:
-        """What is for the inside must not be told outside: metrics, and what the deep health check finds."""
-        metrics = outside.fetch(f"{outside.url}/metrics")
+    def _inner_pages(self, endpoint: PublicEndpoint) -> Said:
+        """The load balancer must not serve metrics or the results of the deep health check."""
+        metrics = endpoint.fetch(f"{endpoint.url}/metrics")
         if metrics.status == 200 and _PROMETHEUS.search(metrics.body):
             return Verdict.FAIL, "/metrics answers everybody"
-        health = outside.fetch(f"{outside.url}/health?deep=1")
+        health = endpoint.fetch(f"{endpoint.url}/health?deep=1")
         if '"checks"' in health.body:
             return Verdict.FAIL, "/health?deep=1 tells everybody what it found"
         return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
@@ -81,7 +81,7 @@ class DeepChecks:
             return Verdict.FAIL, "; ".join(ways)
         return Verdict.OK, f"{count} security groups, the load balancer's alone lets the internet in"
 
-    def _log_check(self, outside: Outside, service: Service) -> Callable[[], Said]:
+    def _log_check(self, endpoint: PublicEndpoint, service: Service) -> Callable[[], Said]:
         """A request with a word of its own turns up in the service's log group."""
 
         def look() -> Said:
@@ -89,7 +89,7 @@ class DeepChecks:
             prefix = service.paths[0].removesuffix("*").rstrip("/") if service.paths else ""
             since = datetime.now(UTC) - timedelta(minutes=1)
             started = time.monotonic()
-            outside.fetch(f"{outside.base(service)}{prefix}/{marker}")
+            endpoint.fetch(f"{endpoint.base(service)}{prefix}/{marker}")
 
             def arrived() -> bool | None:
                 with explained(f"read the log of {service.name}"):
@@ -112,7 +112,7 @@ class DeepChecks:
 
         return look
 
-    def _walk(self, outside: Outside, customer: str) -> Said:
+    def _walk(self, endpoint: PublicEndpoint, customer: str) -> Said:
         """The product's own command uses it as a new customer does (`journey_command` in a service's entry)."""
         command = self.manifest.journey_command
         if command is None:
@@ -124,7 +124,7 @@ class DeepChecks:
             ended = subprocess.run(
                 [sys.executable if program == "python" else program, *arguments],
                 cwd=self.root,
-                env={**os.environ, **self._told(outside, customer)},
+                env={**os.environ, **self._told(endpoint, customer)},
                 capture_output=True,
                 text=True,
                 timeout=JOURNEY_SECONDS,
@@ -139,16 +139,16 @@ class DeepChecks:
             return Verdict.FAIL, "; ".join(lines[-3:]) or f"{' '.join(command)} ended with {ended.returncode}"
         return Verdict.OK, lines[-1] if lines else "ended with 0"
 
-    def _told(self, outside: Outside, customer: str) -> dict[str, str]:
+    def _told(self, endpoint: PublicEndpoint, customer: str) -> dict[str, str]:
         """The variables of the command: where the product is, and who signs up."""
         return {
-            "BASE_URL": outside.url,
-            "LOAD_BALANCER": outside.address,
+            "BASE_URL": endpoint.url,
+            "LOAD_BALANCER": endpoint.address,
             "INBOX_URL": self.inbox_url or "",
             "CUSTOMER_EMAIL": customer,
-            **({"CA_BUNDLE": str(outside.ca_bundle)} if outside.ca_bundle else {}),
+            **({"CA_BUNDLE": str(endpoint.ca_bundle)} if endpoint.ca_bundle else {}),
             **{
-                f"{service.name.upper().replace('-', '_')}_URL": outside.base(service)
+                f"{service.name.upper().replace('-', '_')}_URL": endpoint.base(service)
                 for service in self.manifest.services
                 if service.port is not None
             },

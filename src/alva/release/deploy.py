@@ -10,7 +10,18 @@ from datetime import UTC, datetime
 
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack
-from alva.release import drift, inside, ledger, preflight, recording, refusals, verify, watch, way_back
+from alva.release import (
+    automatic_rollback,
+    dependency_checks,
+    drift,
+    ledger,
+    preflight,
+    recording,
+    refusals,
+    verify,
+    watch,
+)
+from alva.release.approval import preview_changes, require_approval
 from alva.release.diagnosis import Diagnosis
 from alva.release.diff import Diff
 from alva.release.executor import Executor
@@ -24,7 +35,6 @@ from alva.release.reporting import Reporter
 from alva.release.request import Request
 from alva.release.stack_state import ObservedStack
 from alva.release.stacks import Stacks
-from alva.release.survey import require_consent, survey
 from alva.release.times import utc
 
 ROLLBACK_SECONDS = 1500.0
@@ -63,14 +73,14 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 wanted, observed = observe(aws, manifest, request)
         plan = make_plan(wanted, observed)
         refusals.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
-        diff = _survey(aws, wanted, observed, plan, request, _touched(plan, observed))
+        diff = _preview_changes(aws, wanted, observed, plan, request, _touched(plan, observed))
         if not plan.is_empty:
             _warn(aws, manifest, reporter)
         for text in diff.drift_lines():
             reporter.note(text)
         for text in (*plan.lines(), *(f"! {risk}" for risk in diff.risks)):
             reporter.note(f"plan: {text}")
-        require_consent(diff, manifest, request.allowed, request.ask)
+        require_approval(diff, manifest, request.allowed, request.ask)
         reporter.expect(observed.step_seconds)
         executor = Executor(
             aws=aws,
@@ -117,14 +127,14 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             causes = _explain(aws, manifest, error, since=started_at)
             try:
                 with aws.poll.limited(ROLLBACK_SECONDS):
-                    failure = way_back.take_back(aws, manifest, observed, executor, error, reporter)
+                    failure = automatic_rollback.roll_back(aws, manifest, observed, executor, error, reporter)
             except Exception as another:
                 failure = RollbackFailed(
                     "cannot release, and an unexpected error ended the rollback",
                     evidence=[error.message, *error.evidence, *_unexpected(another).evidence],
                     next_step="./alva status and ./alva logs; ./alva deploy releases again",
                 )
-            failure = way_back.with_causes(failure, causes)
+            failure = automatic_rollback.with_causes(failure, causes)
             outcome = ledger.ROLLED_BACK if isinstance(failure, RolledBack) else ledger.FAILED
             cause = "; ".join((failure.message, *failure.evidence[:2]))
             number = recording.record_failure(aws, manifest, entry(outcome, cause), reporter)
@@ -161,7 +171,7 @@ def _unexpected(error: Exception) -> AlvaError:
 def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
     """The causes; looking for them must not prevent the rollback."""
     try:
-        return way_back.explain(aws, manifest, error, since=since)
+        return automatic_rollback.explain(aws, manifest, error, since=since)
     except Exception:
         return ()
 
@@ -199,7 +209,7 @@ def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Dif
     """What `deploy` would do now, what that would change, and what drifted in any stack. Changes nothing."""
     wanted, observed = observe(aws, manifest, request)
     plan = make_plan(wanted, observed)
-    return plan, _survey(aws, wanted, observed, plan, request, drift.comparable(observed.stacks))
+    return plan, _preview_changes(aws, wanted, observed, plan, request, drift.comparable(observed.stacks))
 
 
 def _touched(plan: Plan, observed: Observed) -> list[ObservedStack]:
@@ -208,11 +218,11 @@ def _touched(plan: Plan, observed: Observed) -> list[ObservedStack]:
     return [stack for stack in drift.comparable(observed.stacks) if stack.name in names]
 
 
-def _survey(
+def _preview_changes(
     aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, request: Request, detected: Sequence[ObservedStack]
 ) -> Diff:
     findings = request.findings() if request.findings is not None and not plan.is_empty else None
-    return survey(aws, wanted, observed, plan, findings, detected)
+    return preview_changes(aws, wanted, observed, plan, findings, detected)
 
 
 def _judging_seconds(wanted: Wanted, observed: Observed, executor: Executor) -> float:
@@ -231,7 +241,7 @@ def _verify(
     is_new = any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services"))
     patience_seconds = verify.RELEASED_PATIENCE_SECONDS + judging_seconds if is_new else verify.FOUND_PATIENCE_SECONDS
     if executor.done:
-        results = inside.verify_outside_and_inside(aws, manifest, executor.digests, patience_seconds)
+        results = dependency_checks.verify_with_dependencies(aws, manifest, executor.digests, patience_seconds)
     else:
         results = verify.Verification(aws, manifest, executor.digests).run_until_good(patience_seconds)
     for result in results:
@@ -240,7 +250,7 @@ def _verify(
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        raise failure.because([], inside.cure_of(manifest, failure.evidence)) from None
+        raise failure.because([], dependency_checks.cure_of(manifest, failure.evidence)) from None
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from alva.release.signs import LOGS, SIGNS, Source
+from alva.release.causes import KNOWN_CAUSES, LOGS, Source
 
 SHOWN_CHARACTERS = 400
 
@@ -63,7 +63,7 @@ class Diagnosis:
 
     subject: str
     kind: str
-    """The sign's name."""
+    """The kind of the known cause."""
     cause: str
     evidence: tuple[str, ...]
     next_step: str
@@ -86,17 +86,17 @@ class Diagnosis:
 def diagnose(failure: Failure) -> Diagnosis:
     """The cause as far as it can be told, with the lines that show it; never nothing."""
     told = (*failure.said, *said(Source.LOG, reversed(failure.logs)))
-    for sign in SIGNS:
+    for known in KNOWN_CAUSES:
         for each in told:
-            found = re.search(sign.pattern, each.text, re.IGNORECASE) if each.source in sign.sources else None
+            found = re.search(known.pattern, each.text, re.IGNORECASE) if each.source in known.sources else None
             if found is not None:
                 values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}
                 return Diagnosis(
                     subject=failure.subject,
-                    kind=sign.kind,
-                    cause=sign.cause.format(**values),
+                    kind=known.kind,
+                    cause=known.cause.format(**values),
                     evidence=_evidence(failure, each),
-                    next_step=sign.next_step.format(**values),
+                    next_step=known.next_step.format(**values),
                 )
     kind, cause, next_step = _from_effects(failure)
     return Diagnosis(

@@ -14,6 +14,7 @@ from alva.aws import Aws, explained, pages
 from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused
 from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
@@ -23,7 +24,6 @@ from alva.release.manifest import Manifest, Stack
 from alva.release.refusals import invalid_templates, is_awake, wrong_secret
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import Stacks
-from alva.release.toolkit import toolkit_of
 from alva.release.verify import Result, Verdict, run_check
 
 BOOTSTRAP_VERSION = 23
@@ -92,15 +92,15 @@ class Preflight:
             for stack in self.manifest.stacks
             if len(minified(stack.template()).encode()) > INLINE_TEMPLATE_BYTES
         ]
-        toolkit = toolkit_of(self.aws)
-        if toolkit.version is None:
+        roles = bootstrap_roles_of(self.aws)
+        if roles.version is None:
             if large:
                 return Verdict.FAIL, f"not bootstrapped, and {', '.join(large)} must go through its bucket"
             return Verdict.SKIP, "not bootstrapped, and no template needs it: all can be sent inline"
-        if toolkit.version < BOOTSTRAP_VERSION:
-            return Verdict.FAIL, f"version {toolkit.version}, {BOOTSTRAP_VERSION} or later is needed"
-        assumed = [toolkit.deployer, *([toolkit.publisher] if large else [])]
-        return Verdict.OK, f"version {toolkit.version}, {len(assumed)} of its roles assumed"
+        if roles.version < BOOTSTRAP_VERSION:
+            return Verdict.FAIL, f"version {roles.version}, {BOOTSTRAP_VERSION} or later is needed"
+        assumed = [roles.deployer, *([roles.publisher] if large else [])]
+        return Verdict.OK, f"version {roles.version}, {len(assumed)} of its roles assumed"
 
     def _lock(self) -> Said:
         """Nobody else works on the environment."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from alva.aws import Aws
 from alva.errors import AlvaError
-from alva.release import way_back
+from alva.release import automatic_rollback
 from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
 from alva.release.images import mark_released
@@ -107,7 +107,7 @@ def keep_causes(
 ) -> None:
     """Write the causes down under the release's number, or note that this failed."""
     try:
-        way_back.keep(aws, manifest, number, failure, causes)
+        automatic_rollback.keep(aws, manifest, number, failure, causes)
     except AlvaError as error:
         reporter.note(f"its causes could not be kept: {'; '.join((error.message, *error.evidence))}")
 

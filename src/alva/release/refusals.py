@@ -8,6 +8,7 @@ from typing import Any
 
 from alva.aws import Aws
 from alva.errors import PreflightRefused
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder
 from alva.release.manifest import Manifest
@@ -15,7 +16,6 @@ from alva.release.plan import Observed, Plan, Wanted
 from alva.release.secrets import Secrets, SecretStatus, State
 from alva.release.stack_state import Action
 from alva.release.stacks import Stacks
-from alva.release.toolkit import toolkit_of
 from alva.release.verify import Verdict
 
 
@@ -23,7 +23,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
     """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
     refuse_asleep(aws, wanted.manifest)
     if not plan.is_empty:
-        _ = toolkit_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
+        _ = bootstrap_roles_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
     _refuse_missing_images(wanted, observed, builder)
     names = [step.stack.name for step in plan.stack_steps()]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alva.checks.revisions import Revision
+from alva.release.approval import Ask
 from alva.release.executor import STEP_TIMEOUT_SECONDS
 from alva.release.risks import Kind
-from alva.release.survey import Ask
 
 DEADLINE_SECONDS = 5400.0
 """For all steps of a release and their verification together."""

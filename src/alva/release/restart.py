@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from alva.aws import Aws, explained
 from alva.errors import AlvaError, PreflightRefused, UsageError, VerificationFailed
 from alva.release import rollout
-from alva.release.inside import PATIENCE_SECONDS, Inside, cure_of, failures
+from alva.release.dependency_checks import PATIENCE_SECONDS, DependencyChecks, cure_of, failures
 from alva.release.manifest import Manifest, Service
 
 Line = Callable[[str], None]
@@ -62,7 +62,7 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
 
     aws.poll.until(all_replaced, timeout_seconds=TIMEOUT_SECONDS, what=f"new tasks of {', '.join(pending)}")
     line("asking what the new tasks reach")
-    if failed := failures(Inside(aws, manifest).run(patience_seconds=PATIENCE_SECONDS)):
+    if failed := failures(DependencyChecks(aws, manifest).run(patience_seconds=PATIENCE_SECONDS)):
         raise VerificationFailed(
             "cannot call this restart good: services do not reach what they need",
             evidence=failed,
@@ -74,7 +74,7 @@ def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence
     """Raise PreflightRefused where a new task of one of them cannot use the database or the queue."""
     if manifest.deep_checked is None or manifest.deep_checked.name not in [service.name for service in services]:
         return
-    if failed := failures(Inside(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
+    if failed := failures(DependencyChecks(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
         raise PreflightRefused(
             f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in with what it "
             "reads now; nothing was restarted, and the tasks that run keep their connections",

@@ -31,7 +31,7 @@ def choices(history: Sequence[Release], running: Mapping[str, str] | None = None
 
     `history` is the ledger, newest first; `running` are the digests that run, None where they are those of the last
     release that succeeded. They are others where a release was killed and CloudFormation finished what it had begun.
-    The same digests again are no way back.
+    A release with the digests that run now is not a choice.
     """
     good = [release for release in history if release.outcome == SUCCEEDED]
     if not good:

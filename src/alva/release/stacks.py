@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import RollbackFailed, StackFailed, TimedOut
 from alva.release.adoption import adopt
+from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.change_sets import (
     INLINE_TEMPLATE_BYTES,
     ChangeSet,
@@ -23,7 +24,6 @@ from alva.release.change_sets import (
     minified,
 )
 from alva.release.stack_state import Action, ObservedStack, compare
-from alva.release.toolkit import toolkit_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
@@ -104,8 +104,8 @@ class Stacks:
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
             since = self._last_event(observed.stack_id)
             with explained(f"continue the rollback of stack {name}"):
-                toolkit = toolkit_of(self._aws)
-                toolkit.deployer.cloudformation.continue_update_rollback(StackName=name, **toolkit.handed)
+                roles = bootstrap_roles_of(self._aws)
+                roles.deployer.cloudformation.continue_update_rollback(StackName=name, **roles.handed)
             status, events = self._wait(observed.stack_id, line, since=since)
             if status == "UPDATE_ROLLBACK_FAILED":
                 raise RollbackFailed(
@@ -252,8 +252,8 @@ class Stacks:
             return
         since = self._last_event(stack.stack_id)
         with explained(f"delete stack {name}"):
-            toolkit = toolkit_of(self._aws)
-            toolkit.deployer.cloudformation.delete_stack(StackName=name, **toolkit.handed)
+            roles = bootstrap_roles_of(self._aws)
+            roles.deployer.cloudformation.delete_stack(StackName=name, **roles.handed)
         status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])

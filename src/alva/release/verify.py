@@ -1,4 +1,4 @@
-"""Named checks of what runs, from outside: each is OK, SKIP, WARN or FAIL, with its reason.
+"""Named checks of what runs, through the public endpoint: each is OK, SKIP, WARN or FAIL, with its reason.
 
 Which image serves is known from ECS and the load balancer: the digest of each running task, and the health of each
 task's address. Answers through the load balancer show that requests get there. An image may name its digest in a
@@ -20,7 +20,7 @@ from alva.aws import Aws, explained
 from alva.errors import AlvaError, TimedOut, VerificationFailed
 from alva.release import rollout, serving
 from alva.release.manifest import Manifest, Service
-from alva.release.outside import Answer, Outside, find_addresses
+from alva.release.public_endpoint import Answer, PublicEndpoint, find_addresses
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import Stacks
 
@@ -78,7 +78,7 @@ class Verification:
 
     def run(self) -> list[Result]:
         """Run every check, side by side, and return their results in order."""
-        outside = Outside.of(self._aws, self._manifest)
+        endpoint = PublicEndpoint.of(self._aws, self._manifest)
         stacks = Stacks(self._aws)
         digests = dict(self._digests or {})
         if not digests:
@@ -92,9 +92,9 @@ class Verification:
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(service, found)))
             if service.host is not None:
-                checks.append((f"{service.host} leads here", self._leads_here(outside, service.host)))
+                checks.append((f"{service.host} leads here", self._leads_here(endpoint, service.host)))
             checks += [
-                (f"{service.name} answers {path}", self._answers(outside, service, path, digest))
+                (f"{service.name} answers {path}", self._answers(endpoint, service, path, digest))
                 for path in probe_paths(service)
             ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="verify") as pool:
@@ -166,17 +166,17 @@ class Verification:
 
         return look
 
-    def _answers(self, outside: Outside, service: Service, path: str, digest: str | None) -> Look:
+    def _answers(self, endpoint: PublicEndpoint, service: Service, path: str, digest: str | None) -> Look:
         """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x`, and a page is there."""
 
         def look() -> tuple[Verdict, str]:
-            answer = outside.fetch(outside.base(service) + path)
+            answer = endpoint.fetch(endpoint.base(service) + path)
             return judge_answer(answer, digest, is_page=service.has_pages and is_home(path))
 
         return look
 
     @staticmethod
-    def _leads_here(outside: Outside, host: str) -> Look:
+    def _leads_here(endpoint: PublicEndpoint, host: str) -> Look:
         """Its name, as this machine looks it up, is the load balancer's."""
 
         def look() -> tuple[Verdict, str]:
@@ -185,7 +185,7 @@ class Verification:
             except OSError as error:
                 # A new record takes minutes to be known; a zone that its parent does not name is never found.
                 return Verdict.WARN, f"no such name from here: {error.strerror or error}"
-            ours = find_addresses(urlsplit(f"//{outside.address}").hostname or "")
+            ours = find_addresses(urlsplit(f"//{endpoint.address}").hostname or "")
             if found & ours:
                 return Verdict.OK, ", ".join(sorted(found))
             return Verdict.WARN, f"it leads to {', '.join(sorted(found))}, not to {', '.join(sorted(ours))}"

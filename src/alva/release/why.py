@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError, MigrationFailed, RollbackFailed, RolledBack, StackFailed
+from alva.release.causes import PLATFORM, Source
 from alva.release.diagnosis import Diagnosis, Failure, diagnose, said
 from alva.release.history import PARAMETER_BYTES, History
 from alva.release.manifest import Manifest, Service
-from alva.release.signs import PLATFORM, Source
 from alva.release.stacks import Stacks, first_failure
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _is_failure(task: TaskTypeDef) -> bool:
 
 def most_telling(failed: Sequence[TaskTypeDef]) -> TaskTypeDef:
     """The first task that did something wrong; among tasks whose machine alone went away, the first of these."""
-    own = [t for t in failed if not any(re.search(sign.pattern, t.get("stoppedReason", "")) for sign in PLATFORM)]
+    own = [t for t in failed if not any(re.search(known.pattern, t.get("stoppedReason", "")) for known in PLATFORM)]
     return (own or failed)[0]
 
 

@@ -352,7 +352,7 @@ def _name(stack_name: str, logical_id: str) -> str:
 
 
 def _dropped(old: Properties, new: Properties, kind: str, defaults: Mapping[str, str]) -> dict[str, str]:
-    """The defaults of attributes that a template no longer sets: a rollback must find its way back.
+    """The defaults of attributes that a template no longer sets: a rollback must restore the former values.
 
     AWS keeps such values ("attributes that you do not modify retain their current values"); the previous template then
     sets them all again, but an attribute that only the failed one had would stay. Here it does not.

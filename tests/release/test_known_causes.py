@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from alva.release.causes import KNOWN_CAUSES, Source
 from alva.release.diagnosis import Failure, Said, diagnose, said
-from alva.release.signs import SIGNS, Source
 
 TASK, SERVICE, STACK, RELEASE, LOG = Source
 
@@ -153,7 +153,7 @@ PROSE = {
     "unknown-name": "name of the service is not known to the customer",
     "missing-module": "a module is missing from the plan",
 }
-"""Kind -> words of its sign in an application's log that are about something else."""
+"""Kind -> the words of its pattern in an application's log line that is about something else."""
 
 DEED = re.compile(r"\b(?:delete|remove|raise|larger|fewer|increase|rotate|import it|restart|secrets set|allow)\b")
 """Advice to change something."""
@@ -168,8 +168,8 @@ def test_health_path_that_is_missing_is_recognised_from_inside_too() -> None:
 
 
 def test_there_is_an_example_of_every_sign_in_every_source_that_says_it() -> None:
-    pairs = [(sign.kind, source) for sign in SIGNS for source in sign.sources]
-    assert len(pairs) == len(set(pairs)), "two signs of one kind in one source"
+    pairs = [(known.kind, source) for known in KNOWN_CAUSES for source in known.sources]
+    assert len(pairs) == len(set(pairs)), "two entries of one kind in one source"
     assert set(EXAMPLES) == set(pairs)
     assert set(PROSE) == {kind for kind, source in pairs if source is LOG}
 
@@ -195,8 +195,8 @@ def test_words_in_a_log_that_are_not_the_failing_programs_are_no_cause(kind: str
 
 
 def test_advice_from_a_log_is_to_look() -> None:
-    assert [sign.next_step for sign in SIGNS if LOG in sign.sources and DEED.search(sign.next_step)] == []
-    assert all(sign.sources == {LOG} for sign in SIGNS if LOG in sign.sources)
+    assert [known.next_step for known in KNOWN_CAUSES if LOG in known.sources and DEED.search(known.next_step)] == []
+    assert all(known.sources == {LOG} for known in KNOWN_CAUSES if LOG in known.sources)
 
 
 @pytest.mark.parametrize(

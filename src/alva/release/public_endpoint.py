@@ -1,7 +1,7 @@
-"""The environment from outside, as its users see it: the load balancer, whatever names lead to it, and its TLS.
+"""The public endpoint of an environment: its load balancer, host names and TLS.
 
-Requests go to the load balancer's address and name the host that they mean (`Host`, and SNI under https): a release is
-verified before the records of a new domain are known everywhere. Whether the names lead there is asked by itself.
+A request connects to the load balancer's address and sends the service's host name (`Host`, and SNI for https). A
+release can so be verified before the DNS records of a new domain have propagated. A separate check resolves the names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
+class PublicEndpoint:
     """Where an environment is asked. `url` is its first page's, without a slash at the end.
 
     `address` is the load balancer's own name, with a port where it has another than the scheme's. `ca_bundle` is what
@@ -47,7 +47,7 @@ class Outside:
     ca_bundle: Path | None = None
 
     @classmethod
-    def of(cls, aws: Aws, manifest: Manifest) -> Outside:
+    def of(cls, aws: Aws, manifest: Manifest) -> PublicEndpoint:
         """The environment's, from what its load balancer's stack says; raises AlvaError when nothing is released."""
         alb = Stacks(aws).observe(manifest.stack("alb").name, with_template=False)
         if alb is None or "Url" not in alb.outputs:
@@ -124,9 +124,9 @@ class _SecureConnection(_Connection):
 class _Handler(HTTPHandler, HTTPSHandler):
     """Opens http and https URLs at the load balancer."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, endpoint: PublicEndpoint) -> None:
         super().__init__()
-        self._outside = outside
+        self._endpoint = endpoint
 
     def http_open(self, request: Request) -> Any:
         return self.do_open(self._connection("http"), request)
@@ -135,4 +135,4 @@ class _Handler(HTTPHandler, HTTPSHandler):
         return self.do_open(self._connection("https"), request)
 
     def _connection(self, scheme: str) -> Any:
-        return lambda host, *, timeout, **_: self._outside.connect(scheme, host, timeout)
+        return lambda host, *, timeout, **_: self._endpoint.connect(scheme, host, timeout)

@@ -1,4 +1,4 @@
-"""The command that looks from inside, what is read of its output, and what that leads to."""
+"""The command that checks dependencies inside the network, the results read from its output, and the next step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from alva.aws import Aws, Target
 from alva.release import oneoff
-from alva.release.inside import Inside, cure_of, read_results
+from alva.release.dependency_checks import DependencyChecks, cure_of, read_results
 from alva.release.manifest import Manifest, Secret, Service
 from alva.release.oneoff import IDLE_COMMAND
 from alva.release.verify import Verdict
@@ -35,7 +35,7 @@ def test_what_is_asked_fits_into_run_task_with_sixty_services(
 ) -> None:
     (service, *_) = manifest.services
     many = tuple(replace(service, name=f"service-{number}", port=3000) for number in range(60))
-    asking = Inside(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
+    asking = DependencyChecks(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
     command = asking.command(("python", "-m", "kit.deep_check"), "somebody-with-a-long-name@example.com", many, 20)
     overrides = {
         "containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE_COMMAND}]
@@ -134,7 +134,7 @@ def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(man
 
 def test_without_an_entry_that_names_a_deep_check_nothing_is_asked(aws: Aws, manifest: Manifest) -> None:
     services = tuple(replace(each, deep_check_command=None) for each in manifest.services)
-    (result,) = Inside(aws, replace(manifest, services=services)).run()
+    (result,) = DependencyChecks(aws, replace(manifest, services=services)).run()
     assert (result.verdict, result.reason) == (Verdict.SKIP, "no service's entry names a deep check")
 
 
@@ -163,7 +163,7 @@ def test_image_from_before_its_deep_check_is_skipped_and_a_broken_one_fails(
 
     monkeypatch.setattr(oneoff, "network_of_service", lambda *_: ("api:1", ("subnet-1",), ("sg-1",)))
     monkeypatch.setattr(oneoff, "run", run)
-    results = Inside(aws, replace(manifest, services=(asking, *others))).run()
+    results = DependencyChecks(aws, replace(manifest, services=(asking, *others))).run()
     assert results[-1].verdict is verdict
     assert (asked[0].container, asked[0].command[:2]) == (first.name, ("node", "deep-check.js"))
     assert set(json.loads(asked[0].command[2])) == {"address", "services", "customer", "patience"}
@@ -196,7 +196,7 @@ def deployed(aws: Aws, manifest: Manifest) -> Service:
 def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis_would_put_them(
     aws: Aws, manifest: Manifest, deployed: Service
 ) -> None:
-    first, *rest = Inside(aws, manifest).as_deployed(manifest.services)
+    first, *rest = DependencyChecks(aws, manifest).as_deployed(manifest.services)
     assert (first.name, first.port, first.health_path) == (deployed.name, 3013, "/ready")
     assert rest == list(manifest.services[1:])
 
@@ -216,7 +216,7 @@ def test_check_whose_call_of_aws_fails_fails_and_says_which_call(
     """A release takes that for what it is: not verified, so it goes back."""
     fault = Fault(operation, kind)
     services = (replace(deployed, deep_check_command=("look",)), *manifest.services[1:])
-    (result,) = Inside(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()
+    (result,) = DependencyChecks(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()
     assert fault.has_struck
     assert (result.name, result.verdict) == ("inside", Verdict.FAIL)
     assert (ERRORS[kind][1] if kind in ERRORS else "closed") in result.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alva.release.signs.sign import ASK_INSIDE, LOG, RELEASE, ROTATE, STATUS_OF, Sign
+from alva.release.causes.known_cause import ASK_INSIDE, LOG, RELEASE, ROTATE, STATUS_OF, KnownCause
 
 # How PostgreSQL's clients begin a line: libpq and psycopg with the severity, node-postgres with "error:".
 _POSTGRES = r"(?:(?:FATAL|ERROR):\s+|\berror: |psycopg\.errors\.\w+[):]+ |^cannot migrate: )"
@@ -13,49 +13,49 @@ _PASSWORD = r"password authentication failed for user"  # noqa: S105  (words of 
 _CACHE_PASSWORD = r"WRONGPASS invalid username|NOAUTH Authentication required|AuthenticationError: invalid username"  # noqa: S105
 
 DATA = (
-    Sign(
+    KnownCause(
         "connection-budget",
         RELEASE,
         _POSTGRES + _CONNECTIONS,
         "the database takes no more connections",
         "fewer connections per task, fewer tasks, or a larger instance class: ./alva preflight counts them",
     ),
-    Sign(
+    KnownCause(
         "connection-budget",
         LOG,
         _POSTGRES + _CONNECTIONS,
         "it was refused a connection: a database takes no more of them",
         "./alva preflight counts the connections that the services may open, ./alva open shows those in use",
     ),
-    Sign(
+    KnownCause(
         "database-password",
         RELEASE,
         _PASSWORD,
         "the database does not take the password that the task was given",
         ROTATE,
     ),
-    Sign(
+    KnownCause(
         "database-password",
         LOG,
         _POSTGRES + _PASSWORD,
         "the database does not take the password that the task was given",
         ASK_INSIDE,
     ),
-    Sign(
+    KnownCause(
         "cache-password",
         RELEASE,
         _CACHE_PASSWORD,
         "the cache does not take the token that the task was given",
         ROTATE,
     ),
-    Sign(
+    KnownCause(
         "cache-password",
         LOG,
         _CACHE_PASSWORD,
         "the cache does not take the token that the task was given",
         ASK_INSIDE,
     ),
-    Sign(
+    KnownCause(
         "schema",
         LOG,
         r"\bpsycopg\.errors\.Undefined(?:Table|Column)\b"
@@ -63,28 +63,28 @@ DATA = (
         "the database's schema is not what the code expects",
         "./alva diff shows the migrations that a release would run",
     ),
-    Sign(
+    KnownCause(
         "lock-timeout",
         LOG,
         _POSTGRES + r"canceling statement due to lock timeout",
         "it did not get a table's lock in time: a transaction held it",
         "./alva logs {subject} --since 1h; run it again when there is less traffic",
     ),
-    Sign(
+    KnownCause(
         "statement-timeout",
         LOG,
         _POSTGRES + r"canceling statement due to statement timeout",
         "a statement took longer than its time limit",
         "./alva logs {subject} --since 1h; a migration can be split into smaller steps",
     ),
-    Sign(
+    KnownCause(
         "connection-timeout",
         LOG,
         r"connection timeout expired|port \d+ failed: \w+ timed out|\[Errno 110\]|\bConnectTimeout\b|connect ETIMEDOUT",
         "nobody answers where it connects to: no security group or route lets it through, or nothing is there",
         "./alva preflight --reachability shows who reaches whom, ./alva status what runs",
     ),
-    Sign(
+    KnownCause(
         "database-down",
         LOG,
         r"connection to server (?:at|on) [^\n]*(?:failed|refused)|could not connect to server"
@@ -92,21 +92,21 @@ DATA = (
         "the database does not answer it",
         STATUS_OF.format("database"),
     ),
-    Sign(
+    KnownCause(
         "database-down",
         RELEASE,
         r"^inside: database: [^\n]*(?:refused|timed? ?out|timeout expired|not known|closed)",
         "the database does not answer a task",
         STATUS_OF.format("database"),
     ),
-    Sign(
+    KnownCause(
         "cache-down",
         RELEASE,
         r"^inside: queue: [^\n]*(?:refused|timed? ?out|timeout|not known|closed)",
         "the cache does not answer a task",
         STATUS_OF.format("cache"),
     ),
-    Sign(
+    KnownCause(
         "cache-down",
         LOG,
         r"(?:redis|valkey)\.exceptions\.(?:ConnectionError|TimeoutError)|Error \d+ connecting to [^\n]*6379"
@@ -114,7 +114,7 @@ DATA = (
         "the cache does not answer it",
         STATUS_OF.format("cache"),
     ),
-    Sign(
+    KnownCause(
         "certificate",
         LOG,
         r"certificate verify failed|CERTIFICATE_VERIFY_FAILED|UNABLE_TO_VERIFY_LEAF_SIGNATURE"
@@ -122,14 +122,14 @@ DATA = (
         "it does not trust the certificate of what it connects to",
         "the image's CA bundle must know the endpoint's authority",
     ),
-    Sign(
+    KnownCause(
         "unknown-name",
         LOG,
         r"Name or service not known|could not translate host name|getaddrinfo (?:failed|ENOTFOUND)",
         "a name that it connects to cannot be resolved",
         "is the other service registered in Cloud Map? ./alva status",
     ),
-    Sign(
+    KnownCause(
         "missing-module",
         LOG,
         r"(?P<what>(?:ModuleNotFoundError|ImportError): [^\n\"\\]+|Cannot find module '[^'\n]+')",

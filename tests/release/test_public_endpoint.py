@@ -1,4 +1,4 @@
-"""How an environment is asked from outside: at the load balancer, for a host, with its certificate verified."""
+"""Requests to an environment go to the load balancer, for a host name, with its certificate verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alva.release.outside import Outside, find_addresses
+from alva.release.public_endpoint import PublicEndpoint, find_addresses
 from alva.release.verify import Verdict, Verification
 from tests.apps.authority import Authority
 
@@ -42,7 +42,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def outside(authority: Authority, tmp_path: Path) -> Iterator[Outside]:
+def endpoint(authority: Authority, tmp_path: Path) -> Iterator[PublicEndpoint]:
     """A load balancer on loopback whose certificate is for two hosts."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     certificate = authority.issue(tmp_path, HOST, OTHER)
@@ -51,33 +51,33 @@ def outside(authority: Authority, tmp_path: Path) -> Iterator[Outside]:
     server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield Outside(url=f"https://{HOST}", address=f"127.0.0.1:{server.server_port}", ca_bundle=authority.file)
+    yield PublicEndpoint(url=f"https://{HOST}", address=f"127.0.0.1:{server.server_port}", ca_bundle=authority.file)
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def test_host_that_no_name_server_knows_is_asked_at_the_load_balancer(outside: Outside) -> None:
-    answer = outside.fetch(f"https://{OTHER}/auth/x?y=1")
+def test_host_that_no_name_server_knows_is_asked_at_the_load_balancer(endpoint: PublicEndpoint) -> None:
+    answer = endpoint.fetch(f"https://{OTHER}/auth/x?y=1")
     assert json.loads(answer.body) == {"host": OTHER, "path": "/auth/x?y=1"}
 
 
-def test_redirect_to_another_host_is_followed_there_too(outside: Outside) -> None:
-    with outside.opener().open(f"https://{HOST}/moved", timeout=20) as answer:
+def test_redirect_to_another_host_is_followed_there_too(endpoint: PublicEndpoint) -> None:
+    with endpoint.opener().open(f"https://{HOST}/moved", timeout=20) as answer:
         assert (answer.geturl(), json.load(answer)["host"]) == (f"https://{OTHER}/there?x=1", OTHER)
 
 
-def test_certificate_of_a_stranger_is_refused(outside: Outside, tmp_path: Path) -> None:
+def test_certificate_of_a_stranger_is_refused(endpoint: PublicEndpoint, tmp_path: Path) -> None:
     folder = tmp_path / "strangers"
     folder.mkdir()
     for bundle in (None, Authority(folder, "Strangers").file):
         with pytest.raises(ssl.SSLCertVerificationError):
-            Outside(url=outside.url, address=outside.address, ca_bundle=bundle).fetch(outside.url)
+            PublicEndpoint(url=endpoint.url, address=endpoint.address, ca_bundle=bundle).fetch(endpoint.url)
 
 
-def test_certificate_for_another_host_is_refused(outside: Outside) -> None:
+def test_certificate_for_another_host_is_refused(endpoint: PublicEndpoint) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        outside.fetch("https://blog.alva.test/")
+        endpoint.fetch("https://blog.alva.test/")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_certificate_for_another_host_is_refused(outside: Outside) -> None:
 )
 def test_names_are_asked_for_by_themselves(host: str, address: str, verdict: Verdict, reason: str) -> None:
     """A name that is not known yet, or leads elsewhere, is told; the release behind it is not worse for it."""
-    asked = Outside(url=f"https://{host}", address=address)
+    asked = PublicEndpoint(url=f"https://{host}", address=address)
     found, said = Verification._leads_here(asked, host)()
     assert (found, reason in said) == (verdict, True), said
 

@@ -28,7 +28,7 @@ LOG = frozenset({Source.LOG})
 
 
 @dataclass(frozen=True)
-class Sign:
+class KnownCause:
     """A text that gives a cause away. `cause` and `next_step` may use the pattern's groups and `subject`, `port`."""
 
     kind: str

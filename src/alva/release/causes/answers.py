@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from alva.release.signs.sign import AWS, ECS, LOGS, RELEASE, Sign, Source
+from alva.release.causes.known_cause import AWS, ECS, LOGS, RELEASE, KnownCause, Source
 
 HEALTH = (
     # What the load balancer saw; a verification quotes its targets' reasons.
-    Sign(
+    KnownCause(
         "health-path",
         ECS | RELEASE,
         r"(?:Health checks failed with these codes: \[|^inside: \S+ by name: [^\n]*HTTP )(?P<code>404|405|30\d)\b",
         "its health check path answers {code}: it is not the path that the service serves",
         "HealthCheckPath and the service's route must agree: ./alva preflight",
     ),
-    Sign(
+    KnownCause(
         "health-forbidden",
         ECS | RELEASE,
         r"Health checks failed with these codes: \[(?P<code>40[013])\]",
         "its health check is refused with {code}",
         "the health route must answer without sign-in",
     ),
-    Sign(
+    KnownCause(
         "health-error",
         ECS | RELEASE,
         r"Health checks failed with these codes: \[(?P<code>5\d\d)\]",
         "its health check answers {code}",
         LOGS,
     ),
-    Sign(
+    KnownCause(
         "health-timeout",
         ECS | RELEASE,
         r"Request timed out|Target\.Timeout",
@@ -37,49 +37,49 @@ HEALTH = (
 )
 
 VERIFICATION = (
-    Sign(
+    KnownCause(
         "drift",
         RELEASE,
         r"(?P<what>\S+) runs: \S+ is deployed, \S+ should be",
         "{what} runs another image than its stack says: somebody changed it outside CloudFormation",
         "./alva deploy puts it back",
     ),
-    Sign(
+    KnownCause(
         "wrong-answerer",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
         "another image answers than the one released ({what}): a listener rule is missing, or stands behind another",
         "./alva diff: is the listener's rule as the template has it?",
     ),
-    Sign(
+    KnownCause(
         "no-target",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP 503|no target is healthy",
         "the load balancer has no healthy target for it",
         "./alva status shows its targets",
     ),
-    Sign(
+    KnownCause(
         "server-error",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>5\d\d)",
         "users get HTTP {code} ({what})",
         "./alva logs --since 10m",
     ),
-    Sign(
+    KnownCause(
         "client-error",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>4\d\d)",
         "users get HTTP {code} ({what}): the page is not there, or is not for everybody",
         "does the released version serve that path to people who are not signed in?",
     ),
-    Sign(
+    KnownCause(
         "dependency",
         RELEASE,
         r"^inside: (?P<what>\S+) by name: [^\n]*HTTP 5\d\d: (?P<states>[^\n]+)",
         "{what} runs, and cannot use what it depends on: {states}",
         "./alva diff: are its addresses and secrets as before? ./alva preflight --reachability shows whom it reaches",
     ),
-    Sign(
+    KnownCause(
         "no-answer",
         RELEASE,
         r"(?P<what>\S+ answers \S+): no answer",
@@ -90,48 +90,48 @@ VERIFICATION = (
 
 EFFECTS = (
     # Where no cause was said.
-    Sign(
+    KnownCause(
         "alarm",
         AWS | RELEASE,
         r"deployment alarm|alarm detected|was triggered by alarm",
         "an alarm rang while it was rolled out",
         "./alva verify names the alarm; ./alva logs {subject} shows what went wrong",
     ),
-    Sign(
+    KnownCause(
         "no-capacity",
         AWS,
         r"was unable to place a task[^\n]*|RESOURCE:(?:ENI|FARGATE)|Capacity is unavailable|not enough free addresses",
         "ECS found no place for its task",
         "are there free addresses in the subnets, and is the quota of Fargate vCPUs enough?",
     ),
-    Sign(
+    KnownCause(
         "name-taken",
         frozenset({Source.STACK}),
         r"already exists",
         "something of that name exists already, and belongs to no stack",
         "find out whose it is; then import it into the stack, or give the stack's another name",
     ),
-    Sign(
+    KnownCause(
         "in-use",
         frozenset({Source.STACK}),
         r"as it is in use by|cannot be deleted as it is in use",
         "something else still uses what should go",
         "release what uses it first",
     ),
-    Sign(
+    KnownCause(
         "forbidden",
         AWS | RELEASE,
         r"AccessDenied|is not authorized to perform",
         "AWS does not permit it to these credentials or that role",
         "the message names the permission that is missing",
     ),
-    Sign("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),
-    Sign(
+    KnownCause("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),
+    KnownCause(
         "quota",
         RELEASE,
         r"\b\w*(?:LimitExceeded|QuotaExceeded)(?:Exception|Fault)?\b",
         "a quota of the account is used up",
         "raise it in Service Quotas",
     ),
-    Sign("throttled", AWS | RELEASE, r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
+    KnownCause("throttled", AWS | RELEASE, r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
 )

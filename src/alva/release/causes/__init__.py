@@ -10,13 +10,13 @@ PostgreSQL: https://www.postgresql.org/docs/16/errcodes-appendix.html
 
 from __future__ import annotations
 
-from alva.release.signs.answers import EFFECTS, HEALTH, VERIFICATION
-from alva.release.signs.connections import DATA
-from alva.release.signs.sign import LOGS, Sign, Source
-from alva.release.signs.tasks import IMAGE, LOG_GROUP, PLATFORM, RESOURCES, SECRETS
+from alva.release.causes.answers import EFFECTS, HEALTH, VERIFICATION
+from alva.release.causes.connections import DATA
+from alva.release.causes.known_cause import LOGS, KnownCause, Source
+from alva.release.causes.tasks import IMAGE, LOG_GROUP, PLATFORM, RESOURCES, SECRETS
 
-SIGNS = (*PLATFORM, *IMAGE, *LOG_GROUP, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
+KNOWN_CAUSES = (*PLATFORM, *IMAGE, *LOG_GROUP, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
 """The first that is found decides: those that name a cause stand before those that only describe its effect ("Essential
 container in task exited")."""
 
-__all__ = ["LOGS", "PLATFORM", "SIGNS", "Sign", "Source"]
+__all__ = ["KNOWN_CAUSES", "LOGS", "PLATFORM", "KnownCause", "Source"]

@@ -21,7 +21,7 @@ Ask = Callable[[Sequence[Risk], str], bool]
 """Shows what stands out, asks the question, and returns whether to go on."""
 
 
-def survey(
+def preview_changes(
     aws: Aws,
     wanted: Wanted,
     observed: Observed,
@@ -54,7 +54,7 @@ def survey(
         return Preview(resources=tuple(changes))
 
     steps = list(plan.stack_steps())
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="survey") as pool:
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preview") as pool:
         try:
             detecting = pool.submit(drift_detection.detect, aws, detected, observed.drift)
             previews = dict(zip((s.stack.name for s in steps), pool.map(preview, steps), strict=True))
@@ -72,7 +72,7 @@ def survey(
     return replace(diff, risks=(*diff.risks, *broken)) if steps else diff
 
 
-def require_consent(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], ask: Ask | None) -> None:
+def require_approval(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], ask: Ask | None) -> None:
     """Return when everything that stands out is allowed, or a person says yes; raises PreflightRefused otherwise."""
     asking = [risk for risk in diff.risks if risk.kind not in allowed]
     if not asking or (ask is not None and ask(asking, in_words(asking, manifest))):

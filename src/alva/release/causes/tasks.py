@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from alva.release.signs.sign import AWS, ECS, LOG, LOGS, RELEASE, SECRETS_CHECK, Sign, Source
+from alva.release.causes.known_cause import AWS, ECS, LOG, LOGS, RELEASE, SECRETS_CHECK, KnownCause, Source
 
 PLATFORM = (
     # Nothing that the service did: where it ran went away. Stopped codes TerminationNotice and SpotInterruption.
-    Sign(
+    KnownCause(
         "region-stopped",
         frozenset({Source.TASK}),
         r"The local region was stopped while the task ran",
         "its tasks ended with the local region, which was stopped",
         "./alva status: those that take their place start with the region",
     ),
-    Sign(
+    KnownCause(
         "spot-interrupted",
         frozenset({Source.TASK}),
         r"Your Spot Task was interrupted",
         "AWS took its Spot capacity back",
         "./alva status: ECS starts another; tasks.spot = False keeps to capacity that stays",
     ),
-    Sign(
+    KnownCause(
         "retired",
         ECS,
         r"ECS is performing maintenance on the underlying infrastructure|Fargate task retirement",
@@ -31,7 +31,7 @@ PLATFORM = (
 """What ends tasks that did nothing wrong."""
 
 IMAGE = (
-    Sign(
+    KnownCause(
         "unknown-image",
         ECS,
         r"CannotPullContainerError[^\n]*?(?P<image>[\w./-]+@sha256:[0-9a-f]{12})[0-9a-f]*: not found"
@@ -39,14 +39,14 @@ IMAGE = (
         "its image is not in the repository",
         "./alva deploy builds and pushes it; a digest given with --image must have been pushed",
     ),
-    Sign(
+    KnownCause(
         "no-repository",
         ECS,
         r"CannotPullContainerError[^\n]*repository with name '(?P<name>[^']+)' does not exist",
         "the repository {name} does not exist",
         "./alva status shows the registry stack; ./alva deploy makes it",
     ),
-    Sign(
+    KnownCause(
         "image-forbidden",
         ECS,
         r"CannotPullContainerError[^\n]*(?:403|AccessDenied|not authorized)|unable to retrieve ecr registry auth"
@@ -54,35 +54,35 @@ IMAGE = (
         "its execution role may not pull its image",
         "give the execution role ecr:BatchGetImage and the like on the repository (infrastructure/)",
     ),
-    Sign(
+    KnownCause(
         "image-unreachable",
         ECS,
         r"(?:CannotPullContainerError|ResourceInitializationError)[^\n]*(?:i/o timeout|context deadline|dial tcp)",
         "the task cannot reach the registry or Secrets Manager from its subnet",
         "./alva preflight --reachability: the way through the NAT gateway or endpoints is missing",
     ),
-    Sign(
+    KnownCause(
         "wrong-architecture",
         ECS,
         r"exec format error|image Manifest does not contain descriptor matching platform",
         "its image is for another CPU architecture than the task's",
         "build it for the task definition's RuntimePlatform",
     ),
-    Sign(
+    KnownCause(
         "wrong-architecture",
         LOG,
         r"^(?:standard_init_linux\.go:\d+: )?exec (?:/\S+|user process caused): exec format error",
         "its image is for another CPU architecture than the task's",
         "./alva preflight compares the image's architecture with the task definition's",
     ),
-    Sign(
+    KnownCause(
         "no-program",
         ECS,
         r"executable file not found|CannotStartContainerError[^\n]*no such file",
         "its image has no such program as its command",
         "look at ENTRYPOINT and CMD of its Dockerfile",
     ),
-    Sign(
+    KnownCause(
         "no-program",
         LOG,
         r"^\[FATAL tini \(\d+\)\] exec \S+ failed: No such file|^exec: [^\n]+: executable file not found",
@@ -92,7 +92,7 @@ IMAGE = (
 )
 
 LOG_GROUP = (
-    Sign(
+    KnownCause(
         "log-group-missing",
         ECS,
         r"The specified log group does not exist",
@@ -102,7 +102,7 @@ LOG_GROUP = (
 )
 
 SECRETS = (
-    Sign(
+    KnownCause(
         "secret-missing",
         ECS,
         r"ResourceNotFoundException[^\n]*secret"
@@ -110,42 +110,42 @@ SECRETS = (
         "a secret that it needs does not exist",
         SECRETS_CHECK,
     ),
-    Sign(
+    KnownCause(
         "secret-missing",
         RELEASE,
         r": missing(?: \(used by|$)",
         "a secret that it needs does not exist",
         SECRETS_CHECK,
     ),
-    Sign(
+    KnownCause(
         "secret-key-missing",
         ECS,
         r"did not contain json key (?P<key>\S+)",
         "the secret that it needs has no key {key}",
         f"{SECRETS_CHECK}, then ./alva secrets set",
     ),
-    Sign(
+    KnownCause(
         "secret-unreadable",
         ECS,
         r"unable to (?:pull|retrieve) secrets?[^\n]*(?:AccessDenied|not authorized)",
         "its execution role may not read a secret that it needs",
         "give the execution role secretsmanager:GetSecretValue on that secret (infrastructure/)",
     ),
-    Sign(
+    KnownCause(
         "secret-unset",
         RELEASE,
         r"alva:unset|: not set(?: \(used by|$)",
         "a secret that it needs has never been set",
         "./alva secrets init makes what can be made; ./alva secrets set NAME",
     ),
-    Sign(
+    KnownCause(
         "secret-unset",
         LOG,
         r"\balva:unset\b",
         "a secret that it needs has never been set",
         SECRETS_CHECK,
     ),
-    Sign(
+    KnownCause(
         "role",
         AWS,
         r"unable to assume (?:the )?role",
@@ -155,21 +155,21 @@ SECRETS = (
 )
 
 RESOURCES = (
-    Sign(
+    KnownCause(
         "out-of-memory",
         frozenset({Source.TASK}),
         r"OutOfMemory|out of memory",
         "it used more memory than its task has",
         "raise its memory in infrastructure/lib/config, or find what grows: ./alva logs {subject}",
     ),
-    Sign(
+    KnownCause(
         "disk-full",
         ECS,
         r"No space left on device",
         "the task's disk is full",
         LOGS,
     ),
-    Sign(
+    KnownCause(
         "disk-full",
         LOG,
         r"\[Errno 28\] No space left|ENOSPC: no space left|could not (?:write|extend)[^\n]*No space left on device",

@@ -1,4 +1,4 @@
-"""After a failed release: the services run again what they ran before, all of them, and that is proved."""
+"""Automatic rollback of a failed release: restores the former version of all services and verifies it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from alva.aws import Aws
 from alva.errors import AlvaError, RollbackFailed, RolledBack, TimedOut, VerificationFailed
-from alva.release import inside, rollout, verify, why
+from alva.release import dependency_checks, rollout, verify, why
 from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
 from alva.release.expansion import expanded, holds
@@ -23,17 +23,18 @@ from alva.release.stacks import Stacks
 BACK = "all services run again what they ran before"
 
 
-def take_back(
+def roll_back(
     aws: Aws, manifest: Manifest, observed: Observed, executor: Executor, failure: AlvaError, reporter: Reporter
 ) -> AlvaError:
-    """Return the services to what they ran if the release touched them; what to raise: the failure, or worse.
+    """Restore the former version of the services if the release touched them; return the error to raise.
 
-    First the stacks around the services get back what the former version needs and keep what the new one needs: neither
-    version is cut off while the services move. Then the services go back, and then the stacks around them to exactly
-    what they were. Only a stack whose data changed (a database, a cache, ...) stays, since going back may replace them.
-    CloudFormation may have gone back already: then there is nothing to do but to look. A failure whose way back
-    succeeds is RolledBack (or TimedOut), or itself where no service was touched; RollbackFailed when the services do
-    not serve as before.
+    First, the stacks around the services get back what the former version needs, and keep what the new version needs:
+    neither version is cut off while the services roll back. Then the services roll back, and then the other stacks
+    return to exactly their former templates. A stack whose data changed (a database, a cache, ...) is left alone,
+    because a rollback could replace it. Where CloudFormation has already rolled back, only the verification runs.
+
+    Returns `failure` where no service was touched, RolledBack (or TimedOut) where the rollback succeeded, and
+    RollbackFailed where the services do not serve as before.
     """
     touched = [
         (stack, each.phase)
@@ -66,7 +67,7 @@ def take_back(
             evidence=[*failure.evidence, error.message, *error.evidence],
             next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases anew",
         )
-    failure = failure.because(persisting, inside.cure_of(manifest, persisting))
+    failure = failure.because(persisting, dependency_checks.cure_of(manifest, persisting))
     if isinstance(failure, TimedOut):
         return TimedOut(f"{failure.message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
     message = failure.message if isinstance(failure, RolledBack) else f"cannot release: {_without_cannot(failure)}"
@@ -165,10 +166,11 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
 
 
 def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> list[str]:
-    """What failed inside, and fails with the former version too: the release is not its cause."""
+    """The dependency checks that fail with the former version too, so that the release is not their cause."""
     if not any(line.startswith("inside") for line in failure.evidence):
         return []
-    failed = inside.failures(inside.Inside(aws, manifest).run(patience_seconds=inside.PATIENCE_SECONDS))
+    checks = dependency_checks.DependencyChecks(aws, manifest)
+    failed = dependency_checks.failures(checks.run(patience_seconds=dependency_checks.PATIENCE_SECONDS))
     return [f"{each} (with the former version too: this release is not the cause)" for each in failed]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from alva.release.automatic_rollback import as_before, goes_back
 from alva.release.manifest import Manifest
 from alva.release.stack_state import ObservedStack
-from alva.release.way_back import as_before, goes_back
 
 RULE = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {"FromPort": 5432}}
 DATABASE = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.t3.micro"}}

@@ -21,7 +21,7 @@ QUALIFIER = "hnb659fds"
 VERSION_PARAMETER = f"/cdk-bootstrap/{QUALIFIER}/version"
 
 
-class Toolkit:
+class BootstrapRoles:
     """The bootstrap of one account and region, as far as it is there. Roles are assumed when first needed."""
 
     def __init__(self, aws: Aws) -> None:
@@ -79,6 +79,6 @@ def version(aws: Aws) -> int | None:
             raise
 
 
-def toolkit_of(aws: Aws) -> Toolkit:
-    """The toolkit of the account that `aws` speaks to; looked for once."""
-    return aws.once(Toolkit)
+def bootstrap_roles_of(aws: Aws) -> BootstrapRoles:
+    """The roles of the account that `aws` calls; looked up once."""
+    return aws.once(BootstrapRoles)

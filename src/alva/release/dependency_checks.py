@@ -41,8 +41,8 @@ _WRONG_PASSWORD = re.compile(r"password authentication failed|WRONGPASS|invalid 
 
 
 @dataclass(frozen=True)
-class Inside:
-    """The checks from inside of one environment."""
+class DependencyChecks:
+    """The checks that run inside the network of one environment."""
 
     aws: Aws
     manifest: Manifest
@@ -147,24 +147,24 @@ class Inside:
         return (*deep_check, json.dumps(asked))
 
 
-def verify_outside_and_inside(
+def verify_with_dependencies(
     aws: Aws, manifest: Manifest, digests: Mapping[str, str] | None, patience_seconds: float
 ) -> list[Result]:
-    """The checks from outside until they are good, side by side with those from inside; the results of both.
+    """Run the checks of the public endpoint until they pass, and the dependency checks in parallel.
 
-    Where users do not get through there is nothing to learn from inside: that task is stopped.
+    If the public endpoint fails, the task of the dependency checks is stopped.
     """
-    inside = Inside(aws, manifest)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="inside") as pool:
-        asking = pool.submit(inside.run, patience_seconds=max(patience_seconds, PATIENCE_SECONDS))
+    checks = DependencyChecks(aws, manifest)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dependencies") as pool:
+        asking = pool.submit(checks.run, patience_seconds=max(patience_seconds, PATIENCE_SECONDS))
         try:
             results = Verification(aws, manifest, digests).run_until_good(patience_seconds)
             if failures(results):
-                inside.given_up.set()
+                checks.given_up.set()
                 return results
             return [*results, *asking.result()]
         except BaseException:
-            inside.given_up.set()
+            checks.given_up.set()
             raise
 
 
