@@ -199,7 +199,7 @@ def cookie_of(headers: Message, name: str) -> str:
 
 def edit_all_services(project: Path) -> None:
     """A change in what all four share: four new images."""
-    module = project / "apps" / "kit" / "app.py"
+    module = project / "apps" / "common" / "app.py"
     module.write_text(module.read_text() + "\n# a change that makes four new images\n")
 
 

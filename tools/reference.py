@@ -204,11 +204,11 @@ def checks() -> str:
         (
             "Verification in depth, from inside",
             "deep_check",
-            "Asked by `python -m kit.deep_check`, in a one-off task with the api's image, environment and network.",
+            "Asked by `python -m common.deep_check`, in a one-off task with the api's image, environment and network.",
         ),
     ):
         lines += [f"## {title}", "", said, ""]
-        folder = ROOT / "apps" / "kit" if module == "deep_check" else ROOT / "src" / "alva" / "release"
+        folder = ROOT / "apps" / "common" if module == "deep_check" else ROOT / "src" / "alva" / "release"
         found = _named_checks(folder / f"{module}.py")
         lines += [*(f"- `{name}`{': ' if said else ''}{said}" for name, said in found), ""]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`python -m admin`: what the image runs."""
 
 from admin.app import AdminSettings, create_app
-from kit import serve
+from common import serve
 
 if __name__ == "__main__":
     serve.run(AdminSettings, create_app)

@@ -8,9 +8,9 @@ from typing import ClassVar
 from fastapi import FastAPI
 
 from admin import audit, overview, users, work
-from kit.site import app as site
-from kit.site.backends import Backend
-from kit.site.settings import InternalUrl, SiteSettings
+from common.site import app as site
+from common.site.backends import Backend
+from common.site.settings import InternalUrl, SiteSettings
 
 
 class AdminSettings(SiteSettings):

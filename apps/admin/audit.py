@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from admin.listing import AskedPart
-from kit.site.parts import Admin, Auth, Pages
+from common.site.parts import Admin, Auth, Pages
 
 router = APIRouter()
 

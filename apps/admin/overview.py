@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from admin.work import STATES
-from kit.site.backends import Backend
-from kit.site.parts import Admin, Api, Auth, Pages
+from common.site.backends import Backend
+from common.site.parts import Admin, Api, Auth, Pages
 
 router = APIRouter()
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from admin.listing import AskedPart, Part
-from kit.pages import Pages as PageRenderer
-from kit.site.backends import Backend, Refused
-from kit.site.parts import Admin, Auth, Pages
-from kit.tokens import Principal
+from common.pages import Pages as PageRenderer
+from common.site.backends import Backend, Refused
+from common.site.parts import Admin, Auth, Pages
+from common.tokens import Principal
 
 router = APIRouter(prefix="/users")
 

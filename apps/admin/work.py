@@ -9,8 +9,8 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from admin.listing import AskedPart
-from kit.site.backends import Refused
-from kit.site.parts import Admin, Api, Pages
+from common.site.backends import Refused
+from common.site.parts import Admin, Api, Pages
 
 router = APIRouter()
 

@@ -2,6 +2,6 @@
 
 from api.app import create_app
 from api.settings import ApiSettings
-from kit import serve
+from common import serve
 
 serve.run(ApiSettings, create_app)

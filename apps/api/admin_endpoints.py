@@ -18,8 +18,8 @@ from api.schemas import (
     PlanProgress,
     QueueView,
 )
-from kit import access
-from kit.refusal import Refusal
+from common import access
+from common.refusal import Refusal
 
 
 def _queue(request: Request) -> PlanQueue:

@@ -11,9 +11,9 @@ from api import admin_endpoints, endpoints
 from api.queue import ChangeFeed, PlanQueue
 from api.service import ApiService
 from api.settings import ApiSettings
-from kit import app, cache, database
-from kit.database import Database
-from kit.tokens import PublicKeyVerifier
+from common import app, cache, database
+from common.database import Database
+from common.tokens import PublicKeyVerifier
 
 
 def create_app(settings: ApiSettings) -> FastAPI:

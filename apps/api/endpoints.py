@@ -20,8 +20,8 @@ from api.schemas import (
     TaskView,
 )
 from api.service import ApiService
-from kit import access
-from kit.tokens import Principal
+from common import access
+from common.tokens import Principal
 
 REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 403, 404, 409, 429, 503)}
 

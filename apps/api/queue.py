@@ -17,7 +17,7 @@ from bullmq import Job, Queue
 from redis.asyncio import Redis
 
 from api.schemas import JobView
-from kit.cache import UNAVAILABLE
+from common.cache import UNAVAILABLE
 
 log = logging.getLogger(__name__)
 

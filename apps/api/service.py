@@ -11,9 +11,9 @@ from api import repository
 from api.queue import PlanQueue
 from api.schemas import IN_THE_MAKING, ProfileBody, ProfileView
 from api.tables import Plan, Profile, Task
-from kit.cache import UNAVAILABLE
-from kit.database import Database
-from kit.refusal import Refusal
+from common.cache import UNAVAILABLE
+from common.database import Database
+from common.refusal import Refusal
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import SecretStr, field_validator
 
-from kit.settings import CommaJoined, Pem, ServiceSettings
+from common.settings import CommaJoined, Pem, ServiceSettings
 
 
 class StoreSettings(ServiceSettings):
@@ -35,7 +35,7 @@ class ApiSettings(StoreSettings):
     @classmethod
     def _check_public_key(cls, value: str) -> str:
         # Imported here, since the worker has no use for the cryptography behind it.
-        from kit.tokens import read_public_key
+        from common.tokens import read_public_key
 
         try:
             read_public_key(value)

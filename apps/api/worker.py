@@ -28,10 +28,10 @@ from api.queue import ATTEMPTS, QUEUE_NAME, ChangeFeed, PlanQueue, connection_na
 from api.schemas import IN_THE_MAKING
 from api.settings import WorkerSettings
 from api.tables import Plan
-from kit import cache
-from kit.database import Database
-from kit.logs import RequestContext, current_request
-from kit.process import load_or_exit
+from common import cache
+from common.database import Database
+from common.logs import RequestContext, current_request
+from common.process import load_or_exit
 
 log = logging.getLogger(__name__)
 

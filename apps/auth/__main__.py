@@ -2,6 +2,6 @@
 
 from auth.app import create_app
 from auth.settings import AuthSettings
-from kit import serve
+from common import serve
 
 serve.run(AuthSettings, create_app)

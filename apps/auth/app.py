@@ -16,10 +16,10 @@ from auth.limits import Limits, RateLimiter
 from auth.mail import Mailer
 from auth.service import AuthService
 from auth.settings import AuthSettings
-from kit import app, cache, database
-from kit.database import Database
-from kit.origins import normalise_origin
-from kit.tokens import PublicKeyVerifier
+from common import app, cache, database
+from common.database import Database
+from common.origins import normalise_origin
+from common.tokens import PublicKeyVerifier
 
 
 def create_app(settings: AuthSettings, *, limits: Limits | None = None) -> FastAPI:

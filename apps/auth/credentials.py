@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import jwt
 from itsdangerous import BadSignature, Signer
 
-from kit.tokens import AUDIENCE, ISSUER, TOKEN_TYPE, public_jwk, read_private_key
+from common.tokens import AUDIENCE, ISSUER, TOKEN_TYPE, public_jwk, read_private_key
 
 ACCESS_LIFETIME = timedelta(minutes=10)
 SESSION_LIFETIME = timedelta(days=30)

@@ -30,10 +30,10 @@ from auth.schemas import (
 )
 from auth.service import AuthService, SignedIn
 from auth.settings import AuthSettings
-from kit import access
-from kit.origins import SAFE_METHODS, safe_next
-from kit.refusal import Refusal
-from kit.tokens import ACCESS_COOKIE, REFRESH_COOKIE, Principal
+from common import access
+from common.origins import SAFE_METHODS, safe_next
+from common.refusal import Refusal
+from common.tokens import ACCESS_COOKIE, REFRESH_COOKIE, Principal
 
 BROWSER_COOKIE = "alva_browser"
 """Tells whether a mail's link is opened in the browser that asked for it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from kit.refusal import Refusal
+from common.refusal import Refusal
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from auth.app import build_service
 from auth.credentials import AccessTokens
 from auth.schemas import Email
 from auth.settings import AuthSettings
-from kit import cache
-from kit.database import Database
-from kit.process import load_or_exit
+from common import cache
+from common.database import Database
+from common.process import load_or_exit
 
 
 async def promote(settings: AuthSettings, email: str) -> None:

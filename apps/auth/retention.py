@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from auth.tables import AuditEntry, Link, RefreshToken, Session, Table
-from kit.database import UNAVAILABLE, Database
+from common.database import UNAVAILABLE, Database
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from auth.limits import Limits, RateLimiter
 from auth.mail import Mail
 from auth.passwords import Passwords
 from auth.tables import AuditEntry, Link, User
-from kit.database import Database
-from kit.origins import safe_next
-from kit.refusal import Refusal
+from common.database import Database
+from common.origins import safe_next
+from common.refusal import Refusal
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import ClassVar, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from kit.settings import CommaJoined, Pem, SecretPem, ServiceSettings
-from kit.tokens import read_private_key, read_public_key
+from common.settings import CommaJoined, Pem, SecretPem, ServiceSettings
+from common.tokens import read_private_key, read_public_key
 
 
 class AuthSettings(ServiceSettings):

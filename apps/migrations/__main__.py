@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from kit.process import EXIT_WRONG_SETTINGS
-from kit.settings import ServiceSettings, SettingsError, load
+from common.process import EXIT_WRONG_SETTINGS
+from common.settings import ServiceSettings, SettingsError, load
 from migrations import history
 
 EXIT_TRY_AGAIN = 75

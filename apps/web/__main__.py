@@ -1,6 +1,6 @@
 """`python -m web`: what the image runs."""
 
-from kit import serve
+from common import serve
 from web.app import WebSettings, create_app
 
 if __name__ == "__main__":

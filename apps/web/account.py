@@ -9,10 +9,10 @@ import httpx
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from kit.origins import normalise_origin, own_origin, safe_next
-from kit.pages import Pages as PageRenderer
-from kit.site.backends import Backend, Refused
-from kit.site.parts import Auth, Pages, SignedIn, Visitor
+from common.origins import normalise_origin, own_origin, safe_next
+from common.pages import Pages as PageRenderer
+from common.site.backends import Backend, Refused
+from common.site.parts import Auth, Pages, SignedIn, Visitor
 
 router = APIRouter()
 

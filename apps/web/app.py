@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from fastapi import FastAPI
 
-from kit.site import app as site
-from kit.site.settings import SiteSettings
+from common.site import app as site
+from common.site.settings import SiteSettings
 from web import account, onboarding, plans
 
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel
 
-from kit.pages import Pages as PageRenderer
-from kit.site.backends import Refused
-from kit.site.parts import Api, Pages, SignedIn
+from common.pages import Pages as PageRenderer
+from common.site.backends import Refused
+from common.site.parts import Api, Pages, SignedIn
 
 router = APIRouter()
 

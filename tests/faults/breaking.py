@@ -21,7 +21,7 @@ from .conftest import CLUSTER, Environment
 Breaking = Callable[[Environment], AbstractContextManager[None]]
 
 SERVE_WEB = """
-from kit import serve
+from common import serve
 from web.app import WebSettings, create_app
 serve.run(WebSettings, create_app)
 """
@@ -32,7 +32,7 @@ def page_answers(status: int) -> str:
     return f"""
 from starlette.responses import Response
 from starlette.routing import Route
-from kit import serve
+from common import serve
 from web.app import WebSettings, create_app
 
 def broken(settings):

@@ -93,7 +93,7 @@ CATALOGUE = (
         breaks=breaking.web_main("""
 from starlette.responses import Response
 from starlette.routing import Route
-from kit import serve
+from common import serve
 from web.app import WebSettings, create_app
 
 def broken(settings):

@@ -61,7 +61,7 @@ def test_second_release_at_the_same_time_is_refused_with_the_firsts_holder(envir
 
 
 DEAF = """
-from kit import serve
+from common import serve
 from web.app import WebSettings, create_app
 serve._Server.handle_exit = lambda self, sig, frame: None
 serve.run(WebSettings, create_app)

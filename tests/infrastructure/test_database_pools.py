@@ -17,16 +17,16 @@ def number(node: ast.expr | None) -> int:
     return node.value
 
 
-def kit_database() -> ast.FunctionDef:
-    """`__init__` of kit.database.Database."""
-    for node in ast.walk(ast.parse((APPS / "kit" / "database.py").read_text())):
+def database_initializer() -> ast.FunctionDef:
+    """`__init__` of common.database.Database."""
+    for node in ast.walk(ast.parse((APPS / "common" / "database.py").read_text())):
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return node
-    raise AssertionError("kit.database.Database has no __init__")
+    raise AssertionError("common.database.Database has no __init__")
 
 
 def default_pool_size() -> int:
-    arguments = kit_database().args
+    arguments = database_initializer().args
     defaults = dict(zip((arg.arg for arg in arguments.kwonlyargs), arguments.kw_defaults, strict=True))
     return number(defaults["pool_size"])
 
@@ -62,7 +62,7 @@ def test_pools_do_not_overflow() -> None:
     """SQLAlchemy's default would open ten connections more than the pool's size."""
     overflows = [
         keyword.value
-        for node in ast.walk(kit_database())
+        for node in ast.walk(database_initializer())
         if isinstance(node, ast.Call)
         for keyword in node.keywords
         if keyword.arg == "max_overflow"

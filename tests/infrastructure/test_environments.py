@@ -225,13 +225,13 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
         "log_group": "/alva/staging/api",
         "image_parameter": "ApiImageDigest",
         "database_connections": 8,
-        "deep_check_command": ["python", "-m", "kit.deep_check"],
+        "deep_check_command": ["python", "-m", "common.deep_check"],
         "journey_command": None,
         "context": ".",
         "companions": {"worker": {"idle_command": ["sleep", "infinity"]}},
     }
     journeys = {service["name"]: service["journey_command"] for service in manifest["services"]}
-    assert journeys == {"web": ["python", "apps/journey.py"], "api": None, "auth": None, "admin": None}
+    assert journeys == {"web": ["python", "apps/user_journey.py"], "api": None, "auth": None, "admin": None}
     assert manifest["migration"] == {
         "family": "alva-migrations",
         "container": "migrations",

@@ -227,7 +227,7 @@ def test_container_is_hardened_and_stops_in_its_own_time(staging: Any, name: str
         assert container["MountPoints"] == [{"ContainerPath": "/tmp", "ReadOnly": False, "SourceVolume": "scratch"}]  # noqa: S108
         assert container["LogConfiguration"]["LogDriver"] == "awslogs"
     main = staging.containers("services", f"alva-{name}")[name]
-    assert main["HealthCheck"]["Command"] == ["CMD", "python", "-S", "-m", "kit.healthcheck"]
+    assert main["HealthCheck"]["Command"] == ["CMD", "python", "-S", "-m", "common.healthcheck"]
     assert (main["HealthCheck"]["Interval"], main["HealthCheck"]["Timeout"]) == (5, 4)
 
 

@@ -17,7 +17,7 @@ from .test_flow import sign_up
 
 SOURCE = Path(__file__).parent / "node_admin"
 FILES = ("Dockerfile", "server.mjs", "settings.mjs", "healthcheck.mjs")
-ADMIN_SERVICE = 'host_label="admin-{}",\n        health_command=KIT_HEALTH_COMMAND,\n'
+ADMIN_SERVICE = 'host_label="admin-{}",\n        health_command=COMMON_HEALTH_COMMAND,\n'
 OTHER_SERVICE = 'host_label="admin-{}",\n        health_command=("node", "healthcheck.mjs"),\n'
 
 

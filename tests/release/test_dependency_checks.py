@@ -22,7 +22,7 @@ from alva.release.dependency_checks import DependencyChecks, cure_of, read_resul
 from alva.release.manifest import Manifest, Secret, Service
 from alva.release.oneoff import IDLE_COMMAND
 from alva.release.verify import Verdict
-from kit import deep_check
+from common import deep_check
 
 from .test_failed_operations import ERRORS, Fault, FaultyAws
 
@@ -36,7 +36,7 @@ def test_what_is_asked_fits_into_run_task_with_sixty_services(
     (service, *_) = manifest.services
     many = tuple(replace(service, name=f"service-{number}", port=3000) for number in range(60))
     asking = DependencyChecks(Aws(Target.local("http://127.0.0.1:9")), replace(manifest, services=many))
-    command = asking.command(("python", "-m", "kit.deep_check"), "somebody-with-a-long-name@example.com", many, 20)
+    command = asking.command(("python", "-m", "common.deep_check"), "somebody-with-a-long-name@example.com", many, 20)
     overrides = {
         "containerOverrides": [{"name": "api", "command": command}, {"name": "worker", "command": IDLE_COMMAND}]
     }
@@ -65,7 +65,7 @@ def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
     """Here is no service, no database, and no name of a cache: each check says so."""
     asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
-        [sys.executable, "-m", "kit.deep_check", json.dumps(asked)],
+        [sys.executable, "-m", "common.deep_check", json.dumps(asked)],
         env={"PATH": "", "PYTHONPATH": str(APPS), "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/alva"},
         capture_output=True,
         text=True,
@@ -141,7 +141,7 @@ def test_without_an_entry_that_names_a_deep_check_nothing_is_asked(aws: Aws, man
 @pytest.mark.parametrize(
     ("lines", "verdict"),
     [
-        (["/app/.venv/bin/python: No module named kit.deep_check"], Verdict.SKIP),
+        (["/app/.venv/bin/python: No module named common.deep_check"], Verdict.SKIP),
         (["Error: Cannot find module '/app/dist/deep-check.js'"], Verdict.SKIP),
         (["Traceback", "RuntimeError: it is broken"], Verdict.FAIL),
         (['{"alva_check": "database", "verdict": "OK", "reason": ""}', "No module named redis"], Verdict.FAIL),

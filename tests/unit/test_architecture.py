@@ -84,7 +84,7 @@ def test_every_part_of_the_tool_has_a_rule() -> None:
 
 
 def test_tool_knows_infrastructure_and_services_by_their_output_alone() -> None:
-    foreign = ("aws_cdk", "constructs", "infrastructure", "lib", "kit", "migrations", *SERVICES)
+    foreign = ("aws_cdk", "constructs", "infrastructure", "lib", "common", "migrations", *SERVICES)
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {name}"
         for file in sources(ROOT / "src" / "alva")
@@ -110,14 +110,14 @@ def test_infrastructure_imports_neither_the_tool_nor_the_services() -> None:
         f"{file.relative_to(ROOT)}:{line}: {name}"
         for file in sources(ROOT / "infrastructure")
         for line, name in imports_of(file)
-        if any(is_within(name, package) for package in ("alva", "kit", "migrations", *SERVICES))
+        if any(is_within(name, package) for package in ("alva", "common", "migrations", *SERVICES))
     ]
     assert not wrong
 
 
-@pytest.mark.parametrize("service", [*SERVICES, "kit", "migrations"])
-def test_service_imports_the_kit_and_itself_only(service: str) -> None:
-    foreign = {*SERVICES, "kit", "migrations", "alva"} - {service, "kit"}
+@pytest.mark.parametrize("service", [*SERVICES, "common", "migrations"])
+def test_service_imports_common_and_itself_only(service: str) -> None:
+    foreign = {*SERVICES, "common", "migrations", "alva"} - {service, "common"}
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {name}"
         for file in sources(ROOT / "apps" / service)

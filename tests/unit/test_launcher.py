@@ -72,7 +72,7 @@ class Machine:
         for file in ("alva", "pyproject.toml", "uv.lock", "package.json", "package-lock.json", ".npmrc"):
             (self.root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / file, self.root / file)
-        for file in ("apps/kit/pyproject.toml", "infrastructure/pyproject.toml"):
+        for file in ("apps/common/pyproject.toml", "infrastructure/pyproject.toml"):
             (self.root / file).parent.mkdir(parents=True)
             shutil.copy(REPOSITORY / file, self.root / file)
 

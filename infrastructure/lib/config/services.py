@@ -17,8 +17,8 @@ from lib.config.chosen_services import chosen_services
 from lib.config.secrets import DATA_TIER_PASSWORD, DatabaseUrl, RedisUrl, SecretKey  # noqa: F401  (for new entries)
 from lib.config.service import Companion, Migration, Service
 
-KIT_HEALTH_COMMAND = ("python", "-S", "-m", "kit.healthcheck")
-"""The health check of images that have `apps/kit`."""
+COMMON_HEALTH_COMMAND = ("python", "-S", "-m", "common.healthcheck")
+"""The health check of images that have `apps/common`."""
 
 _FRONTEND_ENVIRONMENT = {
     "NEXT_PUBLIC_API_URL": "{public_base[api]}",
@@ -38,10 +38,10 @@ SERVICES: tuple[Service, ...] = (
         priority=400,
         path_prefix="",
         host_label="{}",
-        health_command=KIT_HEALTH_COMMAND,
+        health_command=COMMON_HEALTH_COMMAND,
         environment=_FRONTEND_ENVIRONMENT,
         has_pages=True,
-        journey_command=("python", "apps/journey.py"),
+        journey_command=("python", "apps/user_journey.py"),
     ),
     Service(
         name="api",
@@ -50,14 +50,14 @@ SERVICES: tuple[Service, ...] = (
         priority=100,
         path_prefix="/api",
         host_label="api-{}",
-        health_command=KIT_HEALTH_COMMAND,
+        health_command=COMMON_HEALTH_COMMAND,
         environment=_DATA_ENVIRONMENT,
         secrets={
             **_DATA_SECRETS,
             "JWT_PUBLIC_KEY": SecretKey(secret="jwt-public-key"),
             "OPENAI_API_KEY": SecretKey(secret="openai-api-key"),
         },
-        deep_check_command=("python", "-m", "kit.deep_check"),
+        deep_check_command=("python", "-m", "common.deep_check"),
         companions=(Companion(name="worker", command=("python", "-m", "api.worker")),),
         has_queue=True,
         database_connections=8,
@@ -69,7 +69,7 @@ SERVICES: tuple[Service, ...] = (
         priority=200,
         path_prefix="/auth",
         host_label="auth-{}",
-        health_command=KIT_HEALTH_COMMAND,
+        health_command=COMMON_HEALTH_COMMAND,
         environment={
             **_DATA_ENVIRONMENT,
             "PUBLIC_URL": "{public_url[auth]}",
@@ -94,7 +94,7 @@ SERVICES: tuple[Service, ...] = (
         priority=300,
         path_prefix="/admin",
         host_label="admin-{}",
-        health_command=KIT_HEALTH_COMMAND,
+        health_command=COMMON_HEALTH_COMMAND,
         # It shows what every service runs.
         environment={**_FRONTEND_ENVIRONMENT, "WEB_INTERNAL_URL": "{internal_url[web]}"},
         has_pages=True,

@@ -17,7 +17,7 @@ import jwt
 import pytest
 import redis
 
-from kit.tokens import public_jwk, read_public_key
+from common.tokens import public_jwk, read_public_key
 from tests.apps.conftest import (
     KeyPair,
     Outside,
@@ -46,7 +46,7 @@ HASTY_WORKER = """
 import asyncio
 from api.settings import WorkerSettings
 from api.worker import run
-from kit.process import load_or_exit
+from common.process import load_or_exit
 settings = load_or_exit(WorkerSettings)
 times = dict(lockDuration={lock_milliseconds}, stalledInterval=1000)
 asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, count_seconds=1, **times))

@@ -11,7 +11,7 @@ import pytest
 
 from auth import retention
 from auth.retention import Retention
-from kit.database import Database
+from common.database import Database
 from tests.apps.conftest import Person, PostgresServer
 
 TABLES = {

@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from kit.tokens import public_jwk
+from common.tokens import public_jwk
 from tests.apps.conftest import KeyPair, Outside, Person, RunningProcess, make_key_pair, new_email
 
 GOOD_CLAIMS = {

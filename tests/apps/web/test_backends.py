@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from kit.site.backends import Backend, Refused, Unavailable
+from common.site.backends import Backend, Refused, Unavailable
 
 
 @contextmanager

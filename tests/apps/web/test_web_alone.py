@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 import web
-from kit.settings import SettingsError, load
-from kit.site.app import page_policy
+from common.settings import SettingsError, load
+from common.site.app import page_policy
 from web.app import WebSettings
 
 PUBLIC_PAGES = ("/", "/signup", "/signin", "/signin/confirm", "/check-mail")
@@ -215,7 +215,7 @@ def test_split_hosts_are_let_through_the_policy_and_no_others() -> None:
 
 
 def test_templates_never_switch_escaping_off() -> None:
-    folders = [Path(web.__file__).parent / "templates", Path(web.__file__).parents[1] / "kit" / "site" / "templates"]
+    folders = [Path(web.__file__).parent / "templates", Path(web.__file__).parents[1] / "common" / "site" / "templates"]
     templates = [template for folder in folders for template in folder.glob("*.html")]
     assert templates
     assert not [template.name for template in templates if re.search(r"\|\s*safe|autoescape", template.read_text())]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-BUNDLE = Path(__file__).parents[3] / "apps/kit/certificates/rds-global-bundle.pem"
+BUNDLE = Path(__file__).parents[3] / "apps/common/certificates/rds-global-bundle.pem"
 STAGING_REGION = "us-east-1"
 
 

@@ -1,4 +1,4 @@
-"""`python -S -m kit.healthcheck`: the container's health check, 0 where `/health` answers 200.
+"""`python -S -m common.healthcheck`: the container's health check, 0 where `/health` answers 200.
 
 It runs every few seconds in each container, so it imports nothing but `socket`: an HTTP client, and the packages that
 `site` looks for (-S leaves that out), would double its processor time.

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from kit import access
-from kit.pages import Pages as _Pages
-from kit.site.backends import Backend
-from kit.tokens import Principal
+from common import access
+from common.pages import Pages as _Pages
+from common.site.backends import Backend
+from common.tokens import Principal
 
 
 def _pages(request: Request) -> _Pages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from kit.origins import is_same_origin, normalise_origin, safe_next
+from common.origins import is_same_origin, normalise_origin, safe_next
 
 
 def request(scheme: str = "http", **headers: str) -> Request:

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 from starlette.requests import Request
 
-from kit.logs import trace_headers
-from kit.tokens import ACCESS_COOKIE
+from common.logs import trace_headers
+from common.tokens import ACCESS_COOKIE
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 from pydantic import SecretStr
 
-from kit.settings import CommaJoined, Pem, ServiceSettings, SettingsError, load
+from common.settings import CommaJoined, Pem, ServiceSettings, SettingsError, load
 
 
 class ExampleSettings(ServiceSettings):

@@ -13,12 +13,12 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
-from kit import documentation
-from kit.metrics import CONTENT_TYPE, RequestMetrics
-from kit.origins import normalise_origin
-from kit.refusal import Refusal
-from kit.requests import RequestMiddleware
-from kit.settings import ServiceSettings
+from common import documentation
+from common.metrics import CONTENT_TYPE, RequestMetrics
+from common.origins import normalise_origin
+from common.refusal import Refusal
+from common.requests import RequestMiddleware
+from common.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as CacheConnectionError
 
-from kit import cache
+from common import cache
 from tests.apps.authority import Authority
 from tests.apps.conftest import ValkeyServer
 

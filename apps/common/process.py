@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from kit import logs
-from kit.settings import Settings, SettingsError, load
+from common import logs
+from common.settings import Settings, SettingsError, load
 
 EXIT_WRONG_SETTINGS = 78
 """sysexits.h's EX_CONFIG."""

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from kit.logs import current_request
-from kit.origins import SAFE_METHODS, is_same_origin, own_origin
-from kit.pages import Pages
-from kit.site.backends import Refused, Unavailable
+from common.logs import current_request
+from common.origins import SAFE_METHODS, is_same_origin, own_origin
+from common.pages import Pages
+from common.site.backends import Refused, Unavailable
 
 log = logging.getLogger(__name__)
 

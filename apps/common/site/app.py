@@ -1,4 +1,4 @@
-"""The app of a service with pages: the kit's app with backends, pages, error pages and checked forms."""
+"""The app of a service with pages: `common.app` with backends, pages, error pages and checked forms."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from kit import app as kit_app
-from kit.access import require_same_origin
-from kit.origins import SAFE_METHODS
-from kit.pages import PAGE_POLICY, Pages
-from kit.site import problems
-from kit.site.backends import Backend, Unavailable
-from kit.site.settings import SiteSettings
-from kit.tokens import ACCESS_COOKIE, JwksVerifier
+from common import app as common_app
+from common.access import require_same_origin
+from common.origins import SAFE_METHODS
+from common.pages import PAGE_POLICY, Pages
+from common.site import problems
+from common.site.backends import Backend, Unavailable
+from common.site.settings import SiteSettings
+from common.tokens import ACCESS_COOKIE, JwksVerifier
 
 
 def create(
@@ -29,9 +29,9 @@ def create(
 ) -> FastAPI:
     """Build the app of a service with pages, whose `templates/` and `static/` are in `folder`.
 
-    `others` are further services that it asks; they are closed with the app. Sets `app.state.pages` (kit.pages.Pages),
-    `app.state.api` and `app.state.auth` (Backend), and while it runs `app.state.verifier`, for the dependencies of
-    kit.access: a 401 of theirs becomes the way to sign in.
+    `others` are further services that the pages call; they are closed with the app. Sets `app.state.pages`
+    (common.pages.Pages), `app.state.api` and `app.state.auth` (Backend), and while the app runs `app.state.verifier`,
+    for the dependencies of common.access. A 401 from these dependencies redirects the browser to the sign-in page.
     """
     pages = Pages(
         folder,
@@ -55,7 +55,7 @@ def create(
     guarded = APIRouter(dependencies=[Depends(require_own_form)])
     for router in routers:
         guarded.include_router(router)
-    app = kit_app.create(
+    app = common_app.create(
         settings,
         title=title,
         routers=[guarded],
@@ -98,7 +98,7 @@ def show_moment(value: str) -> str:
 
 
 def _has_sign_in(request: Request) -> bool:
-    """Whether the navigation shows what signed-in people can do. Not a check: pages that need one ask kit.access."""
+    """Whether the navigation shows what signed-in people can do. Not a check: pages that need one ask common.access."""
     return bool(request.cookies.get(ACCESS_COOKIE))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kit.database import Database
+from common.database import Database
 from tests.apps.conftest import PostgresServer
 
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from kit import app, logs
-from kit.refusal import Refusal
-from kit.settings import ServiceSettings
+from common import app, logs
+from common.refusal import Refusal
+from common.settings import ServiceSettings
 
 
 class SmallSettings(ServiceSettings):

@@ -12,10 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.logs import RequestContext, current_request
-from kit.metrics import RequestMetrics
-from kit.proxies import Caller, find_caller
-from kit.settings import ServiceSettings
+from common.logs import RequestContext, current_request
+from common.metrics import RequestMetrics
+from common.proxies import Caller, find_caller
+from common.settings import ServiceSettings
 
 log = logging.getLogger("request")
 
@@ -24,7 +24,7 @@ _TRACE_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,256}")
 
 
 class RequestMiddleware:
-    """Pure ASGI, outermost. Sets `request.state.caller` (kit.proxies.Caller) and the scope's scheme and client."""
+    """Pure ASGI, outermost. Sets `request.state.caller` (common.proxies.Caller) and the scope's scheme and client."""
 
     def __init__(
         self, app: ASGIApp, settings: ServiceSettings, content_security_policy: str, metrics: RequestMetrics

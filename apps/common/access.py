@@ -4,7 +4,7 @@
     Admin = Annotated[Principal, Depends(access.admin)]           # 403 where not an administrator
     Visitor = Annotated[Principal | None, Depends(access.visitor)]
 
-The verifier is `app.state.verifier` (kit.tokens); `app.state.allowed_origins` are the CORS origins.
+The verifier is `app.state.verifier` (common.tokens); `app.state.allowed_origins` are the CORS origins.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
-from kit.logs import current_request
-from kit.origins import SAFE_METHODS, is_same_origin
-from kit.tokens import ACCESS_COOKIE, Principal, TokenError, TokenVerifier
+from common.logs import current_request
+from common.origins import SAFE_METHODS, is_same_origin
+from common.tokens import ACCESS_COOKIE, Principal, TokenError, TokenVerifier
 
 
 async def visitor(request: Request) -> Principal | None:

@@ -10,8 +10,8 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from kit.process import load_or_exit
-from kit.settings import Settings
+from common.process import load_or_exit
+from common.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the load balancer's idle timeout of 60 s: were we to close first, users would see a 502 now and then."""

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from kit.origins import normalise_origin
-from kit.settings import CommaJoined, ServiceSettings
+from common.origins import normalise_origin
+from common.settings import CommaJoined, ServiceSettings
 
 
 def _check_public_url(value: str) -> str:

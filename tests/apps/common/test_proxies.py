@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from kit.proxies import Caller, find_caller
+from common.proxies import Caller, find_caller
 
 VPC = IPv4Network("10.0.0.0/16")
 

@@ -1,4 +1,4 @@
-"""`python -m kit.deep_check JSON`: what a verification runs in a one-off task, to ask what the service depends on.
+"""`python -m common.deep_check JSON`: what a verification runs in a one-off task, to ask what the service depends on.
 
 The argument is JSON: `services`, name -> port and path to ask, such as `:3000/health`; `address`, what comes before,
 with `{}` for the name; `customer`, the address of one that the verification made and that is forgotten here (or null);
