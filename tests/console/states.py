@@ -239,6 +239,16 @@ FAILING = replace(
         RELEASING.deployments[1],
     ),
 )
+DRAINING = service(
+    "web",
+    digest=digest(NEW_WEB),
+    tasks=(task("web", 1, digest=digest(NEW_WEB)), task("web", status="DEACTIVATING")),
+    targets=(
+        TargetStatus(address="10.0.10.11", state="healthy", reason=""),
+        TargetStatus(address="10.0.10.10", state="draining", reason="Target deregistration is in progress"),
+    ),
+    deployments=(deployment("web", digest=digest(NEW_WEB), task_definition="alva-web:8"),),
+)
 NO_TASKS = service(
     "api",
     running=0,
@@ -288,6 +298,7 @@ STATES: Mapping[str, State] = {
         status=replace(GOOD, services=changed(web=RELEASING), lock=LOCK), progress=progress(fails=False)
     ),
     "failing": State(status=replace(GOOD, services=changed(web=FAILING), lock=LOCK), progress=progress(fails=True)),
+    "draining": State(status=replace(GOOD, services=changed(web=DRAINING))),
     "rolled-back": State(status=replace(GOOD, release=ROLLED_BACK)),
     "asleep": State(
         status=replace(

@@ -123,6 +123,12 @@ def test_running_release_shows_its_events_of_ecs(opened: Open) -> None:
     expect(events).to_contain_text("(service alva-web) has started 1 tasks: (task 0123456789abcdef).")
 
 
+def test_task_that_drains_is_drawn_beside_the_one_that_replaces_it(opened: Open) -> None:
+    page = opened("draining")
+    for kind in ("new", "draining"):
+        expect(page.locator(f'.part.good[data-part="web"] .task.{kind}')).to_have_count(1)
+
+
 def test_environment_that_is_not_deployed_shows_the_command(opened: Open) -> None:
     page = opened("empty")
     expect(page.locator("#condition code")).to_have_text("./alva deploy")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from alva.release.serving import address_of, digests_of, other_images, problem_of_targets
+from alva.release.serving import (
+    address_of,
+    digests_of,
+    other_images,
+    problem_of_targets,
+    stopping_tasks_of,
+    tasks_of,
+)
 
 GOOD, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 INDEX = "sha256:" + "c" * 64
@@ -72,3 +80,27 @@ def test_load_balancer_serves_from_the_tasks_and_from_nothing_else(targets: list
 
 def test_task_that_gets_no_requests_is_found() -> None:
     assert problem_of_targets([target("10.0.1.5")], {"10.0.1.5", "10.0.1.6"}) == "the task at 10.0.1.6 is no target"
+
+
+LAST_STATUSES = {"RUNNING": ["RUNNING"], "STOPPED": ["DEACTIVATING", "STOPPED"]}
+"""Desired status -> last status of each task."""
+
+
+class Ecs:
+    """An ECS with one task that runs, one that drains and one that has stopped."""
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(
+            paginate=lambda desiredStatus="RUNNING", **_: [{"taskArns": LAST_STATUSES[desiredStatus]}]
+        )
+
+    def describe_tasks(self, *, tasks: list[str], **_: str) -> Any:
+        return {"tasks": [{"lastStatus": status} for status in tasks]}
+
+
+def test_tasks_that_drain_are_listed_apart_from_those_that_run() -> None:
+    aws, manifest, service = (
+        cast(Any, SimpleNamespace(**values)) for values in ({"ecs": Ecs()}, {"cluster": "c"}, {"service": "s"})
+    )
+    assert tasks_of(aws, manifest, service) == [{"lastStatus": "RUNNING"}]
+    assert stopping_tasks_of(aws, manifest, service) == [{"lastStatus": "DEACTIVATING"}]

@@ -21,8 +21,21 @@ DESCRIBED_AT_ONCE = 100
 
 def tasks_of(aws: Aws, manifest: Manifest, service: Service) -> list[TaskTypeDef]:
     """The tasks that ECS wants to run for a service, and those that it starts for it."""
+    return _list(aws, manifest, service)
+
+
+def stopping_tasks_of(aws: Aws, manifest: Manifest, service: Service) -> list[TaskTypeDef]:
+    """The tasks that ECS stops for a service: they drain, or their containers end."""
+    tasks = _list(aws, manifest, service, desiredStatus="STOPPED")
+    return [task for task in tasks if task.get("lastStatus") != "STOPPED"]
+
+
+def _list(aws: Aws, manifest: Manifest, service: Service, **status: str) -> list[TaskTypeDef]:
     with explained(f"look at the tasks of {service.service}"):
-        arns = list(pages(aws.ecs, "list_tasks", "taskArns", cluster=manifest.cluster, serviceName=service.service))
+        found = pages(
+            aws.ecs, "list_tasks", "taskArns", cluster=manifest.cluster, serviceName=service.service, **status
+        )
+        arns = list(found)
         return [
             task
             for start in range(0, len(arns), DESCRIBED_AT_ONCE)

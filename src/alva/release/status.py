@@ -26,7 +26,7 @@ EVENTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TaskStatus:
-    """One running or starting task."""
+    """One task that starts, runs, drains or stops."""
 
     task: str
     status: str
@@ -172,6 +172,10 @@ def _service(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeD
             tasks=(),
         )
     primary = next((d for d in found.get("deployments", []) if d.get("status") == "PRIMARY"), None)
+    targets = tuple(_targets(aws, found))
+    tasks = serving.tasks_of(aws, manifest, service)
+    if len(found.get("deployments", [])) > 1 or any(target.state == "draining" for target in targets):
+        tasks += serving.stopping_tasks_of(aws, manifest, service)
     return ServiceStatus(
         name=service.name,
         desired=found.get("desiredCount", 0),
@@ -179,8 +183,8 @@ def _service(aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeD
         deployment=primary.get("rolloutState", "") if primary is not None else "no deployment",
         digest=rollout.running_digest(aws, found["taskDefinition"], service.name) or "",
         since=primary.get("createdAt") if primary is not None else None,
-        targets=tuple(_targets(aws, found)),
-        tasks=tuple(_task(aws, service, task) for task in serving.tasks_of(aws, manifest, service)),
+        targets=targets,
+        tasks=tuple(_task(aws, service, task) for task in tasks),
         deployments=tuple(_deployment(aws, service, each) for each in found.get("deployments", [])),
         events=tuple(
             ServiceEvent(at=event["createdAt"], message=event["message"]) for event in found.get("events", [])[:EVENTS]

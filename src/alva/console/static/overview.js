@@ -6,6 +6,7 @@ import { $, command, commandFor, element, problemCard, read, renderWhenChanged, 
 import { showProgress } from "./release.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const STOPPING = ["DEACTIVATING", "STOPPING", "DEPROVISIONING"];
 let picture = null;
 let environment = null;
 let selected = null;
@@ -100,7 +101,8 @@ function tasksOf(service) {
   return service.tasks.map((task) => {
     const target = service.targets.find((each) => each.address === task.address);
     let kind = primary && task.digest !== primary.digest ? "old" : "new";
-    if (task.status !== "RUNNING") kind = "starting";
+    if (STOPPING.includes(task.status)) kind = "draining";
+    else if (task.status !== "RUNNING") kind = "starting";
     else if (task.health === "UNHEALTHY" || target?.state === "unhealthy") kind = isNew(service, task) ? "starting" : "unhealthy";
     else if (target?.state === "draining") kind = "draining";
     else if (target?.state === "initial" || task.health === "UNKNOWN") kind = "starting";

@@ -32,6 +32,7 @@ export function showProgress(found) {
           element("span", { class: "quiet" }, step.state === "running" && step.expected_seconds ? `${seconds(passed)} of about ${seconds(step.expected_seconds)}` : passed >= 0.05 ? seconds(passed) : ""),
           step.detail ? element("span", { class: "detail" }, step.detail) : null);
       })),
+      events.length ? element("p", { class: "quiet" }, "Events of ECS, times in UTC:") : null,
       events.length ? element("ul", { class: "happened quiet", "aria-label": "Events of ECS" }, events.map((event) => element("li", {}, `${event.at.slice(11, 19)} ${event.message}`))) : null)));
 }
 
