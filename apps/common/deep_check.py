@@ -1,10 +1,13 @@
-"""`python -m common.deep_check JSON`: what a verification runs in a one-off task, to ask what the service depends on.
+"""`python -m common.deep_check JSON`: check the api's dependencies from inside the network.
 
-The argument is JSON: `services`, name -> port and path to ask, such as `:3000/health`; `address`, what comes before,
-with `{}` for the name; `customer`, the address of one that the verification made and that is forgotten here (or null);
-and `patience`, for how many seconds a check that fails is tried again. It prints one JSON object per check; SKIP where
-the image lacks what a check needs. A service that answers with its dependencies' states (`{"checks": {name: "ok"}}`)
-is judged by them, any other by its status.
+`./alva verify` and every release run it in a one-off task with the api's image. The argument is a JSON object:
+
+- `services`: service name -> port and path of its health endpoint, such as `:3000/health`
+- `address`: the URL in front of them, with `{}` in place of the name
+- `customer`: e-mail address of the customer that the verification created and that is deleted here, or null
+- `patience`: for how many seconds a failing check is repeated
+
+It prints one JSON object for each check. A check is SKIP if the image lacks a package or a variable that it needs.
 """
 
 from __future__ import annotations
@@ -19,41 +22,42 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+SCHEMAS = ("api", "auth")
+"""The schemas of this product. Another product's tables in the same database have users of their own."""
+
 
 def require(holds: object, problem: str) -> None:
-    """Raise RuntimeError with the problem unless it holds."""
+    """Raise RuntimeError with `problem` unless `holds` is true."""
     if not holds:
         raise RuntimeError(problem)
 
 
 def database_url() -> str:
-    """The database as libpq names it."""
+    """The database's URL in libpq's form."""
     return os.environ["DATABASE_URL"].replace("postgresql+psycopg://", "postgresql://")
 
 
-def forget(email: str) -> str:
-    """Delete the rows of a customer, in whichever tables they are: those of its id (`user_id`), and of its address."""
+def delete_customer(email: str) -> str:
+    """Delete the customer's rows from each table that has a column `user_id` or `email`."""
     import psycopg
     from psycopg.sql import SQL, Identifier
 
-    tables = SQL("SELECT table_schema, table_name FROM information_schema.columns WHERE column_name = %s")
+    tables = SQL(
+        "SELECT table_schema, table_name FROM information_schema.columns"
+        " WHERE column_name = %s AND table_schema = ANY(%s)"
+    )
     deleted = 0
     with psycopg.connect(database_url(), connect_timeout=10) as connection:
-        by_address = connection.execute(tables, ["email"]).fetchall()
-        (users,) = [Identifier(*table) for table in by_address if table[1] == "users"]
-        found = connection.execute(SQL("SELECT id FROM {} WHERE email = %s").format(users), [email]).fetchone()
-        for column, value, where in (
-            ("user_id", found and found[0], connection.execute(tables, ["user_id"]).fetchall()),
-            ("email", email, by_address),
-        ):
-            for table in where if value else ():
+        user = connection.execute("SELECT id FROM auth.users WHERE email = %s", [email]).fetchone()
+        for column, value in (("user_id", user and user[0]), ("email", email)):
+            for table in connection.execute(tables, [column, list(SCHEMAS)]).fetchall() if value else ():
                 delete = SQL("DELETE FROM {} WHERE {} = %s").format(Identifier(*table), Identifier(column))
                 deleted += connection.execute(delete, [value]).rowcount
-    return f"{email} is forgotten: {deleted} rows"
+    return f"deleted {deleted} rows of {email}"
 
 
 def database() -> str:
-    """Write and read through an encrypted connection; nothing of it stays."""
+    """Write a row and read it back through an encrypted connection. The transaction is rolled back."""
     import psycopg
 
     with psycopg.connect(database_url(), connect_timeout=10) as connection:
@@ -63,35 +67,41 @@ def database() -> str:
 
         is_encrypted, version = one("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         require(is_encrypted, "the connection is not encrypted")
-        require(one("SELECT NOT pg_is_in_recovery()")[0], "it takes no writes")
+        require(one("SELECT NOT pg_is_in_recovery()")[0], "it is read-only")
         connection.execute("CREATE TEMPORARY TABLE alva_verify (value text)")
         value = uuid.uuid4().hex
         connection.execute("INSERT INTO alva_verify VALUES (%s)", [value])
-        require(one("SELECT value FROM alva_verify")[0] == value, "what was written is not what is read")
+        require(one("SELECT value FROM alva_verify")[0] == value, "the value read is not the value written")
         connection.rollback()
-    require("sslmode=verify-full" in database_url(), "its certificate is not verified (sslmode)")
-    return f"written and read over {version}, its certificate verified"
+    require(
+        "sslmode=verify-full" in database_url(),
+        "the connection does not verify the certificate: sslmode must be verify-full",
+    )
+    return f"a row was written and read over {version}, with a verified certificate"
 
 
 def queue() -> str:
-    """Put something into a list and take it out, as a queue does; look at what a full cache would do."""
+    """Push a value to a list and pop it, as a queue does. Check that a full cache does not evict jobs."""
     import redis
 
     url, password = os.environ["REDIS_URL"], os.environ.get("REDIS_PASSWORD")
     client = redis.Redis.from_url(url, password=password, socket_timeout=10, decode_responses=True)
-    # ElastiCache refuses CONFIG GET; INFO says the same.
+    # ElastiCache forbids CONFIG GET. INFO has the same value.
     policy = client.info("memory").get("maxmemory_policy")
-    require(policy == "noeviction", f"maxmemory-policy is {policy}: a full cache would lose jobs")
+    require(policy == "noeviction", f"maxmemory-policy is {policy}, so a full cache evicts jobs; it must be noeviction")
     key, value = f"alva:verify:{uuid.uuid4().hex}", uuid.uuid4().hex
     started = time.monotonic()
     client.lpush(key, value)
     client.expire(key, 60)
-    require(list(client.brpop([key], timeout=5) or ()) == [key, value], "what was queued did not come back")
-    return f"queued and taken in {(time.monotonic() - started) * 1000:.0f} ms, {policy}"
+    require(list(client.brpop([key], timeout=5) or ()) == [key, value], "the queued value did not come back")
+    return f"a value was queued and taken in {(time.monotonic() - started) * 1000:.0f} ms, {policy}"
 
 
 def service(url: str) -> Callable[[], str]:
-    """Ask a service for its health, by its name inside the network; what it says of its dependencies."""
+    """Request a service's health endpoint by its Cloud Map name, and report the states of its dependencies.
+
+    A service that returns states (`{"checks": {"database": "ok"}}`) is judged by them, any other by its HTTP status.
+    """
 
     def ask() -> str:
         try:
@@ -112,13 +122,13 @@ def service(url: str) -> Callable[[], str]:
 
 
 def judge(check: Callable[[], str], deadline: float) -> dict[str, str]:
-    """Run one check until it does not fail, or until the deadline."""
+    """Repeat a check until it passes or the deadline has passed."""
     while True:
         try:
             return {"verdict": "OK", "reason": check()}
         except (ImportError, KeyError) as error:
             lacks = error.name if isinstance(error, ImportError) else error
-            return {"verdict": "SKIP", "reason": f"the api has no {lacks}"}
+            return {"verdict": "SKIP", "reason": f"the image has no {lacks}"}
         except Exception as error:
             if time.monotonic() > deadline:
                 return {"verdict": "FAIL", "reason": f"{type(error).__name__}: {error}"}
@@ -126,14 +136,14 @@ def judge(check: Callable[[], str], deadline: float) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run every check, side by side, and print what came of it."""
+    """Run all checks at the same time and print their results."""
     asked = json.loads(sys.argv[1])
     deadline = time.monotonic() + asked["patience"]
     checks = {"database": database, "queue": queue}
     for name, rest in asked["services"].items():
         checks[f"{name} by name"] = service(asked["address"].format(name) + rest)
     if asked["customer"]:
-        checks["customer"] = lambda: forget(asked["customer"])
+        checks["customer"] = lambda: delete_customer(asked["customer"])
     with ThreadPoolExecutor(len(checks)) as pool:
         for name, result in zip(checks, pool.map(judge, checks.values(), [deadline] * len(checks)), strict=True):
             print(json.dumps({"alva_check": name, **result}), flush=True)

@@ -78,7 +78,7 @@ def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
         ("inside: queue", Verdict.SKIP),
         ("inside: web by name", Verdict.FAIL),
     ]
-    assert results[1].reason == "the api has no 'REDIS_URL'"
+    assert results[1].reason == "the image has no 'REDIS_URL'"
     assert "Connection refused" in results[2].reason
 
 
