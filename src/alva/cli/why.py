@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +13,6 @@ from alva.cli.invocation import Invocation, verb
 if TYPE_CHECKING:
     from alva.release.diagnosis import Diagnosis
     from alva.release.why import Account
-
-RECENT = timedelta(minutes=15)
-"""Failures of tasks count as current for this long."""
 
 
 @verb(
@@ -34,7 +31,7 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
     now: list[Diagnosis] = []
     if number is None:
         now = [
-            *why.services_causes(aws, manifest, since=None if names else datetime.now(UTC) - RECENT, names=names),
+            *why.services_causes(aws, manifest, since=None if names else datetime.now(UTC) - why.RECENT, names=names),
             *([] if names else why.stacks_causes(aws, manifest)),
         ]
     account = why.Accounts(aws, manifest).find(number)
@@ -56,6 +53,8 @@ def in_words(
     now: Sequence[Diagnosis], account: Account | None, number: int | None, *, is_recent: bool = True
 ) -> list[str]:
     """Format current failures and the stored causes as lines of text."""
+    from alva.release.why import RECENT
+
     lines = []
     for cause in now:
         lines += _cause(cause)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,9 +25,6 @@ from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
 
 Value = TypeVar("Value")
-
-RECENT = timedelta(minutes=15)
-"""Failures of tasks count as current for this long, as for `./alva why`."""
 
 
 class Watch:
@@ -188,7 +185,7 @@ class Session:
         now = []
         if release is None:
             now = [
-                *why.services_causes(self._aws, self._manifest, since=datetime.now(UTC) - RECENT),
+                *why.services_causes(self._aws, self._manifest, since=datetime.now(UTC) - why.RECENT),
                 *why.stacks_causes(self._aws, self._manifest),
             ]
         account = why.Accounts(self._aws, self._manifest).find(release)

@@ -24,6 +24,9 @@ from alva.release.stacks import Stacks, first_failure
 if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ContainerDefinitionOutputTypeDef, ServiceTypeDef, TaskTypeDef
 
+RECENT = timedelta(minutes=15)
+"""Failures of tasks count as current for this long."""
+
 LOG_LINES = 25
 """How much of a failed container's log is looked at."""
 
