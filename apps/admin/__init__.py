@@ -1,1 +1,1 @@
-"""The back office: users, plans, jobs and what runs, for administrators."""
+"""The back office for administrators: users, plans, jobs and the running images."""

@@ -1,4 +1,4 @@
-"""Puts admin together."""
+"""The app of admin."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from common.site.settings import InternalUrl, SiteSettings
 
 
 class AdminSettings(SiteSettings):
-    """What admin is given."""
+    """Admin's settings."""
 
     service: ClassVar[str] = "admin"
 
     web_internal_url: InternalUrl
-    """Where this task finds web, to ask what it runs."""
+    """Where this task reaches web, to read the digest of its image."""
 
 
 def create_app(settings: AdminSettings) -> FastAPI:

@@ -1,4 +1,4 @@
-"""The audit log: who did what to whom, from where, and when."""
+"""The audit log: time, actor, action, subject and client address."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ router = APIRouter()
 
 @router.get("/audit")
 async def show_audit(request: Request, pages: Pages, auth: Auth, _: Admin, part: AskedPart) -> Response:
-    """What was done, the newest first."""
+    """Show the audit log, newest first."""
     found = (await auth.call(request, "GET", f"/auth/audit?{part.query}")).json()
     return pages.render(request, "audit.html", page="audit", entries=found["items"], total=found["total"], part=part)

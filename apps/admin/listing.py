@@ -1,4 +1,4 @@
-"""Pages of a long list: which part is asked for, and what lies before and after it."""
+"""Pagination of long lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import Depends, Query
 
 PER_PAGE = 25
 LAST_PART = 400
-"""The api skips over 10 000 jobs at most."""
+"""The api accepts an offset of at most 10,000 jobs."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class Part:
 
     @property
     def query(self) -> str:
-        """The part as the services' query."""
+        """The query parameters `limit` and `offset`."""
         return f"limit={PER_PAGE}&offset={(self.number - 1) * PER_PAGE}"
 
     @property
     def before(self) -> int:
-        """The number of the page before, 0 where there is none."""
+        """The number of the previous page, or 0."""
         return self.number - 1
 
     def after(self, total: int) -> int:
-        """The number of the page after in a list of `total`, 0 where there is none."""
+        """Return the number of the next page of a list of `total` items, or 0."""
         return self.number + 1 if self.number * PER_PAGE < total else 0
 
 

@@ -1,4 +1,4 @@
-"""The first page: how much there is of everything, and which digest each service runs."""
+"""The first page: numbers of users, plans and jobs, and the digest that each service runs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Running:
-    """What one task of a service says that it runs."""
+    """The image digest that one task of a service reports."""
 
     service: str
     digest: str
-    """Empty where it cannot be told; `problem` says why."""
+    """Empty if it is unknown; `problem` has the reason."""
     problem: str = ""
 
 
 @router.get("/")
 async def show_overview(request: Request, pages: Pages, api: Api, auth: Auth, _: Admin) -> Response:
-    """Counts, the queue, and what runs."""
+    """Show the counts, the queue and the running digests."""
     web: Backend = request.app.state.web
     queue, plans, users, *running = await asyncio.gather(
         _get(api, request, "/api/admin/queue"),
@@ -51,7 +51,7 @@ async def show_overview(request: Request, pages: Pages, api: Api, auth: Auth, _:
 
 
 def _in_order(counts: dict[str, int]) -> dict[str, int]:
-    """The counts in the order in which a job passes through the states; states that we do not know come last."""
+    """Sort the counts by the order of the states in the life of a job. Unknown states come last."""
     known = {state: counts[state] for state in STATES if state in counts}
     return known | {state: counts[state] for state in sorted(counts) if state not in known}
 
@@ -62,7 +62,7 @@ async def _get(backend: Backend, request: Request, path: str) -> dict[str, Any]:
 
 
 async def _ask_what_runs(backend: Backend) -> Running:
-    """Every answer of a service carries its digest; a service that is down is worth showing, not failing for."""
+    """Read the digest from a response header. If the service is down, the page shows that instead of failing."""
     try:
         answer = await backend.client.get("/health")
     except httpx.HTTPError as error:

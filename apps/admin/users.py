@@ -1,4 +1,4 @@
-"""Users: find them, change their role, invite somebody."""
+"""Users: search, change a role, send an invitation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOTICES = {"role": "The role is changed.", "invited": "The invitation is on its
 async def show_users(
     request: Request, pages: Pages, auth: Auth, me: Admin, part: AskedPart, search: str = "", done: str = ""
 ) -> Response:
-    """Users, those that match the search."""
+    """Show the users that match the search."""
     return await _page(request, pages, auth, me, part, search=search.strip()[:200], notice=_NOTICES.get(done, ""))
 
 
@@ -39,7 +39,7 @@ async def change_role(
     role: Annotated[Literal["customer", "admin"], Form()],
     search: Annotated[str, Form()] = "",
 ) -> Response:
-    """Give a user another role."""
+    """Change a user's role."""
     try:
         await auth.call(request, "PATCH", f"/auth/users/{user_id}", json={"role": role})
     except Refused as refusal:
@@ -60,7 +60,7 @@ async def invite(
     role: Annotated[Literal["customer", "admin"], Form()],
     email: Annotated[str, Form()] = "",
 ) -> Response:
-    """Mail somebody a link that signs in with a role."""
+    """Send an invitation: a mail with a link that signs in with the given role."""
     try:
         await auth.call(request, "POST", "/auth/invitations", json={"email": email.strip(), "role": role})
     except Refused as refusal:
@@ -74,7 +74,7 @@ async def invite(
 @router.get("/invitations")
 @router.get("/{user_id}/role")
 async def return_to_users(pages: Pages) -> Response:
-    """Where somebody lands who had to sign in again to send one of the forms."""
+    """Redirect a browser that had to sign in again before it sent a form."""
     return RedirectResponse(pages.url("/users"), status_code=303)
 
 

@@ -1,4 +1,4 @@
-"""What customers ordered and the queue works on: plans, and the jobs that make them."""
+"""Plans, and the jobs that make them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter()
 
 STATES = ("waiting", "active", "delayed", "completed", "failed")
 TONES = {"ready": "", "completed": "", "failed": "bad", "cancelled": "idle"}
-"""Statuses of plans and states of jobs with a look of their own; the others are on their way."""
+"""Status of a plan or state of a job -> its style. All others mean that work goes on."""
 _NOTICES = {
     "retry": "The job is back in the queue.",
     "cancel": "The job is cancelled.",
@@ -28,7 +28,7 @@ JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 
 @router.get("/plans")
 async def show_plans(request: Request, pages: Pages, api: Api, _: Admin, part: AskedPart) -> Response:
-    """Everybody's plans, the newest first."""
+    """Show the plans of all users, newest first."""
     found = (await api.call(request, "GET", f"/api/admin/plans?{part.query}")).json()
     return pages.render(
         request, "plans.html", page="plans", plans=found["items"], total=found["total"], part=part, tones=TONES
@@ -45,7 +45,7 @@ async def show_jobs(
     state: Literal["", "waiting", "active", "delayed", "completed", "failed"] = "",
     done: str = "",
 ) -> Response:
-    """The queue's jobs, of one state or all."""
+    """Show the queue's jobs, of one state or all."""
     query = part.query + (f"&state={state}" if state else "")
     found = (await api.call(request, "GET", f"/api/admin/jobs?{query}")).json()
     return pages.render(
@@ -64,7 +64,7 @@ async def show_jobs(
 
 @router.get("/jobs/{job_id}/{action}")
 async def return_to_jobs(pages: Pages) -> Response:
-    """Where somebody lands who had to sign in again to press one of the buttons."""
+    """Redirect a browser that had to sign in again before it sent a form."""
     return RedirectResponse(pages.url("/jobs"), status_code=303)
 
 
@@ -72,7 +72,7 @@ async def return_to_jobs(pages: Pages) -> Response:
 async def act_on_job(
     request: Request, pages: Pages, api: Api, _: Admin, job_id: JobId, action: Literal["retry", "cancel"]
 ) -> Response:
-    """Put a failed job back in the queue, or stop one."""
+    """Retry or cancel a job."""
     done: str = action
     try:
         await api.call(request, "POST", f"/api/admin/jobs/{quote(job_id, safe='')}/{action}")

@@ -1,7 +1,8 @@
-"""Who may: FastAPI dependencies that find the signed-in user of a request.
+"""FastAPI dependencies that find the signed-in user of a request and check their role.
 
-    Signed = Annotated[Principal, Depends(access.signed_in)]      # 401 without
-    Admin = Annotated[Principal, Depends(access.admin)]           # 403 where not an administrator
+    Signed = Annotated[Principal, Depends(access.signed_in)]      # 401 for a visitor who is not signed in
+
+    Admin = Annotated[Principal, Depends(access.admin)]           # 403 for a user who is not an administrator
     Visitor = Annotated[Principal | None, Depends(access.visitor)]
 
 The verifier is `app.state.verifier` (common.tokens); `app.state.allowed_origins` are the CORS origins.
@@ -19,9 +20,10 @@ from common.tokens import ACCESS_COOKIE, Principal, TokenError, TokenVerifier
 
 
 async def visitor(request: Request) -> Principal | None:
-    """The signed-in user, or None: from `Authorization: Bearer`, else from the access cookie.
+    """Return the signed-in user, or None. The token is read from `Authorization: Bearer`, else from the access cookie.
 
-    With the cookie an unsafe method must come from our own pages or an allowed origin: 403 otherwise.
+    A request with an unsafe method and the cookie must come from this site's pages or an allowed origin. Otherwise it
+    is refused with 403.
     """
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     token = credentials.strip() if scheme.lower() == "bearer" else ""
@@ -44,20 +46,20 @@ async def visitor(request: Request) -> Principal | None:
 
 
 def require_same_origin(request: Request) -> None:
-    """403 unless the request comes from our own pages or an allowed origin."""
+    """Refuse with 403 a request that comes neither from this site's pages nor from an allowed origin."""
     if not is_same_origin(request, getattr(request.app.state, "allowed_origins", ())):
         raise HTTPException(403, "This request does not come from one of our pages.")
 
 
 async def signed_in(principal: Annotated[Principal | None, Depends(visitor)]) -> Principal:
-    """The signed-in user; 401 without one."""
+    """Return the signed-in user, or refuse with 401."""
     if principal is None:
         raise HTTPException(401, "Please sign in.", headers={"WWW-Authenticate": "Bearer"})
     return principal
 
 
 async def admin(principal: Annotated[Principal, Depends(signed_in)]) -> Principal:
-    """The signed-in administrator; 401 or 403 otherwise."""
+    """Return the signed-in administrator, or refuse with 401 or 403."""
     if not principal.is_admin:
         raise HTTPException(403, "Administrators only.")
     return principal

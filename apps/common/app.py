@@ -1,4 +1,4 @@
-"""The app of a service: what all of them do the same way, so that each has its own routes and nothing else."""
+"""The FastAPI app that all services share. A service adds its routes and dependency checks."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from common.settings import ServiceSettings
 log = logging.getLogger(__name__)
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""Content-Security-Policy of answers that are not pages."""
+"""Content-Security-Policy of responses that are not pages."""
 
 MOST_BODY_BYTES = 256 * 1024
-"""Longer bodies are 413: forms and JSON are read into memory before anything is looked at (a profile: some 10 KiB)."""
+"""A longer body is refused with 413, because forms and JSON are read into memory. A profile takes about 10 KiB."""
 
 Check = Callable[[], Awaitable[object]]
-"""Raises where what the service depends on does not answer."""
+"""Raises an exception if the dependency is not available."""
 _CHECK_TIMEOUT_SECONDS = 3.0
 
 
 class Service(FastAPI):
-    """A FastAPI app whose requests are identified, logged and given our headers, errors included."""
+    """A FastAPI app that gives each request an id, logs it, and sets the common headers, also on errors."""
 
     alva_settings: ServiceSettings
     alva_policy: str
     alva_metrics: RequestMetrics
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The middleware with ours outermost, so that it sees the answers to unexpected errors too."""
+        """Put RequestMiddleware outermost, so that it also sees the responses to unexpected errors."""
         return RequestMiddleware(
             super().build_middleware_stack(), self.alva_settings, self.alva_policy, self.alva_metrics
         )
@@ -61,12 +61,14 @@ def create(
 ) -> FastAPI:
     """Build the app of a service.
 
-    Routers are mounted under the path prefix; declare their paths as `/...` (the prefix itself, `/admin`, is answered
-    as `/admin/`). `/health` is unprefixed: 200 where the process serves; `/health?deep=1`, from inside the network
-    only, runs the `checks` and answers 503 where one fails. `/metrics` is for the inside too. Exceptions in
-    `unavailable` become 503. With `serve_openapi` there is `/openapi.json` under the prefix and, for people, `/docs`.
-    `cors_origins` may call with credentials. `app.state.stopping` is an asyncio.Event that is set when the process is
-    told to stop: long responses end when it is. Services that ask who is signed in set `app.state.verifier`.
+    - Routers are mounted under the path prefix. Declare their paths as `/...`; `/admin` is answered as `/admin/`.
+    - `/health` has no prefix and returns 200 while the process serves. `/health?deep=1` runs the `checks` and returns
+      503 if one fails. It and `/metrics` answer requests from inside the network only.
+    - Exceptions in `unavailable` become 503.
+    - `serve_openapi` adds `/openapi.json` and `/docs` under the prefix.
+    - Pages of `cors_origins` may send requests with credentials.
+    - `app.state.stopping` is an asyncio.Event that is set at SIGTERM. Long responses must end then.
+    - Services that need the signed-in user set `app.state.verifier`.
     """
     prefix = settings.path_prefix
     origins = [origin for origin in map(normalise_origin, cors_origins) if origin]
@@ -149,7 +151,7 @@ async def _answer_refusal(request: Request, refusal: Exception) -> JSONResponse:
 
 
 async def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - Starlette's signature
-    log.error("a dependency does not answer: %s: %s", type(error).__name__, error)
+    log.error("a dependency is not available: %s: %s", type(error).__name__, error)
     return JSONResponse(
         {"detail": "This is not available at the moment. Please try again."},
         status_code=503,

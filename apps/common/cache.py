@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey, with TLS and an AUTH token where the URL is `rediss://`."""
+"""The connection to Redis or Valkey. A URL that begins with `rediss://` uses TLS."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError)
-"""What is raised where the cache does not answer."""
+"""The exceptions that mean that the cache is not available."""
 
 
 def connect(url: str, password: str | None, *, timeout_seconds: float = 5, client_name: str | None = None) -> Redis:
-    """A client with a pool of its own; nothing is opened before the first use. `client_name` names its connections.
+    """Return a client with its own connection pool. Connections are opened at first use and are named `client_name`.
 
-    Certificates are verified against the system's bundle (SSL_CERT_FILE). A connection that broke is made anew, with
-    three attempts within half a second.
+    Certificates are verified against the system's bundle (SSL_CERT_FILE). A broken connection is retried three times
+    within half a second.
     """
     return Redis.from_url(
         url,

@@ -1,8 +1,8 @@
-"""The connection to PostgreSQL: SQLAlchemy on psycopg, with a pool that fits what the smallest database allows.
+"""The connection to PostgreSQL: SQLAlchemy on psycopg, with a small connection pool.
 
-db.t3.micro allows about 112 connections. Per task: api 5, worker 3, auth 5; twice that while a rolling update runs
-both versions, plus the migration's one. The password comes from PGPASSWORD and the CA from PGSSLROOTCERT, both read by
-libpq.
+The pool sizes add up to less than the smallest instance class allows, also while a rolling update runs two tasks of
+each service. `database_connections` in infrastructure/lib/config/services.py has the numbers. libpq reads the password
+from PGPASSWORD and the CA file from PGSSLROOTCERT.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What is raised where the database does not answer."""
+"""The exceptions that mean that the database is not available."""
 
 
 class Database:
-    """A pool of connections; nothing is opened before the first use."""
+    """A pool of connections, which are opened at first use."""
 
     def __init__(self, url: str, *, application_name: str, pool_size: int = 5) -> None:
-        """`url` is libpq's (`postgresql://user@host:5432/name?sslmode=verify-full`)."""
+        """`url` has libpq's form: `postgresql://user@host:5432/name?sslmode=verify-full`."""
         self._engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
-            max_overflow=0,  # a connection beyond the pool would be made and closed for each request, TLS and all
+            max_overflow=0,  # An overflow connection would be opened and closed for each request, with a TLS handshake.
             pool_use_lifo=True,
             pool_timeout=5,
             pool_recycle=600,
-            pool_pre_ping=True,  # a connection that died in a failover is replaced, not handed out
+            pool_pre_ping=True,  # Replaces a connection that broke in a failover.
             connect_args={
                 "application_name": application_name,
                 "connect_timeout": 5,
@@ -43,12 +43,12 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session whose work is committed at the end, or rolled back where the block raises."""
+        """Open a session that is committed at the end of the block, or rolled back if the block raises."""
         async with self._sessions.begin() as session:
             yield session
 
     async def check(self) -> None:
-        """Raise where the database does not answer."""
+        """Raise an exception if the database is not available."""
         async with self._engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 

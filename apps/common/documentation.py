@@ -1,4 +1,4 @@
-"""A page that explains a service's HTTP interface to people, made from its OpenAPI document; it fetches nothing."""
+"""The page `/docs`: a service's HTTP API, rendered from its OpenAPI document. The page loads no other file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _METHODS = ("get", "put", "post", "patch", "delete")
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that can be asked for."""
+    """One method of one path."""
 
     method: str
     path: str
     summary: str
     parameters: tuple[tuple[str, str, str], ...]
-    """Name, where it goes, type."""
+    """Name, location (path, query or header) and type."""
     body: str
     answers: tuple[tuple[str, str], ...]
-    """Statuses and what they hold."""
+    """HTTP statuses and the schema of the body."""
 
 
 def read_operations(document: dict[str, Any]) -> list[Operation]:
-    """The operations of an OpenAPI document, in its order."""
+    """Return the operations of an OpenAPI document in its order."""
     return [
         _read_operation(method, path, entry[method], document)
         for path, entry in document["paths"].items()
@@ -61,7 +61,7 @@ def _read_operation(method: str, path: str, entry: dict[str, Any], document: dic
 
 
 def group_answers(answers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """What is given and, on one line each, what is refused in the same form."""
+    """Merge the error statuses that have the same schema into one line."""
     given: list[tuple[str, str]] = []
     refused: dict[str, list[str]] = {}
     for status, holds in answers:
@@ -78,7 +78,7 @@ def _describe_answer(answer: dict[str, Any], document: dict[str, Any]) -> str:
 
 
 def describe(schema: dict[str, Any], document: dict[str, Any], depth: int = 0) -> str:
-    """A schema as people write it down: `{"email": text, "password"?: text}`."""
+    """Return a schema in short form: `{"email": text, "password"?: text}`."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         if depth > 3:
@@ -113,7 +113,7 @@ def add_page(app: FastAPI, path: str) -> None:
 
     @app.get(path, include_in_schema=False)
     async def documentation() -> HTMLResponse:
-        # Imported when somebody looks: a service without pages of its own has no other use for it.
+        # Imported on request, because nothing else in a service without pages needs Jinja.
         from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
         document = app.openapi()

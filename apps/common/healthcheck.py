@@ -1,7 +1,7 @@
-"""`python -S -m common.healthcheck`: the container's health check, 0 where `/health` answers 200.
+"""`python -S -m common.healthcheck`: the container's health check. It exits with 0 if `/health` returns 200.
 
-It runs every few seconds in each container, so it imports nothing but `socket`: an HTTP client, and the packages that
-`site` looks for (-S leaves that out), would double its processor time.
+It runs every few seconds in each container. To halve its CPU time it imports only `socket`, and `-S` skips the search
+for installed packages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TIMEOUT_SECONDS = 3.0
 
 
 def main() -> int:
-    """Ask this container's own `/health`; say on standard error why it is not healthy."""
+    """Request this container's `/health`, and print the cause on standard error if it is unhealthy."""
     host = os.environ.get("HOST", "127.0.0.1")
     host = "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104 - compared, not bound
     try:

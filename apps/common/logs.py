@@ -1,4 +1,4 @@
-"""JSON logs, one object per line on standard output, each with the request it belongs to and never a secret."""
+"""JSON logs on standard output: one object per line, with the request id and without the values of secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", 
 
 @dataclass
 class RequestContext:
-    """The request being answered, or the job being done."""
+    """The current request or job."""
 
     request_id: str = ""
     trace_id: str = ""
@@ -28,7 +28,7 @@ current_request: ContextVar[RequestContext | None] = ContextVar("current_request
 
 
 def trace_headers() -> dict[str, str]:
-    """Headers that carry the current request's identity and client to another service."""
+    """Return the headers that pass the current request's id and client address to another service."""
     context = current_request.get()
     if context is None:
         return {}
@@ -41,16 +41,16 @@ def trace_headers() -> dict[str, str]:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object; `extra` becomes fields of it."""
+    """Formats a record as one JSON object. The keys of `extra` become fields."""
 
     def __init__(self, service: str, secrets: Sequence[str] = ()) -> None:
         super().__init__()
         self._service = service
-        # Short values would blank out innocent text; no secret of ours is short.
+        # A short value would also match ordinary text. No secret is this short.
         self._secrets = tuple(json.dumps(secret)[1:-1] for secret in secrets if len(secret) >= 8)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON, with every known secret's value replaced."""
+        """Return the record as one line of JSON in which the values of known secrets are replaced."""
         fields: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -78,6 +78,6 @@ def configure(service: str, level: str = "INFO", secrets: Sequence[str] = ()) ->
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)
-    # Request lines of the HTTP client quote whole URLs, and a URL can hold a token.
+    # The HTTP client logs whole URLs, and a URL can contain a token.
     for noisy in ("httpx", "httpcore", "httpx2", "httpcore2", "openai", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,6 +1,6 @@
-"""How many requests there were and how long they took, in Prometheus' text format (version 0.0.4).
+"""Counts and durations of requests in Prometheus' text format (version 0.0.4).
 
-Kept in the process, one series per method, route template and status: their number is bounded by the routes there are.
+The process keeps one series per method, route template and status, so the number of routes bounds the memory.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ class _Series:
 
 
 class RequestMetrics:
-    """Counts of one process."""
+    """The counts of one process."""
 
     def __init__(self) -> None:
         self._series: defaultdict[tuple[str, str, int], _Series] = defaultdict(_Series)
         self.in_flight = 0
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
+        """Count one response."""
         series = self._series[method, route, status]
         series.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
         series.seconds += seconds
 
     def render(self) -> str:
-        """All of it as text."""
+        """Return all series as text."""
         lines = [
             "# HELP alva_requests_in_flight Requests that are being answered.",
             "# TYPE alva_requests_in_flight gauge",

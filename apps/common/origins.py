@@ -1,4 +1,4 @@
-"""Same-origin check: a browser's unsafe request that carries our cookies must come from our own pages."""
+"""Same-origin check: an unsafe request with this site's cookies must come from this site's pages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def normalise_origin(value: str) -> str | None:
-    """`scheme://host[:port]` in lower case without a default port; None where it is no http(s) origin.
+    """Return `scheme://host[:port]` in lower case without a default port, or None if it is not an http(s) origin.
 
-    The names of load balancers come in mixed case, while browsers send origins in lower case.
+    Load balancers have DNS names in mixed case, and browsers send origins in lower case.
     """
     try:
         parts = urlsplit(value.strip())
@@ -27,12 +27,13 @@ def normalise_origin(value: str) -> str | None:
 
 
 def is_same_origin(request: HTTPConnection, allowed: Collection[str] = ()) -> bool:
-    """Whether the request comes from our own pages, or from one of the `allowed` origins.
+    """Return whether the request comes from this site's pages or from one of the `allowed` origins.
 
-    Origin decides, then Referer; a request with neither is refused: every browser sends one with an unsafe method.
-    `Origin: null` is no origin: a form that was sent on from another host of ours (307, to renew a sign-in) comes with
-    it, and its Referer still names the page it was filled in on (Fetch, "append a request `Origin` header"). No page
-    can make up another's Referer, and ours send forms to our own hosts only (Content-Security-Policy, form-action).
+    `Origin` decides, else `Referer`. A request with neither is refused: every browser sends one of them with an unsafe
+    method. With `Origin: null` the Referer decides: a form that another host of this site redirects here (307, to renew
+    a sign-in) has `Origin: null`, and its Referer names the page with the form (Fetch, "append a request `Origin`
+    header"). A page cannot forge another page's Referer, and this site's pages send forms to its own hosts only
+    (Content-Security-Policy, form-action).
     """
     named = request.headers.get("origin", "")
     source = named if named not in ("", "null") else request.headers.get("referer")
@@ -43,15 +44,15 @@ def is_same_origin(request: HTTPConnection, allowed: Collection[str] = ()) -> bo
 
 
 def own_origin(request: HTTPConnection) -> str | None:
-    """The origin that the browser sees this request's service at; None where the host is none."""
+    """Return the service's origin as the browser sees it, or None if the Host header is invalid."""
     return normalise_origin(f"{request.url.scheme}://{request.headers.get('host', '')}")
 
 
 def safe_next(value: str | None, default: str = "/", origins: Collection[str] = ()) -> str:
-    """Where to go on to: a path of this site, or a URL of one of `origins` (as `normalise_origin` writes them).
+    """Return a redirect target: a path of this site, or a URL of one of `origins` (in `normalise_origin`'s form).
 
-    `default` for whatever else could lead elsewhere (`//host`, `/\\host`, a URL). A URL is put together anew from what
-    was checked: a browser reads no other host out of it.
+    Return `default` for anything that could lead to another site (`//host`, `/\\host`, another URL). A URL is rebuilt
+    from its checked parts, so that a browser cannot read another host from it.
     """
     if not value or "\\" in value or any(ord(character) < 0x21 or ord(character) == 0x7F for character in value):
         return default

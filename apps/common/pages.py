@@ -1,11 +1,11 @@
-"""Server-rendered pages: Jinja as web and admin share it.
+"""Server-rendered pages with Jinja, for web and admin.
 
     pages = Pages(Path(__file__).parent, prefix=settings.path_prefix)
     pages.mount_static(app)
     return pages.render(request, "plan.html", plan=plan)
 
-Templates live in `templates/`, files that browsers fetch in `static/`. In a template `url("/plans")` prefixes a path of
-this service and `static("style.css")` names a static file with its content's hash, so that browsers keep it for a year.
+Templates are in `templates/`, files for the browser in `static/`. In a template, `url("/plans")` adds the service's
+path prefix, and `static("style.css")` adds the hash of the file's content, so that browsers can cache it for a year.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
+"""Content-Security-Policy of pages: no other hosts, no inline code."""
 
 
 class _LongLivedFiles(StaticFiles):
@@ -48,7 +48,7 @@ class Pages:
     """Renders the templates of one service."""
 
     def __init__(self, folder: Path, *, prefix: str = "", **variables: Any) -> None:
-        """`folder` holds `templates/` and `static/`; `variables` are known to every template."""
+        """`folder` contains `templates/` and `static/`. Every template gets the `variables`."""
         self._prefix = prefix
         self._static_folders = [path for path in (folder / "static", _SHARED_FOLDER / "static") if path.is_dir()]
         self.environment = Environment(
@@ -62,7 +62,7 @@ class Pages:
         self.environment.globals |= {"url": self.url, "static": self._static_url, **variables}
 
     def url(self, path: str) -> str:
-        """The path of one of this service's pages as browsers see it."""
+        """Return the path of a page of this service with the path prefix."""
         return f"{self._prefix}{path}"
 
     def _find_static_url(self, name: str) -> str:
@@ -79,6 +79,6 @@ class Pages:
         app.mount(f"{self._prefix}/static", _LongLivedFiles(self._static_folders), name="static")
 
     def render(self, request: Request, template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
-        """Render a template as the response; pages are personal, so no cache keeps them."""
+        """Render a template as the response. It must not be cached, because pages are personal."""
         body = self.environment.get_template(template).render(request=request, **context)
         return HTMLResponse(body, status_code=status_code, headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""The start of any process of ours: its settings, or the end; then its logs."""
+"""The start of every process: read the settings and configure the logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXIT_WRONG_SETTINGS = 78
 
 
 def load_or_exit(settings_class: type[Settings]) -> Settings:
-    """Read the settings and configure the logs; exit with 78 and a line per wrong setting on standard error."""
+    """Read the settings and configure the logs. Exit with 78 and one line per invalid setting on standard error."""
     try:
         settings = load(settings_class)
     except SettingsError as error:

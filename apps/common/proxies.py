@@ -1,4 +1,4 @@
-"""Who really asks: the client and scheme behind the load balancer, believed from trusted proxies only.
+"""The client address and scheme of a request behind the load balancer. Only trusted proxies are believed.
 
 An Application Load Balancer appends the address it saw to X-Forwarded-For and sets X-Forwarded-Proto
 (Elastic Load Balancing user guide, "HTTP headers and Application Load Balancers").
@@ -15,17 +15,17 @@ LOOPBACK = IPv4Network("127.0.0.0/8")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks."""
+    """The sender of a request."""
 
     client: str
-    """The address of the person's machine, as far as trusted proxies tell it."""
+    """The client's address, as the trusted proxies report it."""
     scheme: str
     is_inside: bool
-    """From inside the network and past no proxy: a health check, a peer, a shell in the task."""
+    """Whether the request comes from inside the network and through no proxy, such as a health check."""
 
 
 def find_caller(peer: str, scheme: str, headers: Mapping[str, str], vpc: IPv4Network | None) -> Caller:
-    """Tell who asks from the connection's peer and the request's headers (lower-case names)."""
+    """Find the sender from the address of the connection and the request's headers (lower-case names)."""
 
     def is_trusted(address: str) -> bool:
         try:
@@ -38,6 +38,6 @@ def find_caller(peer: str, scheme: str, headers: Mapping[str, str], vpc: IPv4Net
         return Caller(peer, scheme, is_inside=False)
     hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",") if hop.strip()]
     forwarded_scheme = headers.get("x-forwarded-proto", "").strip().lower()
-    # From the right: each trusted proxy appended the address that it saw, so the first untrusted one is the client.
+    # Each trusted proxy appends the address that it saw. From the right, the first untrusted address is the client.
     client = next((hop for hop in reversed(hops) if not is_trusted(hop)), hops[0] if hops else peer)
     return Caller(client, forwarded_scheme if forwarded_scheme in {"http", "https"} else scheme, is_inside=not hops)

@@ -1,10 +1,10 @@
-"""What a service answers instead of doing it: a status and a sentence for people."""
+"""The exception for a request that a service refuses: an HTTP status and a sentence for the user."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """The request was understood and is not done; the app answers `status_code` with `{"detail": sentence}`."""
+    """A refused request. The app returns `status_code` with `{"detail": sentence}`."""
 
     def __init__(self, status_code: int, sentence: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(sentence)

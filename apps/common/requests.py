@@ -1,4 +1,4 @@
-"""What happens around every request: an identity, who called, a log line, our headers on the answer."""
+"""Middleware for every request: request id, client address, log line and security headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _TRACE_ID = re.compile(r"[A-Za-z0-9=;:._-]{1,256}")
 
 
 class RequestMiddleware:
-    """Pure ASGI, outermost. Sets `request.state.caller` (common.proxies.Caller) and the scope's scheme and client."""
+    """The outermost ASGI middleware. Sets `request.state.caller` (common.proxies.Caller) and the scope's scheme and
+    client.
+    """
 
     def __init__(
         self, app: ASGIApp, settings: ServiceSettings, content_security_policy: str, metrics: RequestMetrics
@@ -66,7 +68,7 @@ class RequestMiddleware:
             try:
                 await self._app(scope, receive, send_with_headers)
             except Exception:
-                # Starlette answers an unexpected error and raises it again, for the server to log: that is here.
+                # Starlette answers an unexpected error and raises it again. It is logged here.
                 log.exception("unexpected error")
                 if status == 0:
                     await PlainTextResponse("Something went wrong.", status_code=500)(scope, receive, send_with_headers)
@@ -88,14 +90,14 @@ class RequestMiddleware:
         headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         if caller.scheme == "https":
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-            # Browsers ignore this one under plain http, and complain of it in their console.
+            # Browsers ignore this header over plain HTTP and print a warning in their console.
             headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
 
     def _write_log(self, scope: Scope, path: str, status: int, seconds: float, caller: Caller) -> None:
         is_health_check = path == "/health" and status == 200
         fields: dict[str, Any] = {
             "method": scope["method"],
-            "path": path,  # without its query, which can hold a token
+            "path": path,  # Without the query, which can contain a token.
             "status": status,
             "duration_ms": round(seconds * 1000, 1),
             "client": caller.client,
@@ -105,11 +107,11 @@ class RequestMiddleware:
 
 
 def _route(scope: Scope, prefix: str) -> str:
-    """The template of the route that answered; never the path itself, of which there are endlessly many."""
+    """Return the template of the route. The path itself would make the number of metrics unbounded."""
     path: str = getattr(scope.get("route"), "path", "")
     if not path:
         return "unmatched"
-    # FastAPI's routes of an included router know their path without the prefix that they were included with.
+    # The path of a FastAPI route in an included router lacks the router's prefix.
     is_below_prefix = scope["path"].startswith(f"{prefix}/") and not path.startswith(f"{prefix}/")
     return prefix + path if is_below_prefix else path
 

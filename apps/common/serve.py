@@ -14,9 +14,11 @@ from common.process import load_or_exit
 from common.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than the load balancer's idle timeout of 60 s: were we to close first, users would see a 502 now and then."""
+"""Longer than the load balancer's idle timeout of 60 s. If the service closed a connection first, users would see an
+occasional 502.
+"""
 GRACEFUL_SHUTDOWN_SECONDS = 20
-"""Less than the 30 s that ECS gives a task between SIGTERM and SIGKILL (its stopTimeout)."""
+"""Less than the stopTimeout of 30 s, after which ECS sends SIGKILL."""
 
 
 class _Server(uvicorn.Server):
@@ -30,7 +32,7 @@ class _Server(uvicorn.Server):
 
 
 def run(settings_class: type[Settings], create_app: Callable[[Settings], FastAPI]) -> None:
-    """Serve until SIGTERM, then finish the requests in hand and exit with 0; exit with 78 where a setting is wrong."""
+    """Serve until SIGTERM, finish the running requests and exit with 0. Exit with 78 if a setting is invalid."""
     settings = load_or_exit(settings_class)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -45,7 +47,7 @@ def run(settings_class: type[Settings], create_app: Callable[[Settings], FastAPI
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         lifespan="on",
     )
-    # Uvicorn raises the signal again once it has shut down; a clean end should read as one.
+    # Uvicorn raises the signal again after its shutdown. The process must still exit with 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     server = _Server(config, app.state.stopping.set)

@@ -1,4 +1,4 @@
-"""Settings of a service, read from the environment once at start: one line for each wrong one, then the end."""
+"""Settings of a service, read from the environment once at start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNSET_SECRET = "alva:unset"  # noqa: S105 - the value of a secret that a person 
 
 
 class SettingsError(Exception):
-    """The environment does not describe a service that can run; the message has one line per wrong setting."""
+    """A setting is missing or invalid. The message has one line for each."""
 
 
 def _comma_joined(value: object) -> object:
@@ -20,7 +20,7 @@ def _comma_joined(value: object) -> object:
 
 
 def _pem(value: object) -> object:
-    """A PEM whose newlines were escaped on the way into the secret, with its newlines back."""
+    """Replace escaped newlines in a PEM by newlines."""
     return value.replace("\\n", "\n").strip() + "\n" if isinstance(value, str) else value
 
 
@@ -30,7 +30,7 @@ SecretPem = Annotated[SecretStr, BeforeValidator(_pem)]
 
 
 class ServiceSettings(BaseSettings):
-    """What every task is given (docs/architecture.md, the environment of a task)."""
+    """The variables that every task gets (docs/reference/environment-variables.md)."""
 
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -43,7 +43,7 @@ class ServiceSettings(BaseSettings):
     log_level: str = "INFO"
     image_digest: str = ""
     vpc_cidr: IPv4Network | None = None
-    """Whose proxy headers are trusted, beside loopback's; none: loopback's only."""
+    """Proxy headers are trusted from these addresses and from loopback; from loopback only if it is unset."""
 
     @field_validator("path_prefix")
     @classmethod
@@ -68,7 +68,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def secret_values(self) -> tuple[str, ...]:
-        """The values that must never be printed."""
+        """Return the values that must never be printed."""
         values = (getattr(self, name) for name in type(self).model_fields)
         return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
 
@@ -79,7 +79,7 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 def load(settings_class: type[Settings]) -> Settings:
     """Read the settings from the environment.
 
-    Raises SettingsError with one line per wrong setting; a line never quotes the value, which may be a secret.
+    Raises SettingsError with one line per invalid setting. A line never quotes the value, which may be a secret.
     """
     try:
         return settings_class()  # type: ignore[call-arg]

@@ -1,8 +1,8 @@
-"""Access tokens: who is signed in, told by an RS256 JWT that auth signed and everybody else verifies.
+"""Access tokens: an RS256 JWT that auth signs and the other services verify.
 
-Services with JWT_PUBLIC_KEY verify with it; web and admin fetch auth's JWKS. Only RS256 is accepted, whatever the
-token's header says, and issuer, audience and type are checked: a mail link's token (HS256, JWT_SECRET) is no access
-token.
+The api verifies with JWT_PUBLIC_KEY; web and admin fetch auth's JWKS. Only RS256 is accepted, whatever the token's
+header says. Issuer, audience and type are checked, so that a mail link's token (HS256, JWT_SECRET) is not accepted as
+an access token.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MINIMUM_SECONDS_BETWEEN_FETCHES = 10.0
 
 
 class TokenError(Exception):
-    """The token is not one that auth signed for us, or its time is over."""
+    """The token is invalid or expired."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who is signed in."""
+    """The signed-in user."""
 
     user_id: str
     email: str
@@ -46,20 +46,20 @@ class Principal:
 
     @property
     def is_admin(self) -> bool:
-        """Whether this is an administrator."""
+        """Whether the user is an administrator."""
         return self.role == "admin"
 
 
 class TokenVerifier(Protocol):
-    """Tells who a token belongs to."""
+    """Verifies access tokens."""
 
     async def verify(self, token: str) -> Principal:
-        """Return whose token it is. Raises TokenError."""
+        """Return the user of the token. Raises TokenError."""
         ...
 
 
 def read_public_key(pem: str) -> RSAPublicKey:
-    """Parse a PEM public key. Raises ValueError where it is not an RSA one."""
+    """Parse a PEM public key. Raises ValueError if it is not an RSA key."""
     key = load_pem_public_key(pem.encode())
     if not isinstance(key, RSAPublicKey):
         raise ValueError("must be an RSA public key in PEM")
@@ -67,7 +67,7 @@ def read_public_key(pem: str) -> RSAPublicKey:
 
 
 def read_private_key(pem: str) -> RSAPrivateKey:
-    """Parse a PEM private key. Raises ValueError where it is not an RSA one."""
+    """Parse a PEM private key. Raises ValueError if it is not an RSA key."""
     key = load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("must be an RSA private key in PEM")
@@ -79,7 +79,7 @@ def _base64url(number: int) -> str:
 
 
 def public_jwk(key: RSAPublicKey) -> dict[str, str]:
-    """The key as a JSON web key (RFC 7517), its id the RFC 7638 thumbprint."""
+    """Return the key as a JSON web key (RFC 7517). Its id is the thumbprint of RFC 7638."""
     numbers = key.public_numbers()
     required = {"e": _base64url(numbers.e), "kty": "RSA", "n": _base64url(numbers.n)}
     digest = hashlib.sha256(json.dumps(required, separators=(",", ":"), sort_keys=True).encode()).digest()
@@ -108,18 +108,18 @@ def _verify(token: str, key: RSAPublicKey) -> Principal:
 
 
 class PublicKeyVerifier:
-    """Verifies with the one public key of the environment (JWT_PUBLIC_KEY)."""
+    """Verifies with the environment's public key (JWT_PUBLIC_KEY)."""
 
     def __init__(self, public_key_pem: str) -> None:
         self._key = read_public_key(public_key_pem)
 
     async def verify(self, token: str) -> Principal:
-        """Return whose token it is. Raises TokenError."""
+        """Return the user of the token. Raises TokenError."""
         return _verify(token, self._key)
 
 
 class JwksVerifier:
-    """Verifies with the keys that auth publishes, fetched at first use and again when an unknown key id comes.
+    """Verifies with the keys that auth publishes. They are fetched at first use and when a token has an unknown key id.
 
     `url` is `<AUTH_INTERNAL_URL>/auth/.well-known/jwks.json`.
     """
@@ -132,7 +132,7 @@ class JwksVerifier:
         self._lock = asyncio.Lock()
 
     async def verify(self, token: str) -> Principal:
-        """Return whose token it is. Raises TokenError, and httpx.HTTPError where auth cannot be asked for its keys."""
+        """Return the user of the token. Raises TokenError, or httpx.HTTPError if the keys cannot be fetched."""
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
         except jwt.PyJWTError as error:
@@ -147,7 +147,7 @@ class JwksVerifier:
 
     async def _fetch(self) -> None:
         async with self._lock:
-            # Tokens with made-up key ids must not become requests to auth.
+            # Without this limit, each token with an invented key id would cause a request to auth.
             if self._keys and time.monotonic() - self._fetched_at < _MINIMUM_SECONDS_BETWEEN_FETCHES:
                 return
             response = await self._client.get(self._url)

@@ -37,7 +37,7 @@ def create(
         folder,
         prefix=settings.path_prefix,
         has_sign_in=_has_sign_in,
-        # The browser's form goes to auth itself: only auth's paths get the refresh cookie that is to be revoked.
+        # The browser sends this form to auth, because only auth's paths get the refresh cookie that is revoked.
         sign_out_url=f"{settings.next_public_auth_url}/logout?next=/",
         sign_out_everywhere_url=f"{settings.next_public_auth_url}/logout-all?next=/",
     )
@@ -72,13 +72,13 @@ def create(
 
 
 async def require_own_form(request: Request) -> None:
-    """403 where a form was sent from another site; signing in is guarded too, not only what needs a sign-in."""
+    """Refuse with 403 a form from another site, also the sign-in form."""
     if request.method not in SAFE_METHODS:
         require_same_origin(request)
 
 
 def page_policy(public_origins: Sequence[str], form_origins: Sequence[str]) -> str:
-    """The Content-Security-Policy of pages, with the origins beside their own that they may call and send forms to."""
+    """Return the Content-Security-Policy of pages, with the other origins that they may call and send forms to."""
     policy = PAGE_POLICY
     for directive, origins in (("connect-src", public_origins), ("form-action", form_origins)):
         policy = policy.replace(f"{directive} 'self'", " ".join([directive, "'self'", *origins]))
@@ -86,19 +86,21 @@ def page_policy(public_origins: Sequence[str], form_origins: Sequence[str]) -> s
 
 
 def show_day(value: str) -> str:
-    """`2026-11-23T14:02:00Z` as `23 November 2026`."""
+    """Format `2026-11-23T14:02:00Z` as `23 November 2026`."""
     at = datetime.fromisoformat(value)
     return f"{at.day} {at:%B %Y}"
 
 
 def show_moment(value: str) -> str:
-    """`2026-11-23T14:02:05Z` as `23 Nov 2026, 14:02 UTC`; the services tell times in UTC."""
+    """Format `2026-11-23T14:02:05Z` as `23 Nov 2026, 14:02 UTC`."""
     at = datetime.fromisoformat(value)
     return f"{at.day} {at:%b %Y, %H:%M} UTC"
 
 
 def _has_sign_in(request: Request) -> bool:
-    """Whether the navigation shows what signed-in people can do. Not a check: pages that need one ask common.access."""
+    """Return whether the navigation shows the links for signed-in users. This is no check; common.access has the
+    checks.
+    """
     return bool(request.cookies.get(ACCESS_COOKIE))
 
 

@@ -1,4 +1,4 @@
-"""Calls from a page's request to the services behind it, in the name of who is signed in."""
+"""Calls from a page to api and auth, on behalf of the signed-in user."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=10, keepalive_expiry=30.0)
-"""Idle connections end before the other side's keep-alive (75 s) would end them under a request."""
+"""Idle connections are closed before the server's keep-alive of 75 s ends."""
 _REPEATABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 
 class Unavailable(Exception):
-    """A service behind the page does not answer, or answers with an error of its own."""
+    """A backend is not available, or answered with 5xx."""
 
     def __init__(self, service: str, evidence: str) -> None:
         super().__init__(f"cannot reach {service}: {evidence}")
@@ -30,7 +30,7 @@ class Unavailable(Exception):
 
 
 class Refused(Exception):
-    """A service answered that this request cannot be done as it is: 4xx, with the service's reason."""
+    """A backend refused the request with 4xx and a reason."""
 
     def __init__(
         self, service: str, status: int, reason: str, fields: Mapping[str, str], retry_after: str = ""
@@ -40,30 +40,30 @@ class Refused(Exception):
         self.status = status
         self.reason = reason
         self.fields = dict(fields)
-        """Field name -> what is wrong with it (of a 422)."""
+        """Field name -> problem, from a 422 response."""
         self.retry_after = retry_after
 
 
 class Backend:
-    """One service behind the pages. Open at start, closed at the end of the app."""
+    """A client of one service. The app opens it at start and closes it at its end."""
 
     def __init__(self, name: str, base_url: str) -> None:
-        """`name` is also the service's path prefix: `api` answers under `/api`."""
+        """`name` is also the service's path prefix: `api` has the prefix `/api`."""
         self.name = name
         self._client = httpx.AsyncClient(
             base_url=base_url,
             timeout=_TIMEOUT,
             limits=_LIMITS,
             trust_env=False,
-            # One client serves all visitors: what auth sets for one of them must never be sent in another's name.
+            # All visitors share one client. It must not store cookies, or one visitor's would be sent for another.
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            # Connections that cannot be made are tried again: a task that has just stopped may still be in the name.
+            # Connection attempts are repeated: DNS may still return the address of a stopped task.
             transport=httpx.AsyncHTTPTransport(retries=1, limits=_LIMITS, trust_env=False),
         )
 
     @property
     def client(self) -> httpx.AsyncClient:
-        """The HTTP client, for calls that are not in anybody's name (JWKS, health)."""
+        """The HTTP client, for calls without a user (JWKS, health)."""
         return self._client
 
     async def close(self) -> None:
@@ -73,10 +73,10 @@ class Backend:
     async def call(
         self, request: Request, method: str, path: str, *, json: Any = None, idempotency_key: str = ""
     ) -> httpx.Response:
-        """Call the service in the name of the page's visitor and return its 2xx answer.
+        """Call the service on behalf of the page's visitor and return its 2xx response.
 
-        Repeatable calls (by method, or by an idempotency key) are made a second time where the connection broke.
-        Raises Refused for 4xx, Unavailable for 5xx and where there is no answer.
+        If the connection breaks, an idempotent call (by its method or its idempotency key) is repeated once. Raises
+        Refused for 4xx, and Unavailable for 5xx or no response.
         """
         headers = trace_headers() | {"X-Forwarded-Proto": request.url.scheme}
         token = request.cookies.get(ACCESS_COOKIE)
@@ -109,7 +109,7 @@ class Backend:
 
 
 def _read_refusal(response: httpx.Response) -> tuple[str, dict[str, str]]:
-    """The reason in FastAPI's error body: `detail` is a sentence, or a list with a `loc` and a `msg` per field."""
+    """Read FastAPI's error body: `detail` is a sentence, or a list with a `loc` and a `msg` for each field."""
     try:
         detail = response.json().get("detail", "")
     except (ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What the endpoints of a service with pages are given."""
+"""Dependencies for the endpoints of a service with pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees when something does not work: a page with an honest sentence, or the way to sign in."""
+"""Error pages, and the redirect to the sign-in page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Problem:
-    """What the page says."""
+    """The texts of an error page."""
 
     status: int
     heading: str
@@ -56,10 +56,10 @@ _BY_STATUS = {403: FORBIDDEN, 404: NOT_FOUND, 405: NOT_FOUND, 413: TOO_LONG, 429
 
 
 def sign_in_redirect(request: Request, public_auth_url: str) -> RedirectResponse:
-    """Send the browser to auth, which renews the sign-in and sends it back, or on to the sign-in page.
+    """Redirect the browser to auth, which renews the sign-in and redirects back, or redirects to the sign-in page.
 
-    Only auth's paths get the refresh cookie, so a page cannot renew by itself. 307 keeps method and body of a form.
-    Where auth has a host of its own it is told ours too.
+    A page cannot renew the sign-in itself, because only auth's paths get the refresh cookie. The status 307 keeps the
+    method and body of a form. If auth has its own host, the redirect includes this host's origin.
     """
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if not public_auth_url.startswith("/"):
@@ -69,7 +69,7 @@ def sign_in_redirect(request: Request, public_auth_url: str) -> RedirectResponse
 
 
 def install(app: FastAPI, pages: Pages, public_auth_url: str) -> None:
-    """Answer every error of the app with a page."""
+    """Add the handlers that answer errors with a page."""
 
     def show(request: Request, problem: Problem, retry_after: str = "") -> Response:
         context = current_request.get()
@@ -94,7 +94,7 @@ def install(app: FastAPI, pages: Pages, public_auth_url: str) -> None:
     async def on_refused(request: Request, error: Any) -> Response:
         log.warning("%s", error)
         if error.status == 401:
-            # Our own check accepted the token: renewing it would go round in circles.
+            # This service accepted the token, so a renewal would redirect in a loop.
             return show(request, SIGN_IN_UNCHECKED)
         return show(request, _BY_STATUS.get(error.status, BAD_REQUEST), error.retry_after)
 

@@ -1,4 +1,4 @@
-"""The environment of a service with pages: where browsers and where this task find api and auth."""
+"""Settings of a service with pages: the addresses of api and auth for browsers and for this task."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ InternalUrl = Annotated[str, AfterValidator(_check_internal_url)]
 
 
 class SiteSettings(ServiceSettings):
-    """What web and admin are given (docs/architecture.md, the environment of a task)."""
+    """The variables of web and admin (docs/reference/environment-variables.md)."""
 
     next_public_api_url: PublicUrl = "/api"
     next_public_auth_url: PublicUrl = "/auth"
-    """Where browsers find the api and auth: a path of the same host, or absolute when hosts are split."""
+    """Where browsers reach api and auth: a path on the same host, or a URL if each service has its own host."""
     api_internal_url: InternalUrl
     auth_internal_url: InternalUrl
-    """Where this task finds them: Cloud Map names. Paths there keep their service's prefix (`/api/...`)."""
+    """Where this task reaches them: their Cloud Map names. Paths keep the service's prefix (`/api/...`)."""
     page_origins: CommaJoined = ()
-    """Origins of all services with pages: a form may end at any of them (signing in, on the way to the back office)."""
+    """Origins of all services with pages. A form may redirect to any of them, as the sign-in form does."""
 
     @property
     def public_origins(self) -> tuple[str, ...]:
-        """Origins of api and auth, which pages may call; none where one host serves all."""
+        """The origins of api and auth, which pages may call. Empty if all services share one host."""
         return _origins(self.next_public_api_url, self.next_public_auth_url)
 
     @property
     def form_origins(self) -> tuple[str, ...]:
-        """Origins that forms may be sent to, and redirected to: Chromium holds each step to `form-action`."""
+        """The origins that forms may be sent or redirected to. Chromium applies `form-action` to every redirect."""
         return _origins(*self.public_origins, *self.page_origins)
 
 

@@ -255,7 +255,7 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     outside.seconds_per_chunk = 0.0
 
     office.goto("/admin")
-    office.get_by_role("link", name="Jobs that failed").click()
+    office.get_by_role("link", name="Failed jobs").click()
     take_picture(office, "1-failed")
     try_again = office.get_by_role("button", name=f"Try again with job {job}")
     expect(try_again).to_be_in_viewport()  # without scrolling sideways, on a phone too
