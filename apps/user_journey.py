@@ -1,7 +1,7 @@
-"""A customer's way from sign-up to a plan, through the load balancer: what `./alva verify --deep` runs.
+"""A new customer signs up and gets a plan, through the load balancer. `./alva verify --deep` runs it.
 
-The entry of web in `infrastructure/lib/config/services.py` names it (`journey_command`), and
-docs/reference/service-contract.md says what its environment holds. It needs Python alone.
+The setting `journey_command` of web in infrastructure/lib/config/services.py names this file.
+docs/reference/service-contract.md lists its environment variables. It needs the standard library only.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ ONBOARDING = {
 
 
 class DoesNotWork(Exception):
-    """A step that did not work, and why."""
+    """A step failed. The message names it and the cause."""
 
 
 class Journey:
-    """One customer who did not exist before. `given` are the variables that the command is started with."""
+    """One new customer. `given` is the environment of the command."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self._url = given["BASE_URL"]
@@ -55,19 +55,19 @@ class Journey:
         )
 
     def run(self) -> str:
-        """Walk it; what was seen, in a line. Raises DoesNotWork naming the step."""
+        """Run all steps and return a summary line. Raises DoesNotWork, which names the failed step."""
         started = time.monotonic()
         self._step("sign up", lambda: self._post("/signup", {"email": self.address}))
         link = self._wait("the sign-in mail", MAIL_SECONDS, self._link)
         self._step("open the link in the mail", lambda: self._get(link))
         path = urlsplit(self._step("describe a business", lambda: self._post("/onboarding", ONBOARDING))[0]).path
         if not re.fullmatch(r"/plans/[\w-]+", path):
-            raise DoesNotWork(f"cannot describe a business: it leads to {path}, not to a plan")
+            raise DoesNotWork(f"cannot describe a business: it redirects to {path}, not to a plan")
 
         def made() -> str | None:
             plan = json.loads(self._get(f"{self._api_url}/api{path}")[1])
             if plan["status"] == "failed":
-                raise DoesNotWork(f"cannot make a plan: the worker gave it up; {plan.get('error')}")
+                raise DoesNotWork(f"cannot make a plan: the worker gave up:  {plan.get('error')}")
             return str(plan["content"]["summary"]) if plan["status"] == "ready" else None
 
         self._wait("the plan", PLAN_SECONDS, made)
@@ -100,7 +100,7 @@ class Journey:
         return found
 
     def _post(self, path: str, form: Mapping[str, Any]) -> tuple[str, str]:
-        # Forms are taken from the site's own pages only.
+        # The services accept forms from the site's own pages only.
         return self._open(
             urllib.request.Request(  # noqa: S310  (the load balancer's own address)
                 f"{self._url}{path}", data=urlencode(form).encode(), headers={"Origin": self._url}
@@ -111,19 +111,19 @@ class Journey:
         return self._open(urllib.request.Request(url))  # noqa: S310
 
     def _open(self, request: urllib.request.Request) -> tuple[str, str]:
-        """Where it ended, after redirects, and what is there."""
+        """Return the final URL after redirects, and the body."""
         with self._opener.open(request, timeout=REQUEST_SECONDS) as answer:
             return answer.geturl(), answer.read().decode(errors="replace")
 
 
 def _title(answer: str) -> str:
-    """What an answer says in a line: a page's title, or the beginning of anything else."""
+    """Return a page's title, or the first 300 characters of another response."""
     found = re.search(r"<title>(.*?)</title>", answer, re.DOTALL)
     return " ".join((found[1] if found else answer).split())[:300]
 
 
 def connect_to(load_balancer: str, urls: Sequence[str]) -> None:
-    """Let connections to these URLs go to the load balancer: its names may not lead there from everywhere yet."""
+    """Connect to the load balancer for these URLs, because DNS may not resolve their names on this machine yet."""
     there = urlsplit(f"//{load_balancer}")
     meant = {(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)) for parts in map(urlsplit, urls)}
     find = socket.getaddrinfo
@@ -137,7 +137,7 @@ def connect_to(load_balancer: str, urls: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Walk it with what the environment says; 0, or 1 with what did not work on standard error."""
+    """Return 0, or return 1 and print the failed step on standard error."""
     try:
         print(Journey(os.environ).run())
     except DoesNotWork as error:

@@ -1,1 +1,1 @@
-"""Auth: who somebody is. Registration and sign-in by mail link or password, sessions, tokens, roles, the audit log."""
+"""Auth: registration and sign-in by mail link or password, sessions, tokens, roles and the audit log."""

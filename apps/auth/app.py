@@ -1,4 +1,4 @@
-"""Auth's app, put together."""
+"""Auth's app."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from common.tokens import PublicKeyVerifier
 
 
 def create_app(settings: AuthSettings, *, limits: Limits | None = None) -> FastAPI:
-    """Auth as the settings describe it; nothing is connected before it is needed."""
+    """Build the app from the settings. Connections are opened at first use."""
     store = Database(settings.database_url, application_name="alva-auth")
     password = settings.redis_password
     redis = cache.connect(settings.redis_url, password.get_secret_value() if password else None)
@@ -59,7 +59,7 @@ def create_app(settings: AuthSettings, *, limits: Limits | None = None) -> FastA
 def build_service(
     settings: AuthSettings, store: Database, redis: Redis, access_tokens: AccessTokens, limits: Limits | None = None
 ) -> AuthService:
-    """The rules with what they work on; the one-off tasks use it without the app."""
+    """Build the service without the HTTP app, for one-off tasks."""
     return AuthService(
         store,
         RateLimiter(redis),

@@ -1,4 +1,4 @@
-"""What proves who somebody is: signing and reading of access tokens, refresh tokens and mail links; no I/O."""
+"""Signing and reading of access tokens, refresh tokens and mail links. It makes no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACCESS_LIFETIME = timedelta(minutes=10)
 SESSION_LIFETIME = timedelta(days=30)
 LINK_LIFETIME = timedelta(minutes=30)
 HANDOVER_LIFETIME = timedelta(minutes=2)
-"""How long a browser may take from the page that took its password to auth."""
+"""How long the token is valid that a browser brings to auth after a page has checked its password."""
 INVITATION_LIFETIME = timedelta(days=7)
 _LINK_AUDIENCE = "alva-mail-link"
 
@@ -29,7 +29,7 @@ class AccessTokens:
         self.jwk = public_jwk(self._key.public_key())
 
     def sign(self, *, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
-        """An access token for this user, good for ACCESS_LIFETIME."""
+        """Return an access token for this user, valid for ACCESS_LIFETIME."""
         now = datetime.now(UTC)
         claims = {
             "iss": ISSUER,
@@ -46,18 +46,18 @@ class AccessTokens:
 
 
 class MailLinks:
-    """Signs and reads the tokens in mails with JWT_SECRET."""
+    """Signs and reads the tokens in mails, with JWT_SECRET."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
     def sign(self, link_id: UUID, expires_at: datetime) -> str:
-        """The token that stands for a link."""
+        """Return the signed token of a link."""
         claims = {"aud": _LINK_AUDIENCE, "jti": str(link_id), "exp": expires_at}
         return jwt.encode(claims, self._secret, "HS256")
 
     def read(self, token: str) -> UUID | None:
-        """The link's id; None for what we did not sign or what is too old."""
+        """Return the link's id, or None if the signature is invalid or the token expired."""
         try:
             claims = jwt.decode(
                 token, self._secret, algorithms=["HS256"], audience=_LINK_AUDIENCE, options={"require": ["exp", "jti"]}
@@ -68,18 +68,18 @@ class MailLinks:
 
 
 class SignedCookies:
-    """Random tokens in cookies, signed with COOKIE_SECRET, so that guesses never reach the database."""
+    """Random tokens in cookies, signed with COOKIE_SECRET. A guessed token causes no database query."""
 
     def __init__(self, secret: str) -> None:
         self._signer = Signer(secret, salt="alva-refresh", digest_method=hashlib.sha256)
 
     def new(self) -> tuple[str, bytes]:
-        """A new token as the cookie's value, and its hash for the database."""
+        """Return a new token as the cookie's value, and its hash for the database."""
         token = secrets.token_urlsafe(32)
         return self._signer.sign(token).decode(), hash_token(token)
 
     def read(self, cookie: str) -> bytes | None:
-        """The hash of the token in a cookie; None for what we did not sign."""
+        """Return the hash of the token in a cookie, or None if the signature is invalid."""
         try:
             return hash_token(self._signer.unsign(cookie).decode())
         except BadSignature:
@@ -87,5 +87,5 @@ class SignedCookies:
 
 
 def hash_token(token: str) -> bytes:
-    """SHA-256: the tokens are random, so nothing slower is needed."""
+    """Return the SHA-256 hash. The tokens are random, so no slow hash is needed."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Auth over HTTP."""
+"""Auth's HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from common.refusal import Refusal
 from common.tokens import ACCESS_COOKIE, REFRESH_COOKIE, Principal
 
 BROWSER_COOKIE = "alva_browser"
-"""Tells whether a mail's link is opened in the browser that asked for it."""
+"""Identifies the browser that requested a mail, for the link in it."""
 MAIL_ON_ITS_WAY = Message(detail="If this address is yours, a mail with a link is on its way to it.")
 
 Signed = Annotated[Principal, Depends(access.signed_in)]
@@ -58,13 +58,15 @@ def _mailer(request: Request) -> Mailer:
 
 
 def _refuse_foreign_pages(request: Request) -> None:
-    """A browser names where an unsafe request comes from; a call from a service names nothing."""
+    """Check the origin of unsafe requests. Browsers send it; calls from other services have none."""
     if request.method not in SAFE_METHODS and "origin" in request.headers:
         access.require_same_origin(request)
 
 
 async def _administrator(signed: Signed, service: Annotated[AuthService, Depends(_service)]) -> Principal:
-    """An administrator by the token and, since roles can be taken back at any time, by the database too."""
+    """Return the administrator. The role is also read from the database, because it can change before the token
+    expires.
+    """
     user = await service.find_user(UUID(signed.user_id))
     if not signed.is_admin or user.role != "admin":
         raise Refusal(403, "Administrators only.")
@@ -78,10 +80,10 @@ router = APIRouter(dependencies=[Depends(_refuse_foreign_pages)], responses=REFU
 
 
 class _Cookies:
-    """Sets and clears our cookies as this request's scheme, this service's prefix and the hosts' domain ask for.
+    """Sets and clears the cookies for the request's scheme, the service's path prefix and the cookie domain.
 
-    Where hosts are split, the access token is for all of them, and so is the browser's mark, which web hands on. The
-    refresh token is for auth's own host, always: docs/decisions/sign-in-across-hosts.md.
+    If each service has its own host, all hosts get the access token and the browser's mark. Only auth's host gets the
+    refresh token: docs/decisions/sign-in-across-hosts.md.
     """
 
     def __init__(self, request: Request) -> None:
@@ -109,7 +111,7 @@ class _Cookies:
         response.headers["Cache-Control"] = "no-store"
 
     def mark_browser(self, response: Response) -> str:
-        """Give the browser a random value to keep while it waits for a mail."""
+        """Set a random value in a cookie that identifies the browser when it opens the link from the mail."""
         browser_token = secrets.token_urlsafe(32)
         self._set(response, BROWSER_COOKIE, browser_token, LINK_LIFETIME)
         return browser_token
@@ -128,12 +130,12 @@ class _Cookies:
 
 
 def _target(request: Request, next_url: str | None, default: str = "/") -> str:
-    """Where to go on to: what was asked for, if it is one of our pages' addresses."""
+    """Return the requested redirect target if it is an address of this site's pages."""
     return safe_next(next_url, default, request.app.state.allowed_origins)
 
 
 def _on_site(request: Request, target: str) -> str:
-    """The target as this browser finds it: paths are those of the pages, which may have a host of their own."""
+    """Return the full target. A path belongs to the pages, which may have another host."""
     settings: AuthSettings = request.app.state.settings
     return settings.site_url + target if target.startswith("/") else target
 
@@ -146,7 +148,7 @@ def _client(request: Request) -> str:
 async def register(
     body: RegisterBody, request: Request, response: Response, tasks: BackgroundTasks, service: Service
 ) -> Message:
-    """Ask for an account. The answer is always the same; a mail with a link follows."""
+    """Register. The response is always the same. A mail with a link follows."""
     browser_token = _Cookies(request).mark_browser(response)
     mail = await service.register(body.email, body.password, body.next, browser_token, _client(request))
     tasks.add_task(_mailer(request).send, mail)
@@ -157,7 +159,7 @@ async def register(
 async def ask_for_link(
     body: LinkBody, request: Request, response: Response, tasks: BackgroundTasks, service: Service
 ) -> Message:
-    """Ask for a link that signs in. The answer is always the same; a mail follows where the address is known."""
+    """Request a sign-in link. The response is always the same. A mail follows if the address has an account."""
     browser_token = _Cookies(request).mark_browser(response)
     mail = await service.ask_for_link(body.email, body.next, browser_token, _client(request))
     if mail is not None:
@@ -167,9 +169,9 @@ async def ask_for_link(
 
 @router.get("/verify", status_code=303, response_class=RedirectResponse)
 async def look_at_link(request: Request, token: LinkToken, service: Service) -> Response:
-    """Follow a mail's link: in the browser that asked for it this signs in, elsewhere a page asks first.
+    """Open a mail's link. The browser that requested it is signed in; another browser must confirm first.
 
-    Programs that look through mails follow links too, and must not use them up.
+    Mail scanners also open links. A GET from another browser therefore does not use the link.
     """
     signed_in = await service.open_link(
         token, request.cookies.get(BROWSER_COOKIE), _client(request), only_same_browser=True
@@ -182,7 +184,7 @@ async def look_at_link(request: Request, token: LinkToken, service: Service) -> 
 
 @router.post("/verify", status_code=303, response_class=RedirectResponse)
 async def open_link(request: Request, token: LinkToken, service: Service) -> Response:
-    """Open a mail's link: signs in and goes on to the product; a link that is no good leads to the sign-in page."""
+    """Confirm a mail's link: sign in and redirect to the product. An invalid link redirects to the sign-in page."""
     access.require_same_origin(request)
     return _after_link(request, await service.open_link(token, request.cookies.get(BROWSER_COOKIE), _client(request)))
 
@@ -201,7 +203,7 @@ def _after_link(request: Request, signed_in: SignedIn | None) -> Response:
 
 @router.post("/login")
 async def log_in(body: LoginBody, request: Request, response: Response, service: Service) -> UserView:
-    """Sign in by password."""
+    """Sign in with a password."""
     signed_in = await service.log_in(body.email, body.password, _client(request))
     _Cookies(request).set(response, signed_in)
     return UserView.of(signed_in.user)
@@ -209,9 +211,9 @@ async def log_in(body: LoginBody, request: Request, response: Response, service:
 
 @router.post("/login/link")
 async def hand_over(body: HandoverBody, request: Request, response: Response, service: Service) -> Handover:
-    """Check a password, and say with what `/verify` signs this browser in.
+    """Check a password, and return the token with which `/verify` signs this browser in.
 
-    For pages: the refresh token is for auth's own host, so the browser itself comes here to get it.
+    Pages call this. The browser must then request `/verify` itself, because only auth's host gets the refresh token.
     """
     browser_token = _Cookies(request).mark_browser(response)
     token = await service.hand_over(body.email, body.password, body.next, browser_token, _client(request))
@@ -235,7 +237,7 @@ async def _refresh(request: Request, service: AuthService, next_path: str | None
         redirect = RedirectResponse(_sign_in_page(request, target), status_code=303)
         cookies.clear(redirect)
         return redirect
-    # 307 repeats a form that came here because its access token had expired; 303 is for pages.
+    # 307 sends a form again whose access token had expired. Pages get 303.
     status = 303 if request.method in SAFE_METHODS else 307
     redirect = RedirectResponse(_on_site(request, target), status_code=status)
     cookies.set(redirect, signed_in)
@@ -244,20 +246,20 @@ async def _refresh(request: Request, service: AuthService, next_path: str | None
 
 _REFRESH_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": UserView},
-    303: {"description": "With `next`: on to it, or to the sign-in page"},
-    307: {"description": "With `next`, for a form: back to it, with the form"},
+    303: {"description": "With `next`: redirect to it, or to the sign-in page"},
+    307: {"description": "With `next`, for a form: redirect to it with the form"},
 }
 
 
 @router.get("/refresh", responses=_REFRESH_ANSWERS, response_class=JSONResponse)
 async def refresh_page(request: Request, service: Service, next_path: NextPath = None) -> Response:
-    """New tokens for a page whose visitor's access token expired."""
+    """Renew the tokens for a page whose access token expired."""
     return await _refresh(request, service, next_path)
 
 
 @router.post("/refresh", responses=_REFRESH_ANSWERS, response_class=JSONResponse)
 async def refresh(request: Request, service: Service, next_path: NextPath = None) -> Response:
-    """New tokens for the refresh token in the cookie, which is used up."""
+    """Renew the tokens. The refresh token in the cookie is used up."""
     if request.cookies.get(REFRESH_COOKIE):
         access.require_same_origin(request)
     return await _refresh(request, service, next_path)
@@ -274,12 +276,12 @@ def _signed_out(request: Request, next_path: str | None) -> Response:
     return response
 
 
-_SIGN_OUT_ANSWERS: dict[int | str, dict[str, Any]] = {303: {"description": "With `next`: on to it"}}
+_SIGN_OUT_ANSWERS: dict[int | str, dict[str, Any]] = {303: {"description": "With `next`: redirect to it"}}
 
 
 @router.post("/logout", status_code=204, responses=_SIGN_OUT_ANSWERS, response_class=Response)
 async def log_out(request: Request, visitor: Visitor, service: Service, next_path: NextPath = None) -> Response:
-    """End this session."""
+    """Sign out: end this session."""
     cookie = request.cookies.get(REFRESH_COOKIE)
     if cookie:
         access.require_same_origin(request)
@@ -291,7 +293,7 @@ async def log_out(request: Request, visitor: Visitor, service: Service, next_pat
 async def log_out_everywhere(
     request: Request, visitor: Visitor, service: Service, next_path: NextPath = None
 ) -> Response:
-    """End all sessions of this user, told by the access token or, after its ten minutes, by the refresh token."""
+    """End all sessions of this user. The access token or, if it expired, the refresh token identifies the user."""
     cookie = request.cookies.get(REFRESH_COOKIE)
     if cookie:
         access.require_same_origin(request)
@@ -304,7 +306,7 @@ async def log_out_everywhere(
 
 @router.get("/me")
 async def me(signed: Signed, service: Service) -> UserView:
-    """Who is signed in."""
+    """Return the signed-in user."""
     return UserView.of(await service.find_user(UUID(signed.user_id)))
 
 
@@ -314,7 +316,7 @@ async def set_password(
 ) -> None:
     """Set or change the password, and end every other session.
 
-    Asks for the current password, or for a sign-in within the last 15 minutes.
+    Requires the current password, or a sign-in within the last 15 minutes.
     """
     user_id, session_id = UUID(signed.user_id), UUID(signed.session_id)
     mail = await service.set_password(user_id, session_id, body.password, body.current_password, _client(request))
@@ -329,7 +331,7 @@ async def list_users(
     limit: PageSize = 50,
     offset: Offset = 0,
 ) -> UserPage:
-    """Users, newest first."""
+    """List the users, newest first."""
     users, total = await service.list_users(search, limit, offset)
     return UserPage(items=[UserView.of(user) for user in users], total=total)
 
@@ -338,7 +340,7 @@ async def list_users(
 async def change_role(
     user_id: UUID, body: RoleBody, request: Request, administrator: Administrator, service: Service
 ) -> UserView:
-    """Give a user a role; it ends their sessions."""
+    """Change a user's role and end their sessions."""
     return UserView.of(await service.change_role(user_id, body.role, administrator.email, _client(request)))
 
 
@@ -346,7 +348,7 @@ async def change_role(
 async def invite(
     body: InvitationBody, request: Request, administrator: Administrator, tasks: BackgroundTasks, service: Service
 ) -> Message:
-    """Invite somebody by mail."""
+    """Send an invitation by mail."""
     mail = await service.invite(body.email, body.role, administrator.email, _client(request))
     tasks.add_task(_mailer(request).send, mail)
     return Message(detail=f"An invitation is on its way to {body.email}.")
@@ -354,13 +356,13 @@ async def invite(
 
 @router.get("/audit")
 async def list_audit(_: Administrator, service: Service, limit: PageSize = 50, offset: Offset = 0) -> AuditPage:
-    """The audit log, newest first."""
+    """List the audit log, newest first."""
     entries, total = await service.list_audit(limit, offset)
     return AuditPage(items=[AuditView.model_validate(entry) for entry in entries], total=total)
 
 
 @router.get("/.well-known/jwks.json")
 async def publish_keys(request: Request, response: Response) -> dict[str, list[dict[str, str]]]:
-    """The public key that access tokens are verified with (RFC 7517)."""
+    """Return the public key for the verification of access tokens (RFC 7517)."""
     response.headers["Cache-Control"] = "public, max-age=300"
     return {"keys": [request.app.state.jwk]}

@@ -1,4 +1,4 @@
-"""How often somebody may try, counted in Redis so that every task counts together."""
+"""Rate limits. All tasks share the counters, which are in Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """Per address the bound on guessing; per client, wider, on trying many addresses (an office shares a client)."""
+    """The limit per e-mail address stops guessing. The limit per client address is higher, because an office shares
+    one.
+    """
 
     login_per_email: Limit = Limit(10, 15 * 60)
     login_per_client: Limit = Limit(200, 15 * 60)
@@ -29,13 +31,13 @@ class Limits:
 
 
 class RateLimiter:
-    """Counts attempts in fixed windows."""
+    """Counts attempts in fixed time windows."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def count(self, name: str, who: str, limit: Limit) -> None:
-        """Count one attempt. Raises Refusal (429) where it is one too many."""
+        """Count one attempt. Raises Refusal (429) above the limit."""
         key = f"limit:{name}:{hashlib.sha256(who.encode()).hexdigest()[:32]}"
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(key, 0, ex=limit.seconds, nx=True)
@@ -46,5 +48,5 @@ class RateLimiter:
             raise Refusal(429, "Too many attempts. Please wait a little.", retry_after_seconds=max(seconds_left, 1))
 
     async def forget(self, name: str, who: str) -> None:
-        """Start counting anew, after a success."""
+        """Reset the counter after a success."""
         await self._redis.delete(f"limit:{name}:{hashlib.sha256(who.encode()).hexdigest()[:32]}")

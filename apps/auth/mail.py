@@ -1,4 +1,4 @@
-"""Mails through Resend, sent after the answer: it takes the same time whether there is a mail or not."""
+"""Mails through Resend. They are sent after the response, so that its duration does not reveal whether there is one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS_BEFORE_ATTEMPTS = (0.0, 0.5, 2.0)
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail with one link. `footnote` says how long the link works, or why the mail was sent."""
+    """A mail with one link. `footnote` states how long the link is valid, or why the mail was sent."""
 
     to: str
     subject: str
@@ -30,7 +30,7 @@ class Mail:
 
 
 class Mailer:
-    """Renders and sends; a mail that cannot be sent is logged, and its reader asks for another."""
+    """Renders and sends mails. A failure is logged; the user can request another mail."""
 
     def __init__(
         self, api_key: str, sender: str, *, seconds_before_attempts: Sequence[float] = _SECONDS_BEFORE_ATTEMPTS
@@ -45,8 +45,10 @@ class Mailer:
         )
 
     async def send(self, mail: Mail) -> bool:
-        """Send, in a few attempts with one idempotency key, so that no mail arrives twice; whether it was sent."""
-        # Imported at first use: most requests send no mail, and the library is large.
+        """Send the mail, and return whether it was sent. All attempts have one idempotency key, so it cannot arrive
+        twice.
+        """
+        # Imported at first use, because the library is large and most requests send no mail.
         import resend
         from resend.exceptions import ResendError
         from resend.http_client_httpx import HTTPXClient

@@ -1,4 +1,4 @@
-"""Passwords: argon2id as OWASP's password storage cheat sheet has it (19 MiB, two passes), two at a time."""
+"""Passwords: argon2id with the parameters of OWASP's password storage cheat sheet (19 MiB, two passes)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _AT_ONCE = 2
 
 
 class Passwords:
-    """Hashes and compares, off the event loop, within a bound on memory."""
+    """Hashes and compares passwords in threads, two at a time to limit the memory."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
@@ -19,12 +19,12 @@ class Passwords:
         self._nobodys = ""
 
     async def hash(self, password: str) -> str:
-        """The hash to keep."""
+        """Return the hash to store."""
         async with self._turns:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def matches(self, password: str, password_hash: str | None) -> bool:
-        """Whether the password belongs to the hash; without a hash it takes as long, and is False."""
+        """Return whether the password matches the hash. Without a hash it returns False after the same time."""
         if not self._nobodys:
             self._nobodys = await self.hash("nobody's password")
         async with self._turns:

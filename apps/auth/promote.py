@@ -1,4 +1,4 @@
-"""`python -m auth.promote EMAIL`: makes somebody an administrator. Run as a one-off task with auth's environment."""
+"""`python -m auth.promote EMAIL`: makes a user an administrator. Run it as a one-off task with auth's environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.process import load_or_exit
 
 
 async def promote(settings: AuthSettings, email: str) -> None:
-    """Make the user with this address an administrator; they sign in by a link sent to it."""
+    """Make the user with this address an administrator. They sign in with a link by mail."""
     store = Database(settings.database_url, application_name="alva-auth-promote", pool_size=1)
     password = settings.redis_password
     redis = cache.connect(settings.redis_url, password.get_secret_value() if password else None)
@@ -31,7 +31,7 @@ async def promote(settings: AuthSettings, email: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 2 where there is not exactly one e-mail address."""
+    """Exit with 2 unless there is exactly one e-mail address."""
     try:
         (argument,) = arguments
         email = TypeAdapter(Email).validate_python(argument)

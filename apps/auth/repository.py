@@ -1,4 +1,4 @@
-"""Auth's reading and writing of its tables; each function works in the caller's transaction."""
+"""Auth's database queries. Each function runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from auth.tables import AuditEntry, Link, RefreshToken, Session, User
 
 
 async def find_user(db: AsyncSession, user_id: UUID) -> User | None:
-    """The user with this id."""
+    """Return the user with this id."""
     return await db.get(User, user_id)
 
 
 async def find_user_by_email(db: AsyncSession, email: str) -> User | None:
-    """The user with this address (lower case)."""
+    """Return the user with this address (lower case)."""
     return await db.scalar(select(User).where(User.email == email))
 
 
 async def find_or_add_user(db: AsyncSession, email: str) -> User:
-    """The user with this address, added where there is none, locked until the transaction's end."""
+    """Return the user with this address, and add them if there is none. The row is locked until the end of the
+    transaction.
+    """
     await db.execute(insert(User).values(email=email).on_conflict_do_nothing(index_elements=[User.email]))
     return (await db.scalars(select(User).where(User.email == email).with_for_update())).one()
 
 
 async def list_users(db: AsyncSession, search: str, limit: int, offset: int) -> tuple[list[User], int]:
-    """Users whose address contains `search`, newest first, and how many there are."""
+    """Return the users whose address contains `search`, newest first, and their total number."""
     matching = User.email.contains(search.lower(), autoescape=True)
     page = select(User).where(matching).order_by(User.created_at.desc(), User.id).limit(limit).offset(offset)
     total = await db.scalar(select(func.count()).select_from(User).where(matching))
@@ -38,12 +40,12 @@ async def list_users(db: AsyncSession, search: str, limit: int, offset: int) -> 
 
 
 async def lock_administrators(db: AsyncSession) -> list[UUID]:
-    """The administrators' ids; the rows are locked, so that two demotions cannot pass each other."""
+    """Return the administrators' ids and lock the rows, so that two administrators cannot demote each other at once."""
     return list(await db.scalars(select(User.id).where(User.role == "admin").order_by(User.id).with_for_update()))
 
 
 async def add_session(db: AsyncSession, user_id: UUID, expires_at: datetime, client: str) -> Session:
-    """A new session."""
+    """Add a session."""
     session = Session(user_id=user_id, expires_at=expires_at, client=client)
     db.add(session)
     await db.flush()
@@ -51,17 +53,17 @@ async def add_session(db: AsyncSession, user_id: UUID, expires_at: datetime, cli
 
 
 async def find_session(db: AsyncSession, session_id: UUID) -> Session | None:
-    """The session with this id."""
+    """Return the session with this id."""
     return await db.get(Session, session_id)
 
 
 async def add_refresh_token(db: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
-    """A new refresh token of the session."""
+    """Add a refresh token to the session."""
     db.add(RefreshToken(session_id=session_id, token_hash=token_hash))
 
 
 async def lock_refresh_token(db: AsyncSession, token_hash: bytes) -> tuple[RefreshToken, Session] | None:
-    """The refresh token and its session, locked until the transaction's end."""
+    """Return the refresh token and its session, locked until the end of the transaction."""
     query = (
         select(RefreshToken, Session)
         .join(Session, Session.id == RefreshToken.session_id)
@@ -88,21 +90,21 @@ async def revoke_sessions(db: AsyncSession, user_id: UUID, *, keep: UUID | None 
 
 
 async def add_link(db: AsyncSession, link: Link) -> UUID:
-    """A new link's id."""
+    """Add a link and return its id."""
     db.add(link)
     await db.flush()
     return link.id
 
 
 async def is_link_open(db: AsyncSession, link_id: UUID) -> bool:
-    """Whether the link can be used; it stays as it is."""
+    """Return whether the link can be used, without using it."""
     return await db.scalar(select(Link.id).where(Link.id == link_id, *_open())) is not None
 
 
 async def take_link(db: AsyncSession, link_id: UUID, only_browser: bytes | None = None) -> Link | None:
-    """The link, marked as used: None where it was used before, is too old or does not exist.
+    """Mark the link as used and return it, or return None if it was used before, expired or does not exist.
 
-    With `only_browser`, also where another browser than the one with this hash asked for it.
+    With `only_browser`, also return None if another browser requested the link.
     """
     taken = update(Link).where(Link.id == link_id, *_open()).values(used_at=func.now()).returning(Link)
     if only_browser is not None:
@@ -117,12 +119,12 @@ def _open() -> tuple[ColumnElement[bool], ...]:
 async def add_audit(
     db: AsyncSession, actor: str, action: str, *, subject: str = "", client: str = "", **details: Any
 ) -> None:
-    """One more entry of the audit log."""
+    """Add an entry to the audit log."""
     db.add(AuditEntry(actor=actor, action=action, subject=subject, client=client, details=details))
 
 
 async def list_audit(db: AsyncSession, limit: int, offset: int) -> tuple[list[AuditEntry], int]:
-    """Entries of the audit log, newest first, and how many there are."""
+    """Return entries of the audit log, newest first, and their total number."""
     page = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit).offset(offset)
     total = await db.scalar(select(func.count()).select_from(AuditEntry))
     return list(await db.scalars(page)), total or 0

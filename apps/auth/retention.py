@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_RUNS = 3600.0
 _LOCK_KEY = 0x616C7661
-"""PostgreSQL's advisory lock that only one task holds while it deletes."""
+"""Key of the advisory lock that lets one task at a time delete rows."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Retention:
     """How long each kind of row is kept."""
 
     used_refresh_tokens: timedelta = timedelta(days=7)
-    """After its use. A copy of the token that comes later is refused as an unknown token."""
+    """Counted from its use. A copy of the token that is used later is refused as unknown."""
     ended_sessions: timedelta = timedelta(days=30)
-    """After the session expired or was revoked. Its refresh tokens are deleted with it."""
+    """Counted from the end of the session. Its refresh tokens are deleted with it."""
     expired_links: timedelta = timedelta(days=7)
     audit_entries: timedelta = timedelta(days=400)
-    """A year, and a month to look at the year."""
+    """One year, and a month in which the whole year can be reviewed."""
 
 
 async def delete_expired(database: Database, retention: Retention) -> dict[str, int]:
     """Delete every row that is older than its retention.
 
-    Return the number of deleted rows per table, or an empty dictionary where another task is deleting.
+    Return the number of deleted rows per table, or an empty dictionary if another task is deleting.
     """
     now = func.now()
     expired: dict[type[Table], ColumnElement[bool]] = {

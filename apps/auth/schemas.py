@@ -1,4 +1,4 @@
-"""What goes in and comes out over HTTP."""
+"""The bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Next = Annotated[str, Field(max_length=500)]
 
 
 class Body(BaseModel):
-    """A request's body; a field that we do not know is refused rather than ignored."""
+    """A request's body. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class LinkBody(Body):
 
 
 class LoginBody(Body):
-    """POST /login; any password is looked at, however short."""
+    """POST /login. The password has no minimum length here."""
 
     email: Email
     password: Annotated[str, Field(max_length=200)]
@@ -64,7 +64,7 @@ class HandoverBody(LoginBody):
 
 
 class Handover(BaseModel):
-    """What the browser brings to `/verify`, which signs it in."""
+    """The token with which `/verify` signs the browser in."""
 
     token: str
 
@@ -72,7 +72,7 @@ class Handover(BaseModel):
 class PasswordBody(Body):
     """PUT /password.
 
-    `current_password` may be left out shortly after a sign-in, and where the account has no password yet.
+    `current_password` is optional within 15 minutes of a sign-in, and if the account has no password.
     """
 
     password: Password
@@ -93,7 +93,7 @@ class InvitationBody(Body):
 
 
 class Message(BaseModel):
-    """A sentence for people."""
+    """A message for the user."""
 
     detail: str
 
@@ -110,7 +110,7 @@ class UserView(BaseModel):
 
     @classmethod
     def of(cls, user: User) -> Self:
-        """The view of a row."""
+        """Return the view of a row."""
         return cls(
             id=user.id,
             email=user.email,
@@ -122,7 +122,7 @@ class UserView(BaseModel):
 
 
 class UserPage(BaseModel):
-    """Some of the users, newest first, and how many there are."""
+    """A page of users, newest first, and their total number."""
 
     items: list[UserView]
     total: int
@@ -143,7 +143,7 @@ class AuditView(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Some of the audit log, newest first, and how long it is."""
+    """A page of the audit log, newest first, and its total length."""
 
     items: list[AuditView]
     total: int

@@ -1,4 +1,4 @@
-"""What auth does, apart from HTTP: every rule about who becomes whom is here."""
+"""Auth's rules, without HTTP: registration, sign-in, sessions and roles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 FRESH_SIGN_IN = timedelta(minutes=15)
 """How long after a sign-in the password can be changed without the current one."""
 REUSE_GRACE = timedelta(seconds=15)
-"""Two tabs may use one refresh token at the same moment; a second use later than this is a thief's."""
+"""Two tabs can use one refresh token at the same moment. A later second use means that the token was stolen."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class AuthService:
         origins: Collection[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        """`link_base` is what a link's `?token=` is appended to; a link leads to paths, and to URLs of `origins`.
+        """`link_base` is the URL of a link without `?token=`. A link redirects to a path or to a URL of `origins`.
 
         `site_url` is the scheme and host of the pages.
         """
@@ -84,12 +84,13 @@ class AuthService:
     async def register(
         self, email: str, password: str | None, next_path: str | None, browser_token: str, client: str
     ) -> Mail:
-        """Note what was asked for and say which mail to send; nothing about the address is told.
+        """Store the registration and return the mail to send. The result does not reveal whether the address has an
+        account.
 
-        `browser_token` is what the asking browser keeps: it tells whether the link is opened where it was asked for.
+        `browser_token` is stored in the browser's cookie, and identifies it when it opens the link.
 
-        The password takes effect when the link is opened in the browser that registered: else somebody could register
-        another's address with a password of their own and wait for them to open the link.
+        The password takes effect only if the same browser opens the link. Otherwise an attacker could register another
+        person's address with a password of their own and wait until that person opens the link.
         """
         await self._count_mail(email, client)
         password_hash = await self._passwords.hash(password) if password else None
@@ -104,7 +105,7 @@ class AuthService:
         async with self._database.transaction() as db:
             is_known = await repository.find_user_by_email(db, email) is not None
             if is_known:
-                # The address's owner has an account: the link signs in, and its password stays theirs.
+                # The address has an account: the link signs in and does not change the password.
                 link.purpose, link.password_hash = "sign-in", None
             link_id = await repository.add_link(db, link)
             await repository.add_audit(db, email, "registration asked for", subject=email, client=client)
@@ -112,7 +113,7 @@ class AuthService:
         return _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
 
     async def ask_for_link(self, email: str, next_path: str | None, browser_token: str, client: str) -> Mail | None:
-        """The mail with a link that signs in; None where nobody has the address, which only the service knows."""
+        """Return the mail with a sign-in link, or None if no user has the address. The response must not reveal which."""
         await self._count_mail(email, client)
         expires_at = datetime.now(UTC) + LINK_LIFETIME
         async with self._database.transaction() as db:
@@ -130,7 +131,7 @@ class AuthService:
         return _sign_in_mail(email, self._url(link_id, expires_at))
 
     async def invite(self, email: str, role: str, actor: str, client: str) -> Mail:
-        """The mail that invites somebody to a role."""
+        """Return the mail that invites a person to a role."""
         expires_at = datetime.now(UTC) + INVITATION_LIFETIME
         async with self._database.transaction() as db:
             link = Link(email=email, purpose="invitation", role=role, expires_at=expires_at)
@@ -139,7 +140,7 @@ class AuthService:
         return _invitation_mail(email, self._url(link_id, expires_at), role)
 
     async def is_link_open(self, token: str) -> bool:
-        """Whether a link could be used; looking at it does not use it up."""
+        """Return whether a link can be used, without using it."""
         link_id = self._mail_links.read(token)
         if link_id is None:
             return False
@@ -149,9 +150,9 @@ class AuthService:
     async def open_link(
         self, token: str, browser_token: str | None, client: str, *, only_same_browser: bool = False
     ) -> SignedIn | None:
-        """Sign in whoever opened the link; None where the link is forged, used or too old.
+        """Sign in with a link. Return None if the link is forged, used or expired.
 
-        With `only_same_browser`, None too, and the link as it was, in a browser that did not ask for it.
+        With `only_same_browser`, also return None, and do not use the link, if another browser requested it.
         """
         link_id = self._mail_links.read(token)
         if link_id is None or (only_same_browser and browser_token is None):
@@ -188,14 +189,14 @@ class AuthService:
     # Sessions
 
     async def log_in(self, email: str, password: str, client: str) -> SignedIn:
-        """Sign in by password. Raises Refusal (401), the same whether the address or the password is wrong."""
+        """Sign in with a password. Raises the same Refusal (401) for a wrong address and for a wrong password."""
         user = await self._check_password(email, password, client)
         async with self._database.transaction() as db:
             await repository.add_audit(db, email, "signed in by password", subject=email, client=client)
             return await self._start_session(db, user, client)
 
     async def hand_over(self, email: str, password: str, next_path: str | None, browser_token: str, client: str) -> str:
-        """The token of a link that signs in the browser that sent a password, at once and once. Raises as `log_in`."""
+        """Check a password, and return the token of a link that signs the browser in once. Raises as `log_in` does."""
         await self._check_password(email, password, client)
         expires_at = datetime.now(UTC) + HANDOVER_LIFETIME
         link = Link(
@@ -239,9 +240,9 @@ class AuthService:
         return SignedIn(user, access, cookie, is_new, next_path)
 
     async def refresh(self, cookie: str, client: str) -> SignedIn | None:
-        """New tokens for a refresh token, which is used up by it; None where it is worth nothing (any more).
+        """Exchange a refresh token for new tokens. Return None if it is invalid, used or expired.
 
-        A token that comes a second time was copied: its whole session ends.
+        A second use means that the token was copied, so the whole session ends.
         """
         token_hash = self._cookies.read(cookie)
         if token_hash is None:
@@ -267,7 +268,7 @@ class AuthService:
             return await self._hand_out(db, user, session.id)
 
     async def log_out(self, cookie: str | None, session_id: UUID | None) -> None:
-        """End the session of the refresh cookie, or the one of the access token."""
+        """End the session of the refresh cookie, else of the access token."""
         async with self._database.transaction() as db:
             token_hash = self._cookies.read(cookie) if cookie else None
             if token_hash is not None:
@@ -277,9 +278,9 @@ class AuthService:
                 await repository.revoke_session(db, session_id)
 
     async def log_out_everywhere(self, cookie: str | None, user_id: UUID | None, client: str) -> bool:
-        """End all sessions of a user, told by their id or else by a refresh cookie; False where neither tells one.
+        """End all sessions of a user, found by id or else by a refresh cookie. Return False if there is neither.
 
-        Access tokens that are out there end within ten minutes.
+        Issued access tokens expire within ten minutes.
         """
         async with self._database.transaction() as db:
             if user_id is None:
@@ -292,7 +293,7 @@ class AuthService:
         return True
 
     async def _owner(self, db: AsyncSession, cookie: str | None) -> UUID | None:
-        """Whose session a refresh cookie is of; None where the session is over."""
+        """Return the user of a refresh cookie, or None if the session has ended."""
         token_hash = self._cookies.read(cookie) if cookie else None
         found = await repository.lock_refresh_token(db, token_hash) if token_hash is not None else None
         if found is None or found[1].revoked_at is not None or found[1].expires_at <= datetime.now(UTC):
@@ -302,7 +303,7 @@ class AuthService:
     # Users
 
     async def find_user(self, user_id: UUID) -> User:
-        """The user. Raises Refusal (401) where the account is gone."""
+        """Return the user. Raises Refusal (401) if the account no longer exists."""
         async with self._database.transaction() as db:
             user = await repository.find_user(db, user_id)
         if user is None:
@@ -312,10 +313,10 @@ class AuthService:
     async def set_password(
         self, user_id: UUID, session_id: UUID, password: str, current_password: str | None, client: str
     ) -> Mail:
-        """Set the password, end every other session of the user, and return the mail that tells them.
+        """Set the password, end every other session of the user, and return the mail that notifies them.
 
-        Raises Refusal (403) unless the current password is given and right, or the session is a fresh sign-in: a
-        stolen cookie must not be enough to take an account over. Raises Refusal (429) for too many attempts.
+        Raises Refusal (403) without the correct current password or a recent sign-in, because a stolen cookie must not
+        be enough to take over an account. Raises Refusal (429) for too many attempts.
         """
         async with self._database.transaction() as db:
             user = await self._existing_user(db, user_id)
@@ -338,12 +339,12 @@ class AuthService:
         return _password_mail(user.email, f"{self._site_url}/account")
 
     async def list_users(self, search: str, limit: int, offset: int) -> tuple[list[User], int]:
-        """Some users, and how many there are."""
+        """Return a page of users, and their total number."""
         async with self._database.transaction() as db:
             return await repository.list_users(db, search, limit, offset)
 
     async def change_role(self, user_id: UUID, role: str, actor: str, client: str) -> User:
-        """Give a user a role and end their sessions. Raises Refusal: 404, or 409 for the last administrator."""
+        """Change a user's role and end their sessions. Raises Refusal: 404, or 409 for the last administrator."""
         async with self._database.transaction() as db:
             administrators = await repository.lock_administrators(db)
             user = await self._existing_user(db, user_id)
@@ -359,7 +360,7 @@ class AuthService:
             return user
 
     async def promote(self, email: str) -> User:
-        """Make the user with this address an administrator, adding them where they are not there yet."""
+        """Make the user with this address an administrator. A user who does not exist is added."""
         async with self._database.transaction() as db:
             user = await repository.find_or_add_user(db, email)
             user.role = "admin"
@@ -374,7 +375,7 @@ class AuthService:
         return user
 
     async def list_audit(self, limit: int, offset: int) -> tuple[list[AuditEntry], int]:
-        """Some of the audit log, and how long it is."""
+        """Return a page of the audit log, and its total length."""
         async with self._database.transaction() as db:
             return await repository.list_audit(db, limit, offset)
 

@@ -1,4 +1,4 @@
-"""What auth reads from its environment."""
+"""Auth's settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.tokens import read_private_key, read_public_key
 
 
 class AuthSettings(ServiceSettings):
-    """Auth's environment (docs/architecture.md)."""
+    """Auth's environment variables (docs/reference/environment-variables.md)."""
 
     service: ClassVar[str] = "auth"
 
@@ -22,19 +22,19 @@ class AuthSettings(ServiceSettings):
     """Signs access tokens (RS256)."""
     jwt_public_key: Pem
     jwt_secret: SecretStr = Field(min_length=32)
-    """Signs the links in mails (HS256), and nothing else."""
+    """Signs the links in mails (HS256)."""
     cookie_secret: SecretStr = Field(min_length=32)
-    """Signs the refresh token's cookie."""
+    """Signs the cookie of the refresh token."""
     resend_api_key: SecretStr
     mail_from: str
     public_url: str = Field(pattern=r"^https?://[^/]+$")
-    """The scheme and host that links in mails begin with, without a slash at the end."""
+    """The scheme and host of links in mails, without a slash at the end."""
     cors_origins: CommaJoined = ()
-    """Origins whose pages may call with credentials, and may be gone on to after a sign-in."""
+    """Origins whose pages may send requests with credentials. A sign-in may redirect to them."""
     site_url: str = Field(default="", pattern=r"^(https?://[^/]+)?$")
-    """The scheme and host of the pages, where they are not auth's own; empty where one host serves all."""
+    """The scheme and host of the pages. Empty if all services share one host."""
     cookie_domain: str = Field(default="", pattern=r"^([a-z0-9-]+(\.[a-z0-9-]+)+)?$")
-    """The domain that the hosts share; empty where one host serves all. docs/decisions/sign-in-across-hosts.md"""
+    """The common domain of the hosts. Empty if all services share one host. docs/decisions/sign-in-across-hosts.md"""
 
     @field_validator("public_url", "site_url", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Auth's tables as the code sees them; `migrations` makes them, and a test compares the two."""
+"""Auth's tables. `migrations` creates them, and a test compares both definitions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Table(DeclarativeBase):
-    """Base of auth's tables."""
+    """The base class of auth's tables."""
 
     metadata = MetaData(schema="auth")
     type_annotation_map = {str: Text, datetime: DateTime(timezone=True), bytes: LargeBinary, dict[str, Any]: JSONB}  # noqa: RUF012
@@ -23,7 +23,7 @@ _NOW = text("now()")
 
 
 class User(Table):
-    """Somebody who proved that an address is theirs, or was promoted."""
+    """A user. They have confirmed their address, or were made an administrator."""
 
     __tablename__ = "users"
 
@@ -36,7 +36,7 @@ class User(Table):
 
 
 class Session(Table):
-    """One sign-in; it lives as long as its refresh token is renewed, until it is revoked or over."""
+    """One sign-in. It lasts while its refresh token is renewed, until it expires or is revoked."""
 
     __tablename__ = "sessions"
 
@@ -49,7 +49,7 @@ class Session(Table):
 
 
 class RefreshToken(Table):
-    """A refresh token by its hash; one that is used a second time, late, gives a thief away."""
+    """A refresh token, stored as a hash. A late second use means that the token was stolen."""
 
     __tablename__ = "refresh_tokens"
 
@@ -60,7 +60,7 @@ class RefreshToken(Table):
 
 
 class Link(Table):
-    """A link in a mail; it works once. What was asked for with it waits here until the address is proven."""
+    """A link in a mail, valid for one use. It stores the requested role and password until the address is confirmed."""
 
     __tablename__ = "links"
 
@@ -77,7 +77,7 @@ class Link(Table):
 
 
 class AuditEntry(Table):
-    """Who did what to whom."""
+    """An entry of the audit log."""
 
     __tablename__ = "audit"
 
