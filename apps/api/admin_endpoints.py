@@ -1,4 +1,4 @@
-"""The api over HTTP, for administrators: everybody's plans, the queue and its jobs."""
+"""The api's HTTP endpoints for administrators: the plans of all users, the queue and its jobs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/admin", dependencies=[Depends(access.admin)], respon
 
 @router.get("/plans")
 async def list_plans(service: Service, limit: PageSize = 50, offset: Offset = 0) -> AdminPlanPage:
-    """Everybody's plans, newest first."""
+    """List the plans of all users, newest first."""
     plans, total = await service.list_plans(None, limit, offset)
     items = [AdminPlanView.model_validate(plan) for plan in plans]
     return AdminPlanPage(items=items, total=total)
@@ -41,7 +41,7 @@ async def list_plans(service: Service, limit: PageSize = 50, offset: Offset = 0)
 
 @router.get("/queue")
 async def show_queue(queue: Jobs) -> QueueView:
-    """How much waits, and how many workers there are."""
+    """Return the number of jobs in each state and the number of workers."""
     return QueueView(name=QUEUE_NAME, counts=await queue.count(), workers=await queue.count_workers())
 
 
@@ -52,26 +52,26 @@ async def list_jobs(
     limit: PageSize = 50,
     offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
 ) -> JobPage:
-    """The queue's jobs, newest first."""
+    """List the queue's jobs, newest first."""
     jobs, total = await queue.list_jobs([state] if state else COUNTED_STATES, limit, offset)
     return JobPage(items=jobs, total=total)
 
 
 @router.post("/jobs/{job_id}/retry")
 async def retry_job(job_id: UUID, service: Service, queue: Jobs) -> JobView:
-    """Make a plan that failed or was cancelled after all."""
+    """Retry a plan that failed or was cancelled."""
     await service.retry_plan(job_id)
     return await _show(queue, job_id)
 
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel_job(job_id: UUID, service: Service) -> PlanProgress:
-    """Stop the making of a plan; its job may be gone then, so the answer is the plan."""
+    """Cancel a plan. The response is the plan, because its job may no longer exist."""
     return PlanProgress.model_validate(await service.cancel_plan(job_id, None))
 
 
 async def _show(queue: PlanQueue, job_id: UUID) -> JobView:
     job = await queue.find(str(job_id))
     if job is None:
-        raise Refusal(503, "The plan is not queued yet; a worker will find it.", retry_after_seconds=15)
+        raise Refusal(503, "The plan is not queued yet. The worker will queue it.", retry_after_seconds=15)
     return job_view(job, await queue.state(str(job_id)))

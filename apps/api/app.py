@@ -1,4 +1,4 @@
-"""The api's app, put together."""
+"""The api's app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.tokens import PublicKeyVerifier
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
-    """The api as the settings describe it; nothing is connected before it is needed."""
+    """Build the app from the settings. Connections are opened at first use."""
     store = Database(settings.database_url, application_name="alva-api")
     redis = cache.connect(settings.redis_url, settings.redis_password_value)
     queue = PlanQueue(redis)

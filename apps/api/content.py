@@ -1,4 +1,4 @@
-"""What a marketing plan consists of: the shape that the model is asked for, and that its answer is checked against."""
+"""The schema of a marketing plan. The model is given it, and its response is validated against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The api over HTTP, for customers."""
+"""The api's HTTP endpoints for customers."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ router = APIRouter(responses=REFUSALS)
 
 @router.get("/profile")
 async def show_profile(user_id: UserId, service: Service) -> ProfileView:
-    """What you told us about your business."""
+    """Return your business profile."""
     return ProfileView.model_validate(await service.find_profile(user_id))
 
 
 @router.put("/profile")
 async def save_profile(body: ProfileBody, user_id: UserId, service: Service) -> ProfileView:
-    """Tell us about your business."""
+    """Save your business profile."""
     return ProfileView.model_validate(await service.save_profile(user_id, body))
 
 
@@ -60,20 +60,20 @@ async def ask_for_plan(
     service: Service,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")] = None,
 ) -> PlanView:
-    """Ask for a marketing plan; watch it at its `events`. The same Idempotency-Key asks for it once."""
+    """Order a marketing plan. Its `events` report the progress. Requests with the same Idempotency-Key order one plan."""
     return PlanView.model_validate(await service.ask_for_plan(user_id, idempotency_key))
 
 
 @router.get("/plans")
 async def list_plans(user_id: UserId, service: Service, limit: PageSize = 20, offset: Offset = 0) -> PlanPage:
-    """Your plans, newest first."""
+    """List your plans, newest first."""
     plans, total = await service.list_plans(user_id, limit, offset)
     return PlanPage(items=[PlanView.model_validate(plan) for plan in plans], total=total)
 
 
 @router.get("/plans/{plan_id}")
 async def show_plan(plan_id: UUID, user_id: UserId, service: Service) -> PlanView:
-    """One of your plans."""
+    """Return one of your plans."""
     return PlanView.model_validate(await service.find_plan(plan_id, user_id))
 
 
@@ -82,7 +82,7 @@ async def show_plan(plan_id: UUID, user_id: UserId, service: Service) -> PlanVie
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "Events `progress`, each with the plan's state"},
-        204: {"description": "The plan is finished and the client knows: an EventSource stops asking"},
+        204: {"description": "The plan is finished and the client has its state. An EventSource does not reconnect"},
     },
 )
 async def watch_plan(
@@ -92,7 +92,7 @@ async def watch_plan(
     service: Service,
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
-    """Watch a plan being made: server-sent events, until it is finished."""
+    """Stream the progress of a plan as server-sent events until it is finished."""
     plan = await service.find_plan(plan_id, user_id)
     if is_over(plan, last_event_id):
         return Response(status_code=204)
@@ -105,13 +105,13 @@ async def watch_plan(
 
 @router.post("/plans/{plan_id}/cancel")
 async def cancel_plan(plan_id: UUID, user_id: UserId, service: Service) -> PlanView:
-    """Stop the making of a plan."""
+    """Cancel a plan."""
     return PlanView.model_validate(await service.cancel_plan(plan_id, user_id))
 
 
 @router.get("/plans/{plan_id}/tasks")
 async def list_tasks(plan_id: UUID, user_id: UserId, service: Service) -> TaskList:
-    """What there is to do."""
+    """List the plan's tasks."""
     tasks = await service.list_tasks(plan_id, user_id)
     return TaskList(items=[TaskView.model_validate(task) for task in tasks])
 

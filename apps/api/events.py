@@ -1,4 +1,4 @@
-"""Server-sent events of a plan in the making, from PostgreSQL's truth; the feed only says when to look."""
+"""Server-sent events about a plan's progress. They are read from PostgreSQL; the feed only signals a change."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from api.service import ApiService
 from api.tables import Plan
 
 LOOK_SECONDS = 2.0
-"""How long to trust the feed's silence."""
+"""How long to wait for a signal before PostgreSQL is read again."""
 COMMENT_SECONDS = 15.0
-"""Less than the load balancer's idle timeout (60 s), which would cut a silent stream."""
+"""Less than the load balancer's idle timeout of 60 s, which would close a silent stream."""
 
 
 def event_id(plan: Plan) -> str:
-    """Names a state of a plan; a client that reconnects sends the last one that it saw."""
+    """Return the id of a state of the plan. A client that reconnects sends the last id that it received."""
     return f"{plan.status}-{plan.updated_at.timestamp():.3f}"
 
 
 def is_over(plan: Plan, last_event_id: str | None) -> bool:
-    """Whether the plan is finished and the client has seen that."""
+    """Return whether the plan is finished and the client has received that state."""
     return plan.status not in IN_THE_MAKING and last_event_id == event_id(plan)
 
 
 def format_event(plan: Plan) -> str:
-    """The plan's state as an event."""
+    """Format the plan's state as an event."""
     data = PlanProgress.model_validate(plan).model_dump_json()
     return f"event: progress\nid: {event_id(plan)}\ndata: {data}\n\n"
 
 
 async def follow_plan(plan: Plan, service: ApiService, feed: ChangeFeed, stopping: asyncio.Event) -> AsyncIterator[str]:
-    """An event for each change, the first at once, until the plan is finished or the process is told to stop."""
+    """Yield the current state, then an event for each change, until the plan is finished or the process gets SIGTERM."""
     clock = asyncio.get_running_loop().time
     async with feed.follow(str(plan.id)) as changed:
         yield "retry: 1000\n" + format_event(plan)

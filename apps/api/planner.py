@@ -1,4 +1,4 @@
-"""Makes a plan's content with OpenAI: structured output, streamed so that progress is real, and checked."""
+"""Makes a plan's content with OpenAI. The structured output is streamed, to report the progress, and validated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Report = Callable[[int, str], Awaitable[None]]
-"""Takes the progress in percent and what is being done."""
+"""Takes the progress in percent and the current step."""
 
 _TIMEOUT_SECONDS = 90.0
 _INSTRUCTIONS = (
@@ -34,20 +34,20 @@ _STEPS = (
 
 
 class PlannerError(Exception):
-    """The model gave no plan, and the sentence says so to the client."""
+    """The model gave no plan. The message is for the customer."""
 
     def __init__(self, sentence: str, *, is_final: bool) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.is_final = is_final
-        """Whether asking again cannot help."""
+        """Whether a retry cannot succeed."""
 
 
 class Planner:
-    """Asks OpenAI's API for plans."""
+    """Requests plans from OpenAI's API."""
 
     def __init__(self, api_key: str, model: str) -> None:
-        """Nothing is connected, and the library, which takes 19 MB, not loaded before the first plan."""
+        """The library takes 19 MB of memory, and is loaded with the first plan."""
         self._api_key = api_key
         self._model = model
         self._client: AsyncOpenAI | None = None
@@ -56,12 +56,12 @@ class Planner:
         from openai import AsyncOpenAI
 
         if self._client is None:
-            # Two quick retries of the library's for a hiccup; the queue's back-off is for what lasts longer.
+            # The library retries twice. Longer failures are left to the queue's back-off.
             self._client = AsyncOpenAI(api_key=self._api_key, timeout=_TIMEOUT_SECONDS, max_retries=2)
         return self._client
 
     async def make(self, profile: dict[str, Any], report: Report) -> PlanContent:
-        """A plan for the profile. Raises PlannerError."""
+        """Return a plan for the profile. Raises PlannerError."""
         import openai
 
         await report(5, "Reading your profile")
@@ -79,7 +79,7 @@ class Planner:
         except openai.OpenAIError as error:
             log.warning("OpenAI did not give an answer: %s: %s", type(error).__name__, error)
             raise PlannerError("The planning service does not answer.", is_final=False) from error
-        except ValueError as error:  # no JSON, or (pydantic.ValidationError) JSON of another shape
+        except ValueError as error:  # Invalid JSON, or (pydantic.ValidationError) JSON of another schema.
             log.warning("the model's answer is not a plan: %s", type(error).__name__)
             raise PlannerError("The planning service gave an incomplete plan.", is_final=False) from error
 
@@ -96,7 +96,7 @@ class Planner:
             async for event in stream:
                 if event.type != "content.delta":
                     continue
-                # The model writes the fields in the schema's order, so the last one begun is where it is.
+                # The model writes the fields in the schema's order, so the last field in the text is the current step.
                 reached = None
                 while steps and f'"{steps[0][0]}"' in event.snapshot:
                     reached = steps.pop(0)

@@ -1,7 +1,7 @@
-"""The queue of plans to make (BullMQ), and the feed that tells who watches that a plan changed.
+"""The queue of plans (BullMQ), and the feed that signals changes to the clients that watch a plan.
 
-A plan's job has the plan's id, so that a plan is queued once, however often it is asked for. What is true about a plan
-is in PostgreSQL; the queue may lose everything, and the worker's reconciliation queues what is still to be made.
+A job has the plan's id, so that a plan is queued once. PostgreSQL has the state of every plan. If the queue loses its
+data, the worker's reconciliation queues the unfinished plans again.
 """
 
 from __future__ import annotations
@@ -34,54 +34,54 @@ COUNTED_STATES = ("waiting", "active", "delayed", "completed", "failed")
 
 
 def connection_name(worker_name: str) -> str:
-    """What all connections of a worker are called, so that it is counted.
+    """Return the name for all connections of a worker, by which BullMQ counts workers: `bull:<queue>:w:<worker>`.
 
-    BullMQ itself names one connection, which in a pool is any. It knows workers by `bull:<queue>:w:<worker>`.
+    BullMQ itself names one connection only, and with a pool that can be any connection.
     """
     return f"bull:{QUEUE_NAME}:w:{worker_name}"
 
 
 class PlanQueue:
-    """Plans to make, as jobs."""
+    """The queue, with one job for each plan."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        # BullMQ takes the client as it is, with its pool: a blocked command does not hold up another.
+        # BullMQ uses the client's pool, so a blocking command does not delay others.
         self._queue = Queue(QUEUE_NAME, {"connection": redis})
 
     async def add(self, plan_id: str) -> None:
-        """Queue the making of a plan; nothing happens where it is queued already."""
+        """Queue a plan. If it is queued already, do nothing."""
         await self._queue.add("make", {"plan_id": plan_id}, {**_JOB_OPTIONS, "jobId": plan_id})
 
     async def find(self, plan_id: str) -> Job | None:
-        """The plan's job."""
+        """Return the plan's job."""
         return await self._queue.getJob(plan_id)
 
     async def state(self, plan_id: str) -> str:
-        """The state of the plan's job; `unknown` where there is none."""
+        """Return the state of the plan's job, or `unknown` if there is none."""
         state: str = await self._queue.getJobState(plan_id)
         return state
 
     async def renew(self, plan_id: str) -> None:
-        """Queue the making anew, with all its attempts; a job at work is left alone."""
+        """Queue the plan again with all its attempts. An active job is not changed."""
         state = await self.state(plan_id)
         if state in {"completed", "failed"}:
             await self.remove(plan_id)
         await self.add(plan_id)
 
     async def remove(self, plan_id: str) -> None:
-        """Take the plan's job out of the queue; one that a worker holds stays until the worker notices."""
+        """Remove the plan's job from the queue. An active job stays until its worker stops."""
         job = await self.find(plan_id)
         if job is not None:
-            with suppress(Exception):  # BullMQ raises a bare Exception where the job is locked by a worker
+            with suppress(Exception):  # BullMQ raises a plain Exception if a worker has locked the job.
                 await job.remove()
 
     async def list_jobs(self, states: Sequence[str], limit: int, offset: int) -> tuple[list[JobView], int]:
-        """Jobs in these states, newest first, and how many there are."""
+        """Return the jobs in these states, newest first, and their total number."""
         counts = await self.count()
         jobs: list[Job] = []
         for state in states:
-            # Asked for state by state: a range over several states would be a range of each.
+            # One call for each state: BullMQ applies a range to each state separately.
             jobs += await self._queue.getJobs([state], 0, offset + limit - 1, False)
         jobs.sort(key=lambda job: job.timestamp, reverse=True)
         page = jobs[offset : offset + limit]
@@ -90,27 +90,29 @@ class PlanQueue:
         return views, sum(counts.get(state, 0) for state in states)
 
     async def count(self) -> dict[str, int]:
-        """How many jobs there are in each state."""
+        """Return the number of jobs in each state."""
         counts: dict[str, int] = await self._queue.getJobCounts(*COUNTED_STATES)
         return counts
 
     async def count_workers(self) -> int:
-        """How many workers are connected: BullMQ counts connections, and a worker has several of one name."""
+        """Return the number of connected workers. BullMQ counts connections, and those of one worker have the same
+        name.
+        """
         return len({connection["rawname"] for connection in await self._queue.get_workers()})
 
     async def require_worker(self) -> None:
-        """Raise RuntimeError where nobody takes plans from the queue."""
+        """Raise RuntimeError if no worker is connected."""
         if not await self.count_workers():
             raise RuntimeError("no worker is connected to the queue")
 
     async def announce(self, plan_id: str) -> None:
-        """Tell who watches that the plan changed. Losing this is no loss: they look again soon anyway."""
+        """Signal that the plan changed. If the signal is lost, clients get the change when PostgreSQL is read again."""
         with suppress(*UNAVAILABLE):
             await self._redis.publish(_CHANNEL, plan_id)
 
 
 def job_view(job: Any, state: str) -> JobView:
-    """A job for people."""
+    """Return the view of a job."""
     return JobView(
         id=job.id,
         plan_id=job.data.get("plan_id", ""),
@@ -124,7 +126,7 @@ def job_view(job: Any, state: str) -> JobView:
 
 
 class ChangeFeed:
-    """Tells who follows a plan that it changed; one subscription for the whole process, made when somebody follows."""
+    """Signals changes of a plan. The process has one subscription, which begins with the first follower."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -133,7 +135,7 @@ class ChangeFeed:
 
     @asynccontextmanager
     async def follow(self, plan_id: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever the plan changed; whoever waits clears it."""
+        """Yield an event that is set whenever the plan changes. The waiting code clears it."""
         event = asyncio.Event()
         self._followers.setdefault(plan_id, set()).add(event)
         if self._listener is None or self._listener.done():
@@ -157,11 +159,11 @@ class ChangeFeed:
                             for event in self._followers.get(message["data"], ()):
                                 event.set()
             except UNAVAILABLE as error:
-                log.warning("lost the feed of changes, followers look by themselves meanwhile: %s", error)
-                await asyncio.sleep(1.0)  # until the cache is back
+                log.warning("lost the connection to the feed of changes; clients read PostgreSQL meanwhile: %s", error)
+                await asyncio.sleep(1.0)  # Wait until the cache is available again.
 
     async def close(self) -> None:
-        """Stop listening."""
+        """End the subscription."""
         if self._listener is not None:
             self._listener.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The api's reading and writing of its tables; each function works in the caller's transaction."""
+"""The api's database queries. Each function runs in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api.tables import Plan, Profile, Task
 
 
 async def find_profile(db: AsyncSession, user_id: UUID) -> Profile | None:
-    """The user's profile."""
+    """Return the user's profile."""
     return await db.get(Profile, user_id)
 
 
@@ -33,36 +33,36 @@ async def save_profile(db: AsyncSession, user_id: UUID, values: dict[str, Any]) 
 async def add_plan(
     db: AsyncSession, user_id: UUID, profile: dict[str, Any], idempotency_key: str | None
 ) -> Plan | None:
-    """A new plan; None where one is in the making or was asked for with this key."""
+    """Add a plan. Return None if one is unfinished or was ordered with this key."""
     statement = insert(Plan).values(user_id=user_id, profile=profile, idempotency_key=idempotency_key)
     plan_id = await db.scalar(statement.on_conflict_do_nothing().returning(Plan.id))
     return None if plan_id is None else await db.get(Plan, plan_id)
 
 
 async def find_plan_by_key(db: AsyncSession, user_id: UUID, idempotency_key: str) -> Plan | None:
-    """The plan that was asked for with this key."""
+    """Return the plan that was ordered with this key."""
     return await db.scalar(select(Plan).where(Plan.user_id == user_id, Plan.idempotency_key == idempotency_key))
 
 
 async def find_plan_in_the_making(db: AsyncSession, user_id: UUID) -> Plan | None:
-    """The user's plan that is queued or running."""
+    """Return the user's plan that is queued or running."""
     return await db.scalar(select(Plan).where(Plan.user_id == user_id, Plan.status.in_(IN_THE_MAKING)))
 
 
 async def count_plans_of_last_day(db: AsyncSession, user_id: UUID) -> int:
-    """How many plans the user asked for within 24 hours."""
+    """Return how many plans the user ordered within 24 hours."""
     recent = Plan.created_at > func.now() - timedelta(days=1)
     return await db.scalar(select(func.count()).select_from(Plan).where(Plan.user_id == user_id, recent)) or 0
 
 
 async def find_plan(db: AsyncSession, plan_id: UUID, user_id: UUID | None = None) -> Plan | None:
-    """The plan, where it is this user's (None: anybody's)."""
+    """Return the plan if it is this user's. Without a user, return any plan."""
     query = select(Plan).where(Plan.id == plan_id)
     return await db.scalar(query if user_id is None else query.where(Plan.user_id == user_id))
 
 
 async def list_plans(db: AsyncSession, user_id: UUID | None, limit: int, offset: int) -> tuple[list[Plan], int]:
-    """Plans of one user or (None) of everybody, newest first, and how many there are."""
+    """Return the plans of one user or (None) of all users, newest first, and their total number."""
     page = select(Plan).order_by(Plan.created_at.desc(), Plan.id).limit(limit).offset(offset)
     count = select(func.count()).select_from(Plan)
     if user_id is not None:
@@ -71,7 +71,7 @@ async def list_plans(db: AsyncSession, user_id: UUID | None, limit: int, offset:
 
 
 async def change_plan(db: AsyncSession, plan_id: UUID, *, only_from: Sequence[str], **values: Any) -> Plan | None:
-    """Change a plan, where its status is one of `only_from`; None where it is not."""
+    """Change a plan if its status is one of `only_from`; otherwise return None."""
     statement = (
         update(Plan)
         .where(Plan.id == plan_id, Plan.status.in_(only_from))
@@ -83,19 +83,19 @@ async def change_plan(db: AsyncSession, plan_id: UUID, *, only_from: Sequence[st
 
 
 async def replace_tasks(db: AsyncSession, plan_id: UUID, tasks: Sequence[dict[str, Any]]) -> None:
-    """The plan's tasks are these, in this order."""
+    """Replace the plan's tasks by these, in this order."""
     await db.execute(delete(Task).where(Task.plan_id == plan_id))
     rows = [{"plan_id": plan_id, "position": position, **task} for position, task in enumerate(tasks)]
     await db.execute(insert(Task), rows)
 
 
 async def list_tasks(db: AsyncSession, plan_id: UUID) -> list[Task]:
-    """The plan's tasks in their order."""
+    """Return the plan's tasks in their order."""
     return list(await db.scalars(select(Task).where(Task.plan_id == plan_id).order_by(Task.position)))
 
 
 async def change_task(db: AsyncSession, task_id: UUID, user_id: UUID, status: str) -> Task | None:
-    """Move a task of one of the user's plans; None where there is no such task."""
+    """Change the status of a task of one of the user's plans. Return None if there is no such task."""
     own = select(Plan.id).where(Plan.user_id == user_id)
     statement = (
         update(Task)
@@ -107,6 +107,6 @@ async def change_task(db: AsyncSession, task_id: UUID, user_id: UUID, status: st
 
 
 async def list_forgotten_plans(db: AsyncSession, quiet_for: timedelta) -> list[UUID]:
-    """Plans in the making about which nothing was heard for a while."""
+    """Return the unfinished plans that have not changed for a while."""
     query = select(Plan.id).where(Plan.status.in_(IN_THE_MAKING), Plan.updated_at < func.now() - quiet_for)
     return list(await db.scalars(query))

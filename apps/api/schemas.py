@@ -1,4 +1,4 @@
-"""What goes in and comes out over HTTP."""
+"""The bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TaskStatus = Literal["todo", "doing", "done"]
 JobState = Literal["waiting", "active", "delayed", "completed", "failed"]
 IN_THE_MAKING = ("queued", "running")
 
-# PostgreSQL's text holds no NUL character, and nobody means one.
+# PostgreSQL's type text cannot contain a NUL character.
 _NO_NUL = r"^[^\x00]*$"
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NO_NUL)]
 OptionalLine = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_NO_NUL)]
@@ -27,13 +27,13 @@ class _View(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why something is not done, as a sentence for people."""
+    """The reason for a refusal, as a sentence for the user."""
 
     detail: str
 
 
 class ProfileBody(BaseModel):
-    """What a client tells about their business."""
+    """A customer's business profile."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,7 +48,7 @@ class ProfileBody(BaseModel):
 
 
 class ProfileView(_View):
-    """A profile as it is kept."""
+    """A stored profile."""
 
     business_name: str
     industry: str
@@ -62,7 +62,7 @@ class ProfileView(_View):
 
 
 class PlanProgress(_View):
-    """How far a plan is."""
+    """A plan's progress."""
 
     id: UUID
     business_name: str
@@ -75,13 +75,13 @@ class PlanProgress(_View):
 
 
 class PlanView(PlanProgress):
-    """A plan; its content is there once it is ready."""
+    """A plan. It has content once its status is `ready`."""
 
     content: PlanContent | None
 
 
 class PlanPage(BaseModel):
-    """Some of somebody's plans, newest first, and how many there are."""
+    """A page of a user's plans, newest first, and their total number."""
 
     items: list[PlanView]
     total: int
@@ -96,7 +96,7 @@ class TaskBody(BaseModel):
 
 
 class TaskView(_View):
-    """Something to do."""
+    """A task of a plan."""
 
     id: UUID
     plan_id: UUID
@@ -117,13 +117,13 @@ class TaskList(BaseModel):
 
 
 class AdminPlanView(PlanProgress):
-    """A plan as administrators see it: whose it is, not what it says."""
+    """A plan for administrators: with its user, without its content."""
 
     user_id: UUID
 
 
 class AdminPlanPage(BaseModel):
-    """Some of everybody's plans, newest first, and how many there are."""
+    """A page of the plans of all users, newest first, and their total number."""
 
     items: list[AdminPlanView]
     total: int
@@ -143,14 +143,14 @@ class JobView(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Some of the queue's jobs, and how many there are in these states."""
+    """A page of the queue's jobs, and the total number in these states."""
 
     items: list[JobView]
     total: int
 
 
 class QueueView(BaseModel):
-    """How much waits, and how many workers there are."""
+    """The number of jobs in each state and the number of workers."""
 
     name: str
     counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""What the api does, apart from HTTP."""
+"""The api's rules, without HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ApiService:
         self._queue = queue
 
     async def find_profile(self, user_id: UUID) -> Profile:
-        """The user's profile. Raises Refusal (404)."""
+        """Return the user's profile. Raises Refusal (404)."""
         async with self._database.transaction() as db:
             profile = await repository.find_profile(db, user_id)
         if profile is None:
@@ -41,9 +41,9 @@ class ApiService:
             return await repository.save_profile(db, user_id, body.model_dump())
 
     async def ask_for_plan(self, user_id: UUID, idempotency_key: str | None) -> Plan:
-        """A new plan, queued; the one that was asked for with the same key, or is in the making, where there is one.
+        """Add and queue a plan. Return the existing one if it was ordered with the same key or is unfinished.
 
-        Raises Refusal: 409 without a profile, 429 for too many in a day.
+        Raises Refusal: 409 without a profile, 429 for too many plans in a day.
         """
         async with self._database.transaction() as db:
             if idempotency_key is not None:
@@ -58,7 +58,7 @@ class ApiService:
             snapshot = ProfileView.model_validate(profile).model_dump(mode="json", exclude={"updated_at"})
             plan = await repository.add_plan(db, user_id, snapshot, idempotency_key)
         if plan is None:
-            # Asked for twice at the same moment: the other one is it.
+            # Another request ordered a plan at the same moment. That plan is returned.
             async with self._database.transaction() as db:
                 if idempotency_key is not None:
                     plan = await repository.find_plan_by_key(db, user_id, idempotency_key)
@@ -70,14 +70,14 @@ class ApiService:
         return plan
 
     async def _queue_plan(self, plan_id: UUID) -> None:
-        """Queue a plan that is committed; where the queue does not answer, the worker's reconciliation queues it."""
+        """Queue a committed plan. If the queue is not available, the worker's reconciliation queues it later."""
         try:
             await self._queue.renew(str(plan_id))
         except UNAVAILABLE as error:
-            log.warning("plan %s is not queued yet, a worker will find it: %s", plan_id, error)
+            log.warning("cannot queue plan %s now; the worker will queue it: %s", plan_id, error)
 
     async def find_plan(self, plan_id: UUID, user_id: UUID | None) -> Plan:
-        """The plan, where it is this user's (None: anybody's). Raises Refusal (404)."""
+        """Return the plan if it is this user's (None: any user's). Raises Refusal (404)."""
         async with self._database.transaction() as db:
             plan = await repository.find_plan(db, plan_id, user_id)
         if plan is None:
@@ -85,12 +85,12 @@ class ApiService:
         return plan
 
     async def list_plans(self, user_id: UUID | None, limit: int, offset: int) -> tuple[list[Plan], int]:
-        """Some plans of one user or (None) of everybody, and how many there are."""
+        """Return a page of plans of one user or (None) of all users, and their total number."""
         async with self._database.transaction() as db:
             return await repository.list_plans(db, user_id, limit, offset)
 
     async def cancel_plan(self, plan_id: UUID, user_id: UUID | None) -> Plan:
-        """Stop the making of a plan; again is as good as once. Raises Refusal: 404, or 409 where it is finished."""
+        """Cancel a plan. A second call has no effect. Raises Refusal: 404, or 409 if the plan is finished."""
         await self.find_plan(plan_id, user_id)
         async with self._database.transaction() as db:
             plan = await repository.change_plan(
@@ -104,11 +104,11 @@ class ApiService:
             await self._queue.remove(str(plan_id))
             await self._queue.announce(str(plan_id))
         except UNAVAILABLE as error:
-            log.warning("the job of the cancelled plan %s is still queued, its worker will skip it: %s", plan_id, error)
+            log.warning("cannot remove the job of the cancelled plan %s; the worker will skip it: %s", plan_id, error)
         return plan
 
     async def retry_plan(self, plan_id: UUID) -> Plan:
-        """Make a plan that failed or was cancelled after all. Raises Refusal: 404, or 409 where there is nothing to."""
+        """Retry a plan that failed or was cancelled. Raises Refusal: 404, or 409 for any other status."""
         await self.find_plan(plan_id, None)
         try:
             async with self._database.transaction() as db:
@@ -130,7 +130,7 @@ class ApiService:
         return plan
 
     async def list_tasks(self, plan_id: UUID, user_id: UUID) -> list[Task]:
-        """The plan's tasks. Raises Refusal (404)."""
+        """Return the plan's tasks. Raises Refusal (404)."""
         await self.find_plan(plan_id, user_id)
         async with self._database.transaction() as db:
             return await repository.list_tasks(db, plan_id)

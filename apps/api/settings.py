@@ -1,4 +1,4 @@
-"""What the api and its worker read from their environment."""
+"""Settings of the api and its worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.settings import CommaJoined, Pem, ServiceSettings
 
 
 class StoreSettings(ServiceSettings):
-    """Where database and cache are."""
+    """The addresses of the database and the cache."""
 
     database_url: str
     redis_url: str
@@ -18,12 +18,12 @@ class StoreSettings(ServiceSettings):
 
     @property
     def redis_password_value(self) -> str | None:
-        """The cache's AUTH token."""
+        """Return the cache's AUTH token."""
         return self.redis_password.get_secret_value() if self.redis_password else None
 
 
 class ApiSettings(StoreSettings):
-    """The api's environment (docs/architecture.md)."""
+    """The api's environment variables (docs/reference/environment-variables.md)."""
 
     service: ClassVar[str] = "api"
 
@@ -34,7 +34,7 @@ class ApiSettings(StoreSettings):
     @field_validator("jwt_public_key")
     @classmethod
     def _check_public_key(cls, value: str) -> str:
-        # Imported here, since the worker has no use for the cryptography behind it.
+        # Imported here, because the worker does not need the cryptography library.
         from common.tokens import read_public_key
 
         try:
@@ -45,7 +45,7 @@ class ApiSettings(StoreSettings):
 
 
 class WorkerSettings(StoreSettings):
-    """The worker's environment: it listens on no port, and it alone asks OpenAI."""
+    """The worker's environment variables. It listens on no port. Only the worker calls OpenAI."""
 
     service: ClassVar[str] = "worker"
 

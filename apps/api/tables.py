@@ -1,4 +1,4 @@
-"""The api's tables as the code sees them; `migrations` makes them, and a test compares the two."""
+"""The api's tables. `migrations` creates them, and a test compares both definitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOW = text("now()")
 
 
 class Table(DeclarativeBase):
-    """Base of the api's tables."""
+    """The base class of the api's tables."""
 
     metadata = MetaData(schema="api")
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's name and kind
@@ -27,7 +27,7 @@ class Table(DeclarativeBase):
 
 
 class Profile(Table):
-    """What a client told us about their business."""
+    """A customer's business profile."""
 
     __tablename__ = "profiles"
 
@@ -45,7 +45,7 @@ class Profile(Table):
 
 
 class Plan(Table):
-    """A marketing plan, from being asked for to being ready."""
+    """A marketing plan, from its order on."""
 
     __tablename__ = "plans"
     __table_args__ = (
@@ -74,13 +74,13 @@ class Plan(Table):
 
     @property
     def business_name(self) -> str:
-        """What the business was called when the plan was asked for."""
+        """The name of the business when the plan was ordered."""
         name: str = self.profile.get("business_name", "")
         return name
 
 
 class Task(Table):
-    """Something to do of a plan that is ready."""
+    """A task of a finished plan."""
 
     __tablename__ = "tasks"
     __table_args__ = (UniqueConstraint("plan_id", "position", name="tasks_position"),)

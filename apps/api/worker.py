@@ -1,8 +1,8 @@
 """`python -m api.worker`: takes plans from the queue and makes them.
 
-A job is safe to do twice: the plan's row says whether there is anything left to do, and its content and tasks are
-written in one transaction that counts only while the plan is still in the making. A worker that dies leaves a job whose
-lock runs out; another takes it. One that is told to stop finishes what it can in time and hands the rest back.
+A job can run twice: the plan's row has its status, and its content and tasks are written in one transaction that
+requires an unfinished plan. If a worker dies, the lock of its job expires and another worker takes the job. At SIGTERM
+a worker finishes the jobs that it can and returns the others to the queue.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 CONCURRENCY = 4
 FINISH_SECONDS = 10.0
-"""How long a worker that is told to stop works on, of the 30 s until ECS kills it."""
+"""How long a worker finishes jobs after SIGTERM, of the 30 s until ECS kills it."""
 RECONCILE_SECONDS = 15.0
 COUNT_SECONDS = 60.0
-"""How often the depth of the queue is logged, from which CloudWatch makes a metric."""
+"""How often the queue depth is logged. CloudWatch makes a metric of it."""
 QUIET_FOR = timedelta(seconds=20)
-"""A plan in the making that nobody touched for this long is looked after."""
+"""An unfinished plan that has not changed for this long is reconciled."""
 
 
 class PlanWorker:
@@ -68,7 +68,7 @@ class PlanWorker:
         self._idle.set()
 
     async def process(self, job: Job, token: str) -> str:
-        """Do one job: BullMQ's processor. Returns what came of it."""
+        """Run one job, as BullMQ's processor. Returns the outcome."""
         plan_id = UUID(job.data["plan_id"])
         context = current_request.set(RequestContext(request_id=str(plan_id)))
         started = time.perf_counter()
@@ -163,7 +163,7 @@ class PlanWorker:
                     continue
 
     async def wind_up(self, seconds: float) -> None:
-        """Finish the jobs at work within the time, hand the others back to the queue."""
+        """Finish active jobs within the time limit, and return the others to the queue."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -172,7 +172,7 @@ class PlanWorker:
             await self._idle.wait()
 
     async def reconcile(self) -> None:
-        """Queue plans in the making that the queue does not know (any more), and end those whose job has failed."""
+        """Queue unfinished plans that have no job, and mark those as failed whose job has failed."""
         async with self._database.transaction() as db:
             forgotten = await repository.list_forgotten_plans(db, QUIET_FOR)
         for plan_id in forgotten:
@@ -180,11 +180,11 @@ class PlanWorker:
             if state == "failed":
                 await self._fail(plan_id, "The plan could not be made.")
             elif state in {"unknown", "completed"}:
-                log.warning("plan %s is in the making, its job is %s: queued anew", plan_id, state)
+                log.warning("plan %s is unfinished and its job is %s: queued again", plan_id, state)
                 await self._queue.renew(str(plan_id))
 
     async def reconcile_for_ever(self, seconds: float) -> None:
-        """Reconcile now and then; what is not available now is there later."""
+        """Reconcile at regular intervals. A failed attempt is repeated at the next one."""
         while True:
             try:
                 await self.reconcile()
@@ -193,7 +193,7 @@ class PlanWorker:
             await asyncio.sleep(seconds)
 
     async def log_depth_for_ever(self, seconds: float) -> None:
-        """Log how many jobs wait, for the metric filter on `queue_depth`; what is not available now is there later."""
+        """Log the number of waiting jobs, for the metric filter on `queue_depth`. A failed attempt is repeated later."""
         while True:
             try:
                 counts = await self._queue.count()
@@ -206,7 +206,7 @@ class PlanWorker:
 
 
 def board(content: PlanContent) -> list[dict[str, Any]]:
-    """The tasks of a plan in the board's order: quick wins first, then week by week."""
+    """Return the tasks of a plan in the board's order: quick wins first, then by week."""
     wins = [
         {
             "title": win.title,
@@ -223,7 +223,7 @@ def board(content: PlanContent) -> list[dict[str, Any]]:
 
 
 def start_worker(plans: PlanWorker, redis: Redis, **options: Any) -> Worker:
-    """A BullMQ worker that does the jobs; `options` are BullMQ's, for tests that cannot wait."""
+    """Start a BullMQ worker. `options` are BullMQ's; tests use shorter intervals."""
     worker = Worker(
         QUEUE_NAME,
         plans.process,
@@ -250,9 +250,9 @@ async def run(
     count_seconds: float = COUNT_SECONDS,
     **options: Any,
 ) -> None:
-    """Work until SIGTERM; delays and BullMQ's options are for tests that cannot wait."""
+    """Work until SIGTERM. Tests pass shorter delays and BullMQ options."""
     database = Database(settings.database_url, application_name="alva-worker", pool_size=3)
-    # A blocking wait for jobs lasts up to ten seconds, so answers may take longer here.
+    # A blocking wait for a job lasts up to ten seconds, so the timeout is longer here.
     name = uuid.uuid4().hex[:12]
     redis = cache.connect(
         settings.redis_url,
@@ -277,7 +277,7 @@ async def run(
     log.info("told to stop")
     for task in background:
         task.cancel()
-    # Paused, not closed: a worker that is closing renews no locks, and its jobs could be taken by another meanwhile.
+    # Pause the worker instead of closing it: a closing worker renews no locks, so another worker could take its jobs.
     await worker.pause(do_not_wait_active=True)
     await plans.wind_up(finish_seconds)
     await worker.close()

@@ -113,7 +113,7 @@ class AuthService:
         return _sign_in_mail(email, url) if is_known else _welcome_mail(email, url)
 
     async def ask_for_link(self, email: str, next_path: str | None, browser_token: str, client: str) -> Mail | None:
-        """Return the mail with a sign-in link, or None if no user has the address. The response must not reveal which."""
+        """Return the mail with a sign-in link, or None if no user has the address. Responses must not reveal it."""
         await self._count_mail(email, client)
         expires_at = datetime.now(UTC) + LINK_LIFETIME
         async with self._database.transaction() as db:

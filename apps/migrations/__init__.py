@@ -1,1 +1,1 @@
-"""The one history of the database's schema; `python -m migrations` brings the database to its end."""
+"""The database migrations of all services. `python -m migrations` upgrades the database to the latest revision."""

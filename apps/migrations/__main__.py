@@ -1,7 +1,7 @@
-"""`python -m migrations [upgrade|current|check]`: upgrade is the default.
+"""`python -m migrations [upgrade|current|check]`. The default is `upgrade`.
 
-Exit codes: 0 done (check: the database is at the head) · 1 failed, or not at the head · 75 the database, or a lock in
-it, was not to be had, and trying again can help · 78 wrong settings.
+Exit codes: 0 success (check: the database is at the head) · 1 failure (check: it is not at the head) · 75 the database
+or a lock was not available, and a retry can succeed · 78 invalid settings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXIT_TRY_AGAIN = 75
 
 
 class MigrationSettings(ServiceSettings):
-    """Where the database is; PGPASSWORD and PGSSLROOTCERT are libpq's."""
+    """The address of the database. libpq reads PGPASSWORD and PGSSLROOTCERT."""
 
     service: ClassVar[str] = "migrations"
 
@@ -29,7 +29,7 @@ class MigrationSettings(ServiceSettings):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; print what it does."""
+    """Run one command and print its progress."""
     verb = arguments[0] if arguments else "upgrade"
     if verb not in {"upgrade", "current", "check"} or len(arguments) > 1:
         print("usage: python -m migrations [upgrade|current|check]", file=sys.stderr)

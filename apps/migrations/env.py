@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `history` hands over."""
+"""Alembic's entry point. It runs the revisions on the connection from `history`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where the database stands in the history, and bringing it to the end.
+"""The database's current revision, and upgrades.
 
-One migration at a time: an advisory lock makes a second one wait, then find nothing to do. Locks on tables are waited
-for briefly only, since whatever queues behind a waiting ALTER TABLE is a user's request.
+An advisory lock lets one migration run at a time; a second one waits and then has nothing to do. The timeout for table
+locks is short, because users' requests queue behind a waiting ALTER TABLE.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STATEMENT_TIMEOUT_SECONDS = 300
 
 
 def script_directory() -> ScriptDirectory:
-    """The revisions as Alembic knows them."""
+    """Return the revisions as Alembic reads them."""
     return ScriptDirectory.from_config(_config())
 
 
@@ -37,7 +37,7 @@ def _config() -> Config:
 
 
 def head() -> str:
-    """The last revision of the history."""
+    """Return the latest revision."""
     revision = script_directory().get_current_head()
     if revision is None:
         raise RuntimeError("the history has no revision")
@@ -46,7 +46,7 @@ def head() -> str:
 
 @contextmanager
 def connect(database_url: str) -> Iterator[Connection]:
-    """One connection to the database, named after us. Raises sqlalchemy.exc.OperationalError."""
+    """Open one named connection to the database. Raises sqlalchemy.exc.OperationalError."""
     engine = create_engine(
         make_url(database_url).set(drivername="postgresql+psycopg"),
         poolclass=NullPool,
@@ -62,29 +62,29 @@ def connect(database_url: str) -> Iterator[Connection]:
 
 
 def current(connection: Connection) -> str | None:
-    """The revision that the database is at; None for an empty one."""
+    """Return the database's revision, or None if it is empty."""
     revision = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
     return revision
 
 
 def pending(since: str | None) -> list[tuple[str, str]]:
-    """Revision and what it does, of those after `since`, in the order in which they run."""
+    """Return the id and title of each revision after `since`, in the order in which they run."""
     revisions = list(script_directory().iterate_revisions("head", since or "base"))
     return [(entry.revision, (entry.doc or "").strip()) for entry in reversed(revisions)]
 
 
 def upgrade(connection: Connection, say: Callable[[str], None], target: str = "head") -> None:
-    """Bring the database to `target`, each revision in a transaction of its own.
+    """Upgrade the database to `target`. Each revision has its own transaction.
 
-    Raises sqlalchemy.exc.OperationalError where another migration holds the lock for a minute, or a table's lock is
-    not to be had; what has been committed before stays.
+    Raises sqlalchemy.exc.OperationalError if another migration holds the lock for a minute, or if a table's lock is not
+    available. Earlier revisions stay committed.
     """
     _move(connection, say, lambda config: command.upgrade(config, target))
 
 
 def downgrade(connection: Connection, say: Callable[[str], None], target: str) -> None:
-    """Take the database back to `target`; for tests and for people who know what they lose."""
+    """Downgrade the database to `target`, which deletes data. Tests use it."""
     _move(connection, say, lambda config: command.downgrade(config, target))
 
 
