@@ -1,6 +1,6 @@
-"""The one place that knows where AWS is: a local region's endpoint, or AWS's own.
+"""Clients for AWS: the only module that knows whether the target is AWS or a local region.
 
-Everything above asks an `Aws` for clients and waits with its `Poll`; nothing above asks which target it talks to.
+All other modules get their clients from an `Aws` and wait with its `Poll`; none of them reads the target.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Value = TypeVar("Value")
 
 AWS_ATTEMPTS = 5
 LOCAL_ATTEMPTS = 3
-"""How often a call is tried, in all. Botocore waits up to 1, 2, 4, ... seconds between attempts
-(https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). A local region neither throttles nor
-comes back by itself.
+"""The number of attempts per call. Botocore waits up to 1, 2, 4, ... seconds between attempts
+(https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html). A local region does not throttle, and
+does not restart by itself.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the environment is: `endpoint_url` of a local region, or None for AWS itself.
+    """Where an environment runs: `endpoint_url` of a local region, or None for AWS.
 
-    AWS's own credentials come from where boto3 looks for them; a local region takes any. `ca_bundle` is what the
-    certificates of load balancers are verified against, PEM; None for this machine's authorities.
+    boto3 finds the credentials for AWS; a local region accepts any. `ca_bundle` (PEM) verifies the load balancers'
+    certificates; None means the certificate authorities of this machine.
     """
 
     name: str
@@ -66,27 +66,27 @@ class Target:
 
 
 class Interrupted(BaseException):
-    """A wait ended because the person, or a failing sibling step, asked everything to end."""
+    """A wait was cancelled by the user or by a failed parallel step."""
 
 
 @dataclass
 class Limit:
-    """When all waits end, however long each of them may take alone; none at first."""
+    """The time at which all waits end, whatever their own timeouts. There is none at first."""
 
     seconds: float = 0.0
     ends_at: float | None = None
 
     @property
     def has_passed(self) -> bool:
-        """Whether nothing may be waited for any more."""
+        """Whether the limit has passed."""
         return self.ends_at is not None and time.monotonic() >= self.ends_at
 
 
 @dataclass(frozen=True)
 class Poll:
-    """How waits behave: quick at first, slower the longer they take; ended by `interrupt` and by the `limit`.
+    """The behaviour of waits: short pauses at first, then longer ones; `interrupt` and `limit` end a wait.
 
-    `shortest_seconds` and `longest_seconds` bound the pause between two looks, which is a tenth of the time waited.
+    The pause between two polls is a tenth of the time waited so far, between `shortest_seconds` and `longest_seconds`.
     """
 
     interrupt: threading.Event = field(default_factory=threading.Event)
@@ -96,7 +96,7 @@ class Poll:
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
-        """Give everything that is waited for in the block, in any thread, so many seconds together."""
+        """Limit all waits in the block, in all threads, to this time in total."""
         former = (self.limit.seconds, self.limit.ends_at)
         self.limit.seconds, self.limit.ends_at = seconds, time.monotonic() + seconds
         try:
@@ -107,10 +107,10 @@ class Poll:
     def until(
         self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str, is_limited: bool = True
     ) -> Value:
-        """Return the first answer of `look` that is not None.
+        """Call `look` until it returns a value other than None, and return that value.
 
-        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, and once the limit has passed
-        unless this wait is not limited by it; `Interrupted` when told to end.
+        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, or when the limit has passed
+        and `is_limited` is true. Raises `Interrupted` when the wait is cancelled.
         """
         started = time.monotonic()
         while True:
@@ -127,13 +127,13 @@ class Poll:
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 
     def pause(self, seconds: float) -> None:
-        """Sleep, or raise `Interrupted` at once when told to end."""
+        """Sleep; raise `Interrupted` as soon as the wait is cancelled."""
         if self.interrupt.wait(seconds):
             raise Interrupted
 
 
 class Aws:
-    """Clients for one target, made when first used and shared between threads."""
+    """The boto3 clients of one target. Each is created at its first use; threads share them."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Aws:
         role: AssumedRole | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`tell` gets a line when an endpoint stops answering, and when it answers again."""
+        """`tell` receives a line when an endpoint stops answering and when it answers again."""
         self.target = target
         self.poll = poll or Poll()
         self._role = role
@@ -154,7 +154,7 @@ class Aws:
         self._made: dict[Any, Any] = {}
 
     def once(self, make: Callable[[Aws], Value]) -> Value:
-        """What `make` makes of this: made once, kept as long as this is."""
+        """Return `make(self)`, computed once and cached."""
         with self._lock:
             if make not in self._made:
                 self._made[make] = make(self)
@@ -162,10 +162,7 @@ class Aws:
             return made
 
     def assuming(self, role_arn: str, session_name: str) -> Aws:
-        """The same target with the rights of a role, renewed before they expire.
-
-        Raises `PreflightRefused` when the role cannot be assumed.
-        """
+        """Return an `Aws` for the same target with the credentials of a role, which are renewed before they expire."""
         role = AssumedRole(self, role_arn, session_name)
         role.load_credentials()
         return Aws(self.target, self.poll, role=role, tell=self._tell)
@@ -206,7 +203,7 @@ class Aws:
                         },
                         max_pool_connections=20,
                         user_agent_extra="alva",
-                        # S3 addresses buckets by path at a local endpoint, where BUCKET.127.0.0.1 is no name.
+                        # Path-style addressing: BUCKET.127.0.0.1 does not resolve.
                         s3={"addressing_style": "path" if self.target.endpoint_url else "auto"},
                     ),
                 )
@@ -214,7 +211,7 @@ class Aws:
             return self._clients[service]
 
     def _tell_connection(self, endpoint: Any, caught_exception: Exception | None, **_: Any) -> None:
-        """Botocore's event after each attempt of a call: say at once what it would try again in silence."""
+        """Report a lost connection at once: botocore calls this after each attempt, and would retry silently."""
         from botocore import exceptions
 
         host = endpoint.host
@@ -276,7 +273,7 @@ class Aws:
         return self.client("sts")  # type: ignore[no-any-return]
 
     def signature(self, service: str, url: str) -> dict[str, str]:
-        """The headers that sign a GET of `url` as a call of `service`, for what boto3 has no operation for."""
+        """Return the headers that sign a GET of `url` for `service`, for APIs that boto3 does not cover."""
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import NoCredentialsError
@@ -290,16 +287,16 @@ class Aws:
             return dict(request.headers.items())
 
     def account_id(self) -> str:
-        """The account that the credentials belong to; raises `PreflightRefused` when there is no answer."""
+        """Return the account of the credentials; raises `PreflightRefused` without credentials."""
         with explained("find out which AWS account this is"):
             return self.sts.get_caller_identity()["Account"]
 
 
 class AssumedRole:
-    """A role's credentials, as botocore asks for them (its component `credential_provider`)."""
+    """The credentials of an assumed role, in the form of botocore's component `credential_provider`."""
 
     DURATION_SECONDS = 3600
-    """What AWS allows a role that was itself assumed by a role ("role chaining"), as a pipeline's is."""
+    """AWS's maximum for a role assumed by another role ("role chaining"), which is the case in a pipeline."""
 
     def __init__(self, aws: Aws, role_arn: str, session_name: str) -> None:
         self._aws = aws
@@ -309,7 +306,7 @@ class AssumedRole:
         self._credentials: RefreshableCredentials | None = None
 
     def load_credentials(self) -> RefreshableCredentials:
-        """The credentials, which renew themselves; raises `PreflightRefused` when the role cannot be assumed."""
+        """Return credentials that renew themselves; raises `PreflightRefused` when the role cannot be assumed."""
         from botocore.credentials import RefreshableCredentials
 
         with self._lock:
@@ -345,7 +342,7 @@ class AssumedRole:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn what boto3 raises inside the block into an `AlvaError`: "cannot {what}", with AWS's own words."""
+    """Turn boto3's exceptions in the block into an `AlvaError`: "cannot {what}", with AWS's message as evidence."""
     try:
         yield
     except AlvaError:
@@ -382,7 +379,7 @@ def _explain(what: str, error: Exception) -> AlvaError | None:
 
 
 def error_code(error: Exception) -> str:
-    """The code in an answer of AWS, such as `ParameterNotFound`; empty when it is not an answer of AWS."""
+    """Return the error code of an AWS response, such as `ParameterNotFound`; empty for any other exception."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict):
         return ""
@@ -390,6 +387,6 @@ def error_code(error: Exception) -> str:
 
 
 def pages(client: Any, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
-    """Every item under `key` of a paginated operation."""
+    """Yield all items under `key` of a paginated operation."""
     for page in client.get_paginator(operation).paginate(**arguments):
         yield from page.get(key, [])

@@ -1,7 +1,7 @@
-"""Every expected failure: what could not be done, the evidence, the next step, and the exit code the CLI ends with.
+"""Expected failures: message, evidence, next step, and the exit code of the command line.
 
-A message begins with "cannot" and names the thing. Only `alva.cli.main` turns one of these into an exit; everything
-else raises. A secret's value never goes into a message or its evidence.
+A message begins with "cannot" and names the object. Only `alva.cli.main` turns an error into an exit code. A secret's
+value never appears in a message or its evidence.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import ClassVar, Self
 
 
 class AlvaError(Exception):
-    """Something expected went wrong.
+    """An expected failure.
 
-    `message` begins with "cannot"; `evidence` holds what was seen, a line each (a reason in AWS's words, a last log
-    line); `next_step` is a command or an action for a person.
+    `message` begins with "cannot". `evidence` has one line per observation (AWS's reason, a last log line). `next_step`
+    is a command or an instruction.
     """
 
     exit_code: ClassVar[int] = 1
@@ -32,13 +32,13 @@ class AlvaError(Exception):
         return "\n".join(lines)
 
     def because(self, causes: Sequence[str], next_step: str | None) -> Self:
-        """The same error with its causes before the rest of the evidence, and what to do about them."""
+        """Put the causes before the other evidence, and replace the next step if one is given; return the error."""
         self.evidence = tuple(dict.fromkeys((*causes, *self.evidence)))
         self.next_step = next_step or self.next_step
         return self
 
     def as_json(self) -> dict[str, object]:
-        """The same as values, for `--json`."""
+        """Return the fields as a dictionary, for `--json`."""
         return {
             "error": type(self).__name__,
             "message": self.message,
@@ -49,25 +49,25 @@ class AlvaError(Exception):
 
 
 class UsageError(AlvaError):
-    """What was asked for makes no sense: an unknown service, two options that exclude each other."""
+    """The request is invalid: an unknown service, or two options that exclude each other."""
 
     exit_code = 2
 
 
 class PreflightRefused(AlvaError):
-    """Known to fail before anything was touched: a secret that nobody set, a missing image, no credentials."""
+    """A check before the first change failed: a secret is not set, an image is missing, or there are no credentials."""
 
     exit_code = 3
 
 
 class MigrationFailed(AlvaError):
-    """The migration did not succeed; no service was touched."""
+    """The migration failed; no service was changed."""
 
     exit_code = 4
 
 
 class RolledBack(AlvaError):
-    """The release failed, and every service runs again what it ran before."""
+    """The release failed, and all services run the former version again."""
 
     exit_code = 5
 
@@ -79,13 +79,13 @@ class TimedOut(AlvaError):
 
 
 class VerificationFailed(AlvaError):
-    """What runs does not do what it should."""
+    """A check of the running environment failed."""
 
     exit_code = 7
 
 
 class Locked(AlvaError):
-    """Somebody else is working on this environment."""
+    """Somebody else holds the lock of the environment."""
 
     exit_code = 8
 
@@ -97,17 +97,17 @@ class RollbackFailed(AlvaError):
 
 
 class StackFailed(AlvaError):
-    """CloudFormation could not bring a stack to its template; the stack is as it was before, or gone."""
+    """CloudFormation could not update or create a stack; the stack is as it was before, or deleted."""
 
     exit_code = 5
 
 
 class RegionNotRunning(AlvaError):
-    """The local region is not up."""
+    """The local region does not run."""
 
 
 class RegionFailed(AlvaError):
-    """The local region could not be started or stopped: a port in use, a full disk, died at start."""
+    """The local region could not be started or stopped: a port is in use, the disk is full, or its process ended."""
 
 
 class SynthesisFailed(AlvaError):
@@ -119,12 +119,12 @@ class BuildFailed(AlvaError):
 
 
 class SandboxFailed(AlvaError):
-    """A process's view of the machine could not be made, or the process not started in it."""
+    """A process could not be started in its sandbox."""
 
 
 class SessionFailed(AlvaError):
-    """A session in a running task could not be opened, or was lost."""
+    """A session in a running task could not be opened, or its connection was lost."""
 
 
 class SubnetFull(AlvaError):
-    """A subnet has no free address left."""
+    """A subnet has no free address."""

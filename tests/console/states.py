@@ -132,7 +132,7 @@ CAUSE = Diagnosis(
 ROLLED_BACK = release(
     8,
     outcome="rolled back",
-    cause="cannot release: the new version does not run; all services run again what they ran before; "
+    cause="cannot release: the new version does not run; all services run the former version again; "
     "web: its container web ended with exit code 3, 0 s after its start",
     started_at=ago(minutes=6).isoformat(),
 )
@@ -440,7 +440,7 @@ class StateSession(Session):
         if newest is not None and newest.outcome != "succeeded":
             account = {
                 "release": newest.number,
-                "message": "cannot release: the new version does not run; all services run again what they ran before",
+                "message": "cannot release: the new version does not run; all services run the former version again",
                 "exit_code": 5,
                 "causes": [CAUSE.as_json()],
             }

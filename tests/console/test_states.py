@@ -65,7 +65,7 @@ def opened(browser: Browser) -> Iterator[Open]:
         ("good", "Everything runs: 4 services, 4 tasks, no alarm"),
         ("releasing", "Release of a1b2c3d4e5f6 in progress"),
         ("failing", "Release of a1b2c3d4e5f6 in progress, 1 problem"),
-        ("rolled-back", "Release 8: rolled back; what ran before it runs again"),
+        ("rolled-back", "Release 8: rolled back; all services run the former version again"),
         ("asleep", "Asleep since"),
         ("alarms", "2 problems"),
         ("no-tasks", "Api: 0 of 1 task runs"),

@@ -35,7 +35,7 @@ def test_service_is_added_released_broken_rolled_back_and_removed(rehearsal: Reh
     with rehearsal.edited("apps/blog/__main__.py", "raise SystemExit(1)\n"):
         broken = rehearsal.alva("deploy", "--service", "blog")
     assert broken.returncode == 5, broken.stderr
-    assert "all services run again what they ran before" in broken.stderr
+    assert "all services run the former version again" in broken.stderr
     assert rehearsal.get("/blog/").headers["x-alva-digest"] == good
 
     with rehearsal.replaced("apps/blog/__main__.py", '"hello"', '"good evening"'):

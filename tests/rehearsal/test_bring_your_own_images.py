@@ -94,7 +94,7 @@ def test_image_in_typescript_is_released_broken_rolled_back_and_removed(
         broken = rehearsal.alva("deploy", "--service", "notes")
     assert broken.returncode == 5, broken.stderr
     assert "it is broken" in broken.stderr
-    assert "all services run again what they ran before" in broken.stderr
+    assert "all services run the former version again" in broken.stderr
     assert rehearsal.tasks()["notes"] == before
     assert read(rehearsal).status_code == 200
 

@@ -159,7 +159,7 @@ def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, 
         release = rehearsal.alva("deploy", "--yes")
     assert release.returncode == 5, release.stderr[-2000:]
     condition = page.locator("#condition")
-    expect(condition).to_contain_text("rolled back; what ran before it runs again", timeout=30_000)
+    expect(condition).to_contain_text("rolled back; all services run the former version again", timeout=30_000)
     expect(page.locator("#last-causes")).to_contain_text("exit code 3")
     screenshot(page, "failed-release")
     condition.get_by_role("link", name="show it here").last.click()

@@ -64,7 +64,7 @@ def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_
     with rehearsal.edited("apps/web/__main__.py", pretend + main):
         up = rehearsal.alva("up")
     assert up.returncode == 5, up.stderr
-    assert "all services run again what they ran before" in up.stderr
+    assert "all services run the former version again" in up.stderr
     assert rehearsal.digests() == before
     (cause,) = causes(rehearsal, last_release(rehearsal)["number"])
     assert cause["kind"] == "wrong-answerer"

@@ -100,7 +100,7 @@ def test_service_that_does_not_start_is_taken_back(released: Rehearsal) -> None:
         )
     assert broken.returncode == 5, broken.stderr
     assert "broken on purpose" in broken.stderr
-    assert "all services run again what they ran before" in broken.stderr
+    assert "all services run the former version again" in broken.stderr
     assert released.tasks()["api"] == before["api"]
     assert released.get("/api/up").status == 200
 

@@ -22,7 +22,7 @@ from tests.console.states import GOOD, LOCK, NOW, STATES, changed, release, serv
         ("many", "good", "everything runs: 40 services, 40 tasks, no alarm"),
         ("releasing", "busy", "release of a1b2c3d4e5f6 in progress"),
         ("failing", "bad", "release of a1b2c3d4e5f6 in progress, 1 problem"),
-        ("rolled-back", "warning", "release 8: rolled back; what ran before it runs again"),
+        ("rolled-back", "warning", "release 8: rolled back; all services run the former version again"),
         ("asleep", "asleep", "asleep since "),
         ("alarms", "bad", "2 problems"),
         ("no-tasks", "bad", "api: 0 of 1 task runs"),

@@ -147,4 +147,4 @@ def test_what_is_allowed_is_not_asked_and_a_yes_is_enough(manifest: Manifest) ->
     require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), say_yes)
     assert asked == []
     require_approval(Diff(risks=(RISK,)), manifest, frozenset(), say_yes)
-    assert asked == ["1 changes of test stand out (data). Go on?"]
+    assert asked == ["1 risky change in test (data). Continue?"]

@@ -337,7 +337,7 @@ def test_endpoint_that_dies_in_a_release_is_named_and_so_is_what_could_not_be_do
         reporter = Deadly(f"stack:{name}-services", process.pid)
         error = small.release({"web": image}, Fault(), reporter)
     assert isinstance(error, RollbackFailed), error
-    assert error.message == "cannot release, and the services do not serve as before either"
+    assert error.message == "cannot release, and cannot roll back"
     assert url in str(error)
     said = "; ".join(reporter.notes)
     assert "the ledger could not be written" in said

@@ -28,7 +28,7 @@ def test_cause_cannot_leave_its_block() -> None:
     from dataclasses import replace
 
     text = markdown("staging", replace(RELEASE, outcome="rolled back", cause="last log: ``` oops"))
-    assert text.startswith("### ↩️ Release 7 of staging: rolled back; what ran before it runs again\n")
+    assert text.startswith("### ↩️ Release 7 of staging: rolled back; all services run the former version again\n")
     assert text.count("```") == 2
     assert "last log: ''' oops" in text
 

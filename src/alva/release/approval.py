@@ -1,4 +1,4 @@
-"""Asks CloudFormation what a plan would change, and a person (or `--allow`) whether what stands out may happen."""
+"""Previews what a plan changes, and requires approval for risky changes, from a person or from `--allow`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alva.release.stack_state import Action, ObservedStack
 from alva.release.stacks import Stacks
 
 Ask = Callable[[Sequence[Risk], str], bool]
-"""Shows what stands out, asks the question, and returns whether to go on."""
+"""Shows the risky changes and the question; returns whether to continue."""
 
 
 def preview_changes(
@@ -29,10 +29,10 @@ def preview_changes(
     findings: Mapping[str, Sequence[str]] | None = None,
     detected: Sequence[ObservedStack] = (),
 ) -> Diff:
-    """What the plan would change, stack by stack, from change sets that are removed again. Changes nothing.
+    """Return what the plan would change, stack by stack, from change sets that are deleted again. Changes nothing.
 
-    `findings` are what template rules found, by rule: known to fail, so they stand out where a template is used.
-    Meanwhile CloudFormation detects the drift of the stacks in `detected`.
+    `findings` are the violated template rules: they are risks of a plan that uses the templates. Meanwhile,
+    CloudFormation detects the drift of the stacks in `detected`.
     """
     parameters = stack_parameters(wanted)
     known = {key: value for key, value in parameters.items() if value is not None}
@@ -45,7 +45,7 @@ def preview_changes(
         if before is None or step.action is not Action.UPDATE:
             return Preview(resources=None)
         if unknown & set(template.get("Parameters", {})):
-            return Preview(resources=None, note="from the templates: an image has yet to be built")
+            return Preview(resources=None, note="from the templates: an image is not built yet")
         try:
             changes = stacks.preview(name, template, known, wanted.manifest.tags, before)
         except StackFailed as error:
@@ -73,13 +73,13 @@ def preview_changes(
 
 
 def require_approval(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], ask: Ask | None) -> None:
-    """Return when everything that stands out is allowed, or a person says yes; raises PreflightRefused otherwise."""
+    """Return if every risk is allowed or a person approves; raise PreflightRefused otherwise."""
     asking = [risk for risk in diff.risks if risk.kind not in allowed]
     if not asking or (ask is not None and ask(asking, in_words(asking, manifest))):
         return
     options = " ".join(f"--allow {kind}" for kind in dict.fromkeys(risk.kind.value for risk in asking))
     raise PreflightRefused(
-        "cannot release: changes that stand out have not been allowed; nothing was touched",
+        "cannot release: risky changes need approval; nothing was touched",
         evidence=[str(risk) for risk in asking],
-        next_step=f"read them, then repeat with {options}",
+        next_step=f"review them, then repeat with {options}",
     )

@@ -20,7 +20,7 @@ from alva.release.risks import DATA_TYPES
 from alva.release.stack_state import ObservedStack
 from alva.release.stacks import Stacks
 
-BACK = "all services run again what they ran before"
+BACK = "all services run the former version again"
 
 
 def roll_back(
@@ -53,19 +53,19 @@ def roll_back(
     try:
         for stack in around if were_touched else ():
             _restore_what_it_needs(aws, stack, reporter)
-        for stack in (*previous, *reversed(around)):  # an export cannot go while another stack imports it
+        for stack in (*previous, *reversed(around)):  # an export cannot be removed while another stack imports it
             _apply_again(aws, stack, reporter)
         if not were_touched:
-            return failure  # or a first release: there was nothing before it
+            return failure  # also after a first release, which has no former version
         services = [stack for each in manifest.stacks_of("services") if (stack := observed.stacks[each.name])]
         former = as_before(manifest, services)
         _verify_again(aws, former, services, reporter)
         persisting = _still_failing_inside(aws, former, failure)
     except AlvaError as error:
         return RollbackFailed(
-            "cannot release, and the services do not serve as before either",
+            "cannot release, and cannot roll back",
             evidence=[*failure.evidence, error.message, *error.evidence],
-            next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases anew",
+            next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases again",
         )
     failure = failure.because(persisting, dependency_checks.cure_of(manifest, persisting))
     if isinstance(failure, TimedOut):
@@ -75,12 +75,12 @@ def roll_back(
 
 
 def explain(aws: Aws, manifest: Manifest, failure: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
-    """The causes, looked for at once: what a rollback takes away is then no longer to be seen."""
+    """Find the causes. This must run before the rollback, which removes the evidence."""
     return why.causes_of(aws, manifest, failure, since=since)
 
 
 def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
-    """The failure with its causes first."""
+    """Put the causes before the failure's own evidence."""
     known = (*failure.evidence, *failure.message.split("; "))
     lines = [line for cause in causes for line in cause.lines() if line.partition(": ")[2] not in known]
     next_step = next((cause.next_step for cause in causes if cause.kind != "unknown"), None)
@@ -88,15 +88,15 @@ def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
 
 
 def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes: Sequence[Diagnosis]) -> None:
-    """Write the causes down under the release's number."""
+    """Store the causes under the number of the release."""
     account = why.Account(release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes))
     why.Accounts(aws, manifest).keep(account)
 
 
 def goes_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
-    """Whether a stack around the services returns to its former template: what changed is nothing that holds data.
+    """Whether a stack around the services is rolled back: only if no changed resource holds data.
 
-    A secret that the release took away comes back with its value, since it outlives its stack (DeletionPolicy).
+    A secret that the release removed is restored with its value, because it outlives its stack (DeletionPolicy).
     """
     had, has = _data(former), _data(released)
     missing = [each for name, each in had.items() if name not in has]
@@ -110,16 +110,16 @@ def goes_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
 
 
 def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) -> None:
-    """Give the stack back what its former template has, beside what it has now.
+    """Restore what the former version needs in a stack, and keep what it has now.
 
-    A failure is told and not raised: the services are taken back all the same.
+    A failure is reported, not raised: the services are rolled back in any case.
     """
     key = f"restore:{former.name}"
     stacks = Stacks(aws)
     now = stacks.settle(former.name, lambda text: reporter.step_line(key, text))
     if now is None or not now.was_made or holds(now.template, former.template):
         return
-    reporter.step_started(key, f"give {former.name} back what the former version needs")
+    reporter.step_started(key, f"restore in {former.name} what the former version needs")
     template = expanded(former.template, now.template)
     try:
         stacks.apply(former.name, template, former.parameters, former.tags, lambda text: reporter.step_line(key, text))
@@ -130,32 +130,32 @@ def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) 
 
 
 def as_before(manifest: Manifest, previous: Sequence[ObservedStack]) -> Manifest:
-    """The manifest without the services that the former templates do not have: they are gone again."""
+    """Return the manifest without the services that the former templates do not have: the rollback deleted them."""
     parameters = {name for stack in previous for name in stack.template.get("Parameters", {})}
     return replace(manifest, services=tuple(each for each in manifest.services if each.image_parameter in parameters))
 
 
 def _data(template: Mapping[str, Any]) -> dict[str, Any]:
-    """The resources of a template that hold data."""
+    """Return the resources of a template that hold data."""
     return {name: each for name, each in template.get("Resources", {}).items() if each["Type"] in DATA_TYPES}
 
 
 def _apply_again(aws: Aws, stack: ObservedStack, reporter: Reporter) -> None:
     key = f"back:{stack.name}"
-    reporter.step_started(key, f"take {stack.name} back")
+    reporter.step_started(key, f"roll back {stack.name}")
     try:
         changed = rollout.go_back(aws, stack, lambda text: reporter.step_line(key, text))
     except AlvaError as error:
         reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
         raise
-    reporter.step_finished(key, "done" if changed else "unchanged", "" if changed else "CloudFormation did it")
+    reporter.step_finished(key, "done" if changed else "unchanged", "" if changed else "CloudFormation rolled it back")
 
 
 def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack], reporter: Reporter) -> None:
     key = "verify-back"
-    reporter.step_started(key, "verify what runs again")
+    reporter.step_started(key, "verify the former version")
     digests = {name: digest for stack in previous for name, digest in running_digests(manifest, stack).items()}
-    # What was found ill by a check that is taken back, or was replaced meanwhile, needs its time to be well again.
+    # Targets that failed a health check of the new version, and replaced tasks, need time to become healthy.
     results = verify.Verification(aws, manifest, digests).run_until_good(verify.FOUND_PATIENCE_SECONDS)
     try:
         verify.require(results)
@@ -166,7 +166,7 @@ def _verify_again(aws: Aws, manifest: Manifest, previous: Sequence[ObservedStack
 
 
 def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> list[str]:
-    """The dependency checks that fail with the former version too, so that the release is not their cause."""
+    """Return the dependency checks that fail with the former version too: the release is not their cause."""
     if not any(line.startswith("inside") for line in failure.evidence):
         return []
     checks = dependency_checks.DependencyChecks(aws, manifest)
@@ -175,6 +175,6 @@ def _still_failing_inside(aws: Aws, manifest: Manifest, failure: AlvaError) -> l
 
 
 def _without_cannot(failure: AlvaError) -> str:
-    """What went wrong, behind "cannot release: ": of a verification, what it found."""
+    """Return the text after "cannot release: "; for a failed verification, its result."""
     message = failure.message.removeprefix("cannot ")
     return message.partition(": ")[2] or message if isinstance(failure, VerificationFailed) else message

@@ -1,4 +1,4 @@
-"""What a release would change, as values: per stack, per service, the migration's revisions, and what asks first."""
+"""What a release would change: per stack, per service, the migration's revisions, and the risks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SIZES = ("Cpu", "Memory")
 
 @dataclass(frozen=True, kw_only=True)
 class StackDiff:
-    """What changes in one stack."""
+    """The changes of one stack."""
 
     name: str
     action: Action
     resources: tuple[ResourceChange, ...]
     note: str = ""
-    """Why the resources are what the templates say, where CloudFormation could not be asked."""
+    """Why the changes come from the templates, where CloudFormation has no change set."""
 
     def lines(self) -> Iterator[str]:
-        """For a person."""
+        """Return the lines to print."""
         yield f"{self.action.value} stack {self.name}" + (f" ({self.note})" if self.note else "")
         if self.action is not Action.UPDATE:
             yield f"  {len(self.resources)} resources"
@@ -44,17 +44,17 @@ class StackDiff:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceDiff:
-    """What changes in one service's tasks."""
+    """The changes of one service's tasks."""
 
     name: str
     digest_before: str | None
     digest: str | None
-    """None: to be built."""
+    """None: not built yet."""
     changes: tuple[str, ...]
-    """Environment, secrets and size, a line each."""
+    """Changed environment variables, secrets and sizes, one line each."""
 
     def lines(self) -> Iterator[str]:
-        """For a person."""
+        """Return the lines to print."""
         before, after = ((d or "nothing").removeprefix("sha256:")[:12] for d in (self.digest_before, self.digest))
         after = "to be built" if self.digest is None else after
         yield f"service {self.name}" + (f": {before} -> {after}" if before != after else f": {after}")
@@ -63,7 +63,7 @@ class ServiceDiff:
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """Everything that a release would change."""
+    """All changes of a release."""
 
     stacks: tuple[StackDiff, ...] = ()
     services: tuple[ServiceDiff, ...] = ()
@@ -72,14 +72,14 @@ class Diff:
     drift: Found = field(default_factory=Found)
 
     def drift_lines(self) -> list[str]:
-        """What somebody changed outside CloudFormation, and which stacks could not be compared."""
+        """Return the drift, and the stacks whose drift is not known."""
         return [
             *(f"drift: {each}" for each in self.drift.drifts),
             *(f"drift is not known of {each}" for each in self.drift.unseen),
         ]
 
     def lines(self) -> list[str]:
-        """For a person: what asks first, then all of it."""
+        """Return the lines to print: the risks first."""
         lines = [*self.drift_lines(), *(f"! {risk}" for risk in self.risks)]
         for stack in self.stacks:
             lines += stack.lines()
@@ -91,7 +91,7 @@ class Diff:
         return lines
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "drift": [each.as_json() for each in self.drift.drifts],
             "risks": [risk.as_json() for risk in self.risks],
@@ -117,14 +117,14 @@ class Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What CloudFormation says an update of one stack would change; None with the reason when it cannot tell."""
+    """CloudFormation's preview of one stack's update; None, with the reason, where there is none."""
 
     resources: tuple[ResourceChange, ...] | None
     note: str = ""
 
 
 def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[str, Preview]) -> Diff:
-    """Join the plan, the templates and what CloudFormation previewed."""
+    """Combine the plan, the templates and CloudFormation's previews."""
     stacks: list[StackDiff] = []
     found: list[Risk] = []
     for step in plan.stack_steps():
@@ -135,7 +135,7 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
         resources = preview.resources if preview.resources is not None else tuple(changed_resources(old, new))
         stacks.append(StackDiff(name=name, action=step.action, resources=resources, note=preview.note))
         if step.action is Action.UPDATE:
-            # What a first creation brings is all new: there is nothing that it widens.
+            # A new stack widens no permission: all of it is new.
             found += risks.widened_permissions(name, old, new)
             found += risks.widened_network(name, old, new)
             found += risks.lost_data(name, old, resources)
@@ -151,7 +151,7 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
         if each.asks and not plan.is_empty
     ]
     revisions = tuple(r for step in plan.steps if isinstance(step, Migrate) for r in step.revisions)
-    if observed.revision is not None:  # in an empty database nothing is taken away from anybody
+    if observed.revision is not None:  # an empty database has nothing that a version could use
         found += [
             Risk(
                 kind=Kind.CONTRACTION,
@@ -176,9 +176,10 @@ def make_diff(wanted: Wanted, observed: Observed, plan: Plan, previews: Mapping[
 
 
 def changed_resources(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[ResourceChange]:
-    """What two templates say differently: for stacks that are new, and where there is no change set to ask.
+    """Compare two templates, for new stacks and where no change set exists.
 
-    Whether a property's change replaces the resource is not in a template, so that is said to be possible.
+    A template does not tell whether a changed property replaces the resource, so the change is marked as a possible
+    replacement.
     """
     before, after = old.get("Resources", {}), new.get("Resources", {})
     for logical_id in sorted({*before, *after}):
@@ -216,9 +217,9 @@ def _services(wanted: Wanted, observed: Observed) -> Iterator[ServiceDiff]:
 
 
 def _moved_calls(stack: str, old: Mapping[str, Any], new: Mapping[str, Any], manifest: Manifest) -> Iterator[Risk]:
-    """Services that others call by name and that get another port.
+    """Return the services whose port changes while other services call them by name.
 
-    A name in Cloud Map leads to old and new tasks, and for a while a caller knows the port of one of them only.
+    The Cloud Map name resolves to old and new tasks, and a caller knows only one of the two ports until it is replaced.
     """
     before = {service.name: _task_facts(old, service) for service in manifest.services}
     for service in manifest.services:
@@ -237,7 +238,7 @@ def _moved_calls(stack: str, old: Mapping[str, Any], new: Mapping[str, Any], man
 
 
 def _task_facts(template: Mapping[str, Any], service: Service) -> dict[str, str]:
-    """What a service's tasks are given, flat: `api: environment PORT` -> `3001`."""
+    """Return the settings of a service's tasks, flat: `api: environment PORT` -> `3001`."""
     resources = template.get("Resources", {})
     facts: dict[str, str] = {}
     for resource in resources.values():
@@ -282,6 +283,6 @@ def _say(value: Any) -> str:
 
 
 def in_words(found: Sequence[Risk], manifest: Manifest) -> str:
-    """The question that a person answers."""
+    """Return the question for a person."""
     kinds = " and ".join(dict.fromkeys(risk.kind.value for risk in found))
-    return f"{len(found)} changes of {manifest.environment} stand out ({kinds}). Go on?"
+    return f"{len(found)} risky change{'' if len(found) == 1 else 's'} in {manifest.environment} ({kinds}). Continue?"

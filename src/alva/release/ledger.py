@@ -1,4 +1,4 @@
-"""What was released when, by whom, and how it ended."""
+"""The ledger: the history of releases."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """One release, whatever came of it."""
+    """One release, with its outcome."""
 
     number: int = 0
-    """The version of the parameter: given by AWS when it is recorded."""
+    """The version of the SSM parameter. AWS sets it when the release is recorded."""
     commit: str
-    """The commit of the sources, with `+` behind it when the working tree differed from it."""
+    """The commit that was released, followed by `+` if the working tree had changes."""
     digests: Mapping[str, str]
-    """Service name -> digest that was asked for."""
+    """Service name -> requested digest."""
     migrated_digest: str | None = None
-    """The image whose migration succeeded last, in this release or before it."""
+    """The image whose migration succeeded last, in this release or an earlier one."""
     revision: str | None = None
-    """The revision that the schema is at afterwards, where it is known."""
+    """The revision of the schema after this release, if known."""
     contractions: Sequence[str] = ()
-    """The revisions among those of this release that took something away: no release before it can come back."""
+    """The revisions of this release that removed something: no earlier release can be restored."""
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
     by: str
     run: str = ""
-    """The address of the pipeline's run; empty for a release by hand."""
+    """The URL of the pipeline's run; empty for a release by hand."""
     started_at: str
     """ISO 8601, UTC."""
     seconds: float
@@ -48,11 +48,13 @@ class Release:
 
     @property
     def outcome_in_words(self) -> str:
-        """The outcome, and what it means for what runs."""
-        return f"{self.outcome}; what ran before it runs again" if self.outcome == ROLLED_BACK else self.outcome
+        """The outcome, with the version that runs after a rollback."""
+        if self.outcome == ROLLED_BACK:
+            return f"{self.outcome}; all services run the former version again"
+        return self.outcome
 
     def to_text(self) -> str:
-        """The parameter's value; shortened to what a standard parameter holds (4 KB)."""
+        """Return the parameter's value, shortened to the size of a standard parameter (4 KB)."""
         values = asdict(self)
         del values["number"]
         text = json.dumps(values, separators=(",", ":"))
@@ -64,7 +66,7 @@ class Release:
 
     @classmethod
     def from_text(cls, text: str, number: int) -> Self:
-        """Read a parameter's value; unknown fields of later versions of this tool are left out."""
+        """Parse a parameter's value; fields of later versions of this tool are ignored."""
         values: dict[str, Any] = json.loads(text)
         known = {key: value for key, value in values.items() if key in cls.__dataclass_fields__}
         return cls(**{**known, "number": number})
@@ -84,13 +86,13 @@ class Ledger:
         self.parameter_name = self._history.parameter_name
 
     def record(self, release: Release) -> int:
-        """Write the release down and return its number."""
+        """Record the release and return its number."""
         return self._history.add(release.to_text())
 
     def latest(self) -> Release | None:
-        """The last release, or None when there was none."""
+        """Return the last release, or None if there is none."""
         return self._history.latest()
 
     def history(self) -> list[Release]:
-        """All releases that AWS still has, newest first."""
+        """Return all releases that Parameter Store has, newest first."""
         return self._history.all()

@@ -1,8 +1,7 @@
-"""Restart services one task after another, so that they read their secrets again.
+"""Restarts services one task after another, so that they read their secrets again.
 
-A new task is asked first whether it can sign in with what it reads now: tasks that serve are not replaced by tasks
-that cannot. ECS keeps the image that runs: the task definition names it by digest, so a forced deployment changes
-nothing else.
+First, a new task checks that it can sign in with the stored secrets: working tasks are not replaced by tasks that
+cannot. The image does not change: the task definition names it by digest, so a forced deployment changes nothing else.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ Line = Callable[[str], None]
 TIMEOUT_SECONDS = 900
 
 SIGN_IN_SECONDS = 15
-"""An engine that was just given a new password may refuse it for a moment."""
+"""The database and the cache can refuse a new password for a moment after it is set."""
 
 
 def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Line) -> None:
-    """Replace every task of the services, and return when the new ones serve and reach what they need.
+    """Replace all tasks of the services; return when the new ones serve and reach their dependencies.
 
-    Raises UsageError for a service that does not run, PreflightRefused where a new task could not sign in (nothing is
-    replaced then), AlvaError naming the deployment that did not succeed, VerificationFailed where a service does not
-    reach what it needs afterwards.
+    Raises UsageError for a service that does not run, PreflightRefused where a new task cannot sign in (no task is
+    replaced then), AlvaError with the deployment that failed, and VerificationFailed where a service cannot reach its
+    dependencies after the restart.
     """
     running = rollout.describe_services(aws, manifest)
     if missing := [service.name for service in services if service.service not in running]:
         raise UsageError(
-            f"cannot restart {', '.join(missing)}: nothing runs there yet", next_step="./alva deploy starts it"
+            f"cannot restart {', '.join(missing)}: it does not run yet", next_step="./alva deploy starts it"
         )
     _refuse_what_cannot_sign_in(aws, manifest, services)
     before = {service.name: _newest_deployment(aws, manifest, service) for service in services}
@@ -54,24 +53,25 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
                 del pending[name]
             elif status in rollout.DEPLOYMENT_ENDED:
                 raise AlvaError(
-                    f"cannot restart {name}: its deployment ended as {status}; the tasks of before serve",
+                    f"cannot restart {name}: its deployment ended as {status}; the former tasks serve",
                     evidence=[deployment.get("statusReason", "")],
                     next_step=f"./alva why {name}",
                 )
         return None if pending else True
 
     aws.poll.until(all_replaced, timeout_seconds=TIMEOUT_SECONDS, what=f"new tasks of {', '.join(pending)}")
-    line("asking what the new tasks reach")
+    line("checking what the new tasks can reach")
     if failed := failures(DependencyChecks(aws, manifest).run(patience_seconds=PATIENCE_SECONDS)):
         raise VerificationFailed(
-            "cannot call this restart good: services do not reach what they need",
+            "cannot verify the restart: services cannot reach their dependencies",
             evidence=failed,
-            next_step=cure_of(manifest, failed) or "./alva secrets list says what changed when; set it right, restart",
+            next_step=cure_of(manifest, failed)
+            or "./alva secrets list shows when each changed; set the right value, then restart",
         )
 
 
 def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence[Service]) -> None:
-    """Raise PreflightRefused where a new task of one of them cannot use the database or the queue."""
+    """Raise PreflightRefused where a new task of a service cannot use the database or the queue."""
     if manifest.deep_checked is None or manifest.deep_checked.name not in [service.name for service in services]:
         return
     if failed := failures(DependencyChecks(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):

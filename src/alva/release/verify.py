@@ -1,8 +1,9 @@
-"""Named checks of what runs, through the public endpoint: each is OK, SKIP, WARN or FAIL, with its reason.
+"""Named checks of a running environment through its public endpoint. Each result is OK, SKIP, WARN or FAIL, with a
+reason.
 
-Which image serves is known from ECS and the load balancer: the digest of each running task, and the health of each
-task's address. Answers through the load balancer show that requests get there. An image may name its digest in a
-header of its answers: a header that names another digest fails the check.
+ECS and the load balancer show which image serves: the digest of each running task, and the health of each task's
+address. Requests through the load balancer show that its rules lead to the service. If an image names its digest in a
+response header, another digest fails the check.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import ServiceTypeDef
 
 DIGEST_HEADER = "x-alva-digest"
-"""Where an image may name its digest (`IMAGE_DIGEST` in its environment) in each answer."""
+"""The response header in which an image can name its digest (`IMAGE_DIGEST` in its environment)."""
 
 RELEASED_PATIENCE_SECONDS = 5
-"""What was just rolled out is in service already: a check that keeps failing is a reason to go back, soon."""
+"""After a rollout, ECS has already found the tasks healthy: a check that keeps failing must roll back soon."""
 
 FOUND_PATIENCE_SECONDS = 90
-"""What was only found may still be starting: the region was started a moment ago, or a task was replaced."""
+"""Without a rollout, tasks may still be starting: after a start of the region, or where ECS replaces a task."""
 
 
 class Verdict(enum.Enum):
-    """What came of a check."""
+    """The result of a check."""
 
     OK = "OK"
     SKIP = "SKIP"
@@ -48,7 +49,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One check, its verdict and the reason."""
+    """One check with its verdict and reason."""
 
     name: str
     verdict: Verdict
@@ -56,7 +57,7 @@ class Result:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "check": self.name,
             "verdict": self.verdict.value,
@@ -69,7 +70,7 @@ Look = Callable[[], tuple[Verdict, str]]
 
 
 class Verification:
-    """The checks of one environment. `digests` are what should serve; without them, what the services stack says."""
+    """The checks of one environment. `digests` must serve; None means those of the services stack."""
 
     def __init__(self, aws: Aws, manifest: Manifest, digests: Mapping[str, str] | None = None) -> None:
         self._aws = aws
@@ -77,7 +78,7 @@ class Verification:
         self._digests = digests
 
     def run(self) -> list[Result]:
-        """Run every check, side by side, and return their results in order."""
+        """Run all checks in parallel; return their results in order."""
         endpoint = PublicEndpoint.of(self._aws, self._manifest)
         stacks = Stacks(self._aws)
         digests = dict(self._digests or {})
@@ -101,7 +102,7 @@ class Verification:
             return list(pool.map(run_check, checks))
 
     def run_until_good(self, patience_seconds: float) -> list[Result]:
-        """Run the checks until none fails, or for `patience_seconds`; the last results."""
+        """Repeat the checks until none fails, for at most `patience_seconds`; return the last results."""
         results = self.run()
 
         def good() -> list[Result] | None:
@@ -116,14 +117,14 @@ class Verification:
             return results
 
     def _secrets(self) -> tuple[Verdict, str]:
-        """Every secret that a container reads has a value, of the form that its kind has."""
+        """Every secret that a container reads has a well-formed value."""
         wrong = [s for s in Secrets(self._aws, self._manifest).check() if s.state is not State.SET and s.secret.used_by]
         if wrong:
             return Verdict.FAIL, "; ".join(f"{s.secret.name}: {s.problem or s.state.value}" for s in wrong)
         return Verdict.OK, f"{len(self._manifest.secrets)} secrets"
 
     def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Look:
-        """All of its tasks run, from a deployment that succeeded, and each of them runs the image that should serve."""
+        """All tasks run, their deployment succeeded, and each task runs the expected image."""
 
         def look() -> tuple[Verdict, str]:
             if found is None:
@@ -143,13 +144,13 @@ class Verification:
             status = deployment["status"] if deployment is not None else "SUCCESSFUL"
             if status not in ("SUCCESSFUL", "ROLLBACK_SUCCESSFUL"):
                 return Verdict.FAIL, f"its last deployment is {status}"
-            # What was rolled back to is, by its digest, what should run.
+            # ECS rolled back to the expected digest.
             return Verdict.OK, said if status == "SUCCESSFUL" else f"{said}, after a rollback"
 
         return look
 
     def _targets(self, service: Service, found: ServiceTypeDef | None) -> Look:
-        """The load balancer finds each of its tasks healthy, by address: they answer the service's health path."""
+        """The load balancer reports every task healthy: each answers the service's health path."""
 
         def look() -> tuple[Verdict, str]:
             groups = [b["targetGroupArn"] for b in (found or {}).get("loadBalancers", []) if "targetGroupArn" in b]
@@ -167,7 +168,7 @@ class Verification:
         return look
 
     def _answers(self, endpoint: PublicEndpoint, service: Service, path: str, digest: str | None) -> Look:
-        """Its paths lead to it through the load balancer, `/admin`, `/admin/` and `/admin/x`, and a page is there."""
+        """The load balancer forwards `/admin`, `/admin/` and `/admin/x` to the service, and its home page exists."""
 
         def look() -> tuple[Verdict, str]:
             answer = endpoint.fetch(endpoint.base(service) + path)
@@ -177,27 +178,27 @@ class Verification:
 
     @staticmethod
     def _leads_here(endpoint: PublicEndpoint, host: str) -> Look:
-        """Its name, as this machine looks it up, is the load balancer's."""
+        """The service's host name resolves to the load balancer, from this machine."""
 
         def look() -> tuple[Verdict, str]:
             try:
                 found = find_addresses(host)
             except OSError as error:
-                # A new record takes minutes to be known; a zone that its parent does not name is never found.
-                return Verdict.WARN, f"no such name from here: {error.strerror or error}"
+                # A new record takes minutes to propagate. A zone without a delegation never resolves.
+                return Verdict.WARN, f"the name does not resolve from here: {error.strerror or error}"
             ours = find_addresses(urlsplit(f"//{endpoint.address}").hostname or "")
             if found & ours:
                 return Verdict.OK, ", ".join(sorted(found))
-            return Verdict.WARN, f"it leads to {', '.join(sorted(found))}, not to {', '.join(sorted(ours))}"
+            return Verdict.WARN, f"it resolves to {', '.join(sorted(found))}, not to {', '.join(sorted(ours))}"
 
         return look
 
 
 def probe_paths(service: Service) -> list[str]:
-    """The paths to ask for: each pattern literally, with a slash, and with something behind it.
+    """Return the paths to request: each pattern as it is, with a slash, and with a path below it.
 
-    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service. With a
-    host of its own it keeps its prefix.
+    `/api` and `/api/*` are two patterns of one prefix: `/api`, `/api/` and `/api/x` must all reach the service. A
+    service with its own host keeps its prefix.
     """
     if service.port is None:
         return []
@@ -209,22 +210,22 @@ def probe_paths(service: Service) -> list[str]:
 
 
 def is_home(path: str) -> bool:
-    """Whether one of the paths of `probe_paths` is a home page: a prefix, with or without a slash."""
+    """Whether a path of `probe_paths` is a home page: a prefix, with or without a slash."""
     return not path.endswith("/x")
 
 
 def judge_answer(answer: Answer, digest: str | None, *, is_page: bool = False) -> tuple[Verdict, str]:
-    """Whether the answer has a status that its users can go on from, and names no image but the one that should serve.
+    """Judge a response: its status must be usable, and it must not name the digest of another image.
 
-    A page is there or leads on (below 400). Any other path may refuse, but must not fail (below 500). The load balancer
-    itself answers 403 where a service is not for this address (`load_balancer.admin_allowed_cidrs`).
+    A page must exist or redirect (below 400). Any other path may refuse, but must not fail (below 500). The load
+    balancer itself answers 403 where a service does not admit this address (`load_balancer.admin_allowed_cidrs`).
     """
     served_by = answer.headers.get(DIGEST_HEADER)
     is_refused_before = answer.status == http.HTTPStatus.FORBIDDEN and served_by is None
     if answer.status >= 500 or (is_page and answer.status >= 400 and not is_refused_before):
         return Verdict.FAIL, f"HTTP {answer.status}"
     if is_refused_before and is_page:
-        return Verdict.SKIP, f"HTTP {answer.status}: this address may not see it"
+        return Verdict.SKIP, f"HTTP {answer.status}: this address is not admitted"
     if served_by is None:
         return Verdict.OK, f"HTTP {answer.status}"
     if digest is not None and served_by != digest:
@@ -233,18 +234,18 @@ def judge_answer(answer: Answer, digest: str | None, *, is_page: bool = False) -
 
 
 def require(results: list[Result]) -> None:
-    """Raise VerificationFailed naming the checks that failed, if any did."""
+    """Raise VerificationFailed with the failed checks, if there are any."""
     failed = [result for result in results if result.verdict is Verdict.FAIL]
     if failed:
         raise VerificationFailed(
-            f"cannot call this release good: {len(failed)} of {len(results)} checks failed",
+            f"cannot verify: {len(failed)} of {len(results)} checks failed",
             evidence=[f"{result.name}: {result.reason}" for result in failed],
-            next_step="./alva verify runs the checks again, ./alva logs shows what the services say",
+            next_step="./alva verify runs the checks again; ./alva logs shows the services' logs",
         )
 
 
 def run_check(check: tuple[str, Look]) -> Result:
-    """Run one named check; an error is a FAIL with its message."""
+    """Run one check; an exception is a FAIL with its message."""
     name, look = check
     started = time.monotonic()
     try:

@@ -1,6 +1,6 @@
-"""What a release is held to after it has verified: a check that was changed must have judged, and nothing may crash.
+"""Watches a release after its verification: changed health checks must pass, and no task may crash.
 
-ECS and CloudFormation are done once a new task was healthy once. Two things show only later: a health check that was
+ECS and CloudFormation finish when a new task is healthy once. Two faults appear only later: a health check that was
 changed on a target group in use (AWS does not wait for it: "Modify health check settings" takes effect at the next
 check), and a version that runs for a while and then ends.
 """
@@ -36,9 +36,9 @@ LOOK_SECONDS = 1.0
 
 
 def judging_seconds(pairs: Iterable[tuple[Template, Template]]) -> float:
-    """How long load balancers need to judge targets anew after updates from one template to the other, in seconds.
+    """Return the seconds that load balancers need to evaluate targets after updates between the given templates.
 
-    0 where no target group that stays is checked differently: new targets of a new group hold the deployment up anyway.
+    0 if no existing target group gets another health check: targets of a new group delay the deployment in any case.
     The defaults are those of CreateTargetGroup for targets of type ip.
     """
     longest = 0.0
@@ -52,7 +52,7 @@ def judging_seconds(pairs: Iterable[tuple[Template, Template]]) -> float:
                 int(properties.get("UnhealthyThresholdCount", 2)), int(properties.get("HealthyThresholdCount", 5))
             )
             interval = float(properties.get("HealthCheckIntervalSeconds", 30))
-            # One more: a check that is under way when the group changes was still the former.
+            # One more: a check in progress during the change still uses the former settings.
             longest = max(longest, interval * (threshold + 1) + float(properties.get("HealthCheckTimeoutSeconds", 5)))
     return longest
 
@@ -68,9 +68,9 @@ def _target_groups(template: Template) -> dict[str, Mapping[str, Any]]:
 def watch(
     aws: Aws, manifest: Manifest, digests: Mapping[str, str], line: Callable[[str], None], *, seconds: float
 ) -> None:
-    """Return after so long in which every check kept passing and no task ended by itself.
+    """Watch for the given time; return if every check keeps passing and no task ends.
 
-    Raises VerificationFailed with the checks that fail for longer than a moment, or with what ended and why.
+    Raises VerificationFailed with the checks that keep failing, or with the task that ended and its reason.
     """
     since, deadline = datetime.now(UTC), time.monotonic() + seconds
     verification = Verification(aws, manifest, digests)
@@ -78,7 +78,7 @@ def watch(
         ended = [cause for cause in why.services_causes(aws, manifest, since=since) if cause.kind != "unknown"]
         if ended:
             raise VerificationFailed(
-                "cannot call this release good: what it released does not go on running",
+                "cannot verify: the new version does not keep running",
                 evidence=[text for cause in ended for text in cause.lines()],
                 next_step=ended[0].next_step,
             )
@@ -86,5 +86,5 @@ def watch(
         left = deadline - time.monotonic()
         if left <= 0:
             return
-        line(f"good so far, {left:.0f} s to go")
+        line(f"all checks pass, {left:.0f} s left")
         aws.poll.pause(min(LOOK_SECONDS, left))
