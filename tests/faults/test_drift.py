@@ -75,7 +75,7 @@ def test_log_group_that_was_deleted_by_hand_is_made_again_by_the_next_release(en
 def test_listener_rule_that_was_deleted_by_hand_is_named_with_what_brings_it_back(environment: Environment) -> None:
     with breaking.rule_removed(environment):
         shown = environment.alva("diff")
-        assert "the listener rule does not exist any more" in shown.stdout
+        assert "the listener rule no longer exists" in shown.stdout
         assert "--deployment-mode REVERT_DRIFT" in shown.stdout
 
 

@@ -33,7 +33,7 @@ def test_restart_replaces_no_task_by_one_that_cannot_sign_in_and_names_what_heal
             released = environment.alva(*API_ALONE)
         assert released.returncode == MIGRATION_FAILED, released.stderr
         # From a log alone nothing is advised that changes something: `verify`, above, confirms it.
-        assert "next: ./alva verify asks from inside with the same secret" in released.stderr
+        assert "next: ./alva verify signs in with the same secret" in released.stderr
 
         rotated = environment.alva("secrets", "rotate", "database")
         assert rotated.returncode == 0, rotated.stderr

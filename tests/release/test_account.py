@@ -73,7 +73,7 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 7, Verdict.FAIL, "RDS refuses backups of 7 days"),
         ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 1, Verdict.WARN, "closes the account"),
         ({"accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}, 1, Verdict.FAIL, "has expired"),
-        ("ResourceNotFoundException", 7, Verdict.OK, "before there were plans"),
+        ("ResourceNotFoundException", 7, Verdict.OK, "older than AWS's plans"),
         ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
     ],
 )
@@ -165,7 +165,7 @@ def test_service_linked_role_that_a_first_resource_needs_is_told(
     with answering(aws, "iam", list_roles={"Roles": []}):
         assert said(aws, manifest, "service-linked roles") == (
             Verdict.WARN,
-            "rds.amazonaws.com has none; ./alva bootstrap makes them",
+            "missing for rds.amazonaws.com; ./alva bootstrap creates them",
         )
 
 

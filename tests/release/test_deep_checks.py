@@ -32,8 +32,8 @@ ENDPOINT = PublicEndpoint(url="http://127.0.0.1:9", address="127.0.0.1:9")
         (("python", "-c", "print('noise'); print('a plan in 3 s')"), Verdict.OK, "a plan in 3 s"),
         (("python", "-c", "raise SystemExit('cannot sign up: HTTP 500')"), Verdict.FAIL, "cannot sign up: HTTP 500"),
         ((sys.executable, "-c", "raise SystemExit(3)"), Verdict.FAIL, "ended with 3"),
-        (("no-such-program",), Verdict.FAIL, "there is no such program"),
-        (None, Verdict.SKIP, "no service's entry names a command"),
+        (("no-such-program",), Verdict.FAIL, "the program does not exist"),
+        (None, Verdict.SKIP, "no service entry has a journey_command"),
     ],
     ids=["good", "bad", "bad without a word", "not there", "none"],
 )

@@ -135,7 +135,7 @@ def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(man
 def test_without_an_entry_that_names_a_deep_check_nothing_is_asked(aws: Aws, manifest: Manifest) -> None:
     services = tuple(replace(each, deep_check_command=None) for each in manifest.services)
     (result,) = DependencyChecks(aws, replace(manifest, services=services)).run()
-    assert (result.verdict, result.reason) == (Verdict.SKIP, "no service's entry names a deep check")
+    assert (result.verdict, result.reason) == (Verdict.SKIP, "no service entry has a deep_check_command")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     if invocation.as_json:
         invocation.print_json(_json(teardown, kept, month, done=True))
         return
-    invocation.print(f"{manifest.environment} is gone; ./alva deploy makes it again, with what stayed")
+    invocation.print(f"{manifest.environment} is gone; ./alva deploy creates it again, with what stayed")
 
 
 def _kind(resource: Resource) -> object:

@@ -1,8 +1,9 @@
-"""What an account refuses that no template shows: its plan, budgets, what can be ordered in its zones, and its limits.
+"""Checks of the account that no template can show: its plan, its budgets, its limits, and the database and cache
+classes that its zones offer.
 
-Each check is asked of AWS's API before anything costs money. Two things no API tells in advance: that a new account may
-not create load balancers yet ("This AWS account currently does not support creating load balancers"), which AWS Support
-lifts, and which cache nodes each zone has.
+Each check reads AWS's API before anything costs money. No API reports two faults in advance: a new account that cannot
+create load balancers yet ("This AWS account currently does not support creating load balancers"), which AWS Support
+enables, and the cache nodes that each zone has.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from alva.release.verify import Verdict
 Said = tuple[Verdict, str]
 
 PLAN_REGION = "us-east-1"
-"""The only region that answers for the plan: https://docs.aws.amazon.com/general/latest/gr/billing.html"""
+"""The only region with the API of the account's plan: https://docs.aws.amazon.com/general/latest/gr/billing.html"""
 
 FREE_PLAN_BACKUP_DAYS = 1
 FREE_PLAN_CLASSES = ("db.t3.micro", "db.t4g.micro")
@@ -35,25 +36,27 @@ SERVICE_LINKED_ROLES = {
     "AWS::ElasticLoadBalancingV2::LoadBalancer": "elasticloadbalancing.amazonaws.com",
     "AWS::RDS::DBInstance": "rds.amazonaws.com",
 }
-"""The first resource of a type needs the role of its service; https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html"""
+"""Resource type -> the service-linked role that its first resource needs;
+https://docs.aws.amazon.com/IAM/latest/UserGuide/using-service-linked-roles.html
+"""
 
 BALANCER_LIMITS = {
     "application-load-balancers": "AWS::ElasticLoadBalancingV2::LoadBalancer",
     "rules-per-application-load-balancer": "AWS::ElasticLoadBalancingV2::ListenerRule",
     "target-groups-per-application-load-balancer": "AWS::ElasticLoadBalancingV2::TargetGroup",
 }
-"""Names of limits -> the type that counts towards them.
+"""Limit -> the resource type that it limits.
 
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Limit.html
 """
 
 CPU_ARCHITECTURES = {"amd64": "X86_64", "arm64": "ARM64"}
-"""How an image names its architecture -> how a task definition does."""
+"""The architecture in an image -> the same in a task definition."""
 
 CONFIGURATIONS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 
 MISSING_CODES = ("InvalidAction", "NotImplemented", "UnknownOperationException", "UnsupportedOperation")
-"""How an endpoint says that it does not have an operation."""
+"""Error codes of an endpoint without the operation."""
 
 
 class NotHere(AlvaError):
@@ -68,7 +71,7 @@ class Account:
     manifest: Manifest
 
     def checks(self) -> list[tuple[str, Callable[[], Said]]]:
-        """The checks by name, in order."""
+        """Return the checks by name, in order."""
         looks: list[tuple[str, Callable[[], Said]]] = [
             ("account: plan", self._plan),
             ("account: budgets", self._budgets),
@@ -80,14 +83,14 @@ class Account:
         return [(name, _skipping(look)) for name, look in looks]
 
     def _plan(self) -> Said:
-        """The account's plan allows what the templates ask: the free plan limits databases and their backups."""
+        """The account's plan allows the templates: the free plan limits databases and their backups."""
         freetier = Aws(replace(self.aws.target, region=PLAN_REGION), self.aws.poll).client("freetier")
-        with _asking("ask for the account's plan"):
+        with _asking("read the account's plan"):
             try:
                 plan = freetier.get_account_plan_state()
             except Exception as error:
                 if error_code(error) == "ResourceNotFoundException":
-                    return Verdict.OK, "an account from before there were plans"
+                    return Verdict.OK, "the account is older than AWS's plans"
                 raise
         if plan.get("accountPlanStatus") == "EXPIRED":
             return Verdict.FAIL, "the free plan has expired: upgrade to the paid plan in the Billing console"
@@ -108,21 +111,23 @@ class Account:
         return Verdict.WARN, f"free plan: AWS closes the account when it ends{f', {ends:%Y-%m-%d}' if ends else ''}"
 
     def _budgets(self) -> Said:
-        """The account may have a budget: a new member of an organization may not. A release goes on without it."""
+        """The account can create a budget, which a new member of an organization cannot. A release continues without
+        it.
+        """
         if not self._properties("AWS::Budgets::Budget"):
             return Verdict.SKIP, "the templates have none"
         account = self.aws.account_id()
-        with _asking("look at the account's budgets"):
+        with _asking("read the account's budgets"):
             try:
                 self.aws.client("budgets").describe_budgets(AccountId=account, MaxResults=1)
             except Exception as error:
                 if error_code(error) in ("AccessDeniedException", "AccessDenied"):
-                    return Verdict.WARN, f"no budget will be made: {error}"
+                    return Verdict.WARN, f"the release will not create a budget: {error}"
                 raise
         return Verdict.OK, "allowed"
 
     def _service_linked_roles(self) -> Said:
-        """The roles that AWS's services need are there before the first resource that needs them."""
+        """The service-linked roles exist before the first resource that needs them."""
         missing, asked = [], 0
         for name in sorted(SERVICE_LINKED_ROLES[kind] for kind in self._types_to_come() & set(SERVICE_LINKED_ROLES)):
             asked += 1
@@ -130,12 +135,12 @@ class Account:
                 if not self.aws.client("iam").list_roles(PathPrefix=f"/aws-service-role/{name}/")["Roles"]:
                     missing.append(name)
         if missing:
-            return Verdict.WARN, f"{', '.join(missing)} has none; ./alva bootstrap makes them"
-        return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "what needs them is there")
+            return Verdict.WARN, f"missing for {', '.join(missing)}; ./alva bootstrap creates them"
+        return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "all exist")
 
     def _load_balancers(self) -> Said:
-        """The account's limits on load balancers, rules and target groups are enough."""
-        with _asking("ask for the account's limits on load balancers"):
+        """The account's limits allow the load balancers, rules and target groups."""
+        with _asking("read the account's limits on load balancers"):
             limits = {
                 limit["Name"]: int(limit["Max"])
                 for limit in pages(self.aws.elbv2, "describe_account_limits", "Limits")
@@ -144,18 +149,18 @@ class Account:
         needed = {name: len(self._properties(BALANCER_LIMITS[name])) for name in limits}
         short = [f"{name}: {needed[name]} of {limits[name]}" for name in limits if needed[name] > limits[name]]
         if short:
-            return Verdict.FAIL, f"{', '.join(short)}; ask for more: aws service-quotas list-service-quotas " + (
+            return Verdict.FAIL, f"{', '.join(short)}; request an increase: aws service-quotas list-service-quotas " + (
                 "--service-code elasticloadbalancing"
             )
         return Verdict.OK, ", ".join(f"{name} {needed[name]} of {limits[name]}" for name in limits)
 
     def _database_class(self) -> Said:
-        """RDS offers the class, with the engine and storage, in the zones of the private subnets."""
+        """RDS offers the class, with this engine and storage, in the zones of the private subnets."""
         wrong, said = [], []
         for database in self._properties("AWS::RDS::DBInstance"):
             instance_class, engine = database["DBInstanceClass"], database["Engine"]
             version, storage = str(database["EngineVersion"]), database.get("StorageType", "gp2")
-            with _asking(f"ask what RDS offers of {instance_class}"):
+            with _asking(f"read which zones offer {instance_class}"):
                 options = list(
                     pages(
                         self.aws.client("rds"),
@@ -181,12 +186,12 @@ class Account:
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, ", ".join(said))
 
     def _cache_node_type(self) -> Said:
-        """ElastiCache offers the node type in the region: it can be reserved. No API tells the zones."""
+        """ElastiCache offers the node type in the region, by its reserved node offerings. No API has the zones."""
         wrong: list[str] = []
         said: list[str] = []
         for cache in self._properties("AWS::ElastiCache::ReplicationGroup"):
             node_type = cache["CacheNodeType"]
-            with _asking(f"ask whether ElastiCache offers {node_type}"):
+            with _asking(f"read whether ElastiCache offers {node_type}"):
                 offers = self.aws.client("elasticache").describe_reserved_cache_nodes_offerings(CacheNodeType=node_type)
             (said if offers["ReservedCacheNodesOfferings"] else wrong).append(node_type)
         if wrong:
@@ -201,7 +206,7 @@ class Account:
         return [each.get("Properties", {}) for each in self._resources() if each["Type"] == resource_type]
 
     def _types_to_come(self) -> set[str]:
-        """The types of resources of stacks that do not exist yet."""
+        """Return the resource types of stacks that do not exist yet."""
         stacks = Stacks(self.aws)
         return {
             resource["Type"]
@@ -211,7 +216,7 @@ class Account:
         }
 
     def _zones(self) -> set[str]:
-        """The zones of the subnets that have no public addresses."""
+        """Return the zones of the private subnets."""
         return {
             subnet["AvailabilityZone"]
             for subnet in self._properties("AWS::EC2::Subnet")
@@ -221,20 +226,20 @@ class Account:
 
 @contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """As `explained`; raises NotHere where the endpoint does not have the operation."""
+    """Like `explained`, but raises NotHere where the endpoint does not have the operation."""
     with explained(what):
         try:
             yield
         except Exception as error:
             code = error_code(error)
-            # botocore has only the HTTP status of an answer that is not the service's.
+            # Where another server answers, botocore has only the HTTP status.
             if code.isdigit() or code in MISSING_CODES:
                 raise NotHere(f"cannot {what}: not available here") from error
             raise
 
 
 def _skipping(look: Callable[[], Said]) -> Callable[[], Said]:
-    """The check, skipped where there is nobody to ask."""
+    """Skip the check where the endpoint does not have the operation."""
 
     def looking() -> Said:
         try:
@@ -246,7 +251,7 @@ def _skipping(look: Callable[[], Said]) -> Callable[[], Said]:
 
 
 def architectures(aws: Aws, manifest: Manifest, digests: Mapping[str, str | None]) -> Said:
-    """Each image that is in its repository has the architecture of its task definition."""
+    """Each pushed image has the architecture of its task definition."""
     wrong, known = [], 0
     for name, digest in digests.items():
         service = manifest.service(name)
@@ -260,11 +265,15 @@ def architectures(aws: Aws, manifest: Manifest, digests: Mapping[str, str | None
             wrong.append(f"{name} is built for {found}, its task definition says {manifest.architecture}")
     if wrong:
         return Verdict.FAIL, "; ".join(wrong)
-    return (Verdict.OK, f"{known} images, {manifest.architecture}") if known else (Verdict.SKIP, "no image says")
+    return (
+        (Verdict.OK, f"{known} images, {manifest.architecture}")
+        if known
+        else (Verdict.SKIP, "no image names its architecture")
+    )
 
 
 def image_architecture(aws: Aws, repository: str, digest: str) -> str | None:
-    """The CPU architecture that an image's configuration names, in a task definition's words; None if it has none."""
+    """Return the CPU architecture of an image's configuration, as a task definition names it; None if it has none."""
     configuration = (read_manifest(aws, repository, digest) or {}).get("config", {})
     if configuration.get("mediaType") not in CONFIGURATIONS:
         return None

@@ -1,8 +1,8 @@
-"""Secrets that outlived their stack come back into it, with their values.
+"""Imports retained secrets into their new stack, with their values.
 
-`ImportExistingResources` adopts what a template can name by its primary identifier; a secret's is its ARN, which ends
-in six random characters. So secrets of the same name are looked for, and imported by an IMPORT change set, which may
-hold nothing but what it imports (no tags, no outputs); the stack's update afterwards makes the rest.
+`ImportExistingResources` imports only resources whose primary identifier the template can name. A secret's identifier
+is its ARN, which ends in six random characters. So the engine looks up secrets by name and imports them with an IMPORT
+change set, which can contain nothing else (no tags, no outputs). The stack's next update creates the rest.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/import-resources-automatically.html
 """
 
@@ -23,7 +23,7 @@ READY_SECONDS = 300
 
 
 def retained_secrets(template: Mapping[str, Any]) -> dict[str, str]:
-    """Logical id -> name of the secrets that the template retains and names itself."""
+    """Return logical id -> name of the secrets that the template retains and names."""
     return {
         logical_id: body["Properties"]["Name"]
         for logical_id, body in template.get("Resources", {}).items()
@@ -34,7 +34,7 @@ def retained_secrets(template: Mapping[str, Any]) -> dict[str, str]:
 
 
 def import_template(template: Mapping[str, Any], logical_ids: frozenset[str]) -> dict[str, Any]:
-    """The template with these resources alone: an import can make nothing, and what is not there has no outputs."""
+    """Return the template with these resources only: an import cannot create resources, or outputs of missing ones."""
     resources = {key: body for key, body in template["Resources"].items() if key in logical_ids}
     return {
         **{key: value for key, value in template.items() if key not in ("Outputs", "Rules")},
@@ -49,7 +49,7 @@ def adopt(
     line: Callable[[str], None],
     wait: Callable[[str], str],
 ) -> bool:
-    """Import the secrets that exist into the stack `name`, which does not; False where there are none.
+    """Import the existing secrets into the new stack `name`; False where there are none.
 
     `wait` waits for the operation on a stack (by its id) and returns the stack's status. Raises StackFailed.
     """
@@ -60,7 +60,7 @@ def adopt(
     }
     if not existing:
         return False
-    line(f"adopting {len(existing)} secrets that are there already")
+    line(f"importing {len(existing)} existing secrets")
     what = f"import secrets into stack {name}"
     cloudformation = aws.cloudformation
     roles = bootstrap_roles_of(aws)
@@ -96,7 +96,7 @@ def adopt(
 
 
 def _arn(aws: Aws, name: str) -> str | None:
-    """The secret's ARN; None for one that does not exist, or is scheduled for deletion."""
+    """Return the secret's ARN; None if it does not exist or is scheduled for deletion."""
     with explained(f"look for secret {name}"):
         try:
             found = aws.secretsmanager.describe_secret(SecretId=name)

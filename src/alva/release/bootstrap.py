@@ -1,7 +1,7 @@
-"""Prepares an AWS account once: what `cdk bootstrap` makes, service-linked roles, the pipeline's role, repositories.
+"""Prepares an AWS account once: `cdk bootstrap`, service-linked roles, the pipeline's role, repositories.
 
-An administrator runs it; afterwards a release needs none. Everything is looked for before it is made, so that it can be
-repeated.
+An administrator runs it; a release then needs no administrator. Each part is created only if it is missing, so the
+command can be repeated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ SERVICE_LINKED_ROLES = (
     "rds.amazonaws.com",
     "elasticache.amazonaws.com",
 )
-"""AWS makes each at the first use of its service, and that first use, in a new account, often fails for lack of it.
+"""AWS creates each role at the first use of its service; in a new account, that first use often fails because the role
+is missing.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using-service-linked-roles.html
 """
@@ -37,17 +38,17 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using-service-linked
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What there is before anything is made."""
+    """The account before the first change."""
 
     id: str
     arn: str
-    """Who is signed in."""
+    """The caller's ARN."""
     bootstrap_version: int | None
     github_provider_arn: str | None
 
 
 def look(aws: Aws) -> Account:
-    """Look at the account; raises PreflightRefused without credentials."""
+    """Read the account; raises PreflightRefused without credentials."""
     with explained("find out which AWS account this is"):
         identity = aws.sts.get_caller_identity()
     with explained("look for GitHub's OIDC provider"):
@@ -61,21 +62,21 @@ def look(aws: Aws) -> Account:
 
 
 BOOTSTRAP_PARAMETERS = {"FileAssetsBucketKmsKeyId": "AWS_MANAGED_KEY", "PublicAccessBlockConfiguration": "true"}
-"""What the CDK CLI gives its template where nobody asks for a key of one's own."""
+"""The parameters that the CDK CLI uses without a customer managed key."""
 
 
 def create_bootstrap(aws: Aws, template: str, line: Line) -> bool:
-    """Make the stack of `cdk bootstrap` from CDK's own template, unless the account has it; True if it was made.
+    """Create the stack of `cdk bootstrap` from CDK's template; False if the account has it already.
 
-    For an account that is nobody else's, such as a local region's: a bucket that outlived an earlier bootstrap, or was
-    there before one, goes with the templates in it, which are uploaded again when they are needed.
+    Only for an account without other users, such as a local region's: a bucket that an earlier bootstrap left behind is
+    deleted with its templates, which are uploaded again when they are needed.
     """
     if bootstrap_roles.version(aws) is not None:
         return False
-    # A look of its own at the account: what `aws` finds there later is what is made here.
+    # A separate client: `aws` caches the bootstrap, and must find the one that is created here.
     own = Aws(aws.target, aws.poll)
     if (bucket := _leftover_bucket(own)) is not None:
-        line(f"deleting bucket {bucket}, which belongs to no bootstrap")
+        line(f"deleting bucket {bucket}, which an earlier bootstrap left behind")
         empty_bucket(own, bucket)
         with explained(f"delete bucket {bucket}"):
             own.s3.delete_bucket(Bucket=bucket)
@@ -84,7 +85,7 @@ def create_bootstrap(aws: Aws, template: str, line: Line) -> bool:
 
 
 def refuse_leftover_bucket(aws: Aws, account: Account) -> None:
-    """Raise PreflightRefused where an earlier bootstrap's bucket outlived its stack: `cdk bootstrap` fails at it."""
+    """Raise PreflightRefused where the bucket of a deleted bootstrap still exists: `cdk bootstrap` would fail."""
     if account.bootstrap_version is None and (bucket := _leftover_bucket(aws)) is not None:
         raise PreflightRefused(
             f"cannot bootstrap account {account.id}: an earlier bootstrap left its bucket behind",
@@ -94,7 +95,7 @@ def refuse_leftover_bucket(aws: Aws, account: Account) -> None:
 
 
 def _leftover_bucket(aws: Aws) -> str | None:
-    """The bucket of the bootstrap, if it is there; asked where there is no bootstrap."""
+    """Return the bootstrap's bucket if it exists, in an account without a bootstrap."""
     bucket = bootstrap_roles_of(aws).bucket
     with explained(f"look for bucket {bucket}"):
         try:
@@ -107,7 +108,7 @@ def _leftover_bucket(aws: Aws) -> str | None:
 
 
 def cdk_command(account: str, region: str, tags: dict[str, str]) -> tuple[str, ...]:
-    """The arguments of `cdk` that bootstrap the account: everything private, encrypted, and kept from deletion."""
+    """Return the arguments of `cdk bootstrap`: a private, encrypted bucket, and a stack with termination protection."""
     command = ["bootstrap", f"aws://{account}/{region}", "--public-access-block-configuration", "true"]
     for key, value in sorted(tags.items()):
         command += ["--tags", f"{key}={value}"]
@@ -115,7 +116,7 @@ def cdk_command(account: str, region: str, tags: dict[str, str]) -> tuple[str, .
 
 
 def refuse_second_provider(aws: Aws, manifest: Manifest, account: Account) -> None:
-    """Raise PreflightRefused where the account has GitHub's provider from elsewhere: it can have only one."""
+    """Raise PreflightRefused where another stack owns GitHub's OIDC provider: an account can have only one."""
     if account.github_provider_arn is None:
         return
     stack = manifest.stack("cicd")
@@ -131,7 +132,7 @@ def refuse_second_provider(aws: Aws, manifest: Manifest, account: Account) -> No
 
 
 def make_service_linked_roles(aws: Aws, line: Line) -> list[str]:
-    """Make those that the account lacks; the services whose role was made."""
+    """Create the missing service-linked roles; return the services whose role was created."""
     iam: Any = aws.client("iam")
     made = []
     for service in SERVICE_LINKED_ROLES:
@@ -149,12 +150,12 @@ def make_service_linked_roles(aws: Aws, line: Line) -> list[str]:
 
 
 def first_stacks(manifest: Manifest) -> tuple[Stack, ...]:
-    """The stacks that the pipeline's first run needs: its role, and the repositories that it pushes to."""
+    """Return the stacks that the pipeline's first run needs: its role, and the repositories."""
     return (*manifest.stacks_of("registry"), manifest.stack("cicd"))
 
 
 IAM_SECONDS = 60.0
-"""How long a role that was just made may be refused: IAM is eventually consistent.
+"""How long AWS can refuse a new role: IAM is eventually consistent.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_general_eventual-consistency
 """
@@ -162,13 +163,13 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html#troubleshoot_
 PAUSE_SECONDS = 5.0
 
 _UNKNOWN_ROLE = "cannot be assumed"
-"""CloudFormation's words for a role that IAM does not know yet: "Role ... is invalid or cannot be assumed"."""
+"""CloudFormation's message for a role that IAM does not know yet: "Role ... is invalid or cannot be assumed"."""
 
 
 def apply(aws: Aws, manifest: Manifest, stack: Stack, line: Line, *, patience_seconds: float = 0.0) -> bool:
     """Bring one of the first stacks to its template; True if anything changed.
 
-    For `patience_seconds` (IAM_SECONDS after the roles were made) a role that is refused is tried again.
+    A refused role is retried for `patience_seconds` (IAM_SECONDS after the roles were created).
     """
     deadline = time.monotonic() + patience_seconds
     while True:
@@ -177,12 +178,12 @@ def apply(aws: Aws, manifest: Manifest, stack: Stack, line: Line, *, patience_se
         except AlvaError as error:
             if not _is_propagating(error) or time.monotonic() >= deadline:
                 raise
-            line("a role that was just made is not known everywhere yet: trying again")
+            line("a new role has not propagated yet: trying again")
             aws.poll.pause(PAUSE_SECONDS)
 
 
 def _is_propagating(error: BaseException | None) -> bool:
-    """Whether this is how a role is refused that was made a moment ago."""
+    """Whether the error means that a new role has not propagated yet."""
     while error is not None:
         if isinstance(error, Exception) and (error_code(error) == "AccessDenied" or _UNKNOWN_ROLE in str(error)):
             return True
@@ -191,7 +192,7 @@ def _is_propagating(error: BaseException | None) -> bool:
 
 
 def workflow_variables(aws: Aws, manifest: Manifest) -> dict[str, str]:
-    """The variables that GitHub's workflow reads -> the ARN of the role that its jobs assume."""
+    """Return the variables of GitHub's workflow -> the ARN of the role that its jobs assume."""
     stack = Stacks(aws).observe(manifest.stack("cicd").name, with_template=False)
     outputs = stack.outputs if stack is not None else {}
     return {

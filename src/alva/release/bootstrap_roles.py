@@ -1,9 +1,9 @@
-"""What `cdk bootstrap` made in the account, and the roles of it that a release assumes.
+"""The roles of `cdk bootstrap` that a release assumes.
 
-A release has no right on resources: it changes stacks with the deploy role, which hands CloudFormation the execution
-role, and puts what does not fit inline into the bucket with the file publishing role. The CDK CLI does the same, and
-one can be used after the other. In an account that was never bootstrapped both are done with one's own rights.
-docs/decisions/roles-of-the-bootstrap.md says why.
+A release has no rights on resources itself. It changes stacks with the deploy role, which passes the execution role to
+CloudFormation, and uploads large templates to the bucket with the file publishing role. The CDK CLI does the same; both
+tools can be used on one environment. In an account without a bootstrap, the release uses the caller's own rights. See
+docs/decisions/roles-of-the-bootstrap.md.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from alva.aws import Aws, error_code, explained
 
 STACK = "CDKToolkit"
 QUALIFIER = "hnb659fds"
-"""CDK's own, unless somebody chose another."""
+"""CDK's default."""
 
 VERSION_PARAMETER = f"/cdk-bootstrap/{QUALIFIER}/version"
 
 
 class BootstrapRoles:
-    """The bootstrap of one account and region, as far as it is there. Roles are assumed when first needed."""
+    """The bootstrap of one account and region, if it exists. A role is assumed when it is first needed."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
     @functools.cached_property
     def version(self) -> int | None:
-        """Which version of the bootstrap the account has; None where it never ran. Raises AlvaError."""
+        """The version of the bootstrap; None without a bootstrap. Raises AlvaError."""
         return version(self._aws)
 
     @functools.cached_property
     def deployer(self) -> Aws:
-        """Who changes stacks. Raises PreflightRefused where the role cannot be assumed."""
+        """Clients with the deploy role, which changes stacks. Raises PreflightRefused where it cannot be assumed."""
         return self._assuming("deploy")
 
     @functools.cached_property
     def publisher(self) -> Aws:
-        """Who fills the bucket. Raises PreflightRefused where the role cannot be assumed."""
+        """Clients with the file publishing role. Raises PreflightRefused where it cannot be assumed."""
         return self._assuming("file-publishing")
 
     @functools.cached_property
     def handed(self) -> dict[str, Any]:
-        """The argument of CloudFormation's calls that names the role which it works with; none without a bootstrap."""
+        """The argument that passes the execution role to CloudFormation; empty without a bootstrap."""
         return {"RoleARN": self._role_arn("cfn-exec")} if self.version is not None else {}
 
     @functools.cached_property
@@ -54,7 +54,7 @@ class BootstrapRoles:
 
     @functools.cached_property
     def _identity(self) -> tuple[str, str, str]:
-        """Partition, account, and who this is as a role's session may be called."""
+        """Partition, account, and the name of the role's session."""
         with explained("find out which AWS account this is"):
             identity = self._aws.sts.get_caller_identity()
         name = re.sub(r"[^\w+=,.@-]", "-", identity["Arn"].rpartition(":")[2].rpartition("/")[2])
@@ -69,8 +69,8 @@ class BootstrapRoles:
 
 
 def version(aws: Aws) -> int | None:
-    """Which version of the bootstrap the account has now; None where it never ran. Raises AlvaError."""
-    with explained("look whether the account is bootstrapped"):
+    """Read the version of the bootstrap now; None without a bootstrap. Raises AlvaError."""
+    with explained("read the version of the account's bootstrap"):
         try:
             return int(aws.ssm.get_parameter(Name=VERSION_PARAMETER)["Parameter"]["Value"])
         except Exception as error:
@@ -80,5 +80,5 @@ def version(aws: Aws) -> int | None:
 
 
 def bootstrap_roles_of(aws: Aws) -> BootstrapRoles:
-    """The roles of the account that `aws` calls; looked up once."""
+    """Return the bootstrap roles of `aws`'s account, cached."""
     return aws.once(BootstrapRoles)

@@ -1,6 +1,6 @@
-"""CloudFormation's change sets: what a stack would change, before anything of it does.
+"""CloudFormation's change sets: preview a stack's change, then execute it.
 
-ImportExistingResources: a secret that outlived its stack comes back into it by its name (AWS: CreateChangeSet).
+ImportExistingResources imports a retained resource into its new stack by its name (AWS: CreateChangeSet).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ResourceChangeTypeDef
 
 INLINE_TEMPLATE_BYTES = 51_200
-"""CreateChangeSet takes larger templates from S3 only (CloudFormation quotas)."""
+"""CreateChangeSet reads larger templates from S3 only (CloudFormation quotas)."""
 
 READY_SECONDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeSet:
-    """One change set, ready to be executed."""
+    """One change set that can be executed."""
 
     arn: str
     stack_id: str
@@ -35,28 +35,28 @@ class ChangeSet:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceChange:
-    """What a change set says about one resource."""
+    """The change of one resource."""
 
     logical_id: str
     type: str
     action: str
-    """Add, Modify, Remove, Import or Dynamic, as AWS has it."""
+    """AWS's value: Add, Modify, Remove, Import or Dynamic."""
     replacement: str = ""
-    """True, False or Conditional; empty unless it is modified."""
+    """True, False or Conditional; empty if the resource is not modified."""
     scope: tuple[str, ...] = ()
     """Properties, Tags, Metadata, DeletionPolicy, ..."""
     properties: tuple[str, ...] = ()
-    """The properties that change, by name."""
+    """The names of the changed properties."""
     is_certain: bool = True
-    """False where every reason is one that CloudFormation evaluates only while it updates."""
+    """False if CloudFormation evaluates every reason only during the update."""
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the resource may come back as another one: what it held is then gone."""
+        """Whether the change can replace the resource, which loses its content."""
         return self.action == "Modify" and self.replacement in ("True", "Conditional")
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "resource": self.logical_id,
             "type": self.type,
@@ -70,15 +70,15 @@ class ResourceChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Foreseen:
-    """One finding of CloudFormation's validation before a deployment."""
+    """One finding of CloudFormation's validation of a change set."""
 
     text: str
     fails: bool
-    """Whether the deployment would fail; otherwise it is a warning."""
+    """Whether the deployment would fail; False for a warning."""
 
 
 class ChangeSets:
-    """Makes, reads and removes change sets, for one target."""
+    """Creates, reads and deletes change sets of one target."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -93,9 +93,9 @@ class ChangeSets:
         *,
         previous: Mapping[str, str] | None,
     ) -> ChangeSet | None:
-        """Make a change set of a stack with the parameters `previous`, or (None) of one that does not exist yet.
+        """Create a change set of a stack with the parameters `previous`, or (None) of a new stack.
 
-        None when CloudFormation finds nothing to change. Raises StackFailed when it refuses.
+        Returns None when nothing changes. Raises StackFailed when CloudFormation refuses it.
         """
         body = minified(template)
         source: dict[str, Any] = (
@@ -118,7 +118,7 @@ class ChangeSets:
         )
 
     def create_as_written(self, name: str, body: str, parameters: Mapping[str, str]) -> ChangeSet | None:
-        """Make a change set of a stack that does not exist yet from a template's text; as `create`."""
+        """Create a change set of a new stack from a template's text; otherwise like `create`."""
         return self._make(
             name,
             ChangeSetType="CREATE",
@@ -167,11 +167,11 @@ class ChangeSets:
         raise StackFailed(f"cannot {what}", evidence=[*foreseen, reason])
 
     def foreseen(self, change_set: ChangeSet) -> list[Foreseen]:
-        """What CloudFormation's validation of the change set found, in its words.
+        """Return the findings of CloudFormation's validation of the change set.
 
         https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/validate-stack-deployments.html
         """
-        with explained("ask what CloudFormation's validation found"):
+        with explained("read the findings of CloudFormation's validation"):
             events = list(
                 pages(self._aws.cloudformation, "describe_events", "OperationEvents", ChangeSetName=change_set.arn)
             )
@@ -186,7 +186,7 @@ class ChangeSets:
         ]
 
     def read(self, name: str, change_set: ChangeSet) -> list[ResourceChange]:
-        """What it would change, all pages of it."""
+        """Return all its changes."""
         found: list[ResourceChange] = []
         token: dict[str, Any] = {}
         while True:
@@ -200,25 +200,25 @@ class ChangeSets:
             token = {"NextToken": answer["NextToken"]}
 
     def execute(self, name: str, change_set: ChangeSet) -> None:
-        """Have CloudFormation begin it; the stack's status says how it goes."""
+        """Start the change; the stack's status shows its progress."""
         with explained(f"change stack {name}"):
             self._roles.deployer.cloudformation.execute_change_set(StackName=name, ChangeSetName=change_set.arn)
 
     def delete(self, name: str, change_set: ChangeSet) -> None:
-        """Remove it: nothing of it stays."""
-        with explained(f"remove the change set of stack {name}"):
+        """Delete the change set."""
+        with explained(f"delete the change set of stack {name}"):
             self._roles.deployer.cloudformation.delete_change_set(StackName=name, ChangeSetName=change_set.arn)
 
     def _upload(self, name: str, body: str) -> str:
         bucket, publisher = self._roles.bucket, self._roles.publisher
         key = f"alva/{hashlib.sha256(body.encode()).hexdigest()}.json"
-        with explained(f"put the template of stack {name} into s3://{bucket} (made by `cdk bootstrap`)"):
+        with explained(f"put the template of stack {name} into s3://{bucket} (created by `cdk bootstrap`)"):
             publisher.s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
         return f"{publisher.s3.meta.endpoint_url}/{bucket}/{key}"
 
 
 def minified(template: Mapping[str, Any]) -> str:
-    """The template as it is sent."""
+    """Return the template as compact JSON."""
     return json.dumps(template, separators=(",", ":"), ensure_ascii=False)
 
 

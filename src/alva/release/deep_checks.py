@@ -1,6 +1,6 @@
-"""The checks that look deeper than a release does: through a customer's eyes, into logs and alarms.
+"""Checks beyond those of a release: a customer's journey, logs, alarms and open ports.
 
-They make a customer, whom the task that looks from inside then forgets, so they run when asked for
+The journey creates a customer, which the task of the dependency checks deletes again. So they run on request only
 (`./alva verify --deep`).
 """
 
@@ -31,16 +31,16 @@ LOG_SECONDS = 30
 JOURNEY_SECONDS = 300
 
 _PROMETHEUS = re.compile(r"^(# (TYPE|HELP) |[a-zA-Z_:][\w:]*(\{[^}\n]*\})? -?[\d.])", re.MULTILINE)
-"""A line of Prometheus' text format: anything else at /metrics is a page of the image's own."""
+"""A line of Prometheus' text format; any other content at /metrics is a page of the image."""
 
 Said = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepChecks:
-    """The deeper checks of one environment. `inbox_url` is where mails can be read, if they can.
+    """The deep checks of one environment. `inbox_url` is where mails can be read, if anywhere.
 
-    `root` is the repository's root, in which the journey runs.
+    `root` is the repository's root, the working directory of the journey.
     """
 
     aws: Aws
@@ -68,21 +68,21 @@ class DeepChecks:
         """The load balancer must not serve metrics or the results of the deep health check."""
         metrics = endpoint.fetch(f"{endpoint.url}/metrics")
         if metrics.status == 200 and _PROMETHEUS.search(metrics.body):
-            return Verdict.FAIL, "/metrics answers everybody"
+            return Verdict.FAIL, "/metrics is public"
         health = endpoint.fetch(f"{endpoint.url}/health?deep=1")
         if '"checks"' in health.body:
-            return Verdict.FAIL, "/health?deep=1 tells everybody what it found"
-        return Verdict.OK, f"/metrics answers {metrics.status}, /health tells nothing"
+            return Verdict.FAIL, "the result of /health?deep=1 is public"
+        return Verdict.OK, f"/metrics answers {metrics.status}, and /health has no results"
 
     def _nothing_else_is_open(self) -> Said:
-        """No security group but the load balancer's lets the internet in, as they are now."""
+        """Only the load balancer's deployed security groups admit the internet."""
         count, ways = open_ways(self.aws, self.manifest)
         if ways:
             return Verdict.FAIL, "; ".join(ways)
-        return Verdict.OK, f"{count} security groups, the load balancer's alone lets the internet in"
+        return Verdict.OK, f"{count} security groups, only the load balancer's admits the internet"
 
     def _log_check(self, endpoint: PublicEndpoint, service: Service) -> Callable[[], Said]:
-        """A request with a word of its own turns up in the service's log group."""
+        """A request with a random path appears in the service's log group."""
 
         def look() -> Said:
             marker = f"verify-{uuid.uuid4().hex[:12]}"
@@ -106,19 +106,19 @@ class DeepChecks:
             try:
                 self.aws.poll.until(arrived, timeout_seconds=LOG_SECONDS, what=f"a log line of {service.name}")
             except TimedOut:
-                # An image need not log its requests, and may log without their paths.
-                return Verdict.WARN, f"no line with a request's path is in {service.log_group} after {LOG_SECONDS} s"
-            return Verdict.OK, f"a request is in {service.log_group} after {time.monotonic() - started:.1f} s"
+                # An image may log no requests, or no paths.
+                return Verdict.WARN, f"{service.log_group} has no line with the request's path after {LOG_SECONDS} s"
+            return Verdict.OK, f"the request is in {service.log_group} after {time.monotonic() - started:.1f} s"
 
         return look
 
     def _walk(self, endpoint: PublicEndpoint, customer: str) -> Said:
-        """The product's own command uses it as a new customer does (`journey_command` in a service's entry)."""
+        """The product's own command acts as a new customer (`journey_command` in a service's entry)."""
         command = self.manifest.journey_command
         if command is None:
-            return Verdict.SKIP, "no service's entry names a command for it"
+            return Verdict.SKIP, "no service entry has a journey_command"
         if self.inbox_url is None:
-            return Verdict.SKIP, "no inbox can be read here: sign-in goes through a mail"
+            return Verdict.SKIP, "sign-in needs a mail, and no inbox can be read here"
         program, *arguments = command
         try:
             ended = subprocess.run(
@@ -131,16 +131,16 @@ class DeepChecks:
                 check=False,
             )
         except FileNotFoundError:
-            return Verdict.FAIL, f"cannot run {program}: there is no such program"
+            return Verdict.FAIL, f"cannot run {program}: the program does not exist"
         except subprocess.TimeoutExpired:
-            return Verdict.FAIL, f"{' '.join(command)} still runs after {JOURNEY_SECONDS} s, and was ended"
+            return Verdict.FAIL, f"{' '.join(command)} was still running after {JOURNEY_SECONDS} s and was stopped"
         lines = [line for line in (*ended.stdout.splitlines(), *ended.stderr.splitlines()) if line.strip()]
         if ended.returncode:
             return Verdict.FAIL, "; ".join(lines[-3:]) or f"{' '.join(command)} ended with {ended.returncode}"
         return Verdict.OK, lines[-1] if lines else "ended with 0"
 
     def _told(self, endpoint: PublicEndpoint, customer: str) -> dict[str, str]:
-        """The variables of the command: where the product is, and who signs up."""
+        """Return the command's environment variables: the product's URLs and the customer's address."""
         return {
             "BASE_URL": endpoint.url,
             "LOAD_BALANCER": endpoint.address,

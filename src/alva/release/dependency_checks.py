@@ -1,9 +1,9 @@
-"""What only shows from inside the network: each service's dependencies, the database and the queue.
+"""Checks inside the network: the database, the queue, and each service's dependencies.
 
-A load balancer's health check must not ask dependencies: docs/decisions/load-balancer-fails-open.md. So a release, a
-restart, a rotation and `./alva verify` run a command of a service's image as a one-off task: the service's entry names
-it (`deep_check_command`). It signs in to the database and the cache with what a new task reads now, and asks each
-service's health path with `?deep=1`. Where no entry names one, nothing is asked.
+A load balancer's health check must not test dependencies: docs/decisions/load-balancer-fails-open.md. So a release, a
+restart, a rotation and `./alva verify` run a command in a one-off task with a service's image; the service's entry
+names it (`deep_check_command`). It signs in to the database and the cache with the stored secrets, and requests each
+service's health path with `?deep=1`. Without such an entry, these checks are skipped.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from alva.release.verify import Result, Verdict, Verification
 PROBE_SECONDS = 180
 
 PATIENCE_SECONDS = 20
-"""How long a dependency may take: names are cached for 10 s (Cloud Map's records), and a worker has to connect."""
+"""How long to retry: names are cached for 10 s (Cloud Map's records), and a worker needs time to connect."""
 
 TARGET_GROUPS_AT_ONCE = 20
-"""Target groups in one DescribeTargetGroups.
+"""The maximum of DescribeTargetGroups.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html
 """
 
 _NO_PROGRAM = re.compile(
     r"executable file not found|no such file or directory|No module named|Cannot find module", re.IGNORECASE
 )
-"""How a container runtime, Python or Node says that an image lacks what it is to run: one from before the check."""
+"""How a container runtime, Python or Node reports that an image lacks the program: an image older than the check."""
 
 _WRONG_PASSWORD = re.compile(r"password authentication failed|WRONGPASS|invalid username-password pair")
 
@@ -47,7 +47,7 @@ class DependencyChecks:
     aws: Aws
     manifest: Manifest
     given_up: threading.Event = field(default_factory=threading.Event)
-    """Stops the task: nobody waits for its answer any more."""
+    """When set, the task is stopped."""
 
     def run(
         self,
@@ -56,16 +56,16 @@ class DependencyChecks:
         *,
         patience_seconds: float = 0.0,
     ) -> list[Result]:
-        """Ask the database, the queue and the `services` (None: all of them) from a one-off task.
+        """Check the database, the queue and the `services` (None: all) from a one-off task.
 
-        `customer` is the address of somebody who is forgotten there. What fails is asked again for `patience_seconds`,
-        by the same task: on Fargate another one takes longer to start than a dependency may take.
+        `customer` is the address of a customer whom the task deletes. Failed checks are retried for `patience_seconds`
+        by the same task: on Fargate, starting another one takes longer than a dependency needs.
         """
         started = time.monotonic()
         lines: list[str] = []
         service = self.manifest.deep_checked
         if service is None or service.deep_check_command is None:
-            return [Result(name="inside", verdict=Verdict.SKIP, reason="no service's entry names a deep check")]
+            return [Result(name="inside", verdict=Verdict.SKIP, reason="no service entry has a deep_check_command")]
         try:
             task_definition, subnets, security_groups = oneoff.network_of_service(
                 self.aws, self.manifest.cluster, service.service
@@ -96,17 +96,18 @@ class DependencyChecks:
             reason = "; ".join((*ended.reasons, ended.stopped_reason, *lines[-3:]))
             lacks_it = not results and _NO_PROGRAM.search(reason)
             results.append(
-                Result(name="inside", verdict=Verdict.SKIP, reason=f"the image lacks its deep check: {reason}")
+                Result(
+                    name="inside", verdict=Verdict.SKIP, reason=f"the image does not contain its deep check: {reason}"
+                )
                 if lacks_it
                 else Result(name="inside", verdict=Verdict.FAIL, reason=reason)
             )
         return results
 
     def as_deployed(self, services: Sequence[Service]) -> list[Service]:
-        """The services with the container port and the health path that are deployed, where a load balancer has them.
+        """Return the services with the deployed container port and health path, where a load balancer has them.
 
-        The manifest is of the last synthesis, which may have been of a version that was never released.
-        Raises AlvaError.
+        The manifest belongs to the last synthesis, which may never have been released. Raises AlvaError.
         """
         if not services:
             return []
@@ -114,7 +115,7 @@ class DependencyChecks:
         balancers = {name: each["loadBalancers"][0] for name, each in found.items() if each.get("loadBalancers")}
         arns = sorted({each["targetGroupArn"] for each in balancers.values()})
         paths: dict[str, str] = {}
-        with explained("look at the services' target groups"):
+        with explained("read the services' target groups"):
             for start in range(0, len(arns), TARGET_GROUPS_AT_ONCE):
                 asked = arns[start : start + TARGET_GROUPS_AT_ONCE]
                 answer = self.aws.elbv2.describe_target_groups(TargetGroupArns=asked)
@@ -137,7 +138,7 @@ class DependencyChecks:
         services: Sequence[Service],
         patience_seconds: float,
     ) -> tuple[str, ...]:
-        """The image's command, with each service's port and path where its siblings find it, and whom to forget."""
+        """Return the image's command with its argument: each service's port and path, and the customer to delete."""
         asked = {
             "address": f"http://{{}}.{self.manifest.namespace}",
             "services": {s.name: f":{s.port}{s.health_path}?deep=1" for s in services if s.port is not None},
@@ -169,23 +170,23 @@ def verify_with_dependencies(
 
 
 def failures(results: Sequence[Result]) -> list[str]:
-    """Name and reason of each check that failed."""
+    """Return the name and reason of each failed check."""
     return [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
 
 
 def cure_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
-    """The command that heals what failed, where that is known: a password that the engines do not take."""
+    """Return the command that repairs the failure, if known: a rotation where an engine refuses the password."""
     if not any(_WRONG_PASSWORD.search(each) for each in failed):
         return None
     generated = next((secret for secret in manifest.secrets if secret.kind == "generated"), None)
     if generated is None:
         return None
     name = generated.name.removeprefix(f"{manifest.prefix}-")
-    return f"./alva secrets rotate {name} gives the database, the cache and the tasks one new password"
+    return f"./alva secrets rotate {name} sets one new password for the database, the cache and the tasks"
 
 
 def read_results(lines: Sequence[str], *, seconds: float) -> list[Result]:
-    """The command's results among a task's output."""
+    """Parse the command's results in a task's output."""
     found = []
     for line in lines:
         try:

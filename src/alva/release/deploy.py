@@ -1,4 +1,4 @@
-"""A release from start to end: lock, look, plan, execute, verify, write down."""
+"""A release from start to end: lock, observe, plan, execute, verify, record."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from alva.release.stacks import Stacks
 from alva.release.times import utc
 
 ROLLBACK_SECONDS = 1500.0
-"""For everything that a rollback waits for together; a stack that it has to call off then has its own time."""
+"""The limit of all waits of a rollback. A stack operation that must be cancelled has its own limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of it."""
+    """The result of a release."""
 
     plan: Plan
     diff: Diff
@@ -54,10 +54,10 @@ class Result:
 
 
 def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, reporter: Reporter) -> Result:
-    """Bring the environment to the templates and digests, prove that they serve, and write the release down.
+    """Bring the environment to the templates and digests, verify that they serve, and record the release.
 
-    Raises as `errors.py` says: a failed migration leaves the services untouched, a failed rollout or verification
-    returns all of them to what they ran before.
+    Raises the errors of `errors.py`: a failed migration leaves the services unchanged, a failed rollout or verification
+    rolls all of them back.
     """
     with Lock(aws, manifest).held(
         f"{recording.RELEASING}{request.commit}", reporter.note, wait_seconds=request.lock_wait_seconds
@@ -143,7 +143,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
             raise failure from error.__cause__
         release = None
         if not plan.is_empty or observed.is_unrecorded:
-            # What an interrupted release left running, and CloudFormation finished, is a release once it verifies.
+            # A release that was interrupted, and that CloudFormation finished, is recorded once it verifies.
             release = recording.record_success(aws, manifest, entry(ledger.SUCCEEDED))
             recording.protect_from_expiry(aws, wanted, observed, release, reporter)
         return Result(
@@ -157,7 +157,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
 
 
 def _unexpected(error: Exception) -> AlvaError:
-    """An error that nobody foresaw, with its last lines of traceback as evidence."""
+    """Wrap an unexpected exception, with the end of its traceback as evidence."""
     lines = [line.strip() for part in traceback.format_exception(error)[-4:] for line in part.strip().splitlines()]
     failure = AlvaError(
         f"cannot release: {type(error).__name__}: {error}",
@@ -169,7 +169,7 @@ def _unexpected(error: Exception) -> AlvaError:
 
 
 def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
-    """The causes; looking for them must not prevent the rollback."""
+    """Find the causes; an error here must not prevent the rollback."""
     try:
         return automatic_rollback.explain(aws, manifest, error, since=since)
     except Exception:
@@ -177,7 +177,7 @@ def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime)
 
 
 def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
-    """Say what a release may well be the cure of, so that it does not stop one."""
+    """Report alarms without stopping: the release may fix their cause."""
     try:
         verdict, said = preflight.alarms_are_quiet(aws, manifest)
     except AlvaError as error:
@@ -187,15 +187,15 @@ def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
 
 
 def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
-    """Let operations end that an interrupted release, or somebody else, began; False if there were none.
+    """Wait for operations of an interrupted release or of somebody else; False if there are none.
 
-    A stack that is being updated already has its new template and parameters: planning from them would find nothing
-    to do, and not wait for what is still under way.
+    A stack in an update already has its new template and parameters: a plan made now would find nothing to do, and
+    would not wait for the update.
     """
     unsettled = [stack for stack in observed.stacks.values() if stack is not None and not stack.is_settled]
     for stack in unsettled:
         key = f"settle:{stack.name}"
-        reporter.step_started(key, f"let {stack.name} settle ({stack.status})")
+        reporter.step_started(key, f"wait for {stack.name} ({stack.status})")
         try:
             settled = Stacks(aws).settle(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
         except AlvaError as error:
@@ -206,14 +206,14 @@ def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
 
 
 def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Diff]:
-    """What `deploy` would do now, what that would change, and what drifted in any stack. Changes nothing."""
+    """Return what `deploy` would do, what that would change, and the drift of all stacks. Changes nothing."""
     wanted, observed = observe(aws, manifest, request)
     plan = make_plan(wanted, observed)
     return plan, _preview_changes(aws, wanted, observed, plan, request, drift.comparable(observed.stacks))
 
 
 def _touched(plan: Plan, observed: Observed) -> list[ObservedStack]:
-    """The stacks that a plan updates."""
+    """Return the stacks that a plan updates."""
     names = {step.stack.name for step in plan.stack_steps()}
     return [stack for stack in drift.comparable(observed.stacks) if stack.name in names]
 
@@ -226,7 +226,7 @@ def _preview_changes(
 
 
 def _judging_seconds(wanted: Wanted, observed: Observed, executor: Executor) -> float:
-    """How long targets that were judged well may still be found ill by a check that this release changed."""
+    """Return how long a changed health check can take to find healthy targets unhealthy."""
     names = [stack.name for stack in wanted.manifest.stacks if f"stack:{stack.name}" in executor.done]
     former = {name: stack.template for name in names if (stack := observed.stacks.get(name)) is not None}
     return watch.judging_seconds((template, wanted.templates[name]) for name, template in former.items())
@@ -256,7 +256,7 @@ def _verify(
 
 
 def _watch(aws: Aws, manifest: Manifest, executor: Executor, reporter: Reporter, seconds: float) -> None:
-    """See that what was released goes on running; raises VerificationFailed."""
+    """Watch that the new version keeps running; raises VerificationFailed."""
     if not seconds or not any(f"stack:{stack.name}" in executor.done for stack in manifest.stacks_of("services")):
         return
     key = "watch"

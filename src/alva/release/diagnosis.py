@@ -1,4 +1,6 @@
-"""Recognises why something failed from what AWS and the services said about it. Values in, values out."""
+"""Finds the cause of a failure in what AWS and the services reported. A function of its arguments: it makes no
+calls.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +13,25 @@ from alva.release.causes import KNOWN_CAUSES, LOGS, Source
 SHOWN_CHARACTERS = 400
 
 LAST_LOG = "last log: "
-"""What the evidence of an error has before a line of a container's log."""
+"""The prefix of a container's log line in an error's evidence."""
 
 _SAYS_NOTHING = re.compile(r"^\s+at |^Node\.js v\d|^[\s^]*$")
-"""What Node prints after an error's message: frames, its version, a mark under the line."""
+"""Lines that Node prints after an error's message: stack frames, its version, a marker."""
 
 _QUOTED_LOG = re.compile(rf"(?:[\w-]+: )?{LAST_LOG}(.*)", re.DOTALL)
-"""Such a line; where several services failed, with the service's name before it."""
+"""A quoted log line, with the service's name before it where several services failed."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody said about a failure."""
+    """A text about a failure, with its origin."""
 
     source: Source
     text: str
 
 
 def said(source: Source, texts: Iterable[str]) -> tuple[Said, ...]:
-    """What `source` said. A line of a log, as errors quote it, is the log's."""
+    """Attribute the texts to `source`; a quoted log line to the log."""
     return tuple(
         Said(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else Said(source, text)
         for text in texts
@@ -39,27 +41,27 @@ def said(source: Source, texts: Iterable[str]) -> tuple[Said, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What is known about one thing that failed."""
+    """The facts about one failed service, stack or step."""
 
     subject: str
     """The service (`api`), stack or step."""
     said: tuple[Said, ...] = ()
-    """The most telling first."""
+    """The most specific first."""
     exit_codes: tuple[tuple[str, int], ...] = ()
-    """Container and its exit code, where it ended."""
+    """The exit codes of containers that ended."""
     logs: tuple[str, ...] = ()
     """The last lines, oldest first."""
     port: int | None = None
     grace_seconds: int | None = None
-    """How long after its start health checks do not count."""
+    """The health check grace period."""
     ran_seconds: float | None = None
     count: int = 1
-    """How many tasks failed."""
+    """The number of failed tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One cause, what shows it, and what to do."""
+    """One cause with its evidence and next step."""
 
     subject: str
     kind: str
@@ -69,11 +71,11 @@ class Diagnosis:
     next_step: str
 
     def lines(self) -> list[str]:
-        """For a person, each naming the subject."""
+        """Return the lines to print, each with the subject."""
         return [f"{self.subject}: {self.cause}", *(f"{self.subject}: {line}" for line in self.evidence)]
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "subject": self.subject,
             "kind": self.kind,
@@ -84,7 +86,7 @@ class Diagnosis:
 
 
 def diagnose(failure: Failure) -> Diagnosis:
-    """The cause as far as it can be told, with the lines that show it; never nothing."""
+    """Return the cause, or "unknown", with the lines that show it."""
     told = (*failure.said, *said(Source.LOG, reversed(failure.logs)))
     for known in KNOWN_CAUSES:
         for each in told:
@@ -105,19 +107,19 @@ def diagnose(failure: Failure) -> Diagnosis:
 
 
 def _from_effects(failure: Failure) -> tuple[str, str, str]:
-    """What the end of the tasks alone gives away."""
+    """Derive the cause from health checks and exit codes alone."""
     words = "\n".join(each.text for each in failure.said if each.source is not Source.LOG)
     logs = LOGS.format(subject=failure.subject)
     after = f", {failure.ran_seconds:.0f} s after its start" if failure.ran_seconds is not None else ""
     listening = next((m for line in failure.logs if (m := re.search(r"running on \S+:(\d+)", line))), None)
     if "health checks" in words:
         if listening is not None and failure.port is not None and int(listening[1]) != failure.port:
-            cause = f"it listens on port {listening[1]}, its target group asks port {failure.port}"
-            return "wrong-port", cause, "Dockerfile, task definition and target group must name one port"
+            cause = f"it listens on port {listening[1]}, its target group uses port {failure.port}"
+            return "wrong-port", cause, "Dockerfile, task definition and target group must use the same port"
         if listening is None and "exit" not in words:
             grace = f" ({failure.grace_seconds} s)" if failure.grace_seconds is not None else ""
             cause = f"no health check was answered within the grace period{grace}: it starts too slowly, or not at all"
-            return "slow-start", cause, f"{logs}; a longer grace period if it only needs longer"
+            return "slow-start", cause, f"{logs}; raise the grace period if it is only slow"
         which = "container" if "container health checks" in words else "load balancer's"
         return "unhealthy", f"it runs but fails its {which} health check", logs
     failed = [(name, code) for name, code in failure.exit_codes if code != 0]
@@ -125,23 +127,25 @@ def _from_effects(failure: Failure) -> tuple[str, str, str]:
         if code == 137:
             return (
                 "killed",
-                f"its container {name} was killed{after}: it did not end when told, or ran out of memory",
+                f"its container {name} was killed{after}: it ignored SIGTERM, or ran out of memory",
                 logs,
             )
         if code == 78:
-            return "settings", f"its container {name} refused its settings{after}", f"{logs}; then ./alva diff"
+            return "settings", f"its container {name} rejected its settings{after}", f"{logs}; then ./alva diff"
         if code == 143:
-            return "terminated", f"its container {name} was told to end{after}", "./alva status"
+            return "terminated", f"its container {name} was stopped with SIGTERM{after}", "./alva status"
         return "crash", f"its container {name} ended with exit code {code}{after}", logs
     if "time limit" in words or "still running" in words:
         return "hanging", "it did not end within its time limit", logs
     if failure.exit_codes and "Essential container" in words:
-        return "exit", f"its container {failure.exit_codes[0][0]} ended by itself{after}: a service must go on", logs
-    return "unknown", failure.said[0].text if failure.said else "nothing says why", f"./alva status; {logs}"
+        return "exit", f"its container {failure.exit_codes[0][0]} exited{after}: a service must keep running", logs
+    return "unknown", failure.said[0].text if failure.said else "no cause is reported", f"./alva status; {logs}"
 
 
 def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
-    """What was said, then the exit codes, then the end of the log; the telling line is always among it."""
+    """Return the reported texts, the exit codes and the end of the log, always with the line that identified the
+    cause.
+    """
     shown = list(dict.fromkeys(failure.said))[:4]
     lines = [_line(each) for each in shown]
     if lines and failure.count > 1:

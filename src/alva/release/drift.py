@@ -1,9 +1,9 @@
-"""What somebody changed outside CloudFormation: found before a release, named, and put back where the engine can.
+"""Finds changes made outside CloudFormation before a release; the engine reverts those that it can.
 
-CloudFormation compares templates, not what runs: a stack whose template did not change is not updated, however much
-its resources did. So what a release depends on most is compared directly here: each service with its stack (task
-definition, desired count, last deployment), log groups, and listener rules. `drift_detection.py` asks CloudFormation
-about everything else, `drift_cures.py` puts back. docs/decisions/finding-drift.md
+CloudFormation compares templates, not resources: it does not update a stack whose template is unchanged, even if its
+resources changed. So this module compares directly what a release depends on most: each service with its stack (task
+definition, desired count, last deployment), log groups, and listener rules. `drift_detection.py` runs CloudFormation's
+detection for the rest, `drift_cures.py` reverts drift. See docs/decisions/finding-drift.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OUTSIDE = "changed outside CloudFormation"
 
 
 class Kind(enum.Enum):
-    """What differs."""
+    """What differs from the template."""
 
     TASK_DEFINITION = "task definition"
     DESIRED_COUNT = "desired count"
@@ -41,18 +41,18 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceAsItWas:
-    """What brings a service back to what its stack says."""
+    """The values that restore a service to its stack's template."""
 
     service: str
     task_definition: str
     desired_count: int | None
-    """None: the template leaves it to scaling."""
+    """None if scaling sets it."""
     needs_deployment: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class MissingLogGroup:
-    """A log group to make again, by the name and with the retention (days; None: for ever) of its template."""
+    """A log group to create again, with the name and retention (days; None: no expiry) of its template."""
 
     name: str
     retention_days: int | None
@@ -63,23 +63,23 @@ Cure = ServiceAsItWas | MissingLogGroup
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """One difference between what runs and what its stack says."""
+    """One difference between a resource and its stack."""
 
     kind: Kind
     subject: str
     """A service's short name, or `STACK/LOGICAL-ID`."""
     message: str
     cure: Cure | None = None
-    """What a release does about it; None: nothing, `next_step` names who does."""
+    """How a release reverts it; None: it does not, and `next_step` names what to do."""
     asks: bool = False
-    """Whether somebody may have meant it, or users may notice that it is put back."""
+    """Whether reverting it needs approval: it may be intended, or users may notice."""
     next_step: str = ""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message}" + (f"; {self.next_step}" if self.next_step else "")
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "kind": self.kind.value,
             "subject": self.subject,
@@ -91,15 +91,15 @@ class Drift:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """All drift of an environment, and what could not be looked at."""
+    """The drift of an environment, and the stacks that could not be compared."""
 
     drifts: tuple[Drift, ...] = ()
     unseen: tuple[str, ...] = ()
-    """Stacks that CloudFormation did not compare, with the reason."""
+    """Stacks that CloudFormation could not compare, with the reason."""
 
 
 def compare(aws: Aws, manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> Found:
-    """Compare what runs with the stacks, which are observed with their templates. Changes nothing."""
+    """Compare resources with their stacks, which are observed with their templates. Changes nothing."""
     with ThreadPoolExecutor(max_workers=12, thread_name_prefix="drift") as pool:
         asleep = pool.submit(Hibernation(aws, manifest).state)
         compared = [
@@ -107,20 +107,20 @@ def compare(aws: Aws, manifest: Manifest, stacks: Mapping[str, ObservedStack | N
             for found in pool.map(lambda stack: tuple(_compare(aws, manifest, stack)), comparable(stacks))
             for drift in found
         ]
-        if asleep.result() is not None:  # its desired counts are 0 because `./alva sleep` set them
+        if asleep.result() is not None:  # `./alva sleep` set the desired counts to 0
             compared = [drift for drift in compared if drift.kind is not Kind.DESIRED_COUNT]
     return Found(drifts=tuple(compared))
 
 
 def comparable(stacks: Mapping[str, ObservedStack | None]) -> list[ObservedStack]:
-    """The stacks that exist and that nothing changes just now."""
+    """Return the stacks that exist and are not being changed."""
     return [stack for stack in stacks.values() if stack is not None and stack.was_made and stack.is_settled]
 
 
 def updates(service: Service, former: Template, template: Template) -> bool:
-    """Whether a template gives a service another task definition or other properties than the former one.
+    """Whether a template changes the task definition or other properties of a service.
 
-    CloudFormation then calls UpdateService with all of them, which puts back what drifted.
+    CloudFormation then calls UpdateService with all properties, which reverts the drift.
     """
     return _described(service, former) != _described(service, template)
 
@@ -136,7 +136,7 @@ def _described(service: Service, template: Template) -> list[Any]:
 
 
 def _compare(aws: Aws, manifest: Manifest, stack: ObservedStack) -> Iterator[Drift]:
-    """What differs of one stack's services, log groups and listener rules."""
+    """Compare one stack's services, log groups and listener rules."""
     resources: Mapping[str, Any] = stack.template.get("Resources", {})
     types = {each["Type"] for each in resources.values()}
     if not types & {"AWS::ECS::Service", "AWS::Logs::LogGroup", "AWS::ElasticLoadBalancingV2::ListenerRule"}:
@@ -181,7 +181,7 @@ def _service(
         yield Drift(
             kind=Kind.RESOURCE,
             subject=service.name,
-            message=f"ECS has no service {service.service} any more; {OUTSIDE}",
+            message=f"ECS no longer has the service {service.service}; {OUTSIDE}",
             asks=True,
             next_step=revert(stack),
         )
@@ -234,7 +234,7 @@ def _log_groups(
     }
     if not wanted:
         return
-    with explained("look for the log groups"):
+    with explained("read the log groups"):
         there = {
             group["logGroupName"]
             for prefix in sorted({_common_prefix(name) for name in wanted})
@@ -252,14 +252,14 @@ def _log_groups(
 
 
 def _common_prefix(name: str) -> str:
-    """`/alva/staging/` of `/alva/staging/api`: one question for the groups of an environment."""
+    """Return `/alva/staging/` of `/alva/staging/api`: one call reads all groups of an environment."""
     return name.rpartition("/")[0] + "/" if "/" in name else name
 
 
 def _listener_rules(
     aws: Aws, stack: ObservedStack, resources: Mapping[str, Any], physical: Mapping[str, str]
 ) -> Iterator[Drift]:
-    """Rules that are gone, or lead elsewhere. CloudFormation gives a rule's target group by its logical id."""
+    """Find deleted rules, and rules with another target group, which a template names by its logical id."""
     wanted = {
         logical_id: arn
         for logical_id, resource in resources.items()
@@ -273,7 +273,7 @@ def _listener_rules(
     for logical_id, arn in wanted.items():
         rule = there.get(arn)
         properties = resources[logical_id]["Properties"]
-        said = _rule_difference(properties, rule, physical) if rule is not None else "does not exist any more"
+        said = _rule_difference(properties, rule, physical) if rule is not None else "no longer exists"
         if said:
             yield Drift(
                 kind=Kind.RESOURCE,
@@ -285,7 +285,7 @@ def _listener_rules(
 
 
 def _listener_of(rule: str) -> str:
-    """A rule's listener: its ARN is that of the listener and one part more.
+    """Return a rule's listener: the rule's ARN is the listener's ARN with one more part.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
     """
@@ -293,8 +293,8 @@ def _listener_of(rule: str) -> str:
 
 
 def _rules(aws: Aws, listener: str) -> list[RuleTypeDef]:
-    """The listener's rules; none where it is gone itself."""
-    with explained(f"look at the rules of listener {listener}"):
+    """Return the listener's rules; none if the listener is deleted."""
+    with explained(f"read the rules of listener {listener}"):
         try:
             return list(pages(aws.elbv2, "describe_rules", "Rules", ListenerArn=listener))
         except Exception as error:
@@ -311,16 +311,16 @@ def _rule_difference(properties: Mapping[str, Any], rule: Mapping[str, Any], phy
     ]
     leads = [action.get("TargetGroupArn", "") for action in rule["Actions"] if action["Type"] == "forward"]
     if wanted and wanted != leads:
-        return f"leads to {', '.join(map(_short, leads)) or 'no target group'}, its stack says {_short(wanted[0])}"
+        return f"forwards to {', '.join(map(_short, leads)) or 'no target group'}, its stack says {_short(wanted[0])}"
     paths = [_paths(condition) for condition in properties.get("Conditions", [])]
     asked = [_paths(condition) for condition in rule.get("Conditions", [])]
     if sorted(filter(None, paths)) != sorted(filter(None, asked)):
-        return f"takes {_listed(asked)}, its stack says {_listed(paths)}"
+        return f"matches {_listed(asked)}, its stack says {_listed(paths)}"
     return ""
 
 
 def _paths(condition: Mapping[str, Any]) -> list[str]:
-    """The path patterns of a condition, sorted."""
+    """Return the sorted path patterns of a condition."""
     return sorted(condition.get("PathPatternConfig", {}).get("Values", []))
 
 
@@ -329,9 +329,9 @@ def _listed(patterns: Sequence[Sequence[str]]) -> str:
 
 
 def revert(stack: ObservedStack) -> str:
-    """The commands that have CloudFormation bring drifted resources back (CreateChangeSet, DeploymentMode).
+    """Return the commands that revert drift with CloudFormation (CreateChangeSet, DeploymentMode).
 
-    Every parameter is named: CloudFormation gives one that a request leaves out the template's default.
+    They name every parameter: CloudFormation uses the template's default for a parameter that a request omits.
     """
     named = f"--stack-name {stack.name} --change-set-name revert-drift"
     kept = " ".join(f"ParameterKey={name},UsePreviousValue=true" for name in sorted(stack.parameters))
@@ -343,6 +343,6 @@ def revert(stack: ObservedStack) -> str:
 
 
 def _short(arn: str) -> str:
-    """`alva-web:12` of a task definition's ARN, a target group's name of its own."""
+    """Return the last part of an ARN: `alva-web:12` of a task definition, or a target group's name."""
     parts = arn.split("/")
     return parts[1] if ":targetgroup/" in arn else parts[-1]

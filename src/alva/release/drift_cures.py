@@ -1,4 +1,4 @@
-"""Puts back what `drift.py` found changed outside CloudFormation, and waits until the services run it."""
+"""Reverts the drift that `drift.py` found, and waits until the services run it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from alva.release.manifest import Manifest
 
 
 def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
-    """Put back what the cures say, and return when the services run it.
+    """Revert the drift, and return when the services run it.
 
-    Raises AlvaError where a service's new deployment does not succeed.
+    Raises AlvaError where a service's new deployment fails.
     """
     for cure in cures:
         if isinstance(cure, MissingLogGroup):
@@ -26,7 +26,7 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
         arguments: dict[str, Any] = {"taskDefinition": cure.task_definition} if cure.needs_deployment else {}
         if cure.desired_count is not None:
             arguments["desiredCount"] = cure.desired_count
-        with explained(f"bring {cure.service} back to what its stack says"):
+        with explained(f"restore {cure.service} to its stack's template"):
             aws.ecs.update_service(
                 cluster=manifest.cluster, service=cure.service, forceNewDeployment=cure.needs_deployment, **arguments
             )
@@ -41,7 +41,7 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
                 continue
             if cure.needs_deployment and status in rollout.DEPLOYMENT_ENDED and status != "SUCCESSFUL":
                 raise AlvaError(
-                    f"cannot bring {name} back to what its stack says: its deployment ended as {status}",
+                    f"cannot restore {name} to its stack's template: its deployment ended as {status}",
                     next_step=f"./alva why {name.removeprefix('alva-')}",
                 )
             service = found[name]
@@ -55,8 +55,8 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
 
 
 def _make_log_group(aws: Aws, cure: MissingLogGroup, tags: Mapping[str, str]) -> None:
-    """Make it as CloudFormation would, with the tags that the stack gives to its resources."""
-    with explained(f"make log group {cure.name} again"):
+    """Create the log group as CloudFormation would, with the stack's tags."""
+    with explained(f"create log group {cure.name} again"):
         try:
             aws.logs.create_log_group(logGroupName=cure.name, tags=dict(tags))
         except Exception as error:
@@ -67,6 +67,6 @@ def _make_log_group(aws: Aws, cure: MissingLogGroup, tags: Mapping[str, str]) ->
 
 
 def _deployment(aws: Aws, manifest: Manifest, service: str) -> tuple[str, str]:
-    """ARN and status of a service's newest deployment; empty where there is none."""
+    """Return ARN and status of a service's newest deployment; empty if there is none."""
     found = rollout.last_deployment(aws, manifest, manifest.service(service))
     return (found["serviceDeploymentArn"], found["status"]) if found is not None else ("", "")

@@ -1,7 +1,7 @@
-"""CloudFormation's own drift detection: what `drift.py` does not compare directly.
+"""CloudFormation's drift detection, for resources that `drift.py` does not compare.
 
-"DetectStackDrift can take up to several minutes" (API reference), it sees only properties that the template sets, and
-only types that it supports. So it looks at all of the stacks that it is asked for side by side and for a bounded time.
+"DetectStackDrift can take up to several minutes" (API reference). It covers only properties that the template sets, and
+only supported types. So all given stacks are compared in parallel, within a time limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackResourceDriftTypeDef
 
 DETECTION_SECONDS = 120
-"""How long CloudFormation's detection may take; a stack that takes longer is not looked at, which is said."""
+"""The time limit of the detection; a stack that takes longer is reported as not compared."""
 
 NOTICED_TYPES = (
     "AWS::EC2::Route",
@@ -30,14 +30,14 @@ NOTICED_TYPES = (
     "AWS::ElasticLoadBalancingV2::ListenerRule",
     "AWS::ElasticLoadBalancingV2::TargetGroup",
 )
-"""Types on which it depends whether requests arrive: their drift is asked about, any other is only named."""
+"""Types that decide whether requests arrive: their drift needs approval; other drift is only reported."""
 
 COMPARED_TYPES = ("AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::ElasticLoadBalancingV2::ListenerRule")
-"""Types that are compared directly: detection would only say the same again."""
+"""Types that `drift.py` compares: detection would report the same again."""
 
 
 def detect(aws: Aws, stacks: Sequence[ObservedStack], compared: Found) -> Found:
-    """What was compared, and what CloudFormation finds beside it in these stacks. Changes nothing."""
+    """Return `compared` with the drift that CloudFormation finds in these stacks. Changes nothing."""
     with ThreadPoolExecutor(max_workers=max(len(stacks), 1), thread_name_prefix="drift") as pool:
         detected = list(pool.map(lambda stack: _detect(aws, stack), stacks))
     known = {drift.subject for drift in compared.drifts}
@@ -51,7 +51,7 @@ def detect(aws: Aws, stacks: Sequence[ObservedStack], compared: Found) -> Found:
 
 
 def _detect(aws: Aws, stack: ObservedStack) -> Found:
-    """CloudFormation's own comparison of one stack; that it cannot be made is no reason to hold up a release."""
+    """Compare one stack; an error here must not stop a release."""
     cloudformation = aws.cloudformation
     what = f"detect the drift of stack {stack.name}"
 
@@ -65,7 +65,7 @@ def _detect(aws: Aws, stack: ObservedStack) -> Found:
         with explained(what):
             detection = cloudformation.detect_stack_drift(StackName=stack.name)["StackDriftDetectionId"]
         aws.poll.until(ended, timeout_seconds=DETECTION_SECONDS, what=f"the drift detection of {stack.name}")
-        # What could be compared counts, even where something else could not (DETECTION_FAILED).
+        # Results count even where some resources could not be compared (DETECTION_FAILED).
         with explained(what):
             found = _resource_drifts(aws, stack.name)
     except TimedOut:
@@ -76,7 +76,7 @@ def _detect(aws: Aws, stack: ObservedStack) -> Found:
 
 
 def _resource_drifts(aws: Aws, stack: str) -> list[StackResourceDriftTypeDef]:
-    """What the last detection found, all pages of it: botocore has no paginator for this call."""
+    """Return all results of the last detection: botocore has no paginator for this call."""
     found: list[StackResourceDriftTypeDef] = []
     token: dict[str, Any] = {}
     while True:
@@ -90,7 +90,7 @@ def _resource_drifts(aws: Aws, stack: str) -> list[StackResourceDriftTypeDef]:
 
 
 def _counts(found: StackResourceDriftTypeDef) -> bool:
-    """Whether detection says something that the direct comparison does not."""
+    """Whether the result is not one of the direct comparison."""
     is_missing_log_group = (
         found["ResourceType"] == "AWS::Logs::LogGroup" and found["StackResourceDriftStatus"] == "DELETED"
     )
@@ -99,7 +99,7 @@ def _counts(found: StackResourceDriftTypeDef) -> bool:
 
 def _detected(stack: ObservedStack, found: StackResourceDriftTypeDef) -> Drift:
     if found["StackResourceDriftStatus"] == "DELETED":
-        said = f"{found.get('PhysicalResourceId', '')} ({found['ResourceType']}) does not exist any more"
+        said = f"{found.get('PhysicalResourceId', '')} ({found['ResourceType']}) no longer exists"
     else:
         paths = [each["PropertyPath"].lstrip("/") for each in found.get("PropertyDifferences", [])]
         said = f"{found['ResourceType']} differs in {', '.join(paths) or 'some property'}"

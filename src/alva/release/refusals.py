@@ -46,7 +46,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
             raise PreflightRefused(
                 "cannot release: secrets are not ready; nothing was touched",
                 evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
-                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
+                next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )
 
 

@@ -91,7 +91,7 @@ class Secrets:
                     f"{s.secret.name}: {s.problem or s.state.value} (used by {', '.join(s.secret.used_by)})"
                     for s in wrong
                 ],
-                next_step="./alva secrets init makes what can be made; ./alva secrets set NAME reads standard input",
+                next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )
 
     def initialise(self, given: Mapping[str, str] | None = None) -> list[str]:

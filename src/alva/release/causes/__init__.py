@@ -1,8 +1,8 @@
-"""The texts by which the cause of a failure is recognised, each with who says it.
+"""The known causes of failures: the texts that identify each cause, with the sources that can contain them.
 
-A text counts in the sources that are known to say it, in no other: an application's log may use words of AWS for
-matters of its own. In a log only the form counts in which the program that fails writes it, and the advice is to look:
-a log alone is no reason to delete, raise or rotate anything.
+A pattern applies only to its own sources, because an application's log can use the same words for something else. A
+pattern for logs matches only the format of the program that fails, and its next step is to look: a log line alone does
+not justify deleting, raising or rotating anything.
 
 AWS: "Amazon ECS stopped tasks error messages", "Amazon ECS service event messages", "ELB target health reason codes".
 PostgreSQL: https://www.postgresql.org/docs/16/errcodes-appendix.html
@@ -16,7 +16,8 @@ from alva.release.causes.known_cause import LOGS, KnownCause, Source
 from alva.release.causes.tasks import IMAGE, LOG_GROUP, PLATFORM, RESOURCES, SECRETS
 
 KNOWN_CAUSES = (*PLATFORM, *IMAGE, *LOG_GROUP, *SECRETS, *RESOURCES, *DATA, *HEALTH, *VERIFICATION, *EFFECTS)
-"""The first that is found decides: those that name a cause stand before those that only describe its effect ("Essential
-container in task exited")."""
+"""The first match decides: causes come before the texts that describe only an effect ("Essential container in task
+exited").
+"""
 
 __all__ = ["KNOWN_CAUSES", "LOGS", "PLATFORM", "KnownCause", "Source"]

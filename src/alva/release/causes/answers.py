@@ -1,11 +1,11 @@
-"""What the load balancer, a verification and AWS's API say of a failure: health checks, pages, effects."""
+"""Causes that the load balancer, a verification or AWS's API reports."""
 
 from __future__ import annotations
 
 from alva.release.causes.known_cause import AWS, ECS, LOGS, RELEASE, KnownCause, Source
 
 HEALTH = (
-    # What the load balancer saw; a verification quotes its targets' reasons.
+    # From the load balancer. A verification quotes the targets' reasons.
     KnownCause(
         "health-path",
         ECS | RELEASE,
@@ -18,7 +18,7 @@ HEALTH = (
         ECS | RELEASE,
         r"Health checks failed with these codes: \[(?P<code>40[013])\]",
         "its health check is refused with {code}",
-        "the health route must answer without sign-in",
+        "the health path must not require sign-in",
     ),
     KnownCause(
         "health-error",
@@ -31,8 +31,8 @@ HEALTH = (
         "health-timeout",
         ECS | RELEASE,
         r"Request timed out|Target\.Timeout",
-        "its health check is not answered in time: it hangs, or no security group rule lets the load balancer in",
-        "./alva preflight --reachability shows who may reach it",
+        "its health check times out: it hangs, or no security group rule admits the load balancer",
+        "./alva preflight --reachability shows what can reach it",
     ),
 )
 
@@ -48,7 +48,7 @@ VERIFICATION = (
         "wrong-answerer",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
-        "another image answers than the one released ({what}): a listener rule is missing, or stands behind another",
+        "another image answers than the released one ({what}): its listener rule is missing, or comes after another",
         "./alva diff: is the listener's rule as the template has it?",
     ),
     KnownCause(
@@ -69,15 +69,15 @@ VERIFICATION = (
         "client-error",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>4\d\d)",
-        "users get HTTP {code} ({what}): the page is not there, or is not for everybody",
-        "does the released version serve that path to people who are not signed in?",
+        "users get HTTP {code} ({what}): the page does not exist, or requires sign-in",
+        "does the released version serve that path without sign-in?",
     ),
     KnownCause(
         "dependency",
         RELEASE,
         r"^inside: (?P<what>\S+) by name: [^\n]*HTTP 5\d\d: (?P<states>[^\n]+)",
-        "{what} runs, and cannot use what it depends on: {states}",
-        "./alva diff: are its addresses and secrets as before? ./alva preflight --reachability shows whom it reaches",
+        "{what} runs, but cannot use its dependencies: {states}",
+        "./alva diff: did its addresses or secrets change? ./alva preflight --reachability shows what it can reach",
     ),
     KnownCause(
         "no-answer",
@@ -89,40 +89,40 @@ VERIFICATION = (
 )
 
 EFFECTS = (
-    # Where no cause was said.
+    # Effects: these match only where no text names the cause.
     KnownCause(
         "alarm",
         AWS | RELEASE,
         r"deployment alarm|alarm detected|was triggered by alarm",
-        "an alarm rang while it was rolled out",
-        "./alva verify names the alarm; ./alva logs {subject} shows what went wrong",
+        "an alarm went off during its rollout",
+        "./alva verify names the alarm; ./alva logs {subject} shows the errors",
     ),
     KnownCause(
         "no-capacity",
         AWS,
         r"was unable to place a task[^\n]*|RESOURCE:(?:ENI|FARGATE)|Capacity is unavailable|not enough free addresses",
-        "ECS found no place for its task",
+        "ECS has no capacity for its task",
         "are there free addresses in the subnets, and is the quota of Fargate vCPUs enough?",
     ),
     KnownCause(
         "name-taken",
         frozenset({Source.STACK}),
         r"already exists",
-        "something of that name exists already, and belongs to no stack",
-        "find out whose it is; then import it into the stack, or give the stack's another name",
+        "a resource of that name exists already, outside the stack",
+        "find its owner; then import it into the stack, or rename the stack's resource",
     ),
     KnownCause(
         "in-use",
         frozenset({Source.STACK}),
         r"as it is in use by|cannot be deleted as it is in use",
-        "something else still uses what should go",
-        "release what uses it first",
+        "another resource still uses what should be deleted",
+        "remove that use first",
     ),
     KnownCause(
         "forbidden",
         AWS | RELEASE,
         r"AccessDenied|is not authorized to perform",
-        "AWS does not permit it to these credentials or that role",
+        "these credentials or that role lack a permission",
         "the message names the permission that is missing",
     ),
     KnownCause("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),

@@ -1,10 +1,10 @@
-"""Why a program cannot use what it connects to: the database, the cache, names and certificates."""
+"""Causes of failed connections: the database, the cache, names and certificates."""
 
 from __future__ import annotations
 
 from alva.release.causes.known_cause import ASK_INSIDE, LOG, RELEASE, ROTATE, STATUS_OF, KnownCause
 
-# How PostgreSQL's clients begin a line: libpq and psycopg with the severity, node-postgres with "error:".
+# The beginning of a PostgreSQL client's line: a severity (libpq, psycopg) or "error:" (node-postgres).
 _POSTGRES = r"(?:(?:FATAL|ERROR):\s+|\berror: |psycopg\.errors\.\w+[):]+ |^cannot migrate: )"
 _CONNECTIONS = (
     r"(?:sorry, too many clients already|remaining connection slots are reserved|too many connections for role)"
@@ -17,42 +17,42 @@ DATA = (
         "connection-budget",
         RELEASE,
         _POSTGRES + _CONNECTIONS,
-        "the database takes no more connections",
+        "the database has no free connections",
         "fewer connections per task, fewer tasks, or a larger instance class: ./alva preflight counts them",
     ),
     KnownCause(
         "connection-budget",
         LOG,
         _POSTGRES + _CONNECTIONS,
-        "it was refused a connection: a database takes no more of them",
-        "./alva preflight counts the connections that the services may open, ./alva open shows those in use",
+        "a database refused its connection: no connections are free",
+        "./alva preflight counts the connections that the services can open, ./alva open shows those in use",
     ),
     KnownCause(
         "database-password",
         RELEASE,
         _PASSWORD,
-        "the database does not take the password that the task was given",
+        "the database refuses the task's password",
         ROTATE,
     ),
     KnownCause(
         "database-password",
         LOG,
         _POSTGRES + _PASSWORD,
-        "the database does not take the password that the task was given",
+        "the database refuses the task's password",
         ASK_INSIDE,
     ),
     KnownCause(
         "cache-password",
         RELEASE,
         _CACHE_PASSWORD,
-        "the cache does not take the token that the task was given",
+        "the cache refuses the task's token",
         ROTATE,
     ),
     KnownCause(
         "cache-password",
         LOG,
         _CACHE_PASSWORD,
-        "the cache does not take the token that the task was given",
+        "the cache refuses the task's token",
         ASK_INSIDE,
     ),
     KnownCause(
@@ -67,7 +67,7 @@ DATA = (
         "lock-timeout",
         LOG,
         _POSTGRES + r"canceling statement due to lock timeout",
-        "it did not get a table's lock in time: a transaction held it",
+        "it could not lock a table in time: another transaction holds the lock",
         "./alva logs {subject} --since 1h; run it again when there is less traffic",
     ),
     KnownCause(
@@ -81,15 +81,15 @@ DATA = (
         "connection-timeout",
         LOG,
         r"connection timeout expired|port \d+ failed: \w+ timed out|\[Errno 110\]|\bConnectTimeout\b|connect ETIMEDOUT",
-        "nobody answers where it connects to: no security group or route lets it through, or nothing is there",
-        "./alva preflight --reachability shows who reaches whom, ./alva status what runs",
+        "its connection times out: a security group or route blocks it, or nothing listens",
+        "./alva preflight --reachability shows allowed connections, ./alva status what runs",
     ),
     KnownCause(
         "database-down",
         LOG,
         r"connection to server (?:at|on) [^\n]*(?:failed|refused)|could not connect to server"
         r"|ECONNREFUSED \S+:5432|OperationalError[^\n]*(?:refused|timed? ?out|closed)",
-        "the database does not answer it",
+        "the database does not answer",
         STATUS_OF.format("database"),
     ),
     KnownCause(
@@ -111,7 +111,7 @@ DATA = (
         LOG,
         r"(?:redis|valkey)\.exceptions\.(?:ConnectionError|TimeoutError)|Error \d+ connecting to [^\n]*6379"
         r"|ECONNREFUSED \S+:6379",
-        "the cache does not answer it",
+        "the cache does not answer",
         STATUS_OF.format("cache"),
     ),
     KnownCause(
@@ -119,8 +119,8 @@ DATA = (
         LOG,
         r"certificate verify failed|CERTIFICATE_VERIFY_FAILED|UNABLE_TO_VERIFY_LEAF_SIGNATURE"
         r"|unable to get local issuer certificate",
-        "it does not trust the certificate of what it connects to",
-        "the image's CA bundle must know the endpoint's authority",
+        "it does not trust the certificate of the server",
+        "the image's CA bundle must contain the server's certificate authority",
     ),
     KnownCause(
         "unknown-name",

@@ -1,4 +1,4 @@
-"""What a text that gives a cause away is, and the next steps that several of them name."""
+"""The form of a known cause, and the next steps that several causes share."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import Enum
 
 
 class Source(Enum):
-    """Who said something about a failure."""
+    """The origin of a text about a failure."""
 
     TASK = "task"
-    """ECS: why a task or a container of it stopped."""
+    """ECS: the stopped reason of a task or container."""
     SERVICE = "service"
-    """ECS: an event of a service, with the load balancer's reasons in it."""
+    """ECS: a service event, with the load balancer's reasons."""
     STACK = "stack"
     """CloudFormation: an event of a stack."""
     RELEASE = "release"
-    """This tool: an error of its own, which may quote AWS's API, or a check that failed."""
+    """This tool: an error, which can quote AWS's API, or a failed check."""
     LOG = "log"
-    """A container's log: anything may stand there."""
+    """A container's log, which can contain anything."""
 
 
 ECS = frozenset({Source.TASK, Source.SERVICE})
@@ -29,19 +29,19 @@ LOG = frozenset({Source.LOG})
 
 @dataclass(frozen=True)
 class KnownCause:
-    """A text that gives a cause away. `cause` and `next_step` may use the pattern's groups and `subject`, `port`."""
+    """A known cause. `cause` and `next_step` can use the pattern's groups, `subject` and `port`."""
 
     kind: str
     sources: frozenset[Source]
-    """Who says it."""
+    """The origins that the pattern applies to."""
     pattern: str
-    """A regular expression, whatever the case."""
+    """A case-insensitive regular expression."""
     cause: str
     next_step: str
 
 
 SECRETS_CHECK = "./alva secrets check"
 LOGS = "./alva logs {subject} --since 1h"
-ROTATE = "./alva secrets rotate database gives the database, the cache and the tasks one new password"
-ASK_INSIDE = "./alva verify asks from inside with the same secret, and names what heals it"
+ROTATE = "./alva secrets rotate database sets one new password for the database, the cache and the tasks"
+ASK_INSIDE = "./alva verify signs in with the same secret, and names the next step"
 STATUS_OF = "./alva status: is the {0} available, and does its security group admit the tasks?"

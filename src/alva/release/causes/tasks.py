@@ -1,24 +1,24 @@
-"""Why a task does not start or ends: its machine, image, log group, secrets, memory and disk."""
+"""Causes in tasks: machine, image, log group, secrets, memory and disk."""
 
 from __future__ import annotations
 
 from alva.release.causes.known_cause import AWS, ECS, LOG, LOGS, RELEASE, SECRETS_CHECK, KnownCause, Source
 
 PLATFORM = (
-    # Nothing that the service did: where it ran went away. Stopped codes TerminationNotice and SpotInterruption.
+    # The machine of the task went away. Stopped codes TerminationNotice and SpotInterruption.
     KnownCause(
         "region-stopped",
         frozenset({Source.TASK}),
         r"The local region was stopped while the task ran",
-        "its tasks ended with the local region, which was stopped",
-        "./alva status: those that take their place start with the region",
+        "the local region was stopped, and its tasks with it",
+        "./alva status: new tasks start with the region",
     ),
     KnownCause(
         "spot-interrupted",
         frozenset({Source.TASK}),
         r"Your Spot Task was interrupted",
         "AWS took its Spot capacity back",
-        "./alva status: ECS starts another; tasks.spot = False keeps to capacity that stays",
+        "./alva status: ECS starts another; tasks.spot = False uses on-demand capacity only",
     ),
     KnownCause(
         "retired",
@@ -28,7 +28,7 @@ PLATFORM = (
         "./alva status: ECS starts another",
     ),
 )
-"""What ends tasks that did nothing wrong."""
+"""Causes outside the task."""
 
 IMAGE = (
     KnownCause(
@@ -44,7 +44,7 @@ IMAGE = (
         ECS,
         r"CannotPullContainerError[^\n]*repository with name '(?P<name>[^']+)' does not exist",
         "the repository {name} does not exist",
-        "./alva status shows the registry stack; ./alva deploy makes it",
+        "./alva status shows the registry stack; ./alva deploy creates it",
     ),
     KnownCause(
         "image-forbidden",
@@ -52,42 +52,42 @@ IMAGE = (
         r"CannotPullContainerError[^\n]*(?:403|AccessDenied|not authorized)|unable to retrieve ecr registry auth"
         r"[^\n]*(?:AccessDenied|not authorized)",
         "its execution role may not pull its image",
-        "give the execution role ecr:BatchGetImage and the like on the repository (infrastructure/)",
+        "grant the execution role ecr:BatchGetImage and ecr:GetDownloadUrlForLayer on the repository (infrastructure/)",
     ),
     KnownCause(
         "image-unreachable",
         ECS,
         r"(?:CannotPullContainerError|ResourceInitializationError)[^\n]*(?:i/o timeout|context deadline|dial tcp)",
         "the task cannot reach the registry or Secrets Manager from its subnet",
-        "./alva preflight --reachability: the way through the NAT gateway or endpoints is missing",
+        "./alva preflight --reachability: a route through the NAT gateway or endpoints is missing",
     ),
     KnownCause(
         "wrong-architecture",
         ECS,
         r"exec format error|image Manifest does not contain descriptor matching platform",
-        "its image is for another CPU architecture than the task's",
+        "its image has another CPU architecture than the task",
         "build it for the task definition's RuntimePlatform",
     ),
     KnownCause(
         "wrong-architecture",
         LOG,
         r"^(?:standard_init_linux\.go:\d+: )?exec (?:/\S+|user process caused): exec format error",
-        "its image is for another CPU architecture than the task's",
+        "its image has another CPU architecture than the task",
         "./alva preflight compares the image's architecture with the task definition's",
     ),
     KnownCause(
         "no-program",
         ECS,
         r"executable file not found|CannotStartContainerError[^\n]*no such file",
-        "its image has no such program as its command",
-        "look at ENTRYPOINT and CMD of its Dockerfile",
+        "its image does not contain the program of its command",
+        "check ENTRYPOINT and CMD in its Dockerfile",
     ),
     KnownCause(
         "no-program",
         LOG,
         r"^\[FATAL tini \(\d+\)\] exec \S+ failed: No such file|^exec: [^\n]+: executable file not found",
-        "its image has no such program as its command",
-        "look at ENTRYPOINT and CMD of its Dockerfile",
+        "its image does not contain the program of its command",
+        "check ENTRYPOINT and CMD in its Dockerfile",
     ),
 )
 
@@ -97,7 +97,7 @@ LOG_GROUP = (
         ECS,
         r"The specified log group does not exist",
         "its log group does not exist: somebody deleted it",
-        "./alva deploy makes it again",
+        "./alva deploy creates it again",
     ),
 )
 
@@ -129,14 +129,14 @@ SECRETS = (
         ECS,
         r"unable to (?:pull|retrieve) secrets?[^\n]*(?:AccessDenied|not authorized)",
         "its execution role may not read a secret that it needs",
-        "give the execution role secretsmanager:GetSecretValue on that secret (infrastructure/)",
+        "grant the execution role secretsmanager:GetSecretValue on that secret (infrastructure/)",
     ),
     KnownCause(
         "secret-unset",
         RELEASE,
         r"alva:unset|: not set(?: \(used by|$)",
         "a secret that it needs has never been set",
-        "./alva secrets init makes what can be made; ./alva secrets set NAME",
+        "./alva secrets init generates secrets; ./alva secrets set NAME sets the others",
     ),
     KnownCause(
         "secret-unset",
@@ -150,7 +150,7 @@ SECRETS = (
         AWS,
         r"unable to assume (?:the )?role",
         "ECS may not assume the role that the task definition names",
-        "let ecs-tasks.amazonaws.com assume it (infrastructure/)",
+        "allow ecs-tasks.amazonaws.com to assume it (infrastructure/)",
     ),
 )
 
@@ -160,7 +160,7 @@ RESOURCES = (
         frozenset({Source.TASK}),
         r"OutOfMemory|out of memory",
         "it used more memory than its task has",
-        "raise its memory in infrastructure/lib/config, or find what grows: ./alva logs {subject}",
+        "raise its memory in infrastructure/lib/config, or find the leak: ./alva logs {subject}",
     ),
     KnownCause(
         "disk-full",
@@ -174,6 +174,6 @@ RESOURCES = (
         LOG,
         r"\[Errno 28\] No space left|ENOSPC: no space left|could not (?:write|extend)[^\n]*No space left on device",
         "a disk is full",
-        "find which disk it is, the task's or the database's: ./alva logs {subject} --since 1h",
+        "find out whether it is the task's or the database's: ./alva logs {subject} --since 1h",
     ),
 )
