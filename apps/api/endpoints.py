@@ -60,7 +60,7 @@ async def ask_for_plan(
     service: Service,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")] = None,
 ) -> PlanView:
-    """Order a marketing plan. Its `events` report the progress. Requests with the same Idempotency-Key order one plan."""
+    """Order a marketing plan. Its `events` report the progress. One Idempotency-Key orders one plan."""
     return PlanView.model_validate(await service.ask_for_plan(user_id, idempotency_key))
 
 

@@ -34,7 +34,7 @@ def format_event(plan: Plan) -> str:
 
 
 async def follow_plan(plan: Plan, service: ApiService, feed: ChangeFeed, stopping: asyncio.Event) -> AsyncIterator[str]:
-    """Yield the current state, then an event for each change, until the plan is finished or the process gets SIGTERM."""
+    """Yield the state, then an event for each change, until the plan is finished or the process gets SIGTERM."""
     clock = asyncio.get_running_loop().time
     async with feed.follow(str(plan.id)) as changed:
         yield "retry: 1000\n" + format_event(plan)

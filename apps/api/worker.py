@@ -193,7 +193,7 @@ class PlanWorker:
             await asyncio.sleep(seconds)
 
     async def log_depth_for_ever(self, seconds: float) -> None:
-        """Log the number of waiting jobs, for the metric filter on `queue_depth`. A failed attempt is repeated later."""
+        """Log the number of waiting jobs for the metric filter on `queue_depth`. A failure is retried later."""
         while True:
             try:
                 counts = await self._queue.count()

@@ -13,7 +13,7 @@ INFRASTRUCTURE = Path(__file__).resolve().parent.parent
 
 
 def synthesise(name: str, output_folder: Path) -> None:
-    """Write the environment's templates and manifest. Raises SettingError for one that cannot be made."""
+    """Write the environment's templates and manifest. Raises SettingError for an invalid setting."""
     from lib.config.environments import ENVIRONMENTS
     from lib.config.errors import SettingError
 

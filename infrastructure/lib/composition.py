@@ -1,4 +1,4 @@
-"""Composes the stacks of one environment, in the one order that has no cycle."""
+"""Composes the stacks of one environment, in an order without cycles."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from lib.stacks.secrets_stack import SecretsStack
 from lib.stacks.services_stack import ServicesStack
 
 CONTEXT: Mapping[str, object] = {
-    # `weak` (the default of new apps) would let a stack that others build on be deleted under them.
+    # With `weak` (the default of new apps), a stack could be deleted while other stacks use its outputs.
     "@aws-cdk/core:defaultCrossStackReferences": "strong",
-    # Its implementation is a Lambda function that rewrites a group which nothing here uses.
+    # It is implemented by a Lambda function that changes a default group which nothing here uses.
     "@aws-cdk/aws-ec2:restrictDefaultSecurityGroup": False,
-    # Stack tags are given to CloudFormation, which puts them on resources: templates stay the same without them.
+    # CloudFormation applies stack tags to the resources, so the templates contain no tags.
     "@aws-cdk/core:explicitStackTags": True,
 }
 
 
 def compose(environment: Environment, output_folder: Path) -> cdk.App:
-    """The app with all stacks of the environment; `app.synth()` writes the templates to `output_folder`.
+    """Return the app with all stacks of the environment. `app.synth()` writes the templates to `output_folder`.
 
-    Needs no credentials and makes no call: region, zones and CIDRs are settings, the account is `AWS::AccountId`.
+    It needs no credentials and makes no AWS call: region, zones and CIDRs are settings, and the account is
+    `AWS::AccountId`.
     """
     app = cdk.App(
         outdir=str(output_folder),
@@ -72,7 +73,7 @@ def compose(environment: Environment, output_folder: Path) -> cdk.App:
         for number in sorted({service.stack for service in environment.services})
     ]
     for stack in (ecs, *services):
-        # They name the repositories that they pull from; nothing else says that those come first.
+        # The services refer to their repositories by name, so this dependency must be explicit.
         stack.add_stack_dependency(registry)
     CicdStack(app, environment=environment)
     if environment.monitoring.monthly_budget_usd is not None:

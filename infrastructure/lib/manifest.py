@@ -1,6 +1,6 @@
-"""`cdk.out/alva.json`, the release manifest: what the release tool needs to know beside the templates.
+"""Writes `cdk.out/alva.json`, the release manifest: what the release engine needs besides the templates.
 
-docs/architecture.md holds its schema. It is the whole interface: the tool imports nothing from here.
+docs/reference/manifest.md describes it. The engine imports nothing from this folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FILE_NAME = "alva.json"
 
 PHASES = {"registry": "registry", "services": "services", "cicd": "after", "budget": "after"}
 OPTIONAL = frozenset({"budget"})
-"""Stacks whose failure a release reports and does not fail for: the product does without them."""
+"""A release reports the failure of these stacks and continues. The product works without them."""
 
 
 def write_manifest(environment: Environment, output_folder: Path) -> Path:
@@ -96,7 +96,7 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
 
 
 def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any]]:
-    """The stacks in an order in which each comes after those it builds on, as the cloud assembly has them."""
+    """Return the stacks in the order of the cloud assembly: each comes after its dependencies."""
     artifacts = json.loads((output_folder / "manifest.json").read_text())["artifacts"]
     stacks = {name: each for name, each in artifacts.items() if each["type"] == "aws:cloudformation:stack"}
     ordered: list[dict[str, Any]] = []

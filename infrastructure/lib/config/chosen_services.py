@@ -1,4 +1,4 @@
-"""`ALVA_SERVICES`: a file with the services of another product, in place of those in `services.py`."""
+"""`ALVA_SERVICES`: a file that replaces `services.py`, for the services of another product."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ EXPECTED = "a Python file that defines SERVICES and MIGRATION, as infrastructure
 
 
 def chosen_services(services: tuple[Service, ...], migration: Migration) -> tuple[tuple[Service, ...], Migration]:
-    """What the file that ALVA_SERVICES names defines; without the variable, what is given.
+    """Return SERVICES and MIGRATION of the file that ALVA_SERVICES names, or the arguments if the variable is not set.
 
-    Raises SettingError where the file cannot be read, or lacks one of the two.
+    Raises SettingError if the file cannot be read or lacks one of the two.
     """
     file = os.environ.get(VARIABLE)
     if not file:

@@ -1,7 +1,7 @@
-"""The environments: the same stacks, other arguments.
+"""The environments. They have the same stacks with different settings.
 
-Each environment lives in an AWS account of its own, since services and repositories carry no environment in their
-names (docs/decisions/one-account-per-environment.md).
+Each environment has its own AWS account, because the names of services and repositories do not contain the environment
+(docs/decisions/one-account-per-environment.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SANDBOX_SENDER = "Alva <onboarding@resend.dev>"
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """One environment. What each field means to a resource is in the stack that reads it."""
+    """The settings of one environment."""
 
     name: str
     network: Network
@@ -63,7 +63,7 @@ class Environment:
         require("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
                "none where database.multi_az is set: an environment that stops at night needs no standby")  # fmt: skip
         names = {service.name for service in self.services}
-        # GetTemplate of CloudFormation returns `?` for other characters: every release would find a difference.
+        # CloudFormation's GetTemplate returns `?` for other characters, so every release would find a difference.
         require("mail_from", self.mail_from.isascii() and "@" in self.mail_from, self.mail_from,
                "a sender in ASCII, such as Alva <mail@example.com>")  # fmt: skip
         for name in self.tasks.sizes:
@@ -71,19 +71,19 @@ class Environment:
 
     @property
     def prefix(self) -> str:
-        """`alva-staging`: the start of every name that belongs to the environment."""
+        """`alva-staging`: the prefix of the environment's names."""
         return f"alva-{self.name}"
 
     @property
     def namespace(self) -> str:
-        """The private DNS namespace in which tasks find each other."""
+        """The private DNS namespace of the services."""
         return f"{self.prefix}.local"
 
     @property
     def unset_settings(self) -> Mapping[str, str]:
-        """The settings that a release to AWS needs and that nobody has set -> what to set each to.
+        """The settings that a release to AWS requires and that are not set -> the value that each needs.
 
-        The local region does without them.
+        The local region does not need them.
         """
         pipeline = self.pipeline
         missing = {
@@ -115,7 +115,7 @@ class Environment:
 
     @property
     def runner(self) -> str:
-        """The label of GitHub's runner whose architecture is that of the images.
+        """The label of the GitHub runner that has the images' architecture.
 
         https://docs.github.com/actions/reference/runners/github-hosted-runners
         """
@@ -126,7 +126,7 @@ class Environment:
         return self.domain is not None or self.load_balancer.certificate_arn is not None
 
     def service(self, name: str) -> Service:
-        """The service of this name. Raises SettingError where there is none."""
+        """Return the service of this name. Raises SettingError if there is none."""
         for service in self.services:
             if service.name == name:
                 return service
@@ -142,9 +142,9 @@ class Environment:
         return f"/alva/{self.name}/{name}"
 
     def with_settings(self, **changes: object) -> Environment:
-        """This environment with other settings: `with_settings(tasks__arm64=True, domain=Domain(...))`.
+        """Return a copy with other settings: `with_settings(tasks__arm64=True, domain=Domain(...))`.
 
-        Raises SettingError for a setting that does not exist, or for a value that cannot be deployed.
+        Raises SettingError for an unknown setting or an invalid value.
         """
         top: dict[str, object] = {}
         nested: dict[str, dict[str, object]] = {}
@@ -165,7 +165,7 @@ class Environment:
         return replace(self, **top)  # type: ignore[arg-type]
 
 
-# A release to AWS asks for `pipeline`, `monitoring.alarm_email` and `mail_from`, which no environment has by default:
+# A release to AWS requires `pipeline`, `monitoring.alarm_email` and `mail_from`, which have no default:
 #     pipeline=Pipeline(repository="OWNER/NAME", owner_id=123456, repository_id=456789),
 #     monitoring=Monitoring(alarm_email="ops@example.com"),
 #     mail_from="Alva <mail@example.com>",

@@ -1,10 +1,10 @@
-"""What goes wrong in the settings, said so that the person who set them knows what to change."""
+"""The error of an invalid setting."""
 
 from __future__ import annotations
 
 
 class SettingError(ValueError):
-    """A setting with which no environment can be made. Raised at construction, before any synthesis."""
+    """An invalid setting. Raised when the settings are constructed, before the synthesis."""
 
     def __init__(self, setting: str, value: object, expected: str) -> None:
         super().__init__(f"cannot use {value!r} for the setting {setting}\n  expected: {expected}")

@@ -1,4 +1,4 @@
-"""What could make an environment cheaper: each saving is a setting, and `./alva cost` says what it would change."""
+"""Settings that make an environment cheaper. `./alva cost` lists them with their effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lib.config.settings import CACHE_NODE_TYPES, DATABASE_CLASSES, WorkingHours
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """One saving: its name, what it costs otherwise, and the environment with it."""
+    """One saving: its name, its disadvantage, and the environment with it."""
 
     name: str
     price: str
@@ -22,7 +22,7 @@ ALL = "all-of-them"
 
 
 def savings(environment: Environment) -> list[Saving]:
-    """The savings that this environment does not have yet, and in the end all of them together."""
+    """Return the savings that the environment does not have yet, and last all of them together."""
     found: list[Saving] = []
     together = environment
     for name, price, settings in _candidates(environment):

@@ -1,4 +1,4 @@
-"""The environment's secrets, and the forms in which a service's entry asks for one."""
+"""The environment's secrets, and the types with which a service entry refers to them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import MappingProxyType
 class Secret:
     """One of the environment's secrets, `<prefix>-<name>` in Secrets Manager.
 
-    `kind` says where its value comes from: `generated` by the template; everything else is set by the release tool
-    and holds `alva:unset` until then, but for `url`, which the template makes of the generated password.
+    `kind` is the source of its value. CloudFormation generates `generated` secrets, and builds `url` secrets from the
+    generated password. The release tool sets all others, which have the value `alva:unset` until then.
     """
 
     name: str
@@ -37,22 +37,22 @@ SECRETS: tuple[Secret, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class SecretKey:
-    """A secret as a task reads it: whole, or one key of a JSON value."""
+    """A reference to a whole secret, or to one key of a JSON value."""
 
     secret: str
     key: str | None = None
 
 
-# One generated credential serves the data tier: docs/decisions/one-data-tier-credential.md
+# Database and cache share one generated password: docs/decisions/one-data-tier-credential.md
 DATA_TIER_PASSWORD = SecretKey(secret=DATABASE_SECRET, key="password")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseUrl:
-    """The database's URL whole, with user and password: docs/decisions/credentials-beside-urls.md.
+    """The database's URL with user and password: docs/decisions/credentials-beside-urls.md.
 
-    `query` is what the client needs for TLS. RDS's certificates are signed by authorities of its own, so a client that
-    verifies them needs their file: `sslmode=verify-full&sslrootcert=/app/rds.pem` for node-postgres.
+    `query` has the client's TLS options. RDS's certificates are signed by its own authorities, so a client that
+    verifies them needs the file of these authorities: `sslmode=verify-full&sslrootcert=/app/rds.pem` for node-postgres.
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
     """
 
@@ -61,7 +61,7 @@ class DatabaseUrl:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisUrl:
-    """The cache's URL whole, with its AUTH token. `rediss:` is TLS, with a certificate that public authorities sign."""
+    """The cache's URL with its AUTH token. `rediss:` means TLS. A public authority signs the certificate."""
 
     query: str = ""
 
@@ -75,4 +75,4 @@ REDIS_URLS = Secret(
 URL_SECRETS: Mapping[type[DatabaseUrl | RedisUrl], Secret] = MappingProxyType(
     {DatabaseUrl: DATABASE_URLS, RedisUrl: REDIS_URLS}
 )
-"""Kind of URL -> the secret that holds them: a JSON object with a key for each variable of a service."""
+"""Type of URL -> its secret: a JSON object with one key for each variable of a service."""

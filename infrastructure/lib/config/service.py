@@ -1,4 +1,4 @@
-"""What can be said of a service, and of the migration of their database: see `services.py` for those that there are."""
+"""The settings of a service and of the database migration. `services.py` has their values."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ FARGATE_MEMORY_MIB: Mapping[int, frozenset[int]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Companion:
-    """A further essential container of the same image in the service's task, such as a queue's worker.
+    """Another essential container with the same image in the service's task, such as a queue's worker.
 
-    `idle_command` does nothing until it is stopped: a one-off task (`./alva run`) starts every container of the task
-    definition, and a companion must not take jobs there. An image without `sleep` names another one.
+    A one-off task (`./alva run`) starts every container of the task definition, and a companion must not take jobs
+    there. It runs `idle_command` instead, which waits until it is stopped. An image without `sleep` needs another
+    command.
     """
 
     name: str
@@ -51,27 +52,31 @@ class Companion:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One service: what it listens on, what is routed to it, what it is given, and how large it is.
+    """One service.
 
-    Without `port` it is a worker: nothing is routed to it, and nobody finds it by name.
-    `paths` are the load balancer's path patterns (case-sensitive; `/api/*` does not match `/api`, hence both).
-    `priority` orders the listener rules: lower is asked first. `host_label` is the label of its host where the
-    environment has a domain; `{}` stands for the environment's name.
-    `health_path` is what the load balancer asks, past the listener's rules: any path of the image. `health_codes` are
-    the status codes that mean healthy, in the form of a target group's matcher ("200", "200,204", "200-399").
-    `health_command` is run inside the container (`CMD` form, no shell), in addition; None for no such check.
-    `deep_check_command` is run in a one-off task of the service, and asks what the service depends on:
-    docs/reference/service-contract.md says what it is given and what it prints. None for no such check.
-    `journey_command` is run by `./alva verify --deep` on the machine where it is typed, in the repository's root, and
-    uses the product as a customer does: the same page says what it is given. None for no such check.
-    `context` is the folder that the image is built from, below the repository's root; `dockerfile` is where its
-    Dockerfile is, `apps/NAME/Dockerfile` of the context by default.
-    `has_pages`: browsers run its pages, which may call the others with the visitor's cookies (CORS).
-    `has_queue`: it logs the depth of its queue in the field `queue_depth`, from which CloudWatch makes a metric.
-    `database_connections` is how many one task opens at most, with its companions: preflight adds them up.
-    `stack` is the number of the services stack that it lives in: the first ones share `services`, and more than
-    SERVICES_PER_STACK need `services-2` and so on (docs/decisions/services-in-numbered-stacks.md).
-    `cpu_units` and `memory_mib` are a Fargate size. Raises SettingError when any of this cannot be deployed.
+    - `port`: the container's port. A service without a port is a worker: the load balancer sends it no requests, and it
+      has no DNS name.
+    - `paths`: the load balancer's path patterns. They are case-sensitive, and `/api/*` does not match `/api`.
+    - `priority`: the order of the listener rules. The lowest number is evaluated first.
+    - `host_label`: the label of its host name if the environment has a domain. `{}` stands for the environment's name.
+    - `health_path`: the path of the load balancer's health check. The listener's rules do not apply to it.
+    - `health_codes`: the status codes that mean healthy, in the form of a target group's matcher ("200", "200,204",
+      "200-399").
+    - `health_command`: the container health check (`CMD` form, no shell). None: no such check.
+    - `deep_check_command`: checks the service's dependencies in a one-off task. docs/reference/service-contract.md
+      has its arguments and its output. None: no such check.
+    - `journey_command`: uses the product as a customer does. `./alva verify --deep` runs it on the local machine,
+      in the repository's root; docs/reference/service-contract.md has its environment variables. None: no such check.
+    - `context`: the build context, a folder of the repository.
+    - `dockerfile`: the Dockerfile in the context. The default is `apps/NAME/Dockerfile`.
+    - `has_pages`: browsers show its pages, which may call the other services with the visitor's cookies (CORS).
+    - `has_queue`: it logs the depth of its queue in the field `queue_depth`. CloudWatch makes a metric of it.
+    - `database_connections`: how many connections one task opens at most, with its companions. Preflight adds them up.
+    - `stack`: the number of its services stack. A stack takes SERVICES_PER_STACK services
+      (docs/decisions/services-in-numbered-stacks.md).
+    - `cpu_units`, `memory_mib`: a Fargate task size.
+
+    Raises SettingError for values that cannot be deployed.
     """
 
     name: str
@@ -152,9 +157,7 @@ class Service:
         if not 1 <= self.priority <= 49_000:
             raise SettingError(f"{where}.priority", self.priority, "1 to 49000")
         if not self.paths:
-            raise SettingError(
-                f"{where}.paths", self.paths, "at least one pattern, or nothing is routed to the service"
-            )
+            raise SettingError(f"{where}.paths", self.paths, "at least one pattern: the load balancer routes by path")
         if not re.fullmatch(r"[a-z0-9{}-]{1,40}", self.host_label):
             raise SettingError(f"{where}.host_label", self.host_label, "the label of its host, such as api-{}")
         # An ALB rule has at most 5 condition values: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
@@ -179,12 +182,12 @@ class Service:
 
     @property
     def construct_id(self) -> str:
-        """What its constructs, and the logical ids in the templates, begin with: `MyBlog` for `my-blog`."""
+        """The prefix of its construct ids and logical ids: `MyBlog` for `my-blog`."""
         return "".join(part.capitalize() for part in self.name.split("-"))
 
     @property
     def image_parameter(self) -> str:
-        """The template parameter that takes the image's digest."""
+        """The template parameter for the image's digest."""
         return f"{self.construct_id}ImageDigest"
 
     @property
@@ -194,7 +197,7 @@ class Service:
 
     @property
     def secret_keys(self) -> Mapping[str, SecretKey]:
-        """Variable -> where its value is in Secrets Manager."""
+        """Environment variable -> the secret of its value in Secrets Manager."""
         return {
             variable: given
             if isinstance(given, SecretKey)
@@ -204,18 +207,18 @@ class Service:
 
     @property
     def secret_names(self) -> tuple[str, ...]:
-        """The secrets that its execution role may read, in order, each once."""
+        """The secrets that its execution role may read, sorted and without duplicates."""
         return tuple(dict.fromkeys(secret_key.secret for secret_key in self.secret_keys.values()))
 
     @property
     def depends_on_password(self) -> bool:
-        """Whether it holds the data tier's password, by itself or in a URL, and restarts when that is rotated."""
+        """Whether it gets the password of database and cache, and must restart when the password is rotated."""
         names = {DATABASE_SECRET, *(secret.name for secret in URL_SECRETS.values())}
         return not names.isdisjoint(self.secret_names)
 
 
 def check_size(where: str, cpu_units: int, memory_mib: int) -> None:
-    """Raise SettingError unless Fargate has a task of this size."""
+    """Raise SettingError unless Fargate supports this task size."""
     if cpu_units not in FARGATE_MEMORY_MIB:
         raise SettingError(f"{where}.cpu_units", cpu_units, f"one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
     if memory_mib not in FARGATE_MEMORY_MIB[cpu_units]:
@@ -224,7 +227,7 @@ def check_size(where: str, cpu_units: int, memory_mib: int) -> None:
 
 
 def _are_success_codes(codes: str) -> bool:
-    """Whether a matcher takes success (2xx) and redirection (3xx) alone.
+    """Return whether a matcher has only codes of success (2xx) and redirection (3xx).
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Matcher.html
     """
@@ -236,20 +239,20 @@ def _are_success_codes(codes: str) -> bool:
 
 
 SERVICES_PER_STACK = 25
-"""How many services a stack takes: each makes up to 18 of the 500 resources that CloudFormation allows.
+"""The number of services in a stack. Each has up to 18 of the 500 resources that CloudFormation allows.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 """
 
 
 def secrets_of(services: Sequence[Service]) -> tuple[Secret, ...]:
-    """The environment's secrets: SECRETS, and those with whole URLs where a service asks for one."""
+    """Return the environment's secrets: SECRETS, and those with URLs if a service refers to one."""
     read = {name for service in services for name in service.secret_names}
     return (*SECRETS, *(secret for secret in URL_SECRETS.values() if secret.name in read))
 
 
 def queries_of(services: Sequence[Service], kind: type[DatabaseUrl | RedisUrl]) -> dict[str, str]:
-    """Key in the secret of this kind of URL -> the query of the URL there."""
+    """Return, for each key in the secret of this type of URL, the query of its URL."""
     return {
         service.secret_keys[variable].key or "": given.query
         for service in services
@@ -259,7 +262,7 @@ def queries_of(services: Sequence[Service], kind: type[DatabaseUrl | RedisUrl]) 
 
 
 def check_services(services: Sequence[Service]) -> None:
-    """Raise SettingError where two services claim the same thing, or too many share a stack."""
+    """Raise SettingError if two services have the same name, port or rule, or if too many share a stack."""
     for number in sorted({service.stack for service in services}):
         members = [service for service in services if service.stack == number]
         if len(members) > SERVICES_PER_STACK:
@@ -272,7 +275,7 @@ def check_services(services: Sequence[Service]) -> None:
         for service in services:
             value = getattr(service, attribute)
             if not value:
-                continue  # a worker has none of it
+                continue  # A worker has no such value.
             if value in taken:
                 raise SettingError(
                     f"services.{service.name}.{attribute}", value, f"not what {taken[value]} has already"
@@ -282,12 +285,12 @@ def check_services(services: Sequence[Service]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """The one-off task that migrates the database, with the image of `service`, before any service changes.
+    """The one-off task that migrates the database with the image of `service`, before any service is updated.
 
-    `folder` is where that image has the migrations, which a release judges before it runs them: Alembic's `versions`,
-    Drizzle's folder (with `meta/_journal.json`), Prisma's `migrations`, or `*.sql` that run in the order of their
-    names. None: they are not judged.
-    It is given the database in the form that `service` has it: the same variables, of the same secrets.
+    `folder` contains the migrations in that image: Alembic's `versions`, Drizzle's folder (with `meta/_journal.json`),
+    Prisma's `migrations`, or `*.sql` that run in the order of their names. A release checks them before it runs them.
+    None: no check.
+    The task gets the variables and secrets that `service` has for the database.
     """
 
     service: str

@@ -1,14 +1,13 @@
-"""The services that an environment runs: one entry each, from which everything else about them is made.
+"""The services of an environment. All resources of a service are created from its entry here.
 
-A fifth service is one more `Service` here and a folder under `apps/`. A value in `environment` may name what only the
-deployed environment knows, in the form of `str.format`:
+A new service is one more `Service` and a folder below `apps/`. Values in `environment` can contain these placeholders:
 
-    {database_url} {redis_url}          without their passwords; `DatabaseUrl`, `RedisUrl` in `secrets` have them
-    {public_url[api]} {internal_url[api]}   where a browser, and where a task, reaches a service, without its prefix
-    {public_base[api]}                  for a browser, with the prefix; relative where all services share one host
+    {database_url} {redis_url}          without passwords; `DatabaseUrl` and `RedisUrl` in `secrets` include them
+    {public_url[api]} {internal_url[api]}   a service's URL for browsers, and for tasks, without its path prefix
+    {public_base[api]}                  for browsers, with the prefix; relative if all services share one host
     {origins} {cookie_domain} {mail_from}
 
-`ALVA_SERVICES` names a file that is read in place of this one, such as examples/typescript/services.py.
+`ALVA_SERVICES` names a file that replaces this one, such as examples/typescript/services.py.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ SERVICES: tuple[Service, ...] = (
         path_prefix="/admin",
         host_label="admin-{}",
         health_command=COMMON_HEALTH_COMMAND,
-        # It shows what every service runs.
+        # It shows the digest that each service runs.
         environment={**_FRONTEND_ENVIRONMENT, "WEB_INTERNAL_URL": "{internal_url[web]}"},
         has_pages=True,
         allowlisted=True,

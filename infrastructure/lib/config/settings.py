@@ -1,4 +1,4 @@
-"""The settings of an environment, part by part; each is checked when it is made, so that a wrong one names itself."""
+"""The groups of settings of an environment. Each validates its values when it is constructed."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ CACHE_NODE_TYPES = (
 
 
 def require(setting: str, holds: bool, value: object, expected: str) -> None:
-    """Raise SettingError for `setting` unless what is expected of `value` holds."""
+    """Raise SettingError for `setting` unless `value` is as expected."""
     if not holds:
         raise SettingError(setting, value, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
-    """One subnet. A subnet's CIDR can only be changed by replacing it, so it is written down, never computed."""
+    """One subnet. A change of its CIDR replaces the subnet, so the CIDR is a setting and is never computed."""
 
     cidr_block: str
     availability_zone: str
@@ -66,7 +66,7 @@ class Subnet:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The VPC. `nat` is `gateway`, `gateway-per-zone` or `instance` (cheaper, and one machine that can fail)."""
+    """The VPC. `nat` is `gateway`, `gateway-per-zone` or `instance` (cheaper, but a single point of failure)."""
 
     cidr_block: str
     public_subnets: tuple[Subnet, ...]
@@ -84,7 +84,7 @@ class Network:
         for kind, subnets in (("public_subnets", self.public_subnets), ("private_subnets", self.private_subnets)):
             zones = [subnet.availability_zone for subnet in subnets]
             require(f"network.{kind}", len(set(zones)) >= 2 and len(set(zones)) == len(zones), zones,
-                   "at least two, each in a zone of its own, as load balancer and database ask for")  # fmt: skip
+                   "at least two, each in a different zone: the load balancer and the database require it")  # fmt: skip
             for subnet in subnets:
                 block = _network(f"network.{kind}", subnet.cidr_block)
                 require(f"network.{kind}", block.subnet_of(vpc), subnet.cidr_block, f"inside the VPC's {vpc}")
@@ -108,10 +108,10 @@ def _network(setting: str, value: str) -> IPv4Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """PostgreSQL on RDS. Storage is encrypted whatever is set: that cannot be changed later without a replacement.
+    """PostgreSQL on RDS. Storage is always encrypted, because a later change would replace the instance.
 
-    `snapshot` makes the instance from that snapshot, whose encryption, user and databases it then has. It counts when
-    the instance is made; after that it has to stay as it is: without it CloudFormation makes an empty one instead.
+    `snapshot` creates the instance from a snapshot, with the snapshot's encryption, user and databases. Do not change
+    or remove it afterwards: CloudFormation would replace the instance, and without it create an empty one.
     """
 
     instance_class: str = "db.t3.micro"
@@ -135,7 +135,7 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """Redis on ElastiCache: one primary and `replicas`, with automatic failover as soon as there is one."""
+    """Redis on ElastiCache: one primary and `replicas`. With at least one replica, failover is automatic."""
 
     node_type: str = "cache.t3.micro"
     replicas: int = 0
@@ -153,7 +153,7 @@ class Cache:
 class Domain:
     """The environment's hosts under `name`, in the hosted zone `hosted_zone_id`: `staging.`, `api-staging.`, ...
 
-    The certificate is made and validated in that zone.
+    The certificate is validated with DNS records in that zone.
     """
 
     name: str
@@ -168,7 +168,7 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancer:
-    """The ALB. Either `certificate_arn` or the environment's domain turns on 443 and the redirect from 80."""
+    """The ALB. `certificate_arn` or the environment's domain enables port 443 and the redirect from port 80."""
 
     certificate_arn: str | None = None
     idle_timeout_seconds: int = 60
@@ -184,17 +184,17 @@ class LoadBalancer:
                    self.certificate_arn, "the ARN of an ACM certificate in the environment's region")  # fmt: skip
         require("load_balancer.idle_timeout_seconds", 1 <= self.idle_timeout_seconds <= 4000, self.idle_timeout_seconds,
                "1 to 4000 seconds")  # fmt: skip
-        # The API takes CIDR blocks only; a single address is written as one.
+        # The API accepts CIDR blocks only, so a single address is /32.
         blocks = tuple(str(_network("load_balancer.admin_allowed_cidrs", each)) for each in self.admin_allowed_cidrs)
         object.__setattr__(self, "admin_allowed_cidrs", blocks)
-        # With two path values of its own, admin's rule has three of the five condition values left.
+        # A rule has at most five condition values, and admin's paths are two of them.
         require("load_balancer.admin_allowed_cidrs", len(self.admin_allowed_cidrs) <= 3, self.admin_allowed_cidrs,
                "at most 3: a listener rule takes 5 values, two of which are paths")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """What holds for all services' tasks. A service's own size is in `services.py`; `sizes` overrides it here."""
+    """Settings of all services' tasks. `sizes` overrides a service's size in `services.py`."""
 
     desired_count: int = 1
     max_count: int = 1
@@ -223,7 +223,7 @@ class Tasks:
                f"one of {', '.join(map(str, RETENTION_DAYS))}")  # fmt: skip
         require("tasks.stop_timeout_seconds", 2 <= self.stop_timeout_seconds <= 120, self.stop_timeout_seconds,
                "2 to 120 seconds, Fargate's limit")  # fmt: skip
-        # ECS takes more, but a container's health check starts to count after at most 300 seconds.
+        # ECS accepts more, but the start period of a container's health check is at most 300 seconds.
         require("tasks.grace_period_seconds", 0 <= self.grace_period_seconds <= 300, self.grace_period_seconds,
                "0 to 300 seconds")  # fmt: skip
         require("tasks.deregistration_delay_seconds", 0 <= self.deregistration_delay_seconds <= 3600,
@@ -244,9 +244,9 @@ class Tasks:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingHours:
-    """When an environment that stops at night runs: tasks from `start_hour` to `stop_hour` on Mondays to Fridays.
+    """The hours of an environment that stops at night. Tasks run from `start_hour` to `stop_hour`, Monday to Friday.
 
-    Hours are of `time_zone` (an IANA name). The database starts an hour earlier, since that takes RDS some minutes.
+    `time_zone` is an IANA name. The database starts an hour earlier, because RDS needs some minutes.
     """
 
     start_hour: int = 8
@@ -263,7 +263,7 @@ class WorkingHours:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
-    """When an alarm rings, and who hears it. Counts are per minute. Without `monthly_budget_usd` there is no budget."""
+    """The thresholds and the recipient of alarms. Counts are per minute. No `monthly_budget_usd` means no budget."""
 
     alarm_email: str | None = None
     monthly_budget_usd: int | None = 250
@@ -290,14 +290,14 @@ class Monitoring:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """Who may release from GitHub: the workflows of one branch of one repository, and nothing with a stored key.
+    """The GitHub workflows that may release: those of one branch of one repository. They use no stored key.
 
-    `repository` (owner/name) has no default: AWS is refused until it is set. `owner_id` and `repository_id` are the
-    numbers that GitHub puts into a token's subject beside the names, for repositories that were created, renamed or
-    transferred since 2026-04-23: `gh api repos/OWNER/NAME --jq '.owner.id, .id'` prints both.
+    `repository` (owner/name) has no default. A release to AWS requires it. `owner_id` and `repository_id` are the
+    numbers that GitHub adds to a token's subject for repositories that were created, renamed or transferred since
+    2026-04-23: `gh api repos/OWNER/NAME --jq '.owner.id, .id'` prints both.
     https://docs.github.com/actions/concepts/security/openid-connect
-    `user` makes `alva-cicd-user` too, with the same policy, for pipelines that want access keys.
-    `oidc_provider_arn` is the account's provider for GitHub where it has one already: an account can have only one.
+    `user` also creates `alva-cicd-user`, with the same policy, for pipelines that need access keys.
+    `oidc_provider_arn` is the account's existing provider for GitHub. An account can have only one.
     """
 
     repository: str | None = None
@@ -314,7 +314,7 @@ class Pipeline:
         for name in ("owner_id", "repository_id"):
             number = getattr(self, name)
             require(f"pipeline.{name}", number is None or number > 0, number, "GitHub's number, such as 456789")
-        # A `*` here would let every branch, and with it every pull request of a member, deploy.
+        # With `*`, every branch could deploy, and so could every pull request of a member.
         require("pipeline.branch", bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)), self.branch,
                "one branch, without wildcards")  # fmt: skip
         if self.oidc_provider_arn is not None:
@@ -325,10 +325,10 @@ class Pipeline:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The subjects that a token of the branch's workflows may present, exactly.
+        """The exact subjects of tokens of the branch's workflows.
 
-        Names alone, and names with GitHub's numbers, where both numbers are set. Where no repository is set, a text
-        that no token presents: a subject names an owner and a repository.
+        They are the names, and the names with GitHub's numbers if both numbers are set. Without a repository it is a
+        text that matches no token.
         """
         reference = f"ref:refs/heads/{self.branch}"
         if self.repository is None:
