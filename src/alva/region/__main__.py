@@ -17,7 +17,7 @@ logger = logging.getLogger("alva.region")
 
 
 def main() -> int:
-    """Run the region until it is told to stop. An expected failure is the last line of standard error, as JSON."""
+    """Run the region until SIGTERM. The last line of standard error describes an expected failure, as JSON."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
@@ -40,5 +40,6 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # Everything is written down, and no child is left: taking the interpreter apart would only keep `down` waiting.
+    # The state is saved and no child process is left. Exit at once: `down` need not wait for the interpreter's
+    # clean-up.
     os._exit(code)

@@ -15,18 +15,19 @@ https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 class Addresses:
     """Hands out the VPC's private addresses, or the loopback addresses that stand for them. Not thread-safe.
 
-    An address is given once in the whole region, whichever VPC it is in: two VPCs may have the same CIDR block, and one
-    load balancer process reaches the targets of both.
+    An address is unique in the whole region, not only in its VPC: two VPCs may have the same CIDR block, and one load
+    balancer process reaches the targets of both.
     """
 
     def __init__(self, config: RegionConfig, *, are_real: bool = False) -> None:
-        """`are_real`: the network has the VPC's own addresses (`network.is_enforced`)."""
+        """`are_real` says that the network has the VPC's own addresses (`network.is_enforced`)."""
         self._octet = config.loopback_octet
         self._are_real = are_real
         self._taken: set[str] = set()
 
     def allocate(self, cidr_block: str) -> str:
-        """Take the first free address of the subnet `cidr_block` (such as "10.0.10.0/24"), in the form it has here.
+        """Take the first free address of the subnet `cidr_block` (such as "10.0.10.0/24"), in the form that this
+        machine uses.
 
         Raises SubnetFull when none is free.
         """
@@ -44,22 +45,23 @@ class Addresses:
         )
 
     def reserve(self, address: str) -> None:
-        """Mark an address as taken; it may be so already (restoring state)."""
+        """Mark an address as taken. It may be taken already, when state is restored."""
         self._taken.add(address)
 
     def release(self, address: str) -> None:
-        """Give an address back; releasing a free one changes nothing."""
+        """Release an address; releasing a free one changes nothing."""
         self._taken.discard(address)
 
     def here(self, private_address: str) -> str:
-        """What `private_address` is on this machine: itself, or "127.20.10.17" for "10.0.10.17"."""
+        """The form of `private_address` on this machine: itself, or "127.20.10.17" for "10.0.10.17"."""
         if self._are_real:
             return private_address
         _, _, third, fourth = private_address.split(".")
         return f"127.{self._octet}.{third}.{fourth}"
 
     def restored(self, address: str, cidr_block: str) -> str:
-        """What an address on record is now, and taken: the region may have had the other kind of network before.
+        """Reserve a recorded address and return its present form: the region may have had the other kind of network
+        before.
 
         `cidr_block` is the subnet's.
         """

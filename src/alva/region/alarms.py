@@ -1,11 +1,10 @@
-"""CloudWatch alarms that ring: evaluated all the time, over the periods, dimensions and missing data that they name.
+"""Evaluates CloudWatch alarms continuously, over the periods, dimensions and missing data that they name.
 
 MiniStack evaluates an alarm only when PutMetricData is called, over one sum of all periods, regardless of dimensions,
-DatapointsToAlarm and TreatMissingData, and no metric math. Its record of alarms, their history and actions stay.
+DatapointsToAlarm and TreatMissingData, and without metric math. Its records of alarms, history and actions are used.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
 
-Periods here end now rather than on the minute: a service that breaks is noticed a little sooner than on AWS, never by
-other numbers.
+Periods end now rather than on the minute: an alarm changes its state a little sooner than on AWS, by the same numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _BREACHES: dict[str, tuple[Callable[[float, float], bool], str]] = {
 
 
 class Alarms:
-    """The component that keeps evaluating."""
+    """The component that evaluates the alarms."""
 
     def __init__(self, region: Region, *, evaluation_seconds: float = EVALUATION_SECONDS) -> None:
         self._region = region
@@ -48,7 +47,7 @@ class Alarms:
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Evaluate in place of MiniStack, also when an alarm is put."""
+        """Replace MiniStack's evaluation, also that of PutMetricAlarm."""
         cloudwatch._evaluate_alarm = evaluate
 
     async def start(self) -> None:
@@ -76,7 +75,7 @@ class Alarms:
 
 
 def evaluate(alarm: Alarm) -> bool:
-    """Bring an alarm's state to what its metrics say, with its history and actions; returns whether it changed."""
+    """Set an alarm's state from its metrics, with its history and actions; return whether it changed."""
     now = time.time()
     period = _period(alarm)
     count = int(alarm.get("EvaluationPeriods") or 1)
@@ -125,9 +124,9 @@ def judge(alarm: Mapping[str, Any], values: Values, starts: Sequence[float]) -> 
 
 
 def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float) -> Values:
-    """What the alarm watches, for each of the last `count` periods, the newest first.
+    """The values that the alarm watches, for each of the last `count` periods, the newest first.
 
-    Raises ValueError for metric math that is not understood.
+    Raises ValueError for unsupported metric math.
     """
     if not alarm.get("Metrics"):
         statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
@@ -174,7 +173,8 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
 def calculate(expression: str, value: Callable[[str], float | None]) -> float | None:
     """Metric math for one period: arithmetic, comparisons, IF, FILL, ABS, CEIL, FLOOR, SUM, AVG, MIN and MAX of a list.
 
-    `value` gives the metric of an id. None where a metric has no data. Raises ValueError for anything else.
+    `value` returns the metric of an id. The result is None where a metric has no data. Raises ValueError for other
+    expressions.
     """
 
     def of(node: ast.expr) -> float | None:

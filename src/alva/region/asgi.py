@@ -1,4 +1,4 @@
-"""HTTP requests of AWS's APIs: what they ask for, and the server that takes them."""
+"""The HTTP server for AWS's APIs, and how it reads the service and the action of a request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ async def answer_json(send: Callable[[Any], Awaitable[None]], contents: object) 
 
 
 def is_for_registry(scope: dict[str, Any]) -> bool:
-    """Whether a request is for ECR's registry: its path begins with /v2, and nothing signed it as one of AWS's API."""
+    """Whether a request is for ECR's registry: its path begins with /v2, and it is not signed as a request to AWS's
+    API.
+    """
     if scope["path"] != "/v2" and not scope["path"].startswith("/v2/"):
         return False
     return not any(
@@ -38,7 +40,7 @@ def is_for_registry(scope: dict[str, Any]) -> bool:
 
 
 def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
-    """The service and the action of a request, as far as they can be told; S3's are its methods (`Get`, `Put`)."""
+    """The service and the action that a request names. S3's actions are the HTTP methods (`Get`, `Put`)."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
     credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
     service = credential[3] if len(credential) > 3 else ""

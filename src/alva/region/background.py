@@ -1,4 +1,4 @@
-"""The region's background work: loops that outlive an exception, and jobs whose exception is not lost.
+"""The region's background work: loops that continue after an exception, and jobs whose exception is recorded.
 
 Every loop and every task that nobody awaits starts here. An exception is logged with its traceback, recorded in
 `failures` (`./alva status` shows them) and, in a loop, followed by another attempt.
@@ -19,7 +19,7 @@ logger = logging.getLogger("alva.background")
 
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
-# A job runs once, so nothing shows later that its failure is over. It is shown this long.
+# A job runs once, so no later success removes its failure. It is shown this long.
 JOB_FAILURE_SECONDS = 3600.0
 MOST_FAILURES = 100
 
@@ -60,7 +60,7 @@ class Background:
         self._forget_at: dict[str, float] = {}
 
     def run_forever(self, name: str, step: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
-        """Call `step` again and again until the task is cancelled; it contains the wait between two rounds.
+        """Call `step` again and again until the task is cancelled; `step` itself waits between two rounds.
 
         After an exception the next call comes in 1 second, then in 2, 4 and up to 60; a call that returns, or that
         runs for longer than the wait before it, counts as success.

@@ -1,7 +1,7 @@
-"""The region's own certificate authority: what RDS's, ElastiCache's and the stand-ins' certificates are issued by.
+"""The region's own certificate authority. It issues the certificates of RDS, ElastiCache and the stand-ins.
 
-Clients inside the region verify names and chains exactly as they do on AWS: the authority's certificate is bound over
-the image's RDS bundle, and added to the machine's own authorities for everything else.
+Clients inside the region verify names and chains exactly as they do on AWS: the authority's certificate is mounted over
+the image's RDS bundle, and is added to the machine's own authorities for all other connections.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Certificate:
 
 
 class CertificateAuthority:
-    """Makes one authority in `folder` at first use and keeps it: data that outlives the region still verifies."""
+    """Makes one authority in `folder` at first use and keeps it, so certificates remain valid after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self.authority_file = folder / "authority.pem"
-        """The authority's certificate, PEM: what stands in for the RDS CA bundle."""
+        """The authority's certificate, PEM. It replaces the RDS CA bundle."""
         self.trust_bundle_file = folder / "trust-bundle.pem"
-        """The machine's authorities and the region's, PEM: what stands in for ca-certificates.crt."""
+        """The machine's authorities and the region's, PEM. They replace ca-certificates.crt."""
         self._key_file = folder / "authority.key"
         if not self._is_made():
             self._make()
@@ -79,7 +79,7 @@ class CertificateAuthority:
         try:
             issued.verify_directly_issued_by(self._certificate)
         except InvalidSignature:
-            return False  # by an authority that is gone
+            return False  # An earlier authority issued it.
         return issued.not_valid_after_utc - _RENEWAL_MARGIN > datetime.now(UTC)
 
     def _make(self) -> None:

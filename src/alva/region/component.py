@@ -1,4 +1,4 @@
-"""What each part of the region with a data plane provides: ECS, load balancers, databases, caches, stand-ins."""
+"""The protocol of the region's parts with a data plane: ECS, load balancers, databases, caches, stand-ins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Component(Protocol):
         ...
 
     async def start(self) -> None:
-        """Bring the data plane to what the restored state says; called on the event loop."""
+        """Start the data plane of the restored state; called on the event loop."""
         ...
 
     async def stop(self) -> None:
-        """Stop the data plane and keep the state. Safe to call when `start` failed half-way."""
+        """Stop the data plane and keep the state. Can be called after `start` has failed."""
         ...

@@ -1,4 +1,4 @@
-"""Where one local region lives: its ports, its folders and the addresses it hands out."""
+"""The configuration of one local region: its ports, folders and addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class RegionConfig:
-    """Everything that tells two regions on one machine apart.
+    """The settings in which two regions on one machine differ.
 
     `loopback_octet` is the second octet of every address that the region hands out: the network interface 10.0.10.17
     is 127.<octet>.10.17 here. Two regions run side by side when their home, ports and octet differ.
@@ -34,27 +34,27 @@ class RegionConfig:
 
     @property
     def state_folder(self) -> Path:
-        """What must survive a restart: the control plane's state, database files, certificates, images."""
+        """Files that survive a restart: the control plane's state, databases, certificates, images."""
         return self.home / "state"
 
     @property
     def trust_bundle_file(self) -> Path:
-        """What the certificates of this region's load balancers are verified against, PEM (see `certificates.py`)."""
+        """The authorities that verify this region's load balancer certificates, PEM (see `certificates.py`)."""
         return self.state_folder / "certificates" / "trust-bundle.pem"
 
     @property
     def run_folder(self) -> Path:
-        """What is made anew at each start: sockets, Envoy's configuration, hosts files, sandboxes."""
+        """Files that each start creates again: sockets, Envoy's configuration, hosts files, sandboxes."""
         return self.home / "run"
 
     @property
     def logs_folder(self) -> Path:
-        """What the region's own processes print (tasks' output goes to CloudWatch Logs)."""
+        """Output of the region's own processes (tasks' output goes to CloudWatch Logs)."""
         return self.home / "logs"
 
     @property
     def images_folder(self) -> Path:
-        """The image store: what builds write and tasks run from."""
+        """The image store: builds write to it and tasks run from it."""
         return self.home / "images"
 
     @property

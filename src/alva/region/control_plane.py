@@ -1,6 +1,6 @@
 """Calls of AWS's APIs within the region's process, through the handlers that also serve HTTP.
 
-So a replaced service (ecs, elb) is the one that answers, and nothing depends on how MiniStack keeps its records.
+The region's own services (ecs, elb) answer such calls too, and callers do not depend on MiniStack's records.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TARGETS = {
 
 
 class ServiceError(AwsError):
-    """Another AWS service refused; the text is its code and its message."""
+    """An AWS service refused a call; the text is its code and its message."""
 
     def __init__(self, service: str, action: str, code: str, message: str, status: int = 400) -> None:
         super().__init__(code, message, status)
@@ -56,7 +56,7 @@ async def call_json(service: str, action: str, request: Mapping[str, Any]) -> Js
 
 
 async def call_query(service: str, action: str, form: Mapping[str, str]) -> ElementTree.Element:
-    """Call an action of a service with the query protocol, likewise; the XML without its namespaces."""
+    """Call an action of a service with the query protocol, likewise; returns the XML without its namespaces."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, body = await _handle(service, headers, urlencode({"Action": action, **form}).encode())
     if status >= 300:
@@ -72,7 +72,7 @@ async def _handle(service: str, headers: dict[str, str], body: bytes) -> tuple[i
 
 
 class ControlPlane:
-    """The other services, as one account in one region."""
+    """Calls the other services, as one account in one region."""
 
     def __init__(self, account_id: str, region: str) -> None:
         self.account_id = account_id

@@ -1,7 +1,7 @@
-"""What the command line calls to start, stop and look at a region: the daemon seen from outside.
+"""Starts, stops and inspects a region's process, for the command line.
 
-A region holds a lock on `<home>/region.lock` as long as it lives, with its process id in the file: whether one runs is
-never guessed from a process id that may be another program's by now.
+A region holds a lock on `<home>/region.lock` while it runs, with its process id in the file. A process id alone would
+not prove that a region runs: another program may have it by now.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WIPED_PREFIX = ".wiped-"
 
 
 FAILURES_PATH = "/_alva/failures"
-"""Where the region answers at its API's port with what fails in its background."""
+"""The path, at the API's port, that returns the failures of the region's background work."""
 ANSWER_SECONDS = 5.0
 
 
@@ -44,16 +44,16 @@ class RegionStatus:
     """Whether a region runs, and as which process."""
 
     is_running: bool
-    """It serves: its API answers and its data plane was started."""
+    """Its API answers and its data plane was started."""
     is_starting_or_stopping: bool = False
     pid: int | None = None
     started_at: datetime | None = None
     network: str = "unknown"
-    """What kind of network it has, for people."""
+    """A description of its network."""
     enforces_security_groups: bool = False
-    """Whether a connection that no security group admits does not come about."""
+    """Whether security groups are enforced."""
     memory_limits: str = "unknown"
-    """Whether tasks' memory is limited, for people."""
+    """A description of how tasks' memory is limited."""
 
 
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
@@ -101,14 +101,15 @@ def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
                 next_step=f"see {log_file}",
             )
         time.sleep(POLL_SECONDS)
-    # The daemon outlives this process; nobody here waits for it.
+    # The daemon outlives this process, which does not wait for it.
     process.returncode = 0
 
 
 def stop(config: RegionConfig, *, timeout_seconds: float = 5.0) -> bool:
-    """Stop the region and everything it started; True if anything ran. Also ends what a killed region left behind.
+    """Stop the region and all processes that it started; True if any ran. Also ends processes that a killed region
+    left.
 
-    A region that does not end within `timeout_seconds` is killed; its data are safe (each part writes ahead).
+    A region that does not end within `timeout_seconds` is killed. Its data are safe: each engine has a write-ahead log.
     """
     pid = _lock_holder(config)
     if pid is not None:
@@ -120,7 +121,7 @@ def stop(config: RegionConfig, *, timeout_seconds: float = 5.0) -> bool:
 
 
 def status(config: RegionConfig) -> RegionStatus:
-    """Whether a region of this home runs; a running file that was left behind does not count."""
+    """Whether a region of this home runs, by its lock and not by its running file."""
     pid = _lock_holder(config)
     if pid is None:
         return RegionStatus(is_running=False)
@@ -138,7 +139,7 @@ def status(config: RegionConfig) -> RegionStatus:
 
 
 def failures(config: RegionConfig) -> list[dict[str, Any]] | None:
-    """What fails in the background of a region that runs: `name`, `error`, `since`, `count` of each; the oldest first.
+    """Failures of a running region's background work: `name`, `error`, `since`, `count` of each; the oldest first.
 
     None when the region does not answer within `ANSWER_SECONDS`.
     """
@@ -154,10 +155,10 @@ def failures(config: RegionConfig) -> list[dict[str, Any]] | None:
 
 
 def wipe(config: RegionConfig) -> None:
-    """Stop the region and forget its data: state, images, logs.
+    """Stop the region and delete its data: state, images, logs.
 
-    They are gone from their places at once. Deleting an image store of many thousand files can take longer on a slow
-    disk than anyone wants to wait for: after `DELETION_WAIT_SECONDS`, it goes on by itself.
+    The folders are renamed at once and then deleted. An image store has many thousand files, so after
+    `DELETION_WAIT_SECONDS` the deletion continues in the background.
     """
     stop(config)
     folders = (config.state_folder, config.run_folder, config.images_folder, config.logs_folder)
@@ -172,7 +173,7 @@ def wipe(config: RegionConfig) -> None:
 
 
 def _delete_wiped(config: RegionConfig) -> None:
-    """Delete what `wipe` put aside, now or at an earlier time that was cut off."""
+    """Delete the folders that `wipe` has renamed, also those of an interrupted call."""
     remains = [str(folder) for folder in config.home.glob(f"{_WIPED_PREFIX}*")]
     if not remains:
         return
@@ -186,12 +187,12 @@ def _delete_wiped(config: RegionConfig) -> None:
     try:
         deletion.wait(DELETION_WAIT_SECONDS)
     except subprocess.TimeoutExpired:
-        # It outlives this process; nobody here waits for it.
+        # It outlives this process, which does not wait for it.
         deletion.returncode = 0
 
 
 def environment_of(config: RegionConfig) -> dict[str, str]:
-    """The variables from which `RegionConfig.from_environment` makes this very configuration."""
+    """The environment variables from which `RegionConfig.from_environment` makes this configuration."""
     return {
         "ALVA_HOME": str(config.home),
         "ALVA_API_PORT": str(config.api_port),
@@ -204,7 +205,8 @@ def environment_of(config: RegionConfig) -> dict[str, str]:
 
 
 def hold_lock(config: RegionConfig) -> int:
-    """Called by the region itself: take the lock for the life of the process. Returns the descriptor, to be kept open.
+    """Called by the region itself: take the lock for the life of the process. The caller keeps the returned descriptor
+    open.
 
     Raises RegionFailed when another region of the same home has it.
     """
@@ -237,13 +239,13 @@ def _lock_holder(config: RegionConfig) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        # The lock is taken a moment before the process id is written.
+        # The region takes the lock shortly before it writes its process id.
         for _ in range(50):
             if contents := os.pread(descriptor, 32, 0).decode().strip():
                 return int(contents)
             time.sleep(POLL_SECONDS)
         raise RegionFailed(
-            "cannot tell which process the local region is",
+            "cannot find the process of the local region",
             evidence=[f"{_lock_file(config)} is locked and empty"],
             next_step=f"find the process with: fuser {_lock_file(config)}",
         ) from None
@@ -253,11 +255,11 @@ def _lock_holder(config: RegionConfig) -> int | None:
 
 
 def _wait_until_settled(config: RegionConfig, deadline: float) -> bool:
-    """Wait for a region that is starting or stopping; whether one runs then."""
+    """Wait while a region is starting or stopping; returns whether one runs then."""
     while (seen := status(config)).is_starting_or_stopping:
         if time.monotonic() > deadline:
             raise RegionFailed(
-                "cannot start the local region: one is starting or stopping and does not get on",
+                "cannot start the local region: another start or stop of it does not finish",
                 evidence=[f"process {seen.pid}", *_tail(config.logs_folder / "region.log", 0)],
                 next_step="./alva down, then try again",
             )
@@ -307,7 +309,7 @@ def _end(pid: int, timeout_seconds: float) -> None:
 
 
 def _died(log_file: Path, began_at: int, code: int) -> RegionFailed:
-    """The error of a region that ended while it started: its own last word, or the end of its log."""
+    """The error of a region that ended while it started: its own error, or the end of its log."""
     lines = _tail(log_file, began_at)
     try:
         said: Mapping[str, Any] = json.loads(lines[-1])

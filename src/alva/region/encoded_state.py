@@ -1,7 +1,7 @@
-"""The JSON of large states, made without encoding again what never changes once it is on record.
+"""Encodes large states as JSON, and keeps the text of their immutable parts.
 
-Templates, stack events and datapoints are never changed in place: their text is made once and kept with them. What is
-left of a record is encoded each time. The text is what MiniStack's own encoder writes, so its decoder reads it.
+Templates, stack events and datapoints are never changed in place, so each is encoded once. The rest of a record is
+encoded each time. The format is that of MiniStack's encoder, so its decoder reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudformation, cloudwatch
 
 FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued", "Changes"})
-"""Members of stacks and change sets that are replaced as a whole, and never changed in place."""
+"""Members of stacks and change sets that are only replaced as a whole."""
 
 
 def encode(value: Any) -> str:
@@ -24,24 +24,24 @@ def encode(value: Any) -> str:
 
 
 class Fragments:
-    """The texts of objects that never change. `generation` ends with forgetting the objects that it did not meet."""
+    """The texts of immutable objects. `end_generation` drops those that were not requested since its last call."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[object, str]] = {}
         self._met: dict[int, tuple[object, str]] = {}
 
     def of(self, value: Any) -> str:
-        """The JSON of an object that does not change as long as it is on record."""
+        """The JSON of an object that is not changed in place."""
         key = id(value)
         found = self._known.get(key)
-        # The object is kept beside its text: no other one gets its id.
+        # The object is kept beside its text, so that no other object gets its id.
         if found is None:
             found = self._known[key] = (value, encode(value))
         self._met[key] = found
         return found[1]
 
     def end_generation(self) -> None:
-        """Forget what was not asked for since the last call."""
+        """Drop the objects that were not requested since the last call."""
         self._known, self._met = self._met, {}
 
 
@@ -52,7 +52,7 @@ class LargeStates:
         self._stacks, self._points = Fragments(), Fragments()
 
     def cloudformation(self) -> str:
-        """The state of CloudFormation, as its `get_state` has it."""
+        """The state of CloudFormation, as from its `get_state`."""
         fragments = self._stacks
 
         def record(members: Mapping[str, Any]) -> str:
@@ -71,7 +71,7 @@ class LargeStates:
         return text
 
     def cloudwatch(self) -> str:
-        """The state of CloudWatch, as its `get_state` has it."""
+        """The state of CloudWatch, as from its `get_state`."""
         tables = ("alarms", "composite_alarms", "composite_triggers", "alarm_history", "dashboards", "resource_tags")
         points = self._points
         text = _object([

@@ -1,4 +1,4 @@
-"""What a database server and a cache node share: a folder with one owner, a process, a restart after a crash."""
+"""The base of database servers and cache nodes: a data folder, a process, and a restart after a crash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINES_KEPT = 20
 class Engine:
     """A data folder and, while it runs, the server on it. Used on the event loop only.
 
-    Whoever works on the folder or starts and stops the server holds `lock`; so does the restart after a crash. Two
+    Code that changes the folder, or starts or stops the server, holds `lock`; so does the restart after a crash. Two
     servers on one folder would destroy its data.
     """
 
@@ -34,7 +34,7 @@ class Engine:
         self.name = name
         self.lock = asyncio.Lock()
         self.namespace: Namespace | None = None
-        """The network namespace of its interface, where it has one."""
+        """The network namespace of its interface, if it has one."""
         self._folder = folder
         self._supervisor = supervisor
         self._background = background
@@ -42,11 +42,11 @@ class Engine:
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: Process | None = None
         self._session: object | None = None
-        """One from `start` to `stop`, over every restart after a crash."""
+        """Set from `start` to `stop`, across restarts after a crash."""
 
     @property
     def is_running(self) -> bool:
-        """Whether the server process lives."""
+        """Whether the server process runs."""
         return self._process is not None and self._process.is_running
 
     @property
@@ -55,7 +55,7 @@ class Engine:
         return self._process.pid if self._process is not None and self._process.is_running else None
 
     async def stop(self) -> None:
-        """End the server; what was written is on disk."""
+        """Stop the server; its data are on disk afterwards."""
         self._session = None
         if self._process is not None:
             await self._process.stop(STOP_TIMEOUT_SECONDS)

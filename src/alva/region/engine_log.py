@@ -1,4 +1,4 @@
-"""What a database or cache engine prints: into a file, and into CloudWatch Logs where its record says so."""
+"""Writes a database's or cache's output to a file, and to CloudWatch Logs if its record says so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("alva.region")
 
 
 class EngineLog:
-    """Takes an engine's lines, one by one, on the event loop."""
+    """Writes an engine's lines. Used on the event loop."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class EngineLog:
         group: Callable[[], str | None],
         event: Callable[[str], str] = str,
     ) -> None:
-        """`group` is asked at each line for the log group to write to, None for none; `event` makes the message."""
+        """`group` returns the log group for each line, or None; `event` formats the message."""
         self._background = background
         self._control_plane = ControlPlane(config.account_id, config.region)
         self._file = file
@@ -39,7 +39,7 @@ class EngineLog:
         self._making: asyncio.Task[None] | None = None
 
     def write(self, line: str) -> None:
-        """Take one line."""
+        """Write one line."""
         with self._file.open("a") as log:
             log.write(line + "\n")
         group = self._group()
@@ -47,11 +47,11 @@ class EngineLog:
             return
         if self._stream is None or self._stream.group != group:
             self._stream = LogStream(self._background, self._control_plane, group, self._stream_name)
-            self._making = self._background.spawn(f"make log group {group}", self._make(self._stream))
+            self._making = self._background.spawn(f"create log group {group}", self._make(self._stream))
         self._stream.write(self._event(line))
 
     async def _make(self, stream: LogStream) -> None:
-        """Make the log group, as RDS and ElastiCache do, and the stream."""
+        """Create the log group, as RDS and ElastiCache do, and the stream."""
         try:
             await stream.create(create_group=True)
         except ServiceError as error:

@@ -1,4 +1,4 @@
-"""What databases and caches use, measured from /proc, and its way into CloudWatch."""
+"""Measures databases and caches in /proc and publishes the values to CloudWatch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from alva.region import metric_points, procfs
 from alva.region.background import Background, end
 
 PUBLISH_SECONDS = 15.0
-"""RDS and ElastiCache publish once a minute; here an alarm that should ring need not be waited for as long."""
+"""RDS and ElastiCache publish once a minute. The region publishes more often, so that alarms change their state sooner.
+"""
 
 Data = Mapping[str, tuple[float, str]]
 """Metric name -> value and unit."""
@@ -20,12 +21,12 @@ Data = Mapping[str, tuple[float, str]]
 
 @dataclass(frozen=True)
 class Usage:
-    """What an engine's processes have used: CPU time so far, memory now, and when this was seen."""
+    """Usage of an engine's processes: CPU time so far, memory now, and the time of measurement."""
 
     cpu_seconds: float
     memory_bytes: int
     at: float
-    """Of the monotonic clock."""
+    """Time of the monotonic clock."""
 
 
 def processes_under(root: int) -> list[int]:
@@ -40,7 +41,7 @@ def processes_under(root: int) -> list[int]:
 
 
 def usage(pids: Iterable[int]) -> Usage:
-    """What processes use together; memory that they share counts once. Those that have ended count for nothing."""
+    """The total usage of processes. Shared memory counts once; ended processes are ignored."""
     cpu_seconds, private, shared = 0.0, 0, 0
     for pid in pids:
         with contextlib.suppress(OSError, KeyError):
@@ -52,20 +53,20 @@ def usage(pids: Iterable[int]) -> Usage:
 
 
 def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:
-    """CPU use between two moments, in percent of all virtual CPUs; at most 100, as an instance has no more."""
+    """CPU use between two measurements, in percent of all virtual CPUs; at most 100."""
     elapsed = max(now.at - before.at, 0.001)
-    # A backend that ended meanwhile takes its time with it until its parent has waited for it.
+    # The CPU time of an ended backend is missing until its parent has waited for it.
     return min(100.0, 100 * max(0.0, now.cpu_seconds - before.cpu_seconds) / (elapsed * vcpus))
 
 
 def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
-    """Put one value of each metric."""
+    """Publish one value of each metric."""
     for name, (value, unit) in data.items():
         metric_points.put(namespace, name, dimensions, unit, [value])
 
 
 class Publisher:
-    """Calls `measure` again and again, and at once after `wake`."""
+    """Calls `measure` periodically, and at once after `wake`."""
 
     def __init__(self, background: Background, name: str, measure: Callable[[], Awaitable[None]]) -> None:
         self._background = background
@@ -75,15 +76,15 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin. Called on the event loop."""
+        """Start. Called on the event loop."""
         self._task = self._background.run_forever(f"measure {self._name}", self._run)
 
     def wake(self) -> None:
-        """Something new runs: let its first values be seen."""
+        """Measure at once, for an engine that has just started."""
         self._woken.set()
 
     async def stop(self) -> None:
-        """End."""
+        """Stop measuring."""
         await end(self._task)
         self._task = None
 

@@ -9,7 +9,7 @@ from alva.region.config import RegionConfig
 
 
 def prepare(config: RegionConfig) -> None:
-    """Set what MiniStack reads from the environment when it is imported."""
+    """Set the environment variables that MiniStack reads when it is imported."""
     os.environ.update(
         BIND_HOST="127.0.0.1",
         GATEWAY_PORT=str(config.api_port),
@@ -22,7 +22,7 @@ def prepare(config: RegionConfig) -> None:
         SFTP_ENABLED="0",
         MINISTACK_TEST_NO_AUTOSTART="1",
         LOG_LEVEL="WARNING",
-        # No Docker client is ever made, even where there is a daemon.
+        # This prevents a Docker client, even if a Docker daemon runs.
         DOCKER_HOST="unix:///nonexistent/docker.sock",
     )
     offered_services.restrict()

@@ -1,6 +1,6 @@
 """CloudWatch Logs' filter patterns, for FilterLogEvents, metric filters and subscriptions.
 
-MiniStack takes every JSON pattern for one that matches, and terms without regard to case.
+In MiniStack every JSON pattern matches, and terms ignore case.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
 """
 
@@ -33,14 +33,15 @@ _MISSING = object()
 
 
 class PatternError(ValueError):
-    """A pattern that AWS refuses, or one of a form that is not offered here."""
+    """A pattern that AWS refuses, or that the region does not support."""
 
 
 @functools.lru_cache(maxsize=256)
 def compile_pattern(pattern: str) -> Matches:
-    """Whether a message matches the pattern: terms, or a condition on JSON in braces. An empty one matches all.
+    """A function that tests whether a message matches the pattern: terms, or a condition on JSON in braces. An empty
+    pattern matches all messages.
 
-    Raises PatternError, also for the space-delimited form in brackets, which is not offered.
+    Raises PatternError, also for the space-delimited form in brackets, which is not supported.
     """
     text = pattern.strip()
     if not text:
@@ -64,12 +65,12 @@ def compile_pattern(pattern: str) -> Matches:
 
 
 def install() -> None:
-    """Judge by AWS's patterns in MiniStack's searches, subscriptions and live tails."""
+    """Use AWS's patterns in MiniStack's searches, subscriptions and live tails."""
 
     def matches(pattern: str, message: str) -> bool:
         try:
             return compile_pattern(pattern or "")(message or "")
-        except PatternError:  # refused where it was given; one that was stored earlier matches nothing
+        except PatternError:  # A new invalid pattern is refused earlier; a restored one matches nothing.
             return False
 
     cloudwatch_logs._compile_filter_pattern = compile_pattern
@@ -77,7 +78,7 @@ def install() -> None:
 
 
 def field(message: str, selector: str) -> object:
-    """The value that a selector such as `$.queue_depth` names in a message; None where there is none."""
+    """The value of a selector such as `$.queue_depth` in a message; None without one."""
     try:
         value = _select(json.loads(message), selector)
     except ValueError:

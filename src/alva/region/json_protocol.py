@@ -1,4 +1,4 @@
-"""AWS's JSON protocol 1.1: a request's JSON in, an answer or an error out.
+"""AWS's JSON protocol 1.1: reads requests, writes responses and errors.
 
 https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 """
@@ -28,12 +28,12 @@ def read(body: bytes) -> Json:
 
 
 def answer(content: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer."""
+    """A response."""
     own = {"Content-Type": "application/x-amz-json-1.1", "x-amzn-RequestId": str(uuid.uuid4())}
     return status, {**own, **(headers or {})}, json.dumps(content).encode()
 
 
 def refuse(error: AwsError) -> Response:
-    """An error."""
+    """An error response."""
     content = {"__type": error.code, "message": error.message}
     return answer(content, error.status, {"x-amzn-ErrorType": error.code})

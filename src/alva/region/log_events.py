@@ -1,8 +1,8 @@
-"""The events of CloudWatch Logs: how long they are kept, and what of them is not on disk yet.
+"""The events of CloudWatch Logs: deletes expired ones, and finds those that are not saved yet.
 
-MiniStack stores `retentionInDays` and deletes nothing, and it keeps a second record of each event for Insights. Here
-events expire, at the latest when a log group or the region has too many, and the second record is made when it is asked
-for. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/Working-with-log-groups-and-streams.html
+MiniStack stores `retentionInDays` but deletes nothing, and keeps a second record of each event for Insights. Here
+events expire, at the latest when a log group or the region has too many, and records for Insights are created on
+demand. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/Working-with-log-groups-and-streams.html
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ministack.services import cloudwatch_logs
 
 EVENTS_PER_GROUP = 50_000
 EVENTS_IN_ALL = 200_000
-"""AWS has no such limits; a process on one machine needs some. The oldest events go first."""
+"""Limits that AWS does not have but a process on one machine needs. The oldest events are deleted first."""
 INSIGHTS_RECORDS = 10_000
 """The most rows that one Insights query returns on AWS."""
 
@@ -31,7 +31,7 @@ StreamKey = str
 
 @dataclass(frozen=True)
 class Appended:
-    """Events of one stream that are not on disk, in order."""
+    """Events of one stream that are not saved, in order."""
 
     stream: StreamKey
     events: list[Event]
@@ -39,12 +39,12 @@ class Appended:
 
 @dataclass(frozen=True)
 class Changes:
-    """What brings the events on disk to those in memory. Applied in this order."""
+    """The changes that bring the saved events up to date. Applied in this order."""
 
     removed: list[StreamKey]
-    """Streams whose events are deleted: the stream is gone, or its events are all in `appended`."""
+    """Streams whose saved events are deleted: the stream was deleted, or all of its events are in `appended`."""
     expired: list[tuple[StreamKey, int]]
-    """Streams, each with the time (ms) of its oldest event that is left."""
+    """Streams, each with the time (ms) of its oldest remaining event."""
     appended: list[Appended]
     positions: dict[StreamKey, _Position]
 
@@ -54,7 +54,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Position:
-    """How far a stream is on disk."""
+    """How far a stream is saved."""
 
     count: int
     first: Event | None
@@ -62,7 +62,7 @@ class _Position:
 
 
 class _RecentRecords(AccountRegionScopedDict):  # type: ignore[misc]
-    """MiniStack's records for Insights, the latest ones only; it makes the others again from the events."""
+    """The latest of MiniStack's records for Insights; it creates the others from the events."""
 
     __slots__ = ()
 
@@ -73,12 +73,12 @@ class _RecentRecords(AccountRegionScopedDict):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Keep few records for Insights in place of all."""
+    """Limit the number of records for Insights."""
     cloudwatch_logs._log_records = _RecentRecords()
 
 
 def expire(now: float) -> int:
-    """Delete the events that are older than their group's retention, and the oldest of what is too much.
+    """Delete the events that are older than their group's retention, and the oldest above the limits.
 
     `now` in seconds; returns how many were deleted.
     """
@@ -103,7 +103,7 @@ def _delete_before(stream: dict[str, Any], cutoff: int) -> int:
 
 
 def _delete_oldest(streams: list[dict[str, Any]], most: int) -> int:
-    """Leave about `most` events. A tenth more goes, so that this is not needed again at the next event."""
+    """Reduce the events to 90 % of `most`, so that the next event does not need another deletion."""
     total = sum(len(stream["events"]) for stream in streams)
     if total <= most:
         return 0
@@ -112,7 +112,7 @@ def _delete_oldest(streams: list[dict[str, Any]], most: int) -> int:
     cutoff, deleted = times[excess], 0
     for stream in streams:
         deleted += _delete_before(stream, cutoff)
-    if deleted < excess:  # Many of the same millisecond.
+    if deleted < excess:  # Many events have the same millisecond.
         for stream in streams:
             count = min(len(stream["events"]), excess - deleted)
             _delete_first(stream, count)
@@ -128,13 +128,13 @@ def _delete_first(stream: dict[str, Any], count: int) -> None:
 
 
 class LogEvents:
-    """Knows which events are on disk."""
+    """Tracks which events are saved."""
 
     def __init__(self) -> None:
         self._positions: dict[StreamKey, _Position] = {}
 
     def state(self) -> dict[str, Any]:
-        """The state of CloudWatch Logs without its events. Encode it before anything else runs: it is not a copy."""
+        """The state of CloudWatch Logs without its events. It is not a copy: encode it before other code runs."""
         groups = AccountRegionScopedDict()
         for (account, region, name), group in cloudwatch_logs._log_groups.all_items():
             streams = {each: {**stream, "events": []} for each, stream in group["streams"].items()}
@@ -151,7 +151,7 @@ class LogEvents:
         }  # fmt: skip
 
     def changes(self) -> Changes:
-        """What is not on disk yet, by looking at the ends of each stream only."""
+        """The changes that are not saved yet, found from the ends of each stream."""
         removed, expired, appended, positions = [], [], [], {}
         for key, events in _streams():
             positions[key] = _Position(len(events), events[0] if events else None, events[-1] if events else None)
@@ -159,7 +159,7 @@ class LogEvents:
             if before is None or before.count == 0:
                 new = events
             elif (start := _index_of_last(events, before)) is None:
-                # Events came late and were sorted in, or the stream was made anew: all is written again.
+                # Late events were inserted, or the stream was created again: write all of it.
                 removed.append(key)
                 new = events
             else:
@@ -172,11 +172,11 @@ class LogEvents:
         return Changes(removed, expired, appended, positions)
 
     def written(self, changes: Changes) -> None:
-        """These changes are on disk."""
+        """Record that these changes are saved."""
         self._positions = changes.positions
 
     def restore(self, stored: Iterator[tuple[StreamKey, list[Event]]]) -> None:
-        """Give the restored streams their events, in the order in which they were appended."""
+        """Add the saved events to the restored streams, in the order in which they were appended."""
         restored: set[StreamKey] = set()
         orphans: dict[StreamKey, _Position] = {}
         for key, events in stored:
@@ -200,14 +200,14 @@ def _streams() -> Iterator[tuple[StreamKey, list[Event]]]:
 
 
 def _index_of_last(events: list[Event], before: _Position) -> int | None:
-    """Where the last event that is on disk is now; None when what is on disk is not a run of these events."""
+    """The present index of the last saved event; None if the saved events are not a contiguous part of these events."""
     if not events:
         return None
-    # Where it was, unless events before it have expired.
+    # Its index is unchanged unless events before it have expired.
     if before.count <= len(events) and events[before.count - 1] is before.last and events[0] is before.first:
         return before.count - 1
     for index in range(min(before.count, len(events)) - 1, -1, -1):
         if events[index] is before.last:
-            # Only the front may have gone: what came late would have moved it back.
+            # Only events before it may have been deleted: a late event would have increased its index.
             return index if events[0] is not before.first else None
     return None

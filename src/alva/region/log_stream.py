@@ -1,4 +1,4 @@
-"""What a container or an engine prints, line by line, into CloudWatch Logs."""
+"""Writes the output of a container or an engine to CloudWatch Logs, line by line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from alva.region.control_plane import ControlPlane, Json, ServiceError
 logger = logging.getLogger(__name__)
 
 FLUSH_DELAY_SECONDS = 0.25
-"""How long a line waits for company; the driver of AWS waits up to 5 s."""
+"""How long lines are collected into a batch; AWS's driver waits up to 5 s."""
 
 _MOST_EVENTS, _MOST_BYTES, _EVENT_OVERHEAD_BYTES = 10_000, 1_000_000, 26
 """PutLogEvents' limits for one call (1,048,576 bytes with 26 for each event)."""
 
 
 class LogStream:
-    """One container's stream. `write` never blocks; what was written is sent in order, in batches."""
+    """One container's stream. `write` never blocks; lines are sent in order, in batches."""
 
     def __init__(self, background: Background, control_plane: ControlPlane, group: str, stream: str) -> None:
         self._background = background
@@ -30,7 +30,7 @@ class LogStream:
         self._flushing: asyncio.Task[None] | None = None
 
     async def create(self, *, create_group: bool = False) -> None:
-        """Make the stream, and the log group where asked for. Raises ServiceError."""
+        """Create the stream, and the log group if requested. Raises ServiceError."""
         if create_group:
             await self._create_group()
         await self._control_plane.call("logs", "CreateLogStream", logGroupName=self.group, logStreamName=self.stream)
@@ -48,7 +48,7 @@ class LogStream:
                 raise
 
     def write(self, line: str) -> None:
-        """Take one line; called on the event loop. Empty lines are dropped, as CloudWatch refuses empty events."""
+        """Add one line; called on the event loop. Empty lines are dropped, since CloudWatch refuses empty events."""
         if not line:
             return
         self._waiting.append({"timestamp": int(time.time() * 1000), "message": line})
@@ -56,7 +56,7 @@ class LogStream:
             self._flushing = self._background.spawn(f"send log events to {self.group}", self._flush_soon())
 
     async def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining lines."""
         if self._flushing is not None:
             await self._flushing
         await self._flush()
@@ -69,14 +69,14 @@ class LogStream:
         while self._waiting:
             batch = _first_batch(self._waiting)
             del self._waiting[: len(batch)]
-            # The machine's clock may have been set back between two lines; a batch has to be in order.
+            # A batch must be in order, but the machine's clock may have been set back.
             batch.sort(key=lambda event: event["timestamp"])
             try:
                 await self._control_plane.call(
                     "logs", "PutLogEvents", logGroupName=self.group, logStreamName=self.stream, logEvents=batch
                 )
             except Exception as error:
-                # The next batch may pass, and a task that ends must not wait for its log.
+                # Drop the batch: the next one may succeed, and a task that ends must not wait for its log.
                 logger.warning("%d log events for %s %s are lost", len(batch), self.group, self.stream)
                 self._background.failed(f"write log events to {self.group}", error)
             else:
@@ -84,7 +84,7 @@ class LogStream:
 
 
 def _first_batch(events: list[Json]) -> list[Json]:
-    """As many of the first events as one PutLogEvents takes; at least one."""
+    """The first events that fit into one PutLogEvents; at least one."""
     size = 0
     for index, event in enumerate(events[:_MOST_EVENTS]):
         size += len(event["message"].encode()) + _EVENT_OVERHEAD_BYTES

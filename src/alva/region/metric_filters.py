@@ -1,4 +1,4 @@
-"""CloudWatch Logs' metric filters: points of a metric from the log events that match. MiniStack only records filters.
+"""CloudWatch Logs' metric filters: publish metric points for matching log events. MiniStack only records filters.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/MonitoringLogData.html
 """
@@ -21,20 +21,20 @@ Event = Mapping[str, Any]
 
 
 class MetricFilters:
-    """Puts the points of every batch of events."""
+    """Publishes the points of each batch of events."""
 
     def __init__(self) -> None:
         self._minutes: dict[tuple[str, str], int] = {}
-        """(log group, filter) -> the minute in which it last had a value, a default one or another."""
+        """(log group, filter) -> the minute of its last value, including default values."""
 
     def took(self, group: str, events: Sequence[Event]) -> None:
-        """Put what the group's filters make of new events, in the scope of the request that brought them."""
+        """Publish the points of the group's filters for new events, in the scope of their request."""
         for (of_group, name), metric_filter in list(cloudwatch_logs._metric_filters.items()):
             if of_group == group:
                 try:
                     self._apply(group, name, metric_filter, events)
                 except PatternError as error:
-                    logger.warning("metric filter %s of %s: %s", name, group, error)
+                    logger.warning("cannot apply metric filter %s of %s: %s", name, group, error)
 
     def _apply(self, group: str, name: str, metric_filter: Mapping[str, Any], events: Sequence[Event]) -> None:
         matches = filter_patterns.compile_pattern(metric_filter.get("filterPattern", ""))
@@ -54,7 +54,7 @@ class MetricFilters:
                     _put(transformation, dimensions, event.get("timestamp", now) / 1000, value)
         minute = now // 60_000
         if not had_value and self._minutes.get((group, name)) != minute:
-            # Events came in and none matched: the default value, once a minute.
+            # Events were received and none matched: publish the default value, once a minute.
             for transformation in metric_filter["metricTransformations"]:
                 if transformation.get("defaultValue") is not None:
                     _put(transformation, {}, now / 1000, float(transformation["defaultValue"]))
@@ -84,7 +84,7 @@ def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: f
 
 
 def install() -> None:
-    """Look at every batch of events, after MiniStack has passed it to subscriptions."""
+    """Apply the filters to every batch of events, after MiniStack has passed it to subscriptions."""
     filters, pass_on = MetricFilters(), cloudwatch_logs._fanout_to_subscription_filters
 
     def passed(group: str, stream: str, events: Sequence[Event]) -> None:

@@ -1,4 +1,4 @@
-"""Puts points of the region's own metrics into CloudWatch; `retention.py` deletes old ones."""
+"""Publishes points of the region's metrics to CloudWatch; `retention.py` deletes old ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def put(
     values: Sequence[float],
     counts: Sequence[float] = (1.0,),
 ) -> None:
-    """Put the values of a metric, each with how often it was seen, with the time of now."""
+    """Publish the values of a metric, each with its count, at the present time."""
     cloudwatch._store_datum(
         namespace, name, dict(dimensions), time.time(), unit, None, list(values), list(counts), None
     )

@@ -1,8 +1,8 @@
-"""Which name resolves to which addresses inside the region: Cloud Map services, endpoints, the stand-ins.
+"""The DNS names inside the region and their addresses: Cloud Map services, endpoints, the stand-ins.
 
-The table is one hosts file in a folder of its own. Each sandbox has that folder bound read-only and its /etc/hosts
-links into it; the file is replaced by rename, so that every process sees every change at its next look-up, and never
-half of one.
+The table is one hosts file in a folder of its own. Each sandbox has that folder mounted read-only, and its /etc/hosts
+is a link into it. The file is replaced by rename, so a process sees a change at its next look-up, and never an
+incomplete file.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ _LOCALHOST = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
 class Names:
-    """The region's name table. Not thread-safe: published to from the event loop alone."""
+    """The region's name table. Not thread-safe: used on the event loop only."""
 
     def __init__(self, folder: Path) -> None:
-        """Start with an empty table in `folder`, which is made if missing."""
+        """Start with an empty table in `folder`, which is created if missing."""
         self.folder = folder
         self._addresses: dict[str, tuple[str, ...]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def publish(self, name: str, addresses: Sequence[str]) -> None:
-        """Let `name` resolve to exactly `addresses` (IPv4), in place of what it resolved to before."""
+        """Make `name` resolve to exactly `addresses` (IPv4), which replace its former ones."""
         if not addresses:
             self.withdraw(name)
             return
@@ -33,12 +33,12 @@ class Names:
             self._write()
 
     def withdraw(self, name: str) -> None:
-        """Let `name` resolve to nothing; withdrawing an unknown name changes nothing."""
+        """Remove `name`; an unknown name changes nothing."""
         if self._addresses.pop(name, None) is not None:
             self._write()
 
     def resolve(self, name: str) -> tuple[str, ...]:
-        """The addresses that `name` was published with; empty when it was not."""
+        """The published addresses of `name`; empty for an unknown one."""
         return self._addresses.get(name, ())
 
     def _write(self) -> None:

@@ -1,7 +1,7 @@
-"""Which of MiniStack's services the region offers. The others are not even imported, and refuse.
+"""The services of MiniStack that the region offers. The others are not imported, and refuse every call.
 
-MiniStack's CloudFormation imports all of its 60 services: a second, and 20 MB, for what no template here may use. In
-the place of each service that is not offered stands a module that has nothing: no resources, functions that refuse.
+MiniStack's CloudFormation imports all of its 60 services, which costs a second and 20 MB. An empty module replaces each
+service that is not offered: it has no resources, and its functions refuse.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-# By MiniStack's names for them (its SERVICE_REGISTRY).
+# The names are those of MiniStack's SERVICE_REGISTRY.
 OFFERED = (
     "account", "acm", "budgets", "cloudformation", "ec2", "ecr", "ecs", "elasticache", "elasticloadbalancing", "events",
     "iam", "kms", "logs", "monitoring", "rds", "resource-groups", "route53", "s3", "secretsmanager", "servicediscovery",
     "sns", "sqs", "ssm", "sts", "tagging", "wafv2",
 )  # fmt: skip
 
-# The modules of what is not offered, and that MiniStack's CloudFormation or an offered service imports.
+# Modules of services that are not offered but that MiniStack's CloudFormation or an offered service imports.
 ABSENT = (
     "apigateway", "apigateway_v1", "appconfig", "appsync", "appsync_events", "athena", "autoscaling", "backup", "batch",
     "cloudfront", "codebuild", "cognito", "dynamodb", "dynamodb_streams", "ecs_metadata", "efs", "eks",
@@ -33,11 +33,11 @@ _PACKAGE = "ministack.services."
 
 
 class ServiceNotOffered(Exception):
-    """Something reached for a service that the region does not have."""
+    """A call of a service that the region does not have."""
 
 
 class Nothing(dict[Any, Any]):
-    """Stands for any name of an absent service: an empty store when it is read, a refusal when it is called."""
+    """The value of every name in an absent service: an empty store when it is read, a refusal when it is called."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -81,11 +81,11 @@ class _Absence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        """Do nothing: the module is empty."""
 
 
 def restrict() -> None:
-    """Have MiniStack serve the offered services only. Called before any of it is imported."""
+    """Make MiniStack serve only the offered services. Must be called before MiniStack is imported."""
     loaded = [name for name in sys.modules if name.startswith(_PACKAGE)]
     if loaded:
         raise RuntimeError(f"MiniStack's services are imported already: {', '.join(loaded[:3])}")
@@ -94,7 +94,7 @@ def restrict() -> None:
 
 
 def close_side_doors(application: ModuleType) -> None:
-    """Leave of MiniStack's ways in only AWS's API: no data planes of other services, no reset from outside.
+    """Disable MiniStack's entry points beside AWS's API: data planes of other services, and its reset.
 
     `application` is `ministack.app`.
     """
@@ -103,7 +103,9 @@ def close_side_doors(application: ModuleType) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any], request_id: str,
         **_: object,
     ) -> Any:  # fmt: skip
-        """What addresses a bucket by host name, and S3's control API; the rest (such as its own ALB) is left out."""
+        """Only requests with a bucket in the host name, and S3's control API; others (such as MiniStack's ALB) are
+        disabled.
+        """
         if response := await application._handle_s3_control_request(
             path, method, body, query_params, request_id, headers
         ):

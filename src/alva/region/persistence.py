@@ -1,10 +1,9 @@
-"""The control plane's state on disk: written soon after every change and at stop, all of it in one transaction.
+"""Saves the control plane's state soon after every change and at stop, in one transaction.
 
-One SQLite file holds a row per service, and the events of CloudWatch Logs as rows that are only appended and expire. A
-commit is all or nothing, also under SIGKILL, so that what is restored is a state that existed: never a stack that says
-complete beside resources that were not written yet.
+One SQLite file holds a row per service, and rows of CloudWatch Logs' events, which are appended and expire. A commit is
+atomic, also under SIGKILL, so the restored state is consistent: for example, a complete stack has all of its resources.
 
-A service whose state cannot be written or read does not stop the others: `./alva status` names it.
+A service whose state cannot be written or read does not affect the others: `./alva status` names it.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ from alva.region.log_events import Changes, LogEvents
 logger = logging.getLogger("alva.persistence")
 
 DELAY_SECONDS = 0.5
-# Lines that tasks log arrive without a request; they are saved this often when nothing else is.
+# Tasks' log lines arrive without a request; they are saved at least this often.
 IDLE_SAVE_SECONDS = 10.0
-# By far the largest state, and it changes with its own requests and operations only: saved when those say so.
+# The largest state. It changes only with its own requests and operations, so it is saved after these.
 _ON_REQUEST_ONLY = "cloudformation"
 _LOGS = "cloudwatch_logs"
-# Datapoints come all the time and nothing refers to them. Encoding them takes at most this share of the time.
+# Datapoints arrive continuously and nothing refers to them. Encoding them uses at most this share of the time.
 _HISTORIES = frozenset({"cloudwatch"})
 SHARE_OF_TIME = 0.05
 _SCHEMA_VERSION = 2
@@ -51,7 +50,7 @@ CREATE INDEX IF NOT EXISTS log_events_of_stream ON log_events (stream, last_time
 
 
 class Persistence:
-    """Saves the state of MiniStack's services and of our own modules in their place. Used on the event loop only."""
+    """Saves the state of MiniStack's services and of the region's replacements. Used on the event loop only."""
 
     def __init__(self, file: Path, background: Background) -> None:
         self._file = file
@@ -65,23 +64,22 @@ class Persistence:
         self._task: asyncio.Task[None] | None = None
 
     def mark_changed(self) -> None:
-        """Have the state saved within half a second. Call it on the event loop after a change outside a request.
+        """Save the state within half a second. Call it on the event loop after a change outside a request.
 
-        CloudFormation's is not among it: `mark_stacks_changed`.
+        This does not include CloudFormation's state: see `mark_stacks_changed`.
         """
         self._changed.set()
 
     def mark_stacks_changed(self) -> None:
-        """The same after a change of a stack."""
+        """Save the state, including CloudFormation's, within half a second."""
         self._is_cloudformation_changed = True
         self._changed.set()
 
     def restore(self) -> list[str]:
         """Load the saved state into the services; returns their names (none at the first start).
 
-        What an earlier version saved for a service that is no longer offered is told in the log, left in the file for
-        the version that knows it, and otherwise without effect. Raises RegionFailed when the file is damaged or was
-        written by a newer version; the file is left as it is.
+        State of an earlier version's service that is no longer offered is logged, kept in the file and not restored.
+        Raises RegionFailed when the file is damaged or was written by a newer version; the file is not changed.
         """
         if not self._file.exists():
             return []
@@ -109,25 +107,27 @@ class Persistence:
         return restored
 
     def _load(self, service: str, payload: bytes) -> bool:
-        """Give one service its state; whether it took it. What it did not take is put aside, and it starts empty."""
+        """Restore one service's state; returns whether that succeeded. A refused state is kept in another table, and
+        the service starts empty.
+        """
         try:
             state = json.loads(payload, object_hook=codec._json_object_hook)
             ministack_app._get_module(ministack_app._state_map[service]).load_persisted_state(state)
         except Exception as error:
             self._background.failed(f"restore the state of {service}", error)
             cause = f"{type(error).__name__}: {error}"
-            logger.error("the saved state of %s stays in %s, in table unreadable_state", service, self._file)
+            logger.error("the saved state of %s is kept in %s, in table unreadable_state", service, self._file)
             with contextlib.closing(self._connect()) as connection, connection:
                 connection.execute("INSERT INTO unreadable_state VALUES (?, ?, ?)", (service, payload, cause))
             return False
         return True
 
     def start(self) -> None:
-        """Begin to save after changes."""
+        """Start to save after changes."""
         self._task = self._background.run_forever("save the region's state", self._save_after_changes)
 
     async def stop(self) -> None:
-        """Save what changed and end. Raises OSError or sqlite3.Error when that is not possible."""
+        """Save the changes and stop. Raises OSError or sqlite3.Error when that fails."""
         await end(self._task)
         self._task = None
         self._not_before.clear()
@@ -135,7 +135,9 @@ class Persistence:
         await self.save()
 
     async def save(self) -> None:
-        """Write what is not on disk yet, in one transaction. Raises OSError or sqlite3.Error; then nothing is lost."""
+        """Write unsaved changes, in one transaction. Raises OSError or sqlite3.Error; the changes are then kept for the
+        next save.
+        """
         rows = self._changed_states()
         log_changes = self._log_events.changes()
         if not rows and not log_changes:
@@ -152,7 +154,7 @@ class Persistence:
     async def _save_after_changes(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
-        # Not a wait for anything: it gathers the changes of a burst of requests into one write.
+        # This delay collects the changes of several requests into one write.
         await asyncio.sleep(DELAY_SECONDS)
         self._changed.clear()
         await self.save()
@@ -161,7 +163,7 @@ class Persistence:
             asyncio.get_running_loop().call_later(max(soonest, DELAY_SECONDS), self._changed.set)
 
     def _changed_states(self) -> dict[str, bytes]:
-        """The states that differ from what is on disk, encoded. Runs in one go, so that they fit each other."""
+        """The unsaved states, encoded. It does not await anything, so that the states are consistent."""
         now = time.monotonic()
         rows = {}
         for service, module_name in ministack_app._state_map.items():
@@ -181,7 +183,7 @@ class Persistence:
                     continue
                 payload = text.encode()
             except Exception as error:
-                # The others are saved.
+                # The other services are saved.
                 self._background.failed(f"save the state of {service}", error)
                 continue
             self._background.succeeded(f"save the state of {service}")
@@ -196,7 +198,7 @@ class Persistence:
         return rows
 
     def _state_of(self, service: str, module: Any) -> str | None:
-        """A service's state in JSON; None where it has none. Of the large ones only what changed is encoded."""
+        """A service's state in JSON; None if it has none. Of large states, only changes are encoded."""
         if service == _LOGS and module is cloudwatch_logs:
             return encode(self._log_events.state())
         if service == "cloudwatch" and module is cloudwatch:

@@ -1,8 +1,7 @@
-"""iam:SimulatePrincipalPolicy for every resource that is asked about, within the role's permissions boundary.
+"""iam:SimulatePrincipalPolicy for every requested resource, within the role's permissions boundary.
 
-MiniStack looks at the first resource alone, and at no boundary. The evaluation stays the one that execution roles are
-held to when a task starts (`ecs/permissions.py`).
-https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+MiniStack evaluates only the first resource, and no boundary. The evaluator is the same as for execution roles when a
+task starts (`ecs/permissions.py`). https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ DECISIONS = {"Allow": "allowed", "Deny": "explicitDeny"}
 
 
 def install() -> None:
-    """Put these in the place of two functions of MiniStack's IAM."""
+    """Replace two functions of MiniStack's IAM with these."""
     from ministack.services import iam
 
     iam._extract_simulate_params = read_parameters
@@ -22,7 +21,7 @@ def install() -> None:
 
 
 def read_parameters(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The actions and the resources that are asked about; without a resource, all of them."""
+    """The actions and resources of the request; without a resource, `*`."""
     return _members(parameters, "ActionNames"), _members(parameters, "ResourceArns") or ["*"]
 
 

@@ -1,4 +1,4 @@
-"""The ports that the region listens on: who has one that is taken."""
+"""Errors for ports that are in use, with the process that listens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTENING = "0A"
 
 
 def port_in_use(what: str, address: str, port: int, variable: str, error: OSError) -> RegionFailed:
-    """The error for an address that could not be bound: it names the process that listens there, where Linux tells."""
+    """The error for an address that could not be bound. It names the process that listens, if Linux shows it."""
     evidence = [f"{address}:{port}: {error.strerror}"]
     if (found := listener_of(port)) is not None:
         evidence.append(f"{found} listens on port {port}")
@@ -22,7 +22,7 @@ def port_in_use(what: str, address: str, port: int, variable: str, error: OSErro
     return RegionFailed(
         f"cannot {what}: port {port} {state}" + ("" if address == "127.0.0.1" else f" on {address}"),
         evidence=evidence,
-        next_step=f"end what listens there, or choose another {_kind(variable)} with {variable}",
+        next_step=f"free the port, or choose another {_kind(variable)} with {variable}",
     )
 
 
@@ -33,7 +33,7 @@ def _kind(variable: str) -> str:
 def listener_of(port: int) -> str | None:
     """The process that listens on a port in this thread's network, such as "process 7 (python -m http.server)".
 
-    "a process of USER" where only its user may look at it; None when nobody listens.
+    "a process of USER" if only that user can see it; None when no process listens.
     """
     sockets = [
         fields
@@ -48,7 +48,7 @@ def listener_of(port: int) -> str | None:
         try:
             if any(str(each.readlink()) in inodes for each in Path(f"/proc/{process}/fd").iterdir()):
                 return f"process {process} ({command_line(process)[:100]})"
-        except OSError:  # it ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
     user = int(sockets[0][7])
     try:

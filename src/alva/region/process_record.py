@@ -1,4 +1,4 @@
-"""Which child processes run, on file: what still outlives a SIGKILLed region is found by the next one."""
+"""Records running child processes in a file, so that the next region finds those that outlive a SIGKILLed one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from alva.region import procfs
 
 
 class ProcessRecord:
-    """The children that run, on file, for the region that comes after a SIGKILL.
+    """The file of running children, for the next region after a SIGKILL.
 
-    A process id alone may have become another program's; with its start time and the machine's boot it cannot.
+    Start time and boot id identify a process; a process id alone can belong to another program later.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def write(self, pids: Iterable[int]) -> None:
-        """Replace what is on file by these running processes."""
+        """Replace the file's content with these running processes."""
         entries = [[pid, started] for pid in pids if (started := _start_time(pid)) is not None]
         new = self._file.with_suffix(".new")
         new.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class ProcessRecord:
         new.replace(self._file)
 
     def kill(self) -> list[int]:
-        """SIGKILL what is on file and still runs, with its group, and wait until it is gone; return the process ids."""
+        """SIGKILL the recorded processes that still run, and their groups; returns their ids once they have ended."""
         try:
             record = json.loads(self._file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -40,10 +40,10 @@ class ProcessRecord:
             return []
         killed = []
         for pid, started in record["processes"]:
-            # A group outlives its leader; its id is not given to another process while it does.
+            # A group can outlive its leader. Its id is not reused while it exists.
             group = [member for member in _session_members(pid) if (_start_time(member) or 0) >= started]
             if _start_time(pid) not in (started, None):
-                continue  # the id is another program's by now
+                continue  # another program has the id by now
             for member in group:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(member, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What Linux says of processes in /proc: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+"""Reads processes' data from /proc: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def stat_fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the program's name (which may hold anything), from `state` on.
+    """The fields of /proc/PID/stat from `state` on, after the program's name, which can contain any character.
 
-    Raises OSError where there is no such process.
+    Raises OSError if there is no such process.
     """
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
 
 
 def cpu_seconds(pid: int) -> float:
-    """The CPU time of a process and of those of its children that it has waited for. Raises OSError."""
+    """The CPU time of a process and of the children that it has waited for. Raises OSError."""
     # utime, stime, cutime and cstime, counted from `state`
     return sum(int(field) for field in stat_fields(pid)[11:15]) / _TICKS_PER_SECOND
 
@@ -45,10 +45,10 @@ def processes() -> list[int]:
 
 
 def process_namespace(pid: int) -> str:
-    """The process namespace that a process is in. Raises OSError, also where it may not be looked at."""
+    """The process namespace of a process. Raises OSError, also for another user's process."""
     return str(Path(f"/proc/{pid}/ns/pid").readlink())
 
 
 def resident_bytes(pid: int) -> int:
-    """The memory that a process has now. Raises OSError."""
+    """The present memory of a process. Raises OSError."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES

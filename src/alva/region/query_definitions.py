@@ -1,4 +1,4 @@
-"""CloudWatch Logs' saved queries, which MiniStack lacks: kept, listed, deleted. Running one is StartQuery's."""
+"""CloudWatch Logs' saved queries, which MiniStack lacks: create, list, delete. StartQuery runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class QueryDefinitions:
 
     @property
     def operations(self) -> Mapping[str, Callable[[Json, Forward], Awaitable[Json]]]:
-        """The actions of CloudWatch Logs that are answered here."""
+        """The actions of CloudWatch Logs that this handles."""
         return {
             "DeleteQueryDefinition": self.delete,
             "DescribeQueryDefinitions": self.describe,
@@ -29,7 +29,7 @@ class QueryDefinitions:
         }
 
     async def put(self, request: Json, _forward: Forward) -> Json:
-        """PutQueryDefinition: create a definition, or change one."""
+        """PutQueryDefinition: create or change a definition."""
         definition_id = request.get("queryDefinitionId") or str(uuid.uuid4())
         if request.get("queryDefinitionId"):
             self._require(definition_id)

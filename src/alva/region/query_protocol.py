@@ -1,6 +1,6 @@
-"""AWS's query protocol from botocore's service models: a form in, typed input out; a typed answer in, XML out.
+"""AWS's query protocol, from botocore's service models: reads forms into typed input, writes responses as XML.
 
-The input is checked against what the model states (`validation.constraints`).
+The input is checked against the model's constraints (`validation.constraints`).
 https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 """
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 Parameters = Mapping[str, str]
 Response = tuple[int, dict[str, str], bytes]
 
-# What XML 1.0 cannot hold, not even as a reference: https://www.w3.org/TR/xml/#charsets
+# Characters that XML 1.0 cannot contain, not even as a reference: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 __all__ = [
     "ConstraintViolated",
@@ -41,13 +41,13 @@ __all__ = [
 
 
 def read_form(body: bytes, query: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters of a request: those of its body, over those of its URL (strings or lists of strings)."""
+    """The parameters of a request (strings or lists of strings): those of its body override those of its URL."""
     url = {key: str(value[-1] if isinstance(value, list) else value) for key, value in query.items()}
     return url | dict(parse_qsl(body.decode("utf-8", errors="replace"), keep_blank_values=True))
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """A structure as parameters (`Actions.member.1.Type`); None becomes nothing, an empty list an empty parameter."""
+    """A structure as parameters (`Actions.member.1.Type`). None is left out; an empty list is an empty parameter."""
     if value is None:
         return {}
     if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def parse(model: ServiceModel, action: str, parameters: Parameters, *, shows_values: bool = True) -> Json:
-    """The typed input of an action. Members that the model does not have are ignored, as AWS does.
+    """The typed input of an action. As on AWS, members that the model does not have are ignored.
 
     Raises ConstraintViolated when the input does not fit the model.
     """
@@ -77,7 +77,7 @@ def parse(model: ServiceModel, action: str, parameters: Parameters, *, shows_val
 
 
 def render(model: ServiceModel, action: str, answer: Mapping[str, Any]) -> bytes:
-    """The XML of an action's answer; members that are None are left out, and so are those that the model lacks."""
+    """The XML of an action's response, without members that are None or that the model lacks."""
     shape = model.operation_model(action).output_shape
     result = ""
     if shape is not None:
@@ -99,17 +99,17 @@ def render_error(model: ServiceModel, code: str, message: str, *, is_senders: bo
 
 
 def answer(model: ServiceModel, action: str, content: Mapping[str, Any]) -> Response:
-    """An answer."""
+    """A response."""
     return 200, {"Content-Type": "text/xml"}, render(model, action, content)
 
 
 def refuse(model: ServiceModel, error: AwsError) -> Response:
-    """An error."""
+    """An error response."""
     return error.status, {"Content-Type": "text/xml"}, render_error(model, error.code, error.message)
 
 
 def read_xml(body: bytes) -> ElementTree.Element:
-    """The XML of an answer without its namespaces."""
+    """The XML of a response without its namespaces."""
     root = ElementTree.fromstring(body)  # noqa: S314 - this process wrote it
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -126,7 +126,7 @@ def read_error(body: bytes) -> tuple[str, str]:
 
 
 def _tree(parameters: Parameters) -> Json:
-    """Nested dictionaries, from the dots in the names. A blank parameter beside its own members is dropped."""
+    """Nested dictionaries, from the dots in the names. An empty parameter that also has members is dropped."""
     tree: Json = {}
     for name in sorted(parameters, key=lambda name: name.count(".")):
         node = tree
@@ -253,7 +253,7 @@ def _write_flattened(shape: Shape, tag: str, value: Any) -> str:
 
 
 def text(value: str) -> str:
-    """Text that every XML parser reads: what XML cannot hold becomes U+FFFD, the replacement character."""
+    """Text for XML: characters that XML cannot contain become U+FFFD, the replacement character."""
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\r", "&#13;")):
         value = value.replace(character, entity)
     return _NOT_XML.sub("\ufffd", value)

@@ -1,4 +1,4 @@
-"""What every part of the region is constructed with."""
+"""The values that every component is constructed with."""
 
 from __future__ import annotations
 

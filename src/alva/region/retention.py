@@ -1,6 +1,6 @@
-"""Deletes what would grow for as long as the region runs: log events, datapoints, events, histories, log files.
+"""Deletes old data that would otherwise grow without limit: log events, datapoints, events, histories, log files.
 
-AWS deletes most of it by rules of its own; MiniStack, and programs that write a log file, delete nothing.
+AWS has retention rules for most of it; MiniStack, and programs with a log file, delete nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DATAPOINT_SECONDS = 3 * 3600
 three hours, since an alarm looks back less: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 """
 HISTORY_ENTRIES = 1_000
-"""The most entries that stay of sent events, alarm histories and Insights queries, which AWS deletes by age."""
+"""The limit of kept entries of sent events, alarm histories and Insights queries, which AWS deletes by age."""
 LOG_FILE_BYTES = 10 * 2**20
 
 
 class Retention:
-    """Goes through the region's histories every few seconds."""
+    """Deletes old data every few seconds."""
 
     def __init__(self, logs_folder: Path) -> None:
         self._logs_folder = logs_folder
@@ -56,16 +56,16 @@ def delete_old_datapoints(now: float) -> None:
 
 
 def delete_old_queries(queries: AccountRegionScopedDict) -> None:
-    """Delete the first queries of too many; they are in the order in which they were started."""
+    """Delete the oldest queries above the limit; they are in the order of their start."""
     items: list[tuple[tuple[str, str, str], Any]] = queries.all_items()
     for (account, region, query_id), _ in items[:-HISTORY_ENTRIES]:
         queries.pop_scoped(account, region, query_id)
 
 
 def rotate_files(folder: Path) -> None:
-    """Keep the last part of each log file that has become too long.
+    """Keep only the last part of each log file that is too long.
 
-    It is cut where it is, since other processes hold it open: they append, whatever its length is.
+    The file is truncated in place, since other processes have it open for appending.
     """
     for file in folder.glob("*.log"):
         if file.stat().st_size <= LOG_FILE_BYTES:

@@ -1,9 +1,9 @@
-"""Roles, honestly: one is given to whom it trusts, and what is asked with its credentials is what it may do.
+"""Enforces IAM roles: trust policies when a role is assumed, and the role's policies for requests with its credentials.
 
-Requests signed with any other key are the account's own and may do everything: a region is its owner's. MiniStack
-evaluates (`ministack.core.iam_evaluator` and `iam_actions`, private names included), as it does for tasks' execution
-roles (`ecs/permissions.py`); which resources a call of ECS names is told here. What CloudFormation does with a role is
-done as the account, whatever that role may do.
+Requests signed with any other key have the account's full permissions. MiniStack evaluates the policies
+(`ministack.core.iam_evaluator` and `iam_actions`, with private names), as for tasks' execution roles
+(`ecs/permissions.py`); this module adds the resources of ECS's requests. CloudFormation acts with the account's
+permissions, also when it has a role.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
@@ -20,7 +20,7 @@ from alva.region.asgi import ASGIApplication, requested_action
 from alva.region.control_plane import ControlPlane, ServiceError
 
 SESSION_KEY_PREFIX = "ASIA"
-"""What access keys of temporary credentials begin with (AWS: "IAM identifiers")."""
+"""The prefix of temporary credentials' access keys (AWS: "IAM identifiers")."""
 
 NAMESPACES = {"monitoring": "cloudwatch", "acm": "acm"}
 """Signing name of a service -> prefix of its actions in a policy, where they differ."""
@@ -32,14 +32,14 @@ RIGHTS = {
     "budgets:DescribeBudgets": "budgets:ViewBudget",
     "budgets:UpdateBudget": "budgets:ModifyBudget",
 }
-"""Operations whose right has another name.
+"""Operations whose IAM action has another name.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsbudgetservice.html
 """
 
 ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 
-# Members of ECS's requests that name resources, by action: those on which a policy for the action is evaluated.
+# By action, the members of ECS's requests that name the resources on which a policy is evaluated.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
 ECS_RESOURCES: dict[str, tuple[str, str]] = {
     "DescribeClusters": ("cluster", "clusters"),
@@ -60,10 +60,10 @@ Response = tuple[int, dict[str, str], bytes]
 
 @dataclass(frozen=True)
 class Request:
-    """What a request asks for, and who asks."""
+    """A request's action and its caller."""
 
     service: str
-    """Its signing name."""
+    """The service's signing name."""
     action: str
     access_key: str
     method: str
@@ -78,7 +78,7 @@ class Request:
         return self.access_key.startswith(SESSION_KEY_PREFIX)
 
     def member(self, name: str) -> Any:
-        """A top-level member of the request, in a form or in JSON; None where it has none."""
+        """A top-level member of the request, in a form or in JSON; None if it is missing."""
         if self.body.startswith(b"{"):
             try:
                 return json.loads(self.body).get(name)
@@ -89,7 +89,7 @@ class Request:
 
 
 class Roles:
-    """The rights of whoever asks, for one account and region."""
+    """Checks the permissions of callers, for one account and region."""
 
     def __init__(self, account_id: str, region: str) -> None:
         self._account_id = account_id
@@ -97,7 +97,7 @@ class Roles:
         self._services = ControlPlane(account_id, region)
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
-        """The application for those who may; the others get AWS's refusal."""
+        """The application behind a permission check. A request without permission gets AWS's refusal."""
 
         async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
             if scope["type"] != "http":
@@ -163,7 +163,7 @@ class Roles:
         return None
 
     def _refuse_assuming(self, request: Request) -> Response | None:
-        """AccessDenied for a role that is not there, or does not trust who asks: AWS does not tell the two apart."""
+        """AccessDenied for a role that does not exist or does not trust the caller, as on AWS."""
         from ministack.core import iam_evaluator
         from ministack.services import iam
 
@@ -185,7 +185,7 @@ class Roles:
         return self._answer(request, "sts:AssumeRole", caller, message=message)
 
     def _refuse_handing(self, request: Request, arn: str) -> Response | None:
-        """CloudFormation's ValidationError for a role that it cannot work with."""
+        """CloudFormation's ValidationError for a role that it cannot assume."""
         from ministack.services import iam
 
         role = iam._roles.get_scoped(self._account_id, None, arn.rpartition("/")[2])
@@ -251,7 +251,7 @@ class Roles:
         return {}
 
     async def _passed(self, request: Request) -> list[tuple[str, str]]:
-        """The roles that the request hands to a service, with that service: whoever asks must be allowed to."""
+        """The roles that the request passes to a service, with that service; the caller needs iam:PassRole."""
         if request.service == "cloudformation" and (role := request.member("RoleARN")):
             return [(str(role), "cloudformation.amazonaws.com")]
         if (request.service, request.action) == ("ecs", "RunTask"):
@@ -261,7 +261,7 @@ class Roles:
         return []
 
     async def _task_definition(self, name: object) -> Mapping[str, Any]:
-        """A task definition as ECS describes it; empty where there is none."""
+        """ECS's description of a task definition; empty for an unknown one."""
         try:
             answer = await self._services.call("ecs", "DescribeTaskDefinition", taskDefinition=name)
         except ServiceError:
@@ -295,7 +295,7 @@ class Roles:
 
 
 def _trusts(document: Any, caller: str, context: Any) -> bool:
-    """Whether a role's trust policy names who asks; a service is nobody who asks."""
+    """Whether a role's trust policy names the caller. Services do not call here."""
     from ministack.core import iam_evaluator
 
     statements = (json.loads(document) if isinstance(document, str) else document).get("Statement", [])
@@ -309,7 +309,7 @@ def _names_people(statement: Mapping[str, Any]) -> bool:
 
 
 async def _read(scope: dict[str, Any], receive: Any) -> tuple[Request, list[dict[str, Any]]]:
-    """A request with its body, and the messages that it came in; what is uploaded to S3 is left where it is."""
+    """A request with its body, and its ASGI messages. The body of an upload to S3 is not read."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
     credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
     service = credential[3] if len(credential) > 3 else ""

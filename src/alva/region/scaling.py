@@ -1,8 +1,8 @@
 """Application Auto Scaling, which MiniStack lacks: scalable targets and scaling policies of ECS services, as records.
 
-Honoured: registering, describing, deregistering. Without effect: no policy and no scheduled action changes a desired
-count. CPU and memory of a rehearsal on one machine say nothing about a service's load on AWS, and a service that scaled
-by them would change under a test's hands. `docs/reference/region.md` says so.
+Honoured: register, describe, deregister. Without effect: no policy and no scheduled action changes a desired count. CPU
+and memory on one machine do not represent a service's load on AWS, and scaling would change services during a test.
+`docs/reference/region.md` says so.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Scaling:
         return {"ScalableTargetARN": self._targets[key]["ScalableTargetARN"]}
 
     async def deregister_scalable_target(self, request: Json, _forward: Forward) -> Json:
-        """Forget a target and its policies (DeregisterScalableTarget)."""
+        """Delete a target and its policies (DeregisterScalableTarget)."""
         if self._targets.pop(_key(request), None) is None:
             raise AwsError("ObjectNotFoundException", f"No scalable target found for {_describe(request)}")
         for arn in [arn for arn, policy in self._policies.items() if _key(policy) == _key(request)]:
@@ -116,7 +116,7 @@ class Scaling:
         return {"PolicyARN": arn, "Alarms": []}
 
     async def delete_scaling_policy(self, request: Json, _forward: Forward) -> Json:
-        """Forget a policy (DeleteScalingPolicy)."""
+        """Delete a policy (DeleteScalingPolicy)."""
         for arn, policy in list(self._policies.items()):
             if policy["PolicyName"] == request.get("PolicyName") and _key(policy) == _key(request):
                 del self._policies[arn]

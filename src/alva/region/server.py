@@ -1,8 +1,7 @@
-"""The region as one process: its parts, the order they start and stop in, and the API that is served.
+"""The region's process: constructs, starts and stops its components, and serves the API.
 
-Nothing imports this but the program. MiniStack reads its environment when it is imported: `environment.prepare` runs
-before. MiniStack's application answers the requests; its own start and stop (banner, Docker, schedulers) are left out,
-since what they do is not wanted here.
+Only the program imports this. MiniStack reads its environment when it is imported, so `environment.prepare` runs
+before. MiniStack's application answers the requests; its own start and stop (banner, Docker, schedulers) are not used.
 """
 
 from __future__ import annotations
@@ -60,12 +59,12 @@ from alva.region.unexpected import answer_always
 logger = logging.getLogger("alva.region")
 
 WORKER_THREADS = 16
-# What is left of the five seconds that `down` promises, after the server has stopped taking requests.
+# `down` takes five seconds; this is the rest after the server has stopped accepting requests.
 STOP_TIMEOUT_SECONDS = 4.0
 
 
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
-    """Construct the region and its components, in the order in which they start; starts nothing."""
+    """Construct the region and its components, in the order of their start, without starting them."""
     background = Background()
     network = open_network(config.network, config.run_folder, background)
     region = Region(
@@ -81,7 +80,7 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
     )
     region.load_balancers = LoadBalancers(region)
-    # Tasks come last and stop first: they need all the others.
+    # Tasks need all other components, so they start last and stop first.
     components: list[Component] = [
         region.load_balancers,
         Alarms(region),
@@ -164,7 +163,7 @@ async def run(config: RegionConfig) -> None:
 
 
 def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What no loop and no job has caught: an exception in a callback, or in a task that nobody awaits."""
+    """Record an exception that no loop and no job has caught: in a callback, or in a task that is not awaited."""
     error = context.get("exception")
     if isinstance(error, Exception):
         background.failed(f"finish background work ({context['message']})", error)
@@ -173,7 +172,7 @@ def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, 
 
 
 def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
-    """MiniStack's application; the state is saved after a request that may have changed it."""
+    """MiniStack's application, which saves the state after a request that may have changed it."""
 
     async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "websocket" and region.serve_websocket is not None:
@@ -214,9 +213,9 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
 
 
 async def _stop(region: Region, components: list[Component]) -> None:
-    """Stop the data plane, save the state, end every process. Goes on after a failure; raises the first one.
+    """Stop the data plane, save the state, end every process. It continues after a failure, and raises the first one.
 
-    Tasks end first, while what they use still serves; then all the rest side by side.
+    Tasks end first, while the services that they use still run; then all others in parallel.
     """
     failures: list[Exception] = []
 
@@ -250,7 +249,7 @@ async def _stop(region: Region, components: list[Component]) -> None:
 
 
 def _write_running_file(region: Region) -> None:
-    """Say where the region serves; written last, so that whoever sees the file can call the API."""
+    """Write the region's ports. The file is written last: once it exists, the API answers."""
     config = region.config
     contents = {
         "pid": os.getpid(),

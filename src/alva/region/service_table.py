@@ -1,4 +1,4 @@
-"""Adding a service of our own to MiniStack's API, or putting one in the place of its own."""
+"""Adds the region's services to MiniStack's API, or replaces MiniStack's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State(Protocol):
 
 
 class Service(State, Protocol):
-    """What MiniStack expects of a service's module."""
+    """The interface of a service's module in MiniStack."""
 
     def handle_request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
@@ -30,7 +30,7 @@ class Service(State, Protocol):
 
 
 def replace_service(name: str, service: Service) -> None:
-    """Answer an existing service's requests with `service`, and save its state under MiniStack's name for it."""
+    """Replace a service of MiniStack with `service`, and save its state under MiniStack's name."""
     module_name = ministack_app.SERVICE_REGISTRY[name]["module"]
     ministack_app.SERVICE_HANDLERS[name] = service.handle_request
     ministack_app._loaded_modules[module_name] = service
@@ -46,6 +46,6 @@ def add_service(name: str, service: Service, target_prefix: str) -> None:
 
 
 def add_state(name: str, state: State) -> None:
-    """Save and restore state that no service of MiniStack's has."""
+    """Save and restore a state that belongs to no service of MiniStack."""
     ministack_app._state_map[name] = name
     ministack_app._loaded_modules[name] = state

@@ -1,7 +1,8 @@
-"""The region's child processes: started, listened to, stopped; all gone when the region is gone.
+"""Starts and stops the region's child processes and reads their output. All of them end with the region.
 
-Each child is its own session and process group, dies with the region's event loop thread (PR_SET_PDEATHSIG), and is on
-file with its process id and start time, so that what still outlives a SIGKILLed region is found by the next one.
+Each child is its own session and process group and is killed when the region's event loop thread ends
+(PR_SET_PDEATHSIG). Its process id and start time are recorded in a file, so that the next region finds children that
+outlive a SIGKILLed region.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from alva.region.sandbox import SandboxSpec, find_base, init
 from alva.region.sandbox.layout import lay_out
 
 if TYPE_CHECKING:
-    from alva.region.network.namespace import Namespace  # whose package imports the control plane; builds need none
+    from alva.region.network.namespace import Namespace  # a late import: builds need no control plane
 
 _LAUNCHER = Path(__file__).parent / "sandbox" / "launch.py"
 _LONGEST_LINE_BYTES = 256 * 1024
-"""CloudWatch Logs' limit for one event before June 2025, and still a sane one: a longer line comes in pieces."""
+"""CloudWatch Logs' limit for one event before June 2025. A longer line is split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +42,27 @@ class ProcessSpec:
     """For messages and the process list: "api/worker 3f2a"."""
     argv: tuple[str, ...]
     environment: Mapping[str, str]
-    """The whole environment; nothing is inherited."""
+    """The complete environment; nothing is inherited."""
     sandbox: SandboxSpec | None = None
-    """None: the machine's own view (Envoy, PostgreSQL)."""
+    """None is the machine's own view (Envoy, PostgreSQL)."""
     network: Namespace | None = None
-    """The network that it has. None: the region's own."""
+    """Its network namespace; None is the region's own."""
     control_group: Path | None = None
-    """The folder of the control group that it is in; see `memory.py`."""
+    """The folder of its control group; see `memory.py`."""
     inside: Process | None = None
-    """Run in the view of this running sandboxed process (a container health check), with its network and limits;
-    `sandbox`, `network` and `control_group` are ignored then."""
+    """Run in the view of this sandboxed process (a container health check), with its network and limits; `sandbox`,
+    `network` and `control_group` are ignored then.
+    """
     log_file: Path | None = None
-    """Output is appended to this file, or"""
+    """Output is appended to this file, unless `on_line` is set."""
     on_line: Callable[[str], None] | None = None
-    """each line of output, without its end, is given to this, in order, on the event loop. Neither: it is dropped."""
+    """Called with each line of output, without its end, in order, on the event loop. Without either, output is dropped.
+    """
     terminal: int | None = None
-    """The descriptor of a pseudo-terminal that it gets as input, output and controlling terminal, instead of these."""
+    """The descriptor of a pseudo-terminal for its input, output and controlling terminal, instead of these."""
     stop_signal: int = signal.SIGTERM
     user: tuple[int, int] | None = None
-    """uid and gid to become when the region is root. None keeps root, in a sandbox with a container's capabilities."""
+    """Its uid and gid when the region is root. None keeps root, in a sandbox with a container's capabilities."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Exit:
 
 
 class Process:
-    """A running (or ended) child. Made by Supervisor.start."""
+    """A running or ended child, created by Supervisor.start."""
 
     def __init__(
         self, spec: ProcessSpec, pid: int, output: _Output | None, on_end: Callable[[Process], None] | None
@@ -90,7 +93,7 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process has not ended yet, as far as the event loop has noticed."""
+        """Whether the event loop has not seen the process's end yet."""
         return not self._exit.done()
 
     @property
@@ -99,13 +102,13 @@ class Process:
         return self._exit.result() if self._exit.done() else None
 
     async def wait(self) -> Exit:
-        """Return how the process ended, once it has and all of its output was given to `on_line`."""
+        """Wait until the process has ended and `on_line` has got all of its output; returns how it ended."""
         return await asyncio.shield(self._exit)
 
     async def stop(self, timeout_seconds: float) -> Exit:
-        """Send the stop signal, SIGKILL to the whole group after `timeout_seconds`, and return how it ended.
+        """Send the stop signal, then SIGKILL to the whole group after `timeout_seconds`; return how it ended.
 
-        Safe to call on an ended process and more than once.
+        Can be called more than once, and for an ended process.
         """
         self.send_signal(self.spec.stop_signal)
         try:
@@ -115,8 +118,9 @@ class Process:
             return await self.wait()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process itself. As process 1 (in a sandbox) it ignores what it has no handler for;
-        an init passes it on."""
+        """Send a signal to the process itself. As process 1 of a sandbox, it ignores signals without a handler; an init
+        forwards them.
+        """
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -129,10 +133,10 @@ class Process:
             self.send_signal(signal.SIGKILL)
 
     def _end(self) -> None:
-        """The process is a zombie: take the rest of its group along, its last output, and its exit status."""
+        """Kill the rest of an ended process's group, and read its last output and exit status."""
         self._loop.remove_reader(self._descriptor)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # its id cannot be another group's before waitpid
+            os.killpg(self.pid, signal.SIGKILL)  # the group's id is not reused before waitpid
         _, status = os.waitpid(self.pid, 0)
         os.close(self._descriptor)
         if self._output is not None:
@@ -144,7 +148,7 @@ class Process:
 
 
 class _Output:
-    """Cuts what a child writes into a pipe into lines."""
+    """Splits a child's output from a pipe into lines."""
 
     def __init__(
         self, descriptor: int, on_line: Callable[[str], None], on_end: Callable[[], None] | None = None
@@ -159,13 +163,13 @@ class _Output:
         self._is_open = True
 
     def finish(self) -> None:
-        """Give out what is left, and close the pipe."""
+        """Deliver the remaining output, and close the pipe."""
         while self._is_open and self._read():
             pass
         self._close()
 
     def _read(self) -> bool:
-        """Give out the lines that can be read now; whether there may be more."""
+        """Deliver the lines that can be read now; returns whether there may be more."""
         try:
             chunk = os.read(self._descriptor, 65536)
         except BlockingIOError:
@@ -196,9 +200,9 @@ class _Output:
 
 
 class Supervisor:
-    """Starts the region's child processes and answers for all of them.
+    """Starts the region's child processes and stops all of them.
 
-    Everything here is called on the event loop's thread: a child dies with the thread that started it.
+    All methods are called on the event loop's thread, since a child is killed with the thread that started it.
     """
 
     def __init__(self, config: RegionConfig) -> None:
@@ -211,9 +215,9 @@ class Supervisor:
         return tuple(self._processes.values())
 
     async def start(self, spec: ProcessSpec) -> Process:
-        """Start a program; returns once it runs in its view (its `exec` succeeded), some 30 ms in a sandbox.
+        """Start a program; returns once its `exec` has succeeded, after about 30 ms in a sandbox.
 
-        Raises SandboxFailed, with the step that failed, when the view cannot be made or the program not be started.
+        Raises SandboxFailed with the failed step when the view cannot be created or the program cannot be started.
         """
         process = await start_process(spec, self._forget)
         self._processes[process.pid] = process
@@ -221,11 +225,11 @@ class Supervisor:
         return process
 
     async def stop_all(self, timeout_seconds: float = 5.0) -> None:
-        """Stop every child side by side; SIGKILL after `timeout_seconds`."""
+        """Stop all children in parallel, with SIGKILL after `timeout_seconds`."""
         await asyncio.gather(*(process.stop(timeout_seconds) for process in self.processes))
 
     def kill_leftovers(self) -> list[int]:
-        """SIGKILL what an earlier region of this home left behind and return its process ids; call before `start`."""
+        """SIGKILL the processes that an earlier region of this home left and return their ids; call before `start`."""
         return self._record.kill()
 
     def _forget(self, process: Process) -> None:
@@ -234,7 +238,7 @@ class Supervisor:
 
 
 async def start_process(spec: ProcessSpec, on_end: Callable[[Process], None] | None = None) -> Process:
-    """Start a program outside of any region's books (a build's RUN); otherwise as Supervisor.start."""
+    """Start a program that no region records (a build's RUN); otherwise as Supervisor.start."""
     output_read, output_write = os.pipe() if spec.on_line is not None else (None, None)
     try:
         pid = await _launch(spec, output_write)
@@ -285,14 +289,14 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
             launcher.returncode = -signal.SIGKILL
             raise
     if status.pid != launcher.pid:
-        launcher.wait()  # it ended when it had started the program
+        launcher.wait()  # it ends once it has started the program
     else:
         launcher.returncode = 0  # Process waits for it, not subprocess
     if status.pid is None or status.error is not None or not status.is_ready:
         if status.pid is not None:
             _kill_and_reap(status.pid)
         raise SandboxFailed(
-            f"cannot start {spec.name}: {status.error or 'the launcher ended without a word'}",
+            f"cannot start {spec.name}: {status.error or 'the launcher ended without a message'}",
             evidence=[f"command: {' '.join(spec.argv)[:200]}"],
             next_step=_next_step(status.error or ""),
         )
@@ -300,7 +304,7 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
 
 
 class _Status:
-    """What the launcher says, until the program runs."""
+    """The launcher's messages until the program runs."""
 
     def __init__(self, descriptor: int) -> None:
         self.pid: int | None = None
@@ -329,7 +333,7 @@ class _Status:
 
 
 def _job(spec: ProcessSpec, status: int) -> dict[str, object]:
-    """What the launcher does, as plain values."""
+    """The launcher's job, as plain values."""
     sandbox = spec.sandbox if spec.inside is None else None
     steps, base_environment = None, {}
     if sandbox is not None:

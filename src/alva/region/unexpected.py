@@ -1,4 +1,4 @@
-"""An answer in AWS's form for every request, also where the code that answers it raises something unexpected."""
+"""Answers every request in AWS's format, also when a handler raises an unexpected exception."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CODE = "InternalFailure"
 
 
 def answer_always(handlers: dict[str, Handler]) -> None:
-    """Have every handler answer with InternalFailure (500), and the log hold the traceback, where it raises."""
+    """Make every handler log an exception's traceback and answer with InternalFailure (500)."""
     for service, handler in handlers.items():
         handlers[service] = _answering(service, handler)
 
@@ -39,7 +39,7 @@ def _answering(service: str, handler: Handler) -> Handler:
 
 
 def internal_failure(service: str, headers: Mapping[str, str], message: str) -> Response:
-    """The answer of a service that failed, in the protocol of the request."""
+    """The error response of a service that failed, in the protocol of the request."""
     error = AwsError(CODE, message, 500)
     if "x-amz-target" in headers or "json" in headers.get("content-type", ""):
         return json_protocol.refuse(error)

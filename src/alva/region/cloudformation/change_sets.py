@@ -26,9 +26,9 @@ from alva.region.cloudformation.store import ChangeSet, Stack
 from alva.region.cloudformation.submissions import Submission
 
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
-# What a change set keeps of its request for its execution.
+# Members of the request that the execution of a change set needs.
 _KEPT = ("Capabilities", "NotificationARNs", "RollbackConfiguration", "RoleARN", "DisableValidation")
-# What a change set shows as its request had it.
+# Members of the request that DescribeChangeSet returns unchanged.
 _COPIED = ("Description", "OnStackFailure", "ImportExistingResources", "DeploymentMode")
 _MISSING_STACK_NAME = "StackName must be specified if ChangeSetName is not specified as an ARN."
 
@@ -111,7 +111,7 @@ class ChangeSets:
 
 
 async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: ChangeSet) -> None:
-    """Execute a change set, and record how that ended."""
+    """Execute a change set, and record the result."""
     try:
         await work
     finally:
@@ -119,7 +119,7 @@ async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: C
 
 
 def _stack_for(request: Json, kind: str) -> Stack:
-    """The stack that a change set is for, or the record of a new one. Raises Refused where it may have none."""
+    """The stack of a change set, or the record of a new one. Raises Refused where the request fits neither."""
     name = request["StackName"]
     stack = store.find(name)
     exists = stack is not None and stack["StackStatus"] != "DELETE_COMPLETE"
@@ -187,7 +187,7 @@ def _outputs_differ(stack: Stack, submission: Submission) -> bool:
     try:
         new, _ = context.outputs(stack["_resources"])
     except TemplateError:
-        # It does not resolve against what exists: then it certainly is not what the stack has.
+        # An output that does not resolve against the existing resources differs from the stack's.
         return True
     return new != (stack.get("Outputs") or [])
 
@@ -218,7 +218,7 @@ def _find(request: Json) -> ChangeSet:
 
 
 def execution_status(stack: Stack) -> str:
-    """How the execution of a change set ended, by its stack's status."""
+    """The ExecutionStatus that follows from the stack's status."""
     status = stack["StackStatus"]
     is_done = status.endswith("_COMPLETE") and "ROLLBACK" not in status and not status.startswith("DELETE")
     return "EXECUTE_COMPLETE" if is_done else "EXECUTE_FAILED"
@@ -277,7 +277,7 @@ def list_change_sets(request: Json) -> Json:
 
 
 def delete(request: Json) -> Json:
-    """DeleteChangeSet. Of a change set that does not exist it succeeds, where its stack does."""
+    """DeleteChangeSet. It succeeds for a change set that does not exist if its stack exists."""
     name, stack_name = request["ChangeSetName"], request.get("StackName")
     if not stack_name and not name.startswith("arn:"):
         raise Refused(_MISSING_STACK_NAME)

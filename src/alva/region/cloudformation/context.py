@@ -1,4 +1,4 @@
-"""A stack while an operation works on it: what its template says, what is recorded, which exports are its own."""
+"""A stack during an operation: resolves its template, records events, and knows its exports."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def export_value(name: str) -> str:
 
 
 class Context:
-    """A stack with one of its templates: resolves what the template says, records what happens."""
+    """A stack with one of its templates. Resolves the template's values and records events."""
 
     stacks_changed: Callable[[], None] = staticmethod(lambda: None)
-    """Called after every step of an operation; `extension.install` has the state saved then."""
+    """Called after every step of an operation; `extension.install` uses it to save the state."""
 
     def __init__(self, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> None:
         self.stack = stack
@@ -59,11 +59,11 @@ class Context:
 
     @classmethod
     def of(cls, stack: Stack) -> Context:
-        """A stack with the template that it has."""
+        """A stack with its present template."""
         return cls(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
 
     def dependencies(self, names: Iterable[str] | None = None) -> dict[str, set[str]]:
-        """What each resource needs before it, among `names`."""
+        """The dependencies of each resource, among `names`."""
         wanted = set(self.definitions if names is None else names)
         return {
             name: template.dependencies_of(self.definitions.get(name, {})) & wanted - {name} for name in wanted
@@ -102,17 +102,17 @@ class Context:
         return outputs, exports
 
     def with_tags(self, resource_type: str, logical_id: str, properties: Json, tags: Any) -> Json:
-        """The properties with the stack's tags and CloudFormation's own added, as the resource gets them."""
+        """The properties with the stack's tags and CloudFormation's own tags added."""
         tagged = stacks._with_stack_tags(resource_type, properties, tags, self.name, self.id, logical_id)
         return dict(tagged)
 
     def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
-        """Record what happens to a resource."""
+        """Record an event of a resource."""
         events.add(self.stack, logical_id, resource_type, status, reason, physical_id)
         self.stacks_changed()
 
     def stack_event(self, status: str, reason: str = "") -> None:
-        """Set the stack's status and record the event of it."""
+        """Set the stack's status and record its event."""
         self.stack["StackStatus"] = status
         self.stack["StackStatusReason"] = reason
         if status == "DELETE_COMPLETE":
@@ -151,7 +151,7 @@ def importing_stacks(export_name: str, exporting_stack: str = "") -> list[str]:
 
 
 def replace_exports(stack_id: str, exports: Mapping[str, Any]) -> None:
-    """Make these the exports of a stack."""
+    """Replace the exports of a stack with these."""
     for name in [name for name, export in store.exports.items() if export["StackId"] == stack_id]:
         del store.exports[name]
     store.exports.update(exports)

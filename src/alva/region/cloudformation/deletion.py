@@ -16,7 +16,7 @@ logger = logging.getLogger("alva.cloudformation")
 
 
 async def delete_resource(context: Context, logical_id: str, record: Mapping[str, Any], policy: str) -> None:
-    """Delete one resource as its policy says, with the events of it."""
+    """Delete one resource as its policy says, and record the events."""
     resource_type, physical_id = record["ResourceType"], record.get("PhysicalResourceId", "")
     if policy in RETAINING_POLICIES:
         context.event(logical_id, resource_type, "DELETE_SKIPPED", physical_id=physical_id)
@@ -38,13 +38,14 @@ async def delete_resource(context: Context, logical_id: str, record: Mapping[str
 async def delete_stack(stack: Stack, retain_resources: Collection[str] = (), *, force: bool = False) -> None:
     """Delete a stack's resources, dependents first.
 
-    With `force` (DeletionMode FORCE_DELETE_STACK), what cannot be deleted is retained with what it depends on.
+    With `force` (DeletionMode FORCE_DELETE_STACK), a resource that cannot be deleted is retained, with its
+    dependencies.
     """
     if stack["StackStatus"] == "CREATE_IN_PROGRESS":
         # AWS stops a creation in order to delete the stack.
         stack["_delete_requested"] = True
         while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
-            await asyncio.sleep(STOP_POLL_SECONDS / 4)  # the operation's own loop looks as often
+            await asyncio.sleep(STOP_POLL_SECONDS / 4)  # as often as the operation's own loop
     stack.pop("_operation", None)
     context = Context.of(stack)
     context.stack_event("DELETE_IN_PROGRESS")

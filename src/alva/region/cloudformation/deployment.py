@@ -1,8 +1,7 @@
-"""Creating and updating a stack: each resource as soon as what it depends on is done.
+"""Creating and updating a stack. A resource starts as soon as its dependencies are done.
 
-An operation keeps its progress on the stack's record, so that a rollback needs
-nothing else: the one after a failure, the one of `RollbackStack` or `ContinueUpdateRollback` later, and the one after
-the region itself was killed.
+An operation keeps its progress in the stack's record. Every rollback works from it alone: after a failure, in a later
+`RollbackStack` or `ContinueUpdateRollback`, and after the region was killed.
 
 Statuses, events and reasons: AWS CloudFormation User Guide, "View stack events" and "Stack failure options".
 """
@@ -48,7 +47,7 @@ def new_operation(
     imports: dict[str, Any],
     drifted: Mapping[str, drift.Drifted],
 ) -> Operation:
-    """The record of an operation: everything that it and its rollback need to know. `previous`: what it updates."""
+    """The record of an operation, which its rollback uses too. `previous` is the description that it updates."""
     return {
         "is_update": previous is not None,
         "previous_stack": previous,
@@ -120,7 +119,7 @@ async def deploy(stack: Stack, operation: Operation) -> None:
 
 
 async def _provision(context: Context, operation: Operation, logical_id: str) -> None:
-    """Make or change one resource, and note how far it came. Raises what its handler raises."""
+    """Create or update one resource, and record its progress. Raises what its handler raises."""
     await provisioning.breathe()
     stack, definition = context.stack, context.definitions[logical_id]
     resource_type = definition.get("Type", "AWS::CloudFormation::CustomResource")
@@ -136,7 +135,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     try:
         properties, dynamic = _resolved_properties(context, operation, logical_id, definition, previous)
         if problems := schemas.problems(resource_type, properties):
-            # Before the handler is called, as AWS validates a request against the type's schema.
+            # AWS too validates the properties against the type's schema before it calls the handler.
             listed = "\n".join(problems)
             raise ValueError(f"Properties validation failed for resource {logical_id} with message:\n[{listed}]")
         new = context.with_tags(resource_type, logical_id, properties, operation["stack_tags"])
@@ -152,7 +151,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
             )
             old = {**old, **drifted.get("actual", {})}
             if old == new and previous.get("ResourceType") == resource_type:
-                # Nothing about it changed: AWS neither touches it nor records an event.
+                # The resource is unchanged: AWS neither updates it nor records an event.
                 resources[logical_id] = {**previous, "Properties": properties}
                 step["state"] = "unchanged"
                 return
@@ -190,7 +189,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
 
 
 def adopt(context: Context, logical_id: str, resource_type: str, identifier: dict[str, str]) -> provisioning.Made:
-    """Make an existing resource one of the stack's, with the events of it. Raises HandlerFailed where there is none."""
+    """Import an existing resource into the stack, and record the events. Raises HandlerFailed where there is none."""
     context.event(logical_id, resource_type, "IMPORT_IN_PROGRESS", "Resource import started.")
     physical_id, attributes = imports.adopt(resource_type, identifier)
     for status, reason in (
@@ -247,13 +246,13 @@ async def _change(
     )
     if made.physical_id != physical_id or made.pending_deletes:
         step["action"] = "replace"
-        # Callables do not survive a restart; then the deletion by physical id, below, is what remains.
+        # Callables do not survive a restart. The predecessor is then deleted by its physical id, below.
         operation.setdefault("_pending_deletes", PendingDeletes())[logical_id] = made.pending_deletes
     return made
 
 
 class PendingDeletes(dict[str, Any]):
-    """Deletions left to the clean-up phase, by logical id. Not part of the persisted state: copies come out empty."""
+    """Deletions left to the clean-up phase, by logical id. They are not saved: a copy is empty."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PendingDeletes:
         return PendingDeletes()
@@ -262,7 +261,7 @@ class PendingDeletes(dict[str, Any]):
 def _resolved_properties(
     context: Context, operation: Operation, logical_id: str, definition: dict[str, Any], previous: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The properties with intrinsics and dynamic references resolved, and the values of the latter."""
+    """The properties with functions and dynamic references resolved, and the values of the dynamic references."""
     resolved = context.resolve(definition.get("Properties") or {}, context.stack["_resources"])
     before: Stack = operation["previous_stack"] or {}
     same_stack = (
@@ -362,7 +361,7 @@ def _failure_reason(operation: Operation, outcome: Outcome) -> str:
 
 
 async def _fail(context: Context, operation: Operation, reason: str, *, is_output: bool = False) -> None:
-    """Roll back, or leave the stack as it failed where that was asked for."""
+    """Roll back, or keep the failed state where the request says so."""
     verb = "UPDATE" if operation["is_update"] else "CREATE"
     stack = context.stack
     if operation["disable_rollback"]:
@@ -376,7 +375,7 @@ async def _fail(context: Context, operation: Operation, reason: str, *, is_outpu
 
 
 def _keep_unfinished(context: Context, operation: Operation) -> None:
-    """Put what a stopped creation had begun into the stack's resources, for its deletion."""
+    """Add the resources that a stopped creation had begun to the stack's resources, so that they are deleted."""
     for name, step in operation["steps"].items():
         if step.get("physical_id") and name not in context.stack["_resources"]:
             context.stack["_resources"][name] = {

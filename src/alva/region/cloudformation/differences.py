@@ -1,4 +1,5 @@
-"""What a change set says of each resource: added, changed in place, replaced or removed, why, and from what to what.
+"""The changes that a change set describes: which resources are added, modified, replaced or removed, why, and their
+values.
 
 The forms were recorded from AWS (`tests/region/aws_facts/cloudformation.json`).
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChange.html
@@ -16,7 +17,7 @@ from alva.region.cloudformation import drift, template
 from alva.region.cloudformation.drift import Drifted
 from alva.region.cloudformation.intrinsics import KNOWN_AFTER_APPLY, Json, Scope, references, text
 
-# Attributes of a resource beside its properties whose change is listed.
+# Attributes, beside the properties, whose change is listed.
 ATTRIBUTES = ("Metadata", "CreationPolicy", "UpdatePolicy", "DeletionPolicy", "UpdateReplacePolicy")
 _UNTAGGED_TYPES = (
     "AWS::CDK::Metadata",
@@ -29,7 +30,7 @@ _POLICY_ACTIONS = {"Delete": "Delete", "Retain": "Retain", "RetainExceptOnCreate
 
 @dataclass(frozen=True)
 class Side:
-    """A template as it is, or as it would be."""
+    """The stack's template before or after the change set."""
 
     source: Json
     scope: Scope
@@ -40,13 +41,13 @@ class Side:
         return template.active(self.source.get("Resources") or {}, self.scope.conditions)
 
     def properties(self, logical_id: str, unknown: Callable[[str], str], records: Mapping[str, Json]) -> Json:
-        """A resource's properties, resolved as far as they can be."""
+        """A resource's properties; what cannot be resolved yet keeps a placeholder."""
         scope = replace(self.scope, unknown=unknown, resources=records)
         resolved: Json = scope.resolve(self.resources[logical_id].get("Properties") or {})
         return resolved
 
     def context(self, logical_id: str, records: Mapping[str, Json]) -> Json:
-        """What a change set shows of a resource; what NoEcho hides stays hidden."""
+        """The resource's context in a change set; values of NoEcho parameters are hidden."""
         hidden = {
             name: {**each, "Value": "****"} if each["NoEcho"] else each for name, each in self.scope.parameters.items()
         }
@@ -59,9 +60,9 @@ class Side:
 def changes(
     before: Side, after: Side, records: Mapping[str, Json], retagged: Collection[str] = ()
 ) -> tuple[list[Json], list[Json]]:
-    """The changes in the order of the logical ids: as DescribeChangeSet shows them, and with values.
+    """The changes in the order of the logical ids, once as DescribeChangeSet shows them and once with values.
 
-    `records` are the stack's resources, `retagged` those that get other stack tags.
+    `records` are the stack's resources, `retagged` those whose stack tags change.
     """
     old, new = before.resources, after.resources
     details = _details(before, after)
@@ -89,7 +90,7 @@ def changes(
 def with_drift(
     listed: list[Json], after: Side, records: Mapping[str, Json], drifted: Mapping[str, Drifted]
 ) -> list[Json]:
-    """The changes of a drift-aware change set (DeploymentMode REVERT_DRIFT): also what drifted goes back.
+    """The changes of a drift-aware change set (DeploymentMode REVERT_DRIFT): drifted properties are reverted too.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
     """
@@ -126,7 +127,7 @@ def with_drift(
 
 
 def _reverted(resource_type: str, name: str, found: Drifted, wanted: Json) -> Json:
-    """The detail of a property that drifted: what it is, what the last deployment set, and what it becomes."""
+    """The detail of a drifted property: its present value, the last deployment's value, and the new value."""
     is_wanted = wanted.get(name) == found.actual.get(name)
     target = {
         "Attribute": "Properties",
@@ -146,7 +147,7 @@ def _modification(definition: Json, details: list[Json], *, of_type: bool, is_re
     replacement = _replacement(details, of_type=of_type)
     scope = list(dict.fromkeys(detail["Target"]["Attribute"] for detail in details))
     if is_retagged:
-        # First of the details, last of the scope, without a source: as recorded.
+        # AWS lists this detail first and its scope last, without a ChangeSource (recorded).
         tags = {"Target": {"Attribute": "Tags", "RequiresRecreation": "Never"}, "Evaluation": "Static"}
         details, scope = [tags, *details], [*scope, "Tags"]
     policy = _policy_action(definition, "UpdateReplacePolicy", "ReplaceAnd") if replacement == "True" else {}
@@ -246,7 +247,7 @@ def _detail(target: Json, evaluation: str, source: str, entity: str = "") -> Jso
 
 
 def _with_values(plain: list[Json], before: Side, after: Side, records: Mapping[str, Json]) -> list[Json]:
-    """The changes with values. What follows from a change in place is not listed: its value does not change."""
+    """The changes with values. A reference to a resource that is modified in place is not listed: its value stays."""
     replaced = {each["LogicalResourceId"] for each in plain if each.get("Replacement") == "True"}
     staying = {name: each for name, each in records.items() if name not in replaced}
     result = []
@@ -290,7 +291,7 @@ def _details_with_values(details: list[Json], old: Json, new: Json) -> list[Json
         }
         valued = {**detail, "Target": {**target, **values}}
         if name not in direct and values.get("BeforeValue") != values.get("AfterValue"):
-            # Its value becomes another one, or is not known yet.
+            # Its value changes, or is not known yet.
             if detail["ChangeSource"] != "ParameterReference":
                 result.append({**_detail(valued["Target"], "Dynamic", "DirectModification")})
             direct.add(name)

@@ -1,8 +1,8 @@
-"""Drift detection: what MiniStack cannot read, and what it would read wrongly.
+"""Drift detection of the types that MiniStack cannot read, or reads wrongly.
 
-A type is compared here, or it is not checked: an existence check that says IN_SYNC of a changed resource is left out
-(NOT_CHECKED, as AWS says of a type without support). The comparison is MiniStack's, and AWS's: only properties that the
-template sets. CloudFormation User Guide, "Detect unmanaged configuration changes to stacks".
+A type whose properties are not compared here is NOT_CHECKED, as on AWS for a type without support. MiniStack's check
+that a resource exists is removed, since it reports IN_SYNC for a changed resource. As on AWS, only properties that the
+template sets are compared. CloudFormation User Guide, "Detect unmanaged configuration changes to stacks".
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from alva.region.cloudformation import store
 
 Properties = dict[str, Any]
 Reader = Callable[[str, Properties], Properties | None]
-"""Physical id and the template's properties in, the current properties out; None where the resource is gone."""
+"""Takes the physical id and the template's properties; returns the current properties, or None where the resource is
+gone.
+"""
 
 _GROUP = "AWS::EC2::SecurityGroup"
 _RULE_PROPERTIES = frozenset({
@@ -30,7 +32,7 @@ _RULE_PROPERTIES = frozenset({
 
 
 def install() -> None:
-    """Put the readers in place, and take away those that only see whether a resource exists."""
+    """Register the readers, and remove MiniStack's that only check whether a resource exists."""
     readers: dict[str, tuple[Reader, frozenset[str]]] = ministack_drift._DRIFT_READERS
     for type_name in [name for name, (_, properties) in readers.items() if not properties]:
         del readers[type_name]
@@ -45,7 +47,7 @@ def install() -> None:
 
 
 def register(type_name: str, reader: Reader, properties: set[str]) -> None:
-    """Have drift of a resource type detected, in these properties."""
+    """Detect drift of a resource type, in these properties."""
     ministack_drift._DRIFT_READERS[type_name] = (reader, frozenset(properties))
 
 
@@ -66,13 +68,13 @@ class Drifted:
     status: str
     """MODIFIED or DELETED."""
     actual: Properties
-    """Of what the template sets and detection reads, what is there."""
+    """The actual values of the compared properties."""
     expected: Properties
-    """Of the same, what the last deployment set."""
+    """The values that the last deployment set."""
 
 
 def drifted_resources(stack: dict[str, Any]) -> dict[str, Drifted]:
-    """By logical id, what drift detection finds now. It reads only; what cannot be read is left out."""
+    """The drifted resources by logical id. Resources that cannot be read are left out."""
     found = {}
     for logical_id, record in (stack.get("_resources") or {}).items():
         if not ministack_drift.supports_drift(record.get("ResourceType", "")):
@@ -85,7 +87,7 @@ def drifted_resources(stack: dict[str, Any]) -> dict[str, Drifted]:
 
 
 def rules_of(permissions: list[dict[str, Any]], side: str) -> list[Properties]:
-    """A group's permissions as a template writes rules: one for each source (`side` is Source or Destination)."""
+    """A group's permissions as rules of a template, one for each source (`side` is Source or Destination)."""
     rules = []
     for permission in permissions:
         common: Properties = {key: permission[key] for key in ("IpProtocol", "FromPort", "ToPort") if key in permission}
@@ -120,9 +122,9 @@ def _read_group(group_id: str, properties: Properties) -> Properties | None:
 def _inline_rules(
     group_id: str, properties: Properties, direction: str, side: str, permissions: list[dict[str, Any]]
 ) -> list[Properties]:
-    """The rules of a group but for those that are resources of their own in the same stack.
+    """The rules of a group, without those that are separate resources in the same stack.
 
-    AWS takes such attachments out too, within a stack and not across stacks ("Resource attachments" of the guide).
+    AWS leaves out such attachments too, within a stack and not across stacks ("Resource attachments" of the guide).
     """
     attached = [_comparable(rule, side) for rule in _attached_rules(group_id, f"{_GROUP}{direction}")]
     rules = [rule for rule in rules_of(permissions, side) if _comparable(rule, side) not in attached]
@@ -152,7 +154,7 @@ def _attached_rules(group_id: str, type_name: str) -> list[Properties]:
 
 def _rule_reader(side: str, permissions_key: str) -> Reader:
     def read(rule_id: str, properties: Properties) -> Properties | None:
-        del rule_id  # EC2's ids follow from a rule's content here: a rule is found by what it says
+        del rule_id  # EC2's rule ids are derived from the content here, so a rule is found by its content.
         group = ec2._security_groups.get(properties.get("GroupId", ""))
         wanted = _comparable(properties, side)
         for rule in rules_of(group[permissions_key], side) if group else ():
@@ -164,7 +166,7 @@ def _rule_reader(side: str, permissions_key: str) -> Reader:
 
 
 def _comparable(rule: Properties, side: str) -> tuple[str, ...]:
-    """What makes two rules the same one: everything but the description."""
+    """The members of a rule that identify it: all but the description."""
     names = (
         "IpProtocol", "FromPort", "ToPort", "CidrIp", "CidrIpv6", f"{side}PrefixListId", f"{side}SecurityGroupId",
     )  # fmt: skip

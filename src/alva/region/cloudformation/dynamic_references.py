@@ -20,7 +20,7 @@ PATTERN = re.compile(r"\{\{resolve:([a-z-]+):([^}]*)\}\}")
 def resolve(
     value: Any, previous: Mapping[str, str], *, reuse_parameters: bool, reuse_secrets: bool
 ) -> tuple[Any, dict[str, str]]:
-    """The value with every reference in it replaced, and the references with what they stand for.
+    """The value with every reference replaced, and the value of each reference.
 
     `previous` are those of the resource's last operation: a parameter is read again when the template or its parameters
     changed, a secret when the resource that refers to it did. Raises TemplateError where there is no value.

@@ -1,4 +1,4 @@
-"""What the CloudFormation API refuses."""
+"""Errors of the CloudFormation API."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ class Refused(AwsError):
 
 
 def no_such_stack(name: str) -> Refused:
-    """What most calls say of a stack that does not exist."""
+    """The error of most calls for a stack that does not exist."""
     return Refused(f"Stack [{name}] does not exist")

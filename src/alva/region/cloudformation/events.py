@@ -1,7 +1,8 @@
-"""A stack's events: each has a time of its own, later than that of the one before it.
+"""A stack's events. Each event is later than the one before it.
 
-AWS returns events "in reverse chronological order" (DescribeStackEvents), and clients tell new events from old ones by
-their times. What happens here takes less than the millisecond that a time is told in: several would share one.
+AWS returns events "in reverse chronological order" (DescribeStackEvents), and clients find new events by their times.
+Here several events can happen within one millisecond, the precision of the times, so each is moved to a time of its
+own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from alva.region.cloudformation import store
 
 SMALLEST_STEP = timedelta(milliseconds=1)
 client_request_token: ContextVar[str] = ContextVar("client_request_token", default="")
-"""The ClientRequestToken of the request whose operation runs: all its events bear it."""
+"""The ClientRequestToken of the request that started the operation; all events of the operation have it."""
 
 
 def add(
@@ -26,7 +27,7 @@ def add(
     physical_id: str = "",
     detailed_status: str = "",
 ) -> None:
-    """Record an event, now, or the smallest step after the stack's last one."""
+    """Record an event at the present time, or one millisecond after the stack's last event."""
     recorded = store.events.setdefault(stack["StackId"], [])
     former = recorded[-1]["Timestamp"] if recorded else ""
     timestamp = store.now()

@@ -1,4 +1,4 @@
-"""Puts the region's CloudFormation in the place of MiniStack's: the API, the operations, the resource types."""
+"""Replaces MiniStack's CloudFormation: the API, the operations, the resource types."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from alva.region.scaling import Scaling
 
 logger = logging.getLogger("alva.cloudformation")
 
-# The namespaces whose types MiniStack provides here; another type is refused by name before anything is touched.
+# Resource types of these namespaces are MiniStack's. Other types are refused by name before anything is created.
 OFFERED_NAMESPACES = frozenset({
     "CDK", "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache",
     "ElasticLoadBalancingV2", "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM",
     "SecretsManager", "ServiceDiscovery", "WAFv2",
 })  # fmt: skip
-# Of these, what would be a record without the thing behind it.
+# Types of these namespaces that would be a record without a resource.
 WITHHELD = frozenset({
     "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
     "AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack", "AWS::EC2::Instance",
@@ -45,7 +45,7 @@ WITHHELD = frozenset({
 
 
 def actions(background: Background) -> dict[str, Action]:
-    """The calls that are the region's own; drift detection and signals are MiniStack's."""
+    """The actions of the region; those of drift detection and signals are MiniStack's."""
     begun = Operations(background)
     sets = change_sets.ChangeSets(begun)
     return {
@@ -93,14 +93,16 @@ def install(stacks_changed: Callable[[], None], background: Background) -> None:
 
 
 def finish_install() -> None:
-    """Make the registered types, the components' too, known to MiniStack. Called after every component's `install`."""
+    """Make all registered types, the components' included, known to MiniStack. Called after every component's
+    `install`.
+    """
     for type_name in list(provisioners._RESOURCE_HANDLERS):
         if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
             del provisioners._RESOURCE_HANDLERS[type_name]
     for type_name in schemas.all_schemas():
         provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
     for type_name, type_handlers in registry.registered.items():
-        # MiniStack knows the type, and never makes one: the stack operations call our handlers.
+        # MiniStack needs an entry for the type but does not use it: the stack operations call our handlers.
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
         provisioners._RESOURCE_HANDLERS[type_name] = {key: theirs[key] for key in ("import",) if key in theirs}
         if type_handlers.replacing_properties:
@@ -110,13 +112,13 @@ def finish_install() -> None:
 
 
 def resume_interrupted(background: Background) -> None:
-    """Bring every stack whose operation was cut off (the region was killed) to an end."""
+    """Finish every stack operation that was interrupted because the region was killed."""
 
     def resume(account_id: str, region: str) -> None:
         set_request_account_id(account_id)
         set_request_region(region)
         for stack in Operations(background).resume_interrupted():
-            logger.warning("the operation on stack %s was interrupted; bringing it to an end", stack["StackName"])
+            logger.warning("the operation on stack %s was interrupted; finishing it", stack["StackName"])
 
     for account_id, region in store.scopes():
         contextvars.copy_context().run(resume, account_id, region)

@@ -6,23 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-# How often a running operation looks whether it was asked to stop (CancelUpdateStack sets a flag, wakes nobody).
+# How often a running operation checks for a cancellation: CancelUpdateStack only sets a flag.
 STOP_POLL_SECONDS = 0.2
 
 
 @dataclass
 class Outcome:
-    """What became of the steps. A step that is in none of the sets was never started."""
+    """The result of each step. A step that is in none of the sets was not started."""
 
     done: set[str] = field(default_factory=set)
     failed: dict[str, Exception] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
-    """Steps in flight that were given up because another one failed, or because the operation was asked to stop."""
+    """Running steps that were cancelled because another one failed or the operation was cancelled."""
     was_stopped: bool = False
 
 
 def reversed_dependencies(dependencies: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-    """Who depends on each name: the order in which things may be deleted."""
+    """The dependents of each name: the order in which resources can be deleted."""
     dependents: dict[str, set[str]] = {name: set() for name in dependencies}
     for name, needed in dependencies.items():
         for other in needed:
@@ -32,7 +32,7 @@ def reversed_dependencies(dependencies: Mapping[str, Collection[str]]) -> dict[s
 
 
 def in_a_circle(dependencies: Mapping[str, Collection[str]]) -> set[str]:
-    """The names that can come in no order, since they need each other, or need one that does."""
+    """The names that are in a circular dependency, or depend on one."""
     waiting = {name: set(needed) - {name} for name, needed in dependencies.items()}
     while ready := {name for name, needed in waiting.items() if not needed & waiting.keys()}:
         waiting = {name: needed for name, needed in waiting.items() if name not in ready}
@@ -47,10 +47,10 @@ async def run_in_order(
     stop_requested: Callable[[], bool] = lambda: False,
     keep_going: bool = False,
 ) -> Outcome:
-    """Call `work(name)` for every name, each as soon as all that it depends on is done, side by side.
+    """Call `work(name)` for every name in parallel, each as soon as its dependencies are done.
 
-    After a failure nothing new starts, and what is in flight is cancelled where `may_cancel` allows it (else waited
-    for). With `keep_going`, a failure only keeps back what depends on the failed step. Dependencies outside the mapping
+    After a failure no step starts. A running step is cancelled where `may_cancel` allows it, and awaited otherwise.
+    With `keep_going`, a failure only stops the steps that depend on the failed one. Dependencies outside the mapping
     count as done.
     """
     outcome = Outcome()

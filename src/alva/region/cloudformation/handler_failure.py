@@ -1,4 +1,4 @@
-"""A resource handler's failure, in AWS's words, and calls of the region's services that end in one."""
+"""The failure of a resource handler, in AWS's words, and calls of services that raise it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alva.region.control_plane import ServiceError
 
 
 class HandlerFailed(Exception):
-    """A resource handler's failure, in the form in which CloudFormation shows it.
+    """The failure of a resource handler, in CloudFormation's format.
 
     `code` is one of CloudFormation's handler error codes (AlreadyExists, InvalidRequest, NotFound, NotStabilized ...):
     CloudFormation CLI User Guide, "Handler error codes".

@@ -38,7 +38,7 @@ def check_frozen(stack: Stack, submission: Submission, request: Json) -> None:
 
 
 def of_request(submission: Submission, request: Json, changes: list[Json]) -> Json:
-    """What an IMPORT change set says of the resources to import. Raises Refused where the request does not fit."""
+    """The changes of an IMPORT change set. Raises Refused where the request does not fit."""
     entries: list[Json] = request.get("ResourcesToImport") or []
     if not entries:
         raise Refused("Must Provide at least one resource to import")
@@ -58,13 +58,13 @@ def of_request(submission: Submission, request: Json, changes: list[Json]) -> Js
 
 
 def of_existing(submission: Submission, changes: list[Json]) -> Json:
-    """What ImportExistingResources makes of the changes: an added resource whose name is taken is imported."""
+    """The changes with ImportExistingResources: an added resource whose name exists is imported."""
     resources: Json = submission.template["Resources"]
     entries = []
     for change in changes:
         resource_type, logical_id = change["ResourceType"], change["LogicalResourceId"]
         keys = imports.identifier_keys(resource_type)
-        # A name that is a literal counts; one that a function makes is created.
+        # Only a literal name identifies an existing resource; one from a function is created.
         properties = resources.get(logical_id, {}).get("Properties") or {}
         identifier = {key: properties[key] for key in keys if isinstance(properties.get(key), str)}
         if (
@@ -132,7 +132,7 @@ def _check_entries(entries: list[Json], resources: Json) -> None:
 
 
 def _check_changes(names: list[str], resources: Json, changes: list[Json]) -> None:
-    """An import adds what it imports and leaves everything else as it is."""
+    """Refuse an import that changes anything beside the imported resources."""
     by_action: dict[str, list[str]] = {}
     for change in changes:
         by_action.setdefault(change["Action"], []).append(change["LogicalResourceId"])
@@ -166,7 +166,7 @@ def _problem(entries: list[Json]) -> str | None:
 
 
 def _owner(entries: list[Json]) -> str | None:
-    """Which stack has a resource already."""
+    """The message that names the stack which already owns a resource."""
     for entry in entries:
         physical_id = _change(entry)["PhysicalResourceId"]
         for stack in store.all_stacks():
@@ -193,7 +193,7 @@ def _unretained(entries: list[Json], resources: Json) -> str | None:
 
 
 async def import_resources(stack: Stack, submission: Submission, change_set: ChangeSet) -> None:
-    """Execute an IMPORT change set: adopt its resources unchanged; one that cannot be read rolls the import back."""
+    """Execute an IMPORT change set: import its resources unchanged, and roll back if one cannot be read."""
     is_new = stack["StackStatus"] == "REVIEW_IN_PROGRESS"
     stack["LastUpdatedTime"] = store.now()
     context = Context(stack, submission.template, submission.parameters)

@@ -1,8 +1,8 @@
-"""Which existing resources a stack can adopt, and that a creation never takes over what exists.
+"""Which existing resources a stack can import. Creating a resource that exists already fails.
 
-MiniStack looks a dozen types up by their primary identifiers; this adds those that the environment retains. A secret's
-identifier is its ARN, which a template cannot know: it is adopted by an IMPORT change set that names it, and not by
-`ImportExistingResources` (as on AWS: cloudformation-coverage-roadmap issue 2375).
+MiniStack looks up a dozen types by their primary identifiers; this adds those that the environment retains. A secret's
+identifier is its ARN, which a template cannot know: an IMPORT change set that names it can import it,
+`ImportExistingResources` cannot (as on AWS: cloudformation-coverage-roadmap issue 2375).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alva.region.cloudformation.registry import Properties, Provisioned
 
 @dataclass(frozen=True)
 class Existing:
-    """How the resources of a type are found: `find` returns what a creation would, or None."""
+    """How the resources of a type are found. `find` returns the same as `create`, or None."""
 
     identifier: str
     find: Callable[[str], Provisioned | None]
@@ -58,7 +58,7 @@ IMPORTABLE = {
     "AWS::SecretsManager::Secret": Existing("Id", _secret),
 }
 
-# Types whose identifier is no name of theirs: what tells that the name is taken.
+# Types whose identifier is not their name, with the look-up that shows whether the name exists.
 _NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "AWS::IAM::ManagedPolicy": (
         "ManagedPolicyName", lambda name: any(each["PolicyName"] == name for each in iam._policies.values())
@@ -73,13 +73,13 @@ _NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 
 def install() -> None:
-    """Make the types above importable."""
+    """Make the types above available to imports."""
     for type_name, existing in IMPORTABLE.items():
         changesets._IMPORT_LOOKUPS[type_name] = ((existing.identifier,), _problem(type_name, existing))
 
 
 def is_offered(type_name: str) -> bool:
-    """Whether a stack can adopt resources of this type."""
+    """Whether a stack can import resources of this type."""
     return "import" in provisioners._RESOURCE_HANDLERS.get(type_name, {})
 
 
@@ -90,7 +90,7 @@ def identifier_keys(type_name: str) -> tuple[str, ...]:
 
 
 def problem_of(type_name: str, identifier: dict[str, str]) -> str | None:
-    """Why there is no resource to adopt, in AWS's words, or None where there is."""
+    """AWS's message if there is no resource to import, otherwise None."""
     keys, problem = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))
     if problem is None:
         return None
@@ -108,7 +108,7 @@ def adopt(type_name: str, identifier: dict[str, str]) -> Provisioned:
 
 
 def import_handler(type_name: str) -> Callable[[dict[str, str]], Provisioned] | None:
-    """What MiniStack calls to adopt a resource of one of the types above."""
+    """The handler that MiniStack calls to import a resource of one of the types above."""
     existing = IMPORTABLE.get(type_name)
     if existing is None:
         return None
@@ -123,7 +123,7 @@ def import_handler(type_name: str) -> Callable[[dict[str, str]], Provisioned] | 
 
 
 def refuse_existing(type_name: str, properties: Properties) -> None:
-    """Raise HandlerFailed when a creation would take over what has this name already."""
+    """Raise HandlerFailed if a resource of this name exists already."""
     name, is_taken = _name(type_name, properties)
     if name and is_taken(name):
         raise HandlerFailed(f"Resource of type '{type_name}' with identifier '{name}' already exists.", "AlreadyExists")

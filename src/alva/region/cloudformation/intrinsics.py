@@ -1,4 +1,4 @@
-"""Intrinsic functions: what a template's `Ref`, `Fn::Sub`, conditions and the like stand for.
+"""Evaluates a template's intrinsic functions: `Ref`, `Fn::Sub`, conditions and the others.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference.html
 """
@@ -19,9 +19,9 @@ from alva.region.cloudformation import schemas
 Json = dict[str, Any]
 
 NO_VALUE = object()
-"""What `Ref: AWS::NoValue` stands for: the property or list item that holds it is left out."""
+"""The value of `Ref: AWS::NoValue`: the property or list item with it is left out."""
 KNOWN_AFTER_APPLY = "{{changeSet:KNOWN_AFTER_APPLY}}"
-"""What a change set shows of a value that exists once it is executed."""
+"""What a change set shows for a value that exists only after its execution."""
 
 CONDITION_FUNCTIONS = ("Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals", "Condition")
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
@@ -46,10 +46,10 @@ def is_list_type(parameter_type: str) -> bool:
 
 
 def function_of(value: Any) -> tuple[str, Any]:
-    """The name and the argument of an intrinsic function; ("", value) where the value is none."""
+    """The name and the argument of an intrinsic function; ("", value) for any other value."""
     if isinstance(value, dict) and len(value) == 1:
         name, argument = next(iter(value.items()))
-        # A property may be called Condition, too: a reference to one is a name.
+        # A property can be named Condition too. A reference to a condition has a string as its value.
         if name == "Ref" or str(name).startswith("Fn::") or (name == "Condition" and isinstance(argument, str)):
             return str(name), argument
     return "", value
@@ -75,7 +75,7 @@ def sub_variables(argument: Any) -> tuple[str, list[str], Json]:
 
 
 def references(value: Any) -> Iterator[tuple[str, str | None]]:
-    """The names that a value refers to, each with the attribute, or None where it is the thing itself."""
+    """The names that a value refers to, each with the attribute, or None for a `Ref`."""
     if isinstance(value, list):
         for item in value:
             yield from references(item)
@@ -102,7 +102,7 @@ def references(value: Any) -> Iterator[tuple[str, str | None]]:
 
 @dataclass(frozen=True)
 class Scope:
-    """What the names in a template stand for."""
+    """The values of the names in a template."""
 
     stack_name: str
     stack_id: str
@@ -117,8 +117,9 @@ class Scope:
     export: Callable[[str], str] | None = None
     """The value of another stack's export. Raises TemplateError where there is none."""
     unknown: Callable[[str], str] | None = None
-    """What stands for a resource (`Topic`) or its attribute (`Topic.Name`) that does not exist yet; without it, that is
-    an error."""
+    """Returns the placeholder of a resource (`Topic`) or its attribute (`Topic.Name`) that does not exist yet. If
+    unset, that is an error.
+    """
 
     def resolve(self, value: Any) -> Any:
         """The value with every function in it evaluated. Raises TemplateError."""
@@ -192,7 +193,7 @@ class Scope:
         return self.unknown(f"{name}.{attribute}" if attribute else name)
 
     def is_open(self, value: Any) -> bool:
-        """Whether a value is text only because the list that it stands for does not exist yet."""
+        """Whether a value is a placeholder for a list that does not exist yet."""
         return self.unknown is not None and isinstance(value, str)
 
 
@@ -296,7 +297,7 @@ def _select(scope: Scope, argument: Any) -> Any:
 
 
 def _split(scope: Scope, argument: Any) -> Any:
-    # The delimiter is a function's value in some templates, though AWS documents a string.
+    # AWS documents a string as the delimiter, but some templates use a function.
     return text(scope.resolve(argument[1])).split(text(scope.resolve(argument[0])))
 
 
@@ -332,7 +333,7 @@ def _import_value(scope: Scope, argument: Any) -> Any:
 
 def _get_azs(scope: Scope, argument: Any) -> list[str]:
     region = text(scope.resolve(argument)) or scope.region
-    # AWS answers an empty list for another region than the stack's.
+    # AWS returns an empty list for a region other than the stack's.
     return [f"{region}{letter}" for letter in "abc"] if region == scope.region else []
 
 

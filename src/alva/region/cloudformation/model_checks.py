@@ -1,6 +1,6 @@
-"""Templates meet what AWS's models state about the action that makes a resource, also where MiniStack makes it.
+"""Checks a template's properties against AWS's model of the action that creates the resource.
 
-MiniStack provisions these types without its own API, so what `validation` refuses at the API would pass in a template.
+MiniStack provisions these types without calling its own API, so `validation` at the API does not see their properties.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ ACTIONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "AWS::Logs::MetricFilter": ("logs", "PutMetricFilter", {}),
     "AWS::SSM::Parameter": ("ssm", "PutParameter", {}),
 }
-"""Resource type -> service, action, and the properties that have another name there."""
+"""Resource type -> service, action, and the properties that have another name in the action."""
 
 
 def check(resource_type: str, properties: Properties) -> None:
-    """Raise HandlerFailed where the action that makes this resource would refuse its properties."""
+    """Raise HandlerFailed where the action that creates this resource would refuse its properties."""
     if resource_type not in ACTIONS:
         return
     service, action, renamed = ACTIONS[resource_type]
@@ -43,7 +43,7 @@ def check(resource_type: str, properties: Properties) -> None:
                 constraints.check(
                     member, request[name], path=constraints.below("", name), shows_values=rules.shows_values
                 )
-        # CloudFormation draws the name of a resource that the template does not name.
+        # CloudFormation generates the name of a resource that the template does not name.
         named = {name: "drawn" for name in shape.required_members if name.endswith("Name")} | request
         if action in rules.checks and all(name in named for name in shape.required_members):
             rules.checks[action](named)
@@ -52,7 +52,7 @@ def check(resource_type: str, properties: Properties) -> None:
 
 
 def _input(value: Any, shape: Shape) -> Any:
-    """Properties as the action's input; what the action does not have, or has in another form, is left out."""
+    """Properties as the action's input, without those that the action lacks or has in another form."""
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         members = {name.lower(): (name, member) for name, member in shape.members.items()}
         known = ((members[key.lower()], item) for key, item in value.items() if key.lower() in members)
@@ -71,7 +71,7 @@ def _input(value: Any, shape: Shape) -> Any:
             case "boolean":
                 return value if isinstance(value, bool) else str(value).lower() == "true"
             case "string" if not isinstance(value, str):
-                # A policy is a document in a template, and text at the API.
+                # A policy is an object in a template, and a string in the API.
                 return json.dumps(value) if isinstance(value, dict) else str(value)
             case "string":
                 return value

@@ -1,4 +1,4 @@
-"""The calls that begin, stop or undo an operation on a stack."""
+"""The calls that start, cancel or roll back an operation on a stack."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _STATUSES_OF_FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK
 
 
 class Operations:
-    """CreateStack, UpdateStack, DeleteStack and the calls about an operation that runs or failed."""
+    """CreateStack, UpdateStack, DeleteStack and the calls for a running or failed operation."""
 
     def __init__(self, background: Background) -> None:
         self._background = background
 
     def run(self, stack: Stack, work: Work) -> None:
-        """Work on a stack in the background, in the scope and under the token of the request."""
+        """Run an operation in the background, with the account, region and token of the request."""
         self._background.spawn(
             f"end the operation on stack {stack['StackName']}", work, context=contextvars.copy_context()
         )
@@ -54,7 +54,7 @@ class Operations:
         former = store.find_existing(name)
         if former is not None and former["StackStatus"] != "REVIEW_IN_PROGRESS":
             raise Refused(f"Stack [{name}] already exists", "AlreadyExistsException")
-        # A stack that change sets wait for is created under the id that it has.
+        # A stack in REVIEW_IN_PROGRESS keeps its id when it is created.
         stack = former or new_stack(name, "CREATE_IN_PROGRESS", request)
         submission = submissions.read(request, stack)
         stack["DisableRollback"] = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
@@ -103,9 +103,9 @@ class Operations:
         drifted: Mapping[str, drift.Drifted] = MappingProxyType({}),
         around: Callable[[Work], Work] = lambda work: work,
     ) -> None:
-        """Begin to create or update a stack as submitted; `around` makes of the work what runs.
+        """Start to create or update a stack as submitted. `around` wraps the coroutine that does it.
 
-        `drifted` are the resources that the update brings back to what the template says.
+        `drifted` are the resources that the update returns to the template's values.
         """
         previous = store.description_of(stack) if is_update else None
         if is_update or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
@@ -127,10 +127,10 @@ class Operations:
         self.run(stack, around(_deleted_after_failure(stack, work) if deletes_on_failure else work))
 
     def delete_stack(self, request: Json) -> Json:
-        """DeleteStack. Of a stack that does not exist it succeeds.
+        """DeleteStack. It succeeds for a stack that does not exist.
 
-        A stack whose exports are in use keeps its status, with an event that says why; the call itself succeeds (public
-        reports of "Delete canceled", iam-identity-center-team 474 and aws-cft-tools 27).
+        A stack whose exports are in use keeps its status and gets an event with the reason; the call itself succeeds
+        (public reports of "Delete canceled", iam-identity-center-team 474 and aws-cft-tools 27).
         """
         stack = store.find_existing(request["StackName"])
         if stack is None or stack["StackStatus"] == "DELETE_IN_PROGRESS":
@@ -165,7 +165,7 @@ class Operations:
         return {}
 
     def cancel_update_stack(self, request: Json) -> Json:
-        """CancelUpdateStack: the operation looks at the flag before each step and rolls back."""
+        """CancelUpdateStack. It sets a flag; the operation checks it before each step and rolls back."""
         stack = _existing(request)
         if stack["StackStatus"] != "UPDATE_IN_PROGRESS":
             raise Refused("CancelUpdateStack cannot be called from current stack status")
@@ -188,7 +188,7 @@ class Operations:
         return {}
 
     def rollback_stack(self, request: Json) -> Json:
-        """RollbackStack: of a stack whose operation failed with DisableRollback."""
+        """RollbackStack, for a stack whose operation failed with DisableRollback."""
         stack = _existing(request)
         operation = stack.get("_failed_operation")
         if stack["StackStatus"] not in ("CREATE_FAILED", "UPDATE_FAILED") or operation is None:
@@ -200,7 +200,7 @@ class Operations:
         return {"StackId": stack["StackId"]}
 
     def resume_interrupted(self) -> list[Stack]:
-        """Bring every stack whose operation was cut off to an end, as AWS would; returns those stacks.
+        """Finish every interrupted stack operation, as AWS would; return those stacks.
 
         A creation or an update is rolled back, a deletion or a rollback is finished.
         """
@@ -227,14 +227,14 @@ async def _deleted_after_failure(stack: Stack, work: Work) -> None:
 
 
 def _make_obsolete(stack: Stack) -> None:
-    """Say of the change sets that wait that they no longer fit."""
+    """Mark the stack's pending change sets as OBSOLETE."""
     for change_set in store.change_sets.values():
         if change_set["StackId"] == stack["StackId"] and change_set["ExecutionStatus"] == "AVAILABLE":
             change_set["ExecutionStatus"] = "OBSOLETE"
 
 
 def new_stack(name: str, status: str, request: Json) -> Stack:
-    """The record of a stack that is not there yet."""
+    """The record of a new stack."""
     return {
         "StackName": name,
         "StackId": f"arn:aws:cloudformation:{get_region()}:{get_account_id()}:stack/{name}/{uuid.uuid4()}",
@@ -254,7 +254,7 @@ def new_stack(name: str, status: str, request: Json) -> Stack:
 
 
 def take_over(stack: Stack, submission: Submission, request: Json) -> None:
-    """Let a stack show what a request submits."""
+    """Copy the submitted template, parameters and tags to the stack's record."""
     stack["_template_body"] = submission.body
     stack["_resolved_params"] = submission.parameters
     stack["Description"] = submission.template.get("Description", "")
@@ -277,7 +277,7 @@ def is_changed(stack: Stack, submission: Submission, request: Json) -> bool:
 
 
 def tags_differ(stack: Stack, request: Json) -> bool:
-    """Whether a request gives a stack other tags."""
+    """Whether a request changes a stack's tags."""
     own = {tag["Key"]: tag["Value"] for tag in stack.get("Tags") or ()}
     return "Tags" in request and {tag["Key"]: tag["Value"] for tag in request["Tags"]} != own
 
@@ -298,7 +298,7 @@ def check_name(name: str) -> None:
 
 
 def cannot_be_updated(stack: Stack) -> Refused:
-    """What AWS says of a stack whose state admits no update."""
+    """AWS's message for a stack whose status does not allow an update."""
     return Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be updated.")
 
 

@@ -1,4 +1,4 @@
-"""A stack's parameters: the values that a request gives, the template's defaults and constraints, SSM's values.
+"""A stack's parameters: values of the request, defaults and constraints of the template, values in Parameter Store.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
 """
@@ -41,7 +41,7 @@ def _value(name: str, definition: Json, entry: Mapping[str, Any] | None, previou
                 f"Invalid input for parameter key {name}. Cannot specify usePreviousValue as true for a parameter key "
                 "not in the previous template"
             )
-        # A value of Parameter Store is read again in every operation.
+        # A value in Parameter Store is read again in every operation.
         return text(previous[name].get("SsmName", previous[name]["Value"]))
     if entry is not None:
         return str(entry.get("ParameterValue", ""))

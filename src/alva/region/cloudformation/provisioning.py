@@ -1,4 +1,4 @@
-"""One resource at a time: making, changing and deleting it through our handlers or MiniStack's."""
+"""Creates, updates and deletes one resource, through our handlers or MiniStack's."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from alva.region.cloudformation.registry import Handlers, Properties
 
 @dataclass(frozen=True)
 class Made:
-    """A resource as `create` or `update` left it."""
+    """The result of `create` or `update`."""
 
     physical_id: str
     attributes: dict[str, Any]
     name_seed: str = ""
-    """What MiniStack drew a generated name from; kept on the resource's record."""
+    """MiniStack's seed of a generated name; kept in the resource's record."""
     pending_deletes: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
     """Deletions of a predecessor that MiniStack's handler left to the clean-up phase."""
 
 
 def is_cancellable(resource_type: str) -> bool:
-    """Whether a running step of this type can be given up: only coroutines can, threads run to their end."""
+    """Whether a running step of this type can be cancelled: a coroutine can, a thread cannot."""
     handlers = registry.registered.get(resource_type)
     return handlers is not None and inspect.iscoroutinefunction(handlers.create)
 
 
 def is_sent_back_after_failure(resource_type: str) -> bool:
-    """Whether a resource whose own update failed is updated again, backwards, in the rollback.
+    """Whether the rollback reverts a resource whose own update failed.
 
-    Our handlers may have changed the world before they failed (an ECS service has a new deployment); MiniStack's
-    change nothing, or say themselves that they do.
+    Our handlers may have changed the resource before they failed (an ECS service has a new deployment). MiniStack's
+    handlers change nothing, or declare that they do.
     """
     return resource_type in registry.registered or bool(stacks._sends_back_failed_update(resource_type))
 
@@ -46,7 +46,7 @@ def is_sent_back_after_failure(resource_type: str) -> bool:
 async def create(
     resource_type: str, logical_id: str, properties: Properties, stack_name: str, announced: Callable[[str], None]
 ) -> Made:
-    """Make a resource. Raises what its handler raises; the text is the reason that CloudFormation shows."""
+    """Create a resource. Raises what its handler raises; the text is the reason in the event."""
     model_checks.check(resource_type, properties)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
@@ -78,13 +78,13 @@ async def update(
     retains_replaced: bool,
     announced: Callable[[str], None],
 ) -> Made:
-    """Change a resource, or make its replacement (a new physical id); the predecessor is left for the clean-up."""
+    """Update a resource, or create its replacement (a new physical id). The clean-up deletes the predecessor."""
     model_checks.check(resource_type, new)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         _refuse_what_is_gone(resource_type, physical_id, old)
         pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
-        # Each resource runs in a task of its own, so these reach nobody else.
+        # Each resource has a task of its own, so these context variables affect no other resource.
         provisioners._RETAIN_REPLACED.set(retains_replaced)
         provisioners._DEFERRED_PREDECESSOR_DELETES.set(pending)
         provisioners._NAME_SEED.set(name_seed)
@@ -101,9 +101,9 @@ async def update(
 
 
 def _refuse_what_is_gone(resource_type: str, physical_id: str, properties: Properties) -> None:
-    """What somebody took away behind the stack's back cannot be updated; MiniStack would make it anew.
+    """Refuse to update a resource that was deleted outside the stack; MiniStack would create it again.
 
-    Told of the types whose drift can be read. Raises HandlerFailed in CloudFormation's words.
+    Applies to the types with drift detection. Raises HandlerFailed in CloudFormation's words.
     """
     reader, _ = drift._DRIFT_READERS.get(resource_type, (None, None))
     if reader is not None and reader(physical_id, properties) is None:
@@ -115,7 +115,7 @@ def _refuse_what_is_gone(resource_type: str, physical_id: str, properties: Prope
 async def delete(
     resource_type: str, logical_id: str, physical_id: str, properties: Properties, stack_name: str
 ) -> None:
-    """Delete a resource; one that is gone already is no error."""
+    """Delete a resource; one that no longer exists is no error."""
     handlers = registry.registered.get(resource_type)
     if handlers is not None:
         await _call(handlers, handlers.delete, physical_id, properties)
@@ -128,7 +128,7 @@ async def delete(
 
 
 async def snapshot(resource_type: str, physical_id: str, properties: Properties) -> None:
-    """Take the snapshot that a deletion policy asks for; a type without snapshots takes none, as on AWS."""
+    """Create the snapshot for the deletion policy Snapshot; a type without snapshots gets none, as on AWS."""
     handlers = registry.registered.get(resource_type)
     if handlers is None:
         provisioners._snapshot_resource(resource_type, physical_id, properties)
@@ -151,5 +151,5 @@ async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: An
 
 
 async def breathe() -> None:
-    """Let requests be served between two resources that are made on the event loop."""
+    """Let the event loop serve requests between two resources."""
     await asyncio.sleep(0)

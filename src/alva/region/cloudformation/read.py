@@ -1,4 +1,4 @@
-"""The calls that describe stacks, in the shapes that AWS answers: what does not apply is left out, not empty.
+"""The calls that describe stacks. As on AWS, a member that does not apply is left out instead of being empty.
 
 The shapes were recorded from AWS (`tests/region/aws_facts/cloudformation.json`).
 """
@@ -16,7 +16,7 @@ from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import NO_VALUE, Json, text
 
 PAGE_SIZE = 100
-# What a resource's record says of its state and an answer repeats.
+# Members of a resource's record that responses contain.
 _RESOURCE_MEMBERS = ("ResourceStatus", "ResourceType", "ResourceStatusReason", "PhysicalResourceId")
 
 
@@ -26,7 +26,7 @@ def seconds(timestamp: Any) -> float | None:
 
 
 def page(items: list[Any], request: Json, action: str, size: int = PAGE_SIZE) -> tuple[list[Any], str | None]:
-    """The items that a request asks for, and the token of the next page. Raises Refused for a foreign token."""
+    """The page of items for a request, and the token of the next page. Raises Refused for an unknown token."""
     start = 0
     if token := request.get("NextToken"):
         of, _, offset = str(token).partition(":")
@@ -70,7 +70,7 @@ def _stack(stack: store.Stack) -> Json:
 
 
 def parameters(resolved: Json) -> list[Json]:
-    """Parameters as answers show them: hidden where NoEcho is set, with the value that Parameter Store had."""
+    """Parameters in a response: hidden where NoEcho is set, with the resolved value of Parameter Store."""
     return [
         {
             "ParameterKey": name,
@@ -128,7 +128,7 @@ def describe_stack_events(request: Json) -> Json:
 
 
 def describe_events(request: Json) -> Json:
-    """DescribeEvents: what failed in an operation before anything was made."""
+    """DescribeEvents: the failures of an operation's validation."""
     name = request.get("StackName")
     stack = store.find(name) if name else None
     if name and stack is None:
@@ -158,7 +158,7 @@ def _resource(stack: store.Stack, logical_id: str, record: Json, time_member: st
 
 
 def describe_stack_resource(request: Json) -> Json:
-    """DescribeStackResource, with the metadata that the template gives the resource."""
+    """DescribeStackResource, with the resource's metadata from the template."""
     stack, logical_id = store.find(request["StackName"]), request["LogicalResourceId"]
     if stack is None:
         raise Refused(f"Stack '{request['StackName']}' does not exist")
@@ -175,7 +175,7 @@ def describe_stack_resource(request: Json) -> Json:
 
 
 def describe_stack_resources(request: Json) -> Json:
-    """DescribeStackResources: of a stack, or of the stack that a physical id belongs to."""
+    """DescribeStackResources of a stack, or of the stack that owns a physical id."""
     physical_id, logical_id = request.get("PhysicalResourceId"), request.get("LogicalResourceId")
     name = request.get("StackName")
     if name:

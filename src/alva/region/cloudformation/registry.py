@@ -14,20 +14,20 @@ Provisioned = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Handlers:
-    """How a resource type is made, changed and deleted. A raised exception fails the resource, its text is the reason.
+    """How a resource type is created, updated and deleted. An exception fails the resource; its text is the reason.
 
     `create(logical_id, properties, stack_name)` returns the physical id and the attributes.
     `update(physical_id, old, new, stack_name)` returns the same; another physical id means that the resource was
-    replaced, and the predecessor is then deleted in the clean-up phase. It is called only when properties changed, and
-    again with the properties swapped when the stack rolls back, also for the very resource whose update failed.
-    `delete(physical_id, properties)` must accept what is already gone.
+    replaced, and the clean-up phase deletes the predecessor. It is called only when properties changed. A rollback
+    calls it with the properties swapped, also for the resource whose update failed. `delete(physical_id, properties)`
+    must accept a resource that no longer exists.
 
-    Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop, side by
-    side with other resources, and is cancelled when another resource of the stack fails. A plain function runs on the
-    loop too, unless `blocking` is set: then on a thread of its own, which is waited for.
+    Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop in
+    parallel with other resources, and is cancelled when another resource of the stack fails. A plain function runs on
+    the loop too, or on a thread of its own if `blocking` is set; a thread is not cancelled.
 
-    A `create` that takes its time calls `announce` with the physical id as soon as there is something to delete: what
-    was announced is deleted in the rollback when the creation fails or is cancelled.
+    A slow `create` calls `announce` with the physical id as soon as there is something to delete. The rollback deletes
+    it when the creation fails or is cancelled.
     """
 
     create: Callable[[str, Properties, str], Provisioned | Awaitable[Provisioned]]
@@ -55,7 +55,7 @@ _announcement: ContextVar[Callable[[str], None] | None] = ContextVar("announceme
 
 
 def announce(physical_id: str) -> None:
-    """From within a `create`: the resource exists under this id, though it is not ready yet.
+    """Called by a `create`: the resource exists under this id but is not ready yet.
 
     CloudFormation then shows it ("Resource creation Initiated"), and deletes it if the creation fails.
     """

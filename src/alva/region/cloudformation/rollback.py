@@ -1,4 +1,4 @@
-"""Undoing an operation, as far as the steps that it kept on the stack's record say it came."""
+"""Rolls back an operation from the steps in the stack's record."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from alva.region.cloudformation.store import Stack
 
 
 async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> None:
-    """Undo an operation, as far as its steps say it came.
+    """Roll back the steps that an operation has done.
 
-    Changed resources go back to their previous properties, in dependency order; then what the operation made is
-    deleted. Steps that are undone are marked, so that a rollback can be continued.
+    Changed resources return to their previous properties, in dependency order; then new resources are deleted. Each
+    finished step is marked, so that a rollback can be continued.
     """
     stack.pop("_failed_operation", None)
     stack["_operation"] = operation
@@ -41,7 +41,7 @@ async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> Non
 
 
 async def _revert_changes(context: Context, operation: Operation, previous: Stack) -> list[str]:
-    """Send changed resources back to their previous properties; the names of those that would not go."""
+    """Return changed resources to their previous properties; returns the names of those that failed."""
     steps: dict[str, Step] = operation["steps"]
     old_resources: dict[str, Any] = previous["_resources"]
 
@@ -95,7 +95,7 @@ async def _revert_changes(context: Context, operation: Operation, previous: Stac
 
 
 async def _delete_made(context: Context, operation: Operation) -> list[str]:
-    """Delete what the operation made, dependents first; the names of what could not be deleted."""
+    """Delete the operation's new resources, dependents first; returns the names of those that failed."""
     steps: dict[str, Step] = operation["steps"]
     resources: dict[str, Any] = context.stack["_resources"]
     is_update = bool(operation.get("is_update"))
@@ -114,7 +114,7 @@ async def _delete_made(context: Context, operation: Operation) -> list[str]:
         if policy == "RetainExceptOnCreate" or (policy == "Retain" and operation.get("retain_except_on_create")):
             policy = "Delete"
         if policy == "Snapshot":
-            # What was made a moment ago holds no data: AWS takes no snapshot in the rollback of a creation.
+            # A new resource holds no data: AWS takes no snapshot in the rollback of a creation.
             policy = "Delete"
         record = {"ResourceType": step["type"], "PhysicalResourceId": step["physical_id"], "Properties": step["new"]}
         await delete_resource(context, name, record, policy)
@@ -130,7 +130,7 @@ async def _delete_made(context: Context, operation: Operation) -> list[str]:
     for name in operation.get("imports") or {}:
         step = steps.get(name)
         if step and step["action"] == "import" and step["state"] == "done":
-            # An imported resource leaves the stack as it came.
+            # An imported resource is removed from the stack and not deleted.
             step["state"] = "deleted"
             for status in ("IMPORT_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_COMPLETE"):
                 context.event(name, step["type"], status, physical_id=step["physical_id"])
@@ -147,7 +147,7 @@ def _rollback_failed(context: Context, operation: Operation, failed: Collection[
 
 
 async def continue_rollback(stack: Stack, resources_to_skip: Collection[str]) -> None:
-    """ContinueUpdateRollback: try again what failed, but for what is skipped, which keeps its state."""
+    """ContinueUpdateRollback: retry the failed resources; those to skip keep their state."""
     operation = stack.pop("_rollback_operation", {})
     stack.pop("_rollback_failed", None)
     context = Context.of(stack)
@@ -160,5 +160,5 @@ async def continue_rollback(stack: Stack, resources_to_skip: Collection[str]) ->
 
 
 def restore_description(stack: Stack, previous: Stack) -> None:
-    """Make the stack report again what it ran before the update."""
+    """Restore the stack's description from before the update."""
     stack.update({key: previous[key] for key in store.DESCRIBING if key in previous})

@@ -1,4 +1,4 @@
-"""The Rules section: what a template asserts of its parameters before a stack is created or updated.
+"""The Rules section: a template's assertions about its parameters, checked before a stack is created or updated.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
 """

@@ -1,4 +1,4 @@
-"""What a resource type's schema says of its properties: which there are, which are required, which only creation sets.
+"""The properties in a resource type's schema: their names, which are required, and which only a creation can set.
 
 `schemas.json` is made from AWS's own registry of resource types by `tools/resource_schemas.py`.
 """
@@ -27,9 +27,9 @@ def create_only(type_name: str) -> tuple[str, ...]:
 
 
 def problems(type_name: str, properties: dict[str, Any]) -> list[str]:
-    """What is wrong with a resource's properties, in the words in which CloudFormation's model validation says it.
+    """The problems of a resource's properties, in the words of CloudFormation's model validation.
 
-    A type without a schema has none. Names are checked, values are not.
+    A type without a schema has none. Only names are checked, not values.
     """
     schema = all_schemas().get(type_name)
     if schema is None:

@@ -1,4 +1,4 @@
-"""The records of stacks, their events, exports and change sets: the only place that knows where they are kept.
+"""The records of stacks, their events, exports and change sets. No other module accesses them directly.
 
 MiniStack keeps them, by account and region, and the region's persistence saves them with the rest of its state.
 """
@@ -21,9 +21,9 @@ events: MutableMapping[str, list[dict[str, Any]]] = records._stack_events
 exports: MutableMapping[str, dict[str, Any]] = records._exports
 change_sets: MutableMapping[str, ChangeSet] = records._change_sets
 
-# AWS keeps deleted stacks for 90 days; this many are enough to look up what happened.
+# AWS keeps deleted stacks for 90 days; the region keeps this many.
 MOST_DELETED_STACKS = 100
-# What an operation changes of a stack and its rollback puts back.
+# Members of a stack's record that an operation changes and its rollback restores.
 DESCRIBING = (
     "_resources", "_template", "_template_body", "_resolved_params", "_conditions", "Description", "Capabilities",
     "Parameters", "Tags", "Outputs",
@@ -41,7 +41,7 @@ def all_stacks() -> Iterator[Stack]:
 
 
 def find(name_or_id: str) -> Stack | None:
-    """The stack of this name or id. A deleted one is found by its id alone."""
+    """The stack of this name or id. A deleted stack is found only by its id."""
     stack = stacks.get(name_or_id)
     if stack is not None and (stack["StackId"] == name_or_id or stack["StackStatus"] != "DELETE_COMPLETE"):
         return stack
@@ -49,13 +49,13 @@ def find(name_or_id: str) -> Stack | None:
 
 
 def find_existing(name_or_id: str) -> Stack | None:
-    """The same, unless it is deleted."""
+    """As `find`, but None for a deleted stack."""
     stack = find(name_or_id)
     return stack if stack and stack["StackStatus"] != "DELETE_COMPLETE" else None
 
 
 def add(stack: Stack) -> None:
-    """Record a new stack. A deleted one of its name stays known by its id; the oldest of these are forgotten."""
+    """Record a new stack. A deleted stack of the same name is kept under its id; the oldest of these are dropped."""
     former = stacks.pop(stack["StackName"], None)
     if former is not None:
         stacks[former["StackId"]] = former
@@ -67,7 +67,7 @@ def add(stack: Stack) -> None:
 
 
 def forget(stack: Stack) -> None:
-    """Remove a stack with its events and change sets, as if it had never been."""
+    """Remove a stack with its events and change sets."""
     for key in [key for key, each in stacks.items() if each["StackId"] == stack["StackId"]]:
         del stacks[key]
     events.pop(stack["StackId"], None)
@@ -76,7 +76,7 @@ def forget(stack: Stack) -> None:
 
 
 def description_of(stack: Stack) -> Stack:
-    """A copy of what an operation may change of a stack."""
+    """A copy of the members that an operation can change."""
     return {key: copy.deepcopy(stack[key]) for key in DESCRIBING if key in stack}
 
 

@@ -1,4 +1,4 @@
-"""What a request submits for a stack: a template with parameters, read and checked before anything is touched."""
+"""Reads and checks the template and parameters of a request, before anything is changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGEST_OBJECT_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Submission:
-    """A template that is fit to be deployed, with the parameters of the request."""
+    """A checked template with the parameters of the request."""
 
     template: Json
     body: str
@@ -34,7 +34,7 @@ class Submission:
 
 
 async def with_template(request: Json) -> Json:
-    """The request with the template that its TemplateURL names as its TemplateBody. Raises Refused."""
+    """The request with the template at its TemplateURL as its TemplateBody. Raises Refused."""
     body, url = request.get("TemplateBody"), request.get("TemplateURL")
     if body is not None and len(body.encode()) > LARGEST_INLINE_BYTES:
         raise Refused(
@@ -57,9 +57,9 @@ async def with_template(request: Json) -> Json:
 
 
 def read(request: Json, stack: store.Stack, previous_template: Json | None = None) -> Submission:
-    """Read and check what a request submits for a stack. Raises TemplateError or Refused in AWS's words.
+    """Read and check the template and parameters of a request. Raises TemplateError or Refused in AWS's words.
 
-    `previous_template`: the stack's own, where the request has none and may go without.
+    `previous_template` is the stack's template, for a request with UsePreviousTemplate.
     """
     body = request.get("TemplateBody")
     if body is None and previous_template is None:
@@ -80,7 +80,7 @@ def read(request: Json, stack: store.Stack, previous_template: Json | None = Non
 
 
 def known_types() -> Collection[str]:
-    """The resource types that can be made here."""
+    """The resource types that this region can create."""
     types: Collection[str] = provisioners._RESOURCE_HANDLERS.keys()
     return types
 
@@ -118,7 +118,7 @@ def validate_template(request: Json) -> Json:
         "StackId": f"arn:aws:cloudformation:{get_region()}:{get_account_id()}:stack/validated/validated",
     }
     with contextlib.suppress(_Unfit):
-        # Parameters without a value leave the conditions open, and with them which resources there are.
+        # Without all parameters the conditions, and so the set of resources, are unknown.
         values = _defaults(source)
         template.check_in(source, scope_of(stack, source, values), known_types())
     needed, types = template.capabilities(source)

@@ -1,7 +1,7 @@
-"""A template: read from JSON or YAML, and refused where AWS refuses it, before anything is touched.
+"""Reads a template from JSON or YAML, and refuses what AWS refuses, before anything is changed.
 
-The rules and the words: CloudFormation User Guide, "Template anatomy" and "Intrinsic function reference"; many of the
-words were recorded from AWS (`tests/region/aws_facts/cloudformation.json` says which).
+Rules and messages are those of the CloudFormation User Guide, "Template anatomy" and "Intrinsic function reference";
+`tests/region/aws_facts/cloudformation.json` lists the messages that were recorded from AWS.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PSEUDO_PARAMETERS = frozenset({
 _DYNAMIC_REFERENCE = re.compile(r"\{\{resolve:([a-z-]+):[^}]*\}\}")
 _DYNAMIC_SERVICES = ("ssm", "ssm-secure", "secretsmanager")
 _POLICIES = ("Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
-# The types that need a capability, with the property that is a custom name and needs the greater one.
+# Types that need a capability, with the property for a custom name, which needs CAPABILITY_NAMED_IAM.
 _CAPABILITY_TYPES = {
     "AWS::IAM::AccessKey": "",
     "AWS::IAM::Group": "GroupName",
@@ -56,7 +56,7 @@ _CAPABILITY_TYPES = {
     "AWS::IAM::User": "UserName",
     "AWS::IAM::UserToGroupAddition": "",
 }
-# The arguments of functions: how many, and what AWS says of another number.
+# The number of arguments of each function, and AWS's message for another number.
 _ARITIES = {
     "Fn::Equals": ((2,), "Template error: every Fn::Equals object requires a list of 2 string parameters."),
     "Fn::Split": (
@@ -92,7 +92,7 @@ _ARITIES = {
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with the short forms of the functions; dates stay text."""
+    """Loads YAML with the short forms of the functions; dates remain strings."""
 
 
 def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Json:
@@ -128,14 +128,14 @@ def parse(body: str) -> Json:
 
 
 def _with_text_keys(value: Any) -> Any:
-    """The value with names that YAML read as numbers or booleans written as text."""
+    """The value with all keys as strings; YAML reads some as numbers or booleans."""
     if isinstance(value, dict):
         return {text(key): _with_text_keys(item) for key, item in value.items()}
     return [_with_text_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def check(template: Json) -> None:
-    """What can be said of a template alone. Raises TemplateError."""
+    """Check what depends on the template alone. Raises TemplateError."""
     for path in _nulls({name: section for name, section in template.items() if name != "Metadata"}, ""):
         raise TemplateError(f"[{path}] 'null' values are not allowed in templates")
     if unknown := sorted(set(template) - SECTIONS):
@@ -174,7 +174,7 @@ def check(template: Json) -> None:
 
 
 def check_in(template: Json, scope: Scope, known_types: Collection[str]) -> None:
-    """What can be said once parameters and conditions are known. Raises TemplateError."""
+    """Check what depends on parameters and conditions. Raises TemplateError."""
     resources = active(template["Resources"], scope.conditions)
     outputs = active(template.get("Outputs") or {}, scope.conditions)
     types = {text(definition["Type"]) for definition in resources.values()}
@@ -213,7 +213,7 @@ def dependencies_of(definition: Json) -> set[str]:
 
 
 def capabilities(template: Json) -> tuple[list[str], list[str]]:
-    """The capabilities that a template needs, and the resource types that they are needed for.
+    """The capabilities that a template needs, and the resource types that need them.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html ("Capabilities")
     """
@@ -340,13 +340,13 @@ def _check_dynamic_references(template: Json) -> None:
 
 
 def _needed(definition: Json, scope: Scope) -> Iterable[str]:
-    """The names that a resource or an output refers to in the branches that are taken."""
+    """The names that a resource or an output refers to, without unused branches of `Fn::If`."""
     depends = {key: definition[key] for key in ("Properties", "Value", "Export") if key in definition}
     return {name for name, _ in references(_taken(depends, scope))}
 
 
 def _taken(value: Any, scope: Scope) -> Any:
-    """The value without the branches of `Fn::If` that are not taken."""
+    """The value without unused branches of `Fn::If`."""
     if isinstance(value, list):
         return [_taken(item, scope) for item in value]
     name, argument = function_of(value)
@@ -356,7 +356,7 @@ def _taken(value: Any, scope: Scope) -> Any:
 
 
 def _literals(value: Any, scope: Scope) -> Iterator[Json]:
-    """Every `Fn::Select` and `Fn::FindInMap` in the branches that are taken."""
+    """Every `Fn::Select` and `Fn::FindInMap`, without unused branches of `Fn::If`."""
     pending = [_taken(value, scope)]
     while pending:
         each = pending.pop()

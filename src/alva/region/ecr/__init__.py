@@ -1,4 +1,4 @@
-"""ECR's registry: what `docker push`, `skopeo copy` and other clients speak to, at a repository's URI."""
+"""ECR's registry: the server for `docker push`, `skopeo copy` and other clients, at a repository's URI."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 FIRST_EXPIRY_SECONDS = 300.0
-"""How long after its start the region first expires images: what starts with it comes first."""
+"""Delay before images first expire, so that services start first."""
 EXPIRY_SECONDS = 86400.0
-"""ECR expires an image within a day of the time that its lifecycle policy says."""
+"""ECR expires an image within 24 hours after it meets its lifecycle policy."""
 
 
 class ContainerRegistry:
-    """Serves the registry under /v2/ at the API's port, and lets ECR's API say where that is."""
+    """Serves the registry under /v2/ at the API's port, and makes ECR's API return its address."""
 
     def __init__(self, region: Region) -> None:
         self._region = region
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Have `repositoryUri` and GetAuthorizationToken name the registry, and serve it."""
+        """Serve the registry, and return its address from `repositoryUri` and GetAuthorizationToken."""
         from ministack.services import ecr
 
         from alva.region.ecr.registry import SIGNATURE, Registry
@@ -87,12 +87,12 @@ class ContainerRegistry:
         )
 
     async def start(self) -> None:
-        """Forget what an earlier region was receiving, and begin to expire images once a day."""
+        """Delete unfinished uploads of an earlier run, and expire images once a day."""
         Blobs(self._region.config.images_folder).clear_uploads()
         self._task = self._region.background.run_forever("expire images", self._expire_and_wait)
 
     async def stop(self) -> None:
-        """End expiring; the registry stops with the API."""
+        """Stop expiring images; the registry stops with the API."""
         await end(self._task)
 
     async def _expire_and_wait(self) -> None:
@@ -101,9 +101,10 @@ class ContainerRegistry:
         await asyncio.sleep(EXPIRY_SECONDS)
 
     async def expire(self) -> int:
-        """Do what the repositories' lifecycle policies say, and free what no repository has any more; bytes freed.
+        """Apply the repositories' lifecycle policies and delete contents that no repository has; returns the bytes
+        freed.
 
-        What was built or pushed within a week stays: it may be on its way into a repository.
+        Contents built or pushed within a week are kept: they may not be in a repository yet.
         """
         ecr = ControlPlane(self._region.config.account_id, self._region.config.region)
         kept: set[str] = set()
@@ -127,7 +128,7 @@ class ContainerRegistry:
 
 
 def _link_built(blobs: Blobs, repository: str, digest: str, images: Sequence[Mapping[str, Any]]) -> bool:
-    """Give the repository the configuration of an image that was built here and registered with PutImage alone."""
+    """Add the configuration of an image that was built here and registered only with PutImage."""
     if not any(digest in image["imageManifest"] for image in images) or not blobs.file(digest).is_file():
         return False
     blobs.link(repository, digest)

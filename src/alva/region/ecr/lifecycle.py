@@ -1,7 +1,7 @@
-"""Which images a repository's lifecycle policy lets go.
+"""Decides which images a repository's lifecycle policy expires.
 
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html: rules in the order of their priority; an
-image that a rule selects is left alone by the rules after it, whether it expires or not.
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html: rules in the order of their priority;
+later rules ignore an image that a rule has selected, whether it expires or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The OCI distribution API over ECR's records: what `docker push` and `docker pull` say.
+"""The OCI distribution API, used by `docker push` and `docker pull`, over ECR's records.
 
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md, with ECR's refusals. Contents go to disk as they
 arrive (`images/blobs.py`); an image is registered with ECR's own PutImage, so both APIs show the same images.
@@ -21,9 +21,9 @@ from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.images.blobs import Blobs, DigestMismatch, Upload
 
 MOST_MANIFEST_BYTES = 4 * 2**20
-"""As the specification has it: "a registry SHOULD enforce some limit", of at least 4 MiB."""
+"""The specification: "a registry SHOULD enforce some limit", of at least 4 MiB."""
 SIGNATURE = "signature"
-"""The parameter of the URLs that GetDownloadUrlForLayer gives: who has one may read without signing in."""
+"""The query parameter of URLs from GetDownloadUrlForLayer. It grants read access without signing in."""
 _PART_BYTES = 2**20
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _ROUTES = tuple(
@@ -43,7 +43,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Refused(Exception):
-    """A request that the registry does not carry out: an HTTP status, and a code of the specification."""
+    """A refused request: an HTTP status, and an error code of the specification."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class Disconnected(Exception):
-    """The client went away in the middle of what it sends."""
+    """The client disconnected before the end of the request's body."""
 
 
 @dataclass
@@ -218,7 +218,7 @@ class Registry:
         name = request.parts["name"]
         upload = self._blobs.find_upload(request.parts["upload"], name)
         if upload is None:
-            raise Refused(404, "BLOB_UPLOAD_UNKNOWN", f"the repository {name} is not receiving that")
+            raise Refused(404, "BLOB_UPLOAD_UNKNOWN", f"the repository {name} has no such upload")
         match request.method:
             case "GET":
                 await self._accepted(request, upload, status=204)
@@ -239,7 +239,7 @@ class Registry:
                 raise Refused(405, "UNSUPPORTED", f"{request.method} is not supported here")
 
     async def _receive(self, request: _Request, upload: Upload) -> None:
-        """Take a part. One that is not sent whole ends the upload: a client begins it anew."""
+        """Receive a part. An incomplete part ends the upload: the client must start again."""
         try:
             async for part in request.stream():
                 upload.write(part)

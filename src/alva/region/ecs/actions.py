@@ -1,4 +1,4 @@
-"""What the service scheduler can decide: a vocabulary between `scheduler.py` and `controller.py`."""
+"""The decisions of the service scheduler, which `scheduler.py` makes and `controller.py` carries out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class StartTasks:
 
 @dataclass(frozen=True, kw_only=True)
 class StopTask:
-    """Stop a task, and say why."""
+    """Stop a task, with the reason."""
 
     task_id: str
     reason: str
@@ -24,14 +24,14 @@ class StopTask:
 
 @dataclass(frozen=True, kw_only=True)
 class NoteHealthy:
-    """A task passed all of its health checks for the first time that anyone looked."""
+    """A task has passed all of its health checks for the first time."""
 
     task_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoteStable:
-    """The primary deployment fulfils its success criteria: bake time starts."""
+    """The primary deployment meets its success criteria: bake time starts."""
 
     deployment_id: str
 
@@ -45,7 +45,7 @@ class Complete:
 
 @dataclass(frozen=True, kw_only=True)
 class Fail:
-    """The primary deployment has failed; `rollback_to` is the revision to return to, if there is one."""
+    """The primary deployment has failed; `rollback_to` is the revision to roll back to, if there is one."""
 
     deployment_id: str
     cause: str

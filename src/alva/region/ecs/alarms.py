@@ -16,7 +16,7 @@ POLL_SECONDS = 1.0
 
 
 class DeploymentAlarms:
-    """Watches the alarms of the deployments that asked for it."""
+    """Watches the alarms of deployments with deployment alarms."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
@@ -24,15 +24,15 @@ class DeploymentAlarms:
         self._alarming: dict[str, tuple[str, ...]] = {}
 
     def of(self, record: ServiceDeployment | None) -> tuple[str, ...]:
-        """The names of the alarms that ring during this deployment; empty when it watches none."""
+        """The names of this deployment's alarms in ALARM; empty when it has no alarms."""
         if record is None or record.alarms_status != "MONITORING" or record.rollback is not None:
             return ()
         return self._alarming.get(record.arn, ())
 
     async def look(self, records: list[ServiceDeployment]) -> bool:
-        """Ask CloudWatch about the deployments under way; True when any alarm rings.
+        """Read the alarms of running deployments from CloudWatch; True when any is in ALARM.
 
-        An alarm that rings already when a deployment begins switches the alarms off for that deployment, as on AWS.
+        As on AWS, alarms are not monitored for a deployment if one is in ALARM when it starts.
         """
         watched = [r for r in records if r.alarms_status == "MONITORING" and r.rollback is None]
         self._alarming = {r.arn: await self._ringing(r) for r in watched}
@@ -48,7 +48,7 @@ class DeploymentAlarms:
         try:
             root = await self._control_plane.query("monitoring", "DescribeAlarms", StateValue="ALARM", **members)
         except ServiceError as error:
-            logger.warning("cannot look at the alarms of %s: %s", record.arn, error)
+            logger.warning("cannot read the alarms of %s: %s", record.arn, error)
             return ()
         found = {element.text for element in root.iter("AlarmName")}
         return tuple(name for name in names if name in found)

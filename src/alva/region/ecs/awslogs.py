@@ -1,4 +1,4 @@
-"""The awslogs driver: whether a task's role may write to a log stream, and the stream itself."""
+"""The awslogs driver: creates a log stream with the permissions of a task's role."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from alva.region.log_stream import LogStream
 
 
 async def create(stream: LogStream, role: Role, *, create_group: bool = False) -> None:
-    """Make a stream. Raises TaskStartError in AWS's words: no such log group, or the role may not write there."""
+    """Create a stream. Raises TaskStartError in AWS's words if the log group does not exist or the role may not write
+    to it.
+    """
     try:
         if create_group:
             role.check("logs:CreateLogGroup", stream.group_arn)

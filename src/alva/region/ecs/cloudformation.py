@@ -89,7 +89,7 @@ class _Types:
 
     async def _call(self, action: str, request: Json) -> Json:
         if "tags" in request:
-            # CloudFormation's own tags (aws:cloudformation:...) are not for callers to set: `_set_tags` adds them.
+            # Callers cannot set CloudFormation's own tags (aws:cloudformation:...): `_set_tags` adds them.
             own = [tag for tag in request["tags"] if not tag["key"].startswith("aws:")]
             request = {**request, "tags": own}
         try:
@@ -218,7 +218,7 @@ class _Types:
         if forced.get("EnableForceNewDeployment") and forced != old.get("ForceNewDeployment"):
             request["forceNewDeployment"] = True
         for removable in ("loadBalancers", "serviceRegistries"):
-            # A property that the template no longer has is removed; UpdateService would keep what it is not told.
+            # A property that the template no longer has is removed. UpdateService alone would keep its value.
             if removable not in request:
                 request[removable] = []
         await self._call("UpdateService", request)
@@ -231,7 +231,7 @@ class _Types:
         return self._service(service)
 
     def read_service(self, arn: str, properties: Properties) -> Properties | None:
-        """What drift detection compares of a service."""
+        """The properties of a service that drift detection compares."""
         del properties
         service = self._state.services.get(arn)
         if service is None or service.status != "ACTIVE":

@@ -1,4 +1,4 @@
-"""One container: what it runs (`plan_container`), and its process with its health checks (`RunningContainer`)."""
+"""One container: its plan (`plan_container`), and its process with its health checks (`RunningContainer`)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerPlan:
-    """Everything that is decided about a container before it starts."""
+    """The settings of a container, decided before it starts."""
 
     name: str
     argv: tuple[str, ...]
@@ -89,14 +89,14 @@ def plan_container(
     network: Namespace | None = None,
     memory: Group | None = None,
 ) -> ContainerPlan:
-    """Put together what a container runs from its definition, the task's override and its image.
+    """Combine a container's definition, the task's override and the image into the plan of its process.
 
-    `task_environment` is what the platform says, and wins over the image and the definition. A definition may name
-    another HOSTNAME; the image's counts for nothing on Fargate (https://github.com/vercel/next.js/issues/58657).
+    `task_environment` holds the platform's variables. They override the image's and the definition's, except HOSTNAME,
+    which the definition can set; Fargate ignores the image's HOSTNAME (https://github.com/vercel/next.js/issues/58657).
     """
     name = definition["name"]
     entrypoint = tuple(definition.get("entryPoint") or ()) or image.entrypoint
-    # As in Docker, an entry point of the definition's own discards the image's command.
+    # As in Docker, an entry point in the definition discards the image's command.
     default_command = () if definition.get("entryPoint") else image.command
     command = tuple(override.get("command") or definition.get("command") or ()) or default_command
     argv = entrypoint + command
@@ -107,7 +107,7 @@ def plan_container(
         environment.update({entry["name"]: entry.get("value", "") for entry in source})
     environment.update(secret_values)
     environment.update({name: value for name, value in task_environment.items() if name != HOST_NAME})
-    # Node reads the system's authorities only when it is told to. On AWS they are public, or the image brings them.
+    # Node reads the system's authorities only with NODE_EXTRA_CA_CERTS. AWS needs none: its authorities are public.
     environment.setdefault("NODE_EXTRA_CA_CERTS", TRUST_BUNDLE)
     return ContainerPlan(
         name=name,
@@ -166,7 +166,7 @@ def _user(configured: str | None, image: Image, container: str) -> tuple[int, in
 
 
 class RunningContainer:
-    """A container's process. It keeps the container's record true and calls `on_change` when that changes."""
+    """A container's process. It updates the container's record and calls `on_change` after each change."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class RunningContainer:
 
     @property
     def started_at(self) -> float | None:
-        """When its process was started, whatever became of it; None before."""
+        """When its process was started; None before that."""
         return self._process.started_at if self._process is not None else None
 
     @property
@@ -199,12 +199,12 @@ class RunningContainer:
 
     @property
     def pid(self) -> int | None:
-        """Its first process, as the machine numbers it; None when it does not run."""
+        """Its first process's id on the machine; None when it does not run."""
         return self._process.pid if self._process is not None and self._process.is_running else None
 
     @property
     def is_running(self) -> bool:
-        """Its process runs."""
+        """Whether its process runs."""
         return self._process is not None and self._process.is_running
 
     async def start(self) -> None:
@@ -240,17 +240,17 @@ class RunningContainer:
         self._on_change()
 
     async def stop(self) -> None:
-        """Stop signal, then SIGKILL after the stop timeout; returns when the record shows the exit code."""
+        """Send the stop signal, then SIGKILL after the stop timeout; return when the record has the exit code."""
         await self.end(self.plan.stop_timeout_seconds)
 
     async def close(self) -> None:
-        """Wait for the process that was stopped or has ended; end the health checks."""
+        """Wait until the process has ended, and end the health checks."""
         await end(self._health_watch)
         if self._process_watch is not None:
             await self._process_watch
 
     async def end(self, timeout_seconds: float) -> None:
-        """Stop signal, then SIGKILL after `timeout_seconds` instead of the stop timeout."""
+        """Send the stop signal, then SIGKILL after `timeout_seconds` instead of the stop timeout."""
         if self._process is not None:
             await self._process.stop(timeout_seconds)
         await self.close()
@@ -271,7 +271,7 @@ class RunningContainer:
 
         async def look() -> None:
             nonlocal failures
-            # Docker waits one interval before the first check too.
+            # Like Docker, wait one interval before the first check.
             await asyncio.sleep(check.interval_seconds)
             in_start_period = loop.time() - started < check.start_period_seconds
             if await self._passes(process, check):
@@ -295,7 +295,7 @@ class RunningContainer:
         try:
             probe = await self._supervisor.start(spec)
         except SandboxFailed as error:
-            logger.info("health check of %s could not run: %s", self.plan.name, error)
+            logger.info("cannot run the health check of %s: %s", self.plan.name, error)
             return False
         try:
             ended = await asyncio.wait_for(probe.wait(), check.timeout_seconds)

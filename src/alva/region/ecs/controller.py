@@ -1,7 +1,7 @@
-"""Carries out what the scheduler decides: one loop over all services, prompt on events, and every 0.2 s.
+"""Carries out the scheduler's decisions in one loop over all services, after each change and every 0.2 s.
 
-The loop observes (tasks, containers' health, targets' health), asks `scheduler.decide`, and changes records and starts
-or stops tasks accordingly. It never waits for a task: each runs on its own.
+The loop reads tasks, containers' health and targets' health, calls `scheduler.decide`, changes records, and starts or
+stops tasks. It never waits for a task: each has its own asyncio task.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from alva.region.region import Region
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
-"""How late a change of a target's health is noticed; everything else wakes the loop."""
+"""The poll interval for targets' health. Any other change wakes the loop at once."""
 
 _STOP_SECONDS = 2.0
-"""What a container gets between SIGTERM and SIGKILL when the whole region stops."""
+"""Time between SIGTERM and SIGKILL for containers when the region stops."""
 
 
 class Controller:
-    """The running side of ECS: its tasks, and the loop that keeps services as they should be."""
+    """Runs ECS's tasks, and the loop that brings services to their desired state."""
 
     def __init__(
         self, region: Region, state: State, control_plane: ControlPlane, timing: scheduler.Timing | None = None
@@ -56,10 +56,10 @@ class Controller:
         self._loops: list[asyncio.Task[None]] = []
         self._waiters: set[asyncio.Event] = set()
 
-    # Life
+    # Start and stop
 
     async def start(self) -> None:
-        """Declare the tasks of the region's earlier life stopped, and begin to look after the services."""
+        """Mark tasks of the region's previous run as STOPPED, and start the loops."""
         await asyncio.to_thread(remove_all_volumes, self._region.config)
         await self._bury_the_dead()
         self._notifications.take_note(self._state.services.values())
@@ -71,7 +71,7 @@ class Controller:
         ]
 
     async def stop(self) -> None:
-        """End the loop and every task's processes; what the records say stays."""
+        """End the loops and the processes of all tasks, and keep the records."""
         await end(*self._loops)
         for life in self._lives.values():
             life.cancel()
@@ -104,14 +104,14 @@ class Controller:
                 deployment.retry_at = 0.0
 
     def changed(self) -> None:
-        """Something changed: look at the services soon, and save."""
+        """Wake the loop after a change, and save the state."""
         self._wake.set()
         for waiter in self._waiters:
             waiter.set()
         self._region.persistence.mark_changed()
 
     async def wait_until(self, predicate: Callable[[], bool]) -> None:
-        """Return once `predicate` holds; it is asked again after every change."""
+        """Return once `predicate` holds; it is evaluated again after every change."""
         waiter = asyncio.Event()
         self._waiters.add(waiter)
         try:
@@ -153,7 +153,7 @@ class Controller:
     # Tasks
 
     def start_task(self, task: Task, definition: Json, service: Service | None = None) -> None:
-        """Put a task on record and let it live."""
+        """Record a task and start it."""
         self._state.tasks[task.arn] = task
         running = RunningTask(
             task,
@@ -171,7 +171,7 @@ class Controller:
         self._task_changed(task)
 
     def container(self, task: Task, name: str) -> RunningContainer | None:
-        """A container of a task that runs here."""
+        """A container of a running task."""
         running = self._running.get(task.arn)
         return running.container(name) if running is not None else None
 
@@ -180,7 +180,7 @@ class Controller:
         self.changed()
 
     def stop_task(self, task: Task, stop_code: str, reason: str) -> None:
-        """Let a task stop; one that has stopped is left alone."""
+        """Request that a task stops; a stopped task is ignored."""
         running = self._running.get(task.arn)
         if running is not None:
             running.request_stop(stop_code, reason)
@@ -197,7 +197,7 @@ class Controller:
             self.changed()
 
     def _on_task_stopped(self, service: Service, task: Task) -> None:
-        """Count a task that stopped by itself against its deployment."""
+        """Count a task that stopped unexpectedly as a failure of its deployment."""
         deployment = service.deployment(task.started_by or "")
         if deployment is None:
             return
@@ -328,7 +328,7 @@ class Controller:
 
 
 def task_health(task: Task, checked: set[str]) -> Health:
-    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without any."""
+    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without health checks."""
     healths = [c.health for c in task.containers if c.name in checked]
     if Health.UNHEALTHY in healths:
         return Health.UNHEALTHY
@@ -338,7 +338,7 @@ def task_health(task: Task, checked: set[str]) -> Health:
 
 
 def new_containers(state: State, cluster: str, task_id: str, definition: Json) -> list[Container]:
-    """The containers of a new task, as its definition has them."""
+    """The containers of a new task, from its definition."""
     return [
         Container(
             name=c["name"],

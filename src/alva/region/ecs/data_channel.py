@@ -1,7 +1,7 @@
-"""The task's side of a data channel: a program in a pseudo-terminal, tied to a WebSocket.
+"""The agent's side of a data channel: connects a program in a pseudo-terminal to a WebSocket.
 
 It behaves as aws/amazon-ssm-agent does in a container (agent/session/shell, agent/session/datachannel): no handshake,
-since a handshake is made for encrypted sessions alone; output in messages of 1024 bytes; no exit code at the end.
+since only encrypted sessions have one; output in messages of 1024 bytes; no exit code at the end.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
 _MOST_UNACKNOWLEDGED = 1000
-"""More output than that waits in the terminal until the client has caught up."""
+"""Limit of unacknowledged output. Above it, the channel stops reading from the terminal."""
 _LAST_WORDS_SECONDS = 5.0
-"""How long the end of a session waits for the client to acknowledge the last output."""
+"""How long a session that ends waits for the client to acknowledge the last output."""
 
 Start = Callable[[int], Awaitable[Process]]
-"""Starts the program with this descriptor of a pseudo-terminal."""
+"""Starts the program on this descriptor of a pseudo-terminal."""
 
 
 class ExecAgent:
@@ -65,12 +65,12 @@ class ExecAgent:
         self._line = b""
 
     def end(self, output: str) -> None:
-        """End the session; `output` is what the client is told, empty when nothing is wrong."""
+        """End the session; the client shows `output`, which is empty without an error."""
         if not self._ending.done():
             self._ending.set_result(output)
 
     async def run(self, receive: Callable[[], Awaitable[Any]], start: Start) -> None:
-        """Carry the session to its end. Returns once the client has been told, or is gone."""
+        """Run the session. Returns once the client knows that it has ended, or has disconnected."""
         self._terminal, inside = os.openpty()
         os.set_blocking(self._terminal, False)
         tasks = [
@@ -81,7 +81,7 @@ class ExecAgent:
             try:
                 process = await start(inside)
             except SandboxFailed as error:
-                # The agent's words around its reason, agent/session/shell/shell.go
+                # The agent's message around the reason, agent/session/shell/shell.go
                 self.end(f"Unable to start command: Failed to start pty: {error.message.partition(': ')[2]}")
             finally:
                 os.close(inside)
@@ -92,7 +92,7 @@ class ExecAgent:
             self._stop_reading()
             if process is not None:
                 process.kill()
-            if not tasks[2].done():  # the client is there
+            if not tasks[2].done():  # the client has connected
                 await self._say_goodbye(output)
         finally:
             for task in tasks:
@@ -105,7 +105,7 @@ class ExecAgent:
                 self._log.write(self._line.decode(errors="replace").rstrip("\r"))
 
     async def _or_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """A session without one of its parts would hang: it ends instead."""
+        """End the session if one of its loops fails; without it the session would hang."""
         try:
             await work
         except Exception as error:
@@ -115,7 +115,7 @@ class ExecAgent:
     async def _follow(self, process: Process) -> None:
         await process.wait()
         more = True
-        while more:  # what it wrote last
+        while more:  # the program's last output
             more = self._read()
         self.end("")
 
@@ -134,7 +134,7 @@ class ExecAgent:
             "Output": output,
         }
         last = Message(type=messages.CHANNEL_CLOSED, payload=json.dumps(closed).encode())
-        with contextlib.suppress(Exception):  # whatever a client does that has gone by now
+        with contextlib.suppress(Exception):  # the client may have disconnected
             await self._send({"type": "websocket.send", "bytes": last.to_bytes()})
             await self._send({"type": "websocket.close", "code": 1000})
 
@@ -145,7 +145,7 @@ class ExecAgent:
             await self._send({"type": "websocket.send", "bytes": await self._unsent.get()})
 
     async def _tend(self) -> None:
-        """Send again what was not acknowledged; end a session in which nothing is said."""
+        """Send unacknowledged messages again, and end an idle session."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now = time.monotonic()
@@ -171,12 +171,12 @@ class ExecAgent:
             self._loop.remove_reader(self._terminal)
 
     def _read(self) -> bool:
-        """Pass on what the program wrote; whether there was anything."""
+        """Send the program's output to the client; returns whether there was any."""
         try:
             data = os.read(self._terminal, MOST_PAYLOAD_BYTES)
         except BlockingIOError:
             return False
-        except OSError:  # EIO: nobody has the other end any more
+        except OSError:  # EIO: no process has the other end open
             data = b""
         if not data:
             self._stop_reading()
@@ -189,7 +189,7 @@ class ExecAgent:
         return True
 
     def _keep(self, data: bytes) -> None:
-        """Write the transcript, line by line."""
+        """Write output to the transcript, line by line."""
         if self._log is None:
             return
         *lines, self._line = (self._line + data).split(b"\n")
@@ -205,7 +205,7 @@ class ExecAgent:
                 self.end("")
                 return
             try:
-                # The agent does not look at digests: agent/session/contracts/agentmessage.go, Validate.
+                # The agent does not check digests: agent/session/contracts/agentmessage.go, Validate.
                 message = Message.from_bytes(event.get("bytes") or b"", check_digest=False)
                 self._take(message)
             except MalformedMessage:
@@ -236,13 +236,13 @@ class ExecAgent:
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, packed)
 
     def _write(self) -> None:
-        """Give the program what was typed, as fast as its terminal takes it."""
+        """Write the client's input to the terminal, as fast as it accepts it."""
         try:
             self._typed = self._typed[os.write(self._terminal, self._typed) :]
         except BlockingIOError:
             pass
         except OSError:
-            self._typed = b""  # the program is gone
+            self._typed = b""  # the program has ended
         if self._typed:
             self._loop.add_writer(self._terminal, self._write)
         else:

@@ -1,4 +1,4 @@
-"""Container dependencies inside a task (`dependsOn`): who may start, who never will, who stops first. Pure.
+"""Container dependencies inside a task (`dependsOn`): which containers can start, never start, or stop first. Pure.
 
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDependency.html
 """
@@ -22,7 +22,7 @@ def is_satisfied(condition: str, other: Container) -> bool:
 
 
 def is_impossible(condition: str, other: Container) -> bool:
-    """Whether that can no longer come true."""
+    """Whether the condition can no longer be met."""
     if condition == "SUCCESS":
         return other.last_status == "STOPPED" and other.exit_code != 0
     if condition == "HEALTHY":
@@ -31,7 +31,7 @@ def is_impossible(condition: str, other: Container) -> bool:
 
 
 def startable(definitions: Sequence[Json], containers: Mapping[str, Container]) -> list[str]:
-    """The names of the containers that have not started and may now."""
+    """The names of the containers that can start now."""
     return [
         definition["name"]
         for definition in definitions
@@ -41,7 +41,7 @@ def startable(definitions: Sequence[Json], containers: Mapping[str, Container]) 
 
 
 def blocked(definitions: Sequence[Json], containers: Mapping[str, Container]) -> tuple[str, str, str] | None:
-    """A container that can never start: its name, the one it waits for, the condition."""
+    """A container that can never start: its name, its dependency and the condition."""
     for definition in definitions:
         if containers[definition["name"]].last_status != "PENDING":
             continue
@@ -58,9 +58,9 @@ DEFAULT_START_TIMEOUT_SECONDS = 180.0
 def deadlines(
     definitions: Sequence[Json], containers: Mapping[str, Container], started_at: Mapping[str, float]
 ) -> list[tuple[float, str, str]]:
-    """When which container gives up waiting for which other, soonest first.
+    """The start timeouts of waiting containers (time, container, dependency), soonest first.
 
-    The other's `startTimeout` counts, from its start on (`started_at`, by name).
+    The dependency's `startTimeout` applies, from its start on (`started_at`, by name).
     """
     timeouts = {d["name"]: d.get("startTimeout", DEFAULT_START_TIMEOUT_SECONDS) for d in definitions}
     return sorted(
@@ -75,7 +75,7 @@ def deadlines(
 def stop_order(definitions: Sequence[Json]) -> list[list[str]]:
     """Groups to stop one after another: a container stops only after those that depend on it.
 
-    Raises ValueError when the dependencies form a circle.
+    Raises ValueError when the dependencies are circular.
     """
     dependents: dict[str, set[str]] = {d["name"]: set() for d in definitions}
     for definition in definitions:

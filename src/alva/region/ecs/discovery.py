@@ -1,4 +1,4 @@
-"""Service discovery: tasks as instances of Cloud Map services, and as names that resolve inside the region."""
+"""Service discovery: registers tasks as instances of Cloud Map services, and publishes their DNS names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class Discovery:
-    """Keeps Cloud Map and the region's names in step with the tasks that are up and healthy."""
+    """Updates Cloud Map and the region's DNS names with the healthy tasks."""
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         self._control_plane = control_plane
         self._names = names
         self._registered: dict[str, dict[str, str]] = {}
-        """By name, task id -> address, of what is healthy."""
+        """DNS name -> task id -> address of each healthy task."""
 
     async def dns_name(self, registry_arn: str) -> str:
         """`service.namespace` of a Cloud Map service. Raises InvalidParameterException when there is none."""
@@ -33,7 +33,7 @@ class Discovery:
         return f"{service['Name']}.{namespace['Namespace']['Name']}"
 
     async def register(self, task: Task, registry_arn: str, attributes: dict[str, str], *, is_healthy: bool) -> None:
-        """Make the task an instance; its name resolves to it only while it is healthy."""
+        """Register the task as an instance. The name resolves to it only while it is healthy."""
         assert task.address is not None  # noqa: S101 - a task registers after its interface is attached
         await self._control_plane.call(
             "servicediscovery",
@@ -45,7 +45,7 @@ class Discovery:
         await self.set_health(task, registry_arn, is_healthy=is_healthy)
 
     async def set_health(self, task: Task, registry_arn: str, *, is_healthy: bool) -> None:
-        """Tell Cloud Map, and let the name resolve to the task or not."""
+        """Set the instance's health in Cloud Map, and add the task to the name or remove it."""
         try:
             await self._control_plane.call(
                 "servicediscovery",
@@ -66,7 +66,7 @@ class Discovery:
         self._names.publish(name, sorted(instances.values()))
 
     async def deregister(self, task: Task, registry_arn: str) -> None:
-        """Take the task away from Cloud Map and from its name; what is not registered is ignored."""
+        """Remove the task from Cloud Map and from its name; a task that is not registered is ignored."""
         service_id = registry_arn.rpartition("/")[2]
         for name, instances in self._registered.items():
             if instances.pop(task.id, None) is not None:
@@ -76,4 +76,4 @@ class Discovery:
                 "servicediscovery", "DeregisterInstance", ServiceId=service_id, InstanceId=task.id
             )
         except ServiceError as error:
-            logger.info("task %s was not registered with %s: %s", task.id, registry_arn, error)
+            logger.info("cannot deregister task %s from %s: %s", task.id, registry_arn, error)

@@ -1,4 +1,4 @@
-"""What the ECS API answers when it refuses, and why a task cannot start: AWS's names, AWS's wording."""
+"""Errors of the ECS API, and reasons why a task cannot start, with AWS's codes and messages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from alva.region.aws_error import AwsError
 
 
 class EcsError(AwsError):
-    """A refusal of the ECS API."""
+    """An error of the ECS API."""
 
 
 def invalid_parameter(message: str) -> EcsError:
-    """The parameter is well-formed and wrong."""
+    """InvalidParameterException: a well-formed parameter has a wrong value."""
     return EcsError("InvalidParameterException", message)
 
 
 def client_error(message: str) -> EcsError:
-    """The client asked for something that cannot be done with what exists."""
+    """ClientException: the request is not possible with the existing resources."""
     return EcsError("ClientException", message)
 
 
@@ -30,12 +30,12 @@ def service_not_found() -> EcsError:
 
 
 def not_honoured(what: str) -> EcsError:
-    """Asked for something with an effect that this region does not have: refused, never ignored."""
+    """UnsupportedFeatureException: the request needs a feature that this region does not have."""
     return EcsError("UnsupportedFeatureException", f"The local region does not honour {what}.")
 
 
 class TaskStartError(Exception):
-    """A task cannot start; the text is its `stoppedReason`. `container` names the one that is to blame, if one is."""
+    """A task cannot start; the text is its `stoppedReason`. `container` is the container that failed, if it was one."""
 
     def __init__(self, reason: str, container: str | None = None) -> None:
         super().__init__(reason)

@@ -1,8 +1,7 @@
-"""ECS Exec's agent in a task's containers: whether it runs there, by AWS's conditions.
+"""ECS Exec's agent in a task's containers: decides whether it runs, by AWS's conditions.
 
-The agent is started with the container and never later. It needs a task role that may open channels, and a root file
-system that it can write to.
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
+The agent starts only together with the container. It needs a task role that may open channels, and a writable root file
+system. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def check_role(definition: Json, what: str) -> None:
 
 
 def task_role(task: Task, definition: Json, *, account_id: str, region: str) -> Role:
-    """The task's role as the agent has assumed it. Raises TaskStartError when that cannot be."""
+    """The task's role, assumed for the agent. Raises TaskStartError when it cannot be assumed."""
     return Role(str(definition.get("taskRoleArn") or ""), task.id, account_id=account_id, region=region)
 
 
 def start(task: Task, definition: Json, *, account_id: str, region: str) -> None:
-    """Note for each container whether its agent runs, and why not."""
+    """Record for each container whether its agent runs, and why not."""
     if not task.enable_execute_command:
         return
     try:
@@ -61,7 +60,7 @@ def status(container: Container) -> list[Json]:
 
 
 def not_running() -> EcsError:
-    """What ExecuteCommand answers where no agent runs."""
+    """The error of ExecuteCommand where no agent runs."""
     return invalid_parameter(
         "The execute command failed because execute command was not enabled when the task was run or the execute "
         "command agent isn’t running. Wait and try again or run a new task with execute command enabled and try again."

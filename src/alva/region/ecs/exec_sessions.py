@@ -1,7 +1,7 @@
 """The sessions of ECS Exec: opened by ExecuteCommand, used once over a WebSocket, ended by TerminateSession.
 
-In the place of AWS's message gateway and of the agent in the task: the data channel is served beside the API, on
-loopback, at /v1/data-channel/SESSION.
+It replaces AWS's message gateway and the agent in the task. The data channel is served at the API's port, at
+/v1/data-channel/SESSION.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 PATH = "/v1/data-channel/"
 IDLE_SECONDS = 20 * 60.0
-"""A session in which nothing is said for so long ends; it cannot be set.
+"""The idle timeout of a session; AWS has no setting for it.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html"""
 _UNUSED_SECONDS = 60.0
-"""How long a token waits for its client."""
+"""How long a token is valid before the client connects."""
 _REFUSED = 1008  # WebSocket's "policy violation"
 
 Receive = Callable[[], Awaitable[Any]]
@@ -38,7 +38,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 @dataclass(kw_only=True)
 class ExecSession:
-    """A session: what is to run where, and the token that opens it once."""
+    """A session: the command and its container, and the token that opens the session once."""
 
     argv: tuple[str, ...]
     container: Process
@@ -49,7 +49,7 @@ class ExecSession:
     agent: ExecAgent | None = None
 
     def spec(self, terminal: int) -> ProcessSpec:
-        """What the agent starts: as root, whoever the container's user is.
+        """The process that the agent starts. It runs as root, also in a container with another user.
 
         "The SSM agent and its child processes run as root even when you specify a user ID for the container."
         https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
@@ -67,7 +67,7 @@ class ExecSession:
 
 
 class ExecSessions:
-    """The sessions that wait for their client or are under way; none outlives the region."""
+    """Sessions that wait for their client or run. They end with the region."""
 
     def __init__(self, supervisor: Supervisor, background: Background, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self.background = background
@@ -76,12 +76,12 @@ class ExecSessions:
         self._sessions: dict[str, ExecSession] = {}
 
     def open(self, session: ExecSession) -> None:
-        """Wait for the session's client."""
+        """Add a session, which then waits for its client."""
         self._sessions[session.id] = session
         asyncio.get_running_loop().call_later(_UNUSED_SECONDS, self._forget_unused, session)
 
     def terminate(self, session_id: str) -> bool:
-        """End a session; whether there is one of that id."""
+        """End a session; returns whether it exists."""
         session = self._sessions.get(session_id)
         if session is None:
             return False
@@ -96,7 +96,7 @@ class ExecSessions:
             self._sessions.pop(session.id, None)
 
     async def serve(self, scope: Json, receive: Receive, send: Send) -> None:
-        """One WebSocket: the client's token, then the session until its end."""
+        """Serve one WebSocket: check the client's token, then run the session."""
         await receive()  # websocket.connect
         path = str(scope.get("path", ""))
         session = self._sessions.get(path.removeprefix(PATH)) if path.startswith(PATH) else None
@@ -111,7 +111,7 @@ class ExecSessions:
         try:
             await session.agent.run(receive, lambda terminal: self._supervisor.start(session.spec(terminal)))
         except Exception:
-            logger.exception("session %s was lost", session.id)
+            logger.exception("session %s failed", session.id)
         finally:
             self._sessions.pop(session.id, None)
             if session.log is not None:

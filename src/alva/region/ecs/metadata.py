@@ -1,6 +1,6 @@
-"""The task metadata endpoint, version 4: what a container may ask about itself, at a link-local address.
+"""The task metadata endpoint, version 4: serves metadata to containers at a link-local address.
 
-Where tasks have a network of their own. On AWS no security group and no route decides about it either.
+Only in a network with namespaces. As on AWS, neither security groups nor routes affect it.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
 """
 
@@ -28,7 +28,7 @@ def uri(container: Container) -> str:
 
 
 def container_metadata(task: Task, container: Container, definition: Json) -> Json:
-    """A container as the endpoint shows it; what is not known yet is left out."""
+    """The endpoint's response for a container; unknown members are left out."""
     configured = next(c for c in definition["containerDefinitions"] if c["name"] == container.name)
     log = configured.get("logConfiguration") or {}
     shown = {
@@ -63,7 +63,7 @@ def container_metadata(task: Task, container: Container, definition: Json) -> Js
 
 
 def task_metadata(task: Task, definition: Json) -> Json:
-    """A task as the endpoint shows it, with its containers."""
+    """The endpoint's response for a task, with its containers."""
     shown = {
         "Cluster": task.cluster_arn,
         "TaskARN": task.arn,
@@ -83,7 +83,7 @@ def task_metadata(task: Task, definition: Json) -> Json:
 
 
 class MetadataEndpoint:
-    """Answers containers, each about its own task alone: who asks is told by the address that it asks from."""
+    """Serves each container the metadata of its own task, which it finds by the client's address."""
 
     def __init__(self, network: Network, state: State) -> None:
         self._network = network
@@ -91,7 +91,7 @@ class MetadataEndpoint:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Serve, where the network has the address."""
+        """Start to serve, if the network has the address."""
         if not self._network.is_enforced:
             return
         self._network.serve_everybody(ADDRESS, PORT)
@@ -100,13 +100,13 @@ class MetadataEndpoint:
         self._server = await asyncio.start_server(self._answer, sock=listener, limit=_LONGEST_REQUEST_BYTES)
 
     async def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def answer(self, path: str, address: str) -> Json | None:
-        """What a path gives to who asks from `address`; None where there is nothing."""
+        """The response for a path and a client's address; None where there is none."""
         for task in self._state.tasks.values():
             if task.address != address or task.attachment_status != "ATTACHED":
                 continue

@@ -1,4 +1,4 @@
-"""AWS/ECS metrics: what tasks use of the CPU and memory that their definitions reserve.
+"""AWS/ECS metrics: tasks' use of the CPU and memory that their definitions reserve.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/available-metrics.html
 Measured from /proc: the processes of a container share its process namespace.
@@ -18,12 +18,12 @@ from alva.region.ecs.state import State
 
 NAMESPACE = "AWS/ECS"
 PERIOD_SECONDS = 30.0
-"""Half of CloudWatch's shortest period: each period of an alarm has a value, however late one comes."""
+"""Half of CloudWatch's shortest period, so that each period of an alarm has a value even if one is late."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What some processes have used: CPU time so far, memory now."""
+    """Usage of some processes: CPU time so far, memory now."""
 
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
@@ -31,14 +31,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Utilization:
-    """What a task uses of what it reserves, in percent."""
+    """A task's use of its reserved CPU and memory, in percent."""
 
     cpu_percent: float
     memory_percent: float
 
 
 def usage_by_namespace() -> dict[str, Usage]:
-    """Usage of this machine's processes, by process namespace; those that may not be looked at are left out."""
+    """Usage of this machine's processes, by process namespace; unreadable processes are left out."""
     found: dict[str, Usage] = {}
     for pid in procfs.processes():
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:
     by_namespace = usage_by_namespace()
     found = {}
     for arn, pids in processes.items():
-        with contextlib.suppress(OSError, KeyError):  # It has ended meanwhile, or may not be looked at.
+        with contextlib.suppress(OSError, KeyError):  # The process has ended, or is not readable.
             usages = [by_namespace[procfs.process_namespace(pid)] for pid in pids]
             found[arn] = Usage(sum(u.cpu_seconds for u in usages), sum(u.memory_bytes for u in usages))
     return found

@@ -1,8 +1,8 @@
-"""What ECS remembers: clusters, task definitions, services with their deployments, tasks. Plain data, no behaviour.
+"""ECS's records: clusters, task definitions, services with their deployments, tasks. Plain data, no behaviour.
 
 Everything here goes to disk as JSON (`state_of`, `from_state`), so fields are JSON values, other records, or enums of
-strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. What AWS returns as it was given
-(container definitions, network configuration, load balancers) stays in AWS's own camelCase dictionaries.
+strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. Values that AWS returns unchanged
+(container definitions, network configuration, load balancers) remain dictionaries in AWS's camelCase.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Record = TypeVar("Record")
 
 
 class TaskStatus(enum.StrEnum):
-    """A task's `lastStatus`, in the order in which it is passed through.
+    """A task's `lastStatus`, in the order of its life cycle.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
     """
@@ -35,12 +35,12 @@ class TaskStatus(enum.StrEnum):
 
     @property
     def is_before_running(self) -> bool:
-        """On its way up: counted as pending."""
+        """Whether the task counts as pending."""
         return self in (TaskStatus.PROVISIONING, TaskStatus.PENDING, TaskStatus.ACTIVATING)
 
 
 class Health(enum.StrEnum):
-    """What health checks of a container say."""
+    """The result of a container's health checks."""
 
     UNKNOWN = "UNKNOWN"
     HEALTHY = "HEALTHY"
@@ -63,7 +63,7 @@ class RolloutState(enum.StrEnum):
 
 
 class ServiceDeploymentStatus(enum.StrEnum):
-    """`status` of a service deployment, as DescribeServiceDeployments tells it."""
+    """`status` of a service deployment in DescribeServiceDeployments."""
 
     PENDING = "PENDING"
     IN_PROGRESS = "IN_PROGRESS"
@@ -77,7 +77,7 @@ class ServiceDeploymentStatus(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing follows."""
+        """Whether the status is final."""
         return self in (
             ServiceDeploymentStatus.SUCCESSFUL,
             ServiceDeploymentStatus.STOPPED,
@@ -88,7 +88,7 @@ class ServiceDeploymentStatus(enum.StrEnum):
 
 @dataclass(kw_only=True)
 class Cluster:
-    """A cluster: a name that services and tasks live under."""
+    """A cluster of services and tasks."""
 
     name: str
     arn: str
@@ -123,7 +123,7 @@ class Container:
 
 @dataclass(kw_only=True)
 class Task:
-    """A task and everything that DescribeTasks tells of it."""
+    """A task, with all values that DescribeTasks shows."""
 
     id: str
     arn: str
@@ -145,7 +145,7 @@ class Task:
     platform_version: str = "1.4.0"
     enable_execute_command: bool = False
     client_token: str | None = None
-    """RunTask's; the same token again returns the same tasks."""
+    """RunTask's `clientToken`: a repeated token returns the same tasks."""
     last_status: TaskStatus = TaskStatus.PROVISIONING
     desired_status: str = "RUNNING"
     version: int = 1
@@ -169,17 +169,17 @@ class Task:
     stop_code: str | None = None
     stopped_reason: str | None = None
     was_healthy: bool = False
-    """The service scheduler has seen it pass all of its health checks at least once."""
+    """Whether the scheduler has seen the task pass all of its health checks at least once."""
 
     @property
     def is_stopping(self) -> bool:
-        """Nobody wants it to run any more."""
+        """Whether its desired status is STOPPED."""
         return self.desired_status == "STOPPED"
 
 
 @dataclass(kw_only=True)
 class Revision:
-    """A service revision: what one deployment deploys. Never changed once made."""
+    """A service revision, which one deployment deploys. Immutable."""
 
     arn: str
     created_at: float
@@ -194,7 +194,7 @@ class Revision:
 
 @dataclass(kw_only=True)
 class Deployment:
-    """An entry of a service's `deployments`: tasks of one revision, and how starting them goes."""
+    """An entry of a service's `deployments`: tasks of one revision, and the state of their rollout."""
 
     id: str
     revision_arn: str
@@ -206,7 +206,7 @@ class Deployment:
     failed_tasks: int = 0
     """Consecutive failures, which the circuit breaker counts."""
     short_lived_tasks: int = 0
-    """Consecutive tasks that did not live long: they delay the next start."""
+    """Consecutive short-lived tasks. They delay the next start."""
     retry_at: float = 0.0
     stable_since: float | None = None
     is_rollback: bool = False
@@ -214,7 +214,7 @@ class Deployment:
 
 @dataclass(kw_only=True)
 class ServiceDeployment:
-    """One attempt to bring a service to a revision, rollback included."""
+    """One deployment of a revision to a service, its rollback included."""
 
     arn: str
     deployment_id: str
@@ -239,7 +239,7 @@ class ServiceDeployment:
 
 @dataclass(kw_only=True)
 class Service:
-    """A service: how many tasks of which revision, and how to get from one revision to the next."""
+    """A service: its desired tasks and revision, and its deployment configuration."""
 
     name: str
     arn: str
@@ -262,13 +262,13 @@ class Service:
     last_completed_deployment_id: str | None = None
     is_steady: bool = False
     is_stuck: bool = False
-    """An event has said that the deployment configuration leaves no room to start or stop tasks."""
+    """Whether the event was sent that the deployment configuration leaves no room to start or stop tasks."""
     is_throttled: bool = False
-    """An event has said that tasks do not start consistently."""
+    """Whether the event was sent that tasks do not start consistently."""
 
     @property
     def primary(self) -> Deployment:
-        """The deployment that the service moves towards."""
+        """The deployment that the service is changing to."""
         return next(d for d in self.deployments if d.status is DeploymentStatus.PRIMARY)
 
     def revision(self, arn: str) -> Revision:
@@ -284,7 +284,7 @@ class Service:
 
     @property
     def open_service_deployment(self) -> ServiceDeployment | None:
-        """The service deployment under way, if one is."""
+        """The service deployment in progress, if there is one."""
         return next((d for d in self.service_deployments if not d.status.is_final), None)
 
 
@@ -294,7 +294,7 @@ def state_of(record: Any) -> Json:
 
 
 def from_state(kind: type[Record], state: Json) -> Record:
-    """The record that `state_of` wrote. Missing fields take their defaults; unknown ones are a ValueError."""
+    """The record that `state_of` wrote. A missing field has its default; an unknown one raises ValueError."""
     hints = _hints(kind)
     unknown = set(state) - set(hints)
     if unknown:

@@ -1,4 +1,4 @@
-"""Network interfaces of tasks: which subnet, which address, and the network that the task's processes are in."""
+"""Network interfaces of tasks: the subnet, the address, and the network namespace of the task's processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alva.region.region import Region
 
 @dataclass(frozen=True)
 class Subnet:
-    """What ECS needs of EC2's record."""
+    """The members of EC2's record that ECS needs."""
 
     id: str
     cidr_block: str
@@ -72,10 +72,11 @@ async def check_security_groups(control_plane: ControlPlane, group_ids: Sequence
 async def attach_interface(
     control_plane: ControlPlane, region: Region, task: Task, neighbours: Iterable[Task]
 ) -> Namespace | None:
-    """Give the task a network interface in the subnet that has the fewest of its neighbours (spread over zones).
+    """Attach a network interface in the subnet with the fewest of the task's neighbours (this spreads tasks over
+    zones).
 
-    Returns the network namespace that goes with it, where there are any. Raises TaskStartError when a subnet is gone,
-    none has a free address, or the interface cannot be made.
+    Returns its network namespace, if the network has namespaces. Raises TaskStartError when a subnet does not exist,
+    none has a free address, or the interface cannot be created.
     """
     try:
         subnets = await describe_subnets(control_plane, task.subnets)
@@ -113,7 +114,7 @@ async def attach_interface(
 
 
 def detach_interface(region: Region, task: Task) -> None:
-    """Take the interface away and give the task's address back; the record keeps showing it, as AWS's does."""
+    """Remove the interface and release the task's address. As on AWS, the record keeps the address."""
     if task.address is not None and task.attachment_status == "ATTACHED":
         region.names.withdraw(host_name(task.address, region.config.region))
         region.network.detach_soon(task.address, functools.partial(region.addresses.release, task.address))
@@ -121,7 +122,7 @@ def detach_interface(region: Region, task: Task) -> None:
 
 
 def host_name(address: str, region: str) -> str:
-    """The name of a task that has this address, which the VPC's resolver knows.
+    """The host name of this address, which the VPC's resolver knows.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/hostname-types.html
     """

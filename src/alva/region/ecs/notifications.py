@@ -31,7 +31,7 @@ _EVENTS = {
 
 
 class Notifications:
-    """Tells EventBridge what has become of deployments and tasks since the last time."""
+    """Sends changes of deployments and tasks since the last call to EventBridge."""
 
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
@@ -40,7 +40,7 @@ class Notifications:
         self._told_of_tasks: dict[str, tuple[str, ...]] = {}
 
     def take_note(self, services: Iterable[Service]) -> None:
-        """Remember how things stand without telling anybody: the restored state is no news."""
+        """Remember the restored state without sending events."""
         for service in services:
             self._told.update({d.id: d.rollout_state_reason for d in service.deployments})
 
@@ -86,15 +86,15 @@ class Notifications:
             with request_scope(self._state.account_id, self._state.region):
                 eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
         except Exception as error:
-            # A broken target of a rule must not stop services and tasks.
+            # A failing target of a rule must not affect services and tasks.
             self._background.failed(_SENDING, error)
         else:
             self._background.succeeded(_SENDING)
 
 
 def task_detail(state: State, task: Task) -> Json:
-    """A task as its event has it: as DescribeTasks, with times as text and the interface's type as `eni`."""
-    from alva.region.ecs import render  # it asks the controller, which has the notifications
+    """A task in its event: as in DescribeTasks, with times as text and the interface's type as `eni`."""
+    from alva.region.ecs import render  # an import at the top would be circular, through the controller
 
     detail = render.task(state, task)
     for left_out in ("attributes", "healthStatus", "platformFamily", "tags"):

@@ -1,4 +1,4 @@
-"""Lists in pages, as the ECS API gives them."""
+"""Pages of lists in the ECS API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = 100
 
 
 def page(key: str, items: Sequence[object], request: Json) -> Json:
-    """The page that `nextToken` and `maxResults` (1 to 100) of the request ask for, under `key`."""
+    """The page of `nextToken` and `maxResults` (1 to 100) in the request, under `key`."""
     size = request.get("maxResults") or PAGE
     if not 1 <= size <= PAGE:
         raise invalid_parameter("maxResults must be between 1 and 100.")

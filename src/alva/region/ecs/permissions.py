@@ -1,9 +1,8 @@
-"""What a task's execution role may do: its policies, really evaluated, with AWS's refusals.
+"""Evaluates the IAM policies of a task's roles, with AWS's error messages.
 
-The evaluation is MiniStack's (`ministack.core.iam_evaluator`, private names included: `test_permissions.py` is the
-contract). Everything else in the region is done as the account itself; here, what the Fargate agent does with the role
-fails as it would on AWS.
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html
+MiniStack evaluates them (`ministack.core.iam_evaluator`, with private names; `test_permissions.py` checks that they
+exist). The region acts as the account itself, except for calls that the Fargate agent makes with the role: these fail
+as on AWS. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _SERVICE = "ecs-tasks.amazonaws.com"
 
 
 class Role:
-    """A role as one task has assumed it."""
+    """A role that a task has assumed."""
 
     def __init__(self, arn: str, task_id: str, *, account_id: str, region: str) -> None:
         """Assume the role. Raises TaskStartError when it does not exist or does not trust ECS tasks."""

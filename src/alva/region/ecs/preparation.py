@@ -1,6 +1,6 @@
-"""Everything that a task needs before its first container starts: roles, volumes, log streams, secrets, images.
+"""Prepares a task before its first container starts: roles, volumes, log streams, secrets, images.
 
-It fails as the Fargate agent does, with AWS's words, in the agent's order.
+Steps have the Fargate agent's order, and fail with AWS's messages.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from alva.region.region import Region
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the containers of a task are started with."""
+    """The inputs for starting a task's containers."""
 
     plans: list[ContainerPlan]
     streams: dict[str, LogStream]
-    """By container; those without a log configuration have none."""
+    """By container, for those with a log configuration."""
 
 
 async def prepare(
@@ -44,10 +44,10 @@ async def prepare(
     network: Namespace | None,
     undo: AsyncExitStack,
 ) -> Prepared:
-    """Get everything ready, and note in the task's record when images were pulled and which they are.
+    """Prepare the task, and record the images' digests and pull times in it.
 
-    `network` is the task's own, where it has one. `undo` takes how to remove each thing, as soon as it is made: also
-    when what follows fails.
+    `network` is the task's namespace, if it has one. Everything that this creates registers its removal with `undo` at
+    once, so that a later failure removes it too.
 
     Raises TaskStartError with the task's `stoppedReason`.
     """
@@ -99,9 +99,9 @@ async def prepare(
 
 
 def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> dict[str, str]:
-    """What every container of a task gets, whatever its image says; a definition can change HOSTNAME alone.
+    """The platform's variables for every container of a task. A definition can override only HOSTNAME.
 
-    HOST is where a server must listen when the task has an address, and not a network of its own.
+    HOST is set with loopback addresses only: servers must listen on the task's address there.
     """
     address = task.address or ""
     return {
@@ -114,7 +114,7 @@ def task_environment(task: Task, config: RegionConfig, *, has_network: bool) -> 
 
 
 def _container_memory(task: Group | None, container: Json, override: Json) -> Group | None:
-    """The group of a container within its task's; its `memory` is a hard limit."""
+    """A container's control group, below its task's; `memory` is a hard limit."""
     if task is None:
         return None
     try:
@@ -126,12 +126,12 @@ def _container_memory(task: Group | None, container: Json, override: Json) -> Gr
 
 
 def _mebibytes(value: object) -> int | None:
-    """A limit of the task definition in bytes; it is in MiB there."""
+    """A task definition's limit, in MiB, as bytes."""
     return int(str(value)) * 2**20 if value else None
 
 
 def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
-    """The execution role; the task role must be assumable too, though nothing here uses it."""
+    """The execution role. The task role must be assumable too, though nothing here uses it."""
 
     def assume(member: str) -> Role | None:
         arn = task.overrides.get(member) or definition.get(member)

@@ -1,6 +1,6 @@
-"""What a task needs before its containers can start: images, secrets, log streams. Failures in AWS's words.
+"""Pulls images and secrets for a task, with AWS's error messages.
 
-The wordings are those of the Fargate agent, as listed under "Amazon ECS stopped task error messages":
+The messages are the Fargate agent's, from "Amazon ECS stopped task error messages":
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
 """
 
@@ -34,7 +34,7 @@ async def pull_image(
     """The image that `reference` names in ECR, from the region's image store.
 
     Raises TaskStartError with CannotPullContainerError: no such repository, tag or digest; not an ECR image; a digest
-    that ECR knows and the store does not have (never pushed from here). The execution role must allow it.
+    that ECR knows and the store does not have. The execution role must allow the pull.
     """
     match = _ECR_REFERENCE.fullmatch(reference)
     if match is None:
@@ -75,7 +75,7 @@ async def pull_image(
 
 
 def _check_pull(role: Role, control_plane: ControlPlane, repository: str, reference: str, container: str) -> None:
-    """Raise TaskStartError as the agent does when the role may not log in to ECR or not read the repository."""
+    """Raise TaskStartError, as the agent does, if the role may not log in to ECR or read the repository."""
     try:
         role.check("ecr:GetAuthorizationToken", "*")
     except ServiceError as error:
@@ -122,7 +122,7 @@ class SecretReference:
 async def pull_secret(control_plane: ControlPlane, role: Role, value_from: str) -> str:
     """The value of one `secrets` entry. Raises TaskStartError with ResourceInitializationError.
 
-    The execution role must allow it.
+    The execution role must allow the call.
     """
     reference = SecretReference.parse(value_from)
     if reference.service == "ssm":

@@ -1,4 +1,4 @@
-"""Records as the ECS API shows them: dictionaries in AWS's camelCase, times as seconds since the epoch."""
+"""Converts records to responses of the ECS API: dictionaries in AWS's camelCase, times as seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alva.region.ecs.state import State
 
 
 def without_none(record: Json) -> Json:
-    """AWS leaves out what has no value."""
+    """The members that have a value: AWS leaves out the others."""
     return {key: value for key, value in record.items() if value is not None}
 
 
@@ -55,7 +55,7 @@ def cluster(state: State, record: Cluster, include: Sequence[str] = ()) -> Json:
 
 
 def _running(tasks: Sequence[Task]) -> int:
-    # A task that is being drained still runs, and is counted.
+    # A draining task still runs, and counts as running.
     return sum(1 for t in tasks if t.last_status in (TaskStatus.RUNNING, TaskStatus.DEACTIVATING))
 
 

@@ -1,6 +1,6 @@
-"""What happens to a service's records when a deployment begins, succeeds, fails, rolls back, is stopped.
+"""Updates a service's records when a deployment starts, succeeds, fails, rolls back or is stopped.
 
-Changes records and writes events; starts nothing. The wordings of reasons and events are AWS's:
+It changes records and writes events, and starts no tasks. The messages of reasons and events are AWS's:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html
 """
@@ -24,11 +24,11 @@ from alva.region.ecs.model import (
 from alva.region.ecs.state import add_event, new_deployment_number, new_short_id
 
 SERVICE_DEPLOYMENTS_KEPT = 100
-"""ListServiceDeployments shows 90 days on AWS; here, so many."""
+"""ListServiceDeployments shows 90 days on AWS, and this many here."""
 
 
 def begin(service: Service, revision: Revision, now: float) -> ServiceDeployment:
-    """Make a deployment of `revision` the primary one. One still under way is superseded: it ends as STOPPED."""
+    """Make a deployment of `revision` the primary one. A deployment in progress is superseded: it ends as STOPPED."""
     superseded = service.open_service_deployment
     if superseded is not None:
         stop(superseded, "Service deployment was stopped because a newer service deployment was created.", now)
@@ -72,7 +72,7 @@ def begin(service: Service, revision: Revision, now: float) -> ServiceDeployment
 
 
 def _forget_revisions(service: Service) -> None:
-    """Drop the revisions that nothing names any more."""
+    """Drop the revisions that nothing refers to."""
     named = {service.last_completed_revision_arn, *(d.revision_arn for d in service.deployments)}
     for record in service.service_deployments:
         named.update((record.target_revision_arn, *record.source_revision_arns))
@@ -80,7 +80,7 @@ def _forget_revisions(service: Service) -> None:
 
 
 def stop(record: ServiceDeployment, reason: str, now: float) -> None:
-    """End a service deployment that something else has overtaken."""
+    """End a service deployment that is superseded."""
     record.status = ServiceDeploymentStatus.STOPPED
     record.status_reason = reason
     record.stopped_at = record.finished_at = record.updated_at = now
@@ -88,7 +88,8 @@ def stop(record: ServiceDeployment, reason: str, now: float) -> None:
 
 
 def stop_on_request(service: Service, record: ServiceDeployment, stop_type: str, now: float) -> None:
-    """StopServiceDeployment: go back to the last completed revision, or (ABORT, or with none) just stop starting tasks.
+    """StopServiceDeployment: roll back to the last completed revision. With ABORT, or without such a revision, only
+    stop starting tasks.
 
     https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopServiceDeployment.html
     """
@@ -111,7 +112,7 @@ def stop_on_request(service: Service, record: ServiceDeployment, stop_type: str,
 
 
 def apply(service: Service, action: actions.Action, now: float) -> None:
-    """Carry out an action that changes nothing but the service's records."""
+    """Carry out an action that only changes the service's records."""
     match action:
         case actions.NoteStable():
             service.primary.stable_since = now
@@ -128,7 +129,7 @@ def apply(service: Service, action: actions.Action, now: float) -> None:
             service.status = "INACTIVE"
             service.deployments = []
         case actions.StartTasks() | actions.StopTask() | actions.NoteHealthy() | actions.NoteStuck():
-            raise TypeError(f"{action} is for the controller")
+            raise TypeError(f"only the controller carries out {action}")
         case _:
             assert_never(action)
 
@@ -163,7 +164,7 @@ def _end_monitors(record: ServiceDeployment) -> None:
 def fail(
     service: Service, cause: str, rollback_to: str | None, now: float, triggered_alarms: Sequence[str] = ()
 ) -> None:
-    """End the primary deployment as FAILED and, where there is a revision to return to, begin to return to it."""
+    """End the primary deployment as FAILED and, if there is a revision to roll back to, start the rollback."""
     failed, record = service.primary, service.open_service_deployment
     failed.rollout_state = RolloutState.FAILED
     failed.rollout_state_reason = cause
@@ -211,7 +212,7 @@ def _status_reason(cause: str, *, rolls_back: bool) -> str:
 
 
 def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -> Deployment:
-    """Make the revision primary again: by the deployment that still has its tasks, or else by a new one."""
+    """Make the revision primary again, in the deployment that still has its tasks or else in a new one."""
     failed = service.primary
     failed.status = DeploymentStatus.ACTIVE
     back = next((d for d in service.deployments if d.revision_arn == revision_arn and d is not failed), None)
@@ -237,7 +238,7 @@ def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -
 
 
 def note_healthy_task(service: Service, task: Task) -> None:
-    """A healthy task resets its deployment's failure count, unless the circuit breaker is told otherwise."""
+    """A healthy task resets its deployment's failure count, unless `resetOnHealthyTask` is false."""
     deployment = service.deployment(task.started_by or "")
     breaker = service.deployment_configuration.get("deploymentCircuitBreaker") or {}
     if deployment is not None and breaker.get("resetOnHealthyTask", True):
@@ -246,7 +247,7 @@ def note_healthy_task(service: Service, task: Task) -> None:
 
 
 def is_failure(task: Task) -> bool:
-    """Whether a stopped task of a service should not have stopped: nobody asked for it."""
+    """Whether a stopped task of a service stopped unexpectedly, without a request."""
     if task.stop_code == "ServiceSchedulerInitiated":
         return not (task.stopped_reason or "").startswith(scheduler.SCALING)
     return task.stop_code in ("TaskFailedToStart", "EssentialContainerExited")
@@ -255,7 +256,7 @@ def is_failure(task: Task) -> bool:
 def count_stopped_task(
     service: Service, deployment: Deployment, task: Task, timing: scheduler.Timing, now: float
 ) -> None:
-    """A task stopped that should not have: count it for the circuit breaker, and delay its successor.
+    """Count a task that stopped unexpectedly for the circuit breaker, and delay its successor.
 
     For the circuit breaker a failure is a task that does not reach RUNNING or does not pass its health checks.
     """

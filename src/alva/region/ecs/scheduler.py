@@ -1,6 +1,6 @@
-"""The service scheduler's decisions: what a service wants, what its tasks do, what time it is -> what to do next.
+"""The service scheduler: decides the next actions from a service, its tasks and the time.
 
-Pure: no socket, no clock, no change to what it is given. `controller.py` carries the actions out. The rules are
+Pure: no socket, no clock, no change to its arguments. `controller.py` carries the actions out. The rules are
 those of rolling updates with the circuit breaker:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html
@@ -39,18 +39,18 @@ from alva.region.ecs.model import (
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """The scheduler's own delays. AWS does not publish its figures; tests shorten these."""
+    """The scheduler's delays. AWS does not publish its figures; tests shorten these."""
 
     first_retry_delay_seconds: float = 1.0
-    """After the second short-lived task in a row; doubles with every further one."""
+    """The delay after the second short-lived task in a row. It doubles with every further one."""
     longest_retry_delay_seconds: float = 60.0
     short_life_seconds: float = 60.0
-    """A task that lives less than this delays its successor when it is not the first."""
+    """A task that runs for less than this is short-lived."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetView:
-    """A task's target in one target group, as elastic load balancing sees it."""
+    """A task's target in one target group, with its target health."""
 
     target_group_arn: str
     port: int
@@ -61,7 +61,7 @@ class TargetView:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskView:
-    """A task that has not stopped, as the scheduler sees it."""
+    """A task that has not stopped: the scheduler's input."""
 
     id: str
     deployment_id: str
@@ -77,7 +77,7 @@ class TaskView:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the scheduler makes of a task's health checks."""
+    """The scheduler's verdict on a task's health checks."""
 
     health: Health
     stopped_reason: str = ""
@@ -90,7 +90,7 @@ ALARM = "ECS deployment alarm: alarm detected."
 
 
 def failure_threshold(breaker: Json, desired_count: int) -> int:
-    """How many failed tasks trip the circuit breaker.
+    """The number of failed tasks that triggers the circuit breaker.
 
     By default half of the desired count, at least 3 and at most 200 (ThresholdConfiguration's BOUNDED_PERCENT).
     """
@@ -107,8 +107,8 @@ def failure_threshold(breaker: Json, desired_count: int) -> int:
 def judge(task: TaskView, grace_period_seconds: float, now: float) -> Verdict:
     """Whether a task counts as healthy, from its container health checks and its targets.
 
-    A task is healthy when it is RUNNING and every check that it has passes; unhealthy only after the grace period,
-    which starts with the task.
+    A task is healthy when it is RUNNING and all of its checks pass. It is unhealthy only after the grace period, which
+    starts with the task.
     """
     if task.status is not TaskStatus.RUNNING or task.started_at is None:
         return Verdict(health=Health.UNKNOWN)
@@ -136,7 +136,7 @@ def judge(task: TaskView, grace_period_seconds: float, now: float) -> Verdict:
 
 
 def retry_delay_seconds(short_lived_tasks: int, timing: Timing) -> float:
-    """How long to wait before the next start after so many short-lived tasks in a row: 0, 1, 2, 4 ... seconds."""
+    """The delay before the next start after this many short-lived tasks in a row: 0, 1, 2, 4 ... seconds."""
     if short_lived_tasks < 2:
         return 0.0
     doubled = timing.first_retry_delay_seconds * 2.0 ** min(short_lived_tasks - 2, 30)
@@ -144,9 +144,9 @@ def retry_delay_seconds(short_lived_tasks: int, timing: Timing) -> float:
 
 
 def decide(service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str] = ()) -> list[Action]:
-    """What to do now for one service.
+    """The next actions for one service.
 
-    `tasks` are all of its tasks that have not stopped, `ringing_alarms` the deployment alarms in ALARM.
+    `tasks` are all of its tasks that have not stopped, `ringing_alarms` are the deployment alarms in ALARM.
     """
     if service.status == "DRAINING":
         return _decide_deletion(service, tasks)
@@ -166,7 +166,7 @@ def _decide_deletion(service: Service, tasks: Sequence[TaskView]) -> list[Action
 
 
 class _Decision:
-    """One round for one service. The steps are methods; each looks at what the earlier ones have decided."""
+    """One round for one service. Each step is a method and considers the decisions of the earlier ones."""
 
     def __init__(self, service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str]) -> None:
         configuration = service.deployment_configuration
@@ -241,7 +241,7 @@ class _Decision:
         return True
 
     def _stop_unhealthy_of_deployment(self) -> None:
-        """During a deployment a new task that fails its checks is stopped at once: it serves nobody yet."""
+        """During a deployment a new task that fails its checks is stopped at once: it serves no requests yet."""
         if self.primary.rollout_state is not RolloutState.IN_PROGRESS:
             return
         for task in self._kept(primary=True):
@@ -249,7 +249,7 @@ class _Decision:
                 self._stop_as_unhealthy(task)
 
     def _scale_in(self) -> None:
-        """More tasks than desired: what serves least goes first, then the newest."""
+        """Stop surplus tasks: those that serve least first, then the newest."""
         kept = self._kept(primary=True)
         rank = {Health.UNHEALTHY: 0, Health.UNKNOWN: 1, Health.HEALTHY: 2}
         superfluous = len(kept) - self.desired
@@ -257,7 +257,7 @@ class _Decision:
         unhealthy = [t for t in kept if self._health(t) is Health.UNHEALTHY]
         if superfluous <= 0:
             return
-        # A replacement that is on its way (replacement before stop, below) is not superfluous before it is healthy.
+        # A replacement that is starting (see below) is not surplus before it is healthy.
         if unhealthy and len(good) < self.desired and len(kept) - len(unhealthy) <= self.desired:
             return
         for task in sorted(kept, key=lambda t: (rank[self._health(t)], -t.created_at, t.id))[:superfluous]:
@@ -267,7 +267,7 @@ class _Decision:
                 self._stop(task, scaling_reason(self.primary.id))
 
     def _stop_former_tasks(self) -> None:
-        """Tasks of former deployments go as far as the minimum healthy percent allows, oldest first."""
+        """Stop tasks of former deployments, oldest first, within the minimum healthy percent."""
         former = self._kept(primary=False)
         if not former or self.primary.rollout_state is RolloutState.FAILED:
             return
@@ -293,7 +293,7 @@ class _Decision:
             return
         room = self.most - len(kept) - len(self._kept(primary=False))
         if room <= 0:
-            # No room to start the replacement first: the unhealthy task makes it.
+            # The maximum percent leaves no room for a replacement, so the unhealthy task is stopped first.
             for task in unhealthy[:missing]:
                 self._stop_as_unhealthy(task)
             if not unhealthy and not self.stopped_now and self._is_stuck():
@@ -302,11 +302,11 @@ class _Decision:
         self.decided.append(StartTasks(deployment_id=self.primary.id, count=min(missing, room)))
 
     def _is_stuck(self) -> bool:
-        """Nothing is moving that could make room: every live task is needed, and no more fit."""
+        """Whether the deployment cannot continue: every live task is needed, and no more fit."""
         return not any(t.is_stopping for t in self.tasks) and not any(t.status.is_before_running for t in self.live)
 
     def _remove_former_deployments(self) -> None:
-        """A former deployment is listed until its last task has been drained and told to stop."""
+        """Remove a former deployment after its last task has been drained and stopped."""
         for deployment in self.service.deployments:
             if deployment.status is DeploymentStatus.PRIMARY:
                 continue
@@ -356,7 +356,7 @@ def _is_past_draining(task: TaskView) -> bool:
 
 
 def rollback_revision(service: Service, *, wanted: bool) -> str | None:
-    """The revision to roll back to: the last one whose deployment completed, unless this is a rollback already."""
+    """The revision to roll back to: the last completed one, or None if this deployment is a rollback."""
     primary: Deployment = service.primary
     if not wanted or primary.is_rollback:
         return None

@@ -1,4 +1,4 @@
-"""The component `ContainerService`: ECS in the region, in the place of MiniStack's."""
+"""The component `ContainerService`: the region's ECS, which replaces MiniStack's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ContainerService:
     # Component
 
     def install(self) -> None:
-        """Answer ECS's requests, and provision its resource types."""
+        """Serve ECS's API, and register its resource types."""
         from alva.region.service_table import replace_service
 
         replace_service("ecs", self)
@@ -40,16 +40,16 @@ class ContainerService:
         cloudformation.install(self.api, self.controller, self.state)
 
     async def start(self) -> None:
-        """Look after the services: those of the restored state start new tasks."""
+        """Start the controller: services of the restored state start new tasks."""
         await self.metadata.start()
         await self.controller.start()
 
     async def stop(self) -> None:
-        """End all tasks' processes; the records stay."""
+        """End the processes of all tasks, and keep the records."""
         await self.controller.stop()
         await self.metadata.stop()
 
-    # What MiniStack expects of a service
+    # The interface of a service in MiniStack
 
     async def handle_request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
@@ -58,13 +58,13 @@ class ContainerService:
         return await self.api.handle_request(method, path, headers, body, query_params)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to be remembered, as JSON values."""
+        """The state as JSON values."""
         return self.state.as_json()
 
     def load_persisted_state(self, data: dict[str, Any]) -> None:
-        """Take up what `get_state` gave; before `start`."""
+        """Restore the result of `get_state`; called before `start`."""
         self.state.restore(data)
 
     def reset(self) -> None:
-        """Forget everything. Tasks that run go on until they end; reset is for tests without a data plane."""
+        """Delete all records. Running tasks are not stopped: this is for tests without a data plane."""
         self.state.clear()

@@ -1,4 +1,4 @@
-"""TerminateSession, which MiniStack's Systems Manager does not have; the sessions are ECS Exec's."""
+"""TerminateSession for ECS Exec's sessions, which MiniStack's Systems Manager does not have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TERMINATE = "AmazonSSM.TerminateSession"
 
 
 def install(sessions: ExecSessions) -> None:
-    """Answer TerminateSession before Systems Manager sees it."""
+    """Answer TerminateSession, and pass all other actions to Systems Manager."""
     from ministack import app
 
     others = app.SERVICE_HANDLERS["ssm"]

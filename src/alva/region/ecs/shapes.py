@@ -1,6 +1,6 @@
-"""Input of the ECS API against AWS's own service model: types, required members, enums; and what is honoured here.
+"""Checks the ECS API's input against AWS's service model (types, required members, enums) and the supported features.
 
-The model is the one that botocore carries: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/
+The model is botocore's: https://docs.aws.amazon.com/AmazonECS/latest/APIReference/
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_types(action: str, request: Json) -> None:
 
 
 def check_honoured(request: Json, honoured: Honoured, path: str = "") -> None:
-    """Raise UnsupportedFeatureException, naming the member, when the request asks for something without effect here."""
+    """Raise UnsupportedFeatureException with the name of the first member that the region does not support."""
     for name, value in request.items():
         here = f"{path}.{name}" if path else name
         if value in (None, [], {}, "", False):

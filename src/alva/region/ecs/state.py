@@ -1,4 +1,4 @@
-"""Everything that ECS knows, the look-ups that answer with AWS's errors, and the way to disk and back."""
+"""ECS's state: all records, look-ups with AWS's errors, and conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class State:
     account_id: str
     region: str
     clusters: dict[str, Cluster] = field(default_factory=dict)
-    """By name. INACTIVE ones stay, as AWS shows them for a while."""
+    """By name. INACTIVE ones are kept, since AWS shows them for a while."""
     task_definitions: dict[str, Json] = field(default_factory=dict)
     """By ARN, as DescribeTaskDefinition returns them."""
     revisions: dict[str, int] = field(default_factory=dict)
     """The last revision number that each family has used."""
     services: dict[str, Service] = field(default_factory=dict)
-    """By ARN. INACTIVE ones stay until their name is used again."""
+    """By ARN. INACTIVE ones are kept until their name is used again."""
     tasks: dict[str, Task] = field(default_factory=dict)
     """By ARN."""
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class State:
         return service
 
     def find_task(self, cluster: Cluster, id_or_arn: str) -> Task | None:
-        """The task of that id or ARN in the cluster, running or lately stopped."""
+        """The task of that id or ARN in the cluster, running or recently stopped."""
         task = self.tasks.get(self.arn("task", cluster.name, id_or_arn.rpartition("/")[2]))
         if task is None or (id_or_arn.startswith("arn:") and id_or_arn != task.arn):
             return None
@@ -108,17 +108,17 @@ class State:
         """All tasks of a service, stopped ones included."""
         return [task for task in self.tasks.values() if task.service_arn == service.arn]
 
-    # To disk and back
+    # To JSON and back
 
     def forget_old_tasks(self, now: float) -> None:
-        """Drop tasks that stopped longer ago than AWS shows them."""
+        """Delete tasks that have been stopped for longer than AWS shows them."""
         for task in list(self.tasks.values()):
             if task.stopped_at is not None and now - task.stopped_at > STOPPED_TASKS_KEPT_SECONDS:
                 del self.tasks[task.arn]
                 self.tags.pop(task.arn, None)
 
     def as_json(self) -> Json:
-        """Everything, as JSON values."""
+        """The state as JSON values."""
         return {
             "clusters": [state_of(c) for c in self.clusters.values()],
             "task_definitions": list(self.task_definitions.values()),
@@ -129,7 +129,7 @@ class State:
         }
 
     def restore(self, saved: Json) -> None:
-        """Replace everything with what `as_json` wrote."""
+        """Replace the state with a result of `as_json`."""
         self.clear()
         for cluster in saved["clusters"]:
             self.clusters[cluster["name"]] = from_state(Cluster, cluster)
@@ -143,13 +143,13 @@ class State:
         self.tags.update(saved["tags"])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all records."""
         for records in (self.clusters, self.task_definitions, self.revisions, self.services, self.tasks, self.tags):
             records.clear()
 
 
 def add_event(service: Service, message: str) -> None:
-    """Put a message at the head of the service's events, in the form "(service NAME) MESSAGE"."""
+    """Add a message as the service's latest event, in the form "(service NAME) MESSAGE"."""
     service.events.insert(
         0, {"id": str(uuid.uuid4()), "createdAt": time.time(), "message": f"(service {service.name}) {message}"}
     )
@@ -157,7 +157,7 @@ def add_event(service: Service, message: str) -> None:
 
 
 def new_task_id() -> str:
-    """32 hexadecimal digits, as ECS makes them."""
+    """32 hexadecimal digits, like ECS's."""
     return secrets.token_hex(16)
 
 
@@ -167,5 +167,5 @@ def new_deployment_number() -> str:
 
 
 def new_short_id() -> str:
-    """21 characters, as service deployments' and revisions' ARNs end in."""
+    """21 characters: the last part of service deployments' and revisions' ARNs."""
     return secrets.token_urlsafe(16).replace("_", "x").replace("-", "y")[:21]

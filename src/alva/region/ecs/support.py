@@ -1,8 +1,8 @@
-"""What of ECS's API this region honours. Anything else that has an effect on AWS is refused, by name.
+"""The members of ECS's API that this region honours. Other members that have an effect on AWS are refused, by name.
 
-For each action: the members of its input that are honoured. `WITHOUT_EFFECT` marks what is accepted, remembered and
-shown, and changes nothing here (the reason is beside it); a set lists the only values that are honoured. A dictionary
-goes one level down, through lists too. `docs/reference/region.md` is made from these tables.
+Each action has a table of honoured members. `WITHOUT_EFFECT` marks a member that is accepted, kept and shown but has no
+effect here (a comment gives the reason). A set lists the only honoured values. A dictionary describes the members of a
+structure, also of each structure in a list. `docs/reference/region.md` is made from these tables.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CAPACITY_PROVIDER_STRATEGY = {
 _NETWORK = {
     "awsvpcConfiguration": {
         "subnets": HONOURED,
-        # Enforced where tasks have network namespaces; with loopback addresses checked to exist, and no more.
+        # Enforced where tasks have network namespaces. With loopback addresses only their existence is checked.
         "securityGroups": HONOURED,
         "assignPublicIp": HONOURED,
     }
@@ -73,12 +73,12 @@ _CONTAINER_DEFINITION = {
             "awslogs-region": HONOURED,
             "awslogs-stream-prefix": HONOURED,
             "awslogs-create-group": HONOURED,
-            # Delivery here is neither slow nor lossy: both modes come to the same.
+            # Delivery here is neither slow nor lossy: both modes are the same.
             "mode": WITHOUT_EFFECT,
             "max-buffer-size": WITHOUT_EFFECT,
         },
     },
-    # The process listens where it listens: on the task's address, any port.
+    # The process can listen on any port of the task's address.
     "portMappings": {
         "containerPort": HONOURED,
         "hostPort": WITHOUT_EFFECT,
@@ -90,13 +90,13 @@ _CONTAINER_DEFINITION = {
     "memory": HONOURED,
     "memoryReservation": WITHOUT_EFFECT,
     "dockerLabels": WITHOUT_EFFECT,
-    # Processes run without privileges to gain.
+    # Processes cannot gain privileges anyway.
     "linuxParameters": {"initProcessEnabled": HONOURED, "capabilities": {"drop": WITHOUT_EFFECT}},
     "versionConsistency": WITHOUT_EFFECT,
 }
 
 _CLUSTER_CONFIGURATION = {
-    # No key encrypts a session here, and none is kept in S3.
+    # Sessions are not encrypted with a key, and transcripts are not kept in S3.
     "executeCommandConfiguration": {
         "logging": HONOURED,
         "logConfiguration": {
@@ -162,14 +162,14 @@ ACTIONS: dict[str, Honoured] = {
         "volumes": {"name": HONOURED, "host": {}, "configuredAtLaunch": frozenset({False})},
         "requiresCompatibilities": frozenset({"FARGATE"}),
         "tags": _TAGS,
-        # Tasks have no credentials here: the role must exist and trust ECS, and that is all.
+        # Tasks have no credentials here: it is only checked that the role exists and trusts ECS.
         "taskRoleArn": WITHOUT_EFFECT,
         "executionRoleArn": HONOURED,
-        # The CPU is not limited; memory is, where this machine has control groups.
+        # CPU is not limited. Memory is limited if this machine has control groups.
         "cpu": WITHOUT_EFFECT,
         "memory": HONOURED,
         "ephemeralStorage": WITHOUT_EFFECT,
-        # The machine's own architecture is what runs.
+        # Tasks run on the machine's own architecture.
         "runtimePlatform": {
             "cpuArchitecture": WITHOUT_EFFECT,
             "operatingSystemFamily": frozenset({"LINUX"}),
@@ -194,7 +194,7 @@ ACTIONS: dict[str, Honoured] = {
     "CreateService": {
         **_SERVICE,
         "serviceName": HONOURED,
-        # A service's name keeps it from being made twice.
+        # A service's name prevents a second creation.
         "clientToken": WITHOUT_EFFECT,
         "launchType": _FARGATE,
         "schedulingStrategy": frozenset({"REPLICA"}),
@@ -276,4 +276,4 @@ ACTIONS: dict[str, Honoured] = {
     "UntagResource": {"resourceArn": HONOURED, "tagKeys": HONOURED},
     "ListTagsForResource": {"resourceArn": HONOURED},
 }
-"""Actions that are not here are refused."""
+"""All other actions are refused."""

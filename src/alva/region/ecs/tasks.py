@@ -1,8 +1,8 @@
 """The life of a task: PROVISIONING, PENDING, ACTIVATING, RUNNING, DEACTIVATING, STOPPING, DEPROVISIONING, STOPPED.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
-A `RunningTask` walks one task through it, with real processes, and keeps the task's record true. It decides nothing
-about services: the controller tells it to stop, or sees that it has.
+A `RunningTask` runs one task through these states, with real processes, and updates the task's record. It decides
+nothing about services: the controller requests that it stops, or observes that it has stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TRANSITIONS: dict[TaskStatus, tuple[TaskStatus, ...]] = {
 
 
 class RunningTask:
-    """Runs one task from PROVISIONING to STOPPED. `run` is its whole life; `request_stop` ends it."""
+    """Runs one task from PROVISIONING to STOPPED in `run`; `request_stop` ends it."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class RunningTask:
         on_change: Callable[[], None],
         on_event: Callable[[str], object] = str,
     ) -> None:
-        """`neighbours` are the tasks to spread over subnets with; `on_event` takes the service's event messages."""
+        """`neighbours` are the tasks to spread over subnets with; `on_event` receives the service's event messages."""
         self.task = task
         self._definition = definition
         self._region = region
@@ -67,7 +67,7 @@ class RunningTask:
         self._running: dict[str, RunningContainer] = {}
         self._streams: dict[str, LogStream] = {}
         self._undo = AsyncExitStack()
-        """Removes what was made for the task, whether it ran or not."""
+        """Removes everything that was created for the task, also when its start failed."""
         self._stop_requested = asyncio.Event()
         self._container_changed = asyncio.Event()
         self._published_health: bool | None = None
@@ -81,11 +81,11 @@ class RunningTask:
         return [container.pid for container in self._running.values() if container.pid is not None]
 
     def container(self, name: str) -> RunningContainer | None:
-        """One of its containers, once it was started."""
+        """One of its containers, if it was started."""
         return self._running.get(name)
 
     def request_stop(self, stop_code: str, reason: str) -> None:
-        """Let the task stop; the first reason given is the one that is told."""
+        """Request that the task stops. The first request's reason is recorded."""
         if self.task.is_stopping:
             return
         self.task.desired_status = "STOPPED"
@@ -97,12 +97,12 @@ class RunningTask:
         self._tell()
 
     async def abandon(self, timeout_seconds: float) -> None:
-        """End the processes and leave the record as it is: the region is going down, the task is not stopped."""
+        """End the processes without changing the record, when the region stops."""
         self._is_abandoned = True
         await asyncio.gather(*(container.end(timeout_seconds) for container in self._running.values()))
 
     async def run(self) -> None:
-        """Live. Returns when the task is STOPPED; whatever goes wrong is in its record."""
+        """Run the task. Returns when it is STOPPED; its record has the reason of any failure."""
         starting = asyncio.get_running_loop().create_task(self._start())
         stopping = asyncio.get_running_loop().create_task(self._stop_requested.wait())
         try:
@@ -117,7 +117,7 @@ class RunningTask:
             except TaskStartError as error:
                 self._note_start_error(error)
             except Exception as error:
-                logger.exception("task %s could not be started", self.task.id)
+                logger.exception("cannot start task %s", self.task.id)
                 self._note_start_error(TaskStartError(f"ResourceInitializationError: {error!r}"))
             await self._stop_requested.wait()
             await self._end()
@@ -129,7 +129,7 @@ class RunningTask:
             stopping.cancel()
 
     def _move(self, status: TaskStatus) -> None:
-        """The one place where a task changes state."""
+        """Change the task's status. No other code does."""
         before = self.task.last_status
         if status not in _TRANSITIONS[before]:
             raise RuntimeError(f"task {self.task.id} cannot go from {before} to {status}")
@@ -138,7 +138,7 @@ class RunningTask:
         logger.info("task %s (%s): %s -> %s", self.task.id, self.task.group, before, status)
         self._tell()
 
-    # Up
+    # Starting
 
     async def _start(self) -> None:
         self._undo.callback(network.detach_interface, self._region, self.task)
@@ -164,7 +164,7 @@ class RunningTask:
         self._move(TaskStatus.RUNNING)
 
     async def _start_containers(self, plans: list[ContainerPlan]) -> None:
-        """Start every container once its dependencies allow; returns when all have started."""
+        """Start each container once its dependencies allow it; returns when all have started."""
         definitions = self._definition["containerDefinitions"]
         waiting = {plan.name: plan for plan in plans}
         while waiting:
@@ -193,7 +193,7 @@ class RunningTask:
                 await self._wait_for_change(definitions)
 
     async def _wait_for_change(self, definitions: list[Json]) -> None:
-        """Wait until a container changes. Raises TaskStartError when one gives up waiting for another."""
+        """Wait until a container changes. Raises TaskStartError when a dependency's start timeout expires."""
         started_at = {name: c.started_at for name, c in self._running.items() if c.started_at is not None}
         gives_up = dependencies.deadlines(definitions, self._records, started_at)
         timeout = gives_up[0][0] - time.time() if gives_up else None
@@ -208,7 +208,7 @@ class RunningTask:
             ) from None
 
     async def _register(self) -> None:
-        """Make the task known: to Cloud Map, then to its target groups."""
+        """Register the task with Cloud Map, then with its target groups."""
         task = self.task
         for registry in task.service_registries:
             await self._discovery.register(
@@ -236,7 +236,7 @@ class RunningTask:
         checked = [c.record.health for c in self._running.values() if c.plan.health_check is not None]
         return all(health is Health.HEALTHY for health in checked)
 
-    # In between
+    # Running
 
     def _on_container_change(self) -> None:
         if self._is_abandoned:
@@ -266,7 +266,7 @@ class RunningTask:
             self._records[error.container].reason = error.reason
         self.request_stop("TaskFailedToStart", error.reason)
 
-    # Down
+    # Stopping
 
     async def _end(self) -> None:
         if self.task.last_status in (TaskStatus.ACTIVATING, TaskStatus.RUNNING):
@@ -274,8 +274,8 @@ class RunningTask:
             try:
                 await self._deregister()
             except Exception:
-                # Whatever the other services say, a task that should stop stops.
-                logger.exception("task %s could not be deregistered", self.task.id)
+                # The task stops even if other services fail.
+                logger.exception("cannot deregister task %s", self.task.id)
             self._move(TaskStatus.STOPPING)
             self._tell_stopped()
             await self._stop_containers()
@@ -293,11 +293,11 @@ class RunningTask:
         try:
             await self._undo.aclose()
         except Exception as error:
-            # All that was to be removed was tried.
+            # Every removal was tried.
             self._region.background.failed(name, error)
 
     async def _give_up(self, error: Exception) -> None:
-        """End a task that the region itself failed: nothing of it stays, and its record says so."""
+        """End a task after an error in the region itself, remove everything of it, and record the error."""
         self.request_stop("TaskFailedToStart", f"The local region failed: {type(error).__name__}: {error}")
         await asyncio.gather(*(container.end(0) for container in self._running.values()), return_exceptions=True)
         await self._clean_up()
@@ -313,7 +313,7 @@ class RunningTask:
             self._on_event(f"has stopped 1 running tasks: (task {self.task.id}).")
 
     async def _deregister(self) -> None:
-        """Take the task out of its name and its target groups, and wait until no request is left in it."""
+        """Remove the task from its DNS name and its target groups, and wait until it has drained."""
         task = self.task
         async with self._discovery_lock:
             self._is_registered = False
@@ -327,7 +327,7 @@ class RunningTask:
         for target in targets:
             balancers.deregister(*target)
             self._on_event(f"deregistered 1 targets in (target-group {target[0]})")
-        # Nothing to wait for once the process behind the target is gone.
+        # Draining ends early if the process behind the target has ended.
         while self._serves() and not all(balancers.is_drained(*target) for target in targets):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
 
@@ -336,7 +336,7 @@ class RunningTask:
         return any(c.is_running for name, c in self._running.items() if name in names)
 
     async def _stop_containers(self) -> None:
-        """SIGTERM and, after the stop timeout, SIGKILL; those that others depend on come last."""
+        """Send SIGTERM and, after the stop timeout, SIGKILL. Containers stop before their dependencies."""
         for names in dependencies.stop_order(self._definition["containerDefinitions"]):
             running = [self._running[name] for name in names if name in self._running]
             await asyncio.gather(*(container.stop() for container in running))

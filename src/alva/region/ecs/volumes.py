@@ -1,7 +1,8 @@
-"""The volumes of a task: a folder each, shared by its containers, gone with the task. With Fargate's rules for writing.
+"""The volumes of a task. Each is a folder that its containers share, with Fargate's permissions; it is deleted with the
+task.
 
-An empty volume belongs to root with mode 0755. Where the image has a VOLUME of the very path that it is mounted at, it
-begins with what the image has there: mode, owner and content.
+An empty volume belongs to root with mode 0755. If the image has a VOLUME of the mount's path, the volume starts with
+the image's mode, owner and content of that path.
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
 """
 
@@ -22,7 +23,7 @@ EMPTY_MODE = 0o755
 
 
 def make_volumes(task: Task, definition: Json, config: RegionConfig) -> dict[str, Path]:
-    """An empty folder for each volume of the task definition, by name."""
+    """Create an empty folder for each volume of the task definition; returns them by name."""
     volumes = {}
     for volume in definition.get("volumes") or []:
         folder = _folder(task, config) / volume["name"]
@@ -33,9 +34,9 @@ def make_volumes(task: Task, definition: Json, config: RegionConfig) -> dict[str
 
 
 def fill_volumes(container: Json, image: Image, user: tuple[int, int] | None, volumes: dict[str, Path]) -> None:
-    """Give the volumes that a container mounts what its image has there, unless another container did.
+    """Fill the volumes that a container mounts with its image's content, unless another container has done so.
 
-    `user` is who the container runs as; None is root.
+    `user` is the container's user; None is root.
     """
     declared = {PurePosixPath(path) for path in image.volumes}
     for mount in container.get("mountPoints") or []:
@@ -50,17 +51,17 @@ def fill_volumes(container: Json, image: Image, user: tuple[int, int] | None, vo
                 status = found[-1].stat()
                 os.chown(folder, status.st_uid, status.st_gid)
         elif os.geteuid() != 0 and user is not None and stat.S_IMODE(folder.stat().st_mode) == EMPTY_MODE:
-            # Without root the folder belongs to whoever the task runs as: that it is root's can only be imitated.
+            # Without root, the folder cannot belong to root; a mode imitates that.
             folder.chmod(EMPTY_MODE & ~0o222)
 
 
 def remove_volumes(task: Task, config: RegionConfig) -> None:
-    """Remove what the task's volumes held."""
+    """Delete the task's volumes."""
     shutil.rmtree(_folder(task, config), ignore_errors=True)
 
 
 def remove_all_volumes(config: RegionConfig) -> None:
-    """Remove what tasks of an earlier region left behind."""
+    """Delete volumes that an earlier run of the region left."""
     shutil.rmtree(config.run_folder / "tasks", ignore_errors=True)
 
 

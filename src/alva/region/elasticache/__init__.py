@@ -1,4 +1,4 @@
-"""ElastiCache: Valkey behind MiniStack's records of replication groups.
+"""ElastiCache: runs Valkey servers for MiniStack's records of replication groups.
 
 parameters.py   pure: a node type, a parameter group and an address in, Valkey's configuration out
 node.py         one Valkey: its folder, its process

@@ -1,4 +1,4 @@
-"""The ElastiCache API: describing is MiniStack's; what would need a node of its own is refused."""
+"""The ElastiCache API: MiniStack answers Describe calls; calls that would create or change nodes are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFUSED = frozenset({
 
 
 def install() -> None:
-    """Put the refusals in front of MiniStack's operations."""
+    """Refuse these operations before MiniStack handles them."""
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The component: Valkey nodes for every replication group on record, TLS in front of them, their names published."""
+"""The component: runs Valkey nodes for every recorded replication group, behind TLS, and publishes their DNS names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("alva.elasticache")
 
 Record = dict[str, Any]
-# Where a node listens in plain text, behind the port of its endpoint.
+# The plain-text port of a node, behind the TLS port of its endpoint.
 PLAIN_PORT_OFFSET = 10_000
 
 
 class Caches:
-    """Keeps nodes in step with each replication group that MiniStack has on record."""
+    """Runs the nodes of each replication group in MiniStack's records."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -41,14 +41,14 @@ class Caches:
         self._metrics = engine_metrics.Publisher(region.background, "caches", self._measure)
 
     def install(self) -> None:
-        """Register the resource types and refuse the operations that have no node behind them."""
+        """Register the resource types, and refuse unsupported operations."""
         resources.register(self)
         api.install()
-        # MiniStack would bring containers back at the first request; `start` brings our nodes back.
+        # MiniStack would restart containers at the first request; here `start` restarts the nodes.
         elasticache._ensure_live_containers = lambda: None
 
     async def start(self) -> None:
-        """Bring every restored group up, side by side. One that does not start is shown as `create-failed`."""
+        """Start every restored group, in parallel. A group that does not start is shown as `create-failed`."""
         records = [record for record in elasticache._replication_groups._data.values() if record.get("_addresses")]
         for record in records:
             subnets = self._subnets(record)
@@ -60,12 +60,12 @@ class Caches:
         self._metrics.start()
 
     async def stop(self) -> None:
-        """Stop every node; the data stay."""
+        """Stop every node, and keep the data."""
         await self._metrics.stop()
         await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
 
     async def create(self, record: Record, port: int) -> None:
-        """Make a new group's nodes; return when they answer. Raises NodeFailed."""
+        """Start a new group's nodes; returns when they answer. Raises NodeFailed."""
         record["Status"] = "creating"
         count = 1 + int(record["_replicas_per_node_group"])
         blocks = [str(subnet["CidrBlock"]) for subnet in self._subnets(record)]
@@ -76,7 +76,7 @@ class Caches:
         await self._bring_up(record)
 
     async def change(self, record: Record) -> None:
-        """Put changed parameters and tokens in force while the nodes run."""
+        """Apply changed parameters and tokens to the running nodes."""
         record["Status"] = "modifying"
         try:
             for index, node in enumerate(self._nodes_of(record)):
@@ -86,7 +86,7 @@ class Caches:
             record["Status"] = "available"
 
     async def delete(self, record: Record) -> None:
-        """Stop the nodes, forget their data, give addresses and names back."""
+        """Stop the nodes, delete their data, and release addresses and names."""
         for node in self._nodes_of(record):
             async with node.lock:
                 await node.delete()
@@ -99,12 +99,12 @@ class Caches:
             self.region.names.withdraw(name)
 
     def parameter_values(self, record: Record) -> Mapping[str, str]:
-        """What the group's parameter group sets, over the defaults of its family."""
+        """The values of the group's parameter group, over the family's defaults."""
         parameters = elasticache._param_group_params.get(record["CacheParameterGroupName"]) or {}
         return {name: str(entry["Value"]) for name, entry in parameters.items()}
 
     def groups_with(self, parameter_group: str) -> list[Record]:
-        """The groups that use a parameter group and run."""
+        """The running groups that use a parameter group."""
         return [
             record
             for record in elasticache._replication_groups.values()
@@ -115,7 +115,7 @@ class Caches:
         try:
             await self._bring_up(record)
         except Exception as error:
-            # The other groups start.
+            # The other groups still start.
             record["Status"] = "create-failed"
             self.region.background.failed(f"start replication group {record['ReplicationGroupId']}", error)
 
@@ -147,7 +147,7 @@ class Caches:
         self._metrics.wake()
 
     async def _measure(self) -> None:
-        """Publish what each running node uses."""
+        """Publish the metrics of each running node."""
         for record in list(elasticache._replication_groups.values()):
             if record["Status"] != "available":
                 continue
@@ -160,7 +160,7 @@ class Caches:
                 try:
                     info = metrics.read_info(await node.info())
                 except (OSError, NodeFailed) as error:
-                    logger.warning("cannot ask node %s for its metrics: %s", node.name, error)
+                    logger.warning("cannot read the metrics of node %s: %s", node.name, error)
                     continue
                 now = (engine_metrics.usage(engine_metrics.processes_under(pid)), info)
                 before = self._seen.get(node.name, now)
@@ -173,7 +173,7 @@ class Caches:
                 self.region.persistence.mark_changed()
 
     async def _attach(self, record: Record) -> None:
-        """Give every node its interface. The port behind TLS is the region's own business."""
+        """Attach a network interface to every node. Security groups open only its TLS port."""
         subnets = self._subnets(record)
         has_tls = record["TransitEncryptionEnabled"]
         port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
@@ -189,7 +189,7 @@ class Caches:
                     )
                 )
             except NetworkFailed as error:
-                raise NodeFailed(f"it got no network interface: {error}") from error
+                raise NodeFailed(f"cannot attach a network interface: {error}") from error
 
     def _configuration(self, record: Record, index: int) -> Node:
         has_tls = record["TransitEncryptionEnabled"]
@@ -222,7 +222,7 @@ class Caches:
         return self._nodes[key]
 
     def _names(self, record: Record) -> tuple[str, str]:
-        """Primary and reader endpoint, in the form that groups with TLS have on AWS."""
+        """Primary and reader endpoint, in AWS's form for groups with TLS."""
         config = self.region.config
         account_hash = hashlib.sha256(f"cache/{config.account_id}/{config.region}".encode()).hexdigest()[:6]
         continent, direction, number = config.region.split("-")
@@ -231,7 +231,7 @@ class Caches:
         return f"master.{suffix}", f"replica.{suffix}"
 
     def _publish_endpoints(self, record: Record) -> None:
-        """Put the endpoints on record, for the API and Fn::GetAtt."""
+        """Record the endpoints, for the API and Fn::GetAtt."""
         primary_name, reader_name = self._names(record)
         primary = {"Address": primary_name, "Port": record["_port"]}
         reader = {"Address": reader_name, "Port": record["_port"]}
@@ -259,7 +259,7 @@ class Caches:
         return subnets
 
     def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:
-        """Where a node's lines go: CloudWatch Logs too, where the group delivers its engine log there."""
+        """The log of a node. It goes to CloudWatch Logs too, if the group delivers its engine log there."""
 
         def event(line: str) -> str:
             now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"

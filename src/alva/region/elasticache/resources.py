@@ -1,4 +1,4 @@
-"""AWS::ElastiCache::ReplicationGroup and ParameterGroup: MiniStack's records, with nodes behind them."""
+"""AWS::ElastiCache::ReplicationGroup and ParameterGroup: MiniStack's records, with running nodes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from alva.region.elasticache.node import NodeFailed
 if TYPE_CHECKING:
     from alva.region.elasticache.caches import Caches
 
-# With an effect here.
+# Properties with an effect here.
 HONOURED = {
     "ReplicationGroupId", "ReplicationGroupDescription", "Engine", "EngineVersion", "CacheNodeType", "NumCacheClusters",
     "NumNodeGroups", "ReplicasPerNodeGroup", "Port", "CacheParameterGroupName", "CacheSubnetGroupName",
     "TransitEncryptionEnabled", "TransitEncryptionMode", "AuthToken",
     "LogDeliveryConfigurations", "Tags",
 }  # fmt: skip
-# On record, without an effect: one machine, one disk, no clock for windows, no automatic failover.
+# Recorded without an effect: there is one machine and one disk, and no maintenance window or automatic failover.
 RECORDED = {
     "AtRestEncryptionEnabled", "AutoMinorVersionUpgrade", "AutomaticFailoverEnabled", "MultiAZEnabled",
     "PreferredMaintenanceWindow", "SnapshotRetentionLimit", "SnapshotWindow", "SecurityGroupIds", "KmsKeyId",
@@ -104,7 +104,7 @@ class ReplicationGroup:
 
 
 class ParameterGroup:
-    """AWS::ElastiCache::ParameterGroup: an unknown parameter is refused, a changed one reaches the nodes."""
+    """AWS::ElastiCache::ParameterGroup. An unknown parameter is refused; a changed one is applied to the nodes."""
 
     def __init__(self, caches: Caches) -> None:
         self._caches = caches
@@ -142,7 +142,7 @@ def _name_nodes(record: dict[str, Any]) -> None:
 
 
 def _check(properties: Properties) -> None:
-    """Raise HandlerFailed for what this region does not have."""
+    """Raise HandlerFailed for unsupported properties and values."""
     if unknown := set(properties) - HONOURED - RECORDED:
         raise HandlerFailed(
             f"the local region does not honour {', '.join(sorted(unknown))} of AWS::ElastiCache::ReplicationGroup",
@@ -174,7 +174,7 @@ def _check_parameters(properties: Properties) -> None:
 
 
 def _tokens(before: list[str], new: Properties) -> list[str]:
-    """The tokens that are valid after a change: the new one beside the last one (the update strategy ROTATE).
+    """The valid tokens after a change: the new one and the last one (the update strategy ROTATE).
 
     ElastiCache User Guide, "Authenticating with the AUTH command"; CloudFormation has no other strategy.
     """

@@ -60,7 +60,7 @@ LISTENER_CALLS: dict[str, Callable[[Store, CertificateNames, Json], Awaitable[Js
     "ModifyListener": listeners.modify_listener,
 }
 ACTIONS = frozenset({"CreateLoadBalancer", *STORE_CALLS, *TARGET_CALLS, *LISTENER_CALLS})
-"""Anything else is refused by name."""
+"""All other actions are refused by name."""
 
 
 class Api:
@@ -74,7 +74,7 @@ class Api:
         free_dns_name: Callable[[], str],
         changed: Callable[[], None],
     ) -> None:
-        """`changed` is called after every call that is no description."""
+        """`changed` is called after every call that is not a Describe call."""
         self._home = (store.account_id, store.region)
         self._changed = changed
         self._calls: dict[str, Call] = {
@@ -84,7 +84,7 @@ class Api:
             **{name: partial(function, store, certificate_names) for name, function in LISTENER_CALLS.items()},
         }
         self._calls_elsewhere = _descriptions(Store("", ""), targets)
-        """What another account or region answers: nothing is there."""
+        """The empty store that serves requests for another account or region."""
 
     async def call(self, action: str, request: Mapping[str, Any]) -> Json:
         """Carry out an action, in the local region's own account and region.

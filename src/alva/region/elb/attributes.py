@@ -1,6 +1,6 @@
 """The attributes of load balancers, target groups and listeners: honoured, without effect, or refused.
 
-In the tables of honoured ones, a tuple lists the values that are; None accepts any value that AWS accepts.
+In the tables of honoured attributes, a tuple lists the honoured values; None stands for every value that AWS accepts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOAD_BALANCER_ATTRIBUTES_WITHOUT_EFFECT = (
     "health_check_logs.s3.bucket",
     "health_check_logs.s3.prefix",
     "load_balancing.cross_zone.enabled",
-    # The client's Host always reaches the target with its port: here the port is part of the DNS name.
+    # Targets always get the client's Host with its port, which is part of the DNS name here.
     "routing.http.preserve_host_header.enabled",
     "routing.http.desync_mitigation_mode",
     "waf.fail_open.enabled",
@@ -115,7 +115,7 @@ _RANGES = {
 def check_attributes(
     attributes: Mapping[str, str], honoured: Mapping[str, tuple[str, ...] | None], without_effect: Iterable[str] = ()
 ) -> None:
-    """Raise NotHonoured for an attribute, or a value of one, that the data plane would not follow.
+    """Raise NotHonoured for an attribute or a value that the data plane does not support.
 
     Raises Invalid for a value that AWS refuses.
     """

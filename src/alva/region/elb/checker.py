@@ -1,4 +1,4 @@
-"""Asks each target whether it is well, straight and past the listener rules, as the load balancer's nodes do on AWS."""
+"""Sends health checks directly to each target, without the listener rules, like the load balancer's nodes on AWS."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from alva.region.elb.target_health import (
 )
 
 REGISTRATION_SECONDS = 1.0
-"""From RegisterTargets to a target's first check. AWS gives no figure; there it takes a few seconds."""
+"""Time from RegisterTargets to a target's first check. AWS publishes no figure; there it takes a few seconds."""
 
 _LONGEST_HEAD = 64 * 1024
 
@@ -41,10 +41,10 @@ class Connect(Protocol):
 
 @dataclass
 class CheckedTarget:
-    """One target under check. `zones` is how many nodes would check it on AWS, each at its own time.
+    """Checks one target. `zones` is the number of nodes that would check it on AWS, each at its own time.
 
-    So a new target is asked `zones` times an interval until it is well or has failed on every node; after that, what
-    one node sees is what all would see, and one check an interval is enough.
+    So a new target is checked `zones` times in an interval until it is healthy or has failed on every node. After that
+    all nodes would see the same, and one check in an interval is enough.
     """
 
     address: str
@@ -53,7 +53,7 @@ class CheckedTarget:
     zones: int
     on_change: Callable[[], None]
     connect: Connect
-    """Opens a connection to it from where its load balancer is."""
+    """Opens a connection to it from its load balancer's network."""
     background: Background
     checked: CheckedHealth = field(default_factory=CheckedHealth)
     registration_seconds: float = REGISTRATION_SECONDS
@@ -61,18 +61,18 @@ class CheckedTarget:
 
     @property
     def health(self) -> TargetHealth:
-        """Its health after the latest check."""
+        """The health after the latest check."""
         return self.checked.health
 
     def start(self) -> None:
-        """Begin to check, as a target that is new."""
+        """Start to check it, as a new target."""
         if self._task is None:
             self.checked = CheckedHealth()
             name = f"check the health of {self.address}:{self.port}"
             self._task = self.background.run_forever(name, self._check_once)
 
     def stop(self) -> None:
-        """Stop checking; the health stays as it is."""
+        """Stop checking, and keep the health."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -104,7 +104,7 @@ class CheckedTarget:
 
 
 async def check_target(address: str, port: int, check: HealthCheck, connect: Connect) -> CheckResult:
-    """Send one health check request, and say what its answer means."""
+    """Send one health check request; returns its result."""
     check_port = port if check.port == "traffic-port" else int(check.port)
     try:
         async with asyncio.timeout(check.timeout_seconds):
@@ -117,7 +117,7 @@ async def check_target(address: str, port: int, check: HealthCheck, connect: Con
 
 
 async def _get(address: str, port: int, check: HealthCheck, connect: Connect) -> int:
-    """The status code of one GET on a connection of its own."""
+    """The status code of one GET request on a new connection."""
     context = _unverified() if check.protocol == "HTTPS" else None
     reader, writer = await connect(address, port, tls=context, limit=_LONGEST_HEAD)
     try:

@@ -60,7 +60,7 @@ LISTENER = frozenset(
     }
 )
 RULE = frozenset({"ListenerArn", "Priority", "Conditions", "Actions", "Transforms", "Tags"})
-"""The properties of each type that are members of its Create call."""
+"""The properties of each type that are members of its Create action."""
 
 COMPARED_IN_TARGET_GROUPS = TARGET_GROUP - {"Name", "IpAddressType", "Tags"}
 """The properties of a target group whose drift is detected."""
@@ -243,8 +243,8 @@ class _Types:
         await self._retag(arn, old, new)
         return arn, {"RuleArn": arn, "IsDefault": False}
 
-    # What drift detection compares. Actions and conditions can be written in several forms: where what is there means
-    # the same as the template's, the template's form is what is there.
+    # What drift detection compares. Actions and conditions have several forms. If the actual ones are equivalent to the
+    # template's, the template's form is returned.
 
     def read_target_group(self, arn: str, properties: Properties) -> Properties | None:
         """A target group's current properties."""
@@ -278,7 +278,7 @@ class _Types:
         }
 
     def deleter(self, action: str, parameter: str) -> Callable[[str, Properties], Awaitable[None]]:
-        """The handler that deletes a resource by its ARN, and accepts that it is gone."""
+        """The handler that deletes a resource by its ARN; one that does not exist is no error."""
 
         async def delete(physical_id: str, properties: Properties) -> None:
             del properties
@@ -297,7 +297,7 @@ class _Types:
             raise _failed(error) from error
 
     def _refuse_taken(self, name: str, taken: Container[str]) -> None:
-        """CloudFormation creates a resource, and never takes over one that is there."""
+        """Refuse to create a resource that exists already."""
         if name in taken:
             raise HandlerFailed(f"Resource of type '{name}' already exists.", "AlreadyExists")
 
@@ -308,7 +308,7 @@ class _Types:
         properties: Properties,
         more: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """The second half of a creation; when it fails, the first half is taken back."""
+        """Finish a creation; if that fails, delete what was created."""
         try:
             await self._set_attributes(kind, arn, properties, {})
             if more is not None:
@@ -346,16 +346,16 @@ def _failed(error: Invalid | NotHonoured) -> HandlerFailed:
 
 
 def _name(stack_name: str, logical_id: str) -> str:
-    """A name for a resource that the template does not name: 32 characters at most."""
+    """A generated name for a resource that the template does not name: 32 characters at most."""
     suffix = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(12))
     return f"{f'{stack_name}-{logical_id}'[:19]}-{suffix}"
 
 
 def _dropped(old: Properties, new: Properties, kind: str, defaults: Mapping[str, str]) -> dict[str, str]:
-    """The defaults of attributes that a template no longer sets: a rollback must restore the former values.
+    """The defaults of attributes that a template no longer sets, so that a rollback restores the former state.
 
-    AWS keeps such values ("attributes that you do not modify retain their current values"); the previous template then
-    sets them all again, but an attribute that only the failed one had would stay. Here it does not.
+    AWS keeps such values ("attributes that you do not modify retain their current values"). A rollback would then keep
+    an attribute that only the failed template had set. Here it does not.
     """
     kept = {item["Key"] for item in new.get(f"{kind}Attributes") or ()}
     gone = [item["Key"] for item in old.get(f"{kind}Attributes") or () if item["Key"] not in kept]

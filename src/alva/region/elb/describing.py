@@ -1,4 +1,4 @@
-"""The records in the form of the API's answers."""
+"""Converts the records to responses of the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alva.region.elb.target_health import TargetHealth
 Json = dict[str, Any]
 
 HOSTED_ZONE_ID = "Z35SXDOTRQ7X7K"
-"""Of Application Load Balancers in us-east-1.
+"""The hosted zone id of Application Load Balancers in us-east-1.
 https://docs.aws.amazon.com/general/latest/gr/elb.html"""
 
 CONDITION_CONFIGS = {
@@ -32,7 +32,7 @@ CONDITION_CONFIGS = {
     "query-string": "QueryStringConfig",
     "source-ip": "SourceIpConfig",
 }
-"""The member that holds the values of a condition, by its field."""
+"""The member with the values of a condition, by its field."""
 
 
 def load_balancer(record: LoadBalancer) -> Json:
@@ -141,7 +141,7 @@ def _action(record: Action) -> Json:
 
 
 def _condition(record: Condition) -> Json:
-    """A condition in its typed form, and with the plain `Values` of the older form where it has any."""
+    """A condition in its typed form, and with the `Values` of the older form if it has that form."""
     if record.field == "query-string":
         return {
             "Field": record.field,

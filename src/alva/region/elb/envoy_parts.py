@@ -1,4 +1,4 @@
-"""What all of Envoy's configuration is made of: where things are, and the shapes that repeat."""
+"""Shared parts of Envoy's configuration: ports, file names, and repeated structures."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """Where the listener ports of a load balancer are served."""
+    """The ports of this machine that serve the listener ports of a load balancer."""
 
     port: int
     tls_port: int
     namespace: str | None = None
-    """The file of the network namespace to listen in; None: the one that Envoy runs in."""
+    """The file of the network namespace to listen in; None is Envoy's own."""
 
     def port_of(self, listener_port: int) -> int:
-        """The port that serves a listener port; of any other port, itself."""
+        """The port that serves a listener port; any other port is returned unchanged."""
         return {80: self.port, 443: self.tls_port}.get(listener_port, listener_port)
 
 
@@ -51,7 +51,7 @@ class Files:
 
 
 def tls_server(certificate: Certificate, protocols: list[str]) -> Json:
-    """A transport socket that ends TLS; `protocols` are offered by ALPN."""
+    """A transport socket that terminates TLS; `protocols` are offered by ALPN."""
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -71,16 +71,16 @@ def tls_server(certificate: Certificate, protocols: list[str]) -> Json:
 
 
 def address_of(address: str, port: int, namespace: str | None = None) -> Json:
-    """A TCP address; `namespace` is the file of the network namespace to listen in, when that is not Envoy's own."""
+    """A TCP address; `namespace` is the file of the network namespace to listen in, if it is not Envoy's own."""
     where = {"network_namespace_filepath": namespace} if namespace else {}
     return {"socket_address": {"address": address, "port_value": port, **where}}
 
 
 def from_file(path: Path) -> Json:
-    """A configuration source that Envoy watches: a new version is put there by rename."""
+    """A configuration source that Envoy watches; a new version replaces it by rename."""
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 
 
 def type_url(name: str) -> str:
-    """The type of a message, `config.listener.v3.Listener` say."""
+    """The type URL of a message such as `config.listener.v3.Listener`."""
     return f"type.googleapis.com/envoy.{name}"

@@ -1,6 +1,6 @@
-"""The network interfaces of load balancers: the addresses that they send requests and health checks from.
+"""The network interfaces of load balancers, which are the source of requests and health checks.
 
-Of the nodes that a load balancer has on AWS, one in each zone, there is one here, in its first subnet.
+On AWS a load balancer has a node in each zone; here it has one, in its first subnet.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Interfaces:
-    """Keeps an interface per load balancer of the store, where the network has any. Used on the event loop."""
+    """Manages an interface for each load balancer of the store, if the network has any. Used on the event loop."""
 
     def __init__(self, store: Store, network: Network, addresses: Addresses) -> None:
         self._store = store
@@ -29,15 +29,15 @@ class Interfaces:
 
     @property
     def addresses(self) -> Mapping[str, str]:
-        """The address of each load balancer, by its ARN; none where the network has no addresses of its own."""
+        """The address of each load balancer, by its ARN; empty for a loopback network."""
         return {arn: address for arn, address in self._addresses.items() if address is not None}
 
     def are_outdated(self) -> bool:
-        """Whether a load balancer came or went."""
+        """Whether a load balancer was created or deleted."""
         return self._network.is_enforced and set(self._addresses) != set(self._store.load_balancers)
 
     async def follow(self) -> None:
-        """Attach an interface for every load balancer that has none, and take away those of deleted ones."""
+        """Attach an interface for each new load balancer, and remove those of deleted ones."""
         if not self._network.is_enforced:
             return
         for arn, balancer in list(self._store.load_balancers.items()):
@@ -56,7 +56,7 @@ class Interfaces:
         try:
             address = self._pool.allocate(found["CidrBlock"]) if found is not None else None
         except SubnetFull as error:
-            logger.error("load balancer %s reaches nobody: %s", balancer.name, error.message)
+            logger.error("load balancer %s has no address and reaches no target: %s", balancer.name, error.message)
             address = None
         if found is None or address is None:
             self._store.happened(arn, LoadBalancerEvent.NO_ADDRESS)

@@ -1,4 +1,4 @@
-"""The component `LoadBalancers`: the elbv2 API and its data plane, in the place of MiniStack's."""
+"""The component `LoadBalancers`: the elbv2 API and its data plane, which replace MiniStack's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VERIFICATION_SECONDS = 1.0
 
 
 class LoadBalancers:
-    """Target groups with true health, and one Envoy that serves every listener of the region.
+    """Target groups with health checks, and one Envoy that serves every listener of the region.
 
     All methods are called on the event loop.
     """
@@ -76,10 +76,10 @@ class LoadBalancers:
         )
         self._silent = SilentPorts()
         self._records = Records()
-        """What Envoy is configured for."""
+        """The records that Envoy is configured for."""
         self._visitors: dict[str, bool] = {}
         self._attached: dict[str, LoadBalancer] = {}
-        """The load balancer of each attached target group, by ARN."""
+        """The load balancer of each attached target group, by the group's ARN."""
         self._tls_proxies: dict[str, TlsProxy] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_update_pending = False
@@ -90,17 +90,17 @@ class LoadBalancers:
     # Component
 
     def install(self) -> None:
-        """Answer elbv2's requests, and provision its resource types."""
+        """Serve elbv2's API, and register its resource types."""
         from alva.region.service_table import replace_service
 
         replace_service("elasticloadbalancing", self)
         cloudformation.install(self.api, self.store)
 
     async def start(self) -> None:
-        """Start Envoy and the health checks for what the restored records say.
+        """Start Envoy and the health checks for the restored records.
 
-        Every restored target is checked anew, as one that was just registered. Raises RegionFailed when a port of the
-        edge is taken, or Envoy does not start.
+        Every restored target is checked like a new one. Raises RegionFailed when a port of the edge is in use, or Envoy
+        does not start.
         """
         _require_free(self._edge.port, "ALVA_EDGE_PORT")
         _require_free(self._edge.tls_port, "ALVA_EDGE_TLS_PORT")
@@ -124,14 +124,14 @@ class LoadBalancers:
         ]
 
     async def stop(self) -> None:
-        """Stop the health checks and Envoy; the records stay."""
+        """Stop the health checks and Envoy, and keep the records."""
         await end(*self._loops)
         self._targets.stop()
         self._loop = None
         self._silent.close()
         await self._envoy.stop()
 
-    # What MiniStack expects of a service
+    # The interface of a service in MiniStack
 
     async def handle_request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
@@ -140,23 +140,23 @@ class LoadBalancers:
         return await self.api.handle_request(method, path, headers, body, query_params)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything to be remembered, as JSON values."""
+        """The state as JSON values."""
         return self.store.as_json()
 
     def load_persisted_state(self, data: dict[str, Any]) -> None:
-        """Take up what `get_state` gave; before `start`."""
+        """Restore the result of `get_state`; called before `start`."""
         self.store.restore(data)
 
     def reset(self) -> None:
-        """Forget everything; for tests without a data plane."""
+        """Delete all records; for tests without a data plane."""
         self.store.clear()
 
     # Targets
 
     def register(self, target_group_arn: str, address: str, port: int) -> None:
-        """Make address:port a target; a draining one becomes a new target again.
+        """Register address:port as a target; a draining one becomes a new target again.
 
-        Raises KeyError when there is no such target group.
+        Raises KeyError for an unknown target group.
         """
         if target_group_arn not in self.store.target_groups:
             raise KeyError(target_group_arn)
@@ -169,21 +169,21 @@ class LoadBalancers:
             self._stored()
 
     def health(self, target_group_arn: str, address: str, port: int) -> TargetHealth:
-        """What DescribeTargetHealth would show of this target."""
+        """The target's health, as in DescribeTargetHealth."""
         return self._targets.health(Key(target_group_arn, address, port))
 
     def is_drained(self, target_group_arn: str, address: str, port: int) -> bool:
         """Whether a deregistered target may be stopped.
 
-        True once the deregistration delay is over, or once Envoy has stopped routing to it and no request is in
-        flight; also for what is not registered at all. On AWS too, a target without requests in flight is done at
-        once, though it is shown as draining until the delay is over.
+        True once the deregistration delay is over, or Envoy has stopped routing to it and no request is in flight; also
+        for a target that is not registered. On AWS too, a target without requests in flight can stop at once, though it
+        is shown as draining until the delay is over.
         https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html#deregistration-delay
         """
         return self._targets.is_drained(Key(target_group_arn, address, port))
 
     def targets(self, target_group_arn: str) -> list[tuple[str, int]]:
-        """Address and port of every target that DescribeTargetHealth shows, the draining ones included."""
+        """Address and port of every target in DescribeTargetHealth, including draining ones."""
         return self._targets.of(target_group_arn)
 
     # TLS proxies
@@ -198,11 +198,10 @@ class LoadBalancers:
         certificate: Certificate,
         namespace: Namespace | None = None,
     ) -> None:
-        """Listen on address:port with TLS and pass the bytes on to upstream_address:upstream_port in plain text.
+        """Listen on address:port with TLS and forward the bytes to upstream_address:upstream_port in plain text.
 
-        `namespace` is the network in which it listens, when that is not the services'. `name` identifies the proxy; the
-        same name again replaces it. It is served once Envoy runs, and again after a restart of Envoy, but not
-        remembered over a restart of the region.
+        `namespace` is the network namespace to listen in, if it is not the services'. `name` identifies the proxy; a
+        second call with it replaces the proxy. A proxy survives a restart of Envoy, not one of the region.
         """
         self._tls_proxies[name] = TlsProxy(
             name=name,
@@ -216,16 +215,17 @@ class LoadBalancers:
         self.changed()
 
     def remove_tls_proxy(self, name: str) -> None:
-        """Stop listening; unknown names are ignored."""
+        """Remove a TLS proxy; unknown names are ignored."""
         if self._tls_proxies.pop(name, None):
             self.changed()
 
     # From the store to the data plane
 
     def free_dns_name(self) -> str:
-        """The DNS name of the next load balancer: 127.0.0.1 with the edge port; of further ones, other addresses.
+        """The DNS name of a new load balancer: the first is 127.0.0.1 with the edge port, further ones have other
+        addresses.
 
-        An address with its port, unlike a name of AWS's, opens in a browser on this machine.
+        Unlike one of AWS's names, an address with its port opens in a browser on this machine.
         """
         taken = {balancer.dns_name for balancer in self.store.load_balancers.values()}
         octet, port = self._region.config.loopback_octet, self._edge.port
@@ -233,18 +233,18 @@ class LoadBalancers:
         return next(f"{address}:{port}" for address in candidates if f"{address}:{port}" not in taken)
 
     def changed(self) -> None:
-        """Bring the data plane to what the store says, soon; may be called from any thread."""
+        """Update the data plane from the store, soon. Can be called from any thread."""
         if self._loop is not None and not self._is_update_pending:
             self._is_update_pending = True
             self._loop.call_soon_threadsafe(self._update_soon, context=self._region.background.context)
 
     def security_groups_may_have_changed(self) -> None:
-        """Bring the edge to what the security groups say, soon, if they let other visitors in than before."""
+        """Update the edge, soon, if the security groups admit other clients than before."""
         if visitors_now(self.store) != self._visitors:
             self.changed()
 
     def _stored(self) -> None:
-        """The store has changed: save it, and follow it."""
+        """Save the changed store, and update the data plane."""
         self._region.persistence.mark_changed()
         self.changed()
 
@@ -254,7 +254,7 @@ class LoadBalancers:
             self._region.background.spawn("configure the load balancers", self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Follow the store, and once new load balancers have their interfaces, again."""
+        """Update the data plane, and again once new load balancers have their interfaces."""
         self._update()
         if self._interfaces.are_outdated():
             await self._interfaces.follow()
@@ -315,7 +315,7 @@ class LoadBalancers:
             self._configure()
 
     def _host_counts(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """How many targets of each attached group are healthy and unhealthy, by the full names of both."""
+        """The numbers of healthy and unhealthy targets, by the full names of load balancer and target group."""
         return {
             (balancer.full_name, self._records.target_groups[arn].full_name): counts
             for arn, balancer in self._attached.items()
@@ -323,18 +323,18 @@ class LoadBalancers:
         }
 
     def _source_of(self, target_group_arn: str) -> str | None:
-        """The address that the load balancer of a target group sends from; None: any."""
+        """The source address of a target group's load balancer; None is any."""
         balancer = self._attached.get(target_group_arn)
         return self._interfaces.addresses.get(balancer.arn) if balancer is not None else None
 
     def _reachable(self, address: str) -> str:
-        """Where a target of the VPC answers on this machine."""
+        """The address on this machine of a target in the VPC."""
         return address if address.startswith("127.") else self._region.addresses.here(address)
 
     # Certificates
 
     async def _certificate_names(self, arn: str) -> tuple[str, ...] | None:
-        """The domain names of a certificate in ACM; None when there is none of that ARN."""
+        """The domain names of a certificate in ACM; None for an unknown ARN."""
         try:
             answer = await self._control_plane.call("acm", "DescribeCertificate", CertificateArn=arn)
         except ServiceError:
@@ -344,7 +344,7 @@ class LoadBalancers:
         return tuple(dict.fromkeys(name for name in names if name))
 
     async def _complete_records(self) -> None:
-        """Look up what an earlier version of alva did not keep: the zones of subnets, the names of certificates."""
+        """Look up what an earlier version of alva did not save: the zones of subnets and the names of certificates."""
         self.store.look_up_zones()
         for listener in list(self.store.listeners()):
             if listener.certificate_arn and not listener.certificate_names:
@@ -352,37 +352,37 @@ class LoadBalancers:
                 self.store.put_listener(replace(listener, certificate_names=names or ()))
 
     def _certificate(self, listener: Listener) -> Certificate:
-        """A certificate of the region's authority for the names of the ACM certificate and of this machine."""
+        """A certificate of the region's authority for the names of the ACM certificate and this machine."""
         return self._region.certificates.issue(*dict.fromkeys([*listener.certificate_names, "localhost", "127.0.0.1"]))
 
     # Envoy
 
     async def _verify_soon(self) -> None:
-        """Say so when Envoy refused a part of its configuration: it then keeps serving the previous one."""
+        """Log an error if Envoy has rejected a part of its configuration. It then serves the previous one."""
         await asyncio.sleep(_VERIFICATION_SECONDS)
         self._is_verification_pending = False
         with contextlib.suppress(OSError, TimeoutError):
             rejected = await self._envoy.rejected_updates()
             if rejected - self._rejected:
                 logger.error(
-                    "Envoy refused its configuration (%s); see %s",
+                    "Envoy rejected its configuration (%s); see %s",
                     ", ".join(sorted(name for name, _ in rejected)),
                     self._envoy.log_file,
                 )
             self._rejected = rejected
 
     async def _keep_envoy_running(self) -> None:
-        """Start Envoy again when it ends by itself: on AWS, load balancer nodes are replaced unseen."""
+        """Restart Envoy when it ends unexpectedly, as AWS replaces the nodes of load balancers."""
         process = self._envoy.process
         if process is not None:
             ended = await process.wait()
-            logger.error("Envoy ended with exit code %s; starting it again", ended.code)
+            logger.error("Envoy ended with exit code %s; restarting it", ended.code)
         await asyncio.sleep(_RESTART_DELAY_SECONDS)
         await self._envoy.start()
 
 
 def _require_free(port: int, variable: str) -> None:
-    """Envoy would only log that it cannot listen; better not to start."""
+    """Raise RegionFailed for a port that is in use; Envoy would only log that it cannot listen."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,7 +2,7 @@
 
 The names, dimensions and reporting criteria are those of
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
-An ALB publishes once a minute; here it is every few seconds, so that an alarm that should ring need not be waited for.
+An ALB publishes once a minute. The region publishes every few seconds, so that alarms change their state sooner.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Dimensions = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the access log says of one request."""
+    """One request in the access log."""
 
     load_balancer: str
     """Full name, `app/<name>/<id>`."""
     target_group: str | None
-    """Full name, where a target was chosen."""
+    """Full name, if a target was chosen."""
     status_code: int
     is_from_target: bool
     flags: frozenset[str]
@@ -42,14 +42,14 @@ class Request:
 
 @dataclass
 class Series:
-    """The values of one metric with one set of dimensions: each value with how often it was seen."""
+    """The values of one metric with one set of dimensions, each with its count."""
 
     unit: str
     values: Counter[float] = field(default_factory=Counter)
 
 
 def read_request(line: str) -> Request | None:
-    """A line of the access log (envoy_listeners.ACCESS_LOG_FIELDS); None for half a line."""
+    """A line of the access log (envoy_listeners.ACCESS_LOG_FIELDS); None for an incomplete line."""
     parts = line.split("\t")
     if len(parts) < 10:
         return None
@@ -65,7 +65,7 @@ def read_request(line: str) -> Request | None:
 
 
 def request_metrics(requests: Iterable[Request]) -> dict[tuple[str, Dimensions], Series]:
-    """The metrics that count requests, by name and dimensions. What did not happen is not reported."""
+    """The metrics that count requests, by name and dimensions. Counts of 0 are not reported."""
     result: dict[tuple[str, Dimensions], Series] = {}
 
     def add(name: str, dimensions: Dimensions, value: float = 1.0, unit: str = "Count") -> None:
@@ -93,12 +93,12 @@ def request_metrics(requests: Iterable[Request]) -> dict[tuple[str, Dimensions],
 
 
 def _rounded(seconds: float) -> float:
-    """Two digits: few enough values to keep, exact enough for a percentile."""
+    """Rounded to two digits: this keeps few values and is exact enough for a percentile."""
     return float(f"{seconds:.2g}")
 
 
 class AccessLog:
-    """Envoy's access log, read from where the last reading ended; emptied when it has become large."""
+    """Reads Envoy's access log from the end of the last read, and empties it when it is large."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -114,7 +114,7 @@ class AccessLog:
         whole, newline, _ = text.rpartition(b"\n")
         self._offset += len(whole) + len(newline)
         if self._offset > LARGEST_LOG_BYTES:
-            # Envoy appends, so it goes on at the new end.
+            # Envoy appends, so it continues at the new end.
             with self._path.open("r+b") as file:
                 file.truncate(0)
             self._offset = 0
@@ -123,13 +123,13 @@ class AccessLog:
 
 
 class HostCounts(Protocol):
-    """How many targets are healthy and unhealthy, by the full names of load balancer and target group."""
+    """Returns the numbers of healthy and unhealthy targets, by the full names of load balancer and target group."""
 
     def __call__(self) -> Mapping[tuple[str, str], tuple[int, int]]: ...
 
 
 class Publisher:
-    """Feeds CloudWatch as long as `publish_and_wait` is called again and again."""
+    """Publishes metrics to CloudWatch while `publish_and_wait` is called in a loop."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Publisher:
         publish_seconds: float = PUBLISH_SECONDS,
         host_count_seconds: float = HOST_COUNT_SECONDS,
     ) -> None:
-        """`changed` is called after something was published: alarms and persistence want to know."""
+        """`changed` is called after each publication, for alarms and persistence."""
         self._access_log = access_log
         self._host_counts = host_counts
         self._changed = changed
@@ -150,12 +150,12 @@ class Publisher:
         self._counts_published_at = float("-inf")
 
     async def publish_and_wait(self) -> None:
-        """Publish, and wait until it is time for the next points."""
+        """Publish, and wait until the next points are due."""
         self.publish()
         await asyncio.sleep(self._publish_seconds)
 
     def publish(self) -> None:
-        """Publish what happened since the last time."""
+        """Publish the requests since the last call, and the targets' health."""
         series = request_metrics(self._access_log.read())
         for (name, dimensions), one in series.items():
             values, counts = zip(*one.values.items(), strict=True)

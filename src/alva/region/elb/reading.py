@@ -1,8 +1,8 @@
-"""What requests describe, as records: actions, conditions, transforms, health checks.
+"""Reads actions, conditions, transforms and health checks of requests into records.
 
-Reading checks. `Invalid` is what AWS refuses too, `NotHonoured` what AWS takes and the region does not. So what is in
-the store can always be served. What AWS's model states, types, required members, enums and lengths, is checked before
-(`query_protocol.py`).
+Reading checks the input, so that Envoy can serve every record of the store. It raises `Invalid` for what AWS refuses
+too, and `NotHonoured` for what AWS accepts and the region does not. `query_protocol.py` has checked the constraints of
+AWS's model before: types, required members, enums and lengths.
 
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-update-rules.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html
@@ -32,7 +32,8 @@ from alva.region.elb.refusals import Invalid, NotHonoured
 Json = Mapping[str, Any]
 
 MOST_CONDITION_VALUES = 5
-"""Of one rule. https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
+"""AWS's quota of a rule. https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
+"""
 
 _ONCE_A_RULE = ("host-header", "http-request-method", "path-pattern", "source-ip")
 _LONGEST_VALUE = 128
@@ -56,7 +57,7 @@ DEFAULT_HEALTH_CHECK = HealthCheck(
 
 
 def action(actions: Iterable[Json]) -> Action:
-    """The one action of a rule; several (an authentication before a forward) are not honoured."""
+    """The action of a rule. Several actions (an authentication before a forward) are not honoured."""
     ordered = sorted(actions, key=lambda each: each.get("Order") or 1)
     if not ordered:
         raise Invalid("A rule must have at least one action")
@@ -158,7 +159,7 @@ def conditions(given: Iterable[Json]) -> tuple[Condition, ...]:
 
 
 def _condition(given: Json) -> Condition:
-    """One condition, from the typed config or from the plain `Values` of the older form."""
+    """One condition, from the typed config or from the `Values` of the older form."""
     name = given.get("Field")
     if name not in CONDITION_CONFIGS:
         raise Invalid(f"Condition field '{name}' must be one of '[{', '.join(CONDITION_CONFIGS)}]'")
@@ -260,7 +261,7 @@ def url_rewrite(transforms: Iterable[Json]) -> UrlRewrite | None:
 
 
 def _check_regex(regex: str) -> None:
-    """Envoy's regular expressions are RE2's: neither look-around nor back-references, as on AWS."""
+    """Check a regular expression. Like AWS's, Envoy's (RE2) have neither look-around nor back-references."""
     invalid = Invalid("One or more provided transform rewrite Regex values are invalid")
     if not re.fullmatch("[!-~]+", regex) or re.search(r"\(\?(?:[=!>]|<[=!])|\\[0-9kZ]", regex):
         raise invalid
@@ -274,7 +275,7 @@ def _check_regex(regex: str) -> None:
 
 
 def health_check(given: Json, current: HealthCheck) -> HealthCheck:
-    """`current` with what a request says. Numbers' ranges are the model's; the rest is checked here."""
+    """`current` with the request's changes. Ranges of numbers are checked by the model, the rest here."""
     if given.get("HealthCheckEnabled") is False:
         raise Invalid("Health check enabled must be true for target groups with target type 'ip'")
     if (given.get("Matcher") or {}).get("GrpcCode"):
@@ -310,7 +311,7 @@ def described_health_check(given: Json, current: HealthCheck) -> HealthCheck:
 
 
 def _check_matcher(matcher: str) -> None:
-    """Codes and ranges between 200 and 499.
+    """Check a matcher: codes and ranges between 200 and 499.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Matcher.html
     """

@@ -1,7 +1,7 @@
-"""Load balancers, listeners, rules, target groups and targets: values that never change; a change is a new value.
+"""Load balancers, listeners, rules, target groups and targets, as immutable values.
 
-A load balancer holds its listeners, a listener its rules. `store.py` keeps them, `reading.py` makes them from requests,
-`describing.py` turns them into answers.
+A load balancer holds its listeners, a listener its rules. `store.py` keeps them, `reading.py` creates them from
+requests, `describing.py` converts them to responses.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Action = Forward | Redirect | FixedResponse
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """`values` are patterns of which one must match; of a query string, pairs of an optional key and a value."""
+    """`values` are patterns, one of which must match; for a query string, pairs of an optional key and a value."""
 
     field: str
     values: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Listener:
     attributes: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     lets_visitors_in: bool = True
-    """The load balancer's security groups open its port. Set by the data plane, not remembered."""
+    """Whether the load balancer's security groups open its port. Set by the data plane, not saved."""
 
     @property
     def id(self) -> str:
@@ -97,17 +97,17 @@ class Listener:
         return self.arn.rpartition("/")[0].replace(":listener/", ":loadbalancer/")
 
     def with_rule(self, rule: Rule) -> Listener:
-        """The same with a rule more, or with `rule` in the place of the one with its ARN."""
+        """A copy in which `rule` is added, or replaces the rule with its ARN."""
         return self.with_rules(*(each for each in self.rules if each.arn != rule.arn), rule)
 
     def with_rules(self, *rules: Rule) -> Listener:
-        """The same with these rules, in the order of their priorities."""
+        """A copy with these rules, in the order of their priorities."""
         ordered = sorted(rules, key=lambda rule: float("inf") if rule.priority is None else rule.priority)
         return replace(self, rules=tuple(ordered))
 
 
 class LoadBalancerState(StrEnum):
-    """`State.Code` of DescribeLoadBalancers, as far as the region knows it.
+    """The values of `State.Code` in DescribeLoadBalancers that the region uses.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_LoadBalancerState.html
     """
@@ -118,7 +118,7 @@ class LoadBalancerState(StrEnum):
 
 
 class LoadBalancerEvent(StrEnum):
-    """What happens to a load balancer in the data plane."""
+    """An event of a load balancer in the data plane."""
 
     CONFIGURED = "Envoy is configured for it"
     NO_ADDRESS = "its subnets have no free address"
@@ -132,7 +132,7 @@ _NEXT_STATES = {
 
 
 def state_after(state: LoadBalancerState, event: LoadBalancerEvent) -> LoadBalancerState:
-    """The state that follows; an active load balancer stays active."""
+    """The state after an event; an active load balancer stays active."""
     return _NEXT_STATES.get((state, event), state)
 
 
@@ -169,7 +169,7 @@ class LoadBalancer:
 
     @property
     def zones(self) -> int:
-        """How many Availability Zones it is in: as many nodes check the targets on AWS."""
+        """The number of its Availability Zones, which is the number of nodes that check targets on AWS."""
         return max(1, len({subnet.zone for subnet in self.subnets}))
 
     @property
@@ -182,7 +182,7 @@ class LoadBalancer:
         return int(self.attributes["idle_timeout.timeout_seconds"])
 
     def with_listener(self, listener: Listener) -> LoadBalancer:
-        """The same with a listener more, or with `listener` in the place of the one with its ARN."""
+        """A copy in which `listener` is added, or replaces the listener with its ARN."""
         others = [each for each in self.listeners if each.arn != listener.arn]
         return replace(self, listeners=tuple(sorted([*others, listener], key=lambda each: each.port)))
 
@@ -213,7 +213,7 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetGroup:
-    """Targets by IP address, and how they are checked."""
+    """A target group of IP addresses, with its health check."""
 
     arn: str
     port: int
@@ -244,14 +244,14 @@ class TargetGroup:
 
 @dataclass(frozen=True)
 class Records:
-    """Everything that the data plane is made from."""
+    """The input of the data plane."""
 
     load_balancers: tuple[LoadBalancer, ...] = ()
     target_groups: Mapping[str, TargetGroup] = field(default_factory=dict)
     """By ARN."""
 
     def attached(self) -> dict[str, list[LoadBalancer]]:
-        """Which load balancers route to each target group, by its ARN; a group without one is unused."""
+        """The load balancers that route to each target group, by the group's ARN; a group without one is unused."""
         result: dict[str, list[LoadBalancer]] = {}
         for load_balancer in self.load_balancers:
             for arn in load_balancer.target_groups():

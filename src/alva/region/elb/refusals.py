@@ -1,4 +1,4 @@
-"""Why a request to the elbv2 API is refused."""
+"""Errors of the elbv2 API."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from alva.region.aws_error import AwsError
 
 
 class Invalid(AwsError):
-    """AWS would refuse this."""
+    """A request that AWS refuses too."""
 
     def __init__(self, message: str, code: str = "ValidationError") -> None:
         super().__init__(code, message)
 
 
 class NotHonoured(AwsError):
-    """AWS accepts this, and the local region's load balancer would do something else."""
+    """A request that AWS accepts and the region's load balancer does not support."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

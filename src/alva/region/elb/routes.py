@@ -21,10 +21,10 @@ from alva.region.elb.records import (
 from alva.region.elb.refusals import NotHonoured
 
 SERVER = "awselb/2.0"
-"""The Server header of what an ALB answers by itself."""
+"""The Server header of responses that an ALB creates itself."""
 
 SOURCE_HEADER = "x-alva-source-ip"
-"""Between the client and the rules, a request carries its client's address in this header; targets never see it."""
+"""A request has its client's address in this header until the rules are evaluated; targets do not get it."""
 
 Json = dict[str, Any]
 
@@ -34,8 +34,8 @@ def route_configuration(
 ) -> Json:
     """Envoy's RouteConfiguration of one listener.
 
-    `cluster_name` gives the cluster of a target group's ARN, `edge_port` the port on which the region serves a
-    listener port (443 is 8443, say): redirects must lead there.
+    `cluster_name` returns the cluster of a target group's ARN. `edge_port` returns the port on which the region serves
+    a listener port (8443 for 443, for example), for redirects.
     """
     return {
         "name": listener.id,
@@ -63,7 +63,7 @@ def route(
     cluster_name: Callable[[str], str],
     edge_port: Callable[[int], int],
 ) -> Json:
-    """Envoy's route of one rule: all conditions must match, of each condition one value."""
+    """Envoy's route of one rule: every condition must match, with one of its values."""
     result: Json = {"name": rule.arn.rpartition("/")[2], "match": _match(rule)}
     match rule.action:
         case Forward():
@@ -102,7 +102,7 @@ def _header_matcher(condition: Condition) -> Json:
         case "path-pattern":
             return _header_regex(":path", f"(?:{_any_of(condition.values)})(?:[?].*)?")
         case "host-header":
-            # Here the port is part of the DNS name; the patterns never have one.
+            # The Host contains a port here, since the DNS name does; patterns have none.
             return _header_regex(":authority", f"(?i)(?:{_any_of(condition.values)})(?::[0-9]+)?")
         case "http-header":
             assert condition.header_name is not None  # noqa: S101  # records.read_condition
@@ -121,9 +121,9 @@ def _header_regex(name: str, regex: str) -> Json:
 
 
 def wildcard_regex(pattern: str, *, escapes: bool = False) -> str:
-    """A pattern of a rule condition as a regular expression: `*` is any text, `?` any one character.
+    """A pattern of a rule condition as a regular expression: `*` is any text, `?` is any one character.
 
-    With `escapes`, as header and query conditions have them, a backslash takes the meaning from the next character.
+    With `escapes`, for header and query conditions, a backslash escapes the next character.
     """
     parts = []
     characters = iter(pattern)
@@ -140,9 +140,9 @@ def _any_of(patterns: tuple[str, ...], *, escapes: bool = False) -> str:
 
 
 def query_regex(pairs: tuple[tuple[str | None, str], ...]) -> str:
-    """Matches a whole path whose query has one of the pairs; a pair without a key matches any key's value.
+    """A regular expression for a whole path whose query has one of the pairs; a pair without a key matches any key.
 
-    Keys and values are compared without regard to case, as an ALB does, and within one parameter.
+    As in an ALB, the comparison ignores case, and key and value are those of one parameter.
     """
 
     def parameter(key: str | None, value: str) -> str:
@@ -173,7 +173,7 @@ def _forward(
     action: Forward, rewrite: UrlRewrite | None, load_balancer: LoadBalancer, cluster_name: Callable[[str], str]
 ) -> Json:
     result: Json = {
-        # An ALB has no limit for a whole request, only for silence.
+        # An ALB has no timeout for a whole request, only an idle timeout.
         "timeout": "0s",
         "idle_timeout": f"{load_balancer.idle_timeout_seconds}s",
         "cluster_not_found_response_code": "SERVICE_UNAVAILABLE",

@@ -1,6 +1,6 @@
-"""Everything that the elbv2 API knows: the records, look-ups that answer with AWS's errors, the way to disk and back.
+"""The state of the elbv2 API: all records, look-ups with AWS's errors, and conversion to and from JSON.
 
-On disk is what the API describes (`describing.py`), read back by what reads requests (`reading.py`).
+The saved form is that of API responses (`describing.py`), which `reading.py` reads like requests.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class Store:
     account_id: str
     region: str
     load_balancers: dict[str, LoadBalancer] = field(default_factory=dict)
-    """By ARN, as all of these."""
+    """By ARN, like all of these."""
     target_groups: dict[str, TargetGroup] = field(default_factory=dict)
     targets: dict[str, list[Target]] = field(default_factory=dict)
-    """The registered targets of each target group, by its ARN. Draining ones are no longer among them."""
+    """The registered targets of each target group, by its ARN, without draining ones."""
 
     def new_arn(self, kind: str, *parts: str) -> str:
         """An ARN with a new id at its end: `new_arn("targetgroup", name)`."""
         path = "/".join((kind, *parts, secrets.token_hex(8)))
         return f"arn:aws:elasticloadbalancing:{self.region}:{self.account_id}:{path}"
 
-    # Look-ups. `is_valid` tells a malformed ARN from one that names nothing, as AWS does.
+    # Look-ups. As on AWS, a malformed ARN and an unknown one have different errors.
 
     def load_balancer(self, arn: str) -> LoadBalancer:
         """The load balancer of that ARN. Raises Invalid (LoadBalancerNotFound, ValidationError)."""
@@ -91,7 +91,7 @@ class Store:
         return [arn for arn, each in self.load_balancers.items() if target_group_arn in each.target_groups()]
 
     def records(self) -> Records:
-        """What the data plane is made from."""
+        """The input of the data plane."""
         return Records(tuple(self.load_balancers.values()), dict(self.target_groups))
 
     # Changes
@@ -102,7 +102,7 @@ class Store:
         self.load_balancers[balancer.arn] = balancer.with_listener(listener)
 
     def happened(self, load_balancer_arn: str, event: LoadBalancerEvent) -> bool:
-        """Bring a load balancer to the state that follows an event; returns whether that is another one."""
+        """Set the state of a load balancer after an event; returns whether it changed."""
         balancer = self.load_balancers.get(load_balancer_arn)
         if balancer is None:
             return False
@@ -111,7 +111,7 @@ class Store:
         return state is not balancer.state
 
     def look_up_zones(self) -> None:
-        """Complete subnets whose zone is not known: an earlier version of alva did not keep it."""
+        """Set unknown zones of subnets, which an earlier version of alva did not save."""
         for balancer in list(self.load_balancers.values()):
             subnets = tuple(
                 each if each.zone else Subnet(each.id, (subnet_on_record(each.id) or {}).get("AvailabilityZone", ""))
@@ -119,10 +119,10 @@ class Store:
             )
             self.load_balancers[balancer.arn] = replace(balancer, subnets=subnets)
 
-    # To disk and back
+    # To JSON and back
 
     def as_json(self) -> Json:
-        """Everything, as JSON values."""
+        """The state as JSON values."""
         return {
             "load_balancers": [
                 {
@@ -156,7 +156,7 @@ class Store:
         }
 
     def restore(self, saved: Json) -> None:
-        """Replace everything with what `as_json` wrote, or with what an earlier version of alva saved."""
+        """Replace the state with a result of `as_json`, or with the format of an earlier version of alva."""
         self.clear()
         if "load_balancers" not in saved:
             saved = _of_earlier_version(saved)
@@ -170,7 +170,7 @@ class Store:
             self.load_balancers[balancer.arn] = balancer
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all records."""
         for records in (self.load_balancers, self.target_groups, self.targets):
             records.clear()
 
@@ -241,7 +241,7 @@ def _restored_rule(item: Json) -> Rule:
     )
 
 
-# What alva 0.x kept in MiniStack's form: tables by ARN, attributes and tags as lists of pairs.
+# The format of alva 0.x, which is MiniStack's: tables by ARN, attributes and tags as lists of pairs.
 
 
 def _of_earlier_version(saved: Mapping[str, Any]) -> Json:
@@ -299,7 +299,7 @@ def _of_earlier_version(saved: Mapping[str, Any]) -> Json:
 
 
 def _typed(rule: Mapping[str, Any]) -> Any:
-    """The actions of a rule, whose numbers and booleans were kept as text."""
+    """The actions of a rule; their numbers and booleans were saved as text."""
     request = {"ListenerArn": "", "Priority": 1, "Conditions": [], "Actions": rule["Actions"]}
     form = query_protocol.flatten(request)
     return query_protocol.parse(query_protocol.service_model("elbv2"), "CreateRule", form)["Actions"]

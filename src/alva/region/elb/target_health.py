@@ -1,6 +1,6 @@
-"""The health of one target: AWS's states and reasons, and the rules by which one follows from another.
+"""The health of one target: AWS's states and reasons, and the transitions between them.
 
-Nothing here opens a socket or reads a clock. `checker.py` asks the targets and feeds the answers in.
+Pure: no socket, no clock. `checker.py` checks the targets and passes the results in.
 Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
 """
 
@@ -22,7 +22,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class TargetHealth:
-    """What DescribeTargetHealth shows of one target. A healthy one has neither reason nor description."""
+    """The health of one target in DescribeTargetHealth. A healthy one has neither reason nor description."""
 
     state: State
     reason: str | None = None
@@ -45,7 +45,7 @@ NOT_REGISTERED = TargetHealth(State.UNUSED, "Target.NotRegistered", "Target is n
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one health check: `reason` is None when it succeeded."""
+    """The result of one health check: `reason` is None when it succeeded."""
 
     reason: str | None = None
     description: str | None = None
@@ -61,13 +61,13 @@ FAILED = CheckResult("Target.FailedHealthChecks", "Health checks failed")
 
 
 def code_mismatch(status_code: int) -> CheckResult:
-    """The target answered, with a status code that the matcher does not accept."""
+    """The result for a status code that the matcher does not accept."""
     return CheckResult("Target.ResponseCodeMismatch", f"Health checks failed with these codes: [{status_code}]")
 
 
 @dataclass(frozen=True)
 class CheckedHealth:
-    """A target's health together with the run of equal results that decides when it changes."""
+    """A target's health, with the number of consecutive equal results."""
 
     health: TargetHealth = REGISTRATION_IN_PROGRESS
     successes: int = 0
@@ -76,8 +76,8 @@ class CheckedHealth:
     def after(self, result: CheckResult, healthy_threshold: int, unhealthy_threshold: int) -> CheckedHealth:
         """The health after one more check.
 
-        One success makes a new target healthy; after that the thresholds count, in consecutive results. An unhealthy
-        target keeps showing the reason of its latest failure.
+        One success makes a new target healthy. After that the thresholds of consecutive results apply. An unhealthy
+        target shows the reason of its latest failure.
         """
         if result.succeeded:
             successes = self.successes + 1

@@ -1,4 +1,4 @@
-"""The targets in the data plane: those that are registered and checked, and those that drain."""
+"""The targets in the data plane: registered ones, which are checked, and draining ones."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Key(NamedTuple):
 
     group_arn: str
     address: str
-    """As it was registered."""
+    """The registered address."""
     port: int
 
 
 class ConnectFrom(Protocol):
-    """Opens a connection from the address of a load balancer; None: from any."""
+    """Opens a connection from the address of a load balancer; None is any address."""
 
     async def __call__(
         self, address: str, port: int, *, source: str | None = None, tls: ssl.SSLContext | None = None, limit: int = ...
@@ -39,17 +39,17 @@ class ConnectFrom(Protocol):
 
 @dataclass
 class _Draining:
-    """A deregistered target: until when it is shown as draining, and whether nothing is left in flight."""
+    """A deregistered target: the end of its delay, and whether no request is in flight."""
 
     deadline: float
     is_done: bool = False
 
 
 class TargetTable:
-    """Every target's health. Used on the event loop.
+    """The health of every target. Used on the event loop.
 
-    `reachable` gives the address on this machine of one in the VPC, `source_of` the address that the load balancer of a
-    target group sends from; `changed` is called when the health of a target changes.
+    `reachable` returns the address on this machine of one in the VPC, `source_of` the source address of a target
+    group's load balancer. `changed` is called when the health of a target changes.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TargetTable:
         self._is_draining = asyncio.Event()
 
     def restore(self) -> None:
-        """Take up the registered targets of the store, as new ones."""
+        """Add the registered targets of the store as new ones."""
         for arn, targets in self._store.targets.items():
             for target in targets:
                 self._add(Key(arn, target.address, target.port))
@@ -88,7 +88,7 @@ class TargetTable:
         self._draining.clear()
 
     def register(self, key: Key) -> bool:
-        """Make it a target; a draining one becomes a new target again. Returns False for one that is registered."""
+        """Register a target; a draining one becomes a new target again. Returns False if it was registered already."""
         if key in self._checked:
             return False
         self._draining.pop(key, None)
@@ -97,7 +97,7 @@ class TargetTable:
         return True
 
     def deregister(self, key: Key) -> bool:
-        """Start draining a target: no new request reaches it. Returns False for one that is not registered."""
+        """Start draining a target: no new request reaches it. Returns False if it was not registered."""
         target = self._checked.pop(key, None)
         if target is None:
             return False
@@ -110,7 +110,7 @@ class TargetTable:
         return True
 
     def health(self, key: Key) -> TargetHealth:
-        """What DescribeTargetHealth shows of a target."""
+        """The health of a target, as in DescribeTargetHealth."""
         if key in self._draining:
             return DRAINING
         target = self._checked.get(key)
@@ -119,18 +119,18 @@ class TargetTable:
         return target.health if self._store.users_of(key.group_arn) else NOT_IN_USE
 
     def is_drained(self, key: Key) -> bool:
-        """Whether a target may be stopped: it has no request in flight, or is not registered at all."""
+        """Whether a target can be stopped: it has no request in flight, or is not registered."""
         draining = self._draining.get(key)
         return draining.is_done if draining else key not in self._checked
 
     def of(self, group_arn: str) -> list[tuple[str, int]]:
-        """Address and port of every target of a group, the draining ones included."""
+        """Address and port of every target of a group, including draining ones."""
         return [(key.address, key.port) for key in (*self._checked, *self._draining) if key.group_arn == group_arn]
 
     def follow(self, attached: Mapping[str, LoadBalancer]) -> None:
-        """Bring the checks to what the store says; `attached` are the load balancers of target groups, by their ARN.
+        """Update the checks from the store; `attached` are the load balancers of target groups, by the groups' ARNs.
 
-        A target goes when it is deregistered or its group is deleted, and for no other reason.
+        A target is removed only when it is deregistered or its group is deleted.
         """
         for key in [key for key in self._checked if key.group_arn not in self._store.target_groups]:
             self._checked.pop(key).stop()
@@ -145,7 +145,7 @@ class TargetTable:
                 target.stop()
 
     def endpoints(self) -> dict[str, list[Endpoint]]:
-        """What Envoy is told of the targets, by the ARN of their group."""
+        """Envoy's endpoints, by the ARN of their group."""
         states = {key: target.health.state for key, target in self._checked.items()}
         states |= dict.fromkeys(self._draining, State.DRAINING)
         result: dict[str, list[Endpoint]] = {}
@@ -155,12 +155,14 @@ class TargetTable:
         return result
 
     def counts(self, group_arn: str) -> tuple[int, int] | None:
-        """How many are healthy and unhealthy; new and draining ones are neither. None for a group without targets."""
+        """The numbers of healthy and unhealthy targets; new and draining ones are neither. None for a group without
+        targets.
+        """
         states = [target.health.state for key, target in self._checked.items() if key.group_arn == group_arn]
         return (states.count(State.HEALTHY), states.count(State.UNHEALTHY)) if states else None
 
     async def watch_draining(self, envoy: Envoy) -> None:
-        """Notice which draining targets have no request left, and forget those whose delay is over. One round."""
+        """Find draining targets without requests in flight, and remove those whose delay is over. One round."""
         await self._is_draining.wait()
         await asyncio.sleep(_DRAIN_POLL_SECONDS)
         now = asyncio.get_running_loop().time()
@@ -174,7 +176,7 @@ class TargetTable:
             try:
                 in_flight = await envoy.requests_in_flight()
             except (OSError, TimeoutError):
-                return  # Envoy is being restarted; the delay bounds the wait.
+                return  # Envoy is restarting; the delay limits the wait.
             for key, draining in waiting.items():
                 group = self._store.target_groups.get(key.group_arn)
                 hosts = in_flight.get(group.full_name, {}) if group else {}

@@ -1,7 +1,7 @@
-"""Whether visitors reach a listener: the load balancer's security groups decide, in every kind of network.
+"""Whether clients reach a listener. The load balancer's security groups decide, in every kind of network.
 
-A visitor of the edge, 127.0.0.1, stands for somebody on the internet whom the groups let in; at an internal load
-balancer, for somebody in the VPC. Where nobody is let in, nobody answers: on AWS, too, such a connection times out.
+A client at the edge, 127.0.0.1, represents one on the internet that the groups admit; for an internal load balancer it
+represents one in the VPC. If the groups admit no client, connections time out, as on AWS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Place = tuple[str, int]
 
 
 def visitors_now(store: Store) -> dict[str, bool]:
-    """Which listeners let visitors in, by ARN, as the security groups have it now."""
+    """Whether each listener admits clients, by ARN, according to the present security groups."""
     groups = security_groups()
     return {
         listener.arn: are_let_in(
@@ -42,7 +42,7 @@ def visitors_now(store: Store) -> dict[str, bool]:
 
 
 def are_let_in(groups: Sequence[Group] | None, port: int, *, is_internal: bool) -> bool:
-    """Whether a rule lets visitors in on a TCP port. Without any groups, everybody is."""
+    """Whether a rule admits clients on a TCP port. Without any groups, all clients are admitted."""
     if groups is None:
         return True
     return any(
@@ -56,16 +56,16 @@ def are_let_in(groups: Sequence[Group] | None, port: int, *, is_internal: bool) 
 def _is_about(rule: Rule, port: int) -> bool:
     if rule.protocol == "-1":
         return True
-    # -1 and no port at all stand for every port.
+    # -1 and a missing port stand for every port.
     first = 0 if rule.first_port in (None, -1) else rule.first_port
     last = 65535 if rule.last_port in (None, -1) else rule.last_port
     return rule.protocol in ("tcp", "6") and first <= port <= last
 
 
 class SilentPorts:
-    """Ports of the edge on which nobody answers: a connection times out, where a closed port would refuse it.
+    """Ports of the edge on which a connection times out. A closed port would refuse it.
 
-    Each is a listening socket whose queue is full: the kernel then drops who wants to connect.
+    Each is a listening socket with a full queue, so that the kernel drops connection requests.
     """
 
     def __init__(self) -> None:
@@ -78,13 +78,13 @@ class SilentPorts:
         return any(place not in self._silent for place in self._wanted)
 
     def open_others(self, wanted: Collection[Place]) -> None:
-        """Give back every port that is not among `wanted`, for Envoy to listen on."""
+        """Release every port that is not in `wanted`, so that Envoy can listen on it."""
         self._wanted = frozenset(wanted)
         for place in [place for place in self._silent if place not in self._wanted]:
             self._give_back(place)
 
     async def take(self) -> None:
-        """Take the ports that are wanted, each once whoever listened there has let go of it."""
+        """Take the wanted ports, each once its former listener has closed it."""
         while missing := [place for place in self._wanted if place not in self._silent]:
             for place in missing:
                 with suppress(OSError):
@@ -93,7 +93,7 @@ class SilentPorts:
                 await asyncio.sleep(_BIND_POLL_SECONDS)
 
     def close(self) -> None:
-        """Give back all ports."""
+        """Release all ports."""
         self.open_others(())
 
     def _give_back(self, place: Place) -> None:
@@ -102,7 +102,7 @@ class SilentPorts:
 
 
 def _silent_socket(place: Place) -> tuple[socket.socket, socket.socket]:
-    """A listener that accepts nobody, and the one connection that fills its queue. Raises OSError."""
+    """A listener that accepts no connection, and the one connection that fills its queue. Raises OSError."""
     listener, filling = socket.socket(), socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

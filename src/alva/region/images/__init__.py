@@ -1,6 +1,6 @@
 """Images without Docker: a Dockerfile becomes a folder of immutable, content-addressed layers that tasks run from.
 
-`dockerfile.py` reads, `build.py` executes, `store.py` keeps, `registry.py` tells ECR.
+`dockerfile.py` parses, `build.py` executes, `store.py` stores, `registry.py` registers with ECR.
 """
 
 from alva.region.images.build import NotBuildable, build

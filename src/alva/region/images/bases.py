@@ -1,4 +1,4 @@
-"""Which images of the world outside a Dockerfile may name, and what stands for them here."""
+"""Which public images a Dockerfile can name, and what replaces them here."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import uv
 from alva.region.sandbox import choose_python
 
 _LIBRARY = r"(?:docker\.io/library/|public\.ecr\.aws/docker/library/)?"
-# What these variants hold beside the language is Debian. Others are another system: Alpine's C library is musl.
+# These variants are based on Debian. Others are not compatible: Alpine's C library is musl.
 _VARIANT = r"(?:-(?:slim|bookworm|trixie|slim-bookworm|slim-trixie|bookworm-slim|trixie-slim))?"
 _PYTHON = re.compile(rf"{_LIBRARY}python:(\d+\.\d+)(?:\.\d+)?{_VARIANT}$")
 _NODE = re.compile(rf"{_LIBRARY}node:(\d+)(?:\.[\d.]+)?{_VARIANT}$")
-# Asked once, at import: builds run in threads, and sysconfig, which find_uv_bin reads, is not safe there (Python 3.11).
+# Called once, at import: builds run in threads, where sysconfig, which find_uv_bin uses, is not safe (Python 3.11).
 _UV_FOLDER = Path(uv.find_uv_bin()).parent
 _UV = re.compile(r"ghcr\.io/astral-sh/uv:(\S+)$")
 
 
 def find_base_name(image: str) -> str | None:
-    """What `FROM image` lies over here ("python:3.11", "node"), or None for an image that nothing stands for.
+    """The base that replaces `FROM image` ("python:3.11", "node"), or None for an unsupported image.
 
-    The version is the one that the image will run with here, which may be newer than the one that `image` names: an
-    image records it, so that another Python on this machine never runs packages that were installed for this one.
-    Raises LookupError with the reason when the image is known but not in this version.
+    The version is the one that the image will run with here, which may be newer than the one in `image`. The image
+    records it, so that another Python on this machine never runs packages that were installed for this one. Raises
+    LookupError with the reason when the image is supported but not in this version.
     """
     name = image.partition("@")[0]
     if match := _PYTHON.match(name):
@@ -39,10 +39,10 @@ def find_base_name(image: str) -> str | None:
 
 
 def find_outside_image(image: str) -> Path | None:
-    """The folder that holds the files of an image that COPY --from may name, or None when nothing stands for it.
+    """The folder with the files of an image in COPY --from, or None for an unsupported image.
 
-    That is uv's own image, for which the pinned uv of this environment stands. Raises LookupError with the reason when
-    the version is not the pinned one.
+    The only one is uv's image, which the pinned uv of this environment replaces. Raises LookupError with the reason
+    when the version is not the pinned one.
     """
     match = _UV.match(image.partition("@")[0])
     if match is None:

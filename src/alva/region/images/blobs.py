@@ -1,8 +1,8 @@
-"""What was pushed into the region's registry: contents by digest, and which repository has which.
+"""The contents that were pushed to the region's registry, by digest, and the repositories that have them.
 
-blobs/sha256/<hex>            a layer, configuration or manifest, as an OCI layout has it
+blobs/sha256/<hex>            a layer, configuration or manifest, as in an OCI layout
 repositories/<name>/<hex>     an empty file: that repository has that content
-uploads/<id>                  what is being received
+uploads/<id>                  an unfinished upload
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from alva.oci.layout import blob_file
 
 UPLOAD_SECONDS = 3600.0
-"""How long an upload may wait for its next part."""
+"""The longest time between two parts of an upload."""
 
 
 class DigestMismatch(ValueError):
-    """The content that was received has another digest than was said."""
+    """The received content has another digest than announced."""
 
 
 @dataclass
 class Upload:
-    """A content while it is received."""
+    """A content that is being received."""
 
     id: str
     repository: str
@@ -37,7 +37,7 @@ class Upload:
     touched: float = field(default_factory=time.monotonic)
 
     def write(self, part: bytes) -> None:
-        """Take the next part."""
+        """Write the next part."""
         with self.file.open("ab") as stream:
             stream.write(part)
         self.total.update(part)
@@ -53,32 +53,32 @@ class Blobs:
         self._uploads: dict[str, Upload] = {}
 
     def clear_uploads(self) -> None:
-        """Forget what an earlier region was receiving when it ended."""
+        """Delete unfinished uploads of an earlier run of the region."""
         shutil.rmtree(self.folder / "uploads", ignore_errors=True)
 
     def file(self, digest: str) -> Path:
-        """Where that content is, or would be. Raises ValueError for what is no SHA-256 digest."""
+        """The path of a content, whether it exists or not. Raises ValueError if this is not a SHA-256 digest."""
         return blob_file(self.folder, digest)
 
     def has(self, repository: str, digest: str) -> bool:
-        """Whether the repository has that content."""
+        """Whether the repository has the content."""
         return self._link(repository, digest).exists() and self.file(digest).is_file()
 
     def add(self, repository: str, content: bytes) -> str:
-        """Keep a small content, such as a manifest; its digest."""
+        """Store a small content, such as a manifest; returns its digest."""
         upload = self.begin(repository)
         upload.write(content)
         return self.finish(upload, f"sha256:{upload.total.hexdigest()}")
 
     def mount(self, digest: str, source: str, target: str) -> bool:
-        """Give `target` a content that `source` has; False when it does not have it."""
+        """Add a content of `source` to `target`; False if `source` does not have it."""
         if not self.has(source, digest):
             return False
         self.link(target, digest)
         return True
 
     def begin(self, repository: str) -> Upload:
-        """Begin to receive a content."""
+        """Start an upload."""
         now = time.monotonic()
         for late in [upload for upload in self._uploads.values() if now - upload.touched > UPLOAD_SECONDS]:
             self.abandon(late)
@@ -95,7 +95,7 @@ class Blobs:
         return upload if upload is not None and upload.repository == repository else None
 
     def finish(self, upload: Upload, digest: str) -> str:
-        """Keep what was received. Raises DigestMismatch, and keeps nothing, when it is something else."""
+        """Store the received content. Raises DigestMismatch, and deletes it, if it has another digest."""
         target = self.file(digest)
         if digest != f"sha256:{upload.total.hexdigest()}":
             self.abandon(upload)
@@ -107,12 +107,12 @@ class Blobs:
         return digest
 
     def abandon(self, upload: Upload) -> None:
-        """Forget what was received."""
+        """Delete the received content."""
         self._uploads.pop(upload.id, None)
         upload.file.unlink(missing_ok=True)
 
     def prune(self, keep: set[str], *, unused_for_seconds: float) -> int:
-        """Remove the older contents whose digests are not in `keep`; the number of bytes that were freed."""
+        """Remove old contents whose digests are not in `keep`; returns the number of bytes freed."""
         freed, now = 0, time.time()
         for file in (self.folder / "blobs" / "sha256").glob("*"):
             if f"sha256:{file.name}" not in keep and now - file.stat().st_mtime > unused_for_seconds:
@@ -123,7 +123,7 @@ class Blobs:
         return freed
 
     def link(self, repository: str, digest: str) -> None:
-        """Record that the repository has that content."""
+        """Record that the repository has the content."""
         link = self._link(repository, digest)
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):

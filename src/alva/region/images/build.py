@@ -1,8 +1,8 @@
-"""Builds a Dockerfile without Docker: the CLI's part of an image's way into the region.
+"""Builds a Dockerfile without Docker.
 
-Each COPY and RUN makes one layer, found again by a key over everything that goes into it. COPY's key is its files'
-content, whatever came before, so that an edit remakes its own layer alone. RUN runs for real, in a sandbox over the
-stage so far, and its layer is the whole stage after it.
+Each COPY and RUN makes one layer, which is cached under a key of all its inputs. COPY's key is its files' content,
+independent of earlier layers, so that an edit only rebuilds its own layer. RUN executes in a sandbox over the stage so
+far, and its layer is the whole stage after it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from alva.region.images.store import Configuration, Image, ImageStore, Layer
 from alva.region.sandbox import Base, find_base
 
 _STEP_FORMAT = "1"
-"""Part of every key: changes when the same instruction would make another layer than before."""
+"""A part of every key. It changes when an instruction's layer changes without a change of its inputs."""
 _MOST_ATTEMPTS = 5
 _OF_THE_SYSTEM = re.compile(
     r"(?:^|[\s;&|(])(?:apt-get|apt|apk|dnf|yum|dpkg|addgroup|adduser|groupadd|useradd|corepack|"
     r"npm (?:i|install) (?:-g|--global))(?=\s|$)"
 )
-"""Programs that write where an image has its system."""
+"""Programs that change an image's system folders."""
 
 
 def build(
@@ -56,12 +56,12 @@ def build(
     on_line: Callable[[str], None] | None = None,
     cancelled: Event | None = None,
 ) -> Image:
-    """Build `dockerfile` with `context` as its folder and return the image, from the cache as far as nothing changed.
+    """Build `dockerfile` with `context` as its folder and return the image. Unchanged layers come from the cache.
 
     `target` stops at that stage; `arguments` are values for ARG; a build in a thread ends soon after `cancelled` is set
-    (Ctrl-C reaches the main thread alone). `on_line` gets a line per instruction that is executed
-    rather than found in the cache, and each line that RUN prints. Blocking (seconds when RUN runs); safe to call side
-    by side from threads and processes. Raises BuildFailed, naming the Dockerfile and its line.
+    (Ctrl-C reaches the main thread alone). `on_line` gets a line for each instruction that is not in the cache, and
+    each line that RUN prints. Blocking (seconds when RUN executes). Can be called in parallel from threads and
+    processes. Raises BuildFailed, naming the Dockerfile and its line.
     """
     try:
         with store.building():
@@ -94,25 +94,25 @@ class NotBuildable(BuildFailed):
 
 @dataclass
 class _Stage:
-    """A stage as far as it has been built."""
+    """A stage during its build."""
 
     name: str
     base: Base
     configuration: Configuration
     image: str
-    """What FROM names."""
+    """The name in FROM."""
     layers: list[Layer] = field(default_factory=list)
     arguments: dict[str, str] = field(default_factory=dict)
     global_arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, str]:
-        """What $name may stand for: ENV wins over ARG."""
+        """The values of $name; ENV overrides ARG."""
         return {**self.arguments, **self.configuration.environment}
 
 
 class _Build:
-    """One run over one Dockerfile."""
+    """One build of a Dockerfile."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class _Build:
         self._stages: dict[str, _Stage] = {}
 
     def image(self, target: str | None) -> Image:
-        """Build the stages that the target (or last) stage needs, and keep the image."""
+        """Build the stages that the target (or last) stage needs, and store the image."""
         wanted = target.lower() if target is not None else self._dockerfile.stages[-1].name
         if wanted not in {stage.name for stage in self._dockerfile.stages}:
             raise BuildFailed(f"cannot build stage {wanted}: no FROM ... AS {wanted}")
@@ -140,7 +140,7 @@ class _Build:
         return self._store.add(stage.configuration, stage.layers)
 
     def _stage(self, name: str) -> _Stage:
-        """The stage `name`, built on first use: a stage that nothing needs is not built."""
+        """The stage `name`, built on first use; an unused stage is not built."""
         if name in self._stages:
             return self._stages[name]
         parsed = next(stage for stage in self._dockerfile.stages if stage.name == name)
@@ -215,7 +215,7 @@ class _Build:
             case "STOPSIGNAL":
                 configuration.stop_signal = _signal(self._text(instruction, stage), instruction.line)
             case "ENTRYPOINT":
-                # As Docker has it: ENTRYPOINT forgets a CMD that came with the base.
+                # As in Docker, ENTRYPOINT discards the base's CMD.
                 configuration.entrypoint = instruction.command()
             case "CMD":
                 configuration.command = instruction.command()
@@ -232,7 +232,7 @@ class _Build:
     def _argument(
         self, instruction: Instruction, variables: Mapping[str, str], inherited: Mapping[str, str]
     ) -> dict[str, str]:
-        """What an ARG sets: the value given to the build, else its default, else that of a global ARG of its name."""
+        """The value of an ARG: the build's argument, else its default, else that of the global ARG of its name."""
         values: dict[str, str] = {}
         for word in instruction.words(variables):
             name, has_default, default = word.partition("=")
@@ -247,7 +247,7 @@ class _Build:
     def _user(self, instruction: Instruction, stage: _Stage) -> tuple[int, int] | None:
         named, _, group = self._text(instruction, stage).partition(":")
         user = self._number(named, stage)
-        # Docker looks the group up in the image; a user that is not there has group 0.
+        # Docker looks the group up in the image; an unknown user has group 0.
         group = self._number(group, stage) or (user if user in stage.base.users.values() else "0")
         if not (user.isdigit() and group.isdigit()):
             raise NotSupported(
@@ -257,11 +257,13 @@ class _Build:
         return (int(user), int(group)) if user != "0" else None
 
     def _number(self, name: str, stage: _Stage) -> str:
-        """The number of a user or group that the base has, each with the same one; a name that it lacks as it is."""
+        """The number of one of the base's users, who has a group of the same number; another name is returned
+        unchanged.
+        """
         return stage.base.users.get(name, name)
 
     def _inside(self, stage: _Stage, path: str) -> str:
-        """`path` as an absolute one inside, from the working directory, with the base's own links followed."""
+        """`path` as an absolute path in the image, from the working directory, with the base's links followed."""
         absolute = posixpath.normpath(posixpath.join(stage.configuration.working_directory, path))
         first, _, rest = absolute.lstrip("/").partition("/")
         if first in stage.base.links:  # /bin is usr/bin
@@ -275,7 +277,7 @@ class _Build:
         if not sources:
             raise DockerfileError(instruction.line, "COPY needs a source and a destination")
         inside = self._inside(stage, destination)
-        # A file goes into a destination that is a folder, and becomes one that is not.
+        # A file is copied into a destination that is a folder, and otherwise becomes the destination.
         is_folder = destination.endswith(("/", "/.")) or destination == "." or self._is_folder(stage, inside)
         if len(sources) > 1 and not destination.endswith(("/", "/.")) and destination != ".":
             raise DockerfileError(instruction.line, f"COPY of several sources needs a folder: write {destination}/")
@@ -313,7 +315,7 @@ class _Build:
                             (root / place).mkdir(parents=True, exist_ok=True)
                         else:
                             tree.copy_file(file, root / place)
-                    # An edit while we copied: what was copied may be neither the old files nor the new.
+                    # A file changed during the copy, so the copy may be a mixture of the old and new files.
                     if _key("COPY", inside, is_folder, instruction.flags, describe(selected)) == key:
                         return self._keep(key, root, instruction, owner)
         raise DockerfileError(
@@ -366,7 +368,7 @@ class _Build:
                         tree.link_file(found[-1].resolve(), target)
                     for folder in found if found[-1].is_dir() else []:
                         if instruction.flag("chown") or instruction.flag("chmod"):
-                            tree.merge_copy([folder], place)  # not a link: its owner or mode is about to change
+                            tree.merge_copy([folder], place)  # Not a hard link: owner or mode changes.
                         else:
                             tree.link_tree(folder, place)
                 return self._keep(key, root, instruction, owner)
@@ -383,7 +385,7 @@ class _Build:
         return folder
 
     def _keep(self, key: str, root: Path, instruction: Instruction, chown: str | None) -> Layer:
-        """Finish a layer and put it into the store; `chown` is USER or USER:GROUP in numbers."""
+        """Finish a layer and add it to the store; `chown` is USER or USER:GROUP in numbers."""
         chmod = instruction.flag("chmod")
         if chmod is not None:
             tree.change_mode(root, int(chmod, 8))
@@ -469,7 +471,7 @@ class _Build:
 
 
 def _names_version(image: str, base_name: str) -> bool:
-    """Whether `image` ("python:3.11.9-slim") is of the version of `base_name` ("python:3.11")."""
+    """Whether `image` ("python:3.11.9-slim") has the version of `base_name` ("python:3.11")."""
     return re.search(rf"{re.escape(base_name)}(?![0-9])", image) is not None
 
 

@@ -1,4 +1,4 @@
-"""The files of a build's context: what COPY selects, without what .dockerignore leaves out."""
+"""The files of a build's context that COPY selects and .dockerignore does not exclude."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from alva.region.images import tree
 
 _BYTECODE = "__pycache__"
-"""Never copied: it follows from the sources, and it differs from one build to the next."""
+"""Never copied: bytecode follows from the sources, and differs from build to build."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Pattern:
 
 
 class Ignored:
-    """What a .dockerignore leaves out; the last pattern that matches decides.
+    """The exclusions of a .dockerignore; the last pattern that matches decides.
 
     https://docs.docker.com/build/concepts/context/#dockerignore-files
     """
@@ -35,14 +35,14 @@ class Ignored:
 
     @classmethod
     def of(cls, context: Path, dockerfile: Path) -> Ignored:
-        """The patterns for `dockerfile`: of `<Dockerfile>.dockerignore` if there is one, else of the context's file."""
+        """The patterns for `dockerfile`, from `<Dockerfile>.dockerignore` or else from the context's file."""
         for file in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
             if file.is_file():
                 return cls(file.read_text())
         return cls("")
 
     def leaves_out(self, path: str) -> bool:
-        """Whether `path` (relative to the context, with slashes) is left out."""
+        """Whether `path` (relative to the context, with slashes) is excluded."""
         is_out = False
         for pattern in self._patterns:
             if pattern.is_exception is is_out and pattern.expression.match(path):
@@ -50,12 +50,12 @@ class Ignored:
         return is_out
 
     def leaves_out_all_below(self, folder: str) -> bool:
-        """Whether nothing below `folder` can be selected, so that it need not be read."""
+        """Whether everything below `folder` is excluded, so that it need not be read."""
         return not self._has_exceptions and self.leaves_out(folder)
 
 
 class NotInContext(LookupError):
-    """A source names nothing that may be copied."""
+    """A source selects no file."""
 
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -69,10 +69,10 @@ class Context:
         self._ignored = ignored
 
     def select(self, sources: Sequence[str], target: str, *, is_folder: bool) -> Iterator[tuple[str, Path]]:
-        """What `COPY sources target` copies: each file or link, and the path in the layer that it gets.
+        """The files and links that `COPY sources target` copies, each with its path in the layer.
 
-        A folder has a slash at the end of its path. `is_folder` tells whether a file goes into `target` or becomes it.
-        As with Docker, a source with wildcards may match nothing where another one does. Raises NotInContext.
+        A folder has a slash at the end of its path. `is_folder` says whether a file is copied into `target` or becomes
+        it. As in Docker, a source with wildcards may match nothing if another source matches. Raises NotInContext.
         """
         found_any = False
         missing: NotInContext | None = None
@@ -108,7 +108,7 @@ class Context:
             yield posixpath.join(target, path[len(folder) :].lstrip("/")), self.root / path
 
     def _below(self, folder: str) -> Iterator[str]:
-        """Paths from the root of all that is below `folder` and not left out, sorted; folders with a slash."""
+        """Sorted paths, from the root, of everything below `folder` that is not excluded; folders with a slash."""
         for entry in sorted(os.scandir(self.root / folder), key=lambda entry: entry.name):
             path = posixpath.join(folder, entry.name)
             if entry.name == _BYTECODE or self._ignored.leaves_out_all_below(path):
@@ -121,7 +121,7 @@ class Context:
                 yield path
 
     def _matches(self, path: str) -> list[str]:
-        """The paths that a source names, wildcards within names expanded."""
+        """The paths of a source, with wildcards expanded within names."""
         matches = [""]
         for part in path.split("/") if path else []:
             if not _WILDCARD.search(part):
@@ -147,7 +147,7 @@ class Context:
 
 
 def describe(selected: Iterable[tuple[str, Path]]) -> str:
-    """The content of what is selected, as far as it gets into a layer: a digest."""
+    """A digest of the selected content and attributes that a layer keeps."""
     total = hashlib.sha256()
     for place, file in sorted(selected):
         mode = None if file.is_symlink() else tree.permissions_of(file)
@@ -168,7 +168,7 @@ def _pattern(line: str) -> _Pattern | None:
 
 
 def _expression(pattern: str) -> str:
-    """A regular expression for the pattern: ** is any number of folders, * and ? stay within one name."""
+    """A regular expression for the pattern: ** is any number of folders; * and ? match within one name."""
     result, position = "", 0
     while position < len(pattern):
         if pattern.startswith("**/", position):

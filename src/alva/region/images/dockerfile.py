@@ -1,7 +1,7 @@
-"""Reads a Dockerfile into instructions. Nothing is executed, and nothing is read but the text.
+"""Parses a Dockerfile into instructions. It only reads the text and executes nothing.
 
-The subset is what Alva's services need; see https://docs.docker.com/reference/dockerfile/. Whatever lies outside it is
-an error with its line, never skipped: the image that runs here must be the one that Docker would build.
+It supports the subset of https://docs.docker.com/reference/dockerfile/ that Alva's services need. Anything else is an
+error with its line and is never skipped: the image must be the one that Docker would build.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Instruction:
     flags: tuple[tuple[str, str], ...]
     """--name=value, in order; a flag without a value has "true"."""
     text: str
-    """What follows the flags, variables not yet substituted."""
+    """The text after the flags, before substitution of variables."""
     line: int
-    """Where it begins, counted from 1."""
+    """Its first line, counted from 1."""
 
     def flag(self, name: str) -> str | None:
         """The value of the flag `name`, if it was given."""
@@ -65,11 +65,11 @@ class Instruction:
         try:
             words = json.loads(self.text)
         except json.JSONDecodeError:
-            return None  # as Docker has it: no JSON, so the shell form
+            return None  # As in Docker, invalid JSON is the shell form.
         return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
     def command(self) -> tuple[str, ...]:
-        """The program and arguments that RUN, CMD or ENTRYPOINT stand for."""
+        """The program and arguments of RUN, CMD or ENTRYPOINT."""
         return self.exec_form() or ("/bin/sh", "-c", self.text)
 
     def words(self, variables: Mapping[str, str]) -> list[str]:
@@ -92,10 +92,10 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """One FROM and what follows it."""
+    """A FROM and the instructions after it."""
 
     base: str
-    """The image or earlier stage that it starts from, variables not yet substituted."""
+    """The image or earlier stage that it starts from, before substitution of variables."""
     name: str
     """After AS, in lower case; else the stage's number."""
     line: int
@@ -107,12 +107,12 @@ class Dockerfile:
     """A whole Dockerfile."""
 
     arguments: tuple[Instruction, ...]
-    """The ARGs before the first FROM, which the FROMs may use."""
+    """The ARGs before the first FROM, which FROM instructions can use."""
     stages: tuple[Stage, ...]
 
 
 class DockerfileError(BuildFailed):
-    """A line of a Dockerfile that is wrong or outside of the subset; `line` says which."""
+    """A line of a Dockerfile that is malformed or unsupported; `line` is its number."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"cannot build line {line}: {problem}")
@@ -121,7 +121,7 @@ class DockerfileError(BuildFailed):
 
 
 class NotSupported(DockerfileError):
-    """A line that Docker can build and this builder cannot; never built in another way than Docker would."""
+    """A line that Docker can build and this builder cannot."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(line, problem)
@@ -129,7 +129,7 @@ class NotSupported(DockerfileError):
 
 
 def parse(text: str) -> Dockerfile:
-    """Read a Dockerfile's text. Raises DockerfileError for what is malformed or unsupported."""
+    """Parse a Dockerfile's text. Raises DockerfileError for a malformed or unsupported line."""
     arguments: list[Instruction] = []
     stages: list[Stage] = []
     for instruction in _instructions(text):
@@ -154,7 +154,7 @@ def parse(text: str) -> Dockerfile:
 def substitute(text: str, variables: Mapping[str, str], line: int) -> str:
     """Replace $name, ${name}, ${name:-default} and ${name:+other}, except inside single quotes.
 
-    An unknown name is an error where Docker would put an empty text. Raises DockerfileError.
+    An unknown name raises DockerfileError; Docker would replace it with an empty text.
     """
 
     def value_of(match: re.Match[str]) -> str:
@@ -193,7 +193,7 @@ def _instructions(text: str) -> Iterator[Instruction]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations joined, comments and empty lines left out, each with its first line's number."""
+    """Lines with their continuations joined, without comments and empty lines, each with its first line's number."""
     parts: list[str] = []
     first = 0
     may_be_directive = True

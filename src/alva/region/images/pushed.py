@@ -1,4 +1,4 @@
-"""Images that were pushed into the registry, made ready to run: one root file system each, unpacked at first use.
+"""Prepares pushed images for running: each is unpacked at first use into a root file system.
 
 roots/<digest of the manifest>/    the image's files
 """
@@ -23,9 +23,9 @@ from alva.region.images.unpack import LayerRefused, apply_layer
 from alva.region.images.users import find_user
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""This machine's name for its architecture -> an image's."""
+"""The machine's name of its architecture -> an image's name of it."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What a container runtime sets where the image says nothing."""
+"""A container runtime's PATH for an image without one."""
 
 
 class NotRunnable(ValueError):
@@ -33,9 +33,9 @@ class NotRunnable(ValueError):
 
 
 def find_pushed(store: ImageStore, digest: str) -> Image | None:
-    """The pushed image with that digest, unpacked if it was not; None when nobody pushed it.
+    """The pushed image of a digest, unpacked if necessary; None if it was not pushed.
 
-    Of an index, the image for this machine. Blocking (seconds at first use). Raises NotRunnable with the reason.
+    For an index, it is the image for this machine. Blocking (seconds at first use). Raises NotRunnable with the reason.
     """
     blobs = Blobs(store.folder)
     file = blobs.file(digest)
@@ -54,9 +54,10 @@ def find_pushed(store: ImageStore, digest: str) -> Image | None:
 
 
 def prune(store: ImageStore, keep: set[str], *, unused_for_seconds: float = 7 * 86400) -> int:
-    """Remove what was built or pushed, nobody used for a while, and is not of an image in `keep`; the bytes freed.
+    """Remove built and pushed contents that have not been used for a while and belong to no image in `keep`; returns
+    the bytes freed.
 
-    `keep` has digests of manifests. Blocking.
+    `keep` holds digests of manifests. Blocking.
     """
     blobs = Blobs(store.folder)
     contents: set[str] = set()
@@ -74,7 +75,7 @@ def prune(store: ImageStore, keep: set[str], *, unused_for_seconds: float = 7 * 
 
 
 def _parts(blobs: Blobs, digest: str) -> set[str]:
-    """The digests of all that an image or index consists of, its own among them."""
+    """The digests of all parts of an image or index, including its own."""
     file = blobs.file(digest)
     if not file.is_file():
         return {digest}

@@ -1,4 +1,4 @@
-"""An image's way into ECR: what is registered is its manifest, by the digest that names the image everywhere."""
+"""Registers an image's manifest in ECR, under the digest that identifies the image everywhere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def push(image: Image, repository: str, tags: Sequence[str], client: ECRClient) -> str:
-    """Register `image` in the ECR repository under each of `tags` and return its digest. Safe to repeat.
+    """Register `image` in the ECR repository under each of `tags` and return its digest. Idempotent.
 
-    Without a tag it is registered by digest alone. Raises botocore's ClientError as ECR gives it
+    Without a tag it is registered by digest alone. Raises ECR's ClientError
     (RepositoryNotFoundException, or ImageTagAlreadyExistsException where an immutable tag names another image).
     """
     known = _known_tags(image, repository, client)
@@ -34,7 +34,7 @@ def push(image: Image, repository: str, tags: Sequence[str], client: ECRClient) 
 
 
 def _known_tags(image: Image, repository: str, client: ECRClient) -> set[str] | None:
-    """The tags that the repository has for the image; None when it does not have the image."""
+    """The image's tags in the repository; None if the repository does not have the image."""
     try:
         answer = client.describe_images(repositoryName=repository, imageIds=[{"imageDigest": image.digest}])
     except client.exceptions.ImageNotFoundException:

@@ -1,4 +1,4 @@
-"""RUN: one command of a build, for real, in a sandbox over the stage so far."""
+"""RUN: executes one command of a build, in a sandbox over the stage so far."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alva.region.supervisor import ProcessSpec, start_process
 _UV_CACHE = "/run/uv-cache"
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _NEW_FOLDERS = ("home", "mnt", "opt", "srv", "var")
-"""Where a command may make new folders, besides those that the stage has; the base's own are read-only."""
+"""Folders in which a command can create new folders, beside the stage's own; the base's folders are read-only."""
 _PASSED_ON = frozenset(
     {
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
@@ -27,7 +27,9 @@ _PASSED_ON = frozenset(
         *("UV_HTTP_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_OFFLINE"),
     }
 )
-"""How this machine reaches its registries; what is installed does not depend on it, so neither does the cache."""
+"""Settings of this machine's access to registries. They do not affect what is installed, so they are no part of cache
+keys.
+"""
 _LAST_LINES = 15
 _CANCELLATION_SECONDS = 0.1
 
@@ -42,7 +44,7 @@ class Mount:
 
 
 class RunFailed(Exception):
-    """The command ended with another exit code than 0."""
+    """The command ended with an exit code other than 0."""
 
     def __init__(self, code: int, last_lines: Sequence[str]) -> None:
         super().__init__(f"exit code {code}")
@@ -51,7 +53,7 @@ class RunFailed(Exception):
 
 
 def read_mounts(instruction: Instruction, variables: Mapping[str, str]) -> list[Mount]:
-    """The --mount flags of a RUN. Raises DockerfileError for a kind or option that is not supported."""
+    """The --mount flags of a RUN. Raises DockerfileError for an unsupported kind or option."""
     mounts = []
     for name, value in instruction.flags:
         if name != "mount":
@@ -81,7 +83,7 @@ def run_in_stage(
     on_line: Callable[[str], None],
     cancelled: threading.Event,
 ) -> None:
-    """Run `command` with the folder `root` as what it may change, until it ends or `cancelled` is set. Blocking.
+    """Run `command`, which can change the folder `root`, until it ends or `cancelled` is set. Blocking.
 
     Raises RunFailed (137 when cancelled), SandboxFailed.
     """
@@ -138,11 +140,11 @@ async def _run(spec: ProcessSpec, cancelled: threading.Event) -> int:
                 process.kill()
         return end.result().code
     finally:
-        process.kill()  # nothing, unless we were interrupted
+        process.kill()  # ends the process only after an interruption
 
 
 def _make_mount_points(root: Path, targets: Mapping[str, Path]) -> list[Path]:
-    """Make what is to be mounted over inside `root`; returns what was made."""
+    """Create missing mount points in `root`; returns those created."""
     made = []
     for path, source in targets.items():
         place = root / path.lstrip("/")
@@ -165,7 +167,7 @@ def _environment(declared: Mapping[str, str], *, has_bundle: bool) -> dict[str, 
 
 
 def _certificate_bundle() -> Path | None:
-    """The authorities that this machine trusts: a registry behind a company's proxy must verify in a build too."""
+    """The authorities that this machine trusts, so that a build can verify a registry behind a company's proxy."""
     for candidate in (os.environ.get("SSL_CERT_FILE"), _CA_BUNDLE, ssl.get_default_verify_paths().cafile):
         if candidate and Path(candidate).is_file():
             return Path(candidate)
@@ -173,7 +175,7 @@ def _certificate_bundle() -> Path | None:
 
 
 def _uv_cache() -> Path:
-    """The cache that uv uses outside too: what the launcher installed needs no second download."""
+    """The machine's uv cache, so that packages which the launcher installed are not downloaded again."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(os.environ.get("UV_CACHE_DIR") or Path(home) / "uv")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""The image store: immutable layers and images by digest, shared by the builds that write and the tasks that run.
+"""The image store: immutable layers and images by digest. Builds write to it, and tasks run from it.
 
 images/<digest>.json    the manifest and configuration of an image
 blobs/sha256/<digest>   an image's configuration as ECR serves it (`blobs.py`)
-layers/<digest>/        a layer's files, as they are inside
-steps/<key>.json        which layer an instruction made from which inputs: the builds' cache
-caches/                 what RUN --mount=type=cache keeps
-work/                   what is being made; whole things are renamed into place
+layers/<digest>/        a layer's files, with their paths in the image
+steps/<key>.json        the layer of an instruction with certain inputs: the builds' cache
+caches/                 the folders of RUN --mount=type=cache
+work/                   unfinished contents, which are renamed into place when complete
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from alva.region.images.tree import digest_tree
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIGURATION_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.alva.image.layer.v1.tree"
-"""Not OCI's tar: a layer stays a folder, named by the digest of its content (`tree.digest_tree`)."""
+"""Unlike OCI's tar, a layer is a folder, named by the digest of its content (`tree.digest_tree`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One image, ready to run: what a container runtime would know after pulling it."""
+    """One image, with everything that a container runtime needs to run it."""
 
     digest: str
     """sha256:... of the manifest, as ECR computes it."""
     base: str
-    """What the layers lie over: `SandboxSpec.base`."""
+    """The base below the layers: `SandboxSpec.base`."""
     layers: tuple[Path, ...]
     """Folders, the lowest first: `SandboxSpec.layers`."""
     environment: Mapping[str, str]
@@ -53,13 +53,13 @@ class Image:
     stop_signal: int
     labels: Mapping[str, str]
     volumes: tuple[str, ...]
-    """VOLUME: the paths whose content and mode an empty volume gets that is mounted there."""
+    """VOLUME: an empty volume that is mounted at one of these paths gets the path's content and mode."""
     manifest: str
-    """The OCI image manifest, to be registered byte for byte (ECR PutImage's imageManifest)."""
+    """The OCI image manifest, registered unchanged as ECR PutImage's imageManifest."""
 
     @property
     def configuration_digest(self) -> str:
-        """The digest of the image's OCI configuration, as its manifest names it."""
+        """The digest of the image's OCI configuration, from its manifest."""
         return str(json.loads(self.manifest)["config"]["digest"])
 
 
@@ -73,7 +73,7 @@ class Layer:
 
 @dataclass
 class Configuration:
-    """What an image says about running it; a build's instructions fill it in."""
+    """An image's settings for running it, which a build's instructions set."""
 
     base: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Configuration:
 
 
 class ImageStore:
-    """Images in `folder` (RegionConfig.images_folder). Safe to use from several processes at once."""
+    """Images in `folder` (RegionConfig.images_folder). Several processes can use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ class ImageStore:
     # -- images ---
 
     def find(self, digest: str) -> Image | None:
-        """The image with that manifest digest ("sha256:..."), or None when the store does not have it whole."""
+        """The image with a manifest digest ("sha256:..."), or None if the store does not have all of it."""
         try:
             record: dict[str, Any] = json.loads(self._image_file(digest).read_text())
         except (FileNotFoundError, ValueError):
@@ -122,7 +122,7 @@ class ImageStore:
         )
 
     def add(self, configuration: Configuration, layers: Iterable[Layer]) -> Image:
-        """Keep an image of layers that are in the store, and return it. The same content has the same digest."""
+        """Add an image of layers in the store, and return it. The same content has the same digest."""
         layers = tuple(layers)
         values = asdict(configuration)
         configuration_text = _canonical(_oci_configuration(configuration, layers))
@@ -149,10 +149,10 @@ class ImageStore:
         return image
 
     def prune(self, keep: Iterable[str], *, unused_for_seconds: float = 7 * 86400) -> int:
-        """Remove the images whose digests are not in `keep`, and what builds made, that nobody used for a while.
+        """Remove images whose digests are not in `keep` and results of builds, if they have not been used for a while.
 
-        `keep` must hold what tasks run from and what may be rolled back to. Waits for running builds. Returns the
-        number of bytes that were freed.
+        `keep` must contain the images of running tasks and those for a rollback. Waits for running builds. Returns the
+        number of bytes freed.
         """
         kept, kept_layers = set(keep), set[str]()
         with self._lock(fcntl.LOCK_EX):
@@ -170,7 +170,7 @@ class ImageStore:
             freed = 0
             for folder in (self.folder / "layers").glob("*"):
                 if f"sha256:{folder.name}" not in kept_layers:
-                    # A file that other layers share is not freed.
+                    # Removing a file that other layers share frees no space.
                     files = [path.lstat() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
                     freed += sum(status.st_size for status in files if status.st_nlink == 1)
                     shutil.rmtree(folder)
@@ -180,7 +180,7 @@ class ImageStore:
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
-        """While this lasts, nothing is pruned. What a killed build left half-made is removed first."""
+        """Prevent pruning. Unfinished contents of killed builds are removed first."""
         with contextlib.suppress(BlockingIOError), self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             self._clear_work()
         with self._lock(fcntl.LOCK_SH):
@@ -188,13 +188,13 @@ class ImageStore:
 
     @contextlib.contextmanager
     def making(self, key: str) -> Iterator[None]:
-        """Only one build at a time makes the step `key`; the others wait, and find it made."""
+        """Lock the step `key`, so that parallel builds execute it once."""
         with self._lock(fcntl.LOCK_EX, f"locks/{key}"):
             yield
 
     @contextlib.contextmanager
     def work_folder(self) -> Iterator[Path]:
-        """An empty folder on the store's file system, gone afterwards."""
+        """A temporary folder on the store's file system."""
         (self.folder / "work").mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self.folder / "work"))
         folder.chmod(0o755)
@@ -204,7 +204,7 @@ class ImageStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def find_step(self, key: str) -> Layer | None:
-        """The layer that the step `key` made, if it was made before and is still whole."""
+        """The layer of the step `key`, if it exists and is complete."""
         file = self.folder / "steps" / f"{key}.json"
         try:
             layer = Layer(**json.loads(file.read_text()))
@@ -216,7 +216,7 @@ class ImageStore:
         return layer
 
     def add_step(self, key: str, tree: Path, *, owner: str = "") -> Layer:
-        """Take the folder `tree` (in a work folder) as a layer, remember that the step `key` made it, and return it."""
+        """Add the folder `tree` (in a work folder) as the layer of the step `key`, and return the layer."""
         digest, size = digest_tree(tree, owner=owner)
         target = self.layer_folder(digest)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -225,17 +225,17 @@ class ImageStore:
         except OSError:
             if not target.is_dir():
                 raise
-            # Another step made the same content: either will do.
+            # Another step has made a layer with the same content.
         layer = Layer(digest, size)
         self._write(self.folder / "steps" / f"{key}.json", asdict(layer))
         return layer
 
     def layer_folder(self, digest: str) -> Path:
-        """Where the layer `digest` is, or would be."""
+        """The path of the layer `digest`, whether it exists or not."""
         return self.folder / "layers" / digest.removeprefix("sha256:")
 
     def cache_folder(self, name: str) -> Path:
-        """A folder that outlives builds, for RUN --mount=type=cache."""
+        """A folder that is kept between builds, for RUN --mount=type=cache."""
         folder = self.folder / "caches" / hashlib.sha256(name.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -269,7 +269,7 @@ class ImageStore:
 
 
 def _oci_configuration(configuration: Configuration, layers: tuple[Layer, ...]) -> dict[str, object]:
-    """As https://github.com/opencontainers/image-spec/blob/main/config.md has it, without a creation time."""
+    """See https://github.com/opencontainers/image-spec/blob/main/config.md; the creation time is left out."""
     user = configuration.user
     return {
         "os": "linux",

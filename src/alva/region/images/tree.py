@@ -1,4 +1,4 @@
-"""Folders as values: copied, compiled and named by what they hold."""
+"""Operations on folder trees: digests, copies, bytecode."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BYTECODE = "__pycache__"
 def digest_tree(root: Path, *, owner: str = "") -> tuple[str, int]:
     """The content digest of a folder ("sha256:...") and its size in bytes.
 
-    Paths, contents, links, permissions and `owner` count; times and order do not. Nor does Python's bytecode, which
-    follows from the sources without being the same each time.
+    It covers paths, contents, links, permissions and `owner`, and ignores times, order and Python's bytecode, which
+    differs from run to run.
     """
     total = hashlib.sha256(f"tree 1 {owner}\n".encode())
     size = 0
@@ -32,7 +32,7 @@ def digest_tree(root: Path, *, owner: str = "") -> tuple[str, int]:
 
 
 def describe(path: str, file: Path, *, mode: int | None = None) -> str:
-    """One line that tells the file, link or folder `file`, to be called `path`, from any other. Raises OSError."""
+    """One line that identifies the file, link or folder `file` under the name `path`. Raises OSError."""
     status = file.lstat()
     if stat.S_ISLNK(status.st_mode):
         return f"{path!r} link {str(file.readlink())!r}\n"
@@ -44,7 +44,7 @@ def describe(path: str, file: Path, *, mode: int | None = None) -> str:
 
 
 def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below `root`, folders before what they hold, each with its path relative to `root`."""
+    """Everything below `root`, folders before their content, each with its path relative to `root`."""
     with os.scandir(root) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
     for entry in ordered:
@@ -55,12 +55,14 @@ def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]
 
 
 def permissions_of(file: Path) -> int:
-    """What a file of the working tree gets in an image: readable for all, executable if it is; no umask matters."""
+    """The permissions in an image of a working tree's file, independent of the umask: readable for all, executable if
+    it is.
+    """
     return 0o755 if file.is_dir() or file.stat().st_mode & stat.S_IXUSR else 0o644
 
 
 def copy_file(source: Path, target: Path, *, mode: int | None = None) -> None:
-    """Copy a file or link; permissions are `mode`, or made independent of the umask; the time is kept."""
+    """Copy a file or link with its time. Its permissions are `mode`, by default those of `permissions_of`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     if source.is_symlink():
@@ -73,7 +75,7 @@ def copy_file(source: Path, target: Path, *, mode: int | None = None) -> None:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Give `target` the content of the folder `source` without copying bytes: both are immutable."""
+    """Fill `target` with hard links to the content of the folder `source`: both are immutable."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copystat(source, target)
     for path, entry in walk(source):
@@ -87,7 +89,7 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """A second name for an immutable file or link; a copy where the file system has no more links to give."""
+    """Link an immutable file, or copy it if the file system's limit of links is reached."""
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
@@ -95,30 +97,30 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def merge_copy(sources: Iterable[Path], target: Path) -> None:
-    """Copy the content of each folder into `target`, later over earlier, for somebody who will write there."""
+    """Copy the content of each folder into `target`, later over earlier, so that it can be changed there."""
     for source in sources:
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
 
 
 def change_owner(root: Path, uid: int, gid: int) -> None:
-    """Give everything below `root` to uid:gid; without root, as user namespaces have it, nobody can."""
+    """Set the owner of everything below `root`; impossible without root, also in a user namespace."""
     if os.geteuid() == 0:
         for _, entry in walk(root):
             os.chown(entry.path, uid, gid, follow_symlinks=False)
 
 
 def change_mode(root: Path, mode: int) -> None:
-    """Give every file below `root` the permissions `mode`; folders stay open to whom they were."""
+    """Set the permissions of every file below `root` to `mode`; folders keep their access for others."""
     for _, entry in walk(root):
         if entry.is_file(follow_symlinks=False):
             Path(entry.path).chmod(mode)
 
 
 def compile_python(root: Path) -> None:
-    """Compile each Python file below `root` that has no bytecode: a task's files are read-only.
+    """Compile each Python file below `root` that has no bytecode, since a task cannot write it.
 
-    The bytecode is never compared with its source (PEP 552, unchecked): an image does not change. A file that does not
-    compile is left to fail when it is imported, as it would from Docker's image.
+    Python does not check the bytecode against its source (PEP 552, unchecked), since an image does not change. A file
+    that does not compile is skipped; importing it fails, as in Docker's image.
     """
     tag = f".{sys.implementation.cache_tag}.pyc"
     for path, entry in walk(root):
@@ -138,7 +140,7 @@ def compile_python(root: Path) -> None:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those of `folders` that are empty, the deepest first."""
+    """Remove the empty ones among `folders`, the deepest first."""
     for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -1,7 +1,7 @@
-"""Applies the layers of an image to a folder: what a container runtime does after pulling.
+"""Applies the layers of an image to a folder, like a container runtime after a pull.
 
-https://github.com/opencontainers/image-spec/blob/main/layer.md. Modes, links, times and, as root, owners are kept; what
-a layer deletes is removed. Device files are left out: a task's /dev is the region's, and no task may make one.
+https://github.com/opencontainers/image-spec/blob/main/layer.md. Modes, links, times and, as root, owners are kept;
+whiteouts remove files. Device files are left out: a task has the region's /dev and cannot create devices.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class LayerRefused(ValueError):
 def apply_layer(file: Path, root: Path, *, content_digest: str) -> None:
     """Apply the layer in `file` (tar, or gzip of it) to `root`. Blocking.
 
-    Raises LayerRefused when it is malformed, leads outside of `root`, or its content has another digest than
-    `content_digest`, which the image's configuration says; OSError.
+    Raises OSError, and LayerRefused when the layer is malformed, leads outside of `root`, or has another content digest
+    than `content_digest` from the image's configuration.
     """
     with file.open("rb") as packed:
         is_gzip = packed.read(2) == _GZIP
@@ -73,7 +73,7 @@ class _Applied:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._made: set[Path] = set()
-        """What this layer put there: a whiteout removes what lies below it only."""
+        """The paths of this layer: a whiteout only removes files of lower layers."""
         self._folders: dict[Path, tarfile.TarInfo] = {}
 
     def take(self, entry: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
@@ -103,7 +103,7 @@ class _Applied:
         self._make(entry, path, archive)
 
     def finish(self) -> None:
-        """Give folders their modes and times: what was put into them changed those."""
+        """Set the modes and times of folders, which their content has changed."""
         for path, entry in self._folders.items():
             if path.is_dir() and not path.is_symlink():
                 _describe(path, entry)
@@ -131,7 +131,7 @@ class _Applied:
             _describe(path, entry)
 
     def _resolved(self, parts: list[str]) -> Path:
-        """The folder at `parts`, its links followed as if `root` were the root."""
+        """The folder at `parts`, with links followed relative to `root`."""
         path, todo, links = self._root, list(parts), 0
         while todo:
             name = todo.pop(0)
@@ -152,7 +152,7 @@ class _Applied:
 def _describe(path: Path, entry: tarfile.TarInfo) -> None:
     if os.geteuid() == 0:
         os.chown(path, entry.uid, entry.gid)
-    # Without root, whoever owns the store must be able to read and remove what is in it.
+    # Without root, the store's owner must be able to read and remove its content.
     mode = entry.mode if os.geteuid() == 0 else entry.mode | (0o700 if entry.isdir() else 0o400)
     path.chmod(stat.S_IMODE(mode))
     os.utime(path, (entry.mtime, entry.mtime))

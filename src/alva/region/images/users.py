@@ -1,4 +1,4 @@
-"""Who an image's program runs as: a name or number of USER, looked up in the image's own /etc."""
+"""Looks up an image's USER, a name or a number, in the image's /etc."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ User = tuple[int, int] | None
 
 
 def find_user(text: str, root: Path) -> User:
-    """The user that `NAME[:GROUP]`, in names or numbers, stands for in the image whose files are in `root`.
+    """The user of `NAME[:GROUP]`, in names or numbers, in the image with its files in `root`.
 
     A user without a group has the primary group of its entry in /etc/passwd, or group 0 without an entry, as in Docker
     (https://docs.docker.com/reference/dockerfile/#user). Raises LookupError in Docker's words.
@@ -31,7 +31,7 @@ def find_user(text: str, root: Path) -> User:
 
 
 def _lines(file: Path, least_fields: int) -> list[list[str]]:
-    # A link could lead out of the image.
+    # Not followed: a link could lead out of the image.
     if file.is_symlink() or file.parent.is_symlink() or not file.is_file():
         return []
     lines = (line.split(":") for line in file.read_text(errors="replace").splitlines())

@@ -1,7 +1,8 @@
 """The region's network: a namespace per task, database and cache node, real addresses, security groups enforced.
 
-As root on Linux with `ip` and `nft` it is `Namespaces`; elsewhere `Loopback`, where everything shares this machine's
-loopback addresses and nothing is enforced. `open_network` decides. See docs/decisions/network-of-the-region.md.
+As root on Linux with `ip` and `nft` it is `Namespaces`; elsewhere it is `Loopback`, where all parts share this
+machine's loopback addresses and nothing is enforced. `open_network` chooses. See
+docs/decisions/network-of-the-region.md.
 """
 
 from alva.region.network.interface import Interface

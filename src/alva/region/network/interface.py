@@ -1,4 +1,4 @@
-"""A network interface, as the part of the region that owns it describes it."""
+"""The description of a network interface, from the part of the region that owns it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ class Interface:
     address: str
     subnet_id: str
     groups: Callable[[], Sequence[str]]
-    """The ids of its security groups now; none means the VPC's default group."""
+    """Returns the ids of its present security groups; empty means the VPC's default group."""
     has_public_address: bool = False
     managed_ports: tuple[int, ...] = ()
-    """Ports behind it that the region connects to, and interfaces with such a port to each other (replication)."""
+    """Ports that the region connects to. Interfaces with the same such port can also connect to each other
+    (replication).
+    """
     hidden_ports: tuple[int, ...] = ()
-    """Ports behind it that are the region's own business: nobody in the VPC reaches them."""
+    """Ports that are not reachable from the VPC."""

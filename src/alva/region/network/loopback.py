@@ -1,4 +1,4 @@
-"""The network of a region that may not make one: this machine's loopback addresses, shared by all."""
+"""The network of a region that cannot create namespaces: all parts share this machine's loopback addresses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from alva.region.network.namespace import Namespace, stream_socket
 
 
 class Loopback:
-    """10.0.10.17 is 127.<octet>.10.17; security groups and routes are records. Nothing here does anything.
+    """10.0.10.17 is 127.<octet>.10.17; security groups and routes are records only. Most methods do nothing.
 
-    `./alva up` and `deploy` refuse instead what the templates' security groups and routes prevent (`checks/paths.py`).
+    Instead, `./alva up` and `deploy` check that the templates' security groups and routes allow the needed connections
+    (`checks/paths.py`).
     """
 
     is_enforced = False
@@ -22,35 +23,35 @@ class Loopback:
     machine: Namespace | None = None
 
     def __init__(self, reason: str = "") -> None:
-        """`reason`: why there are no namespaces, for people."""
+        """`reason` says why there are no namespaces, for `./alva status`."""
         self.description = "loopback addresses, security groups only checked at a release" + (
             f" ({reason})" if reason else ""
         )
 
     async def attach(self, interface: Interface) -> Namespace | None:
-        """No namespace of its own."""
+        """Return None: there is no namespace."""
         del interface
         return None
 
     async def serve(self, interface: Interface) -> None:
-        """The address is there: all of 127.0.0.0/8 is."""
+        """Do nothing: all of 127.0.0.0/8 exists."""
 
     def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
-        """The addresses are there."""
+        """Do nothing: all of 127.0.0.0/8 exists."""
 
     def serve_everybody(self, address: str, port: int) -> None:
-        """No such address is there."""
+        """Do nothing: the address does not exist here."""
 
     async def detach(self, address: str) -> None:
-        """Nothing was attached."""
+        """Do nothing: nothing was attached."""
 
     def detach_soon(self, address: str, then: Callable[[], None]) -> None:
-        """Nothing was attached: it is done."""
+        """Call `then` at once: nothing was attached."""
         del address
         then()
 
     def changed(self) -> None:
-        """Nothing is made from the records."""
+        """Do nothing: there are no rules."""
 
     def socket(self) -> socket.socket:
         """A TCP socket to listen with."""
@@ -65,9 +66,9 @@ class Loopback:
         tls: ssl.SSLContext | None = None,
         limit: int = 2**16,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As asyncio.open_connection; `source` does not matter here."""
+        """Like asyncio.open_connection; `source` is ignored."""
         del source
         return await asyncio.open_connection(address, port, ssl=tls, limit=limit)
 
     async def close(self) -> None:
-        """Nothing to take down."""
+        """Do nothing: there are no namespaces."""

@@ -1,4 +1,4 @@
-"""Which network the region gets: ALVA_NETWORK says `namespaces`, `loopback`, or (the default) `auto`."""
+"""Chooses the region's network by ALVA_NETWORK: `namespaces`, `loopback`, or (the default) `auto`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PROGRAMS = {"ip": "iproute2", "nft": "nftables"}
 
 
 class Network(Protocol):
-    """What the parts of the region know of its network. The methods are described in `Namespaces`."""
+    """The network's interface for the other parts of the region. `Namespaces` describes the methods."""
 
     is_enforced: bool
-    """Security groups and routes decide; addresses are the VPC's own."""
+    """Whether security groups and routes are enforced, with the VPC's own addresses."""
     description: str
-    """For people: `./alva status`."""
+    """The text for `./alva status`."""
     services: Namespace | None
-    """Where Envoy runs; None: with everything else."""
+    """The namespace in which Envoy runs; None is the region's own."""
     machine: Namespace | None
-    """The machine's own namespace, where the edge is; None: where everything is."""
+    """The machine's own namespace, which has the edge; None is the region's own."""
 
     async def attach(self, interface: Interface) -> Namespace | None: ...
     async def serve(self, interface: Interface) -> None: ...
@@ -55,7 +55,7 @@ class Network(Protocol):
 
 
 def open_network(mode: str, run_folder: Path, background: Background) -> Network:
-    """The network that `mode` asks for. Raises RegionFailed when it asks for one that this machine does not allow."""
+    """The network of `mode`. Raises RegionFailed when this machine does not allow it."""
     if mode not in MODES:
         raise RegionFailed(
             f"cannot start the local region: ALVA_NETWORK is {mode!r}", next_step=f"set it to one of {', '.join(MODES)}"
@@ -78,7 +78,7 @@ def open_network(mode: str, run_folder: Path, background: Background) -> Network
 
 
 def missing() -> str | None:
-    """What speaks against namespaces before anything is tried, in a few words."""
+    """Why namespaces are not possible, as far as that is known without a try; None otherwise."""
     if sys.platform != "linux":
         return "not Linux"
     if os.geteuid() != 0:

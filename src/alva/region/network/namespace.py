@@ -1,7 +1,7 @@
-"""Network namespaces of this machine: made, entered and configured by threads that live in one.
+"""Network namespaces of this machine. Each is created, entered and configured by a thread inside it.
 
-A namespace here has no name: it lives as long as a process is in it or the region holds its descriptor. So none is left
-behind, however the region ends, and with a namespace go its interfaces.
+A namespace has no name here: it exists while a process is in it or the region holds its descriptor. So none remains,
+however the region ends. Its interfaces are deleted with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class NetworkFailed(Exception):
-    """The kernel, `ip` or `nft` refused; the text says what and why."""
+    """The kernel, `ip` or `nft` refused an operation; the text says which and why."""
 
 
 class Namespace:
@@ -36,24 +36,24 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """A file that stands for it, for this machine's other processes, while this process lives."""
+        """A path to it for this machine's other processes, valid while this process runs."""
         return f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
     def close(self) -> None:
-        """Let go of it: it is gone with the last process in it."""
+        """Close the descriptor. The namespace ends with the last process in it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 class Place:
-    """A thread that lives in a network namespace: what runs on it sees that one.
+    """A thread in a network namespace, which runs functions there.
 
-    The region's other threads, and so the processes that it starts, stay where they are.
+    The region's other threads, and so the processes that it starts, remain in their namespace.
     """
 
     def __init__(self, name: str) -> None:
-        """Make a namespace with a loopback interface, and a thread in it. Raises NetworkFailed."""
+        """Create a namespace with a loopback interface, and a thread in it. Raises NetworkFailed."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         try:
             self.namespace = self._executor.submit(self._settle).result()
@@ -62,15 +62,15 @@ class Place:
             raise
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Do something in the namespace; one at a time."""
+        """Run a function in the namespace, one at a time."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def run_now(self, work: Callable[..., T], *arguments: object) -> T:
-        """The same, waiting for it. For short work, and before the event loop runs."""
+        """Run a function in the namespace and wait for it. For short work, and before the event loop runs."""
         return self._executor.submit(work, *arguments).result()
 
     def make_neighbour(self, prepare: Callable[[Namespace], None]) -> Namespace:
-        """Make another namespace, and call `prepare` in it. To be run in this place."""
+        """Create another namespace, and call `prepare` in it. Call this in the namespace's thread."""
         neighbour = _make()
         try:
             prepare(neighbour)
@@ -82,7 +82,7 @@ class Place:
         return neighbour
 
     def close(self) -> None:
-        """End the thread and let go of the namespace."""
+        """End the thread and close the namespace."""
         self._executor.shutdown()
         self.namespace.close()
 
@@ -93,7 +93,7 @@ class Place:
 
 
 def stream_socket() -> socket.socket:
-    """A TCP socket of the namespace in which this is called; it stays there, whoever uses it."""
+    """A TCP socket of the calling thread's namespace; it remains in that namespace."""
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
 
@@ -103,7 +103,7 @@ def own_namespace() -> Namespace:
 
 
 def find_program(name: str) -> str | None:
-    """Where a program is, also when PATH leaves out the folders for root's."""
+    """The path of a program, also in root's folders if PATH lacks them."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
@@ -127,7 +127,7 @@ def run(*argv: str, lines: Sequence[str] = ()) -> None:
 
 
 def _make() -> Namespace:
-    _checked("make a network namespace", _libc.unshare(CLONE_NEWNET))
+    _checked("create a network namespace", _libc.unshare(CLONE_NEWNET))
     return own_namespace()
 
 

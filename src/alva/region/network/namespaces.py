@@ -1,13 +1,13 @@
-"""The network of a region that may make one: a router, and around it a namespace per interface of the VPCs.
+"""The network of a region that can create namespaces: a router, connected to a namespace for each VPC interface.
 
             router ---- a task's namespace      10.0.10.4
    (nftables)   |------ a database's            10.0.11.4
                 |------ a cache node's          10.0.10.5
                 `------ services: Envoy, the stand-ins. The load balancers' addresses are here.
 
-Each is joined to the router by a pair of virtual interfaces and an address of its own with nothing next to it: what one
-sends to another is routed, so that the router's rules see all of it. None of it is in the machine's own namespace, and
-no route leads from here to there: the edge is a socket of the machine's namespace that Envoy listens on.
+A pair of virtual interfaces connects each namespace to the router. Each has a /32 address, so all its packets are
+routed and the router's rules apply to all of them. Nothing is in the machine's own namespace, and no route leads to it:
+the edge is a socket of the machine's namespace on which Envoy listens.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ logger = logging.getLogger("alva.network")
 T = TypeVar("T")
 
 RETRY_SECONDS = 5.0
-"""How long after a failure the rules are applied again."""
+"""The delay before another try to apply the rules."""
 
 _GATEWAY = "169.254.1.1"
-"""The router, as every namespace sees it."""
+"""The router's address in every namespace."""
 _SERVICES_LINK = "169.254.2.1"
-"""The services' own end of their link: where the region's own connections come from, to managed ports alone."""
+"""The services' address on their link: the source of the region's own connections, which reach managed ports only."""
 
 
 class Namespaces:
-    """Real addresses, a namespace per interface, rules from the security groups and routes on record.
+    """Real addresses, a namespace for each interface, and rules from the recorded security groups and routes.
 
-    Used on the event loop, but for `socket` and `changed`.
+    Used on the event loop, except `socket` and `changed`.
     """
 
     is_enforced = True
     description = "namespaces, security groups enforced"
 
     def __init__(self, map_file: Path, background: Background) -> None:
-        """Make the router and the services' namespace. Raises NetworkFailed when the kernel does not let us.
+        """Create the router and the services' namespace. Raises NetworkFailed when the kernel refuses.
 
-        `map_file` says, while the region runs, which namespace each address is in.
+        While the region runs, `map_file` lists the namespace of each address.
         """
         self._map_file = map_file
         self._background = background
@@ -84,11 +84,11 @@ class Namespaces:
         self._write_map()
 
     async def attach(self, interface: Interface) -> Namespace | None:
-        """Make the namespace of an interface: it has the address, a route to the router, and the rules that apply.
+        """Create the namespace of an interface, with its address, a route to the router, and its rules.
 
-        Attaching an address again changes only its rules. Raises NetworkFailed.
+        Attaching an existing address only updates its rules. Raises NetworkFailed.
         """
-        # Whoever waits may give up (a task that is stopped while it starts); what was begun is then still on the books.
+        # The caller can be cancelled (a task that is stopped while it starts); the interface is recorded even then.
         return await asyncio.shield(
             self._keep(
                 asyncio.get_running_loop().create_task(
@@ -98,7 +98,7 @@ class Namespaces:
         )
 
     async def serve(self, interface: Interface) -> None:
-        """Give an interface to the services: what listens there on its address is reached through it."""
+        """Route an interface's address to the services, which listen on it."""
         if interface.address not in self._interfaces:
             await self._services.run(run, "ip", "address", "replace", f"{interface.address}/32", "dev", "eth0")
             await self._router.run(run, "ip", "route", "replace", f"{interface.address}/32", "dev", self._services_link)
@@ -107,7 +107,7 @@ class Namespaces:
         await self._apply()
 
     def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
-        """Put addresses beyond the VPCs into the services: what stands in for the internet."""
+        """Add addresses outside the VPCs, which represent the internet, to the services' namespace."""
         for address in addresses:
             self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
             self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
@@ -115,14 +115,16 @@ class Namespaces:
         self.changed()
 
     def serve_everybody(self, address: str, port: int) -> None:
-        """Put an address into the services that every interface reaches on a port, whatever its groups and routes."""
+        """Add an address to the services' namespace that every interface reaches on a port, independent of groups and
+        routes.
+        """
         self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
         self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
         self._everybodys = (*self._everybodys, (address, port))
         self.changed()
 
     async def detach(self, address: str) -> None:
-        """Take an interface away; unknown addresses are ignored."""
+        """Remove an interface; unknown addresses are ignored."""
         async with self._linking:
             if self._interfaces.pop(address, None) is None:
                 return
@@ -136,12 +138,12 @@ class Namespaces:
                     await self._router.run(run, "ip", "route", "delete", f"{address}/32")
                     await self._services.run(run, "ip", "address", "delete", f"{address}/32", "dev", "eth0")
             except NetworkFailed as error:
-                logger.warning("cannot take %s away: %s", address, error)
+                logger.warning("cannot remove the interface of %s: %s", address, error)
             self._write_map()
         await self._apply()
 
     def detach_soon(self, address: str, then: Callable[[], None]) -> None:
-        """Take an interface away while the caller goes on, and call `then` when the address is free."""
+        """Remove an interface in the background, and call `then` when the address is free."""
 
         async def work() -> None:
             await self.detach(address)
@@ -150,13 +152,13 @@ class Namespaces:
         self._keep(self._background.spawn(f"detach {address}", work()))
 
     def changed(self) -> None:
-        """Bring the rules to what the records say, soon; on the event loop."""
+        """Update the rules from the records, soon, on the event loop."""
         if not self._is_change_pending:
             self._is_change_pending = True
             self._keep(self._background.spawn("apply the network's rules", self._apply_change()))
 
     async def settled(self) -> None:
-        """Return once the rules are what the records said when this was called."""
+        """Return once the rules match the records at the time of the call."""
         while self._tasks:
             await asyncio.gather(*self._tasks)
         await self._apply()
@@ -174,7 +176,7 @@ class Namespaces:
         tls: ssl.SSLContext | None = None,
         limit: int = 2**16,
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As asyncio.open_connection, from the services; `source` is the address of theirs that it comes from."""
+        """Like asyncio.open_connection, from the services' namespace; `source` is the source address."""
         connection = await self._services.run(stream_socket)
         try:
             connection.setblocking(False)
@@ -189,7 +191,7 @@ class Namespaces:
             raise
 
     async def close(self) -> None:
-        """Let go of every namespace; the kernel takes down what was in them."""
+        """Close every namespace; the kernel removes their interfaces."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -220,7 +222,7 @@ class Namespaces:
         return task
 
     async def _apply_change(self) -> None:
-        # What one request or stack step changes is applied at once, not rule by rule.
+        # Apply all changes of a request or a stack operation's step together.
         await asyncio.sleep(0)
         self._is_change_pending = False
         try:
@@ -242,7 +244,7 @@ class Namespaces:
         for interface in self._interfaces.values():
             subnet = records.subnet(interface.subnet_id)
             if subnet is None:
-                continue  # Deleted under it: nothing reaches it any more.
+                continue  # The subnet was deleted: no connection reaches the interface.
             group_ids = tuple(interface.groups())
             if not group_ids:
                 default = records.default_group(subnet["VpcId"])
@@ -265,7 +267,7 @@ class Namespaces:
     def _start_router(self) -> None:
         run("nft", "-f", "-", lines=[ruleset([], {}, Outside())])
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        # Whatever has no interface gets as far as the rules, which drop it: nobody answers, as on AWS.
+        # Packets to an address without an interface get to the rules, which drop them. As on AWS, connections time out.
         run("ip", "route", "add", "default", "dev", "lo")
         _check_rules_are_kept()
 
@@ -280,7 +282,7 @@ class Namespaces:
         self._router.run_now(self._join, self._services_link, _SERVICES_LINK)
 
     def _make_link(self, name: str, address: str) -> Namespace:
-        """In the router: make a namespace, and join it."""
+        """Create a namespace and connect it. Runs in the router."""
 
         def prepare(neighbour: Namespace) -> None:
             del neighbour
@@ -312,7 +314,7 @@ class Namespaces:
         )  # fmt: skip
 
     def _write_map(self) -> None:
-        """Which namespace an address is in, for people (`nsenter --net=...`) and tests."""
+        """Write the namespace of each address, for debugging (`nsenter --net=...`) and tests."""
         services = self._services.namespace.path
         served = dict.fromkeys(self._interfaces, services)
         own = {address: namespace.path for address, (_, namespace) in self._links.items()}
@@ -322,7 +324,7 @@ class Namespaces:
 
 
 def _link_lines(address: str) -> list[str]:
-    """A namespace's own end: the address alone, and everything else by the router."""
+    """The commands for a namespace's end of the link: its /32 address, and a default route through the router."""
     return [
         "link set eth0 addrgenmode none",
         f"address add {address}/32 dev eth0",
@@ -333,5 +335,5 @@ def _link_lines(address: str) -> list[str]:
 
 
 def _check_rules_are_kept() -> None:
-    """Raise NetworkFailed where `nft` took the rules and the kernel has none (a tool for another kernel)."""
+    """Raise NetworkFailed if `nft` succeeded but the kernel has no rules (a tool for another kernel)."""
     run("nft", "list", "chain", "inet", "region", "forward")

@@ -1,4 +1,4 @@
-"""Reads what the network is made from out of EC2's records: VPCs, subnets, routes, security groups."""
+"""Reads the network's input from EC2's records: VPCs, subnets, routes, security groups."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def has_internet_gateway(vpc_id: str) -> bool:
 
 
 def default_group(vpc_id: str) -> str | None:
-    """The security group that an interface has when nobody names one."""
+    """A VPC's default security group."""
     groups = _all(ec2._security_groups).values()
     return next((g["GroupId"] for g in groups if g["VpcId"] == vpc_id and g["GroupName"] == "default"), None)
 
 
 def security_groups() -> dict[str, Group]:
-    """All of them, by id."""
+    """All security groups, by id."""
     return {
         group_id: Group(
             id=group_id,
@@ -50,9 +50,8 @@ def security_groups() -> dict[str, Group]:
 def reaches(subnet_id: str, address: str, *, is_public: bool) -> bool:
     """Whether the routes of a subnet lead to `address` outside the VPC and back.
 
-    Through an internet gateway they do for an interface with a public address (`is_public`); through a NAT gateway for
-    every one, if the gateway's own subnet has a route to an internet gateway.
-    https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html
+    An internet gateway needs a public address (`is_public`). A NAT gateway needs none, but its own subnet must have a
+    route to an internet gateway. https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html
     """
     route = _route(subnet_id, address)
     if route is None:
@@ -107,5 +106,5 @@ def _number(value: object) -> int | None:
 
 
 def _all(store: Any) -> dict[str, Any]:
-    """Every record of a store by its id: the region has one account, whoever's request this runs in."""
+    """Every record of a store by its id. The region has one account, whatever the scope of the running request."""
     return {key[-1]: record for key, record in list(store._data.items())}

@@ -1,9 +1,9 @@
-"""Decides who may send what to whom: nftables rules from security groups, routes and network interfaces. Pure.
+"""Computes nftables rules from security groups, routes and network interfaces. Pure.
 
-A connection passes when three say so: the source's security groups let it out, a route leads to the destination, and
-the destination's security groups let it in. Each sets a bit of the packet's mark; three bits pass. Everything else is
-dropped, so that whoever lacks a rule waits in vain, as on AWS. Answers pass: security groups are stateful, and a
-connection that was let through stays when its rule goes ("tracked connections").
+A connection needs three permissions: an outbound rule of the source's security groups, a route to the destination, and
+an inbound rule of the destination's security groups. Each sets a bit of the packet's mark; a packet with three bits is
+accepted. Other packets are dropped, so that connections time out, as on AWS. Replies are accepted, since security
+groups are stateful, and an open connection remains when its rule is removed ("tracked connections").
 https://docs.aws.amazon.com/vpc/latest/userguide/security-group-connection-tracking.html
 """
 
@@ -19,22 +19,22 @@ _PROTOCOLS = {"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6"}
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A network interface and what decides about its packets."""
+    """A network interface with its groups and routes."""
 
     address: str
     vpc_id: str
     group_ids: tuple[str, ...]
     reaches_outside: bool
-    """The routes of its subnet lead to the internet and back."""
+    """Whether its subnet has a route to the internet and back."""
     managed_ports: tuple[int, ...] = ()
-    """What the service that the interface belongs to reaches without any group."""
+    """Ports that the region, and interfaces with the same port, reach without a security group's rule."""
     hidden_ports: tuple[int, ...] = ()
-    """What is behind the interface here, and not on AWS."""
+    """Ports that exist here and not on AWS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One permission of a security group. Peers: CIDR blocks and groups; no port means all of them."""
+    """One rule of a security group. Peers are CIDR blocks and groups; no ports means all ports."""
 
     protocol: str
     """`tcp`, `udp`, `icmp`, `-1` for all, or a number."""
@@ -55,7 +55,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """The addresses beyond the VPCs, and what is there but not on AWS."""
+    """The addresses outside the VPCs, and their ports that exist here and not on AWS."""
 
     addresses: tuple[str, ...] = ()
     hidden_ports: tuple[int, ...] = field(default=())
@@ -69,11 +69,10 @@ def ruleset(
     *,
     region_address: str = "",
 ) -> str:
-    """The input of `nft -f`: replaces all rules in one step.
+    """The input of `nft -f`, which replaces all rules in one transaction.
 
-    A group that does not exist lets nothing through, and has no members. `everybodys` are addresses and ports that
-    every member reaches (AWS's link-local ones). `region_address` is where the region's own
-    connections come from.
+    A group that does not exist has no members and admits nothing. `everybodys` are addresses and ports that every
+    member reaches (AWS's link-local ones). `region_address` is the source of the region's own connections.
     """
     used = [
         groups[group_id] for group_id in sorted({each for m in members for each in m.group_ids}) if group_id in groups
@@ -94,7 +93,7 @@ def ruleset(
         "type filter hook forward priority filter; policy drop;",
         "ct state established,related accept",
         "ct state invalid drop",
-        # Names are in each task's hosts file; who asks a name server is told at once that there is none.
+        # Names are in each task's hosts file. DNS queries are rejected, so that they fail at once.
         "udp dport 53 reject",
         *(f"ip daddr {address} tcp dport {port} accept" for address, port in everybodys),
         *_managed(members, region_address),
@@ -116,7 +115,7 @@ def ruleset(
         "chain along_routes {",
     ]
     for vpc_id in sorted({m.vpc_id for m in members}):
-        # The local route of a VPC cannot be removed; between VPCs there is none.
+        # A VPC's local route cannot be removed. There is no route between VPCs.
         name = _set_name(vpc_id)
         lines.append(f"ip saddr @{name} ip daddr @{name} {_set_bit(_HAS_ROUTE)}")
     lines += [
@@ -137,7 +136,7 @@ def ruleset(
 
 
 def _lines(group: Group, rule: Rule, own: str, peer: str, bit: int) -> Iterator[str]:
-    """A rule as nftables rules, one per peer: whose is the `own` address, and who is the `peer`."""
+    """A rule as nftables rules, one per peer. `own` and `peer` are the sides of the packet, saddr or daddr."""
     what = _traffic(rule)
     if what is None:
         return
@@ -150,7 +149,7 @@ def _lines(group: Group, rule: Rule, own: str, peer: str, bit: int) -> Iterator[
 
 
 def _traffic(rule: Rule) -> str | None:
-    """The protocol and the ports of a rule in nftables' words; None for what an IPv4 network does not have."""
+    """A rule's protocol and ports in nftables' syntax; None for a protocol that IPv4 does not have."""
     protocol = _PROTOCOLS.get(rule.protocol, rule.protocol)
     if protocol == "-1":
         return ""
@@ -183,7 +182,7 @@ def _hidden(members: Iterable[Member], outside: Outside) -> Iterator[str]:
 
 
 def _named_groups(groups: Iterable[Group]) -> Iterator[str]:
-    """The groups that are peers in rules."""
+    """The groups that are peers in any rule."""
     for group in groups:
         for rule in (*group.ingress, *group.egress):
             yield from rule.group_ids
@@ -195,7 +194,7 @@ def _address_set(name: str, addresses: Iterable[str]) -> list[str]:
 
 
 def _set_name(resource_id: str) -> str:
-    """A set's name may hold letters, digits and underscores."""
+    """The name of a set, which can contain letters, digits and underscores."""
     return "of_" + "".join(character if character.isalnum() else "_" for character in resource_id)
 
 

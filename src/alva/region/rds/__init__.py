@@ -1,4 +1,4 @@
-"""RDS: PostgreSQL 16 behind MiniStack's records of DB instances.
+"""RDS: runs PostgreSQL 16 servers for MiniStack's records of DB instances.
 
 parameters.py   pure: an instance class, a parameter group and an address in, PostgreSQL's configuration out
 server.py       one PostgreSQL: its folder, its processes

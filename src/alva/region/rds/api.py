@@ -1,6 +1,6 @@
-"""The RDS API's operations that act on a server; the describing ones are MiniStack's.
+"""The RDS API's operations that act on a server; MiniStack answers the Describe operations.
 
-DB instances are made, changed and deleted through CloudFormation here: the same operations of the API are refused.
+DB instances are created, changed and deleted only through CloudFormation: the API's operations for that are refused.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ REFUSED = frozenset({
 })  # fmt: skip
 
 ABSENT = frozenset({"DescribeOrderableDBInstanceOptions"})
-"""Operations about what AWS sells: there is no answer that would be true here."""
+"""Operations about AWS's offerings, which have no meaning here."""
 
 
 def install(databases: Databases) -> None:
-    """Put these operations in front of MiniStack's."""
+    """Handle these operations before MiniStack does."""
     operations: dict[str, Callable[[Databases, Parameters], Awaitable[Response]]] = {
         "RebootDBInstance": reboot,
         "StopDBInstance": stop,
@@ -65,7 +65,7 @@ def install(databases: Databases) -> None:
 
 
 async def reboot(databases: Databases, parameters: Parameters) -> Response:
-    """RebootDBInstance: static parameters come into force."""
+    """RebootDBInstance, which applies static parameters."""
     record = _in_state(parameters, "available")
     record["DBInstanceStatus"] = "rebooting"
     response = _single("RebootDBInstance", record)
@@ -74,7 +74,7 @@ async def reboot(databases: Databases, parameters: Parameters) -> Response:
 
 
 async def stop(databases: Databases, parameters: Parameters) -> Response:
-    """StopDBInstance: it stays stopped over a restart of the region."""
+    """StopDBInstance. The instance stays stopped when the region restarts."""
     record = _in_state(parameters, "available")
     record["DBInstanceStatus"] = "stopping"
     record["_stopped"] = True
@@ -127,7 +127,7 @@ def _in_state(parameters: Parameters, *states: str) -> dict[str, Any]:
 
 
 def _in_background(databases: Databases, work: Coroutine[Any, Any, None], record: dict[str, Any]) -> None:
-    # It acts for the caller: the records are those of the caller's account and region.
+    # In the caller's context, since the records are those of the caller's account and region.
     databases.region.background.spawn(
         f"change DB instance {record['DBInstanceIdentifier']}", work, context=contextvars.copy_context()
     )

@@ -1,4 +1,4 @@
-"""The component: a PostgreSQL server for every DB instance on record, started, changed and stopped with it."""
+"""The component: runs a PostgreSQL server for every recorded DB instance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 class Databases:
-    """Keeps a server in step with each DB instance that MiniStack has on record."""
+    """Runs the server of each DB instance in MiniStack's records."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -42,11 +42,11 @@ class Databases:
         """Register the resource types and the operations that act on servers."""
         resources.register(self)
         api.install(self)
-        # MiniStack would bring containers back; `start` brings our servers back.
+        # MiniStack would restart containers; here `start` restarts the servers.
         rds.load_persisted_state = lambda data: rds._restore_state(data, resume_runtime=False)
 
     async def start(self) -> None:
-        """Bring every restored instance up, side by side. One that does not start is shown as `failed`."""
+        """Start every restored instance, in parallel. An instance that does not start is shown as `failed`."""
         records = [record for record in rds._instances._data.values() if record.get("_address")]
         for record in records:
             block = str(self._subnet(record)["CidrBlock"])
@@ -55,14 +55,14 @@ class Databases:
         self._metrics.start()
 
     async def stop(self) -> None:
-        """Shut every server down; the data stay."""
+        """Stop every server, and keep the data."""
         await self._metrics.stop()
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     async def create(self, record: Record, snapshot_id: str | None) -> None:
-        """Make the server of a new record; return when it accepts connections. Raises ServerFailed."""
+        """Create the server of a new record; returns when it accepts connections. Raises ServerFailed."""
         name = record["DBInstanceIdentifier"]
-        # The address is found first, the endpoint last: what is published serves.
+        # The endpoint is published last, once the server accepts connections.
         record["_address"] = self.region.addresses.allocate(str(self._subnet(record)["CidrBlock"]))
         record["Endpoint"]["Address"] = self.endpoint_name(name)
         login = Login(user=record["MasterUsername"], password=record["_MasterUserPassword"], database=record["DBName"])
@@ -74,39 +74,39 @@ class Databases:
             await self._bring_up(record, server)
 
     async def restart(self, record: Record, status: str = "modifying") -> None:
-        """Stop the server, and start it with the configuration that its record asks for. Raises ServerFailed."""
+        """Restart the server with the configuration of its record. Raises ServerFailed."""
         async with self._changing(record, status) as server:
             await server.stop()
             await self._bring_up(record, server)
 
     async def stop_server(self, record: Record) -> None:
-        """Shut one server down. Its name stays published, as on RDS."""
+        """Stop one server. As on RDS, its name remains published."""
         async with self._changing(record, "stopping") as server:
             await server.stop()
             record["DBInstanceStatus"] = "stopped"
 
     async def set_password(self, record: Record) -> None:
-        """Put the password on record in force; the server restarts. Raises ServerFailed."""
+        """Apply the recorded password; the server restarts. Raises ServerFailed."""
         async with self._changing(record, "modifying") as server:
             await server.stop()
             await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
             await self._bring_up(record, server)
 
     def reload(self, record: Record) -> None:
-        """Put the dynamic parameters on record in force."""
+        """Apply the recorded dynamic parameters."""
         server = self._server(record)
         self._configure(record, server)
         server.reload()
 
     async def snapshot(self, record: Record, snapshot_id: str) -> None:
-        """Keep a copy of the instance's data under the snapshot's name."""
+        """Copy the instance's data to the snapshot's folder."""
         before = record["DBInstanceStatus"]
         async with self._changing(record, "backing-up") as server:
             await server.snapshot(self.snapshot_folder(snapshot_id))
             record["DBInstanceStatus"] = before
 
     async def delete(self, record: Record) -> None:
-        """Stop the server, forget its data, give its address and name back."""
+        """Stop the server, delete its data, and release its address and name."""
         name = record["DBInstanceIdentifier"]
         async with self._changing(record, "deleting") as server:
             await server.delete()
@@ -117,7 +117,7 @@ class Databases:
             self.region.addresses.release(address)
 
     def snapshot_folder(self, snapshot_id: str) -> Path:
-        """Where a snapshot's data are."""
+        """The folder of a snapshot's data."""
         return self._folder / "snapshots" / snapshot_id
 
     def endpoint_name(self, instance_name: str) -> str:
@@ -127,13 +127,13 @@ class Databases:
         return f"{instance_name}.c{account_hash[1:]}.{config.region}.rds.amazonaws.com"
 
     def parameter_values(self, record: Record) -> Mapping[str, str]:
-        """What the instance's parameter group sets beyond the defaults."""
+        """The values of the instance's parameter group."""
         (membership, *_) = record["DBParameterGroups"]
         group = rds._param_groups.get(membership["DBParameterGroupName"]) or {}
         return {name: str(entry["ParameterValue"]) for name, entry in (group.get("Parameters") or {}).items()}
 
     async def known_parameters(self) -> Mapping[str, str]:
-        """PostgreSQL's parameters and the context of each."""
+        """PostgreSQL's parameters, each with its context."""
         if not self._known_parameters:
             self._known_parameters = await known_parameters(self.region.supervisor)
         return self._known_parameters
@@ -149,15 +149,15 @@ class Databases:
             async with self._changing(record, "starting"):
                 await self._bring_up(record, server)
         except Exception as error:
-            # The other instances start.
+            # The other instances still start.
             record["DBInstanceStatus"] = "failed"
             self.region.background.failed(f"start DB instance {record['DBInstanceIdentifier']}", error)
 
     @asynccontextmanager
     async def _changing(self, record: Record, status: str) -> AsyncIterator[PostgresServer]:
-        """The server for the caller alone; the record says `status` meanwhile, and `failed` after an error.
+        """Lock the server for the caller. The record has `status` meanwhile, and `failed` after an error.
 
-        Raises ServerFailed when the instance is deleted before the caller's turn.
+        Raises ServerFailed when the instance was deleted before the lock was free.
         """
         server = self._server(record)
         record["DBInstanceStatus"] = status
@@ -181,7 +181,7 @@ class Databases:
         try:
             server.namespace = await self.region.network.attach(interface)
         except NetworkFailed as error:
-            raise ServerFailed(f"it got no network interface: {error}") from error
+            raise ServerFailed(f"cannot attach a network interface: {error}") from error
         await server.start()
         self.region.names.publish(record["Endpoint"]["Address"], [record["_address"]])
         record["DBInstanceStatus"] = "available"
@@ -191,7 +191,7 @@ class Databases:
         self._metrics.wake()
 
     async def _measure(self) -> None:
-        """Publish what each running server uses."""
+        """Publish the metrics of each running server."""
         for record in list(rds._instances.values()):
             key = record["DbiResourceId"]
             server = self._servers.get(key)
@@ -237,7 +237,7 @@ class Databases:
         return self._servers[key]
 
     def _log_of(self, record: Record) -> Callable[[str], None]:
-        """Where a server's lines go: CloudWatch Logs too, where EnableCloudwatchLogsExports says so."""
+        """The log of a server. It goes to CloudWatch Logs too, if EnableCloudwatchLogsExports says so."""
         name = record["DBInstanceIdentifier"]
         return EngineLog(
             self.region.background,
@@ -252,7 +252,7 @@ class Databases:
         ).write
 
     def _subnet(self, record: Record) -> Record:
-        """A subnet of the subnet group: the one in the instance's zone, if there is one."""
+        """A subnet of the subnet group, in the instance's zone if possible."""
         group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
         if not group:
             raise ServerFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")

@@ -25,7 +25,7 @@ _CLIENT = re.compile(r"^postgres: \S+ \S+ \S+\(\d+\) ")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a server uses at one moment."""
+    """A server's usage at one time."""
 
     usage: Usage
     connections: int
@@ -33,7 +33,7 @@ class Measured:
 
 
 def measure(postmaster: int, folder: Path) -> Measured:
-    """Look at a running server. Reads files only; may take a while on a large data folder."""
+    """Measure a running server. It only reads files; this takes time for a large data folder."""
     pids = engine_metrics.processes_under(postmaster)
     return Measured(
         usage=engine_metrics.usage(pids), connections=count_clients(_titles(pids)), stored_bytes=_stored_bytes(folder)
@@ -41,7 +41,7 @@ def measure(postmaster: int, folder: Path) -> Measured:
 
 
 def data(before: Usage, now: Measured, *, vcpus: int, memory_bytes: int, allocated_gib: int) -> Data:
-    """The values to publish, against what the instance class and the record say there is."""
+    """The values to publish, relative to the instance class and the record."""
     return {
         "CPUUtilization": (engine_metrics.cpu_percent(before, now.usage, vcpus), "Percent"),
         "DatabaseConnections": (float(now.connections), "Count"),
@@ -51,7 +51,7 @@ def data(before: Usage, now: Measured, *, vcpus: int, memory_bytes: int, allocat
 
 
 def count_clients(titles: Iterable[str]) -> int:
-    """How many of PostgreSQL's processes serve a client."""
+    """The number of PostgreSQL's processes that serve a client."""
     return sum(1 for title in titles if _CLIENT.match(title))
 
 
@@ -65,7 +65,7 @@ def _stored_bytes(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            # PostgreSQL removes files while this goes through them.
+            # PostgreSQL may have removed the file.
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(parent, name)).st_blocks * 512  # noqa: PTH118 - thousands of them
     return total

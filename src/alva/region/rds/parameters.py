@@ -1,4 +1,4 @@
-"""Decides PostgreSQL's configuration as RDS would: from the instance class, the parameter group and the endpoint."""
+"""Computes PostgreSQL's configuration from the instance class, the parameter group and the endpoint, as RDS does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CLASS_MEMORY_GIB: Mapping[str, float] = {
     "db.r5.large": 16, "db.r6g.large": 16, "db.r6i.large": 16, "db.r7g.large": 16, "db.r7i.large": 16,
 }  # fmt: skip
 
-# Parameters of RDS itself: not PostgreSQL's, and what the region does with them. Default of force_ssl: 1 since
+# Parameters of RDS that PostgreSQL does not have. The default of force_ssl is 1 since
 # PostgreSQL 15 (RDS User Guide, "Using SSL with a PostgreSQL DB instance").
 RDS_PARAMETERS: Mapping[str, str] = {"rds.force_ssl": "1", "rds.log_retention_period": "4320"}
 
-# What RDS decides, whatever the parameter group says ("cannot be modified").
+# Parameters that RDS sets itself ("cannot be modified").
 FIXED = (
    "listen_addresses", "port", "ssl", "ssl_cert_file", "ssl_key_file", "data_directory", "hba_file",
     "config_file", "unix_socket_directories", "logging_collector", "log_destination", "log_filename", "log_directory",
@@ -30,19 +30,19 @@ FIXED = (
 
 
 class UnknownParameter(ValueError):
-    """The parameter group names something that PostgreSQL does not have."""
+    """The parameter group has a parameter that PostgreSQL does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a server listens."""
+    """A server's address and port."""
 
     address: str
     port: int
 
 
 def memory_bytes(instance_class: str) -> int:
-    """The memory of an instance class. Raises ValueError, naming the classes, for one that is not known here."""
+    """The memory of an instance class. Raises ValueError with the known classes for an unknown one."""
     try:
         return int(CLASS_MEMORY_GIB[instance_class] * GIB)
     except KeyError:
@@ -79,7 +79,7 @@ def check_names(parameters: Mapping[str, str], known: Mapping[str, str]) -> None
 
 
 def needs_restart(changed: Mapping[str, str], known: Mapping[str, str]) -> bool:
-    """Whether a change is static: in force after a reboot only."""
+    """Whether a parameter is static: a change applies only after a reboot."""
     return any(known.get(name) in ("postmaster", "internal") for name in changed)
 
 
@@ -97,7 +97,7 @@ def configuration(instance_class: str, parameters: Mapping[str, str], endpoint: 
         "timezone": "UTC",
         "log_checkpoints": "on",
         "password_encryption": "scram-sha-256",
-        # POSIX shared memory would come out of the sandbox's small /dev/shm.
+        # POSIX shared memory would use the sandbox's small /dev/shm.
         "dynamic_shared_memory_type": "mmap",
         **{name: value for name, value in parameters.items() if name not in RDS_PARAMETERS},
         "listen_addresses": endpoint.address,
@@ -115,7 +115,7 @@ def configuration(instance_class: str, parameters: Mapping[str, str], endpoint: 
 
 
 def host_rules(parameters: Mapping[str, str]) -> str:
-    """The text of pg_hba.conf: password always, TLS where it is forced."""
+    """The text of pg_hba.conf: a password is always required, and TLS if it is forced."""
     kind = "hostssl" if is_tls_forced(parameters) else "host"
     return f"{kind} all all 0.0.0.0/0 scram-sha-256\n"
 

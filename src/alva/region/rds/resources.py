@@ -1,4 +1,4 @@
-"""AWS::RDS::DBInstance and AWS::RDS::DBParameterGroup: MiniStack's records, with a server behind them."""
+"""AWS::RDS::DBInstance and AWS::RDS::DBParameterGroup: MiniStack's records, with a running server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from alva.region.rds.server import ServerFailed
 if TYPE_CHECKING:
     from alva.region.rds.databases import Databases
 
-# With an effect here.
+# Properties with an effect here.
 HONOURED = {
     "DBInstanceIdentifier", "Engine", "EngineVersion", "DBInstanceClass", "DBName", "Port", "MasterUsername",
     "MasterUserPassword", "DBSubnetGroupName", "DBParameterGroupName", "AvailabilityZone", "DeletionProtection",
     "EnableCloudwatchLogsExports", "DBSnapshotIdentifier", "Tags",
 }  # fmt: skip
-# On record, without an effect: there is one disk, one machine, and no clock for windows.
+# Recorded without an effect: there is one disk and one machine, and no maintenance window.
 RECORDED = {
     "AllocatedStorage", "MaxAllocatedStorage", "StorageType", "StorageThroughput", "Iops", "StorageEncrypted",
     "KmsKeyId", "VPCSecurityGroups", "PubliclyAccessible", "MultiAZ", "BackupRetentionPeriod", "PreferredBackupWindow",
@@ -69,7 +69,7 @@ class DBInstance:
         record = rds._instances[name]
         record["EnabledCloudwatchLogsExports"] = list(properties.get("EnableCloudwatchLogsExports") or [])
         if not properties.get("DBName"):
-            # PostgreSQL without DBName: "no database is created"; the server's own `postgres` is there (API reference).
+            # PostgreSQL without DBName: "no database is created" (API reference); the database `postgres` exists.
             record["DBName"] = record["DBName"] if snapshot_id else "postgres"
         registry.announce(name)
         try:
@@ -103,7 +103,7 @@ class DBInstance:
             elif changed & {"DBInstanceClass", "Port"}:
                 await self._databases.restart(record)
             elif "DBParameterGroupName" in changed:
-                # A new group's static parameters wait for a reboot (RDS User Guide, "Parameter groups").
+                # Static parameters of a new group apply after a reboot (RDS User Guide, "Parameter groups").
                 self._databases.reload(record)
                 record["DBParameterGroups"][0]["ParameterApplyStatus"] = "pending-reboot"
         except ServerFailed as error:
@@ -133,7 +133,7 @@ class DBInstance:
 
 
 class DBParameterGroup:
-    """AWS::RDS::DBParameterGroup: an unknown parameter is refused, a changed one reaches the servers."""
+    """AWS::RDS::DBParameterGroup. An unknown parameter is refused; a changed one is applied to the servers."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
@@ -176,7 +176,7 @@ class DBParameterGroup:
 
 
 def _checked(properties: Properties) -> Properties:
-    """The properties, completed. Raises HandlerFailed for what this region does not have."""
+    """The properties with defaults. Raises HandlerFailed for unsupported properties and values."""
     if unknown := set(properties) - HONOURED - RECORDED:
         raise HandlerFailed(
             f"the local region does not honour {', '.join(sorted(unknown))} of AWS::RDS::DBInstance", "InvalidRequest"
@@ -195,7 +195,7 @@ def _checked(properties: Properties) -> Properties:
 
 
 def _completed(properties: Properties) -> Properties:
-    """With the engine's version: "16" is whatever minor version is current; so is what DescribeDBInstances shows."""
+    """The properties with the installed minor version, which "16" stands for; DescribeDBInstances shows it too."""
     version = str(properties.get("EngineVersion") or "16")
     return {**properties, "Engine": "postgres", "EngineVersion": INSTALLED_VERSION if version == "16" else version}
 
@@ -208,7 +208,7 @@ def _with_snapshot(properties: Properties, snapshot_id: str) -> Properties:
 
 
 def _free_snapshot_id(instance_name: str) -> str:
-    """A name for the snapshot of a deletion policy; AWS generates one too."""
+    """A generated name for the snapshot of a deletion policy, like AWS's."""
     number, candidate = 1, f"{instance_name}-final-snapshot"
     while candidate in rds._snapshots:
         number += 1

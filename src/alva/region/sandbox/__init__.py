@@ -1,7 +1,7 @@
 """A process's own view of the machine: an image's files over a read-only base, its own /etc, /tmp and processes.
 
-`spec.py` says what a view consists of, `base.py` what lies underneath every image, and `launch.py` makes the view: it
-runs as a short-lived child of the supervisor, enters new namespaces, lays the files out and becomes the program.
+`spec.py` describes a view, `base.py` the files under every image, and `launch.py` creates the view: it runs as a
+short-lived child of the supervisor, enters new namespaces, mounts the files and executes the program.
 """
 
 from alva.region.sandbox.base import Base, choose_python, find_base

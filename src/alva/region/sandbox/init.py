@@ -1,7 +1,7 @@
-"""The init of a sandbox that asks for one: a few kilobytes of C from the PyPI package `dumb-init`.
+"""The init process of a sandbox with `has_init`: the program of the PyPI package `dumb-init`.
 
-On AWS it is tini, which Docker brings; with `--single-child` this one does the same: the program alone gets the
-signals, whatever lost its parent is reaped, and the exit code is the program's (128 + signal where one ended it).
+AWS uses Docker's tini. With `--single-child` dumb-init behaves the same: only the program gets signals, orphans are
+reaped, and the exit code is the program's (128 + signal if a signal ended it).
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LinuxParameters.html (initProcessEnabled)
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from alva.errors import SandboxFailed
 
 INSIDE = "/dev/init"
-"""Where Fargate has it."""
+"""Fargate's path of it."""
 ARGUMENTS = (INSIDE, "--single-child", "--")
 
 
 @cache
 def program() -> Path:
-    """Where it is on this machine. Raises SandboxFailed when it is not installed."""
+    """Its path on this machine. Raises SandboxFailed when it is not installed."""
     try:
         files = metadata.files("dumb-init") or []
     except metadata.PackageNotFoundError:

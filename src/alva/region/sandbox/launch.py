@@ -1,12 +1,12 @@
-# pathlib is not imported, the paths are the sandbox's own, and the job is ours:
+# pathlib is not imported, paths are those of the sandbox, and the job is trusted:
 # ruff: noqa: PTH101, PTH102, PTH116, PTH123, PTH211, S108, S302, S606
-"""Makes a process's view of the machine, drops what it must not have, and becomes the program.
+"""Creates a process's view of the machine, drops its privileges, and executes the program.
 
 Run by the supervisor as `python -I -S launch.py JOB_FD`; that file holds a job (see `supervisor.py`) in marshal's form.
-It imports next to nothing, since every task and health check waits for it. In a sandbox the process that goes on is a
-child of the *supervisor* (CLONE_PARENT) and process 1 of its own process namespace; this one then ends.
+It has few imports, since every task and health check waits for it. In a sandbox the program is a child of the
+*supervisor* (CLONE_PARENT) and process 1 of its own process namespace; this process ends.
 
-What it says to the supervisor, a line each, on the job's status pipe: `pid N`, `error TEXT`; the pipe closes at exec.
+Messages to the supervisor are lines on the job's status pipe: `pid N`, `error TEXT`. The pipe closes at exec.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SYSTEM_CALLS = {  # clone, pivot_root, mount_setattr
     "x86_64": (56, 155, 442),
     "aarch64": (220, 41, 442),
 }
-# What Docker leaves to root in a container: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+# Docker's capabilities of root in a container: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 # net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
 LAST_CAPABILITY = 63
@@ -46,7 +46,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StepFailed(Exception):
-    """A step could not be done; the text names it and says why."""
+    """A step failed; the text names it and the reason."""
 
 
 def checked(what: str, result: int) -> int:
@@ -73,7 +73,7 @@ def system_call(which: int, *arguments: object) -> int:
 
 
 def restrict_mount(path: str, attributes: int, recursive: bool) -> None:
-    """Set mount attributes; `recursive`: on all mounts below too, as a bound folder may hold others (Linux 5.12)."""
+    """Set mount attributes; with `recursive` also on all mounts below, which a bound folder can have (Linux 5.12)."""
     request = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
     flags = AT_RECURSIVE if recursive else 0
     result = system_call(2, AT_FDCWD, path.encode(), flags, request, ctypes.c_size_t(ctypes.sizeof(request)))
@@ -89,7 +89,7 @@ def write(path: str, text: str) -> None:
 
 
 def enter_namespaces(job: Job) -> None:
-    """Leave the machine's mounts and IPC, and its users where this process is not root."""
+    """Enter new mount and IPC namespaces, and a user namespace if this process is not root."""
     user = job["user"] or (0, 0)
     outside = os.geteuid(), os.getegid()
     if outside[0] != 0:
@@ -98,23 +98,23 @@ def enter_namespaces(job: Job) -> None:
         write("/proc/self/uid_map", f"{user[0]} {outside[0]} 1")
         write("/proc/self/gid_map", f"{user[1]} {outside[1]} 1")
     checked("enter a mount namespace", libc.unshare(CLONE_NEWNS | CLONE_NEWIPC))
-    # Mounts that the machine gets later arrive here (and hold nothing back when they go); ours stay ours.
+    # Later mounts and unmounts of the machine apply here too; ours do not apply to the machine.
     mount(None, "/", None, MS_REC | MS_SLAVE)
 
 
 def enter_limits(folder: str) -> None:
-    """Become a member of a control group (0 stands for the writing process); what is started from here is one too."""
+    """Join a control group (0 stands for the writing process); child processes inherit it."""
     write(folder + "/cgroup.procs", "0")
 
 
 def enter_network(descriptor: int) -> None:
-    """Enter the network namespace that the region made."""
+    """Enter the network namespace that the region created."""
     checked("enter a network namespace", libc.setns(descriptor, CLONE_NEWNET))
     os.close(descriptor)
 
 
 def join_namespaces(pid: int, has_network: bool) -> None:
-    """Enter the view of the running process `pid`; its network too, if it is its own."""
+    """Enter the namespaces of the running process `pid`, with its network namespace if it has its own."""
     flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | (CLONE_NEWNET if has_network else 0)
     if os.geteuid() != 0:
         flags |= CLONE_NEWUSER
@@ -124,7 +124,7 @@ def join_namespaces(pid: int, has_network: bool) -> None:
 
 
 def continue_as_child(flags: int, status: int) -> None:
-    """Go on in a child of our parent, in its own process namespace; this process says which one, and ends."""
+    """Continue in a child of our parent, in a new process namespace; this process reports its id and ends."""
     pid = system_call(0, ctypes.c_ulong(flags | CLONE_PARENT | SIGCHLD), None, None, None, None)
     if checked("start process 1 of the sandbox", pid) > 0:
         os.write(status, f"pid {pid}\n".encode())
@@ -136,8 +136,8 @@ def continue_as_child(flags: int, status: int) -> None:
 
 
 def lay_out_files(job: Job) -> None:
-    """Build the new root step by step from the old one, then leave the old one behind."""
-    # The new root is built next to the old one: /tmp is the one folder that every machine has, and nothing is bound
+    """Build the new root from the old one, then unmount the old one."""
+    # The new root is mounted at /tmp, a folder that every machine has. Nothing is bound
     # from it by that path, since the old root stays reachable at /old.
     mount("alva", "/tmp", "tmpfs", MS_NOSUID, "mode=755")
     os.mkdir("/tmp/old")
@@ -187,7 +187,7 @@ def take_step(action: str, path: str, *details: Any) -> None:
 
 
 def mount_root(folder: str) -> None:
-    """The image's own root, under an overlay in memory: what is made for mounts, or written, is not the image's."""
+    """Mount the image's root under an overlay in memory, so that mount points and writes do not change the image."""
     os.mkdir("/upper")
     for name in ("files", "work"):
         os.mkdir("/upper/" + name)
@@ -199,7 +199,9 @@ def mount_root(folder: str) -> None:
 
 
 def resolved_inside(path: str, keep_last: bool) -> str:
-    """Where `path` of the new root is, its links followed as if that were the root; `keep_last`: but for the last."""
+    """The location of `path` in the new root, with links followed relative to it; `keep_last` does not follow the last
+    one.
+    """
     done, todo, links = "/new", [part for part in path.split("/") if part], 0
     while todo:
         name = todo.pop(0)
@@ -244,7 +246,9 @@ def bind(source: str, path: str, is_writable: bool) -> None:
 
 
 def mount_processes(path: str) -> None:
-    """Our own /proc; where a surrounding container hides parts of its own, the kernel refuses and we show that one."""
+    """Mount a new /proc. If a surrounding container hides parts of its /proc, the kernel refuses, and that one is
+    bound.
+    """
     try:
         mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except StepFailed:
@@ -258,7 +262,7 @@ def drop_rights(job: Job) -> None:
     if job["steps"] is not None or job["join"] is not None:
         for capability in range(LAST_CAPABILITY + 1):
             if capability not in KEPT_CAPABILITIES:
-                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL beyond the kernel's last one
+                libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # EINVAL after the kernel's last capability
     if job["user"] is not None and os.geteuid() == 0 and not job["in_user_namespace"]:
         uid, gid = job["user"]
         for descriptor in (1, 2):  # so that the program may open /dev/stdout
@@ -268,7 +272,7 @@ def drop_rights(job: Job) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     checked("forbid new privileges", libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    # After the change of user, which clears it.
+    # Set after the change of user, which clears it.
     checked("tie to the supervisor", libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
 
 
@@ -276,10 +280,10 @@ def become_program(job: Job) -> None:
     if job["terminal"]:
         checked("take the terminal", libc.ioctl(0, ctypes.c_ulong(TIOCSCTTY), 0))
     os.chdir(job["working_directory"])
-    for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and a program would inherit that
+    for number in (SIGPIPE, SIGXFSZ):  # Python ignores these signals, and a program would inherit that.
         libc.signal(number, None)
     argv, environment = job["argv"], job["environment"]
-    # Not os.execvpe: it imports, and Python's library may be out of sight by now.
+    # Not os.execvpe: it imports modules, and Python's library may not be visible any more.
     folders = [""] if "/" in argv[0] else [f"{folder}/" for folder in environment.get("PATH", DEFAULT_PATH).split(":")]
     if job["init"]:
         become_init(job, [folder + argv[0] for folder in folders])
@@ -298,7 +302,9 @@ def become_program(job: Job) -> None:
 
 
 def become_init(job: Job, candidates: list[str]) -> None:
-    """The init starts the program. Where there is none the container did start, as on AWS, and ends as tini does."""
+    """Execute the init, which starts the program. As on AWS, a container without the program starts, and ends like
+    tini.
+    """
     if not any(os.access(path, os.X_OK) for path in candidates):
         is_refused = any(os.access(path, os.F_OK) for path in candidates)
         reason = "Permission denied" if is_refused else "No such file or directory"
@@ -329,7 +335,7 @@ def main() -> None:
         else:
             os.write(status, f"pid {os.getpid()}\n".encode())
         drop_rights(job)
-        # Fails with EPIPE when the supervisor is gone already: its death signal came before we asked for it.
+        # Fails with EPIPE if the supervisor has ended before the death signal was set.
         os.write(status, b"ready\n")
         become_program(job)
     except (StepFailed, OSError) as error:

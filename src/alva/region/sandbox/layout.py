@@ -1,7 +1,7 @@
-"""Decides how a sandbox's files are laid out: which folder, link, file or mount goes where, in which order.
+"""Computes the layout of a sandbox's files: its folders, links, files and mounts, in order.
 
-The result is plain values that `launch.py` carries out. Nothing is copied: a folder that only one layer has is one bind
-mount; one that several have becomes a folder in memory whose entries are bound, down to where they part.
+The result is a list of steps for `launch.py`. Nothing is copied: a folder of one layer is one bind mount; a folder of
+several layers is a folder in memory with its entries bound, recursively.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_LINKS = 40
 
 @dataclass
 class _Folder:
-    """A folder in memory, made of what several sources put into it."""
+    """A folder in memory, with entries of several sources."""
 
     entries: dict[str, _Entry] = field(default_factory=dict)
     mode: int = 0o755
@@ -63,10 +63,9 @@ _Entry = _Folder | _Bind | _Link | _Text
 
 
 def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list[Step]:
-    """The steps, in order, that make the view which `spec` asks for.
+    """The steps, in order, that create the view of `spec`.
 
-    Reads the layers' folders as deep as they overlap, and nothing else. Raises SandboxFailed when a layer, file or
-    folder is missing.
+    Reads only the layers' folders that overlap. Raises SandboxFailed when a layer, file or folder is missing.
     """
     if not base.name:
         return list(_lay_out_root(spec))
@@ -112,7 +111,7 @@ def lay_out(spec: SandboxSpec, base: Base, user: tuple[int, int] | None) -> list
 
 
 def _lay_out_root(spec: SandboxSpec) -> Iterator[Step]:
-    """The steps for an image that is a whole root file system: it under an overlay, and mounts on top."""
+    """The steps for an image that is a whole root file system: an overlay over it, and mounts on top."""
     (root,) = spec.layers
     yield ("root", "", str(_existing(root)))
     yield ("tmpfs", "/dev", 0o755)
@@ -138,18 +137,18 @@ def _lay_out_root(spec: SandboxSpec) -> Iterator[Step]:
 
 
 class _Tree:
-    """The files of a sandbox while they are being decided on."""
+    """The files of a sandbox while the layout is computed."""
 
     def __init__(self) -> None:
         self._root = _Folder()
 
     def put(self, path: str, entry: _Entry) -> None:
-        """Place `entry` at `path`, in place of what was there."""
+        """Put `entry` at `path`, which replaces any former entry."""
         *parents, name = _parts(path)
         self._folder(parents).entries[name] = entry
 
     def find(self, path: str) -> _Entry | None:
-        """What was placed at exactly `path`, without looking into bound folders."""
+        """The entry at exactly `path`, not inside bound folders."""
         entry: _Entry = self._root
         for name in _parts(path):
             if not isinstance(entry, _Folder) or name not in entry.entries:
@@ -158,19 +157,19 @@ class _Tree:
         return entry
 
     def lay(self, layer: Path, *, is_writable: bool = False) -> None:
-        """Lay the content of the folder `layer` over what is there."""
+        """Add the content of the folder `layer` over the former layers."""
         for name, entry in _entries(layer, is_writable):
             self._lay_entry([name], entry)
 
     def make_folder(self, path: str) -> None:
-        """See to it that `path` is a folder."""
+        """Make `path` a folder."""
         parts = _parts(path)
         outside = self._outside(parts)
         if outside is None or not outside.is_dir():
             self._folder(parts)
 
     def bind_over(self, path: str, source: Path, *, is_writable: bool) -> Iterator[Step]:
-        """Bind `source` at `path`: a mount on top where the path exists in a bound folder, else a new entry."""
+        """Bind `source` at `path`: as a mount on top if the path exists in a bound folder, else as a new entry."""
         parts = _parts(path)
         outside = self._outside(parts)
         # mount(2) would follow a link from the wrong root.
@@ -202,7 +201,7 @@ class _Tree:
         existing = folder.entries.get(name)
         if isinstance(entry, _Bind) and entry.is_folder:
             if isinstance(existing, _Link):
-                # Debian's /bin is a link to usr/bin: what an image puts into bin/ goes where the link leads.
+                # Debian's /bin is a link to usr/bin: an image's files in bin/ go to the link's target.
                 parts = _target_parts(parents, existing.target)
                 self._folder(parts)
                 existing = _Folder()
@@ -213,7 +212,7 @@ class _Tree:
         folder.entries[name] = entry
 
     def _folder(self, parts: list[str]) -> _Folder:
-        """The folder at `parts`: made if missing, opened into its entries if bound, followed if a link."""
+        """The folder at `parts`: created if missing, expanded into its entries if bound, followed if a link."""
         folder, todo, links = self._root, list(parts), 0
         walked: list[str] = []
         while todo:
@@ -238,7 +237,7 @@ class _Tree:
         return folder
 
     def _outside(self, parts: list[str]) -> Path | None:
-        """The file or folder outside that `parts` shows, when it lies in a bound folder."""
+        """The file or folder outside that `parts` shows, if it is in a bound folder."""
         entry: _Entry | None = self._root
         for depth, name in enumerate(parts):
             if isinstance(entry, _Bind):
@@ -264,7 +263,7 @@ def _bind(source: Path) -> _Bind:
 
 
 def _existing(source: Path) -> Path:
-    """`source` without links in its path: links are followed here, not inside."""
+    """`source` with links in its path followed: inside, they would lead elsewhere."""
     try:
         return source.resolve(strict=True)
     except OSError as error:
@@ -276,12 +275,12 @@ def _parts(path: str) -> list[str]:
 
 
 def _target_parts(folder: list[str], target: str) -> list[str]:
-    """Where a link in `folder` leads, as parts from the root."""
+    """The target of a link in `folder`, as parts from the root."""
     return _parts(os.path.normpath(os.path.join("/" + "/".join(folder), target)))  # noqa: PTH118 - a path inside
 
 
 def _generated_etc(user: tuple[int, int] | None, known: Mapping[str, str]) -> dict[str, str]:
-    """The files of /etc that tell a process who and where it is; `known` are the base's own users."""
+    """The files of /etc about users, hosts and names; `known` are the base's users."""
     uid, gid = user or (0, 0)
     users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     group = "root:x:0:\nnogroup:x:65534:\n"
@@ -297,14 +296,14 @@ def _generated_etc(user: tuple[int, int] | None, known: Mapping[str, str]) -> di
         "passwd": users,
         "group": group,
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
-        # All addresses that the hosts file has for a name, not the first alone.
+        # Return all addresses of a name in the hosts file, not only the first.
         "host.conf": "multi on\n",
         "resolv.conf": _resolver_configuration(),
     }
 
 
 def _resolver_configuration() -> str:
-    """The machine's resolvers, asked once and briefly: an unknown name fails in a second where there is no network."""
+    """The machine's resolvers with a short timeout, so that an unknown name fails soon without a network."""
     try:
         lines = Path("/etc/resolv.conf").read_text().splitlines()
     except OSError:

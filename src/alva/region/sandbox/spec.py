@@ -9,38 +9,42 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxSpec:
-    """What a process sees of the machine; everything that is not named here is not there.
+    """A process's view of the machine. Nothing else is visible.
 
-    Whatever the image, the process gets the base (`base.py`), a generated /etc, a minimal /dev, its own /proc in a
-    process namespace of its own (it is process 1, as in a container), and empty /tmp, /var/tmp, /run and /root.
+    With any image, the process has the base (`base.py`), a generated /etc, a minimal /dev, a /proc of its own process
+    namespace (it is process 1, as in a container), and empty /tmp, /var/tmp, /run and /root.
     """
 
     layers: tuple[Path, ...]
-    """Folders laid over the base, the first lowest. Each holds paths as they are inside, such as `app/api`."""
+    """Folders over the base, the first lowest. Their content has the paths of the inside, such as `app/api`."""
 
     base: str = "python"
-    """What lies under the layers: `python:X.Y`, `python` (the one that runs this program) or `node`; see
+    """The base under the layers: `python:X.Y`, `python` (the one that runs this program) or `node`; see
     `base.find_base`.
 
-    "" is nothing: the one layer is a whole root file system, of an image that brings its own system. The process sees
-    it under an overlay in memory, with /dev, /proc, /etc/hosts and /etc/resolv.conf from here."""
+    With "" there is no base: the single layer is the whole root file system of an image. The process sees it under an
+    overlay in memory, with /dev, /proc, /etc/hosts and /etc/resolv.conf of the region.
+    """
 
     writable_layer: Path | None = None
-    """Laid over the other layers; the process may write into its folders (the root of a build's stage)."""
+    """A layer over the others with writable folders (the root of a build's stage)."""
 
     working_directory: str = "/"
     read_only_root: bool = True
-    """False lets the process create files outside the image's own folders, in memory; those stay read-only."""
+    """If False, the process can create files outside the image's folders, in memory; the image's folders stay
+    read-only.
+    """
 
     writable: Mapping[str, Path] = field(default_factory=dict)
-    """Path inside -> folder outside, which the process may write to."""
+    """Path inside -> writable folder outside."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Path inside -> file or folder outside, read-only. Wins over the image: certificates, for example."""
+    """Path inside -> read-only file or folder outside. It overrides the image: certificates, for example."""
 
     has_init: bool = False
-    """Process 1 is an init (`init.py`) that passes signals on, reaps orphans, and ends as the program does, its child.
-    Otherwise the program is process 1 itself: without a handler it ignores SIGTERM."""
+    """Process 1 is an init (`init.py`) that forwards signals, reaps orphans, and ends with its child, the program.
+    Otherwise the program is process 1 itself, which ignores SIGTERM without a handler.
+    """
 
     hosts_folder: Path | None = None
-    """A folder with a file `hosts`: the process's /etc/hosts, which may be replaced while it runs (see `names.py`)."""
+    """A folder with a file `hosts`, the process's /etc/hosts, which can be replaced while it runs (see `names.py`)."""

@@ -1,9 +1,9 @@
-"""Stand-ins for the two outside APIs, OpenAI and Resend, as tasks of the local region see them, and the inbox.
+"""Stand-ins for the two external APIs, OpenAI and Resend, for tasks of the local region, and the inbox.
 
-Both are served by the region's own process. Inside tasks their names resolve to addresses where Envoy ends TLS with a
-certificate of the region's authority: client libraries connect, verify and talk as they do outside. Where the network
-has real addresses, these two are outside the VPC: a task reaches them if its security groups let it out and a route
-leads to the internet.
+Both are served by the region's own process. Inside tasks their names resolve to addresses where Envoy terminates TLS
+with a certificate of the region's authority, so client libraries connect and verify as usual. In a network with real
+addresses, both are outside the VPC: a task reaches them if its security groups allow it and it has a route to the
+internet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 OPENAI_NAME = "api.openai.com"
 RESEND_NAME = "api.resend.com"
 PLAIN_PORT = 8080
-"""Where a stand-in answers without TLS, on its own address."""
+"""The port without TLS on a stand-in's address."""
 
 
 class StandIns:
@@ -38,24 +38,25 @@ class StandIns:
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        # With a network of its own: of RFC 5737's addresses for documentation, which are nobody's.
+        # With namespaces, addresses for documentation (RFC 5737), which nobody uses.
         block = "198.51.100" if region.network.is_enforced else f"127.{region.config.loopback_octet}.255"
         self._addresses = {OPENAI_NAME: f"{block}.10", RESEND_NAME: f"{block}.11"}
         self.faults = Faults()
         self.problem: str | None = None
-        """Why tasks cannot reach the stand-ins, where that is so."""
+        """Why tasks cannot reach the stand-ins; empty if they can."""
         self._mailbox: Mailbox | None = None
         self._stopping = asyncio.Event()
         self._servers: list[asyncio.Task[None]] = []
 
     def install(self) -> None:
-        """Nothing: the stand-ins are no part of AWS's API."""
+        """Do nothing: the stand-ins are not part of AWS's API."""
 
     async def start(self) -> None:
         """Serve the stand-ins and the inbox, and publish the names.
 
-        Raises RegionFailed when the inbox's port is taken. Without the right to listen on port 443 (not root, and
-        net.ipv4.ip_unprivileged_port_start above 443) the region serves everything else, and `problem` says what to do.
+        Raises RegionFailed when the inbox's port is in use. Without the permission to listen on port 443 (not root, and
+        net.ipv4.ip_unprivileged_port_start above 443) the region serves everything else, and `problem` has the next
+        step.
         """
         from alva.region.standins import inbox, openai_api, resend_api
         from alva.region.standins.mailbox import Mailbox
@@ -84,7 +85,7 @@ class StandIns:
                 self._region.load_balancers.tls_proxy(name, address, 443, address, PLAIN_PORT, certificate)
 
     async def stop(self) -> None:
-        """Stop serving; the mails stay."""
+        """Stop serving, and keep the mails."""
         for name in self._addresses:
             self._region.load_balancers.remove_tls_proxy(name)
             self._region.names.withdraw(name)
@@ -104,7 +105,7 @@ class StandIns:
         config.bind = [f"fd://{listener.detach()}"]
         config.loglevel = "WARNING"
         config.keep_alive_timeout = 75
-        # A call that hangs on demand must not hold up the region's end.
+        # A requested timeout must not delay the region's stop.
         config.graceful_timeout = 0.2
         config.shutdown_timeout = 0.5
         work = serve(application, config, shutdown_trigger=self._stopping.wait)
@@ -120,7 +121,7 @@ def can_listen_on(port: int) -> bool:
 
 
 def _listen(listener: socket.socket, address: str, port: int) -> socket.socket:
-    """Bind a socket; it is in the network that it was made in."""
+    """Bind a socket in its network namespace."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address, port))

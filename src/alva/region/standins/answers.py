@@ -1,7 +1,7 @@
-"""What the OpenAI stand-in says: the requested JSON schema filled in, with the words of the prompt.
+"""The OpenAI stand-in's answers: values for the requested JSON schema, with words of the prompt.
 
-Pure and deterministic: the same request always gets the same answer. Property names choose from a small stock of
-marketing advice, so that a plan reads like one; everything else follows from the schema's types and limits.
+Pure and deterministic: the same request always gets the same answer. Property names select from a list of marketing
+advice, so that the result reads like a plan; everything else follows from the schema's types and limits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USUAL_LENGTH = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Business:
-    """What the prompt tells about a business."""
+    """The prompt's facts about a business."""
 
     name: str = "your business"
     industry: str = "your line of business"
@@ -39,9 +39,9 @@ class Business:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the answer a value goes: its property, that of the object around it, and its number in the list.
+    """The place of a value in the answer: its property, that of the enclosing object, and its number in the list.
 
-    `part` is the number of the innermost object in a list: it decides which channel the object is about.
+    `part` is the number of the innermost object in a list: it selects the object's channel.
     """
 
     name: str = ""
@@ -105,7 +105,7 @@ _SENTENCES = {
 
 
 def read_business(texts: Sequence[str]) -> Business:
-    """The business that a prompt is about: from JSON in it, or from lines such as `Industry: bakery`."""
+    """The business in a prompt, from JSON in it or from lines such as `Industry: bakery`."""
     found: dict[str, Any] = {}
     for text in texts:
         for values in _objects_in(text):
@@ -130,15 +130,15 @@ def read_business(texts: Sequence[str]) -> Business:
 
 
 def fill(schema: Mapping[str, Any], business: Business) -> Any:
-    """A value that the JSON schema accepts, about the business.
+    """A value for the JSON schema, about the business.
 
-    Raises ValueError for a schema with a part that is not understood: an answer that might not fit is none.
+    Raises ValueError for a schema with an unsupported part, since the answer might not fit it.
     """
     return _fill(schema, schema, business, _Place())
 
 
 def answer_text(business: Business) -> str:
-    """An answer where no schema was asked for."""
+    """An answer for a request without a schema."""
     return "\n".join(_word(sentence, business) for sentence in (_SENTENCES["summary"], *_MEASURES[:2]))
 
 
@@ -204,7 +204,7 @@ def _string(schema: Mapping[str, Any], business: Business, place: _Place) -> str
 
 
 def _template(place: _Place) -> str:
-    """The advice that belongs to a property; `place.index` chooses among several."""
+    """The advice for a property; `place.index` selects one of several."""
     name, parent, index = place.name, place.parent, place.index
     if name == "channel" or (parent == "channels" and name in ("name", "title", "channel")):
         return _channel(index)
@@ -229,7 +229,7 @@ def _template(place: _Place) -> str:
 
 
 def _channel(index: int) -> str:
-    # As many as a list of channels has by default, so that whatever names a channel names one of that list.
+    # The default length of a list of channels, so that every channel is one of that list.
     return _CHANNELS[index % _USUAL_LENGTH][0]
 
 
@@ -260,7 +260,7 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _objects_in(text: str) -> list[Any]:
-    """Every JSON object that the text contains, the outermost ones."""
+    """The outermost JSON objects in the text."""
     decoder, objects, position = json.JSONDecoder(), [], 0
     while (start := text.find("{", position)) >= 0:
         try:

@@ -1,11 +1,11 @@
-"""The inbox: a page for people, JSON for tests, and the switch for failures on demand.
+"""The inbox: a web page, JSON for tests, and requests for faults.
 
 GET    /api/messages?to=ADDRESS   {"messages": [...]}, newest first
 GET    /api/messages/ID           one of them
 DELETE /api/messages              {"deleted": N}
-GET    /api/faults                what the next calls of each stand-in will meet
+GET    /api/faults                the pending faults of each stand-in
 POST   /api/faults                {"api": "openai", "kind": "500", "count": 2, "seconds": 30}
-DELETE /api/faults                let everything succeed again
+DELETE /api/faults                remove all pending faults
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _FRAME_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: ht
 
 
 def application(mailbox: Mailbox, faults: Faults, problem: str | None = None) -> Starlette:
-    """The inbox as an ASGI application. Only for this machine: other host names are refused (DNS rebinding).
+    """The inbox as an ASGI application. Other host names than this machine's are refused (DNS rebinding).
 
-    `problem` is shown to people: why no mail can arrive, where that is so.
+    The page shows `problem`, the reason why no mail can arrive, if there is one.
     """
 
     async def list_page(request: Request) -> Response:
@@ -96,6 +96,6 @@ def _html(content: str, status_code: int = 200) -> Response:
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Whether a browser that sends this shows our own page; other clients send no Origin."""
+    """Whether the request comes from the inbox's page or from a client that is not a browser, which sends no Origin."""
     origin = request.headers.get("origin")
     return origin is None or origin.partition("//")[2] == request.headers.get("host")

@@ -1,4 +1,4 @@
-"""The mails that were sent through the Resend stand-in, kept in the region's state."""
+"""The mails to the Resend stand-in, kept in the region's state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 @dataclass(frozen=True, kw_only=True)
 class Mail:
-    """One mail, as it was given to Resend."""
+    """One mail, as sent to Resend."""
 
     id: str
     created_at: str
@@ -32,7 +32,7 @@ class Mail:
 
     @property
     def links(self) -> tuple[str, ...]:
-        """The web addresses in it, without repetition, in their order."""
+        """The web addresses in it, in order, without repetition."""
         collector = _Links()
         collector.feed(self.html)
         found = [*collector.links, *re.findall(r"https?://[^\s<>\"')\]]+", self.text)]
@@ -43,7 +43,7 @@ class Mail:
         return (*self.to, *self.cc, *self.bcc)
 
     def as_json(self) -> dict[str, Any]:
-        """The form in which the inbox's API gives it."""
+        """The mail in the inbox's API."""
         return {
             "id": self.id,
             "created_at": self.created_at,
@@ -77,7 +77,7 @@ class Mailbox:
         )
 
     def add(self, values: Mapping[str, Any], *, idempotency_key: str | None = None, request: str | None = None) -> Mail:
-        """Keep a new mail made of `values` (the fields of Mail but `id` and `created_at`)."""
+        """Add a mail with `values` (the fields of Mail except `id` and `created_at`)."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         mail = Mail(id=str(uuid4()), created_at=now, **values)
         self._database.execute(
@@ -87,12 +87,12 @@ class Mailbox:
         return mail
 
     def sent_with(self, idempotency_key: str) -> tuple[str, str] | None:
-        """The id of the mail that was sent with this key, and the request that it came with."""
+        """The id of the mail that was sent with this idempotency key, and its request."""
         row = self._database.execute("SELECT id, request FROM mails WHERE key = ?", (idempotency_key,)).fetchone()
         return (row[0], row[1]) if row else None
 
     def mails(self, to: str | None = None) -> list[Mail]:
-        """Newest first; with `to`, only those that this address got."""
+        """The mails, newest first; with `to`, only those to this address."""
         rows = self._database.execute("SELECT mail FROM mails ORDER BY number DESC")
         mails = [_read(row[0]) for row in rows]
         if to is None:
@@ -109,7 +109,7 @@ class Mailbox:
         return self._database.execute("DELETE FROM mails").rowcount
 
     def close(self) -> None:
-        """Close the file; the mails stay in it."""
+        """Close the file."""
         self._database.close()
 
 

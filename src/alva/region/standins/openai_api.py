@@ -1,7 +1,7 @@
 """The part of OpenAI's API that the product uses: chat completions and responses, structured output, streaming.
 
-Labelled as a stand-in wherever the API leaves room: the model's name is `alva-standin`, and every answer has the header
-`x-alva-standin: true`. What it does not offer, it refuses in the API's own form of error.
+It identifies itself as a stand-in: the model's name is `alva-standin`, and every response has the header
+`x-alva-standin: true`. Unsupported calls get an error in the API's format.
 https://platform.openai.com/docs/api-reference
 """
 
@@ -26,7 +26,7 @@ from alva.region.standins.faults import Fault, Faults
 MODEL = "alva-standin"
 HEADERS = {"x-alva-standin": "true"}
 PIECES = 24
-"""Into how many pieces a streamed answer is cut."""
+"""The number of pieces of a streamed answer."""
 
 _UNUSABLE_KEYS = ("alva:unset", "invalid")
 
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """A call that is answered with an error."""
+    """An error response."""
 
     status_code: int
     message: str
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the model says, whichever of the two APIs asked."""
+    """The model's answer, for both APIs."""
 
     text: str
     finish_reason: str = "stop"
@@ -59,7 +59,7 @@ class _Answer:
 
 
 def application(faults: Faults, *, seconds: float = 0.8) -> Starlette:
-    """The API as an ASGI application; an answer takes `seconds`, so that its progress can be watched."""
+    """The API as an ASGI application; an answer takes `seconds`, so that its progress is visible."""
 
     async def chat(request: Request) -> Response:
         body, fault = await _read(request, faults)
@@ -119,7 +119,7 @@ def application(faults: Faults, *, seconds: float = 0.8) -> Starlette:
 
 
 async def _read(request: Request, faults: Faults) -> tuple[Json, Fault | None]:
-    # An answer before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
+    # A response before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
     await request.body()
     _authenticate(request)
     fault = faults.next("openai")
@@ -208,7 +208,7 @@ def _answer(texts: list[str], schema: Mapping[str, Any] | None, fault: Fault | N
 
 
 def _digest(body: Json) -> str:
-    """An identifier that repeats with the request, as everything here."""
+    """An identifier that depends only on the request."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24]
 
 

@@ -49,7 +49,7 @@ form.row label { display: block; }
 def mails_page(mails: Sequence[Mail], to: str | None, problem: str | None = None) -> str:
     """The list of mails, newest first.
 
-    `to` is the address that was asked for, `problem` why no mail can arrive, where that is so.
+    `to` is the requested recipient, `problem` the reason why no mail can arrive, if there is one.
     """
     alert = f'<p role="alert"><strong>{escape(problem)}</strong></p>' if problem else ""
     if mails:
@@ -74,7 +74,7 @@ def mails_page(mails: Sequence[Mail], to: str | None, problem: str | None = None
 
 
 def mail_page(mail: Mail) -> str:
-    """One mail: its head, its links, and its content in both forms."""
+    """One mail: its headers, its links, and its content in both forms."""
     head = "".join(
         f"<dt>{label}</dt><dd>{escape(', '.join(values))}</dd>"
         for label, values in (
@@ -108,12 +108,12 @@ def mail_page(mail: Mail) -> str:
 
 
 def mail_frame(mail: Mail) -> str:
-    """The mail's own HTML, for a frame without scripts, its links leading out of the frame."""
+    """The mail's HTML, for a frame without scripts; links open outside the frame."""
     return f'<!doctype html><base target="_top">{mail.html}'
 
 
 def missing_page() -> str:
-    """What is shown for a mail that there is not."""
+    """The page for an unknown mail."""
     return _page("Not found", '<h1>There is no such mail</h1><p><a href="/">All mails</a></p>')
 
 

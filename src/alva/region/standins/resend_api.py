@@ -1,4 +1,4 @@
-"""The part of Resend's API that the product uses: sending. No mail leaves the machine; all go to the mailbox.
+"""The part of Resend's API that the product uses: sending. No mail leaves the machine; all are kept in the mailbox.
 
 https://resend.com/docs/api-reference/emails/send-email and .../errors
 """
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(eq=False)
 class Refused(Exception):
-    """A call that is answered with an error of Resend's."""
+    """An error response of Resend."""
 
     status_code: int
     name: str
@@ -100,7 +100,7 @@ def application(mailbox: Mailbox, faults: Faults) -> Starlette:
 
 
 async def _read(request: Request, faults: Faults) -> Any:
-    # An answer before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
+    # A response before the end of the request's body makes Envoy close the client's connection (RFC 9112, section 9.3).
     await request.body()
     _authenticate(request)
     fault = faults.next("resend")

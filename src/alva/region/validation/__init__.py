@@ -1,7 +1,7 @@
-"""Makes the services that MiniStack serves refuse what AWS refuses.
+"""Makes MiniStack's services refuse the requests that AWS refuses.
 
-What a request must be is read from AWS's own models (`constraints`). What only AWS's documentation states is a function
-for the action in the service's module here, with its source. MiniStack's handler answers what is left.
+Requests are checked against AWS's models (`constraints`). Rules that only AWS's documentation states are functions in
+the service's module here, with their source. MiniStack's handler answers accepted requests.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from alva.region.validation import constraints, iam, logs, secrets_manager, ssm,
 
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
-"""Has MiniStack answer an action of the same service; the answer of a query protocol is not read. Raises AwsError."""
+"""Calls MiniStack's handler for an action of the same service; the response of a query protocol is not parsed. Raises
+AwsError.
+"""
 Answer = Callable[[Json, Forward], Awaitable[Json]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What one service refuses, and which of its actions are answered here."""
+    """The rules of one service, and the actions that are handled here."""
 
     code: str
-    """The code of the errors that the model gives rise to."""
+    """The error code for a violation of the model."""
     checks: Mapping[str, Callable[[Json], None]] = field(default_factory=dict)
     """Action -> raises AwsError for a request that AWS refuses."""
     references: Mapping[str, Callable[[Json, Forward], Awaitable[None]]] = field(default_factory=dict)
-    """Action -> raises AwsError where the request names what does not exist."""
+    """Action -> raises AwsError if the request names a resource that does not exist."""
     answers: Mapping[str, Answer] = field(default_factory=dict)
-    """Action -> answers it, by way of MiniStack or without. For services with a JSON protocol."""
+    """Action -> its handler, with or without MiniStack's. For services with a JSON protocol."""
     shows_values: bool = True
-    """Whether messages repeat what was sent."""
+    """Whether messages contain the sent values."""
 
 
 RULES: Mapping[str, Rules] = {
@@ -49,7 +51,7 @@ RULES: Mapping[str, Rules] = {
 
 
 def install(handlers: dict[str, Handler], more: Mapping[str, Mapping[str, Answer]] | None = None) -> None:
-    """Put the rules before MiniStack's handlers of these services; `more` are actions that MiniStack does not have."""
+    """Apply the rules before MiniStack's handlers; `more` are actions that MiniStack does not have."""
     for service, rules in RULES.items():
         rules = replace(rules, answers={**rules.answers, **(more or {}).get(service, {})})
         guard = guard_json if constraints.service_model(service).metadata["protocol"] == "json" else _guard_query
@@ -89,7 +91,7 @@ def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:
 
 
 def guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
-    """The handler of a service with a JSON protocol: `theirs`, behind the rules."""
+    """The handler `theirs` of a service with a JSON protocol, with the rules applied first."""
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]

@@ -1,9 +1,8 @@
-"""What AWS's service models state about input: required members, types, lengths, ranges, patterns, enums.
+"""Checks input against AWS's service models: required members, types, lengths, ranges, patterns, enums.
 
-The models are those that botocore carries. The messages are those of AWS's own framework ("1 validation error detected:
+The models are botocore's. The messages are those of AWS's own framework ("1 validation error detected:
 Value null at 'name' failed to satisfy constraint: Member must not be null"), which lists ten problems at most. A
-pattern has to match the whole value.
-https://smithy.io/2.0/spec/constraint-traits.html
+pattern must match the whole value. https://smithy.io/2.0/spec/constraint-traits.html
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ class WrongType(ValueError):
 @functools.cache
 def service_model(name: str) -> ServiceModel:
     """botocore's model of a service, `elbv2` for example."""
-    # Not by way of a session: importing one costs a quarter of a second at every start of the region.
+    # Without a session: importing it takes a quarter of a second at every start of the region.
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
 
 
 def check(shape: Shape | None, value: Any, *, path: str = "", shows_values: bool = True) -> None:
-    """Raise ConstraintViolated, or WrongType, where a value does not fit its shape; None is nothing given.
+    """Raise ConstraintViolated, or WrongType, if a value does not fit its shape; None is a missing value.
 
-    `shows_values` is False for services whose messages do not repeat what was sent.
+    `shows_values` is False for services whose messages do not contain the sent values.
     """
     if shape is not None:
         refuse([_message(*each, shows_values=shows_values) for each in _violations(shape, value, path)])
@@ -64,13 +63,13 @@ def refuse(problems: list[str]) -> None:
 
 
 def problem(value: object, path: str, constraint: str) -> str:
-    """AWS's words for a value (None: there is none) at `path`."""
+    """AWS's message about a value at `path`; None is a missing value."""
     shown = "null" if value is None else f"'{value}'"
     return f"Value {shown} at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def below(path: str, name: str) -> str:
-    """The path of a structure's member, as AWS writes it."""
+    """The path of a structure's member, in AWS's notation."""
     lowered = name[0].lower() + name[1:]
     return f"{path}.{lowered}" if path else lowered
 
@@ -156,5 +155,5 @@ def _require_type(value: Any, wanted: type, path: str, name: str) -> None:
 
 @functools.cache
 def _compiled(pattern: str) -> regex.Pattern[str]:
-    """A pattern of a model, which is in Java's syntax: characters above U+FFFF are pairs there."""
+    """A pattern of a model. It has Java's syntax, in which characters above U+FFFF are pairs."""
     return regex.compile(pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF"))

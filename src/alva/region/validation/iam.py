@@ -1,4 +1,4 @@
-"""What IAM refuses beyond what its model states: trust policies and ARNs that are none.
+"""IAM's rules that are not in its model: invalid trust policies and ARNs.
 
 Messages: recorded from AWS in LocalStack's snapshots (tests/aws/services/iam), and
 https://github.com/99designs/iamy/issues/74 (`Syntax errors in policy.`),
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
 
 _VERSIONS = (None, "2012-10-17", "2008-10-17")
-# Of the services that the region has; recorded from AWS in LocalStack's snapshots (test_service_role_lifecycle_*).
+# For the services of the region; recorded from AWS in LocalStack's snapshots (test_service_role_lifecycle_*).
 _WITHOUT_SUFFIX = frozenset(
     f"{name}.amazonaws.com"
     for name in (
@@ -60,7 +60,7 @@ def check_policy_arn(request: Json) -> None:
 
 
 async def check_policy_exists(request: Json, forward: Forward) -> None:
-    """AttachRolePolicy: a policy of the account has to be there. AWS's own are not all known here."""
+    """AttachRolePolicy: a policy of the account must exist. AWS's managed policies are not all known here."""
     if request["PolicyArn"].startswith("arn:aws:iam::aws:"):
         return
     try:

@@ -1,4 +1,4 @@
-"""What CloudWatch Logs does with names, with the times and the order of events, and with pages of them."""
+"""CloudWatch Logs' rules for names, times and order of events, and pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_PAST = 14 * _DAY
 _MOST_BYTES = 1_048_576
 _BYTES_PER_EVENT = 26
 _MOST_EVENTS_OF_A_PAGE = 10_000
-# Words that MiniStack adds to AWS's: the name.
+# MiniStack adds the name to AWS's message.
 _NAMED = re.compile(
     r"(The specified (?:log group|log stream|subscription filter|metric filter) (?:does not exist|already exists)): .*"
 )
@@ -44,7 +44,7 @@ def check_events(request: Json) -> None:
 
 
 async def put_events(request: Json, forward: Forward) -> Json:
-    """PutLogEvents keeps the events whose time is right, and tells which ones it does not keep."""
+    """PutLogEvents keeps events with a valid time, and returns which ones it has rejected."""
     now, events = int(time.time() * 1000), request["logEvents"]
     cutoff = now - _MOST_PAST
     if events[0]["timestamp"] < now - _DAY:
@@ -68,7 +68,7 @@ async def put_events(request: Json, forward: Forward) -> Json:
 
 
 async def filter_events(request: Json, forward: Forward) -> Json:
-    """FilterLogEvents in pages: a token is the time and the id of the last event that was shown."""
+    """FilterLogEvents in pages: a token is the time and the id of the last returned event."""
     limit = request.get("limit", _MOST_EVENTS_OF_A_PAGE)
     asked = {key: value for key, value in request.items() if key != "nextToken"}
     after = _read_token(request["nextToken"]) if "nextToken" in request else None
@@ -102,7 +102,7 @@ def check_group_names(request: Json) -> None:
 
 
 def check_pattern(request: Json) -> None:
-    """FilterLogEvents and the filters refuse a pattern that cannot be read."""
+    """FilterLogEvents and filters refuse an invalid pattern."""
     try:
         compile_pattern(request.get("filterPattern") or "")
     except PatternError as error:
@@ -116,7 +116,7 @@ def check_query(request: Json) -> None:
 
 
 async def in_aws_words(action: str, request: Json, forward: Forward) -> Json:
-    """MiniStack's answer, its refusals in AWS's words."""
+    """MiniStack's response, with AWS's messages in its errors."""
     try:
         return await forward(action, request)
     except AwsError as error:

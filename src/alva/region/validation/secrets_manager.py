@@ -1,4 +1,4 @@
-"""What Secrets Manager does with names, versions and staging labels.
+"""Secrets Manager's rules for names, versions and staging labels.
 
 https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html
 """
@@ -29,7 +29,7 @@ def check_name(request: Json) -> None:
 
 
 def check_one_value(request: Json) -> None:
-    """A version has a text or bytes: the members exclude each other, and one of them has to be there if it is put."""
+    """A version has a string or a binary value, and not both; PutSecretValue needs one of them."""
     if request.get("SecretString") is not None and request.get("SecretBinary") is not None:
         raise AwsError("InvalidParameterException", "You can't specify both a binary secret value and a string.")
 
@@ -42,7 +42,7 @@ def check_put(request: Json) -> None:
 
 
 def check_rotation(request: Json) -> None:
-    """RotateSecret: there are no functions here that could rotate a secret.
+    """RotateSecret: it is refused, since there are no rotation functions here.
 
     https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_RotateSecret.html
     """
@@ -56,7 +56,7 @@ def check_rotation(request: Json) -> None:
 
 
 async def create(request: Json, forward: Forward) -> Json:
-    """CreateSecret: a secret that is given no value has no version."""
+    """CreateSecret: a secret without a value has no version."""
     try:
         described = await forward("DescribeSecret", {"SecretId": request["Name"]})
     except AwsError:
@@ -77,7 +77,7 @@ async def create(request: Json, forward: Forward) -> Json:
 
 
 async def put(request: Json, forward: Forward) -> Json:
-    """PutSecretValue: a staging label is on one version at a time; the first version is AWSCURRENT in any case."""
+    """PutSecretValue: a staging label belongs to one version; the first version is always AWSCURRENT."""
     secret = request["SecretId"]
     listed = await forward("ListSecretVersionIds", {"SecretId": secret})
     before: dict[str, list[str]] = {each["VersionId"]: each["VersionStages"] for each in listed["Versions"]}
@@ -100,7 +100,7 @@ async def put(request: Json, forward: Forward) -> Json:
 
 
 async def _put_again(request: Json, forward: Forward) -> Json:
-    """A request with the token of a version: the same value is the same request, another one is refused."""
+    """A request with the token of an existing version: the same value succeeds, another one is refused."""
     token = request["ClientRequestToken"]
     stored = await forward("GetSecretValue", {"SecretId": request["SecretId"], "VersionId": token})
     if any(stored.get(name) != request.get(name) for name in ("SecretString", "SecretBinary")):
@@ -113,7 +113,7 @@ async def _put_again(request: Json, forward: Forward) -> Json:
 
 
 async def get_value(request: Json, forward: Forward) -> Json:
-    """GetSecretValue: a version id and a staging label that are both given have to be the same version's."""
+    """GetSecretValue: a version id and a staging label must refer to the same version."""
     version, label = request.get("VersionId"), request.get("VersionStage")
     missing = f"VersionId: {version}" if version else f"staging label: {label or _CURRENT}"
     try:
@@ -132,7 +132,7 @@ async def get_value(request: Json, forward: Forward) -> Json:
 
 
 async def delete(request: Json, forward: Forward) -> Json:
-    """DeleteSecret: to delete at once what is not there is no error.
+    """DeleteSecret: a forced deletion of an unknown secret is no error.
 
     https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DeleteSecret.html
     """
@@ -146,7 +146,7 @@ async def delete(request: Json, forward: Forward) -> Json:
 
 
 async def list_versions(request: Json, forward: Forward) -> Json:
-    """ListSecretVersionIds: versions without a label are shown on request only."""
+    """ListSecretVersionIds: versions without a label are returned only on request."""
     answer = await forward("ListSecretVersionIds", request)
     if not request.get("IncludeDeprecated"):
         answer["Versions"] = [each for each in answer["Versions"] if each["VersionStages"]]
@@ -154,7 +154,7 @@ async def list_versions(request: Json, forward: Forward) -> Json:
 
 
 async def describe(request: Json, forward: Forward) -> Json:
-    """DescribeSecret: what a secret does not have is left out."""
+    """DescribeSecret: members without a value are left out."""
     answer = await forward("DescribeSecret", request)
     return {name: value for name, value in answer.items() if value not in (None, "", {}, [], False)}
 

@@ -1,4 +1,4 @@
-"""What Parameter Store refuses beyond what its model states: names, sizes and patterns of parameters.
+"""Parameter Store's rules that are not in its model: names, sizes and patterns of parameters.
 
 https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-su-create.html
 """
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+|(/[A-Za-z0-9_.-]+)+")
 _LOOK_UP = re.compile(rf"({_NAME.pattern})(:[A-Za-z0-9_.-]+)?")
-# Said of every name with a character that is not allowed: https://github.com/boto/boto3/issues/1499
+# AWS's message for every name with an invalid character: https://github.com/boto/boto3/issues/1499
 _NAME_REFUSED = (
     'Parameter name: can\'t be prefixed with "ssm" (case-insensitive). If formed as a path, it can consist of '
     "sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the following 3 "
@@ -67,7 +67,7 @@ def check_parameter(request: Json) -> None:
 
 
 def check_look_up(request: Json) -> None:
-    """GetParameter and DeleteParameter: a name that no parameter can have."""
+    """GetParameter and DeleteParameter refuse a name that no parameter can have."""
     name = request["Name"]
     if not name.startswith("arn:") and "/" in name and not _LOOK_UP.fullmatch(name):
         raise _invalid(_NAME_REFUSED)

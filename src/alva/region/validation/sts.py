@@ -1,4 +1,4 @@
-"""What STS refuses beyond what its model states."""
+"""STS's rules that are not in its model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from alva.region.aws_error import AwsError
 
-# A partition, a service and a resource have to be there. Recorded from AWS in LocalStack's snapshots of STS.
+# A partition, a service and a resource are required. Recorded from AWS in LocalStack's snapshots of STS.
 _ARN = re.compile(r"arn:[^:]+:[^:]+:[^:]*:[^:]*:.+")
 
 

@@ -1,4 +1,4 @@
-"""The resource types that MiniStack lacks or gets wrong and that have no data plane: one module each."""
+"""Resource types without a data plane that MiniStack lacks or gets wrong: one module each."""
 
 from __future__ import annotations
 

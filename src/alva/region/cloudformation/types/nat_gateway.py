@@ -1,4 +1,4 @@
-"""AWS::EC2::NatGateway. A record: a route to it lets tasks reach the stand-ins for the internet (`network/`)."""
+"""AWS::EC2::NatGateway. A record only: a route to it lets tasks reach the stand-ins for the internet (`network/`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AWS::IAM::OIDCProvider: an identity provider, such as GitHub's for Actions, on MiniStack's record of them."""
+"""AWS::IAM::OIDCProvider: an identity provider, such as GitHub's for Actions, kept in MiniStack's records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
 
 
 async def update(physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-    # Everything but the URL changes in place on AWS; the record is made anew under the same ARN.
+    # On AWS everything but the URL changes in place. Here the record is written again under the same ARN.
     await delete(physical_id, old)
     return await create("", new, stack_name)
 

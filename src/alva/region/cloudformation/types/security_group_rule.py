@@ -1,4 +1,4 @@
-"""AWS::EC2::SecurityGroupIngress and AWS::EC2::SecurityGroupEgress: a rule with a life of its own."""
+"""AWS::EC2::SecurityGroupIngress and AWS::EC2::SecurityGroupEgress: a rule that is a resource of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _register_direction(type_name: str, permissions_key: str) -> None:
             group[permissions_key] = [kept for kept in group[permissions_key] if _key(kept) != _key(gone)]
 
     def update(physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
-        # Only the description changes in place; anything else makes a new rule.
+        # Only the description changes in place; any other change replaces the rule.
         if {**old, "Description": ""} != {**new, "Description": ""}:
             return create("", new, stack_name)
         delete(physical_id, old)

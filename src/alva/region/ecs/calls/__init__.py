@@ -1,1 +1,1 @@
-"""The actions of the ECS API, by what they are about. Each is a function of the service and the request."""
+"""The actions of the ECS API, one module for each kind of resource. Each action is a function."""

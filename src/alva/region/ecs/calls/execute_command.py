@@ -26,7 +26,7 @@ async def execute_command(
     port: int,
     request: Json,
 ) -> Json:
-    """Open a session; the command starts when its client has connected."""
+    """Open a session; the command starts when the client connects."""
     cluster = state.cluster(request.get("cluster"))
     task = state.task(cluster, request["task"])
     if not request["interactive"]:
@@ -40,7 +40,7 @@ async def execute_command(
     if running is None or running.process is None:
         raise exec_agent.not_running()
     try:
-        # As the agent does in a container, with no shell: agent/session/shell/shell_unix.go
+        # Without a shell, like the agent in a container: agent/session/shell/shell_unix.go
         argv = tuple(shlex.split(request["command"]))
     except ValueError as error:
         raise invalid_parameter(f"Failed to parse commands input: {error}") from error
@@ -80,9 +80,9 @@ async def _transcript(
     container: Container,
     session_id: str,
 ) -> LogStream | None:
-    """Where what is said is kept: the cluster's log group, or else that of the container.
+    """The log stream of the session's transcript: in the cluster's log group, or else in the container's.
 
-    Where the task's role may not write there, nothing is kept and the session goes on, as on AWS.
+    As on AWS, a session without permission to write there runs without a transcript.
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html#ecs-exec-logging
     """
     cluster = state.clusters[task.cluster_arn.rpartition("/")[2]]
@@ -104,6 +104,6 @@ async def _transcript(
         role.check("logs:DescribeLogGroups", "*")
         await awslogs.create(stream, role)
     except (TaskStartError, ServiceError) as error:
-        logger.warning("what is said in %s is not kept: %s", session_id, error)
+        logger.warning("cannot keep the transcript of session %s: %s", session_id, error)
         return None
     return stream

@@ -1,4 +1,4 @@
-"""Service deployments and revisions: what a rollout did, and stopping one."""
+"""Service deployments and revisions: describes them and stops a deployment."""
 
 from __future__ import annotations
 

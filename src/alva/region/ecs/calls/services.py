@@ -85,7 +85,7 @@ async def create_service(state: State, controller: Controller, control_plane: Co
 async def _revision(
     state: State, control_plane: ControlPlane, cluster: Cluster, service_arn: str, request: Json
 ) -> Revision:
-    """The revision that the request describes, checked against the rest of the region."""
+    """The revision that the request describes. Its references to other services' resources are checked."""
     if not request.get("taskDefinition"):
         raise invalid_parameter("TaskDefinition can not be blank.")
     definition = state.runnable_task_definition(request["taskDefinition"])
@@ -152,7 +152,7 @@ async def _check_registry(control_plane: ControlPlane, registry: Json) -> None:
 
 
 def _deployment_configuration(given: Json | None, before: Json) -> Json:
-    """What the request says over what held before. Raises InvalidParameterException for what AWS refuses."""
+    """The request's values merged over the former ones. Raises InvalidParameterException for invalid values."""
     merged = {**before, **{k: v for k, v in (given or {}).items() if v is not None}}
     most, least = merged["maximumPercent"], merged["minimumHealthyPercent"]
     if most < 100 or least < 0 or most > 2**31 or (most == 100 and least >= 100):
@@ -181,7 +181,9 @@ def _check_grace_period(seconds: int | None, balancers: list[Json] | None) -> No
 
 
 async def update_service(state: State, controller: Controller, control_plane: ControlPlane, request: Json) -> Json:
-    """UpdateService: a new deployment when what tasks are made of changes or one is forced; else just the settings."""
+    """UpdateService: starts a deployment if the tasks' definition changes or the request forces one; else sets the
+    settings.
+    """
     service = state.service(state.cluster(request.get("cluster")), request["service"])
     if service.status != "ACTIVE":
         raise EcsError("ServiceNotActiveException", "Service was not ACTIVE.")
@@ -203,7 +205,7 @@ async def update_service(state: State, controller: Controller, control_plane: Co
     revision = before
     if given or request.get("forceNewDeployment"):
         if given.get("taskDefinition") == before.task_definition_arn:
-            given.pop("taskDefinition")  # It may be INACTIVE by now, and is what runs.
+            given.pop("taskDefinition")  # The running tasks may use a revision that is INACTIVE by now.
         revision = (
             await _revision(state, control_plane, cluster, service.arn, {**described, **given}) if given else before
         )

@@ -105,7 +105,7 @@ def _check_needs_no_role(containers: list[Json]) -> None:
         )
     if any(c.get("logConfiguration") for c in containers):
         raise client_error("Fargate requires task definition to have execution role ARN to support log driver awslogs.")
-    # Every image of this region is one of ECR's.
+    # All images in this region are in ECR.
     raise client_error("Fargate requires task definition to have execution role ARN to support ECR images.")
 
 
@@ -178,7 +178,7 @@ def _check_health(check: Json | None) -> None:
 
 
 def deregister_task_definition(state: State, request: Json) -> Json:
-    """DeregisterTaskDefinition: INACTIVE from now on; what runs it goes on."""
+    """DeregisterTaskDefinition: sets INACTIVE; running tasks continue."""
     if ":" not in request["taskDefinition"].rpartition("/")[2]:
         raise client_error("Revision is missing.")
     definition = state.task_definition(request["taskDefinition"])
@@ -189,7 +189,7 @@ def deregister_task_definition(state: State, request: Json) -> Json:
 
 
 def delete_task_definitions(state: State, request: Json) -> Json:
-    """DeleteTaskDefinitions: INACTIVE ones go; those that tasks or services use are refused, as failures."""
+    """DeleteTaskDefinitions: deletes INACTIVE ones; those in use by tasks or services are returned as failures."""
     deleted, failures = [], []
     for reference in request["taskDefinitions"]:
         definition = state.task_definition(reference)
@@ -218,7 +218,7 @@ def describe_task_definition(state: State, request: Json) -> Json:
 
 
 def list_task_definitions(state: State, request: Json) -> Json:
-    """ListTaskDefinitions; `familyPrefix` is the whole family's name, as AWS takes it."""
+    """ListTaskDefinitions; `familyPrefix` is the full name of a family, as on AWS."""
     status, family = request.get("status") or "ACTIVE", request.get("familyPrefix")
     found = [
         d for d in state.task_definitions.values() if d["status"] == status and (not family or d["family"] == family)

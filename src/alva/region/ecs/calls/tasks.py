@@ -55,7 +55,7 @@ async def check_network(control_plane: ControlPlane, configuration: Json | None)
 
 
 async def run_task(state: State, controller: Controller, control_plane: ControlPlane, request: Json) -> Json:
-    """RunTask: `count` tasks in PROVISIONING; what becomes of them, DescribeTasks tells."""
+    """RunTask: creates `count` tasks in PROVISIONING. DescribeTasks returns their further status."""
     cluster = state.cluster(request.get("cluster"))
     definition = state.runnable_task_definition(request["taskDefinition"])
     if request.get("enableExecuteCommand"):
@@ -112,7 +112,7 @@ async def run_task(state: State, controller: Controller, control_plane: ControlP
 
 
 def stop_task(state: State, controller: Controller, request: Json) -> Json:
-    """StopTask: UserInitiated, with the reason that was given."""
+    """StopTask: UserInitiated, with the reason of the request."""
     task = state.task(state.cluster(request.get("cluster")), request["task"])
     controller.stop_task(task, "UserInitiated", request.get("reason") or "Task stopped by user")
     return {"task": render.task(state, task, ("TAGS",))}
@@ -135,7 +135,7 @@ def describe_tasks(state: State, request: Json) -> Json:
 
 
 def list_tasks(state: State, request: Json) -> Json:
-    """ListTasks: by desired status (RUNNING unless said otherwise), family, service, starter, launch type."""
+    """ListTasks: by desired status (default RUNNING), family, service, `startedBy`, launch type."""
     cluster = state.cluster(request.get("cluster"))
     wanted = request.get("desiredStatus") or "RUNNING"
     if wanted == "PENDING":

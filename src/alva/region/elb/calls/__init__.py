@@ -1,1 +1,1 @@
-"""The calls of the elbv2 API: one function each, which checks everything before it changes the store."""
+"""The actions of the elbv2 API: one function each, which checks the whole request before it changes the store."""

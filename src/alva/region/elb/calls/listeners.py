@@ -22,7 +22,7 @@ CertificateNames = Callable[[str], Awaitable[tuple[str, ...] | None]]
 
 SERVED_PORTS = (80, 443)
 DEFAULT_SSL_POLICY = "ELBSecurityPolicy-2016-08"
-"""Of listeners that the API creates without one."""
+"""The policy of listeners that the API creates without one."""
 
 _SSL_POLICIES = re.compile(
     "ELBSecurityPolicy-(2016-08|FS-2018-06|TLS-1-[0-2]-20[0-9-]+|TLS-1-2-Ext-2018-06|FS-1-[12](-Res)?-20[0-9-]+"
@@ -32,7 +32,7 @@ _SSL_POLICIES = re.compile(
 
 
 async def create_listener(store: Store, certificate_names: CertificateNames, request: Json) -> Json:
-    """CreateListener. With the settings of an existing one, it answers with that."""
+    """CreateListener. It returns an existing listener with the same settings."""
     settings = await _settings(request, None, certificate_names)
     balancer = store.load_balancer(request["LoadBalancerArn"])
     action = read_action(store, request["DefaultActions"], balancer.arn, settings["protocol"])
@@ -55,7 +55,7 @@ async def create_listener(store: Store, certificate_names: CertificateNames, req
 
 
 def describe_listeners(store: Store, request: Json) -> Json:
-    """DescribeListeners: those of the ARNs, or of a load balancer."""
+    """DescribeListeners: by ARNs, or all of a load balancer."""
     arns, balancer = request.get("ListenerArns"), request.get("LoadBalancerArn")
     if bool(arns) == bool(balancer):
         raise Invalid("You must specify either listener ARNs or a load balancer ARN")
@@ -64,7 +64,7 @@ def describe_listeners(store: Store, request: Json) -> Json:
 
 
 async def modify_listener(store: Store, certificate_names: CertificateNames, request: Json) -> Json:
-    """ModifyListener: what the request does not name stays; default actions replace the old ones."""
+    """ModifyListener: settings that the request does not name stay unchanged; default actions replace the old ones."""
     settings = await _settings(request, store.listener(request["ListenerArn"]), certificate_names)
     listener = store.listener(request["ListenerArn"])
     changed = replace(listener, **settings)
@@ -94,7 +94,7 @@ def describe_listener_attributes(store: Store, request: Json) -> Json:
 
 
 def modify_listener_attributes(store: Store, request: Json) -> Json:
-    """ModifyListenerAttributes: those that are not named keep their values."""
+    """ModifyListenerAttributes: the other attributes keep their values."""
     listener = store.listener(request["ListenerArn"])
     given = attributes_of(request)
     check_attributes(given, LISTENER_ATTRIBUTES)
@@ -107,7 +107,7 @@ def _rule_arn(store: Store, listener_arn: str) -> str:
 
 
 def _comparable(listener: Listener) -> Listener:
-    """The settings that a request can make: without what has an ARN of its own."""
+    """The settings that a request can make: those without their own ARN."""
     defaults = tuple(replace(rule, arn="") for rule in listener.rules if rule.priority is None)
     return replace(listener, arn="", rules=defaults, attributes={})
 

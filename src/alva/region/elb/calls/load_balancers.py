@@ -1,4 +1,4 @@
-"""Load balancers: CreateLoadBalancer and what else is about one.
+"""Load balancers: CreateLoadBalancer and the other actions on them.
 
 https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html
 """
@@ -24,12 +24,12 @@ from alva.region.elb.store import Store
 from alva.region.network import records as network
 
 MOST_LOAD_BALANCERS = 50
-"""In a Region, by default.
+"""AWS's default quota in a Region.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
 def create_load_balancer(store: Store, free_dns_name: Callable[[], str], request: Json) -> Json:
-    """CreateLoadBalancer. With the name and the settings of an existing one, it answers with that."""
+    """CreateLoadBalancer. It returns an existing load balancer with the same name and settings."""
     name = request["Name"]
     if (kind := request.get("Type") or "application") != "application":
         raise NotHonoured(f"a load balancer of type {kind}")
@@ -69,7 +69,7 @@ def create_load_balancer(store: Store, free_dns_name: Callable[[], str], request
 
 
 def describe_load_balancers(store: Store, request: Json) -> Json:
-    """DescribeLoadBalancers: all, or those of the ARNs or names."""
+    """DescribeLoadBalancers: all, or by ARNs or names."""
     arns, names = request.get("LoadBalancerArns") or [], request.get("Names") or []
     if arns and names:
         raise Invalid("Load balancer names and load balancer ARNs cannot be specified at the same time")
@@ -88,7 +88,7 @@ def describe_load_balancers(store: Store, request: Json) -> Json:
 
 
 def delete_load_balancer(store: Store, request: Json) -> Json:
-    """DeleteLoadBalancer, with its listeners. Accepts one that is gone, as AWS does."""
+    """DeleteLoadBalancer, with its listeners. As on AWS, one that does not exist is no error."""
     arn = request["LoadBalancerArn"]
     balancer = store.load_balancers.get(arn)
     if balancer and balancer.attributes["deletion_protection.enabled"] == "true":
@@ -105,7 +105,7 @@ def describe_load_balancer_attributes(store: Store, request: Json) -> Json:
 
 
 def modify_load_balancer_attributes(store: Store, request: Json) -> Json:
-    """ModifyLoadBalancerAttributes: those that are not named keep their values."""
+    """ModifyLoadBalancerAttributes: the other attributes keep their values."""
     balancer = store.load_balancer(request["LoadBalancerArn"])
     given = attributes_of(request)
     check_attributes(given, LOAD_BALANCER_ATTRIBUTES, LOAD_BALANCER_ATTRIBUTES_WITHOUT_EFFECT)
@@ -136,7 +136,7 @@ def set_security_groups(store: Store, request: Json) -> Json:
 
 
 def set_ip_address_type(store: Store, request: Json) -> Json:
-    """SetIpAddressType: IPv4 alone."""
+    """SetIpAddressType: only IPv4."""
     store.load_balancer(request["LoadBalancerArn"])
     _check_ip_address_type(request)
     return {"IpAddressType": "ipv4"}
@@ -152,7 +152,7 @@ def _check_ip_address_type(request: Mapping[str, Any]) -> None:
 
 
 def _subnets(request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
-    """The subnets of a request and their VPC: of at least two zones, one in each, all in one VPC."""
+    """The subnets of a request and their VPC: at least two, each in another zone, all in one VPC."""
     mappings = request.get("SubnetMappings") or []
     ids = list(request.get("Subnets") or [])
     if ids and mappings:
@@ -184,7 +184,7 @@ def _subnets(request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
 
 
 def _security_groups(ids: Iterable[str], vpc_id: str) -> tuple[str, ...]:
-    """The security groups of a request; the VPC's default one when it names none."""
+    """The security groups of a request, by default the VPC's default group."""
     listed = tuple(dict.fromkeys(ids))
     known = network.security_groups()
     if any(group_id not in known for group_id in listed):

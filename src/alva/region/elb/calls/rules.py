@@ -15,7 +15,7 @@ from alva.region.elb.refusals import Invalid
 from alva.region.elb.store import Store
 
 MOST_RULES = 100
-"""Of a load balancer, without the default rules.
+"""AWS's quota of rules of a load balancer, without the default rules.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
@@ -40,7 +40,7 @@ def create_rule(store: Store, request: Json) -> Json:
 
 
 def describe_rules(store: Store, request: Json) -> Json:
-    """DescribeRules: those of the ARNs, or of a listener."""
+    """DescribeRules: by ARNs, or all of a listener."""
     arns, listener = request.get("RuleArns"), request.get("ListenerArn")
     if bool(arns) == bool(listener):
         raise Invalid("You must specify either listener rule ARNs or a listener ARN")
@@ -49,7 +49,7 @@ def describe_rules(store: Store, request: Json) -> Json:
 
 
 def modify_rule(store: Store, request: Json) -> Json:
-    """ModifyRule: what the request does not name stays; what it names is replaced."""
+    """ModifyRule: settings in the request replace the old ones; the others keep their values."""
     listener, rule = store.rule(request["RuleArn"])
     if rule.priority is None:
         raise Invalid("Default rules cannot be modified", "OperationNotPermitted")
@@ -67,7 +67,7 @@ def modify_rule(store: Store, request: Json) -> Json:
 
 
 def delete_rule(store: Store, request: Json) -> Json:
-    """DeleteRule. A default rule goes with its listener alone."""
+    """DeleteRule. A default rule is deleted only with its listener."""
     listener, rule = store.rule(request["RuleArn"])
     if rule.priority is None:
         raise Invalid("Default rules cannot be deleted", "OperationNotPermitted")

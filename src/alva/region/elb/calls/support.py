@@ -1,4 +1,4 @@
-"""What several calls need: pages, names, tags, and the actions of a listener or a rule."""
+"""Shared code of several actions: pages, names, tags, and the actions of a listener or a rule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = TypeVar("Record")
 LARGEST_PAGE = 400
 MOST_TAGS = 50
 MOST_TARGET_GROUPS = 100
-"""Of a load balancer, as the other limits.
+"""AWS's quotas of a load balancer.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
@@ -29,7 +29,7 @@ def page(
     key: Callable[[Record], str],
     described: Callable[[Record], Json],
 ) -> Json:
-    """The page of `records` that the request's PageSize and Marker ask for, described under `name`."""
+    """The page of `records` for the request's PageSize and Marker, described under `name`."""
     size = min(request.get("PageSize") or LARGEST_PAGE, LARGEST_PAGE)
     start = 0
     if marker := request.get("Marker"):
@@ -51,7 +51,7 @@ def _decoded(marker: str) -> str:
 
 
 def check_name(name: str, what: str) -> None:
-    """Raise Invalid unless AWS takes the name of a load balancer or a target group.
+    """Raise Invalid unless AWS accepts the name of a load balancer or a target group.
 
     At most 32 characters, letters, digits and hyphens, none of them at either end.
     https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html
@@ -69,7 +69,7 @@ def check_name(name: str, what: str) -> None:
 
 
 def tags_of(request: Mapping[str, Any], current: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The tags that a resource has after a request: at most 50, and each key once in the request."""
+    """A resource's tags after a request: at most 50, and each key once in the request."""
     given = request.get("Tags") or []
     keys = [tag["Key"] for tag in given]
     for key in keys:
@@ -89,7 +89,9 @@ def attributes_of(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_action(store: Store, actions: Iterable[Json], load_balancer_arn: str, protocol: str) -> Action:
-    """The action of a rule or a listener of a load balancer, whose target groups must exist and be free for it."""
+    """The action of a load balancer's rule or listener. Its target groups must exist and not belong to another load
+    balancer.
+    """
     action = reading.action(actions)
     reading.check_redirect_protocol(action, protocol)
     for arn in target_groups_of(action):

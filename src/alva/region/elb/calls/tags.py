@@ -59,7 +59,7 @@ def _tags(store: Store, arn: str) -> Tags:
 
 
 def _setter(store: Store, arn: str) -> Callable[[Tags], None]:
-    """What gives the resource of an ARN other tags. It looks the resource up when it is called, not before."""
+    """A function that sets the tags of an ARN's resource. It looks up the resource when it is called."""
 
     def set_tags(tags: Tags) -> None:
         match _kind(arn):

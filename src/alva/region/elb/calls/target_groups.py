@@ -24,11 +24,11 @@ from alva.region.elb.target_health import TargetHealth
 from alva.region.network import records as network
 
 MOST_TARGETS = 1000
-"""Of a target group.
+"""AWS's quota of targets in a target group.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 _PRIVATE = [IPv4Network(block) for block in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")]
-"""Where targets outside the VPC may be.
+"""The address ranges of targets outside the VPC.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-target-groups.html#target-type"""
 
 
@@ -45,7 +45,7 @@ class Targets(Protocol):
 
 
 def create_target_group(store: Store, request: Json) -> Json:
-    """CreateTargetGroup. With the name and the settings of an existing one, it answers with that."""
+    """CreateTargetGroup. It returns an existing target group with the same name and settings."""
     name = request["Name"]
     check_name(name, "Target group")
     if (kind := request.get("TargetType") or "instance") != "ip":
@@ -86,7 +86,7 @@ def create_target_group(store: Store, request: Json) -> Json:
 
 
 def describe_target_groups(store: Store, request: Json) -> Json:
-    """DescribeTargetGroups: all, or those of a load balancer, of the ARNs or of the names."""
+    """DescribeTargetGroups: all, by load balancer, by ARNs or by names."""
     arns, names, balancer = (request.get(key) for key in ("TargetGroupArns", "Names", "LoadBalancerArn"))
     if sum(bool(each) for each in (arns, names, balancer)) > 1:
         raise Invalid("Target group ARNs, target group names and a load balancer ARN cannot be specified together")
@@ -114,7 +114,7 @@ def modify_target_group(store: Store, request: Json) -> Json:
 
 
 def delete_target_group(store: Store, request: Json) -> Json:
-    """DeleteTargetGroup. Accepts one that is gone, as AWS does."""
+    """DeleteTargetGroup. As on AWS, one that does not exist is no error."""
     arn = request["TargetGroupArn"]
     if store.users_of(arn):
         raise Invalid(f"Target group '{arn}' is currently in use by a listener or a rule", "ResourceInUse")
@@ -129,7 +129,7 @@ def describe_target_group_attributes(store: Store, request: Json) -> Json:
 
 
 def modify_target_group_attributes(store: Store, request: Json) -> Json:
-    """ModifyTargetGroupAttributes: those that are not named keep their values."""
+    """ModifyTargetGroupAttributes: the other attributes keep their values."""
     group = store.target_group(request["TargetGroupArn"])
     given = attributes_of(request)
     check_attributes(given, TARGET_GROUP_ATTRIBUTES, TARGET_GROUP_ATTRIBUTES_WITHOUT_EFFECT)
@@ -138,7 +138,7 @@ def modify_target_group_attributes(store: Store, request: Json) -> Json:
 
 
 def register_targets(store: Store, targets: Targets, request: Json) -> Json:
-    """RegisterTargets, by address; the port is the group's unless the request says another."""
+    """RegisterTargets, by address; the default port is the group's."""
     group = store.target_group(request["TargetGroupArn"])
     places = _places(group, request["Targets"], is_new=True)
     if len({*((each.address, each.port) for each in store.targets.get(group.arn, ())), *places}) > MOST_TARGETS:
@@ -149,7 +149,7 @@ def register_targets(store: Store, targets: Targets, request: Json) -> Json:
 
 
 def deregister_targets(store: Store, targets: Targets, request: Json) -> Json:
-    """DeregisterTargets. Accepts a target that is not registered, as AWS does."""
+    """DeregisterTargets. As on AWS, a target that is not registered is no error."""
     group = store.target_group(request["TargetGroupArn"])
     for address, port in _places(group, request["Targets"]):
         targets.deregister(group.arn, address, port)
@@ -157,7 +157,7 @@ def deregister_targets(store: Store, targets: Targets, request: Json) -> Json:
 
 
 def describe_target_health(store: Store, targets: Targets, request: Json) -> Json:
-    """DescribeTargetHealth: of the targets of the request, or of all."""
+    """DescribeTargetHealth: of the request's targets, or of all."""
     group = store.target_group(request["TargetGroupArn"])
     places = _places(group, request.get("Targets") or ()) or targets.targets(group.arn)
     return {
