@@ -1,4 +1,4 @@
-"""Findings of the scanners that are accepted, each with its reason, next to the resource that they are about."""
+"""Accepted findings of the scanners. Each has a reason, beside the resource."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import aws_cdk as cdk
 
 
 def accept(resource: cdk.CfnResource, reason: str, *rule_ids: str) -> None:
-    """Accept the findings `rule_ids` on this one resource: `AwsSolutions-...` of cdk-nag, `CKV...` of checkov, `W...`
-    of cfn-lint.
+    """Accept the findings `rule_ids` on this resource: of cdk-nag (`AwsSolutions-`), checkov (`CKV`) or cfn-lint (`W`).
 
-    cdk-nag reads CDK's acknowledgements, the other two the resource's metadata in the template.
+    cdk-nag reads CDK's acknowledgements. The other two read the resource's metadata in the template.
     """
     nag = [rule_id for rule_id in rule_ids if rule_id.startswith("AwsSolutions-")]
     checkov = [rule_id for rule_id in rule_ids if rule_id.startswith("CKV")]
     cfn_lint = [rule_id for rule_id in rule_ids if re.fullmatch(r"W\d{4}", rule_id)]
     if unknown := set(rule_ids) - {*nag, *checkov, *cfn_lint}:
-        raise ValueError(f"cannot accept {', '.join(sorted(unknown))}: of no scanner that looks at the templates")
+        raise ValueError(f"cannot accept {', '.join(sorted(unknown))}: no scanner of the templates has such a rule")
     for rule_id in nag:
         cdk.Validations.of(resource).acknowledge(cdk.Acknowledgment(id=rule_id, reason=reason))
     for rule_id in cfn_lint:
-        # CDK's own validation knows some of the same rules.
+        # CDK's validation has some of the same rules.
         cdk.Validations.of(resource).acknowledge(
             cdk.Acknowledgment(id=f"CloudFormation-Validate::{rule_id}", reason=reason)
         )

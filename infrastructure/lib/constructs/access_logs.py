@@ -1,4 +1,4 @@
-"""The bucket that the load balancer writes its access logs to."""
+"""The bucket for the load balancer's access logs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AccessLogs(Construct):
         bucket = s3.CfnBucket(
             self,
             "Bucket",
-            # Load balancers write to buckets with SSE-S3 only.
+            # Load balancers can write only to buckets with SSE-S3.
             bucket_encryption=s3.CfnBucket.BucketEncryptionProperty(
                 server_side_encryption_configuration=[
                     s3.CfnBucket.ServerSideEncryptionRuleProperty(
@@ -57,15 +57,15 @@ class AccessLogs(Construct):
                 ]
             ),
         )
-        # A bucket that holds objects cannot be deleted with its stack.
+        # A bucket with objects cannot be deleted with its stack.
         bucket.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
         bucket.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
         accept(
             bucket, "It holds the logs itself; logs of reading them would go nowhere", "AwsSolutions-S1", "CKV_AWS_18"
         )
         self.bucket_name = bucket.ref
-        # Regions of before August 2022 have an account of Elastic Load Balancing that writes; the service principal
-        # works in all, by the newest page, and in the newer ones alone, by older ones.
+        # In regions from before August 2022 an account of Elastic Load Balancing writes the logs. AWS's current page
+        # says that the service principal works in all regions; older pages limit it to the newer ones.
         writers: dict[str, str] = {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"}
         if account := region_info.RegionInfo.get(environment.region).elbv2_account:
             writers["AWS"] = f"arn:{cdk.Aws.PARTITION}:iam::{account}:root"

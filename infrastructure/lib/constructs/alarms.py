@@ -1,4 +1,4 @@
-"""Alarms: what is measured, when it rings, and that it always tells the environment's topic."""
+"""CloudWatch alarms that notify the environment's topic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from constructs import Construct
 
 
 class AlarmFactory:
-    """Makes the alarms of one scope. All watch one-minute periods and notify one topic, also when they are over."""
+    """Creates the alarms of one scope. They have one-minute periods, and notify one topic in ALARM and in OK."""
 
     def __init__(self, scope: Construct, *, name_prefix: str, topic_arn: str) -> None:
         self._scope = scope
@@ -31,9 +31,9 @@ class AlarmFactory:
         minutes_to_alarm: int | None = None,
         missing: str = "notBreaching",
     ) -> cloudwatch.CfnAlarm:
-        """The alarm `<name_prefix>-<name>`: rings when `minutes_to_alarm` (default: all) of `minutes` breach.
+        """Create the alarm `<name_prefix>-<name>`: ALARM if `minutes_to_alarm` (default: all) of `minutes` breach.
 
-        `statistic` is one of CloudWatch's, or a percentile such as p95. `missing` is CloudWatch's TreatMissingData.
+        `statistic` is a CloudWatch statistic or a percentile such as p95. `missing` is TreatMissingData.
         """
         percentile = statistic.startswith("p")
         return cloudwatch.CfnAlarm(

@@ -1,4 +1,4 @@
-"""Everything that one service is, made from one `Service` entry: task definition, target group, rule, name, service."""
+"""The resources of one service: task definition, target group, listener rule, DNS name and ECS service."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lib.constructs.service_scaling import ServiceScaling
 from lib.constructs.task_definition import Container, TaskDefinition, TaskSize, digest_parameter
 
 UNUSED_PORT = 80
-"""The port of targets that are registered without one: a target group has to name it."""
+"""A target group requires a default port. No target uses it, because ECS registers each with its own port."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What all services of an environment share."""
+    """The resources that all services of an environment share."""
 
     vpc_id: str
     subnet_ids: Sequence[str]
@@ -38,7 +38,7 @@ class Platform:
 
 
 class EcsService(Construct):
-    """One service behind the load balancer, which the others find as `<name>.<namespace>`; or a worker without both.
+    """One service behind the load balancer, with the DNS name `<name>.<namespace>`; or a worker with neither.
 
     Attributes: `service`, `target_group` (None for a worker), `task_definition`.
     """
@@ -62,9 +62,9 @@ class EcsService(Construct):
         self.alarms = self._alarms()
         self.service = self._service(None if settings.port is None else self._discovery())
         if self.target_group is not None:
-            # ECS refuses a service whose target group no listener uses.
+            # ECS refuses a service if no listener uses its target group.
             self.service.add_resource_dependency(self._listener_rule(self.target_group))
-        # Before there is a task there is no data, and the alarm would ring at the first release.
+        # Without a task there is no data, and the alarm would go to ALARM during the first release.
         self.alarms.below_desired.add_resource_dependency(self.service)
         if environment.tasks.scales or environment.working_hours:
             ServiceScaling(
@@ -123,14 +123,14 @@ class EcsService(Construct):
             name=f"{self._environment.prefix}-{self._settings.name}"[:27] + "-http",
             target_type="ip",
             protocol="HTTP",
-            # ECS registers each task with its container's port. With that port here, a service whose port changes would
-            # get another group, and its listener rule would lead there before a task is in it:
+            # ECS registers each task with its container's port. With that port here, a change of the port would replace
+            # the group, and the listener rule would forward to the new group before it has a target:
             # docs/decisions/expand-move-contract.md
             port=UNUSED_PORT,
             vpc_id=self._platform.vpc_id,
             health_check_enabled=True,
             health_check_protocol="HTTP",
-            # Straight to the target, past the listener's rules: the path has no prefix.
+            # Health checks go directly to the target, without listener rules, so the path has no prefix.
             health_check_path=self._settings.health_path,
             health_check_port="traffic-port",
             health_check_interval_seconds=tasks.health_interval_seconds,
@@ -174,7 +174,7 @@ class EcsService(Construct):
                     source_ip_config=elbv2.CfnListenerRule.SourceIpConfigProperty(values=list(allowed)),
                 )
             )
-            # Without this everybody else would fall through to the rule of `/*`.
+            # Without this rule, all other addresses would match the rule of `/*`.
             self._rule("Refusal", self._settings.priority + 1, [reached_by], _forbidden())
         forward = elbv2.CfnListenerRule.ActionProperty(type="forward", target_group_arn=target_group.ref)
         return self._rule("Rule", self._settings.priority, conditions, forward)
@@ -215,7 +215,7 @@ class EcsService(Construct):
             namespace_id=self._platform.namespace_id,
             dns_config=servicediscovery.CfnService.DnsConfigProperty(
                 routing_policy="MULTIVALUE",
-                # As short as a deployment is: a client that caches longer calls a task that is gone.
+                # A client that caches the address longer would call a stopped task.
                 dns_records=[servicediscovery.CfnService.DnsRecordProperty(type="A", ttl=10)],
             ),
             health_check_custom_config=servicediscovery.CfnService.HealthCheckCustomConfigProperty(failure_threshold=1),
@@ -230,7 +230,7 @@ class EcsService(Construct):
             service_name=settings.service_name,
             cluster=self._platform.cluster_name,
             task_definition=self.task_definition.arn,
-            # Where the service scales, a count here would undo the scaling at each release.
+            # If the service scales, a count here would reset it at each release.
             desired_count=None if tasks.scales or self._environment.working_hours else tasks.desired_count,
             capacity_provider_strategy=[
                 ecs.CfnService.CapacityProviderStrategyItemProperty(

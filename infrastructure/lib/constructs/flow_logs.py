@@ -1,4 +1,4 @@
-"""Which connections the VPC saw, accepted and rejected, in CloudWatch Logs."""
+"""The VPC's accepted and rejected connections, in CloudWatch Logs."""
 
 from __future__ import annotations
 

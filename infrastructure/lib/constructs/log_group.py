@@ -1,4 +1,4 @@
-"""A log group that is not kept for ever."""
+"""A log group with a retention."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lib.constructs.accepted_findings import accept
 
 
 def log_group(scope: Construct, construct_id: str, name: str, *, environment: Environment) -> logs.CfnLogGroup:
-    """The log group `name`, with the environment's retention; it outlives its stack where data are kept."""
+    """Return the log group `name`. If the environment keeps its data, the group outlives its stack."""
     group = logs.CfnLogGroup(
         scope, construct_id, log_group_name=name, retention_in_days=environment.tasks.log_retention_days
     )

@@ -1,4 +1,4 @@
-"""A NAT instance instead of a gateway: a tenth of the price, and one machine that can fail."""
+"""A NAT instance instead of a gateway: a tenth of the price, but a single point of failure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ READY_WITHIN = "PT15M"
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/work-with-nat-instances.html
 #
-# Forwarding first: it needs no download. Then swap, since `dnf` alone is killed for want of memory on an instance with
-# 512 MB (https://github.com/amazonlinux/amazon-linux-2023/issues/404). The elastic IP address replaces the first public
-# one during a download, so downloads are repeated. CloudFormation is told whether all of it is in place.
+# Forwarding comes first, because it needs no download. Then swap: without it, `dnf` runs out of memory on an instance
+# with 512 MB (https://github.com/amazonlinux/amazon-linux-2023/issues/404). The elastic IP address replaces the first
+# public address during a download, so downloads are repeated. The script signals the result to CloudFormation.
 USER_DATA = """#!/bin/bash
 set -uo pipefail
 
@@ -58,9 +58,9 @@ try /opt/aws/bin/cfn-signal --exit-code "$result" --stack @STACK@ --resource @RE
 
 
 class NatInstance(Construct):
-    """Attribute: `instance_id`, where the private subnets' default routes go.
+    """Attribute: `instance_id`, the target of the private subnets' default routes.
 
-    The stack waits until the instance says that it forwards, and fails if it does not.
+    The stack waits for the signal of the instance that it forwards, and fails without it.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class NatInstance(Construct):
                 )
             ],
         )
-        # A launch template looks the image up when the instance starts; a stack parameter would look it up at each
-        # deployment, and replace the instance at an hour that nobody chose.
+        # A launch template resolves the image when the instance starts. A stack parameter would resolve it at each
+        # deployment, and an unrelated release would replace the instance.
         template = ec2.CfnLaunchTemplate(
             self,
             "LaunchTemplate",
@@ -128,7 +128,7 @@ class NatInstance(Construct):
                     ebs=ec2.CfnInstance.EbsProperty(volume_size=8, volume_type="gp3", encrypted=True),
                 )
             ],
-            # What it forwards is neither from nor to itself.
+            # The source/destination check would drop forwarded packets.
             source_dest_check=False,
             tags=[cdk.CfnTag(key="Name", value=f"{prefix}-nat")],
         )

@@ -1,4 +1,4 @@
-"""Stops a database in the evening and starts it in the morning, without a function to maintain."""
+"""Stops the database in the evening and starts it in the morning, without a Lambda function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.constructs.task_roles import allow, policy
 class NightStop(Construct):
     """Two EventBridge schedules that call the RDS API directly, with a role for this one instance.
 
-    AWS starts a stopped instance by itself after seven days; the next evening stops it again.
+    AWS starts a stopped instance after seven days. The schedule stops it again the next evening.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The alarms of one service, in two places.
+"""The alarms of one service.
 
-Those on its tasks and traffic live beside it, and come after it. Those on its load need nothing but names and live in
-the monitoring stack.
+The alarms on tasks and traffic are in the services stack and depend on the service. The alarms on load need only names,
+and are in the monitoring stack.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ LOG_METRICS_NAMESPACE = "Alva/Logs"
 
 
 def log_errors_metric(environment: Environment, settings: Service) -> str:
-    """The name of the metric that counts the errors in the service's log."""
+    """Return the name of the metric that counts errors in the service's log."""
     return f"{environment.name}-{settings.name}-errors"
 
 
 def queue_depth_metric(environment: Environment, settings: Service) -> str:
-    """The name of the metric of how many jobs wait in the service's queue."""
+    """Return the name of the metric of waiting jobs in the service's queue."""
     return f"{environment.name}-{settings.name}-queue-depth"
 
 
 class ServiceTrafficAlarms(Construct):
-    """The alarms on a service's tasks and traffic; of a worker, which has none, on its tasks.
+    """The alarms on a service's tasks and traffic. A worker has alarms on its tasks only.
 
-    Attributes: `server_errors`, the alarm that also stops a deployment where `tasks.deployment_alarms` is set (None for
-    a worker), and `below_desired`, which rings while there is no data.
+    Attributes: `server_errors`, which also stops a deployment if `tasks.deployment_alarms` is set (None for a worker),
+    and `below_desired`, which is in ALARM while there is no data.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class ServiceTrafficAlarms(Construct):
         self.server_errors: cloudwatch.CfnAlarm | None = None
         factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{settings.name}", topic_arn=topic_arn)
         desired = environment.tasks.desired_count
-        # No target or task at all means no data: that is the worst case, unless it is night.
+        # Without any target or task there is no data. This is an alarm, unless the environment stops at night.
         missing = "notBreaching" if environment.working_hours is not None else "breaching"
         if target is None:
             self.below_desired = factory.alarm(
                 "below-desired",
                 f"Fewer tasks of {settings.name} than {desired}",
                 namespace="AWS/ECS",
-                # One sample a minute from each task that runs:
+                # Each running task reports one sample a minute:
                 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_utilization.html
                 metric="CPUUtilization",
                 dimensions={"ClusterName": cluster_name, "ServiceName": settings.service_name},
@@ -85,7 +85,7 @@ class ServiceTrafficAlarms(Construct):
             self,
             "LogErrors",
             log_group_name=log_group_name,
-            # The services log JSON lines with a level.
+            # The services log JSON objects with a level.
             filter_pattern='{ ($.level = "ERROR") || ($.level = "CRITICAL") }',
             metric_transformations=[
                 logs.CfnMetricFilter.MetricTransformationProperty(
@@ -149,7 +149,7 @@ class ServiceTrafficAlarms(Construct):
 
 
 class ServiceLoadAlarms(Construct):
-    """CPU, memory and errors in the log of one service."""
+    """The alarms on CPU, memory and logged errors of one service."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The environment variables of a service's containers: docs/architecture.md lists them, this makes them."""
+"""The environment variables of a service's containers. docs/reference/environment-variables.md lists them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from lib.config.service import Service
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """What the services are told about where things are; each value may hold a CloudFormation reference."""
+    """Addresses for the services. Values can contain CloudFormation references."""
 
     database_url: str
     redis_url: str
     public_urls: Mapping[str, str]
 
     def values(self, environment: Environment) -> Mapping[str, object]:
-        """What the placeholders in `Service.environment` stand for."""
+        """The values of the placeholders in `Service.environment`."""
         services = [service for service in environment.services if service.port is not None]
         split = environment.domain is not None
         return {
             "database_url": self.database_url,
             "redis_url": self.redis_url,
             "public_url": self.public_urls,
-            # Relative where one host serves all: a browser asks the origin that served the page, whatever its name.
+            # Relative if all services share one host, so that pages work under any host name.
             "public_base": {
                 each.name: (self.public_urls[each.name] if split else "") + each.path_prefix for each in services
             },
@@ -37,13 +37,13 @@ class Addresses:
 
 
 def common_variables(environment: Environment, *, image_digest: str) -> dict[str, str]:
-    """What every task is given."""
+    """Return the variables of every task."""
     return {
         "ENVIRONMENT": environment.name,
         "LOG_LEVEL": environment.tasks.log_level,
         "IMAGE_DIGEST": image_digest,
         "NODE_ENV": "production",
-        # Whose proxies are trusted: the load balancer's addresses are in it.
+        # The services trust proxy headers from these addresses, which include the load balancer's.
         "VPC_CIDR": environment.network.cidr_block,
     }
 
@@ -51,7 +51,7 @@ def common_variables(environment: Environment, *, image_digest: str) -> dict[str
 def service_variables(
     service: Service, environment: Environment, *, addresses: Addresses, image_digest: str
 ) -> dict[str, str]:
-    """All variables of a service but its secrets. One whose value is empty is left out, but for PATH_PREFIX."""
+    """Return all variables of a service except its secrets. Empty values are left out, except PATH_PREFIX."""
     values = addresses.values(environment)
     own = {name: template.format(**values) for name, template in service.environment.items()}
     return {

@@ -1,4 +1,4 @@
-"""How many tasks a service has: between bounds by its load, and none at night, each where a setting asks for it."""
+"""Scaling of a service, if settings enable it: by load between two limits, and to zero at night."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEMORY_TARGET_PERCENT = 70
 
 
 class ServiceScaling(Construct):
-    """A scalable target for the service; tracking policies where it may grow; two schedules where it sleeps."""
+    """A scalable target with target tracking policies, and with two schedules if the environment stops at night."""
 
     def __init__(
         self,

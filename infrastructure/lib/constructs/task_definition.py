@@ -1,4 +1,4 @@
-"""A Fargate task definition of one image: its containers, log group and roles."""
+"""A Fargate task definition with one image: containers, log group and roles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRATCH_VOLUME = "scratch"
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container of a task; `port` and `health_command` only where it serves."""
+    """One container of a task. `port` and `health_command` are for a container that serves requests."""
 
     name: str
     environment: Mapping[str, str]
@@ -38,7 +38,7 @@ class TaskSize:
 
 
 class TaskDefinition(Construct):
-    """Attributes: `arn` and `log_group`. All containers run the same image and see the same secrets' values."""
+    """Attributes: `arn` and `log_group`. All containers have the same image and secrets."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TaskDefinition(Construct):
         self._environment = environment
         self._secret_arns = secret_arns
         self._exec_enabled = exec_enabled
-        # By its name, not by reference: a service that is removed would otherwise hold on to its repository's export.
+        # By name, because a reference would create an export, which would block the removal of a service.
         registry = f"{cdk.Aws.ACCOUNT_ID}.dkr.ecr.{environment.region}.{cdk.Aws.URL_SUFFIX}"
         repository_arn = (
             f"arn:{cdk.Aws.PARTITION}:ecr:{environment.region}:{cdk.Aws.ACCOUNT_ID}:repository/{repository_name}"
@@ -96,7 +96,7 @@ class TaskDefinition(Construct):
         self.arn = definition.ref
 
     def _value_from(self, secret_key: SecretKey) -> str:
-        """The secret's ARN, or one JSON key of its current version.
+        """Return the secret's ARN, or the reference to one JSON key of its current version.
 
         https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
         """
@@ -132,9 +132,9 @@ class TaskDefinition(Construct):
             if container.health_command
             else None,
             stop_timeout=tasks.stop_timeout_seconds,
-            # Reaps what the process leaves behind, and passes SIGTERM on.
+            # The init process reaps zombies and forwards SIGTERM.
             linux_parameters=ecs.CfnTaskDefinition.LinuxParametersProperty(init_process_enabled=True),
-            # ECS Exec's agent has to write to it, or it does not start:
+            # ECS Exec's agent does not start on a read-only root:
             # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
             readonly_root_filesystem=container.read_only_root and not self._exec_enabled,
             mount_points=[
@@ -150,7 +150,7 @@ class TaskDefinition(Construct):
                     "awslogs-group": self.log_group.ref,
                     "awslogs-region": self._environment.region,
                     "awslogs-stream-prefix": "ecs",
-                    # A full buffer drops lines rather than blocking the application.
+                    # A full buffer drops lines instead of blocking the application.
                     "mode": "non-blocking",
                 },
             ),
@@ -158,7 +158,7 @@ class TaskDefinition(Construct):
 
 
 def digest_parameter(scope: Construct, name: str, what: str) -> cdk.CfnParameter:
-    """The template parameter for an image's digest. It has no default: nothing is deployed that nobody chose."""
+    """Return the template parameter for an image's digest. It has no default, so each release must set it."""
     return cdk.CfnParameter(
         scope,
         name,

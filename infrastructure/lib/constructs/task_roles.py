@@ -1,4 +1,4 @@
-"""The two roles of a task: what ECS may do to start it, and what its code may do."""
+"""The two roles of a task: the execution role for ECS, and the task role for its code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PULL_ACTIONS = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:Get
 class TaskRoles(Construct):
     """Attributes `execution_role_arn` and `task_role_arn`.
 
-    The execution role pulls one image, writes to one log group and reads the secrets given; AWS's managed policy for it
-    allows every repository and log group of the account. The task role may do nothing, unless ECS Exec is on: then it
-    opens channels, and writes what is typed to the log group `exec_log_group_name`.
+    The execution role can pull one image, write to one log group and read the given secrets. AWS's managed policy would
+    allow every repository and log group of the account. The task role has no permissions, unless ECS Exec is on: then
+    it can open channels and write the sessions to the log group `exec_log_group_name`.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TaskRoles(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         statements: list[Statement] = [
-            # This action knows no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+            # This action does not support resources: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
             allow(["ecr:GetAuthorizationToken"], "*"),
             allow(PULL_ACTIONS, repository_arn),
             allow(["logs:CreateLogStream", "logs:PutLogEvents"], log_group_arn),
@@ -47,7 +47,7 @@ class TaskRoles(Construct):
         accept(self.execution_role, "GetAuthorizationToken knows no resource", "AwsSolutions-IAM5[Resource::*]")
         self.execution_role_arn = self.execution_role.attr_arn
 
-        # Its streams are called after the sessions.
+        # Its streams have the names of the sessions.
         streams = f"log-group:{exec_log_group_name}:*"
         # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html#ecs-exec-required-iam-permissions
         exec_statements: list[Statement] = [
@@ -97,7 +97,7 @@ class TaskRoles(Construct):
 
 
 def allow(actions: Sequence[str], resource: str | Sequence[str] | None) -> dict[str, Any]:
-    """One statement that allows these actions; `None` for a trust policy, which names no resource."""
+    """Return one statement that allows these actions. `None`: a trust policy, which has no resource."""
     statement: dict[str, Any] = {"Effect": "Allow", "Action": list(actions)}
     if resource is not None:
         statement["Resource"] = resource

@@ -1,7 +1,7 @@
-"""A secret with whole URLs, in which CloudFormation puts the password of the generated secret.
+"""A secret with URLs that contain the password of the generated secret.
 
-The template has a dynamic reference in the password's place, so the password is in no template and in no event. The
-value is made anew when the template's property changes: a rotation names the new password's version there.
+The template has a dynamic reference in place of the password, so the password is in no template and no event.
+CloudFormation resolves it when the property changes, so a rotation writes the new password's version id there.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
 """
 
@@ -21,9 +21,9 @@ from lib.constructs.accepted_findings import accept
 def url_secret(
     scope: Construct, settings: Secret, *, environment: Environment, queries: Mapping[str, str], url: str
 ) -> secretsmanager.CfnSecret:
-    """The secret `settings`: each key of `queries` has `url` with that query, if it is not empty.
+    """Return the secret `settings`. Each key of `queries` has `url`, with that query if it is not empty.
 
-    It can be made again from its template at any time, so it is deleted with its stack.
+    It is deleted with its stack, because the template can create it again.
     """
     urls = {key: f"{url}?{query}" if query else url for key, query in queries.items()}
     secret = secretsmanager.CfnSecret(
@@ -31,7 +31,7 @@ def url_secret(
         "Urls",
         name=f"{environment.prefix}-{settings.name}",
         description=settings.description,
-        # Nothing in a URL of ours needs an escape in JSON: the password has letters and digits only.
+        # The URLs need no escapes in JSON: the password has letters and digits only.
         secret_string=json.dumps(urls, separators=(",", ":")),
     )
     accept(secret, "One account, one reader role each: a key of its own ($1 a month) adds nothing", "CKV_AWS_149")
@@ -40,5 +40,5 @@ def url_secret(
 
 
 def password_reference(secret_arn: str) -> str:
-    """What CloudFormation puts the generated secret's password in the place of."""
+    """Return the dynamic reference to the generated secret's password."""
     return f"{{{{resolve:secretsmanager:{secret_arn}:SecretString:password}}}}"

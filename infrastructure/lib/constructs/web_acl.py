@@ -1,4 +1,4 @@
-"""A web ACL in front of the load balancer: AWS' managed rules, and a limit per address."""
+"""A web ACL for the load balancer: AWS's managed rules, and a rate limit per address."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MANAGED_RULES = (
 )
 REQUESTS_PER_ADDRESS_IN_FIVE_MINUTES = 2000
 
-# Rules of the managed groups that only count. SizeRestrictions_BODY blocks every body above 8 KB; the services take 256
-# KiB and answer 413 themselves. The rules that look for scripts, SQL and file inclusion in bodies find them in what
-# people write about their business; the services escape what they show and bind what they ask.
+# These rules of the managed groups only count. SizeRestrictions_BODY blocks every body above 8 KB; the services accept
+# 256 KiB and return 413 above it. The rules for scripts, SQL and file inclusion in bodies have false positives in the
+# texts that people write about their business; the services escape output and bind SQL parameters.
 # https://docs.aws.amazon.com/waf/latest/developerguide/aws-managed-rule-groups-baseline.html
 COUNTED: dict[str, tuple[str, ...]] = {
     "AWSManagedRulesCommonRuleSet": ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY"),
@@ -29,7 +29,7 @@ COUNTED: dict[str, tuple[str, ...]] = {
 
 
 class WebAcl(Construct):
-    """Attached to the load balancer; blocked requests are logged."""
+    """The web ACL, attached to the load balancer. It logs blocked requests."""
 
     def __init__(
         self, scope: Construct, construct_id: str, *, environment: Environment, load_balancer_arn: str
@@ -79,7 +79,7 @@ class WebAcl(Construct):
             visibility_config=_visibility(environment.prefix),
         )
         wafv2.CfnWebACLAssociation(self, "Association", resource_arn=load_balancer_arn, web_acl_arn=acl.attr_arn)
-        # WAF takes only log groups with this prefix.
+        # WAF requires this prefix.
         group = log_group(self, "LogGroup", f"aws-waf-logs-{environment.prefix}", environment=environment)
         wafv2.CfnLoggingConfiguration(
             self,

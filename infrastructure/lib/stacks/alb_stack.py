@@ -1,4 +1,7 @@
-"""The load balancer and its listeners. Target groups and rules live beside their services: no cycle."""
+"""The load balancer and its listeners.
+
+Target groups and rules are in the services stacks, to avoid a cycle between stacks.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 
 
 class AlbStack(EnvironmentStack):
-    """Attributes: `listener_arn` (where rules go), `load_balancer_full_name`, and the URLs that services are given."""
+    """Attributes: `listener_arn` (for the services' rules), `load_balancer_full_name`, and the services' URLs."""
 
     def __init__(self, scope: Construct, *, environment: Environment, network: NetworkStack) -> None:
         super().__init__(scope, "alb", environment=environment, description="Load balancer and listeners")
@@ -31,7 +34,7 @@ class AlbStack(EnvironmentStack):
         self.load_balancer = elbv2.CfnLoadBalancer(
             self,
             "LoadBalancer",
-            # Lower case: the DNS name keeps the case of this name, and an origin's host is compared in lower case.
+            # Lower case, because the DNS name keeps the case of this name, and browsers send origins in lower case.
             name=f"{environment.prefix}-alb",
             type="application",
             scheme="internet-facing",
@@ -47,7 +50,7 @@ class AlbStack(EnvironmentStack):
             ],
         )
         if self._access_logs is not None:
-            # The load balancer writes a test object when it is created.
+            # The load balancer writes a test object at its creation.
             self.load_balancer.add_resource_dependency(self._access_logs.bucket_policy)
         else:
             accept(
@@ -76,7 +79,8 @@ class AlbStack(EnvironmentStack):
         else:
             https = self._listener("Https", 443, _not_found(), certificate_arn=certificate_arn)
             self.listener_arn = https.attr_listener_arn
-        # The listener that rules leave when HTTPS is turned on stays exported until they have left it.
+        # When HTTPS is enabled, the rules move to the other listener. This one must stay exported until they have
+        # moved.
         self.keep_exported(http.attr_listener_arn, self.load_balancer.attr_dns_name, self.load_balancer_full_name)
 
         first_page = next(service for service in environment.services if service.port is not None)
@@ -84,7 +88,7 @@ class AlbStack(EnvironmentStack):
         cdk.CfnOutput(self, "Address", value=self.load_balancer.attr_dns_name)
 
     def public_url(self, service: Service) -> str:
-        """Where a browser reaches the service, without its path prefix: `https://api-staging.example.com`."""
+        """Return the service's URL for browsers without its path prefix: `https://api-staging.example.com`."""
         scheme = "https" if self.environment_settings.has_https else "http"
         return f"{scheme}://{self.environment_settings.host(service) or self.load_balancer.attr_dns_name}"
 

@@ -1,7 +1,7 @@
-"""The alarm on the month's bill, in a stack of its own: an account that refuses budgets refuses nothing else.
+"""The budget, in its own stack, because some accounts cannot create budgets.
 
-A new member account of an organization may have none for its first day, until its payer enables them. The release
-reports that, and goes on: `OPTIONAL` in lib/manifest.py.
+A new member account of an organization may not create budgets on its first day, until its management account enables
+them. The release reports the failure and continues: `OPTIONAL` in lib/manifest.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lib.stacks.environment_stack import EnvironmentStack
 
 
 class BudgetStack(EnvironmentStack):
-    """Warns at 80 % of `monitoring.monthly_budget_usd`, and when the month is going to exceed it."""
+    """Notifies at 80 % of `monitoring.monthly_budget_usd`, and if the forecast exceeds it."""
 
     def __init__(self, scope: Construct, *, environment: Environment, topic_arn: str) -> None:
         super().__init__(scope, "budget", environment=environment, description="Alarm on the bill")

@@ -1,4 +1,4 @@
-"""Redis 7 on ElastiCache: private, TLS and AUTH, and never evicting, because a queue lives in it."""
+"""Redis 7 on ElastiCache: private, with TLS and AUTH. It never evicts keys, because it contains the queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lib.stacks.secrets_stack import SecretsStack
 
 
 class CacheStack(EnvironmentStack):
-    """Attributes: `url` (without the AUTH token), `replication_group_id`, and `secret_arns` of the URLs with it."""
+    """Attributes: `url` (without the AUTH token), `replication_group_id`, and `secret_arns` of the full URLs."""
 
     def __init__(
         self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
@@ -46,7 +46,7 @@ class CacheStack(EnvironmentStack):
         )
 
         replicated = settings.replicas > 0
-        # TLS and AUTH need a replication group, of one node if need be; a cache cluster has neither.
+        # TLS and AUTH require a replication group, which can have one node.
         self.replication_group = elasticache.CfnReplicationGroup(
             self,
             "ReplicationGroup",

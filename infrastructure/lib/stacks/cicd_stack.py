@@ -1,8 +1,8 @@
-"""What a pipeline may do: release into this environment, from one branch of one repository, and nothing else.
+"""The pipeline's roles. Only the workflows of one branch of one repository can assume them.
 
-A release changes stacks with the deploy role that `cdk bootstrap` made, which hands CloudFormation its execution role:
-the pipeline itself has no right on the resources, and none to hand a role to CloudFormation. What it can thereby bring
-about ends where the execution role's policies do: docs/decisions/roles-of-the-bootstrap.md.
+A release changes stacks with the deploy role of `cdk bootstrap`, which passes the execution role to CloudFormation. The
+pipeline's own roles have no permissions on the resources, and cannot pass a role to CloudFormation. The policies of the
+execution role limit what a release can change: docs/decisions/roles-of-the-bootstrap.md.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 
 GITHUB = "token.actions.githubusercontent.com"
-# The qualifier of `cdk bootstrap`'s roles and bucket, unless somebody chose another.
+# The default qualifier of `cdk bootstrap`'s roles and bucket.
 BOOTSTRAP = "cdk-hnb659fds"
 USER_NAME = "alva-cicd-user"
 
-# The read-only calls of a release that know no resource, or of which it asks for a whole list.
+# The read-only calls of a release that do not support resources, or that list all of them.
 # https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 LISTING_ACTIONS = [
     "budgets:ViewBudget",
-    "cloudformation:DescribeEvents",  # asked with the name of a change set alone
+    "cloudformation:DescribeEvents",  # called with the name of a change set only
     "cloudformation:DescribeStackDriftDetectionStatus",
     "cloudformation:ValidateTemplate",
     "cloudwatch:DescribeAlarms",
@@ -59,7 +59,7 @@ LISTING_ACTIONS = [
 
 
 class CicdStack(EnvironmentStack):
-    """Outputs: `BuildRoleArn` and `DeployRoleArn`, which the workflow's jobs assume."""
+    """Outputs: `BuildRoleArn` and `DeployRoleArn`, for the workflow's jobs."""
 
     def __init__(self, scope: Construct, *, environment: Environment) -> None:
         super().__init__(scope, "cicd", environment=environment, description="What the pipeline may do")
@@ -96,7 +96,7 @@ class CicdStack(EnvironmentStack):
     def _role(
         self, name: str, settings: Pipeline, provider_arn: str, policy: iam.CfnManagedPolicy, *, hours: int
     ) -> iam.CfnRole:
-        """A role that the workflows of one branch assume, whichever form of the subject GitHub gives their token."""
+        """Create a role that the workflows of one branch can assume, with each form of the subject in their tokens."""
         trust = {
             "Effect": "Allow",
             "Action": "sts:AssumeRoleWithWebIdentity",
@@ -116,7 +116,7 @@ class CicdStack(EnvironmentStack):
         )
 
     def _build_statements(self) -> list[dict[str, Any]]:
-        # Every repository of the services, also one whose service was added since: the account has no others.
+        # All repositories of services, also of services that are added later. The account has no others.
         return [
             _allow("SignIn", ["ecr:GetAuthorizationToken"], "*"),
             _allow(
@@ -147,7 +147,7 @@ class CicdStack(EnvironmentStack):
                 "ChangeStacksAsTheCdkDoes",
                 ["sts:AssumeRole"],
                 [
-                    # Named whole: a role that only begins like one of them is not theirs.
+                    # Full names: a prefix would also match other roles.
                     self._arn("iam", f"role/{BOOTSTRAP}-{kind}-role-{cdk.Aws.ACCOUNT_ID}-{cdk.Aws.REGION}", region="")
                     for kind in ("deploy", "file-publishing")
                 ],
@@ -155,7 +155,8 @@ class CicdStack(EnvironmentStack):
             _allow(
                 "LookAtStacks",
                 [
-                    # The only change that is the pipeline's own: the deploy role of the bootstrap cannot call it.
+                    # The only call that changes a stack with the pipeline's role: the bootstrap's deploy role does not
+                    # allow it.
                     "cloudformation:CancelUpdateStack",
                     "cloudformation:DescribeChangeSet",
                     "cloudformation:DescribeStackEvents",
@@ -173,7 +174,7 @@ class CicdStack(EnvironmentStack):
             ),
             _allow(
                 "Images",
-                # PutImage: what was released gets one more tag.
+                # PutImage adds a tag to a released image.
                 [
                     "ecr:BatchGetImage",
                     "ecr:DescribeImages",
@@ -204,7 +205,7 @@ class CicdStack(EnvironmentStack):
                 ["ecs:RunTask", "ecs:StopTask"],
                 [
                     self._arn("ecs", f"task-definition/{MIGRATION.family}:*"),
-                    # The tasks that ask for the services' dependencies, with the service's own environment.
+                    # The one-off tasks of the deep check, which have the service's environment.
                     *(
                         self._arn("ecs", f"task-definition/{each.service_name}:*")
                         for each in environment.services
@@ -243,7 +244,7 @@ class CicdStack(EnvironmentStack):
 
 
 def _wildcard_findings(statements: Sequence[dict[str, Any]]) -> list[str]:
-    """cdk-nag's names for the wildcards in the statements."""
+    """Return cdk-nag's findings for the wildcards in the statements."""
     resources: list[str] = []
     for statement in statements:
         resource = statement["Resource"]

@@ -1,4 +1,4 @@
-"""PostgreSQL 16 on RDS: private, encrypted, TLS only, with its own parameter group."""
+"""PostgreSQL 16 on RDS: private, encrypted, TLS only."""
 
 from __future__ import annotations
 
@@ -41,35 +41,35 @@ CLASS_MEMORY_GIB = {
 EXPORTED_LOGS = ("postgresql", "upgrade")
 
 PARAMETERS = {
-    # The default since 15, said here because what depends on it should not change with a default.
+    # The default since version 15. It is set explicitly because the clients depend on it.
     "rds.force_ssl": "1",
     "log_min_duration_statement": "1000",
     "log_connections": "1",
     "log_disconnections": "1",
     "log_lock_waits": "1",
-    # A session that forgot its transaction holds locks that stop a migration.
+    # The locks of an idle transaction would block a migration.
     "idle_in_transaction_session_timeout": "60000",
 }
 
 
 def memory_bytes(instance_class: str) -> int:
-    """The memory of an instance class."""
+    """Return the memory of an instance class."""
     return CLASS_MEMORY_GIB[instance_class] * GIB
 
 
 def max_connections(instance_class: str) -> int:
-    """How many connections PostgreSQL allows on this class: 78 for db.t3.micro. The parameter group says so.
+    """Return the `max_connections` of the parameter group for this class: 78 for db.t3.micro.
 
-    RDS' default is DBInstanceClassMemory / 9531392, where DBInstanceClassMemory is what the operating system and RDS
-    leave of the class's memory: 181 was measured on db.t4g.small and 413 on db.t2.medium, which have 2 and 4 GiB. Seven
-    tenths of what the nominal memory would give is below every figure that was measured, and is the same everywhere.
+    RDS's default is DBInstanceClassMemory / 9531392. DBInstanceClassMemory is the class's memory without the share of
+    the operating system and RDS: 181 connections were measured on db.t4g.small (2 GiB) and 413 on db.t2.medium (4 GiB).
+    Seven tenths of the value for the nominal memory is below every measured figure.
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html#RDS_Limits.MaxConnections
     """
     return min(memory_bytes(instance_class) // 9_531_392 * 7 // 10, 5000)
 
 
 class DatabaseStack(EnvironmentStack):
-    """Attributes: `url` (without the password), `instance_identifier`, and `secret_arns` of the URLs with it."""
+    """Attributes: `url` (without the password), `instance_identifier`, and `secret_arns` of the full URLs."""
 
     def __init__(
         self, scope: Construct, *, environment: Environment, network: NetworkStack, secrets: SecretsStack
@@ -94,7 +94,7 @@ class DatabaseStack(EnvironmentStack):
             parameters={**PARAMETERS, "max_connections": str(max_connections(settings.instance_class))},
         )
         log_groups = [
-            # RDS makes these without retention if they do not exist, so they must come first.
+            # RDS creates missing log groups without a retention, so they must exist first.
             log_group(
                 self,
                 f"{each.capitalize()}LogGroup",
@@ -115,7 +115,7 @@ class DatabaseStack(EnvironmentStack):
             db_instance_class=settings.instance_class,
             allocated_storage=str(settings.storage_gib),
             storage_type=settings.storage_type,
-            # What comes from a snapshot has its encryption, user and databases; CloudFormation must not be told again.
+            # An instance from a snapshot has its encryption, user and databases. The template must not set them.
             db_snapshot_identifier=settings.snapshot,
             storage_encrypted=True if settings.snapshot is None else None,
             multi_az=settings.multi_az,
@@ -142,7 +142,7 @@ class DatabaseStack(EnvironmentStack):
             self.instance.add_resource_dependency(each)
         self._accept_findings()
 
-        # Adds host, port, dbname and engine to the secret, for people and for rotation.
+        # Adds host, port, dbname and engine to the secret, for operators and for rotation.
         secretsmanager.CfnSecretTargetAttachment(
             self,
             "SecretAttachment",

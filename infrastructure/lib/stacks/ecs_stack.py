@@ -1,4 +1,4 @@
-"""The cluster, the namespace in which tasks find each other, and the task definition of the migration."""
+"""The cluster, the private DNS namespace, and the task definition of the migration."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class EcsStack(EnvironmentStack):
         cdk.CfnOutput(self, "MigrationTaskDefinitionArn", value=migration.arn)
 
     def _exec_logging(self) -> ecs.CfnCluster.ClusterConfigurationProperty:
-        """What people type in a shell in a task is kept."""
+        """Log the sessions of ECS Exec."""
         environment = self.environment_settings
         exec_log = log_group(self, "ExecLogGroup", environment.log_group("exec"), environment=environment)
         return ecs.CfnCluster.ClusterConfigurationProperty(
@@ -112,5 +112,5 @@ class EcsStack(EnvironmentStack):
 
 
 def _is_the_databases(variable: str, key: SecretKey) -> bool:
-    """Whether a service's secret is what it signs in to the database with: a whole URL, or libpq's variable."""
+    """Return whether a service's secret is its database credential: a URL, or a variable of libpq."""
     return key.secret == DATABASE_URLS.name or variable == "PGPASSWORD"

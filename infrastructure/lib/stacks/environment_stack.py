@@ -1,4 +1,4 @@
-"""What all stacks of an environment have in common: their name, their region, and no account."""
+"""The base class of all stacks: name and region. No stack names an account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lib.config.environments import Environment
 
 
 class EnvironmentStack(cdk.Stack):
-    """The stack `<prefix>-<part>`: tied to the environment's region, deployable into any account.
+    """The stack `<prefix>-<part>`. It is for the environment's region and can be deployed to any account.
 
     Resources are level-1 constructs: docs/decisions/explicit-resources.md says why.
     """
@@ -22,18 +22,18 @@ class EnvironmentStack(cdk.Stack):
             description=description,
             env=cdk.Environment(region=environment.region),
             tags={"Project": "alva", "Environment": environment.name},
-            # The templates have no assets, so an account without `cdk bootstrap` takes them too.
+            # The templates have no assets, so they need no `cdk bootstrap`.
             synthesizer=cdk.DefaultStackSynthesizer(generate_bootstrap_version_rule=False),
-            # CloudFormation takes 51,200 bytes inline; indentation is a third of a template.
+            # CloudFormation accepts 51,200 bytes inline, and a third of a template is indentation.
             suppress_template_indentation=True,
         )
         self.environment_settings = environment
 
     def keep_exported(self, *values: str) -> None:
-        """Export these attributes of resources whether or not another stack uses them at the moment.
+        """Export these attributes, also if no other stack uses them.
 
-        CDK exports what is used. When a stack later ceases to use a value, the export is taken away before that stack
-        is updated, and CloudFormation refuses: "Export ... cannot be deleted as it is in use by ...".
+        CDK exports only values in use. When a stack stops using a value, its export would be removed before that stack
+        is updated, and CloudFormation would refuse: "Export ... cannot be deleted as it is in use by ...".
         """
         for value in values:
             self.export_value(value)

@@ -1,6 +1,6 @@
-"""What watches the environment as a whole: topic, alarms on shared parts, failed deployments, dashboard.
+"""Monitoring of the environment: topic, alarms on shared resources, failed deployments, dashboard.
 
-It comes before the services: their alarms, which live beside them, notify this topic.
+It is deployed before the services, whose alarms notify this topic.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ GIB = 1024**3
 BLOCKED_A_MINUTE = 100
 
 SWAP_PERCENT = 25
-"""Of a class's memory. A micro instance keeps some tens of MB swapped out at rest."""
+"""Percent of a class's memory. An idle micro instance swaps some tens of MB."""
 
 
 def free_memory_percent(instance_class: str) -> int:
-    """How much of a class's memory is free, at least, in its normal state.
+    """Return the least free memory of a class in its normal state, in percent.
 
-    Where 1 GiB is all that there is, the operating system, RDS and an idle PostgreSQL leave about a tenth: others
-    measured a median of 94 MB and a minimum of 55 MB at four connections on db.t4g.micro, 110 to 150 MB on db.t3.micro
-    (pull requests of kirill-markin/flashcards-open-source-app and ministryofjustice/analytical-platform).
+    With 1 GiB, the operating system, RDS and an idle PostgreSQL leave about a tenth. Other projects measured a median
+    of 94 MB and a minimum of 55 MB at four connections on db.t4g.micro, 110 to 150 MB on db.t3.micro (pull requests of
+    kirill-markin/flashcards-open-source-app and ministryofjustice/analytical-platform).
     """
     return 4 if memory_bytes(instance_class) <= GIB else 10
 
@@ -59,7 +59,7 @@ QUERIES = {
 
 
 class MonitoringStack(EnvironmentStack):
-    """Attribute: `topic_arn`, which every alarm of the environment notifies."""
+    """Attribute: `topic_arn`. All alarms of the environment notify it."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class MonitoringStack(EnvironmentStack):
                         "Condition": {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
                     },
                     {
-                        # As AWS documents it, without a condition: EventBridge names no source account to SNS.
+                        # As AWS documents it, without a condition: EventBridge sends SNS no source account.
                         # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
                         "Sid": "FailedDeployments",
                         "Effect": "Allow",
@@ -250,7 +250,7 @@ class MonitoringStack(EnvironmentStack):
 
     def _cache_alarms(self, alarms: AlarmFactory, cache: CacheStack) -> None:
         for number in range(1, 2 + self.environment_settings.cache.replicas):
-            # A replication group's metrics are those of its nodes, which ElastiCache numbers.
+            # A replication group has no metrics of its own. ElastiCache numbers its nodes.
             node = {"CacheClusterId": f"{cache.replication_group_id}-{number:03}"}
             suffix = "" if number == 1 else f"-{number}"
             alarms.alarm(

@@ -1,7 +1,6 @@
 """The VPC, its subnets and routes, and every security group.
 
-All security groups and the rules between them live here: with rules in the stacks of their consumers, the obvious
-wirings make a cycle between stacks.
+All security groups and their rules are here. Rules in the stacks that use them would create cycles between stacks.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ POSTGRESQL_PORT = 5432
 REDIS_PORT = 6379
 ANYWHERE = "0.0.0.0/0"
 
-# A security group without an egress rule gets one that allows everything; this rule matches nothing that exists.
+# EC2 adds an egress rule for all traffic to a group that has none. This rule matches no traffic.
 NO_EGRESS = ec2.CfnSecurityGroup.EgressProperty(
     ip_protocol="icmp", from_port=252, to_port=86, cidr_ip="255.255.255.255/32", description="Nothing may leave"
 )
@@ -76,14 +75,14 @@ class NetworkStack(EnvironmentStack):
             self,
             "S3Endpoint",
             vpc_id=self.vpc_id,
-            # Image layers come from S3: through this gateway they cost nothing, through the NAT they are billed.
+            # Image layers come from S3. Through this gateway they are free; NAT gateways bill them.
             service_name=f"com.amazonaws.{environment.region}.s3",
             vpc_endpoint_type="Gateway",
             route_table_ids=[table.ref for table in private_tables],
         )
         self._security_groups()
         if settings.nat == "instance":
-            # After the security groups, one of which it needs.
+            # After the security groups, because it needs one.
             nat = NatInstance(
                 self,
                 "Nat",
@@ -220,7 +219,7 @@ class NetworkStack(EnvironmentStack):
         for first, last in service_ports:
             ports = f"{first}" if first == last else f"{first}To{last}"
             self._ingress(f"EcsFromAlb{ports}", ecs, alb, first, last, "From the load balancer")
-            # Without this a group that admits the load balancer refuses calls from service to service.
+            # Without this rule, services could not call each other.
             self._ingress(f"EcsFromEcs{ports}", ecs, ecs, first, last, "From service to service")
             ec2.CfnSecurityGroupEgress(
                 self,
@@ -282,7 +281,7 @@ class NetworkStack(EnvironmentStack):
 
 
 def contiguous_ranges(ports: Iterable[int]) -> list[tuple[int, int]]:
-    """The fewest ranges that hold these ports and no other: 3000, 3001, 3005 make (3000, 3001) and (3005, 3005)."""
+    """Return the fewest ranges with exactly these ports: 3000, 3001, 3005 give (3000, 3001) and (3005, 3005)."""
     ranges: list[tuple[int, int]] = []
     for port in sorted(set(ports)):
         if ranges and ranges[-1][1] == port - 1:
@@ -307,5 +306,5 @@ def _name(value: str) -> cdk.CfnTag:
 
 
 def _zone(subnet: SubnetSettings) -> str:
-    """`A` for us-east-1a."""
+    """Return `A` for us-east-1a."""
     return subnet.availability_zone[-1].upper()

@@ -14,10 +14,10 @@ from lib.stacks.environment_stack import EnvironmentStack
 
 IMAGES_KEPT = 30
 
-# An image that a rule matches is left alone by the rules after it. What was released bears a tag `released-<n>`, which
-# a release adds when it has succeeded (`src/alva/release/images.py`): the image that runs is the one released last, so
-# it is within the last 30 of its class however many builds that never ran come after it. An image that keeps running
-# gets no tag from every release: ECR allows 1,000 per image.
+# Later rules skip an image that an earlier rule matches. A successful release adds the tag `released-<n>`
+# (`src/alva/release/images.py`). The running image was released last, so it is among the last 30 released images,
+# however many unreleased builds follow. A release does not tag an image again that keeps running: ECR allows 1,000 tags
+# per image.
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
 LIFECYCLE_POLICY = {
     "rules": [
@@ -54,7 +54,7 @@ LIFECYCLE_POLICY = {
 
 
 class RegistryStack(EnvironmentStack):
-    """One repository for each service, called as the service is."""
+    """One repository for each service, with the name of the service."""
 
     def __init__(self, scope: Construct, *, environment: Environment) -> None:
         super().__init__(scope, "registry", environment=environment, description="Image repositories")
@@ -71,7 +71,8 @@ class RegistryStack(EnvironmentStack):
                     lifecycle_policy_text=json.dumps(LIFECYCLE_POLICY, separators=(",", ":"))
                 ),
             )
-            # Images are what a rollback needs: they outlive the stack, and `destroy` empties them on purpose.
+            # A rollback needs the images. They are kept when the stack is deleted; `destroy --forget images` deletes
+            # them.
             repository.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             repository.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
             accept(repository, "Images hold no secret and no customer's data: ECR's own key does", "CKV_AWS_136")

@@ -1,4 +1,4 @@
-"""The environment's secrets: one generated, six that hold `alva:unset` until the release tool sets them."""
+"""The environment's secrets: one is generated, and six have the value `alva:unset` until the release tool sets them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lib.config.secrets import DATABASE_SECRET, SECRETS
 from lib.constructs.accepted_findings import accept
 from lib.stacks.environment_stack import EnvironmentStack
 
-# Recognisable: a generated placeholder would let services start with a JWT key that is no key.
+# A fixed placeholder can be detected. With a generated one, services would start with an invalid JWT key.
 UNSET = "alva:unset"
 DATABASE_USER = "alva_admin"
 
-# Letters and digits only: valid for RDS (no / @ " or space), for an ElastiCache AUTH token (16 to 128 characters), and
-# the same in a URL, a shell and a connection string. 40 of 62 symbols are 238 bits.
+# Letters and digits only: valid for RDS (no / @ " or space) and for an ElastiCache AUTH token (16 to 128 characters),
+# and without escapes in a URL, a shell and a connection string. 40 of 62 symbols are 238 bits.
 PASSWORD_LENGTH = 40
 
 
 class SecretsStack(EnvironmentStack):
-    """Attribute: `secrets`, by their name without the environment's prefix."""
+    """Attribute: `secrets`, by name without the environment's prefix."""
 
     def __init__(self, scope: Construct, *, environment: Environment) -> None:
         super().__init__(scope, "secrets", environment=environment, description="Secrets of the services")
@@ -38,7 +38,7 @@ class SecretsStack(EnvironmentStack):
                 secret_string=None if each.kind == "generated" else UNSET,
                 generate_secret_string=_generated_credentials() if each.kind == "generated" else None,
             )
-            # A value that a person set is not in the template: without this it would go with the stack.
+            # A value that an operator set is not in the template, so it must not be deleted with the stack.
             secret.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             secret.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
             accept(
@@ -55,7 +55,7 @@ class SecretsStack(EnvironmentStack):
 
     @property
     def arns(self) -> dict[str, str]:
-        """The secrets' ARNs, which is what Ref returns."""
+        """Return the secrets' ARNs, which Ref returns."""
         return {name: secret.ref for name, secret in self.secrets.items()}
 
     @property

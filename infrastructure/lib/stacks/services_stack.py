@@ -1,4 +1,4 @@
-"""Services, in one stack or more: a release updates them together, and a failed one takes them back together."""
+"""A stack of services. A release updates all services stacks together, and a failed release rolls all of them back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lib.stacks.environment_stack import EnvironmentStack
 
 
 class ServicesStack(EnvironmentStack):
-    """Those services whose `stack` is `number`. Attribute: `services`, by name."""
+    """The services whose `stack` is `number`. Attribute: `services`, by name."""
 
     def __init__(self, scope: Construct, *, environment: Environment, platform: Platform, number: int) -> None:
         part = "services" if number == 1 else f"services-{number}"
