@@ -393,7 +393,7 @@ def service_environment(
     keys: KeyPair,
     outside_server: Outside,
 ) -> dict[str, str]:
-    """The environment of auth, api and worker, as docs/architecture.md has it, but for host, port and prefix."""
+    """The variables of auth, api and worker (docs/reference/environment-variables.md), except host, port and prefix."""
     return {
         **base_environment(),
         **postgres.environment,

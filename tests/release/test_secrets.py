@@ -113,7 +113,7 @@ def test_audit_names_secret_and_person_and_no_value(aws: Aws, secrets: Secrets, 
 
 
 def test_unset_is_the_value_that_the_templates_write() -> None:
-    # docs/architecture.md: the seam between infrastructure and release. The templates' side is in tests/infrastructure.
+    # docs/reference/manifest.md: an unset secret has this value. The templates' side is in tests/infrastructure.
     assert UNSET == "alva:unset"
 
 

@@ -87,7 +87,8 @@ def find_base(name: str) -> Base:
     if language == "node":
         return _node(name, folders, links)
     raise SandboxFailed(
-        f"cannot lay an image over {name}", next_step="use an image FROM python:X.Y or node; see docs/architecture.md"
+        f"cannot lay an image over {name}",
+        next_step="use an image FROM python:X.Y or node (docs/decisions/images-without-docker.md)",
     )
 
 
