@@ -1,7 +1,8 @@
-"""The code of the release before each revision goes on working after it: docs/decisions/the-release-before.md.
+"""The former release's code works with the schema of each revision.
 
-What that code asks of the database was recorded while it was the code (`recordings/`), and is asked again here of the
-schema that the revision makes. `ALVA_RECORD=1` records what the present code asks of the present schema.
+The statements of that code were recorded while it was current (`recordings/`). The tests run them against the revision's
+schema. `ALVA_RECORD=1` records the statements of the present code.
+docs/decisions/migrations-run-beside-the-former-release.md
 """
 
 from __future__ import annotations
