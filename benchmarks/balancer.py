@@ -1,11 +1,11 @@
-"""The region's load balancer against the service behind it, and against nginx at the same place, in one run.
+"""Compares the region's load balancer with direct requests and with nginx, in one run.
 
     .venv/bin/python benchmarks/balancer.py [--seconds 10] [--connections 16] [--json]
 
 Needs `wrk` and `nginx` (Debian: `apt-get install wrk nginx-light`), both with one thread, as Envoy has here. Runs in a
 clone with a home and ports of its own, on loopback addresses (ALVA_NETWORK=loopback), so that proxies are compared and
-not networks. Two answers are asked for: web's `/health`, which Python makes, and a fixed one of a listener rule, which
-shows the proxies alone. The client shares the machine with what it measures. Ends with 1 where a request failed.
+not networks. Two responses are measured: web's `/health`, which Python makes, and a fixed response of a listener rule,
+which measures the proxies alone. The client runs on the same machine. Exits with 1 if a request failed.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ Row = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=int, default=10, help="how long each is asked")
-    parser.add_argument("--connections", type=int, default=16, help="connections that ask at once")
+    parser.add_argument("--seconds", type=int, default=10, help="duration of each measurement")
+    parser.add_argument("--connections", type=int, default=16, help="parallel connections")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     for program in ("wrk", "nginx"):
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(project: Path, seconds: int, connections: int) -> dict[str, Row]:
-    """Every row, in a clone of HEAD at `project`."""
+    """Measure every row in a clone of HEAD at `project`."""
     clone(project)
     share_installation(project)
     environment = {**isolated(project), "ALVA_NETWORK": "loopback"}
@@ -95,7 +95,7 @@ def measure(project: Path, seconds: int, connections: int) -> dict[str, Row]:
 
 
 def place_of_web(environment: Mapping[str, str]) -> str:
-    """The address and port of web's task."""
+    """Return the address and port of web's task."""
     elb = client(environment, "elbv2")
     groups = elb.describe_target_groups()["TargetGroups"]
     group = next(group for group in groups if group["TargetGroupName"].startswith("alva-staging-web-"))
@@ -118,7 +118,7 @@ def add_fixed_answer(environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def nginx(folder: Path, target: str) -> Iterator[None]:
-    """nginx with one worker in front of web, keeping connections and writing an access log, as Envoy does here."""
+    """Start nginx with one worker in front of web, with keep-alive and an access log, as Envoy has here."""
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, target=target, port=NGINX_PORT, fixed=FIXED_PATH))
     with subprocess.Popen(["nginx", "-c", str(configuration), "-e", str(folder / "error.log")]) as process:
@@ -129,7 +129,7 @@ def nginx(folder: Path, target: str) -> Iterator[None]:
 
 
 def wait_for(url: str, seconds: float = 30) -> None:
-    """Return once the URL answers 200."""
+    """Wait until the URL returns 200."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -142,7 +142,7 @@ def wait_for(url: str, seconds: float = 30) -> None:
 
 
 def wrk(url: str, seconds: int, connections: int) -> Row:
-    """Requests per second, latencies in milliseconds, and how many requests failed, by wrk's own account."""
+    """Run wrk, and return its requests per second, latencies in milliseconds and number of failed requests."""
     ended = subprocess.run(
         ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--latency", url],
         capture_output=True,
@@ -162,7 +162,7 @@ def wrk(url: str, seconds: int, connections: int) -> Row:
 def found(pattern: str, text: str) -> tuple[str, ...]:
     match = re.search(pattern, text)
     if match is None:
-        sys.exit(f"cannot measure: wrk said\n{text}")
+        sys.exit(f"cannot measure: wrk printed\n{text}")
     return match.groups()
 
 

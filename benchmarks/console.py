@@ -89,7 +89,7 @@ def open_in_a_clone() -> Iterator[tuple[str, float]]:
             assert process.stdout is not None  # noqa: S101
             address = json.loads(process.stdout.readline())["address"]
             seconds = time.monotonic() - started
-            time.sleep(3)  # as long as a browser takes to start
+            time.sleep(3)  # About the time that a browser takes to start.
             yield address, seconds
             process.send_signal(signal.SIGINT)
             process.wait(30)

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(project: Path, *, fresh: bool) -> dict[str, dict[str, float]]:
-    """Time each step once, in the order in which a person meets them, in a clone of HEAD at `project`."""
+    """Time each step once, in the order of first use, in a clone of HEAD at `project`."""
     clone(project)
     environment = isolated(project)
     if not fresh:
@@ -59,7 +59,7 @@ def measure(project: Path, *, fresh: bool) -> dict[str, dict[str, float]]:
         seconds["up, nothing to do"] = timed(lambda: alva(project, environment, "up"))
         edit_api(project)
         seconds["release of one service"] = timed(lambda: alva(project, environment, "up"))
-        time.sleep(5)  # at rest: the old tasks are gone and the new ones have warmed up
+        time.sleep(5)  # At rest: the old tasks have stopped and the new ones have finished their start.
         resident = resident_megabytes(Path(environment["ALVA_HOME"]))
     finally:
         seconds["down"] = timed(lambda: alva(project, environment, "down"))
@@ -73,7 +73,7 @@ def clone(project: Path) -> None:
 
 
 def share_installation(project: Path) -> None:
-    """Install as the launcher would; the package caches make it quick, and it is not part of what is timed."""
+    """Install as the launcher does. This is not timed."""
     subprocess.run([project / "alva", "--version"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

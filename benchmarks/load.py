@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/load.py [--seconds 10] [--connections 8] [--json]
 
-Runs in a clone, with a home and ports of its own. The requests are real work: an administrator who signed up by mail
-asks for their plans and for the list of users, so that pages are rendered and PostgreSQL is read. Clients share the
-machine with what they measure. Ends with 1 where a request failed.
+Runs in a clone, with a home and ports of its own. The requests do real work: an administrator who signed up by mail
+requests their plans and the list of users, so that pages are rendered and PostgreSQL is read. The clients run on the
+same machine. Exits with 1 if a request failed.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ REQUEST_TIMEOUT_SECONDS = 30
 
 @dataclass
 class Measured:
-    """What the clients of one service saw."""
+    """The results of the clients of one service."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    """In seconds, of the requests that were answered as they should be."""
+    """In seconds, of the successful requests."""
     failures: list[str] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
-        """The latency in milliseconds that this share of the requests stays within; 0 where there are none."""
+        """Return this percentile of the latencies in milliseconds, or 0 without requests."""
         ordered = sorted(self.latencies)
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000 if ordered else 0.0
 
@@ -60,8 +60,8 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10, help="how long each service is asked at rest")
-    parser.add_argument("--connections", type=int, default=8, help="connections that ask one service at once")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of the load on each service at rest")
+    parser.add_argument("--connections", type=int, default=8, help="parallel connections to one service")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
 
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def measure(project: Path, seconds: float, connections: int) -> dict[str, dict[str, dict[str, object]]]:
-    """Both phases, in a clone of HEAD at `project`: phase -> service -> figures."""
+    """Measure both phases in a clone of HEAD at `project`. Return phase -> service -> figures."""
     clone(project)
     share_installation(project)
     environment = isolated(project)
@@ -89,9 +89,9 @@ def measure(project: Path, seconds: float, connections: int) -> dict[str, dict[s
             with load(place, cookie, [service], connections) as measured:
                 time.sleep(seconds)
             at_rest[service] = measured[service].as_json()
-        cookie = sign_in(place, inbox)  # an access token lasts ten minutes
+        cookie = sign_in(place, inbox)  # An access token expires after ten minutes.
         edit_all_services(project)
-        # Not as fast as they can: what is asked here is whether anybody notices.
+        # Below full load: this phase measures whether users notice the release.
         with load(place, cookie, list(PATHS), 2, pause_seconds=0.02) as measured:
             alva(project, environment, "up")
         during = {service: measured[service].as_json() for service in PATHS}
@@ -104,7 +104,7 @@ def measure(project: Path, seconds: float, connections: int) -> dict[str, dict[s
 def load(
     place: str, cookie: str, services: list[str], connections: int, pause_seconds: float = 0.0
 ) -> Iterator[dict[str, Measured]]:
-    """Each service is asked over so many connections, as long as the block lasts; complete after it."""
+    """Send requests to each service over `connections` while the block runs. The result is complete after it."""
     measured = {service: Measured() for service in services}
     done = threading.Event()
     clients = [
@@ -126,7 +126,7 @@ def load(
 
 
 def ask(place: str, cookie: str, path: str, measured: Measured, done: threading.Event, pause_seconds: float) -> None:
-    """Ask again and again over one connection, which is made anew where the server said that it closes it."""
+    """Send requests over one connection. Open a new one if the server announced that it closes it."""
     connection = http.client.HTTPConnection(place, timeout=REQUEST_TIMEOUT_SECONDS)
     while not done.is_set():
         started = time.monotonic()
@@ -151,7 +151,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def sign_in(place: str, inbox: str) -> str:
-    """Register or sign in by mail, as a browser does; the cookie that says who asks."""
+    """Register or sign in by mail, as a browser does. Return the access cookie."""
     before = len(mails(inbox))
     answer = post(place, "/signup", {"email": ADDRESS})
     browser = cookie_of(answer, "alva_browser")
@@ -168,7 +168,7 @@ def sign_in(place: str, inbox: str) -> str:
 
 
 def mails(inbox: str) -> list[dict[str, str]]:
-    """The mails to our address, newest first."""
+    """Return the mails to the administrator's address, newest first."""
     query = urllib.parse.urlencode({"to": ADDRESS})
     with urllib.request.urlopen(f"{inbox}/api/messages?{query}", timeout=REQUEST_TIMEOUT_SECONDS) as answer:  # noqa: S310 - ours
         return list(json.load(answer)["messages"])
@@ -180,7 +180,7 @@ def post(place: str, path: str, form: Mapping[str, str]) -> Message:
 
 
 def request(asked: urllib.request.Request) -> Message:
-    """The headers of the answer, which is a redirect."""
+    """Send a request and return the headers of its response, which is a redirect."""
     try:
         urllib.request.build_opener(_NoRedirects).open(asked, timeout=REQUEST_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError as answer:
@@ -198,7 +198,7 @@ def cookie_of(headers: Message, name: str) -> str:
 
 
 def edit_all_services(project: Path) -> None:
-    """A change in what all four share: four new images."""
+    """Change a file that all four services share, which makes four new images."""
     module = project / "apps" / "common" / "app.py"
     module.write_text(module.read_text() + "\n# a change that makes four new images\n")
 

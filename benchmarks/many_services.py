@@ -1,12 +1,12 @@
-"""How the region's time and memory grow with the number of services: 4 as they are, then 10, 20 and 40.
+"""The region's times and memory with 4, 10, 20 and 40 services.
 
     .venv/bin/python benchmarks/many_services.py [--services 10 20 40] [--json]
 
-Runs in a clone, with a home and ports of its own. Each further service is web's image once more, behind the same load
-balancer with a target group and a rule of its own, made through AWS's API: services are asked for all at once, and are
-there when ECS calls every deployment COMPLETED and the load balancer answers for each. `status` is timed as a person
-calls it, a release is a new deployment of one of them. Memory is the proportional set size of the region and
-everything below it, and of the region's own process.
+Runs in a clone, with a home and ports of its own. Each additional service has web's image, its own target group and its
+own rule at the same load balancer. All are created at once through AWS's API, and are ready when ECS reports every
+deployment as COMPLETED and the load balancer answers for each. The time of `status` includes the start of the command;
+a release is a new deployment of one service. Memory is the proportional set size of the region with all its children,
+and of the region's own process.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TAKEN_OVER = (
     "taskRoleArn",
     "executionRoleArn",
 )
-"""What another service's task definition has from web's."""
+"""The fields that are copied from web's task definition."""
 
 Row = dict[str, float]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--services", type=int, nargs="+", default=[10, 20, 40], help="how many, each more than before")
+    parser.add_argument("--services", type=int, nargs="+", default=[10, 20, 40], help="numbers of services, ascending")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="alva-many-", ignore_cleanup_errors=True) as folder:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(project: Path, sizes: list[int]) -> dict[int, Row]:
-    """One row for each number of services, in a clone of HEAD at `project`."""
+    """Measure one row for each number of services, in a clone of HEAD at `project`."""
     clone(project)
     share_installation(project)
     environment = isolated(project)
@@ -75,7 +75,7 @@ def measure(project: Path, sizes: list[int]) -> dict[int, Row]:
 
 
 def row(project: Path, environment: Mapping[str, str], seconds: float) -> Row:
-    time.sleep(5)  # at rest: what started has warmed up
+    time.sleep(5)  # At rest: the tasks have finished their start.
     home = Path(environment["ALVA_HOME"])
     region = int(json.loads((home / "region.json").read_text())["pid"])
     status = timed(lambda: alva(project, environment, "status"))
@@ -90,7 +90,7 @@ def row(project: Path, environment: Mapping[str, str], seconds: float) -> Row:
 
 
 def add_service(environment: Mapping[str, str], name: str) -> None:
-    """One more service like web, at /<name>."""
+    """Create a copy of web at /<name>."""
     ecs, elb = client(environment, "ecs"), client(environment, "elbv2")
     (web,) = ecs.describe_services(cluster=CLUSTER, services=[WEB])["services"]
     definition = ecs.describe_task_definition(taskDefinition=web["taskDefinition"])["taskDefinition"]
@@ -126,7 +126,7 @@ def add_service(environment: Mapping[str, str], name: str) -> None:
 
 
 def wait_for_all(environment: Mapping[str, str], names: list[str]) -> None:
-    """Return when ECS calls each service's deployment COMPLETED and each answers through the load balancer."""
+    """Wait until each service's deployment is COMPLETED and each answers through the load balancer."""
     ecs, deadline = client(environment, "ecs"), time.monotonic() + PATIENCE_SECONDS
     waiting = list(names)
     while waiting:
@@ -146,7 +146,7 @@ def wait_for_all(environment: Mapping[str, str], names: list[str]) -> None:
 
 
 def release_again(environment: Mapping[str, str], name: str) -> None:
-    """Another deployment of a service, from UpdateService to COMPLETED."""
+    """Deploy a service again, and return the seconds from UpdateService to COMPLETED."""
     client(environment, "ecs").update_service(cluster=CLUSTER, service=name, forceNewDeployment=True)
     wait_for_all(environment, [name])
 

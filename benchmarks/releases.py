@@ -1,4 +1,5 @@
-"""What releases take: none, one service under load and our share of it, the first plan's settings, a killed region.
+"""Durations of releases: without a change, of one service under load, with the first plan's settings, and the restart
+of a killed region.
 
     .venv/bin/python benchmarks/releases.py [--json]
 
@@ -47,7 +48,7 @@ CONNECTIONS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of the table."""
+    """A row of the table."""
 
     name: str
     measured: float
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def measure(project: Path) -> list[Figure]:
-    """Every figure, in a clone of HEAD at `project`."""
+    """Measure every figure in a clone of HEAD at `project`."""
     clone(project)
     share_installation(project)
     environment = isolated(project)
@@ -114,7 +115,7 @@ def measure(project: Path) -> list[Figure]:
 
 @contextmanager
 def users(environment: Mapping[str, str]) -> Iterator[Measured]:
-    """Several connections ask web for its start page, as long as the block lasts."""
+    """Request web's start page over several connections while the block runs."""
     measured, done = Measured(), threading.Event()
     place = f"127.0.0.1:{environment['ALVA_EDGE_PORT']}"
     clients = [threading.Thread(target=ask, args=(place, "", "/", measured, done, 0.02)) for _ in range(CONNECTIONS)]
@@ -134,7 +135,7 @@ def edit_web(project: Path, number: int) -> None:
 
 
 def take_first_plan(project: Path) -> None:
-    """Five checks 30 s apart make a target healthy again, and it is drained for 300 s."""
+    """Set the first plan's health checks (five, 30 s apart) and its deregistration delay of 300 s."""
     settings = project / "infrastructure/lib/config/environments.py"
     settings.write_text(settings.read_text() + FIRST_PLAN)
     construct = project / "infrastructure/lib/constructs/ecs_service_construct.py"
@@ -145,7 +146,7 @@ def take_first_plan(project: Path) -> None:
 
 
 def deployment_seconds(environment: Mapping[str, str]) -> float:
-    """How long web's last service deployment took, by ECS's own account."""
+    """Return the duration of web's last service deployment, as ECS reports it."""
     briefs = client(environment, "ecs").list_service_deployments(cluster=CLUSTER, service=WEB)["serviceDeployments"]
     newest = max(briefs, key=lambda brief: brief["createdAt"])
     return float((newest["finishedAt"] - newest["startedAt"]).total_seconds())
@@ -158,7 +159,7 @@ def client(environment: Mapping[str, str], service: str) -> Any:
 
 
 def cdk_release(project: Path, environment: Mapping[str, str]) -> None:
-    """Build and push the image, synthesise, deploy the services' stack with its digest."""
+    """Build and push the image, synthesise, and deploy the services stack with its digest."""
     built = subprocess.run(
         [project / "alva", "build", "web", "--push", "--json"],
         env=environment,
@@ -174,7 +175,7 @@ def cdk_release(project: Path, environment: Mapping[str, str]) -> None:
 
 
 def cdk(project: Path, environment: Mapping[str, str], *arguments: str) -> None:
-    """The CDK CLI as it is, pointed at the region and at what `./alva synth` wrote."""
+    """Run the CDK CLI with the region as its endpoint and the output of `./alva synth` as its app."""
     assembly = Path(environment["ALVA_HOME"]) / "cdk.out" / "staging"
     ended: Any = node(
         [str(project / "node_modules/aws-cdk/bin/cdk"), "--no-notices", "--app", str(assembly), *arguments],
@@ -197,7 +198,7 @@ def cdk(project: Path, environment: Mapping[str, str], *arguments: str) -> None:
 
 
 def bootstrap(project: Path, environment: Mapping[str, str]) -> None:
-    """Start the region and have the CDK prepare its account, as it must be before anything is deployed by it."""
+    """Start the region and run `cdk bootstrap`, which the CDK requires before a deployment."""
     start = "from alva.cli.invocation import ROOT; from alva.region import config, daemon; "
     start += "daemon.start(config.RegionConfig.from_environment(ROOT / '.alva'))"
     subprocess.run([project / ".venv/bin/python", "-c", start], env=environment, check=True)
@@ -206,7 +207,7 @@ def bootstrap(project: Path, environment: Mapping[str, str]) -> None:
 
 
 def restart(project: Path, environment: Mapping[str, str]) -> float:
-    """Kill the region as a power failure would; the seconds until `up` has verified that everything runs again."""
+    """Kill the region, as a power failure would. Return the seconds until `up` has verified all services."""
     region = int(json.loads((Path(environment["ALVA_HOME"]) / "region.json").read_text())["pid"])
     os.kill(region, signal.SIGKILL)
     started = time.monotonic()

@@ -1,11 +1,11 @@
-"""Whether a region grows: releases, good and failing, and log lines, with what it uses at the start and at the end.
+"""Resources of a region over many releases and log lines: whether memory, files or disk grow.
 
     .venv/bin/python benchmarks/soak.py [--releases 200] [--log-lines 1000000] [--json]
 
 Runs in a clone, with a home and ports of its own. Each release changes web and deploys it by `./alva deploy`; every
-fourth one has an image that ends at its start, and must end as "rolled back" (5). The log lines go into one log
+fourth one has an image that exits at its start, and must end as "rolled back" (5). The log lines go into one log
 group, in equal parts after each release. A column is measured before the first release, halfway and after the last,
-each after the tasks of the release before have gone.
+each after the tasks of the previous release have stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FAILURE = "\nraise SystemExit('soak: this image ends at its start')\n"
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the region uses at one moment."""
+    """The region's resources at one moment."""
 
     releases: int
     log_lines: int
@@ -77,7 +77,7 @@ def measure(project: Path, releases: int, log_lines: int) -> Iterator[Sample]:
         logs = client(environment, "logs")
         logs.create_log_group(logGroupName=GROUP)
         logs.create_log_stream(logGroupName=GROUP, logStreamName=STREAM)
-        # One before the first measurement: the code paths are loaded, and an old version is there.
+        # One release before the first measurement, so that all code is loaded and a former version exists.
         module.write_text(f"{good}\n# release 0\n")
         seconds = release(project, environment, succeeds=True)
         yield sample(environment, 0, 0, seconds)
@@ -97,7 +97,7 @@ def measure(project: Path, releases: int, log_lines: int) -> Iterator[Sample]:
 
 
 def release(project: Path, environment: Mapping[str, str], *, succeeds: bool) -> float:
-    """Release web; the seconds that it took. Exits when it does not end as it should."""
+    """Release web and return the seconds that it took. Exit if the result is not the expected one."""
     started = time.monotonic()
     run = subprocess.run(
         [project / "alva", "deploy", "--service", "web", "--yes"],
@@ -120,7 +120,7 @@ def write_lines(logs: Any, start: int, end: int) -> None:
 
 
 def sample(environment: Mapping[str, str], releases: int, log_lines: int, release_seconds: float) -> Sample:
-    """Measure, once the tasks that a release replaced have gone and what has expired was deleted."""
+    """Measure after the replaced tasks have stopped and expired data has been deleted."""
     time.sleep(SETTLE_SECONDS)
     home = Path(environment["ALVA_HOME"])
     region = int(json.loads((home / "region.json").read_text())["pid"])
@@ -145,7 +145,7 @@ def resident_megabytes(pid: int) -> float:
 
 
 def control_groups(home: Path) -> int:
-    """The groups below the region's own."""
+    """Return the number of control groups below the region's own."""
     from alva.region.memory import group_of
 
     folder = group_of(home).folder

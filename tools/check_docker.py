@@ -1,4 +1,4 @@
-"""Has a real Docker engine judge the images of all services: builds, pushes, pulls, runs and stops each.
+"""Checks the images of all services with a real Docker engine: builds, pushes, pulls, runs and stops each one.
 
     tools/check_docker.py --registry 127.0.0.1:5000
 
@@ -6,13 +6,13 @@ Needs Docker with buildx, a registry without a password on loopback (`docker run
 Debian's package `docker-registry`), and the local region running with a release in it (`./alva up`). For each service:
 
 1. `DockerBuilder` builds it as for AWS, twice: the second time with an empty cache. The digests must be the same.
-2. It is pushed into the registry and pulled by digest; Docker must have got what was built.
+2. It is pushed into the registry and pulled by digest; Docker must get the built image.
 3. Docker starts it with a read-only root, half a CPU, no network, and the environment of its task: it listens on its
-   port, answers its health path and ends on SIGTERM. All bytecode below /app is of the kind that Python never compares
+   port, answers its health path and ends on SIGTERM. All bytecode below /app is unchecked: Python does not compare it
    with its source.
 
-Then the images that Docker built are released into the local region in the place of its own, which starts them, asks
-their health, verifies them and stops the ones before. Prints a line for each service: digest, seconds, megabytes.
+Then the local region releases the images that Docker built: it starts them, checks their health, verifies them and
+stops the former ones. Prints a line for each service: digest, seconds, megabytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HEALTH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], 
 
 
 def docker(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run docker; what it says on both outputs. Ends this program when it fails."""
+    """Run docker and return its output (stdout and stderr). Exit if it fails."""
     command = ["docker", *arguments]
     ended = subprocess.run(
         command,
@@ -67,7 +67,7 @@ def docker(*arguments: str, environment: dict[str, str] | None = None) -> str:
 
 
 def environment_of(aws: Aws, service: Service) -> dict[str, str]:
-    """What the service's task in the local region is given, secrets too."""
+    """Return the environment of the service's task in the local region, with its secrets."""
     definition = aws.ecs.describe_task_definition(taskDefinition=service.service)["taskDefinition"]
     (container,) = (each for each in definition["containerDefinitions"] if each["name"] == service.name)
     given = {each["name"]: each["value"] for each in container.get("environment", [])}
@@ -79,14 +79,17 @@ def environment_of(aws: Aws, service: Service) -> dict[str, str]:
 
 
 def is_listening(pid: int, port: int) -> bool:
-    """Whether something listens on the port in the network of a process."""
+    """Return whether something listens on the port in the network namespace of a process."""
     lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return any(line[3] == "0A" and int(line[1].rpartition(":")[2], 16) == port for line in lines)
 
 
 def run(reference: str, service: Service, environment: dict[str, str]) -> tuple[float, float]:
-    """Start the image, ask its health, stop it: seconds to listening, and to the end after SIGTERM. Ends the program
-    where it does not behave as docs/reference/service-contract.md says."""
+    """Start the image, request its health path and stop it. Return the seconds until it listens and from SIGTERM to its
+    end.
+
+    Exit if it violates docs/reference/service-contract.md.
+    """
     options = [*("--read-only", "--cpus", "0.5", "--memory", "1g", "--network", "none", "--stop-timeout", "60")]
     variables = [part for name in environment for part in ("--env", name)]
     began = time.monotonic()
@@ -112,7 +115,7 @@ def run(reference: str, service: Service, environment: dict[str, str]) -> tuple[
 
 
 def built(manifest: Manifest, service: Service) -> tuple[Layout, float]:
-    """The image as a builder without any memory of it makes it, and how many seconds that took."""
+    """Build the image without a cache, and return it with the seconds that the build took."""
     builder = DockerBuilder(ROOT, architecture=manifest.architecture)
     began = time.monotonic()
     digest = builder.build(service, lambda _line: None)

@@ -1,6 +1,7 @@
 """Writes docs/reference/ from the code: verbs and exit codes, settings, environment variables, checks.
 
-`python tools/reference.py` writes; with `--check` it writes nothing and ends with 1 when a file is stale.
+`python tools/reference.py` writes the files. With `--check` it writes nothing, and exits with 1 if a file is out of
+date.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[s
 
 
 def verbs() -> str:
-    """Every verb with its options and examples, and the exit codes."""
+    """Return the verbs with their options and examples, and the exit codes."""
     import click
 
     from alva import errors
@@ -50,12 +51,12 @@ def verbs() -> str:
             lines += [f"    {example}" for example in EXAMPLES.get(verb.name, ())]
             lines.append("")
     lines += ["## Exit codes", ""]
-    codes: dict[int, list[str]] = {0: ["it is done"], 130: ["interrupted; the same command again continues"]}
+    codes: dict[int, list[str]] = {0: ["success"], 130: ["interrupted; run the same command again to continue"]}
     for _, error in inspect.getmembers(errors, inspect.isclass):
         if issubclass(error, errors.AlvaError) and error.__module__ == errors.__name__:
             codes.setdefault(error.exit_code, []).append((error.__doc__ or "").strip().splitlines()[0].rstrip("."))
     rows = [(code, "; ".join(dict.fromkeys(said))) for code, said in sorted(codes.items())]
-    lines += table(("code", "what it means"), rows)
+    lines += table(("code", "meaning"), rows)
     lines.append("`./alva run` ends with the exit code of the task's command, `./alva test` with pytest's.")
     return "\n".join([*lines, ""])
 
@@ -71,11 +72,11 @@ def _described(command: Any) -> list[str]:
         elif isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
             rows.append((names, parameter.help or ""))
-    return [*lines, *(table(("option", "what it does"), rows) if rows else [])]
+    return [*lines, *(table(("option", "description"), rows) if rows else [])]
 
 
 def settings() -> str:
-    """Every setting of an environment: its default, and what the environments say."""
+    """Return the settings: their defaults and their values in each environment."""
     from lib.config import settings as groups
     from lib.config.environments import ENVIRONMENTS, Environment
 
@@ -85,8 +86,8 @@ def settings() -> str:
         "",
         GENERATED,
         "",
-        "They stand in `infrastructure/lib/config/environments.py`. A value that cannot be deployed is refused when",
-        "the templates are synthesised, with the setting's name.",
+        "`infrastructure/lib/config/environments.py` has their values. The synthesis refuses an invalid value",
+        "and names the setting.",
         "",
         "## The environment",
         "",
@@ -136,7 +137,7 @@ def _value(value: object) -> str:
 
 
 def variables() -> str:
-    """Which variables the containers of each service get, from the same functions that write the templates."""
+    """Return the environment variables of each service's containers, from the functions that write the templates."""
     from lib.config.environments import STAGING
     from lib.constructs.service_environment import Addresses, service_variables
 
@@ -150,7 +151,7 @@ def variables() -> str:
         "",
         GENERATED,
         "",
-        "As staging has them. `HOST` is the image's own (`0.0.0.0`); a local region without network namespaces sets it"
+        "The values of staging. The image sets `HOST` to `0.0.0.0`; a local region without network namespaces sets it"
         " to the task's address.",
         "",
     ]
@@ -168,7 +169,7 @@ def variables() -> str:
 
 
 def checks() -> str:
-    """What is checked before a release, and what proves it."""
+    """Return the checks before a release and the checks that verify it."""
     from alva.checks.template_rules import RULES
 
     lines = [
@@ -178,33 +179,33 @@ def checks() -> str:
         "",
         "## Template rules",
         "",
-        "Asked by `./alva preflight --rules`, of the templates alone.",
+        "Run by `./alva preflight --rules`. They read the templates only.",
         "",
     ]
     lines += table(
-        ("rule", "what it holds"), [(f"`{name}`", _first_line(rule.__doc__)) for name, rule in RULES.items()]
+        ("rule", "what it requires"), [(f"`{name}`", _first_line(rule.__doc__)) for name, rule in RULES.items()]
     )
     for title, module, said in (
-        ("Preflight", "preflight", "Asked by `./alva preflight`, and the essential ones at the head of every release."),
+        ("Preflight", "preflight", "Run by `./alva preflight`. Every release begins with the essential ones."),
         (
             "The account",
             "account",
-            "Asked by `./alva preflight`; skipped where there is nobody to ask, as in a local region.",
+            "Run by `./alva preflight`. Skipped without these services, as in a local region.",
         ),
         (
             "Verification",
             "verify",
-            "Asked after every release and by `./alva verify`; a release that fails one goes back.",
+            "Run after every release and by `./alva verify`. A release that fails a check is rolled back.",
         ),
         (
             "Verification in depth, from outside",
             "deep_checks",
-            "Asked by `./alva verify --deep`, beside those above and `alarms are quiet`.",
+            "Run by `./alva verify --deep`, in addition to the checks above and `alarms are quiet`.",
         ),
         (
             "Verification in depth, from inside",
             "deep_check",
-            "Asked by `python -m common.deep_check`, in a one-off task with the api's image, environment and network.",
+            "Run by `python -m common.deep_check` in a one-off task with the api's image, environment and network.",
         ),
     ):
         lines += [f"## {title}", "", said, ""]
@@ -215,7 +216,7 @@ def checks() -> str:
 
 
 def _named_checks(file: Path) -> list[tuple[str, str]]:
-    """(name, first line of the docstring) of each ("name", function) pair, or entry, in a module's source."""
+    """Return the name and the first docstring line of each ("name", function) pair or entry in a module's source."""
     tree = ast.parse(file.read_text())
     functions = {n.name: ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     found: list[tuple[str, str]] = []
@@ -233,7 +234,7 @@ def _named_checks(file: Path) -> list[tuple[str, str]]:
                 continue
             said = _first_line(functions[function])
             if not said:
-                raise SystemExit(f"{file.name}: the check {name!r} says nothing: {function} has no docstring")
+                raise SystemExit(f"{file.name}: the check {name!r} has no description: {function} has no docstring")
             if not any(name == known for known, _ in found):
                 found.append((name, said))
     return found
@@ -242,13 +243,13 @@ def _named_checks(file: Path) -> list[tuple[str, str]]:
 def _text(node: ast.expr | None) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
-    if isinstance(node, ast.JoinedStr):  # f"{service.name} runs" reads "SERVICE runs"
+    if isinstance(node, ast.JoinedStr):  # f"{service.name} runs" becomes "SERVICE runs".
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     return None
 
 
 def _called(node: ast.expr) -> str | None:
-    """The function that a check names: `self._x`, `x`, or what a lambda or a partial calls."""
+    """Return the function of a check: `self._x`, `x`, or the function that a lambda or a partial calls."""
     if isinstance(node, ast.Lambda):
         return _called(node.body)
     if isinstance(node, ast.Call):
@@ -267,7 +268,7 @@ PAGES = {"verbs.md": verbs, "settings.md": settings, "environment-variables.md":
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with --check say which are stale."""
+    """Write the pages, or with --check report the ones that are out of date."""
     stale = []
     for name, page in PAGES.items():
         file, text = FOLDER / name, page()

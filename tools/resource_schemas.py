@@ -1,10 +1,10 @@
-"""Writes src/alva/region/cloudformation/schemas.json: what the region knows of AWS's resource type schemas.
+"""Writes src/alva/region/cloudformation/schemas.json: the parts of AWS's resource type schemas that the region uses.
 
     .venv/bin/python tools/resource_schemas.py
 
-The source is AWS's own registry of CloudFormation types (us-east-1), as the pinned cfn-lint carries it. Of each schema,
-the names of the properties are kept, which are required and which can only be set at creation; values are the services'
-to judge. Run it after an update of cfn-lint, or when a resource type comes into use.
+The source is AWS's registry of CloudFormation types (us-east-1), a copy of which is in the pinned cfn-lint. The file
+has the names of the properties, the required ones, and those that can only be set at creation. The services validate
+the values. Run it after an update of cfn-lint, or for a new resource type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import cfnlint  # type: ignore[import-untyped]
 
 from alva.region.cloudformation.schemas import FILE
 
-# What templates of this repository use, and the near neighbours that they may come to use.
+# The types that the templates of this repository use, and related types.
 TYPES = [
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -89,18 +89,18 @@ TYPES = [
     "AWS::WAFv2::WebACLAssociation",
 ]
 
-# WAF's statements contain statements; nobody nests deeper.
+# WAF statements are recursive. Real ones are not nested deeper.
 MAXIMUM_DEPTH = 6
 
 
 def main() -> None:
-    """Write the file anew."""
+    """Write the file."""
     FILE.write_text(contents())
     print(f"{FILE}: {len(TYPES)} types, {FILE.stat().st_size} bytes")
 
 
 def contents() -> str:
-    """What the file should hold."""
+    """Return the content of the file."""
     folder = Path(cfnlint.__file__).parent / "data/schemas"
     index = json.loads((folder / "providers/us-east-1.json").read_text())
     schemas = {}
@@ -115,7 +115,7 @@ def contents() -> str:
 
 
 def node(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> dict[str, Any]:
-    """The part of a schema that is kept: {} says "anything"."""
+    """Return the part of a schema that is kept. {} means any value."""
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     if depth > MAXIMUM_DEPTH:
@@ -123,7 +123,7 @@ def node(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> dic
     if "items" in schema:
         return {"items": node(schema["items"], definitions, depth + 1)}
     properties = schema.get("properties")
-    # A map from any name to a value has patternProperties; what may be written in several ways has oneOf.
+    # A map with arbitrary keys has patternProperties. A value with alternative forms has oneOf.
     if not properties or schema.get("additionalProperties") or schema.get("patternProperties"):
         return {}
     return {
@@ -133,7 +133,7 @@ def node(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> dic
 
 
 def top_level(pointers: list[str]) -> set[str]:
-    """The properties that JSON pointers name as a whole; a pointer into one is left to the type's handler."""
+    """Return the top-level properties in JSON pointers. The type's handler evaluates deeper pointers."""
     return {found[1] for pointer in pointers if (found := re.fullmatch(r"/properties/([^/]+)", pointer))}
 
 

@@ -1,7 +1,7 @@
-"""Prints what the workflow of an environment is generated from, a line NAME=VALUE each, as GITHUB_OUTPUT takes it.
+"""Prints the inputs of the release workflow as lines NAME=VALUE for GITHUB_OUTPUT.
 
-`services`: the names of the services, as JSON. `runner`: the label of the runner that builds their images. Needs
-Python alone: neither the CDK nor anything else is installed for it.
+`services`: the names of the services, as JSON. `runner`: the label of the runner that builds their images. It needs the
+standard library only, so the workflow installs nothing for it.
 """
 
 from __future__ import annotations

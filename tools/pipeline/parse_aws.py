@@ -1,6 +1,6 @@
-"""Parses `aws` command lines with the AWS CLI's own parser and botocore's own validation; sends nothing.
+"""Parses `aws` command lines with the AWS CLI's parser and botocore's validation. It sends no request.
 
-Reads a JSON list of argument lists on standard input; writes a list of problems, "" where there is none, as JSON.
+Reads a JSON list of argument lists on standard input, and writes a JSON list of problems. "" means no problem.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from awscli.clidriver import create_clidriver
 
 
 class _Reached(Exception):
-    """The command was parsed and validated, and would now be sent."""
+    """The command is valid, and the request would be sent now."""
 
 
 def problem_of(arguments: list[str]) -> str:
-    """What is wrong with `aws ARGUMENTS`, or "" when it would have been sent."""
+    """Return the problem of `aws ARGUMENTS`, or "" if the request would be sent."""
     reached = []
 
     def stop(**_call: object) -> None:
@@ -46,7 +46,7 @@ def problem_of(arguments: list[str]) -> str:
             pass
         except _Reached:
             return ""
-    return "" if reached else said.getvalue().strip() or "it ended without a call"
+    return "" if reached else said.getvalue().strip() or "it made no call"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print the subject of the OIDC token that GitHub's answer on standard input holds: what AWS's trust policy compares.
+"""Prints the subject of the OIDC token in GitHub's response on standard input, which AWS's trust policy compares.
 
 The token itself is a credential and is not printed.
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def subject(answer: str) -> str:
-    """The claim `sub` of the token in `{"value": TOKEN}`. Raises ValueError or KeyError for anything else."""
+    """Return the claim `sub` of the token in `{"value": TOKEN}`. Raises ValueError or KeyError for other input."""
     payload = json.loads(answer)["value"].split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return str(claims["sub"])
