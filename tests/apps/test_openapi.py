@@ -1,4 +1,4 @@
-"""Auth and api against their own OpenAPI documents, with whatever inputs schemathesis thinks of."""
+"""Auth and api against their OpenAPI documents, with generated inputs (schemathesis)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def administrator(postgres: PostgresServer, database: str, keys: KeyPair) -> dic
 
 
 def operations(prefix: str, *routers: APIRouter) -> list[tuple[str, str]]:
-    """Path and method of all that the routers serve."""
+    """Return path and method of all operations."""
     app = FastAPI()
     for router in routers:
         app.include_router(router, prefix=prefix)
@@ -52,7 +52,7 @@ def operations(prefix: str, *routers: APIRouter) -> list[tuple[str, str]]:
 
 
 def probe(document: Any, path: str, method: str, headers: dict[str, str]) -> None:
-    """Call one operation with many inputs, good and bad, and hold every answer against the document."""
+    """Call one operation with many valid and invalid inputs, and validate the responses against the document."""
 
     @EFFORT
     @given(case=document[path][method].as_strategy())

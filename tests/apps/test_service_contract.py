@@ -1,4 +1,4 @@
-"""The contract that each service keeps, and an image in its place must keep: docs/reference/service-contract.md."""
+"""The contract of each service and of any image that replaces it: docs/reference/service-contract.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
 
 @dataclass(frozen=True)
 class Form:
-    """Something that reads a body before it looks at anything else."""
+    """An endpoint that reads a body first."""
 
     method: str
     path: str
@@ -171,14 +171,14 @@ def test_health_is_unprefixed_and_shallow(service: Service) -> None:
 
 
 def test_service_listens_where_it_is_told_to_and_nowhere_else(service: Service) -> None:
-    """HOST is 127.0.0.1 here: neighbours on loopback hear nothing."""
+    """HOST is 127.0.0.1 here, so other loopback addresses must refuse connections."""
     port = int(service.environment["PORT"])
     socket.create_connection(("127.0.0.1", port), timeout=10).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), timeout=10)
 
 
-def test_deep_health_tells_the_inside_what_is_there_and_what_is_not(service: Service) -> None:
+def test_deep_health_reports_each_dependency_inside_the_network(service: Service) -> None:
     answer = get(f"{service.url}/health?deep=1")
     expected = service.implementation.dependencies
     assert {name: found == "ok" for name, found in answer.json()["checks"].items()} == expected
@@ -186,14 +186,14 @@ def test_deep_health_tells_the_inside_what_is_there_and_what_is_not(service: Ser
     assert answer.json()["digest"] == service.environment["IMAGE_DIGEST"]
 
 
-def test_deep_health_and_metrics_are_for_the_inside(service: Service) -> None:
+def test_deep_health_and_metrics_are_refused_from_outside(service: Service) -> None:
     assert "alva_requests_in_flight" in get(f"{service.url}/metrics").text
     outside = {"X-Forwarded-For": "203.0.113.9"}
     assert "checks" not in get(f"{service.url}/health?deep=1", **outside).json()
     assert "alva_requests_in_flight" not in get(f"{service.url}/metrics", **outside).text
 
 
-def test_answers_say_which_image_gave_them(service: Service) -> None:
+def test_responses_name_the_image_digest(service: Service) -> None:
     answer = get(service.light_url)
     assert answer.headers["x-alva-service"] == service.name
     assert answer.headers["x-alva-digest"] == service.environment["IMAGE_DIGEST"]
@@ -206,7 +206,7 @@ def test_service_answers_below_its_prefix_only(service: Service) -> None:
         assert get(f"{service.url}{prefix}x").status_code == 404
 
 
-def test_answers_are_guarded(service: Service) -> None:
+def test_responses_have_security_headers(service: Service) -> None:
     headers = get(service.light_url).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -233,7 +233,7 @@ def test_connection_outlives_an_answer_and_the_load_balancers_patience(services:
         connection.close()
 
 
-def test_container_health_check_tells_a_healthy_service_from_none(service: Service) -> None:
+def test_container_health_check_fails_without_a_healthy_service(service: Service) -> None:
     def check(**environment: str) -> int:
         command = service.implementation.health_command
         variables = {**service.environment, **environment}
@@ -257,7 +257,7 @@ def test_wrong_settings_end_the_start_with_a_line_each(service: Service) -> None
     assert "many" not in ended.stderr.replace("many things", ""), "a value may be a secret in the wrong place"
 
 
-def test_secret_that_nobody_has_set_ends_the_start(service: Service) -> None:
+def test_unset_secret_ends_the_start(service: Service) -> None:
     unset = {name: "alva:unset" for name in SECRETS if name not in ("PGPASSWORD", "REDIS_PASSWORD")}
     ended = subprocess.run(
         service.implementation.command,
@@ -272,7 +272,7 @@ def test_secret_that_nobody_has_set_ends_the_start(service: Service) -> None:
     assert named == {"PORT", *GIVEN_SECRETS[service.name]}
 
 
-def test_worker_whose_secret_nobody_has_set_does_not_start(services: dict[str, Service]) -> None:
+def test_worker_with_an_unset_secret_does_not_start(services: dict[str, Service]) -> None:
     environment = {**services["api"].environment, "OPENAI_API_KEY": "alva:unset"}
     command = [sys.executable, "-m", "api.worker"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -345,7 +345,7 @@ def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secre
     assert "in-the-query" not in service.running.log
 
 
-def test_request_in_hand_is_answered_before_the_end(service: Service) -> None:
+def test_running_request_is_answered_before_the_end(service: Service) -> None:
     """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken.
 
     The last test of this file: it ends what the others ask.

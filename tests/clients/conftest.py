@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, as they are: how to call them."""
+"""Unmodified third-party clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AWS CLI, as runbooks call it, in an environment that was released by somebody else."""
+"""The AWS CLI as the runbooks call it, in a released environment."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_target_health_says_healthy(aws: Call) -> None:
 
 
 def test_logs_hold_what_a_service_was_asked(aws: Call, rehearsal: Rehearsal) -> None:
-    """`logs tail` is of the CLI's version 2, which no package index has; it asks for the same: FilterLogEvents."""
+    """`logs tail` is in version 2 of the CLI, which no package index has. It calls FilterLogEvents, as here."""
     rehearsal.get("/admin/x?from=the-aws-cli")
 
     def lines() -> list[str]:
@@ -98,7 +98,7 @@ def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call,
     template.write_text(parameter("one"))
 
     def deploy(*more: str, check: bool = True) -> Any:
-        """Deploy, in another second than before: the AWS CLI names a change set by it, and no name may come twice."""
+        """Deploy in another second than before: the AWS CLI names change sets by the second, and names must be unique."""
         begun = int(time.time())
         until(lambda: int(time.time()) > begun, seconds=5, what="the next second")
         arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)

@@ -1,4 +1,4 @@
-"""The CDK CLI against a region that nothing was released into: it prepares the account, deploys, compares, destroys."""
+"""The CDK CLI with an empty region: bootstrap, deploy, diff and destroy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ACCOUNT, REGION = "000000000000", "us-east-1"
 
 
 class Cdk:
-    """The CLI, pointed at a region and at an assembly."""
+    """The CLI with a region as its endpoint and an assembly."""
 
     def __init__(self, endpoint: str, assembly: Path) -> None:
         self._endpoint = endpoint
@@ -56,7 +56,7 @@ STACKS = {f"alva-staging-{part}" for part in PARTS}
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """A region that nothing was released into, and the project whose app and images go there."""
+    """An empty region, and the project whose app and images are deployed there."""
     with reserved_rehearsal(tmp_path_factory.mktemp("cdk")) as (rehearsal, config):
         daemon.start(config)
         yield rehearsal
@@ -70,7 +70,7 @@ def statuses(rehearsal: Rehearsal) -> dict[str, tuple[str, str]]:
 
 
 def test_whole_app_is_deployed_left_alone_compared_rolled_back_and_destroyed(bare: Rehearsal) -> None:
-    """In the order in which AWS takes it too: repositories, images by digest, then everything."""
+    """In the order that AWS requires: repositories, images by digest, then the rest."""
     cdk = Cdk(bare.endpoint, bare.home / "cdk.out/staging")
     synthesised = bare.alva("synth")
     assert synthesised.returncode == 0, synthesised.stderr

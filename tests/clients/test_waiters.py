@@ -1,4 +1,4 @@
-"""boto3's waiters: each polls until its own idea of what AWS says is met."""
+"""boto3's waiters, which poll AWS's API until a condition holds."""
 
 from __future__ import annotations
 

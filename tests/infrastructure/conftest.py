@@ -1,4 +1,4 @@
-"""Synthesis for the tests: one interpreter, each environment once, always validated and scanned by cdk-nag."""
+"""Synthesis for the tests. Each environment is synthesised once, validated, and scanned by cdk-nag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any number of services, with and without a port: everything about one follows from its entry."""
+"""Any number of services, with and without a port. All resources of a service follow from its entry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST_FREE_PORT = max(service.port or 0 for service in SERVICES) + 1
 
 
 def extra(number: int, stack: int = 1) -> Service:
-    """One more service with everything that a service can have."""
+    """A service with every setting."""
     name = f"more-{number}"
     return Service(
         name=name,
@@ -59,7 +59,7 @@ def forty(environment: Environment) -> Environment:
 
 
 def broken_rules(synthesis: Any, tmp_path: Path) -> list[str]:
-    """What template rules find, of images whose Dockerfiles serve what the entries say."""
+    """Return the findings of the template rules, with Dockerfiles that match the entries."""
     for service in synthesis.environment.services:
         folder = tmp_path / "apps" / service.name
         folder.mkdir(parents=True)

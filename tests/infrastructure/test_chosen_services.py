@@ -14,7 +14,7 @@ from lib.config.services import MIGRATION, SERVICES
 WORKSPACE = Path(__file__).parents[2] / "examples" / "typescript"
 
 
-def test_without_the_variable_the_services_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_services_py_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALVA_SERVICES", raising=False)
     assert chosen_services(SERVICES, MIGRATION) == (SERVICES, MIGRATION)
     assert STAGING.services == SERVICES

@@ -1,4 +1,4 @@
-"""What the pipeline may do, and from where."""
+"""The pipeline's permissions, and the tokens that its roles trust."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def statements(synthesis: Any, policy: str = "release") -> list[dict[str, Any]]:
 
 
 def trusts(synthesis: Any, role: str, subject: str, audience: str = "sts.amazonaws.com") -> bool:
-    """Whether IAM gives the role to a token of GitHub with this subject, as it evaluates StringEquals."""
+    """Return whether the role trusts a token of GitHub with this subject, as IAM evaluates StringEquals."""
     name = f"alva-staging-{role}"
     (statement,) = synthesis.one("cicd", "IAM::Role", RoleName=name)["AssumeRolePolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
@@ -85,7 +85,7 @@ def test_only_one_branch_of_one_repository_may_assume_the_roles(synthesise: Call
         assert not trusts(named, role, near), near
 
 
-def test_a_repository_that_nobody_named_is_nobodys(staging: Any) -> None:
+def test_without_a_repository_no_subject_is_trusted(staging: Any) -> None:
     """A subject of GitHub names an owner and a repository, with a slash between them."""
     for role in staging.resources("cicd", "IAM::Role"):
         (statement,) = role.properties["AssumeRolePolicyDocument"]["Statement"]
@@ -153,7 +153,7 @@ def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging:
 
 
 def test_services_are_put_back_within_the_cluster_only(staging: Any) -> None:
-    """A release puts back what drifted; it registers no task definition, so it can only name what a stack made."""
+    """A release repairs drift. It registers no task definition, so it can only use those of a stack."""
     (statement,) = [each for each in statements(staging) if "ecs:UpdateService" in each["Action"]]
     assert text(statement["Resource"]).endswith(":service/alva-staging-cluster/*")
 
@@ -295,7 +295,7 @@ def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> 
 
 @pytest.mark.parametrize("who", sorted(ROLES_OF_THE_BOOTSTRAP))
 def test_roles_of_the_bootstrap_may_do_what_the_engine_does_with_them(who: str) -> None:
-    """By the template that `cdk bootstrap` deploys, of the CLI's pinned version."""
+    """According to the template of `cdk bootstrap` in the pinned version of the CLI."""
     template = yaml.safe_load(
         (REPOSITORY / "node_modules/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml").read_text()
     )

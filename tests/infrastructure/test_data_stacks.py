@@ -33,7 +33,7 @@ def test_each_service_has_a_repository_with_immutable_tags_and_scans(staging: An
         assert repository.definition["DeletionPolicy"] == "Retain"
 
 
-def test_lifecycle_forgets_untagged_images_after_a_day_and_keeps_thirty(staging: Any) -> None:
+def test_lifecycle_deletes_untagged_images_after_a_day_and_keeps_thirty(staging: Any) -> None:
     repository = staging.one("registry", "ECR::Repository", RepositoryName="alva-api")
     rules = {
         rule["selection"]["tagStatus"]: (rule["rulePriority"], rule["selection"])
@@ -162,7 +162,7 @@ def test_database_is_the_planned_one(staging: Any) -> None:
     assert instance.definition["UpdateReplacePolicy"] == "Snapshot"
 
 
-def test_database_from_a_snapshot_is_not_told_what_the_snapshot_says(
+def test_database_from_a_snapshot_sets_no_property_of_the_snapshot(
     synthesise: Callable[[Environment], Any],
 ) -> None:
     restored = synthesise(STAGING.with_settings(database__snapshot="before-the-risk"))

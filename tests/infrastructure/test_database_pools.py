@@ -1,4 +1,4 @@
-"""The connections that `services.py` promises are those that the services' code opens."""
+"""`database_connections` in `services.py` equals the pool sizes in the services' code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pool_of(call: ast.Call) -> int:
 
 
 def pools_of(service: str) -> dict[str, int]:
-    """Module -> the most connections that its calls of Database(...) open; one-off commands apart."""
+    """Return, for each module, the most connections of its calls of Database(...), without one-off commands."""
     pools = {}
     for file in sorted((APPS / service).rglob("*.py")):
         calls = [

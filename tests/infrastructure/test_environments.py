@@ -1,4 +1,4 @@
-"""Whole environments: staging, production, and staging with each setting on."""
+"""Complete environments: staging, production, and staging with each setting enabled."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_production_is_larger_and_safer_by_arguments_only(production: Any) -> No
     assert {each.definition["DeletionPolicy"] for each in groups} == {"Retain"}
 
 
-def test_nothing_of_production_bears_stagings_name(production: Any) -> None:
+def test_production_has_no_name_of_staging(production: Any) -> None:
     for file in production.template_files():
         assert "staging" not in re.sub(r"\(setting[^)]*\)|Staging|staging's|staging is", "", file.read_text()), (
             file.name
@@ -182,9 +182,7 @@ ONE_WAY = {"certificate", "domain"}
 
 
 @pytest.mark.parametrize("change", sorted(CHANGES.keys() - {"staging", "production"}))
-def test_change_takes_away_no_export_that_runs_on(
-    change: str, staging: Any, synthesise: Callable[[Environment], Any]
-) -> None:
+def test_change_removes_no_export_in_use(change: str, staging: Any, synthesise: Callable[[Environment], Any]) -> None:
     """Stacks are updated one after the other: an export must outlast those that import it, or the release fails with
     "Export ... cannot be deleted as it is in use by ..."."""
     changed = synthesise(CHANGES[change])
@@ -255,7 +253,7 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
 
 
 def run_app(output_folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The app as the command line runs it: no credentials, no network settings, nothing of this test's environment."""
+    """Run the app as the command line does: without credentials and without this test's environment variables."""
     # HOME holds CDK's unpacked libraries, and perhaps credentials: those are hidden.
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
     hidden = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)

@@ -30,7 +30,7 @@ def paths(rule: dict[str, Any]) -> list[str]:
 
 
 def served_by(synthesis: Any, path: str) -> str:
-    """Which service the rules send a path to; patterns here are exact or end in `*`, and case-sensitive."""
+    """Return the service to which the rules route a path. Patterns are exact or end in `*`, and are case-sensitive."""
     for rule in rules(synthesis):
         if any(path == each or (each.endswith("*") and path.startswith(each[:-1])) for each in paths(rule)):
             action = rule["Actions"][0]

@@ -47,7 +47,7 @@ def test_alarms_are_all_that_the_plan_names(staging: Any) -> None:
     assert set(alarms(staging)) == per_service | shared
 
 
-def test_every_alarm_tells_the_one_topic_that_it_rings_and_that_it_is_over(staging: Any) -> None:
+def test_every_alarm_notifies_the_topic_in_alarm_and_in_ok(staging: Any) -> None:
     for name, alarm in alarms(staging).items():
         for action in (alarm["AlarmActions"], alarm["OKActions"]):
             assert len(action) == 1, name
@@ -62,7 +62,7 @@ def test_fewer_tasks_than_desired_ring_even_when_none_is_left(staging: Any, name
     assert alarm["TreatMissingData"] == "breaching"
 
 
-def test_nobody_is_woken_by_a_service_that_sleeps(synthesise: Callable[..., Any]) -> None:
+def test_service_that_stops_at_night_raises_no_alarm(synthesise: Callable[..., Any]) -> None:
     daily = synthesise(STAGING.with_settings(working_hours=WorkingHours(start_hour=8, stop_hour=20)))
     assert alarms(daily)["alva-staging-web-below-desired"]["TreatMissingData"] == "notBreaching"
 
@@ -182,11 +182,11 @@ def test_saved_queries_search_the_services_logs(staging: Any) -> None:
 def test_connections_are_fewer_than_rds_allows_by_default_where_that_was_measured(
     instance_class: str, measured: int
 ) -> None:
-    """RDS's formula counts memory that the operating system leaves; an alarm above the real limit never rings."""
+    """RDS's formula counts the memory without the operating system. An alarm above the real limit never goes off."""
     assert measured * 0.7 < max_connections(instance_class) < measured
 
 
-def test_database_is_told_how_many_connections_the_alarm_and_the_manifest_count_with(staging: Any) -> None:
+def test_database_alarm_and_manifest_agree_on_max_connections(staging: Any) -> None:
     parameters = staging.one("database", "RDS::DBParameterGroup")["Parameters"]
     assert int(parameters["max_connections"]) == staging.manifest["database"]["max_connections"] == 78
 

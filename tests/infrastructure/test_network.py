@@ -1,4 +1,4 @@
-"""The VPC, its routes and its security groups, as the plan has them."""
+"""The VPC, its routes and its security groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def group(name: str) -> dict[str, Any]:
 
 
 def ingress(staging: Any, name: str) -> list[tuple[int, int, Any]]:
-    """Every ingress rule of a group: inline, and in resources of its own."""
+    """Return every ingress rule of a group: inline rules and separate resources."""
     inline = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}").get(
         "SecurityGroupIngress", []
     )
@@ -185,7 +185,7 @@ count=$(grep -c "^$(basename "$0") " "$LOG")
 
 
 def run_user_data(synthesis: Any, folder: Path, **variables: str) -> list[str]:
-    """Run the NAT instance's user data on a machine of stand-ins; the commands that it ran, in order."""
+    """Run the NAT instance's user data with replaced programs, and return its commands in order."""
     data = synthesis.one("network", "EC2::LaunchTemplate")["LaunchTemplateData"]["UserData"]["Fn::Base64"]
     script = "".join(part if isinstance(part, str) else part["Ref"] for part in data["Fn::Join"][1])
     (folder / "etc" / "sysctl.d").mkdir(parents=True)

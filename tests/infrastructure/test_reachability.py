@@ -1,4 +1,4 @@
-"""Who can reach whom: the whole matrix, from the templates alone."""
+"""The matrix of allowed connections, computed from the templates."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def assembly_of(synthesis: Any) -> Assembly:
 
 
 def after(synthesis: Any, part: str, edit: Callable[[dict[str, Any]], None]) -> Matrix:
-    """The matrix once `edit` changed one stack's resources."""
+    """Return the matrix after `edit` changed one stack's resources."""
     assembly = assembly_of(synthesis)
     templates = copy.deepcopy(dict(assembly.templates))
     edit(templates[f"alva-staging-{part}"]["Resources"])
     return reachability(Assembly(assembly.manifest, templates))
 
 
-def test_staging_is_reachable_exactly_so(staging: Any) -> None:
+def test_staging_has_exactly_these_connections(staging: Any) -> None:
     assert reachability(assembly_of(staging)) == EXPECTED
     assert node_names(assembly_of(staging)) == ["internet", "alb", *SERVICES, "database", "cache"]
 
 
-def test_production_differs_in_nothing(production: Any) -> None:
+def test_production_has_the_same_connections(production: Any) -> None:
     assert reachability(assembly_of(production)) == EXPECTED
 
 
@@ -89,7 +89,7 @@ def test_without_its_own_rule_services_do_not_reach_each_other(staging: Any) -> 
     assert cut["alb", "api"] == ("3001",)
 
 
-def test_missing_egress_is_as_good_as_missing_ingress(staging: Any) -> None:
+def test_missing_egress_blocks_like_missing_ingress(staging: Any) -> None:
     def edit(resources: dict[str, Any]) -> None:
         rules = resources["EcsSecurityGroup"]["Properties"]["SecurityGroupEgress"]
         resources["EcsSecurityGroup"]["Properties"]["SecurityGroupEgress"] = [

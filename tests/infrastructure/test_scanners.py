@@ -1,4 +1,4 @@
-"""Scanners that nobody here wrote, over the templates. (cdk-nag runs in every synthesis: see conftest.)"""
+"""Third-party scanners of the templates. (cdk-nag runs in every synthesis: see conftest.)"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wrong setting is an error that names it, when it is made."""
+"""An invalid setting raises an error that names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own template rules: silent on what we deploy, and each one loud about what it is for."""
+"""The template rules: no finding in this repository's templates, and a finding for each kind of mistake."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def broken(synthesis: Any, part: str, edit: Edit) -> Assembly:
 
 
 def found(assembly: Assembly, repository: Path = REPOSITORY, *, for_aws: bool = False) -> dict[str, list[str]]:
-    """What every rule that found something found."""
+    """Return the findings of every rule that has any."""
     return {
         rule: [str(finding) for finding in findings]
         for rule, findings in check(assembly, repository, for_aws=for_aws).items()
@@ -67,7 +67,7 @@ def logical_id(resources: dict[str, Any], start: str, resource_type: str) -> str
     ],
     ids=["staging", "production", "domain", "allowlist", "nat-instance", "working-hours"],
 )
-def test_what_we_deploy_breaks_no_rule(environment: Environment, synthesise: Callable[[Environment], Any]) -> None:
+def test_own_templates_break_no_rule(environment: Environment, synthesise: Callable[[Environment], Any]) -> None:
     assert found(assembly_of(synthesise(environment))) == {}
 
 
@@ -80,7 +80,7 @@ READY_FOR_AWS = STAGING.with_settings(
 )
 
 
-def test_aws_is_refused_until_somebody_has_set_what_it_needs(synthesise: Callable[[Environment], Any]) -> None:
+def test_aws_is_refused_while_required_settings_are_missing(synthesise: Callable[[Environment], Any]) -> None:
     unset = found(assembly_of(synthesise(STAGING)), for_aws=True)
     assert [said.split(": ")[1] for said in unset.pop("unset-settings")] == [
         "pipeline.repository",
@@ -250,7 +250,7 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
 @pytest.mark.parametrize(
     ("rule", "part", "edit", "message"), BREAKAGES, ids=[f"{rule}-{edit.__name__}" for rule, _, edit, _ in BREAKAGES]
 )
-def test_rule_finds_what_it_is_for(rule: str, part: str, edit: Edit, message: str, staging: Any) -> None:
+def test_rule_finds_its_mistake(rule: str, part: str, edit: Edit, message: str, staging: Any) -> None:
     findings = found(broken(staging, part, edit))
     assert message in " ".join(findings.get(rule, []))
 
@@ -305,7 +305,7 @@ def test_dockerfile_whose_user_could_not_write_to_tmp_is_found(staging: Any, tmp
 
 
 def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: Path) -> None:
-    """There is no Dockerfile here to look at, or one whose sources and ports say nothing."""
+    """There is no Dockerfile, or one that names no sources and ports of the service."""
     assert found(assembly_of(staging), tmp_path) == {}
     (tmp_path / "apps" / "web").mkdir(parents=True)
     (tmp_path / "apps" / "web" / "Dockerfile").write_text(

@@ -1,4 +1,4 @@
-"""DATABASE_URL and REDIS_URL whole, with their passwords: docs/decisions/credentials-beside-urls.md."""
+"""DATABASE_URL and REDIS_URL with their passwords: docs/decisions/credentials-beside-urls.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERY = "sslmode=verify-full&sslrootcert=/app/rds.pem"
 
 @pytest.fixture(scope="module")
 def whole(synthesise: Callable[..., Any]) -> Any:
-    """Staging with an api that gets whole URLs; auth has the split form, as before."""
+    """Staging with an api that gets full URLs. Auth gets URL and password separately."""
     api = replace(
         STAGING.service("api"),
         environment={},

@@ -1,4 +1,4 @@
-"""`./alva cost` and `./alva preflight --reachability`, as a person calls them: neither needs AWS."""
+"""`./alva cost` and `./alva preflight --reachability` on the command line, without AWS."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_cost_adds_up_and_offers_savings(call: Call) -> None:
 def test_nothing_is_asked_of_aws_while_settings_are_missing(
     verb: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With credentials that AWS would refuse: the settings are refused first."""
+    """The credentials are invalid, and the settings are checked first."""
     monkeypatch.setenv("ALVA_HOME", str(home))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert run((*verb, "--target", "aws")) == 3

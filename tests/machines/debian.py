@@ -1,4 +1,4 @@
-"""A bare Debian: bootstrapped from its packages, entered in mount and process namespaces of its own."""
+"""A minimal Debian, bootstrapped from its packages and run in mount and process namespaces."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ exec "$@"
 
 @dataclass(frozen=True)
 class Debian:
-    """One machine, of which only its files outlive a call of `run`."""
+    """One machine. Its files remain after a call of `run`; its processes do not."""
 
     root: Path
 
     def run(
         self, script: str, *, as_root: bool, variables: dict[str, str], seconds: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell script in the checkout of root or of the ordinary user; what it leaves running is killed."""
+        """Run a shell script in the checkout of root or of the ordinary user. Its remaining processes are killed."""
         home = self.home(as_root=as_root)
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",

@@ -1,6 +1,6 @@
 """The README's commands on a bare Debian, with the Python that it ships and nothing else installed.
 
-Debian alone: Ubuntu's packages were not to be had where these tests were written. Ubuntu 24.04 has a job in
+Only Debian: Ubuntu's packages were not available where these tests were written. Ubuntu 24.04 has a job in
 `.github/workflows/ci.yml`.
 """
 
@@ -56,7 +56,7 @@ def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_environment_comes_up_and_takes_a_release(
     debian: Debian, as_root: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As root from a private clone, which a umask of 077 makes: engines run as users that may not read it."""
+    """As root from a clone with umask 077: database and cache run as users who cannot read it."""
     checkout = debian.check_out(as_root=as_root)
     if as_root:
         subprocess.run(["chmod", "-R", "go=", str(checkout)], check=True)

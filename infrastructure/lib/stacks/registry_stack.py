@@ -34,7 +34,7 @@ LIFECYCLE_POLICY = {
         },
         {
             "rulePriority": 2,
-            "description": "Forget untagged images after a day",
+            "description": "Delete untagged images after a day",
             "selection": {
                 "tagStatus": "untagged",
                 "countType": "sinceImagePushed",

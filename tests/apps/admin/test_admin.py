@@ -1,4 +1,4 @@
-"""Admin with the real auth, api and worker behind it, as an administrator's browser sees it."""
+"""Admin in an administrator's browser, with the real auth, api and worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _sign_in(client: httpx.Client, person: Any) -> httpx.Client:
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Any]:
-    """Who has signed up already: one administrator and one customer serve all tests that only look."""
+    """One administrator and one customer, for all tests that only read."""
     return {}
 
 
@@ -189,7 +189,7 @@ def test_job_is_cancelled(
 
 
 @pytest.mark.parametrize("query", ["?page=0", "?page=x", "?page=999999", "?state=burnt"])
-def test_odd_query_is_a_page_and_no_server_error(office: httpx.Client, query: str) -> None:
+def test_invalid_query_gives_a_page(office: httpx.Client, query: str) -> None:
     answer = office.get(f"/admin/jobs{query}")
     assert answer.status_code == 400
     assert "cannot be read" in answer.text

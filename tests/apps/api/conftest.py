@@ -1,4 +1,4 @@
-"""A customer, and a laboratory where cache and workers may be killed without hurting other tests."""
+"""A customer, and a laboratory: an api whose cache and workers a test can kill without effect on other tests."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, 
 
 
 def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None) -> dict[str, str]:
-    """Headers of somebody whom auth signed in."""
+    """Return the headers of a signed-in user."""
     now = int(time.time())
     claims = {"iss": "alva-auth", "aud": "alva", "sub": user_id or str(uuid.uuid4()), "email": "somebody@example.com"}
     claims |= {"role": role, "sid": str(uuid.uuid4())}
@@ -64,7 +64,7 @@ def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None
 
 
 def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
-    """Ask for a plan."""
+    """Order a plan."""
     answer = client.post("/plans", headers=headers)
     assert answer.status_code == 202, answer.text
     plan: dict[str, Any] = answer.json()
@@ -72,7 +72,7 @@ def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
 
 
 def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 60) -> dict[str, Any]:
-    """Wait for a plan to have a status."""
+    """Wait until a plan has a status."""
 
     def plan() -> dict[str, Any]:
         body: dict[str, Any] = client.get(f"/plans/{plan_id}").json()
@@ -92,7 +92,7 @@ def customer(api: RunningProcess, keys: KeyPair) -> Iterator[httpx.Client]:
 
 @dataclass
 class Laboratory:
-    """An api with a cache of its own, and workers that come and go."""
+    """An api with its own cache, and workers that a test starts and stops."""
 
     environment: dict[str, str]
     folder: Path
@@ -132,7 +132,7 @@ def laboratory_server(
     keys: KeyPair,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Laboratory]:
-    """The api and the cache, which outlive a test; what is in them does not."""
+    """The api and the cache. They are shared by the tests; their data is deleted after each test."""
     folder = tmp_path_factory.mktemp("laboratory")
     password, port = secrets.token_urlsafe(24), free_port()
     (folder / "valkey").mkdir()
@@ -162,7 +162,7 @@ def laboratory_server(
 
 @pytest.fixture
 def laboratory(laboratory_server: Laboratory, postgres: PostgresServer, outside: Outside) -> Iterator[Laboratory]:
-    """The laboratory with a customer, without plans, jobs and workers."""
+    """The laboratory with a customer and without plans, jobs and workers."""
     del outside  # only its faults are cleared afterwards
     laboratory = laboratory_server
     if laboratory.valkey.poll() is not None:

@@ -1,4 +1,4 @@
-"""Who may call the api, and from which pages."""
+"""Access control of the api: users, origins and invalid input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bearer(headers: dict[str, str]) -> str:
         ("POST", f"/admin/jobs/{NOBODYS}/retry"),
     ],
 )
-def test_nobody_gets_nothing(api: RunningProcess, method: str, path: str) -> None:
+def test_request_without_a_token_is_refused(api: RunningProcess, method: str, path: str) -> None:
     answer = httpx.request(method, f"{api.url}/api{path}", json={}, trust_env=False)
     assert answer.status_code == 401, answer.text
     assert answer.headers["www-authenticate"] == "Bearer"

@@ -90,7 +90,7 @@ def test_queue_that_lost_everything_is_filled_again(laboratory: Laboratory, post
 
 
 def _let_time_pass(laboratory: Laboratory, postgres: PostgresServer) -> None:
-    """A plan that nobody touched for a while, without the while."""
+    """Move the last change of a plan into the past."""
     with postgres.connect(laboratory.database_name) as connection:
         connection.execute("UPDATE api.plans SET updated_at = updated_at - interval '1 minute'")
 

@@ -30,7 +30,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def age_refresh_tokens(postgres: PostgresServer, database: str, email: str) -> None:
-    """Let a minute pass for the used refresh tokens of a person."""
+    """Move the use of a person's refresh tokens one minute into the past."""
     with postgres.connect(database) as connection:
         connection.execute(
             "UPDATE auth.refresh_tokens SET used_at = used_at - interval '1 minute' WHERE session_id IN"
@@ -176,7 +176,7 @@ def test_login_is_as_much_work_for_an_unknown_address(
     client = browser()
 
     def work(email: str) -> int:
-        """Clock ticks of the processor that a sign-in costs auth: other work on this machine does not change them."""
+        """Return the CPU time of a sign-in in clock ticks, which other work on this machine does not change."""
         before = processor_ticks(auth.process.pid)
         client.post("/login", json={"email": email, "password": "wrong, wrong, wrong"})
         return processor_ticks(auth.process.pid) - before
@@ -222,7 +222,7 @@ def test_mailbox_is_not_flooded(browser: Browser) -> None:
 def test_one_client_cannot_try_many_addresses(
     browser: Browser, valkey: ValkeyServer, path: str, more: dict[str, str], name: str, limit: Limit
 ) -> None:
-    """The last of very many attempts, each at another address; the others are counted for it."""
+    """The counter is set as if many addresses had been tried."""
     client, address = browser(), "198.51.100.77"
 
     def attempt(from_address: str) -> int:
@@ -437,7 +437,7 @@ def test_only_the_named_origin_may_call_with_credentials(browser: Browser) -> No
 @pytest.mark.parametrize(
     "email", ["' OR 1=1 --@example.com", "<script>@example.com", "a@b", "a b@example.com", "@x.y", "x\x00@y.zz"]
 )
-def test_what_is_no_address_is_refused_with_422(browser: Browser, email: str) -> None:
+def test_invalid_address_is_refused_with_422(browser: Browser, email: str) -> None:
     assert browser().post("/register", json={"email": email}).status_code == 422
 
 

@@ -1,4 +1,4 @@
-"""Tokens that look right and are not: each is refused by auth and by the api alike."""
+"""Invalid tokens that resemble valid ones: auth and the api refuse each of them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ CONFUSIONS: dict[str, Callable[[KeyPair], str]] = {
 
 
 @pytest.mark.parametrize("confusion", CONFUSIONS)
-def test_confused_token_is_nobody(auth: RunningProcess, api: RunningProcess, keys: KeyPair, confusion: str) -> None:
+def test_invalid_token_is_refused(auth: RunningProcess, api: RunningProcess, keys: KeyPair, confusion: str) -> None:
     token = CONFUSIONS[confusion](keys)
     for url in (
         f"{auth.url}/auth/me",
@@ -87,13 +87,13 @@ def test_confused_token_is_nobody(auth: RunningProcess, api: RunningProcess, key
         assert answer.status_code == 401, url
 
 
-def test_token_signed_as_auth_signs_is_somebody(api: RunningProcess, keys: KeyPair) -> None:
-    """The confusions above are refused for what they change, not for something that this test gets wrong."""
+def test_valid_token_is_accepted(api: RunningProcess, keys: KeyPair) -> None:
+    """The tokens above are refused because of their change: without it, they are accepted."""
     answer = httpx.get(f"{api.url}/api/admin/queue", headers={"Authorization": f"Bearer {sign(keys)}"}, trust_env=False)
     assert answer.status_code == 200
 
 
-def test_token_of_a_user_who_is_gone_opens_nothing_in_auth(auth: RunningProcess, keys: KeyPair) -> None:
+def test_token_of_a_deleted_user_is_refused(auth: RunningProcess, keys: KeyPair) -> None:
     headers = {"Authorization": f"Bearer {sign(keys)}"}
     for path in ("me", "users", "audit"):
         assert httpx.get(f"{auth.url}/auth/{path}", headers=headers, trust_env=False).status_code == 401

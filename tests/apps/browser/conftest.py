@@ -1,4 +1,4 @@
-"""Chromium in front of the whole site: the services as processes, and Envoy as the load balancer before them."""
+"""Chromium with the whole site: the services as processes, and Envoy as their load balancer."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def edge_port(web: Any, admin: Any, auth: Any, api: Any, tmp_path_factory: pytes
 
 @contextmanager
 def chromium_at(names: str, port: int) -> Iterator[Browser]:
-    """A running Chromium, for which the site's names lead to Envoy.
+    """A running Chromium that resolves the site's names to Envoy.
 
-    It ends with its module: Playwright's event loop runs on this thread, and other tests have loops of their own.
+    It ends with its module, because Playwright's event loop runs on this thread and other tests have their own loops.
     """
     path = shutil.which("chromium")
     if path is None:
@@ -63,7 +63,7 @@ def chromium(edge_port: int) -> Iterator[Browser]:
 
 @contextmanager
 def opening_tabs(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
-    """Opens tabs of browsers of their own; what their consoles complain of fails the test."""
+    """Opens tabs in separate browser contexts. A message in their consoles fails the test."""
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -96,7 +96,7 @@ def open_tab(chromium: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def take_picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
-    """Saves what a tab shows in the folder ALVA_SCREENSHOTS, for people to look at; without it, nothing."""
+    """Saves a screenshot in the folder ALVA_SCREENSHOTS, if the variable is set."""
     folder = os.environ.get("ALVA_SCREENSHOTS")
 
     def take(page: Page, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees: the pages in a real browser, by mouse and keyboard, with scripts and without."""
+"""The pages in a real browser, with mouse and keyboard, with and without JavaScript."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TakePicture = Callable[[Page, str], None]
 
 @pytest.fixture(scope="session")
 def people() -> dict[str, Any]:
-    """Who has signed up already, for the tests that only look."""
+    """The users for the tests that only read."""
     return {}
 
 
 @pytest.fixture
 def customer(sign_up: Callable[..., Any], people: dict[str, Any]) -> Any:
-    """Somebody who has signed up."""
+    """A customer."""
     if "customer" not in people:
         people["customer"] = sign_up(f"customer-{secrets.token_hex(4)}@example.com")
     return people["customer"]
@@ -44,7 +44,7 @@ def administrator(sign_up_administrator: Callable[[], Any], people: dict[str, An
 
 @pytest.fixture
 def plan_path(customer: Any, open_tab: OpenTab, worker: Any, people: dict[str, Any]) -> str:  # noqa: ARG001 - it makes the plan
-    """The path of a plan of the customer's that is ready."""
+    """The path of one of the customer's finished plans."""
     if "plan" not in people:
         page = open_tab(person=customer)
         _order_plan(page)
@@ -65,7 +65,7 @@ def _order_plan(page: Page) -> None:
 
 
 def _problems(page: Page) -> list[str]:
-    """What axe finds wrong, one line each."""
+    """Return the findings of axe, one line each."""
     page.evaluate(AXE)
     violations: list[dict[str, Any]] = page.evaluate("axe.run().then((results) => results.violations)")
     return [f"{one['impact']} {one['id']}: {node['html'][:200]}" for one in violations for node in one["nodes"]]

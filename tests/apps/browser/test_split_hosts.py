@@ -1,4 +1,4 @@
-"""The product where each service has a host of its own, as with a domain: https, one browser, four hosts."""
+"""The product with a domain: each of the four services has its own host, over HTTPS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OpenTab = Callable[..., Page]
 
 
 def _environment(service: str, ports: dict[str, int], common: dict[str, str]) -> dict[str, str]:
-    """The service's environment as the templates make it where the environment has a domain."""
+    """Return the service's environment variables as the templates set them with a domain."""
     internal = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     pages = {
         "NEXT_PUBLIC_API_URL": f"{URLS['api']}/api",
@@ -52,7 +52,7 @@ def _environment(service: str, ports: dict[str, int], common: dict[str, str]) ->
 def split_services(
     service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, RunningProcess]]:
-    """The four, each told of the hosts."""
+    """The four services with the variables of split hosts."""
     folder = tmp_path_factory.mktemp("split")
     ports = {service: free_port() for service in HOSTS}
     running = {
@@ -72,7 +72,7 @@ def split_services(
 def split_port(
     split_services: dict[str, RunningProcess], authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
-    """The port where the load balancer ends TLS for the four hosts, and sends each to its service."""
+    """The port where the load balancer terminates TLS for the four hosts and routes each to its service."""
     folder = tmp_path_factory.mktemp("split-envoy")
     certificate = authority.issue(folder, *(f"{label}.{DOMAIN}" for label in HOSTS.values()))
     site = {f"{label}.{DOMAIN}": {"": split_services[service].url} for service, label in HOSTS.items()}
@@ -82,7 +82,7 @@ def split_port(
 
 @pytest.fixture(scope="module")
 def split_chromium(split_port: int) -> Iterator[Browser]:
-    """Chromium, for which every name below the domain leads there."""
+    """A Chromium that resolves every name below the domain to the load balancer."""
     with chromium_at(f"*.{DOMAIN}", split_port) as browser:
         yield browser
 
@@ -204,7 +204,7 @@ def test_cookies_go_no_further_than_they_must(open_tab: OpenTab, outside: Any) -
 def test_sister_host_may_neither_call_nor_send_forms(
     open_tab: OpenTab, outside: Any, split_services: dict[str, RunningProcess]
 ) -> None:
-    """Same-site requests carry our cookies, `SameSite` or not: the origin has to be one of ours."""
+    """Same-site requests have the site's cookies in spite of `SameSite`, so the origin is checked."""
     page = open_tab()
     _sign_up(page, outside)
     token = next(one["value"] for one in page.context.cookies() if one["name"] == "alva_access")

@@ -1,4 +1,4 @@
-"""What every service does the same way, seen through a small one."""
+"""The common app, tested with a small service."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def get(path: str, *, peer: str = "10.0.1.7", broken: bool = False, **headers: s
 
 
 def get_all(*paths: str, peer: str = "10.0.1.7", broken: bool = False, **headers: str) -> list[httpx.Response]:
-    """The answers of one process to requests one after the other."""
+    """Return the responses of one process to a sequence of requests."""
     settings = SmallSettings(
         port=3000, path_prefix="/small", vpc_cidr=IPv4Network("10.0.0.0/16"), image_digest="sha256:abc"
     )
@@ -100,7 +100,7 @@ def test_prefix_answers_with_and_without_a_slash() -> None:
     assert get("/").status_code == get("/smaller").status_code == 404
 
 
-def test_every_answer_says_who_gave_it_and_is_guarded() -> None:
+def test_every_response_has_the_digest_and_security_headers() -> None:
     for path in ("/small", "/small/boom", "/small/nowhere", "/health"):
         answer = get(path)
         assert answer.headers["x-alva-service"] == "small"

@@ -1,4 +1,4 @@
-"""The connection to the cache is to the server that it should be to, and by its password only."""
+"""The connection to the cache verifies the certificate and needs the password."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def ping(url: str, password: str | None) -> bool:
 
 @pytest.fixture
 def trust(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """What the image sets: the system's bundle, by OpenSSL's own variable."""
+    """Set OpenSSL's variable for the certificate bundle, as the image does."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     return monkeypatch
 
 
 @pytest.mark.usefixtures("trust")
-def test_server_with_the_right_certificate_is_talked_to(valkey: ValkeyServer) -> None:
+def test_server_with_the_right_certificate_is_accepted(valkey: ValkeyServer) -> None:
     assert valkey.url.startswith("rediss://")
     assert ping(valkey.url, valkey.password)
 
 
-def test_server_whose_certificate_another_authority_signed_is_not(
+def test_certificate_of_another_authority_is_refused(
     valkey: ValkeyServer, trust: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trust.setenv("SSL_CERT_FILE", str(Authority(tmp_path, "Others").file))
@@ -47,7 +47,7 @@ def test_server_whose_certificate_another_authority_signed_is_not(
 
 
 @pytest.mark.usefixtures("trust")
-def test_server_with_a_certificate_for_another_name_is_not(valkey: ValkeyServer) -> None:
+def test_certificate_for_another_name_is_refused(valkey: ValkeyServer) -> None:
     with pytest.raises(CacheConnectionError, match="IP address mismatch"):
         ping(valkey.url.replace("localhost", "127.0.0.1"), valkey.password)
 

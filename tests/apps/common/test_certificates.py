@@ -1,4 +1,4 @@
-"""The certificate authorities that the images verify databases with."""
+"""The file of certificate authorities with which the images verify databases."""
 
 from __future__ import annotations
 

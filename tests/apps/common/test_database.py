@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL is to the server that it should be to."""
+"""The connection to PostgreSQL verifies the certificate."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def environment(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> py
 
 
 @pytest.mark.usefixtures("environment")
-def test_server_with_the_right_certificate_is_talked_to(postgres: PostgresServer) -> None:
+def test_server_with_the_right_certificate_is_accepted(postgres: PostgresServer) -> None:
     check(postgres.url("postgres"))
 
 
-def test_server_whose_certificate_another_authority_signed_is_not(
+def test_certificate_of_another_authority_is_refused(
     postgres: PostgresServer, environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pem"
@@ -50,7 +50,7 @@ def test_server_whose_certificate_another_authority_signed_is_not(
 
 
 @pytest.mark.usefixtures("environment")
-def test_server_with_a_certificate_for_another_name_is_not(postgres: PostgresServer) -> None:
+def test_certificate_for_another_name_is_refused(postgres: PostgresServer) -> None:
     url = postgres.url("postgres").replace("@localhost:", "@elsewhere.test:") + "&hostaddr=127.0.0.1"
     with pytest.raises(OperationalError, match="does not match host name"):
         check(url)

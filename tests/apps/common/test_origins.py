@@ -89,7 +89,7 @@ def test_own_path_is_followed(path: str) -> None:
         "/\x7f",
     ],
 )
-def test_anything_else_is_not(path: str | None) -> None:
+def test_redirect_to_another_site_is_refused(path: str | None) -> None:
     assert safe_next(path, "/home") == "/home"
 
 
@@ -136,5 +136,5 @@ def test_url_of_one_of_our_hosts_is_followed(url: str, followed: str) -> None:
         "javascript://staging.alva.example/%0aalert(1)",
     ],
 )
-def test_url_of_any_other_host_is_not(url: str) -> None:
+def test_url_of_another_host_is_refused(url: str) -> None:
     assert safe_next(url, "/home", HOSTS) == "/home"

@@ -1,4 +1,4 @@
-"""Who asks: told by trusted proxies only."""
+"""The client address comes from trusted proxies only."""
 
 from __future__ import annotations
 

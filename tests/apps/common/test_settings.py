@@ -1,4 +1,4 @@
-"""Settings: wrong ones are named, one line each, and never quoted."""
+"""Invalid settings are named, one line each, without their values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_wrong_setting_has_a_line_and_no_value_is_quoted(monkeypatch: pyte
     assert "secret" not in str(caught.value)
 
 
-def test_secret_that_nobody_has_set_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_secret_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "3001")
     monkeypatch.setenv("API_KEY", "alva:unset")
     with pytest.raises(SettingsError, match="API_KEY: nobody has set this secret"):

@@ -1,4 +1,4 @@
-"""What a release asks of the database, written down as it asks, so that it can be asked again of a later schema.
+"""Records the SQL statements of a release, so that they can be run against a later schema.
 
 A service started by `command` notes each of its statements with parameters and rows; `write` keeps them, `replay` asks
 them anew. Ids that the database makes and times are others at each replay: ids are followed from the rows
@@ -36,7 +36,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement as it was asked, and what came of it."""
+    """A recorded statement and its result."""
 
     at: datetime
     sql: str
@@ -48,14 +48,14 @@ class Statement:
 
 @dataclass
 class Replay:
-    """What came of asking again: `problems` says in a line each what is not as it was."""
+    """The result of a replay. `problems` has one line for each difference."""
 
     problems: list[str] = field(default_factory=list)
     _now_there: dict[Any, Any] = field(default_factory=dict)
     """Ids as they were recorded -> as they are now."""
 
     def ask(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
-        """Ask one statement of the database."""
+        """Run one statement."""
         if isinstance(statement.parameters, list):
             for each in statement.parameters:
                 self.ask(connection, Statement(statement.at, statement.sql, each, None), passed)
@@ -92,7 +92,7 @@ class Replay:
 
 
 def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement]) -> list[str]:
-    """Ask everything again, in its order, of an empty database; what is not as it was, in a line each."""
+    """Run all statements in their order against an empty database, and collect the differences."""
     asking = Replay()
     passed = datetime.now(UTC) - statements[0].at
     for statement in statements:
@@ -104,7 +104,7 @@ def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement])
 
 
 def note(file: Path, package: str) -> None:
-    """From now on write to a file, a line each, what this process asks, and which functions of its repository did."""
+    """Record, one line each, the statements of this process and the functions of its repository that run them."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -123,7 +123,7 @@ def note(file: Path, package: str) -> None:
 
 
 def functions_of(package: str) -> list[str]:
-    """The functions of a service that ask the database, as `auth.find_user`."""
+    """Return the functions of a service that query the database, such as `auth.find_user`."""
     repository = vars(importlib.import_module(f"{package}.repository"))
     return [
         f"{package}.{name}"
@@ -145,14 +145,14 @@ def _noted(name: str, function: Any, out: TextIO) -> Any:
 
 
 def read_notes(file: Path) -> tuple[list[Statement], set[str]]:
-    """What a process noted: its statements, and the functions that were called."""
+    """Return the recorded statements and called functions of a process."""
     lines = [_rich(json.loads(line)) for line in file.read_text().splitlines()]
     called = {line["called"] for line in lines if "called" in line}
     return [Statement(**line) for line in lines if "called" not in line], called
 
 
 def shorten(statements: Sequence[Statement]) -> list[Statement]:
-    """In the order in which they were asked, without the third and further time that the same is only looked at."""
+    """Return the statements in their order, without the third and later repetitions of a query that changes nothing."""
     kept, looks = [], Counter[str]()
     for statement in sorted(statements, key=lambda one: one.at):
         if statement.sql.startswith("SELECT") and "FOR UPDATE" not in statement.sql:
@@ -163,7 +163,7 @@ def shorten(statements: Sequence[Statement]) -> list[Statement]:
 
 
 def read(file: Path) -> list[Statement]:
-    """The statements that are kept in a file, in their order."""
+    """Return the statements of a file in their order."""
     recorded = json.loads(file.read_text())
     return [
         Statement(datetime.fromisoformat(at), recorded["sql"][number], _rich(parameters), _rich(rows))
@@ -172,7 +172,7 @@ def read(file: Path) -> list[Statement]:
 
 
 def write(file: Path, statements: Sequence[Statement]) -> None:
-    """Keep statements in a file: what was asked, each once, and then each time with its parameters and rows."""
+    """Write the statements to a file: each text once, then each run with its parameters and rows."""
     sql = list(dict.fromkeys(statement.sql for statement in statements))
     asked = [
         json.dumps([one.at.isoformat(), sql.index(one.sql), _plain(one.parameters), _plain(one.rows)])
@@ -183,7 +183,7 @@ def write(file: Path, statements: Sequence[Statement]) -> None:
 
 
 def command(file: Path, module: str) -> list[str]:
-    """What starts `python -m module` with its statements noted in a file."""
+    """Return the command that starts `python -m module` and records its statements in a file."""
     return [sys.executable, "-c", RUN, str(file), module]
 
 
@@ -231,5 +231,5 @@ def _rich(value: Any) -> Any:
 
 
 def questions(statements: Sequence[Statement]) -> set[str]:
-    """The statements themselves: what the code asks, whatever about."""
+    """The texts of the statements, without parameters."""
     return {" ".join(statement.sql.split()) for statement in statements}

@@ -1,4 +1,4 @@
-"""The release before a revision goes on working after it: a rolling update and a rollback both rely on that.
+"""The previous release works with the schema of the next revision. Rolling updates and rollbacks require it.
 
 `tests/unit/test_revisions.py` reads the revisions' sources; here each one is applied to a real database, and the schema
 that comes of it is held against what statements of the earlier code name: its tables, columns, types and freedoms.
@@ -35,7 +35,7 @@ class Table:
 
 
 def read_schema(connection: Connection) -> dict[str, Table]:
-    """Every table of ours, by schema and name."""
+    """Return the product's tables by schema and name."""
     inspector = inspect(connection)
     tables = {}
     for schema in set(inspector.get_schema_names()) - {"information_schema", "public"}:
@@ -57,7 +57,7 @@ def read_schema(connection: Connection) -> dict[str, Table]:
 
 
 def losses(before: dict[str, Table], after: dict[str, Table]) -> Iterator[str]:
-    """What code written for the schema before can no longer do with the one after, in words."""
+    """Return, in words, what code for the earlier schema can no longer do with the later one."""
     for name, table in before.items():
         if name not in after:
             yield f"table {name} is gone"
@@ -110,7 +110,7 @@ def test_every_revision_leaves_the_release_before_it_working(connection: Connect
         ("ALTER TABLE auth.audit ADD CONSTRAINT c CHECK (actor <> '')", "auth.audit has a new constraint: c"),
     ],
 )
-def test_what_the_earlier_release_would_miss_is_named(at_the_head: Connection, change: str, loss: str) -> None:
+def test_incompatible_change_is_named(at_the_head: Connection, change: str, loss: str) -> None:
     before = read_schema(at_the_head)
     at_the_head.execute(text(change))
     at_the_head.commit()
@@ -128,7 +128,7 @@ def test_what_the_earlier_release_would_miss_is_named(at_the_head: Connection, c
         "ALTER TABLE auth.sessions ALTER expires_at DROP NOT NULL",
     ],
 )
-def test_what_only_adds_loses_nothing(at_the_head: Connection, change: str) -> None:
+def test_addition_is_compatible(at_the_head: Connection, change: str) -> None:
     before = read_schema(at_the_head)
     at_the_head.execute(text(change))
     at_the_head.commit()

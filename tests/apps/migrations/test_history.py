@@ -51,7 +51,7 @@ def run(
 
 
 def schema(connection: Connection) -> dict[str, object]:
-    """Everything that a revision may change, in a form that compares."""
+    """Return everything that a revision can change, in a comparable form."""
     inspector = inspect(connection)
     result: dict[str, object] = {}
     for name in sorted(set(inspector.get_schema_names()) - {"information_schema"}):

@@ -1,7 +1,7 @@
 """The former release's code works with the schema of each revision.
 
-The statements of that code were recorded while it was current (`recordings/`). The tests run them against the revision's
-schema. `ALVA_RECORD=1` records the statements of the present code.
+The statements of that code were recorded while it was current (`recordings/`). The tests run them against the
+revision's schema. `ALVA_RECORD=1` records the statements of the present code.
 docs/decisions/migrations-run-beside-the-former-release.md
 """
 
@@ -39,7 +39,7 @@ def _recording(revision: str) -> Path:
 
 @cache
 def _template_at(postgres: PostgresServer, revision: str) -> str:
-    """An empty database at a revision, to make others from."""
+    """An empty database at a revision, as a template for others."""
     name = postgres.create_database()
     engine = create_engine(
         make_url(postgres.url(name)).set(drivername="postgresql+psycopg"),
@@ -64,7 +64,7 @@ def _register(auth: httpx.Client, outside: Outside, email: str, **more: str) -> 
 
 
 def walk_auth(auth: httpx.Client, promote: Callable[[str], None], outside: Outside) -> None:
-    """Everything that auth does, once at least."""
+    """Call every function of auth at least once."""
     email, guest = (f"walker-{secrets.token_hex(4)}@example.com" for _ in range(2))
     _register(auth, outside, email, password=PASSWORD)
     auth.post("/refresh").raise_for_status()
@@ -93,7 +93,7 @@ def walk_auth(auth: httpx.Client, promote: Callable[[str], None], outside: Outsi
 
 
 def walk_api(api: httpx.Client, outside: Outside) -> None:
-    """Everything that the api and its worker do, once at least, as an administrator."""
+    """Call every function of the api and its worker at least once, as an administrator."""
     assert api.get("/profile").status_code == 404
     api.put("/profile", json=PROFILE).raise_for_status()
     api.get("/profile").raise_for_status()
@@ -135,14 +135,14 @@ def asked(
     outside_server: Outside,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[list[Statement], set[str]]:
-    """The statements of the present code on the present schema, and the functions that asked."""
+    """The statements of the present code on the present schema, and the functions that ran them."""
     return record(postgres, service_environment, outside_server, tmp_path_factory.mktemp("recording"), HEAD)
 
 
 def record(
     postgres: PostgresServer, environment: dict[str, str], outside: Outside, folder: Path, revision: str
 ) -> tuple[list[Statement], set[str]]:
-    """Start the services on a new database, do everything once, and return what they asked."""
+    """Start the services on a new database, use every function, and return their statements."""
     database = _database_at(postgres, revision)
     modules = {"auth": "/auth", "api": "/api", "api.worker": ""} if revision != "0001" else {"auth": "/auth"}
     common = {
@@ -188,7 +188,7 @@ def test_every_function_that_asks_the_database_is_recorded(asked: tuple[list[Sta
 
 
 def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], set[str]]) -> None:
-    """It becomes what the release before asked as soon as there is a further revision, and must be right by then."""
+    """With the next revision, this recording becomes that of the previous release."""
     if os.environ.get("ALVA_RECORD"):
         write(_recording(HEAD), asked[0])
     now, recorded = questions(asked[0]), questions(read(_recording(HEAD)))
@@ -200,7 +200,7 @@ def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], s
 
 @pytest.fixture
 def ask_again(postgres: PostgresServer) -> Callable[..., list[str]]:
-    """Asks a recording of a database at a revision, after a change to it."""
+    """Replays a recording against a database at a revision, after a change to it."""
 
     def ask(recording: str, revision: str, change: str = "") -> list[str]:
         with postgres.connect(_database_at(postgres, revision)) as connection:

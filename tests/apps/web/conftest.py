@@ -1,4 +1,4 @@
-"""Web by itself, served as it is in a task, with nothing behind it that answers."""
+"""Web alone, served as in a task, without backends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from web.app import WebSettings, create_app
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Return a free loopback port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(app: FastAPI, port: int) -> Iterator[None]:
-    """The app on a loopback port, by the server that tasks use."""
+    """Serve the app on a loopback port with the server of the tasks."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, proxy_headers=False, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -59,13 +59,13 @@ def _web_behind(api_url: str, auth_url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def closed_url() -> str:
-    """Where nobody listens."""
+    """A URL without a server."""
     return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(scope="session")
 def lonely_web(closed_url: str) -> Iterator[httpx.Client]:
-    """A browser without redirects at a web whose api and auth are down."""
+    """A browser that follows no redirects, at a web whose api and auth are down."""
     with _web_behind(closed_url, closed_url) as client:
         yield client
 

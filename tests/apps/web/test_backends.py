@@ -1,4 +1,4 @@
-"""Calls between services on bad days: connections that break, answers that are errors, services that are slow."""
+"""Failing calls between services: broken connections, error responses, slow services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.site.backends import Backend, Refused, Unavailable
 
 @contextmanager
 def answering(*answers: tuple[int, str] | None) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    """A server that gives these answers in turn (None: hangs up), and what it was asked."""
+    """A server that gives these responses in turn (None: closes the connection), and its requests."""
     left, asked = list(answers), []
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def answering(*answers: tuple[int, str] | None) -> Iterator[tuple[str, list[tupl
 
 
 def call(url: str, *methods: str, token: str = "", **options: Any) -> list[httpx.Response]:
-    """Call with each method in turn, in the name of a visitor with this token."""
+    """Call with each method in turn, on behalf of a visitor with this token."""
 
     async def run() -> list[httpx.Response]:
         backend = Backend("api", url)

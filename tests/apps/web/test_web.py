@@ -1,4 +1,4 @@
-"""Web with the real auth, api and worker behind it, as a browser without scripts sees it."""
+"""Web in a browser without JavaScript, with the real auth, api and worker."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _until(client: httpx.Client, path: str, words: str, seconds: float = 60) -> 
 
 @pytest.fixture
 def signed_in(visit: Visit, outside: Any) -> httpx.Client:
-    """A browser whose person signed up through the pages."""
+    """A browser of a person who signed up through the pages."""
     client = visit()
     email = _new_email()
     answer = client.post("/signup", data={"email": email})
@@ -262,7 +262,7 @@ def test_address_that_is_none_is_named_beside_its_field(visit: Visit) -> None:
     assert 'id="password-problem"' in answer.text
 
 
-def test_used_link_leads_to_the_sign_in_page_with_a_word_of_why(visit: Visit, outside: Any) -> None:
+def test_used_link_leads_to_the_sign_in_page_with_the_reason(visit: Visit, outside: Any) -> None:
     client, email = visit(), _new_email()
     client.post("/signup", data={"email": email})
     token = outside.link_for(email)

@@ -1,4 +1,4 @@
-"""What web does by itself, with api and auth down: the worst day that it must still be civil on."""
+"""Web while api and auth are down."""
 
 from __future__ import annotations
 
