@@ -27,7 +27,7 @@ async def promote(settings: AuthSettings, email: str) -> None:
     finally:
         await store.close()
         await redis.aclose()
-    print(f"{user.email} is an administrator now; their next sign-in says so")
+    print(f"{user.email} is an administrator from the next sign-in on")
 
 
 def main(arguments: list[str]) -> int:

@@ -63,7 +63,7 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _refuse_unset_secrets(cls, value: Any) -> Any:
         if value == UNSET_SECRET:
-            raise ValueError("nobody has set this secret")
+            raise ValueError("this secret is not set")
         return value
 
     @property

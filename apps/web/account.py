@@ -1,4 +1,4 @@
-"""The first page, and the ways in and out."""
+"""The first page, sign-up, sign-in and the account."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _TOO_MANY = "Too many tries. Please wait a few minutes, then try again."
 _NOT_AN_ADDRESS = "Please enter an e-mail address, such as name@example.com."
 _DONE_NOTICE = "Your password is set. Every other device is signed out."
 _LONGEST_NEXT = 500
-"""Auth takes no longer ones."""
+"""The limit of auth."""
 _BAD_LINK = "This link has been used already, or it is too old. We can send you another one."
 
 
 @router.get("/")
 async def show_landing(request: Request, pages: Pages) -> Response:
-    """What Alva is."""
+    """Show the first page."""
     return pages.render(request, "landing.html", page="landing")
 
 
 @router.get("/signup")
 async def show_signup(request: Request, pages: Pages) -> Response:
-    """The form that starts with an e-mail address."""
+    """Show the sign-up form."""
     return _signup_page(request, pages, email="", problems={})
 
 
@@ -43,19 +43,19 @@ async def show_signup(request: Request, pages: Pages) -> Response:
 async def sign_up(
     request: Request, pages: Pages, auth: Auth, email: Field = "", password: Annotated[str, Form()] = ""
 ) -> Response:
-    """Register; auth mails a link, and answers the same whether it knows the address or not."""
+    """Register. Auth sends a link by mail. Its response does not reveal whether the address has an account."""
     body = {"email": email.strip()} | ({"password": password} if password else {})
     try:
         answer = await auth.call(request, "POST", "/auth/register", json=body)
     except Refused as refusal:
         return _signup_page(request, pages, email=email, problems=_problems(refusal), status_code=refusal.status)
-    # Auth gives this browser a cookie: opened in it, the mail's link signs in at once, and the password is taken over.
+    # Auth sets a cookie: if this browser opens the mail's link, it is signed in and the password takes effect.
     return _with_cookies_of(answer, RedirectResponse("/check-mail", status_code=303))
 
 
 @router.get("/check-mail")
 async def show_check_mail(request: Request, pages: Pages) -> Response:
-    """What to do next."""
+    """Tell the user to open the link in the mail."""
     return pages.render(request, "check_mail.html", page="signup")
 
 
@@ -67,7 +67,7 @@ async def show_signin(
     next: str = "",  # noqa: A002 - the query's name
     problem: str = "",
 ) -> Response:
-    """The form for those who have been here; whoever is signed in goes on."""
+    """Show the sign-in form. A signed-in visitor is redirected."""
     if visitor is not None:
         own = own_origin(request)
         return RedirectResponse(safe_next(next, "/plans", (own,) if own else ()), status_code=303)
@@ -77,9 +77,9 @@ async def show_signin(
 
 @router.get("/signin/confirm")
 async def show_confirmation(request: Request, pages: Pages, token: str = "") -> Response:
-    """One button for a mail's link that was opened in another browser than the one that asked for it.
+    """Ask for confirmation of a mail's link that another browser requested.
 
-    The form goes to auth itself, whose cookies tell that the browser is the same where it is.
+    The browser sends the form to auth, which recognises a browser by its cookies.
     """
     return pages.render(request, "confirm.html", page="signin", verify_url=_verify_url(request, token))
 
@@ -94,10 +94,10 @@ async def sign_in(
     next: Field = "",  # noqa: A002 - the field's name
     by: Annotated[str, Form(alias="with")] = "password",
 ) -> Response:
-    """Sign in with a password, or have a link mailed.
+    """Sign in with a password, or request a link by mail.
 
-    With a password the browser goes on to auth itself, which signs it in and leads on: the refresh token is for auth's
-    host and path alone, and never passes through here.
+    With a password, the browser is redirected to auth, which signs it in and redirects again. Only auth's host and path
+    get the refresh token, so it never passes through web.
     """
     next_url = _asked_next(request, next)
     body = {"email": email.strip()} | ({"next": next_url} if next_url else {})
@@ -117,7 +117,7 @@ async def sign_in(
 
 @router.get("/account")
 async def show_account(request: Request, pages: Pages, auth: Auth, _: SignedIn, done: str = "") -> Response:
-    """Who is signed in, their password, and the way out everywhere."""
+    """Show the account: address, password and sign-out everywhere."""
     return await _account_page(request, pages, auth, notice=_DONE_NOTICE if done == "password" else "")
 
 
@@ -138,7 +138,7 @@ async def set_password(
 
 @router.get("/account/password")
 async def return_to_account() -> Response:
-    """Where somebody lands who had to sign in again to send the form."""
+    """Redirect a browser that had to sign in again before it sent the form."""
     return RedirectResponse("/account", status_code=303)
 
 
@@ -158,7 +158,7 @@ async def _account_page(
 
 
 def _asked_next(request: Request, next_url: str) -> str:
-    """Where the person wants to go on to, for auth to judge: it knows which hosts have pages, and follows no other."""
+    """Return the requested redirect target. Auth validates it, because it has the list of hosts with pages."""
     has_hosts = bool(request.app.state.settings.public_origins)
     origin = normalise_origin(next_url) if has_hosts else None
     return safe_next(next_url, "", (origin,) if origin else ()) if len(next_url) <= _LONGEST_NEXT else ""
@@ -169,7 +169,7 @@ def _verify_url(request: Request, token: str) -> str:
 
 
 def _with_cookies_of(answer: httpx.Response, response: Response) -> Response:
-    """The response with the browser's mark, which auth set in its answer, for auth to see when the browser comes."""
+    """Copy the cookies of auth's response, among them the one that identifies the browser."""
     for cookie in answer.headers.get_list("set-cookie"):
         response.headers.append("set-cookie", cookie)
     return response
@@ -202,7 +202,7 @@ def _signin_page(
 
 
 def _problems(refusal: Refused) -> dict[str, str]:
-    """The refusal as sentences beside the form's fields; `form` where it belongs to none."""
+    """Map a refusal to a sentence for each field of the form, or to `form` if it concerns no field."""
     if refusal.status == 401:
         return {"form": _WRONG_PAIR}
     if refusal.status == 429:

@@ -1,4 +1,4 @@
-"""Puts web together."""
+"""The app of web."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from web import account, onboarding, plans
 
 
 class WebSettings(SiteSettings):
-    """What web is given: nothing beyond what every service with pages is."""
+    """Web's settings: those of every service with pages."""
 
     service: ClassVar[str] = "web"
 

@@ -1,4 +1,4 @@
-"""The short form about a business, and the order for a plan that comes of it."""
+"""The form about a business, and the order of a plan."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PROBLEMS = {
 
 
 class BusinessForm(BaseModel):
-    """What the browser sends: text as it was typed, so that it can be shown again."""
+    """The form data. Values are text as typed, so that the form can show them again."""
 
     business_name: str = ""
     industry: str = ""
@@ -56,12 +56,12 @@ class BusinessForm(BaseModel):
     budget_per_month: str = ""
     channels: list[str] = []
     order: str = ""
-    """A key made with the form: sending it twice orders one plan."""
+    """An idempotency key from the form, so that sending it twice orders one plan."""
 
 
 @router.get("/onboarding")
 async def show_onboarding(request: Request, pages: Pages, api: Api, _: SignedIn) -> Response:
-    """The form, filled with what is known."""
+    """Show the form with the stored profile."""
     try:
         profile = (await api.call(request, "GET", "/api/profile")).json()
     except Refused as refusal:
@@ -75,7 +75,7 @@ async def show_onboarding(request: Request, pages: Pages, api: Api, _: SignedIn)
 async def order_plan(
     request: Request, pages: Pages, api: Api, _: SignedIn, form: Annotated[BusinessForm, Form()]
 ) -> Response:
-    """Save the profile and order a plan; the plan's page shows it being made."""
+    """Save the profile, order a plan and redirect to its page."""
     problems = find_problems(form)
     if problems:
         return _page(request, pages, form, problems)
@@ -90,14 +90,14 @@ async def order_plan(
 
 
 def read_profile(profile: dict[str, Any]) -> BusinessForm:
-    """The form as it shows a profile of the api."""
+    """Convert a profile of the api to the form."""
     texts = ("business_name", "industry", "audience", "location", "website", "budget_per_month")
     values = {name: str(profile[name]) for name in texts if profile.get(name) is not None}
     return BusinessForm(**values, goals=profile.get("goals") or [], channels=profile.get("channels") or [])
 
 
 def write_profile(form: BusinessForm) -> dict[str, Any]:
-    """The api's profile as the form describes it; what was left empty is left out."""
+    """Convert the form to a profile of the api, without empty fields."""
     texts = {name: getattr(form, name).strip() for name in ("business_name", "industry", "audience")}
     optional = {name: getattr(form, name).strip() for name in ("location", "website")}
     budget = form.budget_per_month.strip()
@@ -110,7 +110,7 @@ def write_profile(form: BusinessForm) -> dict[str, Any]:
 
 
 def find_problems(form: BusinessForm) -> dict[str, str]:
-    """What can be known to be wrong before the api is asked."""
+    """Return the problems that can be found without the api."""
     required = ("business_name", "industry", "audience", "goals")
     missing = [name for name in required if not (getattr(form, name) and "".join(getattr(form, name)).strip())]
     budget = form.budget_per_month.strip()
@@ -119,7 +119,7 @@ def find_problems(form: BusinessForm) -> dict[str, str]:
 
 
 def describe(refusal: Refused) -> dict[str, str]:
-    """The api's objections as sentences beside the fields they belong to."""
+    """Map the api's refusal to a sentence for each field."""
     fields = {name: text for name, text in refusal.fields.items() if name in BusinessForm.model_fields}
     problems = {name: _PROBLEMS.get(name, text) for name, text in fields.items()}
     return problems or {"form": refusal.reason or "Something in the form cannot be read. Please look at it again."}

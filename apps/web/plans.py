@@ -1,4 +1,4 @@
-"""The plans: their list, one in the making, one to read, and the board of its tasks."""
+"""The list of plans, a plan and its progress, and the board of its tasks."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ STATUSES = {
     "failed": ("Not made", "bad"),
     "cancelled": ("Stopped", "idle"),
 }
-"""Status of a plan -> what people read, and the look of its badge."""
+"""Status of a plan -> its label and the style of its badge."""
 COLUMNS = (("todo", "To do"), ("doing", "Doing"), ("done", "Done"))
 MOVES = {
     "todo": (("doing", "Start"),),
     "doing": (("done", "Done"), ("todo", "Not now")),
     "done": (("doing", "Take up again"),),
 }
-"""Status of a task -> the statuses it can go to, with the words on the button."""
+"""Status of a task -> the next statuses, with the labels of their buttons."""
 _PER_PAGE = 20
 
 
 @router.get("")
 async def show_plans(request: Request, pages: Pages, api: Api, _: SignedIn, page: int = 1) -> Response:
-    """All plans of the visitor, the newest first."""
+    """Show the visitor's plans, newest first."""
     page = max(page, 1)
     answer = await api.call(request, "GET", f"/api/plans?limit={_PER_PAGE}&offset={(page - 1) * _PER_PAGE}")
     found = answer.json()
@@ -50,7 +50,7 @@ async def show_plans(request: Request, pages: Pages, api: Api, _: SignedIn, page
 
 @router.get("/{plan_id}")
 async def show_plan(request: Request, pages: Pages, api: Api, _: SignedIn, plan_id: UUID) -> Response:
-    """The plan as far as it is: in the making, ready, or why there is none."""
+    """Show the plan, its progress, or the reason why it could not be made."""
     plan = await _find_plan(request, api, plan_id)
     if plan["status"] in {"queued", "running"}:
         events_url = f"{request.app.state.settings.next_public_api_url}/plans/{plan_id}/events"
@@ -62,7 +62,7 @@ async def show_plan(request: Request, pages: Pages, api: Api, _: SignedIn, plan_
 
 @router.post("/{plan_id}/cancel")
 async def cancel_plan(request: Request, api: Api, _: SignedIn, plan_id: UUID) -> Response:
-    """Stop making the plan. One that is finished meanwhile stays, and is shown."""
+    """Cancel the plan. A plan that is finished meanwhile is shown."""
     try:
         await api.call(request, "POST", f"/api/plans/{plan_id}/cancel")
     except Refused as refusal:
@@ -73,13 +73,13 @@ async def cancel_plan(request: Request, api: Api, _: SignedIn, plan_id: UUID) ->
 
 @router.get("/{plan_id}/cancel")
 async def return_to_plan(plan_id: UUID) -> Response:
-    """Where somebody lands who had to sign in again to press the button: at the plan, to see and decide anew."""
+    """Redirect a browser that had to sign in again before it sent the form to the plan."""
     return RedirectResponse(f"/plans/{plan_id}", status_code=303)
 
 
 @router.get("/{plan_id}/board")
 async def show_board(request: Request, pages: Pages, api: Api, _: SignedIn, plan_id: UUID) -> Response:
-    """The plan's tasks in three columns."""
+    """Show the plan's tasks in three columns."""
     plan = await _find_plan(request, api, plan_id)
     if plan["status"] != "ready":
         return RedirectResponse(f"/plans/{plan_id}", status_code=303)

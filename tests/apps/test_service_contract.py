@@ -276,7 +276,7 @@ def test_worker_with_an_unset_secret_does_not_start(services: dict[str, Service]
     environment = {**services["api"].environment, "OPENAI_API_KEY": "alva:unset"}
     command = [sys.executable, "-m", "api.worker"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stderr.splitlines()[1:]) == (78, ["  OPENAI_API_KEY: nobody has set this secret"])
+    assert (ended.returncode, ended.stderr.splitlines()[1:]) == (78, ["  OPENAI_API_KEY: this secret is not set"])
 
 
 def test_port_in_use_is_an_error(service: Service) -> None:

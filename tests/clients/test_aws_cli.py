@@ -98,7 +98,7 @@ def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call,
     template.write_text(parameter("one"))
 
     def deploy(*more: str, check: bool = True) -> Any:
-        """Deploy in another second than before: the AWS CLI names change sets by the second, and names must be unique."""
+        """Deploy in another second than before: the AWS CLI names change sets by the second."""
         begun = int(time.time())
         until(lambda: int(time.time()) > begun, seconds=5, what="the next second")
         arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)

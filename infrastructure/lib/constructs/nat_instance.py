@@ -137,7 +137,7 @@ class NatInstance(Construct):
             resource_signal=cdk.CfnResourceSignal(count=1, timeout=READY_WITHIN)
         )
         accept(instance, "Five-minute metrics are enough for a machine that only forwards", "AwsSolutions-EC28")
-        accept(instance, "It has no state: whoever terminates it has it made anew", "AwsSolutions-EC29")
+        accept(instance, "It has no state and can be created again", "AwsSolutions-EC29")
         address = ec2.CfnEIP(self, "Address", domain="vpc", instance_id=instance.ref)
         address.add_resource_dependency(after)
         self.instance_id = instance.ref

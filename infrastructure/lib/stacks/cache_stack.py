@@ -91,7 +91,7 @@ class CacheStack(EnvironmentStack):
 
         accept(
             self.replication_group,
-            "The security group decides who reaches it; another port would hide it from nobody who is inside",
+            "The security group controls access; another port would not hide it inside the VPC",
             "AwsSolutions-AEC5",
         )
         if not replicated:

@@ -178,7 +178,7 @@ class DatabaseStack(EnvironmentStack):
         settings = self.environment_settings.database
         accept(
             self.instance,
-            "The security group decides who reaches it; another port would hide it from nobody who is inside",
+            "The security group controls access; another port would not hide it inside the VPC",
             "AwsSolutions-RDS11",
         )
         accept(

@@ -47,7 +47,7 @@ def test_every_wrong_setting_has_a_line_and_no_value_is_quoted(monkeypatch: pyte
 def test_unset_secret_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "3001")
     monkeypatch.setenv("API_KEY", "alva:unset")
-    with pytest.raises(SettingsError, match="API_KEY: nobody has set this secret"):
+    with pytest.raises(SettingsError, match="API_KEY: this secret is not set"):
         load(ExampleSettings)
 
 

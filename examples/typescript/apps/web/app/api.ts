@@ -2,7 +2,7 @@ import { cookies } from "next/headers";
 
 export type Plan = { id: string; business: string; status: "queued" | "ready"; steps: string[] | null };
 
-/** What the api answers to the visitor; null where it answers that they are not signed in or that there is nothing. */
+/** The api's response to the visitor, or null if they are not signed in or it is not found. */
 export async function get<Answer>(path: string): Promise<Answer | null> {
   const answer = await fetch(`${process.env.API_INTERNAL_URL}/api${path}`, {
     headers: { cookie: (await cookies()).toString() },

@@ -1,8 +1,8 @@
 import { get, type Plan } from "./api";
 
 const PROBLEMS: Record<string, string> = {
-  taken: "Somebody has signed up with this address already.",
-  wrong: "This is not the address or the password of anybody.",
+  taken: "This address has an account already.",
+  wrong: "The e-mail address or the password is wrong.",
 };
 
 function Credentials({ action, name }: { action: string; name: string }) {

@@ -3,7 +3,7 @@
 import { useRouter } from "next/navigation";
 import { useEffect } from "react";
 
-/** Asks for the page again every second, for as long as it is shown. */
+/** Reloads the page every second while it is shown. */
 export function Refresh() {
   const router = useRouter();
   useEffect(() => {
