@@ -157,7 +157,7 @@ class ValkeyServer:
     """A running Valkey that requires a password, with TLS in front of it as in ElastiCache."""
 
     port: int
-    """Without TLS, for the tests themselves."""
+    """The port without TLS, for the tests."""
     tls_port: int
     password: str
 
@@ -210,7 +210,7 @@ def valkey(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
     process.wait(10)
 
 
-# The two APIs outside
+# Resend and OpenAI
 
 
 EXAMPLE_PLAN: dict[str, Any] = {
@@ -243,7 +243,7 @@ class Outside:
     completions: list[dict[str, Any]] = field(default_factory=list)
     """Requests to OpenAI."""
     plan_faults: list[int | str] = field(default_factory=list)
-    """A status to answer the next completion with, or a text to say instead of a plan."""
+    """A status for the next completion, or a text instead of a plan."""
     seconds_per_chunk: float = 0.0
 
     def link_for(self, email: str) -> str:
@@ -320,7 +320,7 @@ class _OutsideHandler(BaseHTTPRequestHandler):
                 self.wfile.flush()
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
-            pass  # the client went away: it was cancelled, or killed
+            pass  # The client was cancelled or killed.
         self.close_connection = True
 
 
@@ -414,7 +414,7 @@ def service_environment(
         "MAIL_FROM": "Alva <hello@alva.test>",
         "PUBLIC_URL": PUBLIC_URL,
         "CORS_ORIGINS": "https://Partner.example",
-        # The client libraries' own variables: here the outside is on loopback.
+        # Variables of the client libraries: here the outside APIs are on loopback.
         "RESEND_API_URL": outside_server.url,
         "OPENAI_BASE_URL": f"{outside_server.url}/v1",
     }
@@ -536,7 +536,7 @@ class Person:
 @pytest.fixture
 def browser(auth: RunningProcess, valkey: ValkeyServer) -> Iterator[Callable[[], httpx.Client]]:
     """Creates browsers whose requests come from auth's own pages."""
-    # All tests come from one address, which nobody's limit is made for.
+    # All tests share one client address, so its rate limits are reset.
     with redis.Redis(port=valkey.port, password=valkey.password) as cache:
         for key in cache.scan_iter("limit:*-client:*"):
             cache.delete(key)

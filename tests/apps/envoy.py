@@ -17,7 +17,7 @@ from tests.apps.processes import die_with_parent, free_port, wait_until
 
 _TYPES = "type.googleapis.com/envoy.extensions"
 Site = dict[str, dict[str, str]]
-"""Host -> prefix -> where it leads; `"*"` for any host, `""` for what no other prefix matches."""
+"""Host -> prefix -> URL of the service. `"*"` is any host, and `""` matches if no other prefix does."""
 
 
 def route_site(site: Site) -> tuple[dict[str, Any], list[str]]:

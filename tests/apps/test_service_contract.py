@@ -44,16 +44,16 @@ class Implementation:
     prefix: str
     light_path: str
     personal_path: str
-    """What asks who is signed in."""
+    """A path that requires a sign-in."""
     dependencies: dict[str, bool]
-    """What it depends on, and whether that is there."""
+    """Dependency -> whether it is available."""
     form: Form
     command: tuple[str, ...]
     health_command: tuple[str, ...] = (sys.executable, "-S", "-m", "common.healthcheck")
 
 
 BACKENDS = {"api": False, "auth": True}
-"""The api that web and admin are told of is not there, which must not keep them from serving."""
+"""The api of web and admin is not available. They must serve all the same."""
 STORES = {"database": True, "cache": True}
 WORKER = {"worker": True}
 
@@ -102,7 +102,7 @@ GIVEN_SECRETS: dict[str, set[str]] = {
     "auth": {"JWT_PRIVATE_KEY", "JWT_SECRET", "COOKIE_SECRET", "RESEND_API_KEY"},
     "admin": set(),
 }
-"""What each reads of them, beside the data tier's password; what OpenAI is asked with is the worker's."""
+"""The secrets of each service, besides the password of database and cache. Only the worker has OpenAI's key."""
 
 
 @dataclass
@@ -225,7 +225,7 @@ def test_connection_outlives_an_answer_and_the_load_balancers_patience(services:
         connection.request("GET", "/health")
         connection.getresponse().read()
         sockets[name] = connection.sock
-    time.sleep(6)  # uvicorn's and Node's default is to close after 5 s
+    time.sleep(6)  # uvicorn and Node close after 5 s by default.
     for name, connection in connections.items():
         connection.request("GET", "/health")
         assert connection.getresponse().status == 200
@@ -316,7 +316,7 @@ def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secre
         **{
             "X-Request-Id": request_id,
             "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
-            # What the load balancer saw is behind what the visitor wrote there.
+            # The load balancer appends its entry after those of the visitor.
             "X-Forwarded-For": "198.51.100.7, 203.0.113.9, 10.0.2.17",
             "Cookie": f"alva_access={token}",
         },
@@ -353,7 +353,7 @@ def test_running_request_is_answered_before_the_end(service: Service) -> None:
     port, form = int(service.environment["PORT"]), service.implementation.form
     body = b"email=x&password=y"
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        # A body that is still on its way makes it a request in hand.
+        # An incomplete body keeps the request running.
         fields = f"Host: x\r\nContent-Type: {form.content_type}\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(f"{form.method} {form.path} HTTP/1.1\r\n{fields}\r\n".encode() + body[:5])
         wait_until(

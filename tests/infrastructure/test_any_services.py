@@ -30,7 +30,7 @@ def extra(number: int, stack: int = 1) -> Service:
         name=name,
         port=FIRST_FREE_PORT + number,
         paths=(f"/{name}", f"/{name}/*"),
-        # Before web's, whose path is everything; two each, where an allowlist makes a rule of refusal.
+        # Before web's rule, which matches every path. An allowlist needs two rules.
         priority=110 + 2 * number,
         path_prefix=f"/{name}",
         host_label=f"{name}-{{}}",

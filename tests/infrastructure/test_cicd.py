@@ -18,7 +18,7 @@ from lib.config.environments import STAGING
 
 REPOSITORY = Path(__file__).parents[2]
 
-# Whoever may do one of these can give itself the rest, or take the environment down.
+# Each of these permissions allows the holder to get all others, or to delete the environment.
 NEVER = (
     "cloudformation:DeleteStack",
     "ecr:BatchDeleteImage",
@@ -182,7 +182,7 @@ def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[...,
 
 
 CLIENTS = {"scaling": "application-autoscaling", "quotas": "service-quotas"}
-"""The name of a client in the sources -> boto3's, where that is another."""
+"""Name of a client in the sources -> boto3's name, if they differ."""
 
 IAM_PREFIXES = {
     "application-autoscaling": "application-autoscaling",
@@ -206,15 +206,15 @@ IAM_PREFIXES = {
 }
 
 OTHERWISE_NAMED = {"budgets:DescribeBudgets": "budgets:ViewBudget"}
-"""Operations whose right has another name."""
+"""Operations whose IAM action has another name."""
 
-# What a person does at a terminal, with rights of their own.
+# Verbs that only people run, with their own permissions.
 NOT_IN_THE_PIPELINE = {
     "secretsmanager:PutSecretValue": "./alva secrets",
     "secretsmanager:UpdateSecretVersionStage": "./alva secrets",
 }
 
-# What the pipeline does, and not in the engine's words.
+# Calls of the pipeline outside the engine.
 NOT_IN_THE_ENGINE = {
     "ecr:BatchCheckLayerAvailability": "docker push",
     "ecr:CompleteLayerUpload": "docker push",
@@ -223,11 +223,10 @@ NOT_IN_THE_ENGINE = {
     "iam:PassRole": "ecs:RunTask hands the migration its roles",
 }
 
-# Modules of verbs that are a person's: bootstrap, destroy, sleep and wake, the restart after a secret was set, a shell
-# in a task.
+# The modules of these verbs: bootstrap, destroy, sleep and wake, the restart after a secret was set, a shell in a task.
 A_PERSONS_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
 ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "FilePublishingRoleDefaultPolicy"}
-"""How the engine names who calls -> what in CDK's template says what that role may do."""
+"""Name of a role in the engine -> its resource in CDK's template."""
 
 
 def calls_of_the_engine(who: str | None = None) -> set[str]:
@@ -280,7 +279,7 @@ IMPLIED = {
     "cloudformation:DetectStackResourceDrift": "DetectStackDrift asks for it, resource by resource",
     "logs:TagResource": "CreateLogGroup with tags",
 }
-"""Actions that calls of the engine need beside the one that bears their name."""
+"""Actions that calls of the engine need in addition to the one with their name."""
 
 
 def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> None:

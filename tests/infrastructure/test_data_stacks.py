@@ -56,7 +56,7 @@ def test_what_was_released_is_not_expired_by_builds_that_never_ran(staging: Any)
     assert first["selection"]["countNumber"] == 30
 
     images = [["built"] for _ in range(100)]
-    images[0] += ["released-1", "released-102"]  # pushed first, and come back to: what runs
+    images[0] += ["released-1", "released-102"]  # Pushed first, and released again: it runs.
     kept = kept_by(repository, images)
     assert kept == [0, *range(70, 100)]
     images = [["built", f"released-{number}"] for number in range(40)] + [["built"]] * 40

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
 
 ELASTIC_LOAD_BALANCINGS = "127311923021"
-"""AWS's own account, which writes access logs in us-east-1."""
+"""AWS's account that writes access logs in us-east-1."""
 
 VARIANTS: dict[str, Environment] = {
     "staging": STAGING,
@@ -177,7 +177,7 @@ WITHOUT_A_SECRET = replace(
 )
 CHANGES = {**VARIANTS, "service-removed": WITHOUT_ADMIN, "secret-unused": WITHOUT_A_SECRET}
 
-# HTTPS cannot be turned off in one release: the listener would go while rules are on it.
+# HTTPS cannot be disabled in one release: the listener would be deleted while it has rules.
 ONE_WAY = {"certificate", "domain"}
 
 
@@ -254,7 +254,7 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
 
 def run_app(output_folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the app as the command line does: without credentials and without this test's environment variables."""
-    # HOME holds CDK's unpacked libraries, and perhaps credentials: those are hidden.
+    # HOME has CDK's unpacked libraries, and can have credentials, which are hidden.
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
     hidden = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     environment = {**kept, **hidden, "CDK_OUTDIR": str(output_folder), **variables}

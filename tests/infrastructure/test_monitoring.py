@@ -112,7 +112,7 @@ def test_errors_in_a_services_log_are_counted(staging: Any) -> None:
 
 def test_depth_of_the_queue_is_a_metric_on_the_dashboard(staging: Any) -> None:
     depth = log_metrics(staging)["staging-api-queue-depth"]
-    # CloudWatch takes a value only from a field that the pattern names.
+    # CloudWatch reads a value only from a field in the pattern.
     assert depth["FilterPattern"] == "{ $.queue_depth = * }"
     assert depth["MetricTransformations"][0]["MetricValue"] == "$.queue_depth"
     assert "staging-api-queue-depth" in str(staging.one("monitoring", "CloudWatch::Dashboard")["DashboardBody"])

@@ -181,7 +181,7 @@ echo "$(basename "$0") $*" >> "$LOG"
 count=$(grep -c "^$(basename "$0") " "$LOG")
 [ "$(basename "$0")" != dnf ] || [ "$count" -gt "${DNF_FAILURES:-0}" ]
 """
-"""A command that notes how it was called; `dnf` fails as often as it is told to."""
+"""A command that records its calls. `dnf` fails as often as the test sets."""
 
 
 def run_user_data(synthesis: Any, folder: Path, **variables: str) -> list[str]:

@@ -13,7 +13,7 @@ from alva.checks.reachability import Matrix, node_names, reachability
 
 SERVICES = {"web": "3000", "api": "3001", "auth": "3002", "admin": "3003"}
 
-# Everything that is possible. Whatever is not here must not be.
+# All allowed connections. Any other is an error.
 EXPECTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("internet", "alb"): ("80",),
     **{("alb", service): (port,) for service, port in SERVICES.items()},
@@ -50,7 +50,7 @@ def test_production_has_the_same_connections(production: Any) -> None:
 def test_a_certificate_opens_443_and_nothing_else(synthesise: Callable[..., Any]) -> None:
     arn = "arn:aws:acm:us-east-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000"
     secure = reachability(assembly_of(synthesise(STAGING.with_settings(load_balancer__certificate_arn=arn))))
-    # Tasks may leave for any address on 443, and that is one.
+    # Tasks can connect to any address on 443, which includes this one.
     by_its_public_name = {(service, "alb"): ("443",) for service in SERVICES}
     assert secure == {**EXPECTED, **by_its_public_name, ("internet", "alb"): ("80", "443")}
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("python3", "python3-venv", "ca-certificates")
-"""What the README asks for. `ca-certificates` is there so that this machine's certificates have a place."""
+"""The README's requirements. `ca-certificates` has the folder for this machine's certificates."""
 NETWORK_PACKAGES = ("nftables", "iproute2")
 USER = 1000
 BOOTSTRAP_SECONDS = 1200
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PASSED_ON = ("PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 _PASSED_ON_PREFIXES = ("UV_", "npm_config_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
-"""How this machine reaches its registries."""
-# A root file system of its own by pivot_root, as a container's: after chroot the kernel makes no user namespaces.
+"""Variables for the package registries."""
+# A separate root by pivot_root, as in a container: after chroot the kernel creates no user namespaces.
 # https://man7.org/linux/man-pages/man7/user_namespaces.7.html
 _ENTER = """
 set -e
@@ -118,7 +118,7 @@ def bootstrapped(release: str, folder: Path, packages: Sequence[str]) -> Iterato
         )
         if _CERTIFICATES.exists():
             shutil.copy(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
-        # A container's /etc/hosts need not have anything.
+        # A container's /etc/hosts can be empty.
         (root / "etc/hosts").write_text("")
         with (root / "etc/passwd").open("a") as users:
             users.write(f"person:x:{USER}:{USER}::/home/person:/bin/sh\n")

@@ -127,7 +127,7 @@ def test_administrator_finds_a_user_and_changes_the_role(
     assert "<option selected>admin</option>" in answer.text
     audit = unescape(office.get("/admin/audit").text)
     assert person.email in audit or person.user_id in audit
-    # Their session ended with the old role: an old token opens nothing, and a new sign-in opens the back office.
+    # The session ended with the old role: the old token is refused, and a new sign-in opens the back office.
     assert _sign_in(visit(), person).get("/admin").status_code == 403
 
 

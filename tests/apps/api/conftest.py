@@ -41,7 +41,7 @@ PROFILE = {
     "channels": ["Instagram"],
 }
 
-# The delays that a test cannot wait for, shortened; everything else as in the worker's container.
+# Shorter delays for the tests. Everything else is as in the worker's container.
 HASTY_WORKER = """
 import asyncio
 from api.settings import WorkerSettings

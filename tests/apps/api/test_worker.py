@@ -62,7 +62,7 @@ def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Out
     plan = ask(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     laboratory.stop_cache()
-    time.sleep(1)  # long enough for connections to be found dead
+    time.sleep(1)  # Long enough for broken connections to be detected.
     laboratory.start_cache()
     eventually(lambda: status_of(laboratory.customer, plan["id"]) == "ready", "the plan")
     assert worker.process.poll() is None
@@ -103,7 +103,7 @@ def test_plan_fails_after_all_attempts_and_an_administrator_can_retry_it(
     plan = ask(laboratory.customer)
 
     def promote() -> bool:
-        asyncio.run(_promote(laboratory))  # the back-off's delays, not waited for
+        asyncio.run(_promote(laboratory))  # Skip the delays of the back-off.
         return status_of(laboratory.customer, plan["id"]) == "failed"
 
     wait_until(promote, "the last attempt")

@@ -101,7 +101,7 @@ def test_rows_are_deleted_after_their_retention_and_not_before(
     person.auth.post("/logout")
     before = rows(person)
     assert all(before.values())
-    a_month_of_validity = timedelta(days=31)  # what ends by itself has at most this long to go
+    a_month_of_validity = timedelta(days=31)  # The longest remaining lifetime.
     age(person, table, kept_for - timedelta(hours=1))
     delete(database_url)
     assert rows(person)[table] == before[table]

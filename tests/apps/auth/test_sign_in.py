@@ -91,7 +91,7 @@ def test_link_opened_in_another_browser_signs_in_after_a_question(
     person.auth.post("/link", json={"email": person.email})
     wait_until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
     token = outside.link_for(person.email)
-    phone.post("/link", json={"email": new_email("somebody-else")})  # a cookie of another question is no answer
+    phone.post("/link", json={"email": new_email("somebody-else")})  # The cookie of another request must not count.
     assert phone.get("/verify", params={"token": token}).headers["location"].startswith("/signin/confirm")
     assert phone.post("/verify", params={"token": token}).headers["location"] == "/plans"
     assert phone.get("/me").json()["email"] == person.email
@@ -181,7 +181,7 @@ def test_login_is_as_much_work_for_an_unknown_address(
         client.post("/login", json={"email": email, "password": "wrong, wrong, wrong"})
         return processor_ticks(auth.process.pid) - before
 
-    work(new_email())  # the first one computes what unknown addresses are compared with
+    work(new_email())  # The first attempt computes the hash for unknown addresses.
     known_work = sum(work(known) for _ in range(7))
     unknown_work = sum(work(new_email()) for _ in range(7))
     assert unknown_work > 0.5 * known_work, "an answer without argon2 would be many times cheaper"

@@ -45,7 +45,7 @@ def unsigned(**changes: Any) -> str:
 
 
 def hmac_with_the_public_key(keys: KeyPair) -> str:
-    # Signed by hand: a library refuses to use a public key as a shared secret, an attacker does not.
+    # Signed by hand, as an attacker would: libraries refuse a public key as a shared secret.
     import hashlib
     import hmac
 

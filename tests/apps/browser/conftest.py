@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.apps import envoy
 
 SITE = "http://alva.test"
-"""PUBLIC_URL of the services under test: Chromium is told that this name is Envoy's port."""
+"""PUBLIC_URL of the services under test. Chromium resolves this name to Envoy's port."""
 DESKTOP = {"width": 1280, "height": 850}
 PHONE = {"width": 390, "height": 844}
 CHROMIUM_FLAGS = (

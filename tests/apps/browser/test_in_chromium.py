@@ -158,7 +158,7 @@ def test_axe_finds_nothing_on_any_page(
     is_phone: bool,
     scheme: str,
 ) -> None:
-    # The policy would keep axe out; that the pages obey it is what the other tests see.
+    # The Content-Security-Policy would block axe. The other tests run with the policy.
     options: dict[str, Any] = {"is_phone": is_phone, "color_scheme": scheme, "bypass_csp": True}
     tabs = {
         PUBLIC_PATHS: open_tab(**options),
@@ -258,7 +258,7 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     office.get_by_role("link", name="Failed jobs").click()
     take_picture(office, "1-failed")
     try_again = office.get_by_role("button", name=f"Try again with job {job}")
-    expect(try_again).to_be_in_viewport()  # without scrolling sideways, on a phone too
+    expect(try_again).to_be_in_viewport()  # Without horizontal scrolling, also on a phone.
     try_again.click()
     expect(office.get_by_text("The job is back in the queue.")).to_be_visible()
     take_picture(office, "2-tried-again")
@@ -318,7 +318,7 @@ def test_script_of_a_business_name_does_not_run(
     page.get_by_label("Who your customers are").fill("Neighbours")
     page.get_by_label("More new customers").check()
     page.get_by_role("button", name="Make my plan").click()
-    # The page loads itself anew when its plan is made, and would take the place of the one asked for next.
+    # The page reloads when its plan is ready, which would replace the next page.
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
     page.goto("/plans")
     expect(page.get_by_role("link", name=attack)).to_be_visible()

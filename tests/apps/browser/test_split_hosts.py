@@ -27,7 +27,7 @@ URLS = {service: f"https://{label}.{DOMAIN}" for service, label in HOSTS.items()
 PREFIXES = {"web": "", "api": "/api", "auth": "/auth", "admin": "/admin"}
 PASSWORD = "correct horse battery staple"
 SISTER = f"https://blog.{DOMAIN}"
-"""A host of the same domain that is none of ours."""
+"""A host of the same domain that does not belong to the site."""
 OpenTab = Callable[..., Page]
 
 
@@ -174,7 +174,7 @@ def test_password_signs_in_on_the_way_to_the_back_office(
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{URLS['admin']}/admin/users")
     expect(page.get_by_role("heading", name="Users")).to_be_visible()
-    # A form of the back office after the access token ran out: through auth's host and back, body and all.
+    # A form of the back office with an expired access token is redirected to auth's host and back, with its body.
     page.context.clear_cookies(name="alva_access")
     guest = f"guest-{secrets.token_hex(4)}@example.com"
     page.get_by_role("textbox", name="E-mail address").fill(guest)

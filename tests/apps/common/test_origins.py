@@ -41,7 +41,7 @@ def request(scheme: str = "http", **headers: str) -> Request:
         ),
         ({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8081"}, "http", False),
         ({"host": "alva.example", "origin": "https://partner.example"}, "https", True),
-        # A form that auth's host sent on (307): its origin is hidden, and its page is still named.
+        # A form that auth's host redirected (307): `Origin: null`, and the Referer names the page.
         ({"host": "alva.example", "origin": "null", "referer": "https://alva.example/"}, "https", True),
         ({"host": "alva.example", "origin": "null", "referer": "https://evil.example/"}, "https", False),
         ({"host": "alva.example", "origin": "null", "referer": "null"}, "https", False),

@@ -41,9 +41,9 @@ class Statement:
     at: datetime
     sql: str
     parameters: Any
-    """A mapping, or a list of them for a statement that was asked for many rows at once."""
+    """A mapping, or a list of them for a statement with several sets of parameters."""
     rows: list[list[Any]] | None
-    """None for what returns none."""
+    """None if the statement returns no rows."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Replay:
 
     problems: list[str] = field(default_factory=list)
     _now_there: dict[Any, Any] = field(default_factory=dict)
-    """Ids as they were recorded -> as they are now."""
+    """Recorded id -> id in the replay."""
 
     def ask(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
         """Run one statement."""
@@ -100,7 +100,7 @@ def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement])
     return asking.problems
 
 
-# Noting, inside a service's process
+# Recording, in a service's process
 
 
 def note(file: Path, package: str) -> None:
@@ -112,7 +112,7 @@ def note(file: Path, package: str) -> None:
 
     @event.listens_for(Engine, "after_cursor_execute")
     def note_statement(_connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
-        # The asynchronous driver's cursor has read all rows already, and holds them until they are asked for.
+        # The asynchronous driver's cursor has read all rows already, and keeps them.
         rows = [list(row) for row in cursor._rows] if cursor.description else None
         line = {"at": datetime.now(UTC), "sql": sql, "parameters": parameters, "rows": rows}
         out.write(json.dumps(_plain(line)) + "\n")
@@ -202,7 +202,7 @@ def _plain(value: Any) -> Any:
         case bytes() | memoryview():
             return {"$bytes": base64.b64encode(bytes(value)).decode()}
         case Mapping():
-            # A column's JSON value is a mapping too, without our marks.
+            # A JSON value of a column is a mapping too, without the recording's keys.
             return {str(name): _plain(each) for name, each in value.items()}
         case list() | tuple():
             return [_plain(each) for each in value]

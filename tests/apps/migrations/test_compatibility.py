@@ -31,7 +31,7 @@ class Column:
 class Table:
     columns: dict[str, Column]
     constraints: frozenset[str]
-    """What rows must fulfil beyond their columns: unique indexes, checks, foreign keys."""
+    """Constraints on rows: unique indexes, checks, foreign keys."""
 
 
 def read_schema(connection: Connection) -> dict[str, Table]:

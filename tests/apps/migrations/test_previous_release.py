@@ -55,7 +55,7 @@ def _database_at(postgres: PostgresServer, revision: str) -> str:
     return postgres.create_database(_template_at(postgres, revision))
 
 
-# What people do
+# Use of every function
 
 
 def _register(auth: httpx.Client, outside: Outside, email: str, **more: str) -> None:
@@ -125,7 +125,7 @@ def _follow(api: httpx.Client, plan_id: str) -> None:
             pass
 
 
-# What the services asked while they did
+# The recorded statements
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def record(
     common = {
         **environment,
         "DATABASE_URL": postgres.url(database),
-        # The queue's keys are this database's own; other tests' workers see nothing of it.
+        # The queue's keys contain the database's name, so other tests' workers do not see them.
         "REDIS_URL": environment["REDIS_URL"].removesuffix("/0") + "/5",
         "PYTHONPATH": f"{base_environment()['PYTHONPATH']}:{ROOT}",
     }
@@ -195,7 +195,7 @@ def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], s
     assert now == recorded, "ALVA_RECORD=1 ./alva test tests/apps/migrations/test_previous_release.py"
 
 
-# Asked again
+# Replay
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def call(url: str, *methods: str, token: str = "", **options: Any) -> list[httpx
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_connection_that_broke_is_tried_again_where_that_is_safe(method: str) -> None:
-    # What a call meets whose kept connection the other side closes as it stops, in the middle of a release.
+    # As during a release: the server closes a kept connection when it stops.
     with answering(None, (200, "{}")) as (url, asked):
         assert call(url, method)[0].status_code == 200
     assert [name for name, _ in asked] == [method, method]

@@ -108,7 +108,7 @@ def test_plan_in_the_making_can_be_stopped(signed_in: httpx.Client, outside: Any
 
 
 def test_plan_that_cannot_be_made_says_so(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
-    outside.plan_faults.extend([401] * 10)  # final: asking again with a wrong key helps nobody
+    outside.plan_faults.extend([401] * 10)  # Final: a retry with a wrong key cannot succeed.
     path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
     text = _until(signed_in, path, "This plan could not be made")
     assert "Your answers are saved" in text
@@ -337,7 +337,7 @@ def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: 
     request_id = secrets.token_hex(16)
     signed_in.get("/plans", headers={"X-Request-Id": request_id})
     for service in (web, api):
-        deadline = time.monotonic() + 10  # a line is written once the answer is sent
+        deadline = time.monotonic() + 10  # A line is written after the response is sent.
         while not (
             lines := [one for one in service.log_lines if one.get("request_id") == request_id and "path" in one]
         ):

@@ -134,7 +134,7 @@ def test_unreachable_auth_is_told_in_a_sentence(lonely_web: httpx.Client) -> Non
 
 
 def test_token_that_cannot_be_checked_since_auth_is_down_is_no_sign_out(lonely_web: httpx.Client) -> None:
-    # A well-formed token: its key must be asked for, and nobody answers.
+    # A well-formed token: its key must be fetched, and auth is down.
     token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImtleSIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln"
     answer = lonely_web.get("/plans", headers={"Cookie": f"alva_access={token}"})
     assert answer.status_code == 503
