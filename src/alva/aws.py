@@ -122,7 +122,7 @@ class Poll:
                 raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
             if is_limited and self.limit.has_passed:
                 raise TimedOut(
-                    f"cannot wait any longer for {what}: the {self.limit.seconds:.0f} s for everything have passed"
+                    f"cannot wait any longer for {what}: the time limit of {self.limit.seconds:.0f} s has passed"
                 )
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 

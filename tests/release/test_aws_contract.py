@@ -109,7 +109,10 @@ def test_stack_is_created_updated_left_alone_and_deleted(aws: Aws, name: str) ->
 def test_lock_is_atomic_and_names_its_holder(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     with lock.held("one", lambda _note: None):
-        with pytest.raises(Locked, match="somebody else is at work"), Lock(aws, manifest).held("two", lambda _n: None):
+        with (
+            pytest.raises(Locked, match="somebody else holds the lock"),
+            Lock(aws, manifest).held("two", lambda _n: None),
+        ):
             pass
         holder = lock.holder()
         assert holder is not None

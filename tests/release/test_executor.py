@@ -132,7 +132,7 @@ def test_release_goes_on_without_a_stack_that_the_product_can_do_without(
     executor(aws, manifest, templates, record).run(Plan(steps=(step, apply_step(later, budget))))
     assert Stacks(aws).observe(later) is not None
     (note,) = record.notes
-    assert note.startswith(f"the release goes on without stack {budget}: cannot create stack {budget}")
+    assert note.startswith(f"the release continues without stack {budget}: cannot create stack {budget}")
     assert "R (AWS::SSM::Parameter)" in note
 
 
@@ -156,7 +156,7 @@ def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest,
 def test_step_whose_turn_comes_behind_the_deadline_does_not_begin(aws: Aws, manifest: Manifest, name: str) -> None:
     record = Record()
     late = executor(aws, manifest, {name: {"Resources": {"R": parameter(f"/{name}/x")}}}, record)
-    with pytest.raises(TimedOut, match=r"cannot begin .*: the 0 s for everything have passed"), aws.poll.limited(0):
+    with pytest.raises(TimedOut, match=r"cannot .*: the time limit of 0 s has passed"), aws.poll.limited(0):
         late.run(Plan(steps=(apply_step(name),)))
     assert late.begun == set()
     assert Stacks(aws).observe(name) is None

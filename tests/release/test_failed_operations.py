@@ -313,7 +313,7 @@ def test_release_after_one_that_was_killed_says_so_records_both_and_goes_on(smal
     newer = [entry for entry in small.ledger.history() if entry.number not in known]
     assert [(entry.outcome, entry.commit) for entry in newer] == [(SUCCEEDED, "test"), (INTERRUPTED, "test")]
     assert newer[0].digests == {**before, "web": image}
-    assert any("taking over the lock of a process that is gone" in note for note in reporter.notes)
+    assert any("taking over the lock of a process that has ended" in note for note in reporter.notes)
     assert any(note.startswith(f"recorded as release {newer[1].number}, interrupted: ") for note in reporter.notes)
 
 

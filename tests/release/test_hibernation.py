@@ -15,7 +15,7 @@ from alva.release.manifest import Manifest
 def test_environment_is_awake_until_it_sleeps(aws: Aws, manifest: Manifest) -> None:
     hibernation = Hibernation(aws, manifest)
     assert hibernation.state() is None
-    with pytest.raises(UsageError, match="does not sleep"):
+    with pytest.raises(UsageError, match="is not asleep"):
         hibernation.wake(lambda _line: None)
     with pytest.raises(UsageError, match="nothing runs"):
         hibernation.sleep(lambda _line: None)

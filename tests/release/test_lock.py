@@ -63,7 +63,7 @@ def test_repositories_are_not_made_while_somebody_else_holds_the_lock(
         manifest=manifest,
     )
     with Lock(aws, manifest).held("a release", ignore):
-        with pytest.raises(Locked, match="somebody else is at work"):
+        with pytest.raises(Locked, match="somebody else holds the lock"):
             build.make_repositories(invocation, wait_seconds=0)
         (registry,) = manifest.stacks_of("registry")
         assert Stacks(aws).observe(registry.name) is None

@@ -68,7 +68,7 @@ def test_limit_ends_every_wait_in_any_thread_but_those_that_it_does_not_hold() -
     poll = Poll(shortest_seconds=0.01, longest_seconds=0.01)
     looks = iter([None, None, "there"])
     with poll.limited(0), ThreadPoolExecutor(1) as pool:
-        with pytest.raises(TimedOut, match="cannot wait any longer for the moon: the 0 s for everything have passed"):
+        with pytest.raises(TimedOut, match="cannot wait any longer for the moon: the time limit of 0 s has passed"):
             pool.submit(poll.until, lambda: None, timeout_seconds=600, what="the moon").result()
         found = poll.until(lambda: next(looks), timeout_seconds=600, what="the end", is_limited=False)
     assert found == "there"

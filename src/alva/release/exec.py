@@ -1,4 +1,4 @@
-"""A session in a running task, by ECS Exec: which task, may it be entered, and the session that ECS opens.
+"""ECS Exec: choose a running task and open a session in it.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
 """
@@ -22,7 +22,7 @@ AGENT = "ExecuteCommandAgent"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A container of a running task that can be entered."""
+    """A container of a running task that ECS Exec can enter."""
 
     cluster: str
     task_arn: str
@@ -37,9 +37,10 @@ class Target:
 def choose(
     aws: Aws, cluster: str, service: str, *, environment: str, container: str, task: str | None = None
 ) -> Target:
-    """The container to enter: of `task` (its id, or how that begins), or of the service's youngest running one.
+    """Return the container to enter: of `task` (its id, or the beginning of it), or of the service's newest running
+    task.
 
-    Raises UsageError when there is no such task or container, SessionFailed when the task cannot be entered.
+    Raises UsageError without such a task or container, SessionFailed when ECS Exec cannot enter the task.
     """
     with explained(f"look at the tasks of {service}"):
         arns = aws.ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="RUNNING")["taskArns"]
@@ -49,7 +50,7 @@ def choose(
     wanted = [each for each, found in zip(running, ids, strict=True) if task is None or found.startswith(task)]
     if not wanted or (task is not None and len(wanted) > 1):
         which = f"task {task!r} of {service}" if task else f"a running task of {service}"
-        how_many = "more than one begins so" if wanted else "there is none"
+        how_many = "more than one id begins with it" if wanted else "there is none"
         raise UsageError(
             f"cannot choose {which}: {how_many}",
             evidence=[f"running: {', '.join(ids) or 'no task'}"],
@@ -91,7 +92,7 @@ def _check_enterable(task: TaskTypeDef, container: str, service: str, environmen
 
 
 def start(aws: Aws, target: Target, command: str) -> Session:
-    """Have ECS run `command` (split as a shell would) in a session of its own. Raises SessionFailed in AWS's words."""
+    """Start a session in which ECS runs `command` (split as a shell would). Raises SessionFailed with AWS's message."""
     try:
         with explained(f"enter task {target.task}"):
             answer = aws.ecs.execute_command(
@@ -99,7 +100,7 @@ def start(aws: Aws, target: Target, command: str) -> Session:
                 task=target.task_arn,
                 container=target.container,
                 command=command,
-                interactive=True,  # ECS knows no other
+                interactive=True,  # ECS supports no other
             )
     except AlvaError as error:
         raise SessionFailed(
@@ -113,11 +114,11 @@ def start(aws: Aws, target: Target, command: str) -> Session:
 
 
 def signature(aws: Aws, session: Session) -> dict[str, str]:
-    """The headers with which the session's data channel is opened, as AWS's plugin signs them."""
+    """Return the headers that open the session's data channel, signed as AWS's plugin does."""
     return aws.signature("ssmmessages", session.stream_url)
 
 
 def end(aws: Aws, session: Session) -> None:
-    """End a session that did not end by itself. What cannot be ended, AWS ends after 20 minutes of silence."""
+    """End a session that is still open. AWS ends any session after 20 minutes without input."""
     with contextlib.suppress(AlvaError), explained(f"end session {session.id}"):
         aws.ssm.terminate_session(SessionId=session.id)

@@ -1,7 +1,7 @@
-"""Whether the roles that start the tasks may do what that takes: asked of IAM before a task fails for lack of it.
+"""Checks the permissions of the tasks' execution roles with IAM, before a task fails without them.
 
-A task stops with `ResourceInitializationError: unable to pull secrets or registry auth` or `CannotPullContainerError`
-when its execution role may not; SimulatePrincipalPolicy tells beforehand, of the role as it is deployed.
+A task without them stops with `ResourceInitializationError: unable to pull secrets or registry auth` or
+`CannotPullContainerError`. SimulatePrincipalPolicy evaluates the deployed role beforehand.
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 
@@ -22,14 +22,14 @@ LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """Actions that a role must be allowed on each of some resources."""
+    """Actions that a role needs on each of some resources."""
 
     actions: tuple[str, ...]
     resources: tuple[str, ...]
 
 
 def needs(definition: Mapping[str, Any]) -> list[Need]:
-    """What the execution role of a task definition (as ECS describes it) must be allowed."""
+    """Return what the execution role of a task definition (as ECS describes it) needs."""
     arn = definition["taskDefinitionArn"].split(":")
     partition, region, account = arn[1], arn[3], arn[4]
     secrets: set[str] = set()
@@ -39,7 +39,7 @@ def needs(definition: Mapping[str, Any]) -> list[Need]:
     for container in definition["containerDefinitions"]:
         for secret in container.get("secrets", []):
             parts = secret["valueFrom"].split(":")
-            # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, and behind it a key, a stage and a version.
+            # arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME, followed by a key, a stage and a version.
             (secrets if parts[2:3] == ["secretsmanager"] else parameters).add(":".join(parts[:7]))
         registry, _, path = container["image"].partition("/")
         if registry.endswith(".amazonaws.com") or ".dkr.ecr." in registry:
@@ -61,7 +61,7 @@ def needs(definition: Mapping[str, Any]) -> list[Need]:
 
 
 def refused(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
-    """How many roles were asked about, and what they may not, in words. Raises AlvaError."""
+    """Return the number of roles, and the missing permissions as text. Raises AlvaError."""
     wrong: list[str] = []
     definitions = list(_definitions(aws, manifest))
     for name, definition in definitions:
@@ -77,7 +77,7 @@ def refused(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
 
 
 def _definitions(aws: Aws, manifest: Manifest) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """What the services run, and the migration, as far as they are there."""
+    """Yield the deployed task definitions of the services and the migration."""
     running = {name: service["taskDefinition"] for name, service in rollout.describe_services(aws, manifest).items()}
     ecs = Stacks(aws).observe(manifest.migration.stack, with_template=False)
     if ecs is not None and (arn := ecs.outputs.get("MigrationTaskDefinitionArn")):
@@ -88,8 +88,8 @@ def _definitions(aws: Aws, manifest: Manifest) -> Iterable[tuple[str, Mapping[st
 
 
 def _decisions(aws: Aws, role: str, need: Need) -> Iterable[tuple[str, str, str]]:
-    """(action, resource, allowed | explicitDeny | implicitDeny), for each of both."""
-    with explained(f"ask IAM what {role.rpartition('/')[2]} may"):
+    """Yield (action, resource, allowed | explicitDeny | implicitDeny) for each action and resource."""
+    with explained(f"read the permissions of {role.rpartition('/')[2]}"):
         found: Sequence[Mapping[str, Any]] = list(
             pages(
                 aws.client("iam"),
@@ -101,7 +101,7 @@ def _decisions(aws: Aws, role: str, need: Need) -> Iterable[tuple[str, str, str]
             )
         )
     for each in found:
-        # Of several resources IAM tells each apart, beside what it decides for all of them.
+        # For several resources, IAM also returns one decision for each.
         for one in each.get("ResourceSpecificResults") or [each]:
             yield (
                 each["EvalActionName"],

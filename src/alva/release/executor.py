@@ -1,4 +1,4 @@
-"""Runs the steps of a plan, side by side where the plan allows it; decides nothing."""
+"""Runs the steps of a plan, in parallel where the plan allows it. It makes no decisions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from alva.release.stacks import Stacks
 SIDE_BY_SIDE = 8
 
 STEP_TIMEOUT_SECONDS = 1800.0
-"""AWS makes a database in 10 to 20 minutes; nothing of ours takes longer."""
+"""AWS creates a database in 10 to 20 minutes; no other step takes longer."""
 
 
 @dataclass
@@ -41,11 +41,11 @@ class Executor:
     builder: images.Builder
     reporter: Reporter
     secret_values: Mapping[str, str] | None = None
-    """Make what secrets can be made and set these, by name; None: secrets are a person's, only check them."""
+    """Generate secrets, and set these by name; None: only check the secrets."""
     step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
-    """After this long a step is called off."""
+    """The time limit of a step."""
     digests: dict[str, str] = field(init=False)
-    """Service name -> digest, complete once the images are built."""
+    """Service name -> digest; complete when all images are built."""
     step_seconds: dict[str, float] = field(default_factory=dict, init=False)
     begun: set[str] = field(default_factory=set, init=False)
     done: set[str] = field(default_factory=set, init=False)
@@ -54,10 +54,11 @@ class Executor:
         self.digests = {name: digest for name, digest in self.wanted.digests.items() if digest is not None}
 
     def run(self, plan: Plan) -> None:
-        """Run every step after those that it waits for.
+        """Run each step after the steps that it waits for.
 
-        The first failure ends it: steps that run are waited for, none is begun, and the error is raised. A
-        KeyboardInterrupt makes the running steps stop waiting; what AWS is doing goes on, and the next run finds it.
+        The first failure stops the run: running steps finish, no other step starts, and the error is raised. A
+        KeyboardInterrupt makes the running steps stop waiting; AWS continues its operations, and the next run waits for
+        them.
         """
         waiting = {step.key: step for step in plan.steps}
         running: dict[Future[None], Step] = {}
@@ -87,9 +88,7 @@ class Executor:
 
     def _run_step(self, step: Step) -> None:
         if self.aws.poll.limit.has_passed:
-            raise TimedOut(
-                f"cannot begin to {step.title}: the {self.aws.poll.limit.seconds:.0f} s for everything have passed"
-            )
+            raise TimedOut(f"cannot {step.title}: the time limit of {self.aws.poll.limit.seconds:.0f} s has passed")
         started = time.monotonic()
         self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)
@@ -105,7 +104,7 @@ class Executor:
         self.reporter.step_finished(step.key, "done", detail)
 
     def _perform(self, step: Step) -> str:
-        """Run one step; what there is to say about its result."""
+        """Run one step; return a detail of its result, or an empty string."""
         manifest = self.wanted.manifest
 
         def line(text: str) -> None:
@@ -138,8 +137,8 @@ class Executor:
                     if not step.stack.is_optional:
                         raise
                     said = "; ".join((error.message, *error.evidence))
-                    self.reporter.note(f"the release goes on without stack {step.stack.name}: {said}")
-                    return "failed; the release goes on without it"
+                    self.reporter.note(f"the release continues without stack {step.stack.name}: {said}")
+                    return "failed; the release continues without it"
             case PutBack():
                 drift_cures.heal(self.aws, manifest, step.cures)
             case CheckSecrets():

@@ -1,10 +1,10 @@
-"""Expand, move, contract: what the running version needs stays until nothing runs that needs it.
+"""Expand, move, contract: a release removes what the running version needs only after that version has stopped.
 
-A stack around the services first gets its new template and, in addition, whatever only its former template has
-(`expanded`). The services move. What is left over goes once the new version has verified. CloudFormation does the same
-within one stack: it creates and updates first, and removes in a clean-up at the end (CloudFormation User Guide,
-"Understand update behaviors of stack resources"); here the clean-up waits for the services.
-docs/decisions/expand-move-contract.md
+A stack around the services first gets its new template plus everything that only its former template has (`expanded`).
+Then the services move. The leftovers are removed when the new version has verified. Within one stack, CloudFormation
+does the same: it creates and updates first, and removes in a clean-up phase (CloudFormation User Guide, "Understand
+update behaviors of stack resources"). Here, the clean-up waits for the services. See
+docs/decisions/expand-move-contract.md.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 Template = Mapping[str, Any]
 
 SECTIONS = ("Parameters", "Mappings", "Conditions", "Resources", "Outputs")
-"""The sections of a template whose entries are kept side by side."""
+"""The sections of a template that are merged entry by entry."""
 
 RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
-"""Lists of a security group that allow what they name: both versions' entries can stand together."""
+"""The rule lists of a security group: the rules of both versions can be merged."""
 
 
 def expanded(template: Template, former: Template) -> dict[str, Any]:
-    """`template`, and everything beside it that only `former` has.
+    """Return `template` plus everything that only `former` has.
 
-    Where both have a resource, `template` decides, except that a security group keeps the rules of both.
+    For a resource in both, `template` wins, but a security group keeps the rules of both.
     """
     merged = dict(template)
     for section in SECTIONS:
@@ -41,14 +41,14 @@ def expanded(template: Template, former: Template) -> dict[str, Any]:
 
 
 def holds(template: Template, needed: Template) -> bool:
-    """Whether `template` has every resource and output of `needed` as it is there, and possibly more."""
+    """Whether `template` contains every resource and output of `needed`, unchanged."""
     return _keyed(expanded(needed, template)) == _keyed(template)
 
 
 def left_over(template: Template, former: Template) -> tuple[str, ...]:
-    """The logical ids of what `former` has and `template` does not, sorted: what a contraction removes.
+    """Return the sorted logical ids that only `former` has: a contraction removes them.
 
-    A security group is named when only some of its rules go.
+    A security group is listed when only some of its rules are removed.
     """
     own, kept = template.get("Resources", {}), former.get("Resources", {})
     return tuple(
@@ -69,7 +69,7 @@ def _with_rules(resource: Mapping[str, Any], former: Mapping[str, Any]) -> Mappi
 
 
 def _keyed(template: Template) -> dict[str, Any]:
-    """The compared sections, with the rules of security groups in one order."""
+    """Return the compared sections, with the rules of security groups sorted."""
     sections = {section: dict(template.get(section, {})) for section in SECTIONS}
     for name, resource in sections["Resources"].items():
         if resource.get("Type") == "AWS::EC2::SecurityGroup":

@@ -1,4 +1,4 @@
-"""What the internet may reach of an environment, by its security groups as they are now: the load balancer alone."""
+"""Checks the deployed security groups: the internet may reach the load balancer only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ INNER_BLOCKS = tuple(
     ipaddress.ip_network(block)
     for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
-"""Addresses that no packet from the internet bears (RFC 1918, RFC 6598, RFC 4193)."""
+"""Private addresses, which no packet from the internet has (RFC 1918, RFC 6598, RFC 4193)."""
 
 
 def open_ways(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
-    """How many security groups the load balancer's VPC has, and what lets the internet in to anything else there.
+    """Return the number of security groups in the load balancer's VPC, and the rules that admit the internet elsewhere.
 
-    Templates are held to that before a release; this finds what somebody changed by hand since. Raises AlvaError.
+    A template rule checks the same before a release; this finds later manual changes. Raises AlvaError.
     """
     with explained("read the load balancer"):
         load_balancer = aws.elbv2.describe_load_balancers(Names=[f"{manifest.prefix}-alb"])["LoadBalancers"][0]
@@ -44,7 +44,7 @@ def _open_ways(groups: Iterable[Mapping[str, Any]], *, besides: Iterable[str]) -
             blocks += [each["CidrIpv6"] for each in permission.get("Ipv6Ranges", [])]
             for block in blocks:
                 if not _is_inner(block):
-                    yield f"{group.get('GroupName', group['GroupId'])} lets {block} in on {_ports(permission)}"
+                    yield f"{group.get('GroupName', group['GroupId'])} admits {block} on {_ports(permission)}"
 
 
 def _is_inner(block: str) -> bool:

@@ -1,7 +1,7 @@
-"""An environment put to sleep, and woken: no tasks, no database instance; everything else stays as it is.
+"""Puts an environment to sleep and wakes it: stops all tasks and the database instance, and nothing else.
 
-What ran is remembered in an SSM parameter, written before anything is touched: a sleep that was interrupted is finished
-by the next one, and waking brings back what ran before the first.
+An SSM parameter stores the former desired counts before the first change: the next call finishes an interrupted sleep,
+and waking restores the counts from before the first one.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Line = Callable[[str], None]
 
 TASKS_TIMEOUT_SECONDS = 900
 DATABASE_TIMEOUT_SECONDS = 1800
-"""RDS takes some minutes to stop or start an instance."""
+"""RDS takes several minutes to stop or start an instance."""
 
 ALARMS_AT_A_TIME = 100
-"""What EnableAlarmActions and DisableAlarmActions take."""
+"""The maximum of EnableAlarmActions and DisableAlarmActions."""
 
 SUSPENDED = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asleep:
-    """What a sleeping environment ran before."""
+    """The state of an environment before it was put to sleep."""
 
     services: Mapping[str, int]
     """ECS service -> desired count."""
@@ -45,13 +45,13 @@ class Asleep:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read the parameter's value."""
+        """Parse the parameter's value."""
         values = json.loads(text)
         return cls(**{**values, "databases": tuple(values["databases"])})
 
 
 class Hibernation:
-    """Sleep and wake, for one environment. The caller holds the environment's lock."""
+    """Sleep and wake of one environment. The caller holds the environment's lock."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
@@ -59,8 +59,8 @@ class Hibernation:
         self._parameter_name = f"/{manifest.prefix}/asleep"
 
     def state(self) -> Asleep | None:
-        """What ran before, or None for an environment that is awake."""
-        with explained("look whether the environment sleeps"):
+        """Return the state from before the sleep, or None if the environment is awake."""
+        with explained("read whether the environment is asleep"):
             try:
                 return Asleep.from_text(self._aws.ssm.get_parameter(Name=self._parameter_name)["Parameter"]["Value"])
             except Exception as error:
@@ -69,7 +69,7 @@ class Hibernation:
                 raise
 
     def sleep(self, line: Line) -> Asleep:
-        """Stop every task, then the database. Raises UsageError when there is nothing that could sleep."""
+        """Stop all tasks, then the database. Raises UsageError when there is nothing to stop."""
         asleep = self.state()
         if asleep is None:
             services = rollout.describe_services(self._aws, self._manifest)
@@ -84,29 +84,29 @@ class Hibernation:
                 by=holder.user,
                 since=utc_now(),
             )
-            with explained("remember what runs"):
+            with explained("store the desired counts"):
                 self._aws.ssm.put_parameter(
                     Name=self._parameter_name,
                     Value=json.dumps(asdict(asleep)),
                     Type="String",
                     Overwrite=True,
-                    Description="What ran before ./alva sleep; ./alva wake brings it back",
+                    Description="Desired counts before ./alva sleep; ./alva wake restores them",
                 )
         self._set_alarm_actions(enabled=False)
         self._suspend_scaling(asleep, suspended=True)
         for service in asleep.services:
             self._set_desired_count(service, 0)
         self._wait_for_tasks(dict.fromkeys(asleep.services, 0), line)
-        # The database last: what still runs would only fail without it.
+        # The database stops last: running tasks need it.
         for database in asleep.databases:
             self._set_database(database, line, running=False)
         return asleep
 
     def wake(self, line: Line) -> Asleep:
-        """Start the database, then as many tasks as ran before. Raises UsageError when it does not sleep."""
+        """Start the database, then the former number of tasks. Raises UsageError when the environment is awake."""
         asleep = self.state()
         if asleep is None:
-            raise UsageError(f"cannot wake {self._manifest.environment}: it does not sleep", next_step="./alva status")
+            raise UsageError(f"cannot wake {self._manifest.environment}: it is not asleep", next_step="./alva status")
         for database in asleep.databases:
             self._set_database(database, line, running=True)
         for service, desired_count in asleep.services.items():
@@ -118,8 +118,10 @@ class Hibernation:
         return asleep
 
     def forget(self) -> None:
-        """Take the environment as awake: it is, or it is gone. A memory of what ran would bring that back one day."""
-        with explained("forget that the environment slept"):
+        """Delete the stored state: the environment is awake or destroyed, and a later wake must not restore old
+        counts.
+        """
+        with explained("delete the stored state of the sleep"):
             try:
                 self._aws.ssm.delete_parameter(Name=self._parameter_name)
             except Exception as error:
@@ -128,7 +130,7 @@ class Hibernation:
 
     def _databases(self) -> tuple[str, ...]:
         stack = self._manifest.stack("database").name
-        with explained(f"look for the database in stack {stack}"):
+        with explained(f"find the database in stack {stack}"):
             resources = self._aws.cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
         return tuple(r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::RDS::DBInstance")
 
@@ -144,7 +146,7 @@ class Hibernation:
             for name, count in list(pending.items()):
                 found = services.get(name)
                 if found is None:
-                    raise AlvaError(f"cannot find service {name} any more", next_step="./alva status")
+                    raise AlvaError(f"cannot find service {name}", next_step="./alva status")
                 settled = found["deployments"][0].get("rolloutState") != "IN_PROGRESS" or count == 0
                 if found["runningCount"] == count and found["pendingCount"] == 0 and settled:
                     line(f"{name} runs {count} tasks")
@@ -166,7 +168,7 @@ class Hibernation:
                 status = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"]
             if status == wanted:
                 return True
-            # A database that is backing up, or still on its way from the other state, takes no order yet.
+            # RDS refuses a start or stop during a backup or another change of state.
             if not asked and status == ("stopped" if running else "available"):
                 with explained(f"{verb} database {name}"):
                     call: Any = rds.start_db_instance if running else rds.stop_db_instance
@@ -178,7 +180,7 @@ class Hibernation:
         line(f"{name} is {wanted}")
 
     def _set_alarm_actions(self, *, enabled: bool) -> None:
-        """Let the environment's alarms send mails or not: asleep, those that miss data ring.
+        """Enable or disable the alarms' mails: without data, some alarms go off while the environment is asleep.
 
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DisableAlarmActions.html
         """
@@ -195,10 +197,10 @@ class Hibernation:
                 change(AlarmNames=names[start : start + ALARMS_AT_A_TIME])
 
     def _suspend_scaling(self, asleep: Asleep, *, suspended: bool) -> None:
-        """Have Application Auto Scaling leave the services alone: it would bring tasks back up to the minimum."""
+        """Suspend or resume Application Auto Scaling, which would start tasks up to the minimum."""
         scaling = self._aws.client("application-autoscaling")
         ids = [f"service/{self._manifest.cluster}/{service}" for service in asleep.services]
-        with explained("look for scaling of the services"):
+        with explained("read the scaling of the services"):
             targets = list(
                 pages(scaling, "describe_scalable_targets", "ScalableTargets", ServiceNamespace="ecs", ResourceIds=ids)
             )

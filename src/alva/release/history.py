@@ -1,6 +1,6 @@
-"""What is written down one entry after the other in an environment: an SSM parameter, whose versions are the history.
+"""A history of entries in an SSM parameter: each version is one entry.
 
-Parameter Store keeps the last 100 versions of a parameter, and forgets the oldest one for each further version
+Parameter Store keeps the last 100 versions of a parameter and deletes the oldest for each further one
 (https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-versions.html).
 """
 
@@ -12,14 +12,15 @@ from typing import Generic, TypeVar
 from alva.aws import Aws, error_code, explained, pages
 
 PARAMETER_BYTES = 4096
-"""What a standard parameter holds
-(https://docs.aws.amazon.com/general/latest/gr/ssm.html, "Systems Manager service quotas")."""
+"""The size of a standard parameter (https://docs.aws.amazon.com/general/latest/gr/ssm.html, "Systems Manager service
+quotas").
+"""
 
 Entry = TypeVar("Entry")
 
 
 class History(Generic[Entry]):
-    """The entries of one parameter. `read` makes an entry of a version's text and number."""
+    """The entries of one parameter. `read` parses a version's text and number."""
 
     def __init__(
         self, aws: Aws, parameter_name: str, *, of: str, description: str, read: Callable[[str, int], Entry]
@@ -31,7 +32,7 @@ class History(Generic[Entry]):
         self.parameter_name = parameter_name
 
     def add(self, text: str) -> int:
-        """Write an entry and return its number; raises AlvaError."""
+        """Add an entry and return its number; raises AlvaError."""
         with explained(f"write {self._of}"):
             return self._aws.ssm.put_parameter(
                 Name=self.parameter_name,
@@ -42,7 +43,7 @@ class History(Generic[Entry]):
             )["Version"]
 
     def latest(self) -> Entry | None:
-        """The last entry, or None when there is none; raises AlvaError."""
+        """Return the last entry, or None if there is none; raises AlvaError."""
         with explained(f"read {self._of}"):
             try:
                 parameter = self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]
@@ -53,7 +54,7 @@ class History(Generic[Entry]):
         return self._read(parameter["Value"], parameter["Version"])
 
     def all(self) -> list[Entry]:
-        """Every entry that AWS still has, newest first; raises AlvaError."""
+        """Return all entries that Parameter Store has, newest first; raises AlvaError."""
         with explained(f"read {self._of}"):
             try:
                 versions = list(pages(self._aws.ssm, "get_parameter_history", "Parameters", Name=self.parameter_name))
@@ -61,6 +62,6 @@ class History(Generic[Entry]):
                 if error_code(error) == "ParameterNotFound":
                     return []
                 raise
-        # The API reference of GetParameterHistory promises no order.
+        # GetParameterHistory does not document an order.
         newest_first = sorted(versions, key=lambda version: -int(version["Version"]))
         return [self._read(version["Value"], version["Version"]) for version in newest_first]

@@ -1,4 +1,4 @@
-"""Where the images of a release come from, and their way into ECR, by digest."""
+"""The images of a release: building, pushing to ECR, and reading, by digest."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Line = Callable[[str], None]
 
 
 class Builder(Protocol):
-    """Makes a service's image. The CLI gives one to the engine: without Docker for the local region."""
+    """Builds a service's image. The command line passes one to the engine."""
 
     def build(self, service: Service, line: Line) -> str:
-        """Build the image and return its digest ("sha256:..."); raises BuildFailed. Safe to call side by side."""
+        """Build the image and return its digest ("sha256:..."); raises BuildFailed. Thread-safe."""
 
     def has(self, digest: str) -> bool:
-        """Whether this builder holds the image, and so could push it."""
+        """Whether this builder has the image and can push it."""
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder at `path` inside the image, as it can be read here; None when it cannot."""
+        """Return the folder at `path` in the image, readable on this machine; None if there is none."""
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
-        """Put the built image into the service's repository."""
+        """Push the built image to the service's repository."""
 
 
 def tag_of(digest: str) -> str:
-    """The tag of a digest: made from it, since repositories do not let a tag move."""
+    """Return the tag of a digest, which contains the digest because tags are immutable."""
     return digest.removeprefix("sha256:")[:20]
 
 
 def is_published(aws: Aws, repository: str, digest: str) -> bool:
-    """Whether the repository has the image; False also when there is no such repository yet."""
-    with explained(f"look for an image in repository {repository}"):
+    """Whether the repository has the image; False also without a repository."""
+    with explained(f"find the image in repository {repository}"):
         try:
             found = aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])
         except Exception as error:
@@ -49,8 +49,9 @@ def is_published(aws: Aws, repository: str, digest: str) -> bool:
 
 
 RELEASED = "released-"
-"""What the tag of an image that was released begins with: the repositories' lifecycle rules keep such images apart from
-builds that never ran (`infrastructure/lib/stacks/registry_stack.py`)."""
+"""The prefix of a released image's tag: lifecycle rules expire only builds that were never released
+(`infrastructure/lib/stacks/registry_stack.py`).
+"""
 
 MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -58,16 +59,16 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
 )
-"""What BatchGetImage may answer with: ECR translates a manifest whose type is not accepted, and its digest with it."""
+"""The manifest types to accept: ECR converts a manifest of another type, which changes its digest."""
 
 
 def mark_released(aws: Aws, repository: str, digest: str, release: int, *, is_new: bool) -> str | None:
-    """Tag an image as released; the tag, or None where it has one and nothing was to be said anew.
+    """Tag an image as released; return the tag, or None if no new tag was needed.
 
-    `is_new` is whether the service ran another image before. One that keeps running gets no tag by every release: an
-    image can have 1,000 (AWS: "Amazon ECR service quotas"), and no tag is ever taken away here. A tag is added by
-    putting the same manifest again, which a repository with immutable tags allows
-    (AWS: "Retagging an image in Amazon ECR"). Safe to repeat; raises AlvaError.
+    `is_new` is whether the service ran another image before. An image that keeps running does not get a tag for each
+    release: an image can have 1,000 tags (AWS: "Amazon ECR service quotas"), and this tool deletes none. The tag is
+    added by putting the same manifest again, which a repository with immutable tags allows (AWS: "Retagging an image in
+    Amazon ECR"). Safe to repeat; raises AlvaError.
     """
     with explained(f"tag {repository}@{digest[:19]} as released"):
         (image,) = aws.ecr.describe_images(repositoryName=repository, imageIds=[{"imageDigest": digest}])[
@@ -78,14 +79,14 @@ def mark_released(aws: Aws, repository: str, digest: str, release: int, *, is_ne
         tag = f"{RELEASED}{release}"
         if _tag(aws, repository, digest, tag):
             return tag
-        # The ledger was begun anew while the images stayed: release numbers came back.
+        # A new ledger with old images: release numbers repeat.
         tag = f"{tag}-{tag_of(digest)}"
         _tag(aws, repository, digest, tag)
         return tag
 
 
 def read_manifest(aws: Aws, repository: str, digest: str) -> dict[str, Any] | None:
-    """The manifest of an image in its repository, or an index of them; None where it is not there."""
+    """Return the manifest or index of an image in its repository; None if there is none."""
     with explained(f"read the image {repository}@{digest[:19]}"):
         found = aws.ecr.batch_get_image(
             repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFEST_TYPES)
@@ -95,7 +96,7 @@ def read_manifest(aws: Aws, repository: str, digest: str) -> dict[str, Any] | No
 
 
 def open_blob(aws: Aws, repository: str, digest: str) -> IO[bytes]:
-    """A layer or configuration in a repository. Raises AlvaError, or OSError where its address does not answer."""
+    """Open a layer or configuration of a repository. Raises AlvaError, or OSError where its URL does not answer."""
     with explained(f"read {digest[:19]} of {repository}"):
         url = aws.ecr.get_download_url_for_layer(repositoryName=repository, layerDigest=digest)["downloadUrl"]
     opened: IO[bytes] = urllib.request.urlopen(url, timeout=30)  # noqa: S310  (ECR gives an https address)
@@ -103,9 +104,9 @@ def open_blob(aws: Aws, repository: str, digest: str) -> IO[bytes]:
 
 
 def layers(aws: Aws, repository: str, digest: str) -> Iterator[IO[bytes]]:
-    """The layers of an image in its repository, the lowest first, each open until the next is asked for.
+    """Yield the layers of an image in its repository, the lowest first; each is open until the next one.
 
-    Of an index, the first image for Linux. Raises AlvaError, or OSError where an address does not answer.
+    Of an index, the first image for Linux. Raises AlvaError, or OSError where a URL does not answer.
     """
     manifest = read_manifest(aws, repository, digest) or {}
     for each in manifest.get("manifests", []):
@@ -118,7 +119,7 @@ def layers(aws: Aws, repository: str, digest: str) -> Iterator[IO[bytes]]:
 
 
 def _tag(aws: Aws, repository: str, digest: str, tag: str) -> bool:
-    """Give an image a tag; False when the tag is another image's."""
+    """Tag an image; False if another image has the tag."""
     found = aws.ecr.batch_get_image(
         repositoryName=repository, imageIds=[{"imageDigest": digest}], acceptedMediaTypes=list(MANIFEST_TYPES)
     )

@@ -1,11 +1,11 @@
-"""One release at a time: a lock in the environment itself, that names its holder.
+"""The lock of an environment: one release at a time. The lock names its holder.
 
-PutParameter without Overwrite is the atomic step: the second one is refused (AWS: ParameterAlreadyExists). A lock whose
-holder is provably gone is taken over: a process that this machine started and that no longer runs, or an earlier
-attempt of this very run of the pipeline. Any other lock stays until its holder, or a person, lets it go.
+PutParameter without Overwrite is atomic: a second call is refused (AWS: ParameterAlreadyExists). A lock is taken over
+only if its holder has provably ended: a process of this machine that no longer runs, or an earlier attempt of the same
+pipeline run. Any other lock stays until its holder or a person releases it.
 
-Host names, machine ids and boot ids do not prove that a holder is of this machine: cloned machines share them. So each
-holder has an id of its own, and the machine that made it keeps a file of that name while it holds the lock.
+Host names, machine ids and boot ids do not prove that a holder belongs to this machine, because cloned machines share
+them. So each holder has a random id, and its machine keeps a file of that name while it holds the lock.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from alva.release.manifest import Manifest
 from alva.release.times import utc_now
 
 NAME_IS_TAKEN_SECONDS = 60.0
-"""How long to try again while nobody holds the lock and its name is still taken.
+"""How long to retry while there is no lock and its name is still taken.
 
 AWS asks to wait 30 seconds between deleting a parameter and creating one of the same name:
 https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html
 """
 
 RELEASE_ATTEMPTS = 3
-"""How often to try to let a lock go, beyond what each call tries again itself."""
+"""The number of attempts to release a lock, in addition to botocore's retries."""
 
 BY_HAND = 0
-"""The process id of a lock that a person holds: no process, so none can be gone."""
+"""The process id of a lock that a person holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a lock, since when, and as which process."""
+    """The holder of a lock."""
 
     user: str
     host: str
     boot: str
-    """The machine's boot, which tells a process of before a restart from one of now."""
+    """The id of the machine's boot, which distinguishes processes from before and after a restart."""
     pid: int
     process_started: str
-    """The process's start time: process ids are used again."""
+    """The process's start time, because process ids are reused."""
     what: str
     since: str
     id: str = ""
-    """Told from every other holder by this."""
+    """A random id."""
     run: str = ""
     """The pipeline's run and attempt, such as `1234/1`; empty outside of one."""
 
     @classmethod
     def this_process(cls, what: str) -> Self:
-        """The running process, about to do `what`."""
+        """Return the current process as a holder that does `what`."""
         return cls(
             user=person(),
             host=socket.gethostname(),
@@ -77,20 +77,20 @@ class Holder:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read the parameter's value."""
+        """Parse the parameter's value."""
         values = json.loads(text)
         return cls(**{key: values.get(key, "") for key in cls.__dataclass_fields__})
 
     def to_text(self) -> str:
-        """The parameter's value."""
+        """Return the parameter's value."""
         return json.dumps(asdict(self))
 
     def is_gone(self) -> bool:
-        """Whether the holder certainly no longer exists; a holder on another machine never certainly is."""
+        """Whether the holder has certainly ended; False for a holder on another machine."""
         if int(self.pid) == BY_HAND:
             return False
         if self.run:
-            # A run is attempted again only after its former attempt has ended.
+            # A pipeline run starts another attempt only after the former one has ended.
             run, _, attempt = self.run.partition("/")
             mine, _, my_attempt = current_run().partition("/")
             return run == mine and attempt.isdecimal() and my_attempt.isdecimal() and int(attempt) < int(my_attempt)
@@ -113,9 +113,9 @@ class Lock:
 
     @contextmanager
     def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[Holder | None]:
-        """Hold the lock during the block; whom it was taken over from, if somebody who is gone held it.
+        """Hold the lock during the block; yields the former holder if it had ended without releasing the lock.
 
-        Raises Locked when somebody else does, and still does after the wait.
+        Raises Locked if another holder keeps the lock beyond the wait.
         """
         mine = Holder.this_process(what)
         gone = self._acquire(mine, note, wait_seconds=wait_seconds)
@@ -125,7 +125,7 @@ class Lock:
             self._release(mine, note)
 
     def holder(self) -> Holder | None:
-        """Who holds it, or None."""
+        """Return the holder, or None."""
         with explained("read the lock"):
             try:
                 return Holder.from_text(self._aws.ssm.get_parameter(Name=self.parameter_name)["Parameter"]["Value"])
@@ -135,21 +135,21 @@ class Lock:
                 raise
 
     def take(self, what: str) -> Holder:
-        """Hold the lock beyond the end of this process, until somebody unlocks; raises Locked."""
+        """Hold the lock until somebody releases it, beyond the end of this process; raises Locked."""
         mine = replace(Holder.this_process(what), pid=BY_HAND, process_started="")
         self._acquire(mine, lambda _: None)
         _forget(mine)
         return mine
 
     def release_of_run(self, run: str) -> Holder | None:
-        """Let go what this run of the pipeline holds, in any attempt up to its own; who that was."""
+        """Release the lock if this pipeline run holds it, in this or an earlier attempt; return the holder."""
         holder = self.holder()
         if holder is None or not run or holder.run.partition("/")[0] != run.partition("/")[0]:
             return None
         return self.release_by_force(holder)
 
     def release_by_force(self, expected: Holder | None = None) -> Holder | None:
-        """Take the lock from whoever holds it (only from `expected`, if given); who that was."""
+        """Release the lock of another holder (only of `expected`, if given); return the holder."""
         holder = self.holder()
         if holder is None or (expected is not None and holder != expected):
             return None
@@ -175,7 +175,7 @@ class Lock:
                         raise
             holder = self.holder()
             if holder is not None and holder.is_gone():
-                note(f"taking over the lock of a process that is gone ({holder})")
+                note(f"taking over the lock of a process that has ended ({holder})")
                 self._delete()
                 _forget(holder)
                 gone = holder
@@ -193,18 +193,19 @@ class Lock:
             _forget(mine)
             if holder is None:
                 raise Locked(
-                    f"cannot lock {self._environment}: its parameter is neither there nor free", next_step="try again"
+                    f"cannot lock {self._environment}: its parameter does not exist, but its name is still taken",
+                    next_step="try again",
                 )
             raise Locked(
-                f"cannot lock {self._environment}: somebody else is at work",
+                f"cannot lock {self._environment}: somebody else holds the lock",
                 evidence=[str(holder)],
-                next_step="wait for it to end; ./alva unlock takes the lock away",
+                next_step="wait for it to end; ./alva unlock releases the lock",
             )
 
     def _release(self, mine: Holder, note: Callable[[str], None]) -> None:
-        """Let it go. That this fails must not hide how the work under the lock ended: it is noted.
+        """Release the lock. A failure is noted, not raised: it must not hide the result of the work.
 
-        What says that this machine made the holder stays then, so that the next command here takes the lock over.
+        The file of the holder's id then stays, so that the next command on this machine takes the lock over.
         """
         for attempt in range(RELEASE_ATTEMPTS):
             try:
@@ -228,7 +229,7 @@ class Lock:
 
 
 def current_run() -> str:
-    """This run of the pipeline and its attempt, such as `1234/1`; empty outside of GitHub Actions.
+    """Return this pipeline run and its attempt, such as `1234/1`; empty outside of GitHub Actions.
 
     https://docs.github.com/actions/reference/workflows-and-actions/variables
     """
@@ -237,13 +238,15 @@ def current_run() -> str:
 
 
 def _file_of(holder_id: str) -> Path:
-    """What says that this machine made a holder."""
+    """Return the file that proves that a holder belongs to this machine."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "alva" / "locks" / "".join(c for c in holder_id if c.isalnum())
 
 
 def _remember(mine: Holder) -> None:
-    with contextlib.suppress(OSError, RuntimeError):  # without a home nothing can be proved: the lock stays if we die
+    with contextlib.suppress(
+        OSError, RuntimeError
+    ):  # without a home folder there is no proof: the lock stays if this process is killed
         file = _file_of(mine.id)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
@@ -255,7 +258,7 @@ def _forget(holder: Holder) -> None:
 
 
 def person() -> str:
-    """Who this is: on GitHub the account that started the run, elsewhere the user of this machine."""
+    """Return the user: on GitHub the account that started the run, elsewhere the user of this machine."""
     if actor := os.environ.get("GITHUB_ACTOR"):
         return actor
     try:
@@ -267,14 +270,14 @@ def person() -> str:
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux: process ids and start times must do
+    except OSError:  # not Linux: process ids and start times decide
         return ""
 
 
 def _process_started(pid: int) -> str | None:
-    """When the process began, in the kernel's ticks; None when there is none."""
+    """Return the start time of a process in the kernel's ticks; None if there is no such process."""
     try:
-        # The command's name, in parentheses, may hold spaces: fields are counted behind it. proc(5): starttime is 22.
+        # The command's name, in parentheses, can contain spaces: count the fields after it. proc(5): starttime is 22.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return None

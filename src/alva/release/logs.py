@@ -1,4 +1,4 @@
-"""The log lines of an environment's services, merged in the order of their times."""
+"""The log lines of an environment's services, merged by time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alva.aws import Aws, error_code, explained, pages
 from alva.release.manifest import Manifest
 
 OVERLAP_MILLISECONDS = 5_000
-"""Followers look back this far each time: events arrive a little out of order, and none may be missed."""
+"""How far each poll looks back, because events can arrive out of order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,13 @@ class LogLine:
 
     time: datetime
     source: str
-    """`api`, or `api/worker` for a container that is not called like its service."""
+    """`api`, or `api/worker` for a container with another name than its service."""
     task: str
     """The task's id."""
     message: str
 
     def as_json(self) -> dict[str, object]:
-        """The same as values; a message that is JSON stays JSON."""
+        """Return the fields as a dictionary; a JSON message stays JSON."""
         try:
             message: object = json.loads(self.message)
         except ValueError:
@@ -36,14 +36,14 @@ class LogLine:
 
 @dataclass(frozen=True, kw_only=True)
 class LogGroup:
-    """Where one service's lines are."""
+    """The log group of one service."""
 
     source: str
     name: str
 
 
 def log_groups(manifest: Manifest, names: Sequence[str]) -> list[LogGroup]:
-    """The groups of the named services (and "migrations"), or of all; raises UsageError for an unknown name."""
+    """Return the groups of the named services (and "migrations"), or all; raises UsageError for an unknown name."""
     migrations = LogGroup(
         source=manifest.migration.container,
         name=f"{manifest.services[0].log_group.rpartition('/')[0]}/{manifest.migration.container}",
@@ -58,12 +58,12 @@ def log_groups(manifest: Manifest, names: Sequence[str]) -> list[LogGroup]:
 
 
 def read(aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str = "") -> list[LogLine]:
-    """All lines since then, oldest first; `pattern` is a CloudWatch Logs filter pattern."""
+    """Return all lines since then, oldest first; `pattern` is a CloudWatch Logs filter pattern."""
     return [line for _, line in _read(aws, groups, _milliseconds(since), pattern)]
 
 
 def follow(aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str = "") -> Iterator[LogLine]:
-    """All lines since then and those that come, without end."""
+    """Yield all lines since then, and new lines as they arrive; does not end."""
     for lines in follow_in_rounds(aws, groups, since=since, pattern=pattern):
         yield from lines
 
@@ -71,7 +71,7 @@ def follow(aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: st
 def follow_in_rounds(
     aws: Aws, groups: Sequence[LogGroup], *, since: datetime, pattern: str = ""
 ) -> Iterator[list[LogLine]]:
-    """The same, as one list per look at CloudWatch Logs: an empty one where nothing came."""
+    """Yield the same as one list per poll; an empty list if there is no new line."""
     seen: dict[str, int] = {}
     start = _milliseconds(since)
     while True:
@@ -98,13 +98,13 @@ def _read(aws: Aws, groups: Sequence[LogGroup], start: int, pattern: str) -> lis
                 ):
                     found.append((event["eventId"], _line(group, event)))
             except Exception as error:
-                if error_code(error) != "ResourceNotFoundException":  # the group comes with the stack
+                if error_code(error) != "ResourceNotFoundException":  # the stack creates the group
                     raise
     return sorted(found, key=lambda item: item[1].time)
 
 
 def _line(group: LogGroup, event: dict[str, object]) -> LogLine:
-    # The awslogs driver names streams PREFIX/CONTAINER/TASK-ID.
+    # The awslogs driver's stream name is PREFIX/CONTAINER/TASK-ID.
     _, container, task = (["", "", "", *str(event["logStreamName"]).split("/")])[-3:]
     timestamp = event["timestamp"]
     assert isinstance(timestamp, int)  # noqa: S101

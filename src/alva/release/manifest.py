@@ -1,4 +1,6 @@
-"""`alva.json`, what synthesis says about an environment beside its templates: the seam to `infrastructure/`."""
+"""`alva.json`: what synthesis writes about an environment beside its templates. The engine reads it and does not
+import `infrastructure/`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from typing import Any, Self
 from alva.errors import AlvaError, UsageError
 
 PHASES = ("registry", "data", "services", "after")
-"""The order of a release; stacks of one phase run side by side as far as `depends_on` allows."""
+"""The order of a release; stacks of one phase run in parallel as far as `depends_on` allows."""
 
 FILE_NAME = "alva.json"
 
@@ -25,10 +27,10 @@ class Stack:
     depends_on: tuple[str, ...]
     phase: str
     is_optional: bool = False
-    """Whether a release reports its failure and goes on: the product does without what is in it."""
+    """Whether a release reports the stack's failure and continues: the product works without it."""
 
     def template(self) -> dict[str, Any]:
-        """The template as values."""
+        """Return the parsed template."""
         loaded = json.loads(self.template_file.read_text())
         assert isinstance(loaded, dict)  # noqa: S101
         return loaded
@@ -36,7 +38,7 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One service as a release sees it."""
+    """One service."""
 
     name: str
     """Short: `api`."""
@@ -46,28 +48,28 @@ class Service:
     dockerfile: str
     """Relative to the repository's root."""
     port: int | None
-    """None for a worker: nothing is routed to it."""
+    """None for a worker, which gets no requests."""
     paths: tuple[str, ...]
     host: str | None
-    """Where the environment has a domain: the host name whose every path is this service's."""
+    """The service's own host name, in an environment with a domain."""
     health_path: str
     log_group: str
     image_parameter: str
     has_pages: bool = False
-    """Whether people open it in a browser: then its home page has to be there."""
+    """Whether it has pages for browsers: then its home page must exist."""
     idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Companion container -> what it runs in a one-off task, instead of its own command."""
+    """Companion container -> its command in a one-off task, which replaces its own."""
     deep_check_command: tuple[str, ...] | None = None
-    """What a one-off task runs to ask what the service depends on."""
+    """The command of a one-off task that checks the service's dependencies."""
     journey_command: tuple[str, ...] | None = None
-    """What is run in the repository's root to use the product as a customer does."""
+    """The command, run in the repository's root, that uses the product as a customer does."""
     context: str = "."
-    """The folder that the image is built from, relative to the repository's root."""
+    """The build context, relative to the repository's root."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Migration:
-    """The one-off task that brings the database's schema to what the new image expects."""
+    """The one-off task that migrates the database's schema."""
 
     family: str
     container: str
@@ -76,12 +78,12 @@ class Migration:
     image_parameter: str
     stack: str
     folder: str | None = None
-    """Where the image has the migrations that are judged: Alembic's, Drizzle's, Prisma's, or SQL files."""
+    """The folder of the migrations in the image: Alembic's, Drizzle's, Prisma's, or SQL files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
-    """A secret of the environment; `kind` says who can make its value."""
+    """A secret of the environment; `kind` tells how it gets its value."""
 
     name: str
     kind: str
@@ -90,7 +92,7 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One environment: what there is to release, and where."""
+    """One environment."""
 
     environment: str
     prefix: str
@@ -98,30 +100,28 @@ class Manifest:
     cluster: str
     namespace: str
     tags: Mapping[str, str]
-    """Given to every stack; CloudFormation puts them on the resources."""
+    """The tags of every stack, which CloudFormation propagates to its resources."""
     stacks: tuple[Stack, ...]
     services: tuple[Service, ...]
     migration: Migration
     secrets: tuple[Secret, ...]
     architecture: str = "X86_64"
-    """The CPU architecture of tasks and images, as a task definition names it: X86_64 or ARM64."""
+    """The CPU architecture of tasks and images: X86_64 or ARM64."""
     repository: str | None = None
-    """The GitHub repository that may release, OWNER/NAME; None where nobody has set it."""
+    """The GitHub repository that can release, OWNER/NAME; None if it is not set."""
     branch: str = ""
-    """The branch whose workflows may release."""
+    """The branch whose workflows can release."""
     unset_settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings that a release to AWS needs and that nobody has set -> what to set each to."""
+    """Missing settings of a release to AWS -> the expected value."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read `folder`/alva.json; raises AlvaError when it is missing or not what this release expects."""
+        """Read `folder`/alva.json; raises AlvaError if it is missing or invalid."""
         file = folder / FILE_NAME
         try:
             return cls.from_values(json.loads(file.read_text()), folder)
         except FileNotFoundError as error:
-            raise AlvaError(
-                f"cannot read the templates: {file} does not exist", next_step="./alva synth writes them"
-            ) from error
+            raise AlvaError(f"cannot read the templates: {file} does not exist", next_step="./alva synth") from error
         except (ValueError, KeyError, TypeError) as error:
             raise AlvaError(
                 f"cannot read {file}", evidence=[f"{type(error).__name__}: {error}"], next_step="./alva synth --force"
@@ -129,7 +129,7 @@ class Manifest:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], folder: Path) -> Self:
-        """Make one of the file's values; raises KeyError, TypeError or ValueError when they do not fit."""
+        """Create a manifest from the file's values; raises KeyError, TypeError or ValueError if they are invalid."""
         stacks = tuple(
             Stack(
                 name=item["name"],
@@ -196,11 +196,11 @@ class Manifest:
         )
 
     def stacks_of(self, phase: str) -> tuple[Stack, ...]:
-        """The stacks of one phase, in the file's order."""
+        """Return the stacks of one phase, in the file's order."""
         return tuple(stack for stack in self.stacks if stack.phase == phase)
 
     def stack(self, short_name: str) -> Stack:
-        """The stack called `{prefix}-{short_name}`; raises AlvaError when there is none."""
+        """Return the stack `{prefix}-{short_name}`; raises AlvaError if there is none."""
         for stack in self.stacks:
             if stack.name == f"{self.prefix}-{short_name}":
                 return stack
@@ -208,16 +208,16 @@ class Manifest:
 
     @property
     def deep_checked(self) -> Service | None:
-        """The service whose entry names a deep check; the first of several."""
+        """The first service with a deep check."""
         return next((service for service in self.services if service.deep_check_command), None)
 
     @property
     def journey_command(self) -> tuple[str, ...] | None:
-        """The journey that a service's entry names; the first of several."""
+        """The first service's journey command."""
         return next((service.journey_command for service in self.services if service.journey_command), None)
 
     def service(self, name: str) -> Service:
-        """The service called `name` (`api`, or `alva-api`); raises UsageError naming those that exist."""
+        """Return the service `name` (`api` or `alva-api`); raises UsageError with the existing names."""
         for service in self.services:
             if name in (service.name, service.service):
                 return service
@@ -226,7 +226,7 @@ class Manifest:
         )
 
     def image_parameters(self, digests: Mapping[str, str]) -> dict[str, str]:
-        """Image parameter -> digest, from service name -> digest; the migration runs its service's image."""
+        """Return image parameter -> digest, from service name -> digest; the migration uses its service's image."""
         parameters = {
             service.image_parameter: digests[service.name] for service in self.services if service.name in digests
         }

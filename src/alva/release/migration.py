@@ -1,4 +1,4 @@
-"""The database migration: with the new image, before any service changes, one at a time."""
+"""The database migration: it runs with the new image, before any service changes, one at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 900.0
 def run(
     aws: Aws, manifest: Manifest, line: Line, *, started_by: str = "alva", timeout_seconds: float = TIMEOUT_SECONDS
 ) -> None:
-    """Run the migration task of the ecs stack to its end; raises MigrationFailed, with its last lines, if it fails."""
+    """Run the migration task to its end; raises MigrationFailed with its last lines."""
     migration = manifest.migration
     network = _outputs(aws, f"{manifest.prefix}-network")
     ecs = _outputs(aws, migration.stack)
@@ -52,15 +52,15 @@ def run(
 
 
 def _wait_for_others(aws: Aws, cluster: str, family: str, line: Line, timeout_seconds: float) -> None:
-    """Wait for a migration that an interrupted release left running; raises MigrationFailed at the time limit."""
+    """Wait for the migration of an interrupted release; raises MigrationFailed at the time limit."""
     running: list[str] = []
 
     def none_left() -> bool | None:
         nonlocal running
-        with explained("see whether a migration runs already"):
+        with explained("find running migrations"):
             now = aws.ecs.list_tasks(cluster=cluster, family=family, desiredStatus="RUNNING")["taskArns"]
         if now and not running:
-            line("another migration runs: waiting for it to end")
+            line("waiting for another migration to end")
         running = now
         return None if now else True
 
@@ -70,7 +70,7 @@ def _wait_for_others(aws: Aws, cluster: str, family: str, line: Line, timeout_se
         raise MigrationFailed(
             "cannot migrate: another migration does not end",
             evidence=running,
-            next_step="look at that task, or stop it",
+            next_step="inspect that task, or stop it",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What is wanted, complete, and what there is: the planner's two arguments, read from AWS without changing anything."""
+"""Reads the planner's two arguments from AWS: the wanted and the observed environment. Changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alva.release.stacks import Stacks
 
 
 def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
-    """What is wanted, complete, and what there is: the planner's two arguments. Changes nothing."""
+    """Return the wanted and the observed environment. Changes nothing."""
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
         observing = {stack.name: pool.submit(stacks.observe, stack.name) for stack in manifest.stacks}
@@ -48,11 +48,11 @@ def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Obs
     digests: dict[str, str | None] = {**running, **request.digests}
     if missing := [service.name for service in manifest.services if service.name not in digests]:
         raise UsageError(
-            "cannot release some services alone: others never ran",
-            evidence=[f"nothing is known to run for {', '.join(missing)}"],
+            "cannot release some services alone: others have never run",
+            evidence=[f"no running image is known for {', '.join(missing)}"],
             next_step="./alva deploy without --service",
         )
-    # Digests that run are in their repositories by definition.
+    # Running images are in their repositories.
     kept = frozenset(name for name in digests if name not in request.digests)
     wanted = Wanted(
         manifest=replace(manifest, tags=_deployed_tags(manifest, observed)) if request.keeps_templates else manifest,
@@ -66,7 +66,7 @@ def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Obs
 
 
 def _template(stack: Stack, observed: Observed, request: Request) -> Mapping[str, Any]:
-    """The template to release: this checkout's, or for a rollback the one that is deployed."""
+    """Return the template to release: this checkout's, or for a rollback the deployed one."""
     deployed = observed.stacks.get(stack.name)
     if request.keeps_templates and deployed is not None and deployed.was_made:
         return deployed.template
@@ -79,17 +79,17 @@ def _deployed_tags(manifest: Manifest, observed: Observed) -> Mapping[str, str]:
 
 
 def _released(aws: Aws, manifest: Manifest, last: Release | None) -> Mapping[str, str]:
-    """The digests of the last release that succeeded."""
+    """Return the digests of the last release that succeeded."""
     if last is not None and last.outcome != ledger.SUCCEEDED:
         last = next((each for each in Ledger(aws, manifest).history() if each.outcome == ledger.SUCCEEDED), None)
     return last.digests if last is not None else {}
 
 
 def is_unrecorded(running: Mapping[str, str], released: Mapping[str, str], last: Release | None) -> bool:
-    """Whether what runs is in the ledger as no good release: it has to be written down once it verifies.
+    """Whether the ledger has no successful release of what runs: then it must be recorded when it verifies.
 
-    `released` are the digests of the last release that succeeded, `last` is the newest entry. An interrupted release
-    counts also where all images are the same: CloudFormation may have finished its templates.
+    `released` are the digests of the last release that succeeded; `last` is the newest entry. An interrupted release
+    counts even with the same images: CloudFormation may have finished its templates.
     """
     return bool(running) and (
         dict(running) != dict(released) or (last is not None and last.outcome == ledger.INTERRUPTED)

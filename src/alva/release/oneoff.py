@@ -1,7 +1,7 @@
-"""Run one task to its end: its logs as they come, every container's exit code.
+"""Runs one task to its end, with its log as it is written and the exit code of each container.
 
-What `aws ecs run-task` and its waiter get wrong is right here: `failures[]` is a failure, so is an exit code of null,
-and there is a time limit after which the task is stopped.
+Unlike `aws ecs run-task` with its waiter, it treats `failures[]` and an exit code of null as failures, and stops the
+task at a time limit.
 """
 
 from __future__ import annotations
@@ -26,59 +26,59 @@ if TYPE_CHECKING:
 Line = Callable[[str], None]
 
 UNKNOWN_SECONDS = 60.0
-"""How long ECS may not know a task that it has just started: it is eventually consistent.
+"""How long ECS may not find a new task: it is eventually consistent.
 
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html asks to retry DescribeTasks with back-off.
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html recommends to retry DescribeTasks with
+back-off.
 """
 
 IDLE_COMMAND = ("sleep", "infinity")
-"""What a container runs in a one-off task of another one, where its service's entry names nothing."""
+"""The command of the other containers of a one-off task, where the service's entry has none."""
 
 LAST_LINES_SECONDS = 5.0
-"""CloudWatch Logs shows what a container printed last a little after its end."""
+"""How long to wait for the last log lines, which arrive shortly after the container's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneOff:
-    """What to run, and where."""
+    """A one-off task."""
 
     cluster: str
     task_definition: str
     container: str
-    """Whose output is shown, and whose exit code is the task's."""
+    """The container whose output is shown and whose exit code counts."""
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
     command: tuple[str, ...] = ()
-    """Instead of the container's own."""
+    """Replaces the container's own command."""
     idle_commands: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Other container -> what it runs meanwhile, where `command` is given."""
+    """Other container -> its command, where `command` is given."""
     started_by: str = "alva"
     timeout_seconds: float = 900
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a task ended."""
+    """The result of a task."""
 
     task_arn: str
     exit_code: int | None
-    """The container's; None when it never ran."""
+    """The container's exit code; None if it has never run."""
     stopped_reason: str
     reasons: tuple[str, ...]
-    """Every container that did not end with 0, in words."""
+    """Each failed container, as text."""
 
     @property
     def succeeded(self) -> bool:
-        """Whether every container that counts ended with 0."""
+        """Whether all containers that count ended with 0."""
         return self.exit_code == 0 and not self.reasons
 
 
 def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line, given_up: threading.Event | None = None) -> Ended:
-    """Start the task, follow it to its end, and say how it ended: `output` gets what the container prints, `state`
-    what ECS says.
+    """Run the task to its end and return its result.
 
-    Raises AlvaError when it cannot be started, TimedOut (after stopping it) at the time limit, Interrupted (after
-    stopping it) once it is `given_up`.
+    `output` receives the container's output, `state` the states that ECS reports. Raises AlvaError when the task cannot
+    start, TimedOut at the time limit, and Interrupted once it is `given_up`; both stop the task.
     """
     definition = _container_definitions(aws, one_off.task_definition)
     task_arn = _start(aws, one_off, definition)
@@ -129,7 +129,7 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line, given_up: threa
 
 
 def _stop(aws: Aws, one_off: OneOff, task_arn: str, error: BaseException) -> str:
-    """Stop a task that cannot be followed to its end, and say what became of it."""
+    """Stop a task that cannot be followed, and return its state as text."""
     reasons = {TimedOut: "time limit", Interrupted: "interrupted", KeyboardInterrupt: "interrupted"}
     reason = reasons.get(type(error), "it cannot be followed")
     try:
@@ -140,7 +140,7 @@ def _stop(aws: Aws, one_off: OneOff, task_arn: str, error: BaseException) -> str
 
 
 def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """(task definition, subnets, security groups) of what a service runs now."""
+    """Return the task definition, subnets and security groups of a running service."""
     with explained(f"look at service {service}"):
         services = aws.ecs.describe_services(cluster=cluster, services=[service])["services"]
     if not services or services[0].get("status") != "ACTIVE":
@@ -162,14 +162,15 @@ def _container_definitions(aws: Aws, task_definition: str) -> dict[str, Containe
 
 
 def _others(definition: Mapping[str, Any], one_off: OneOff) -> set[str]:
-    """Containers that a run with a command of its own leaves idle beside it."""
+    """Return the containers that run an idle command."""
     return set(definition) - {one_off.container} if one_off.command else set()
 
 
 def _overrides(definition: Mapping[str, Any], one_off: OneOff) -> list[ContainerOverrideTypeDef]:
-    """The container's command, and nothing to do for the others: a one-off task must not consume the queue as well.
+    """Return the overrides: the container's command, and idle commands for the others.
 
-    RunTask starts every container of a task definition, so the others wait until the task ends.
+    RunTask starts every container of a task definition. The others wait until the task ends: a one-off task must not
+    process the queue too.
     """
     if not one_off.command:
         return []
@@ -235,7 +236,7 @@ def _judge(task: TaskTypeDef, container: str, paused: set[str]) -> Ended:
 
 
 class _Tail:
-    """A container's output in CloudWatch Logs, shown as it comes.
+    """Shows a container's output in CloudWatch Logs as it is written.
 
     The awslogs driver writes to the stream PREFIX/CONTAINER/TASK-ID (AWS: "Using the awslogs log driver").
     """
@@ -250,7 +251,7 @@ class _Tail:
         self._has_complained = False
 
     def show(self, line: Line) -> int:
-        """Pass on what is new; how many lines that were."""
+        """Pass on new lines; return their number."""
         if self._group is None:
             return 0
         count = 0
@@ -262,7 +263,7 @@ class _Tail:
                 )
             except Exception as error:
                 if error_code(error) != "ResourceNotFoundException" and not self._has_complained:
-                    # A task is judged by its exit code: lines that cannot be read must not fail it.
+                    # The exit code decides: unreadable lines must not fail the task.
                     self._has_complained = True
                     line(f"cannot read the log: {error_code(error) or type(error).__name__}")
                 return count
@@ -275,7 +276,7 @@ class _Tail:
                 return count
 
     def finish(self, line: Line) -> None:
-        """Show what was printed last: until a look finds nothing new after something had come, or time is up."""
+        """Show the last lines: poll until no further line follows one, or the time is up."""
         deadline = time.monotonic() + LAST_LINES_SECONDS
         while True:
             new = self.show(line)
@@ -284,7 +285,7 @@ class _Tail:
             self._aws.poll.pause(0.2)
 
     def last_lines(self, count: int = 5) -> Sequence[str]:
-        """The end of what was shown."""
+        """Return the last lines that were shown."""
         return self._lines[-count:]
 
 

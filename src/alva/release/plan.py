@@ -1,6 +1,6 @@
-"""What a release will do: decided from what is wanted and what there is, without a socket or a clock.
+"""Plans a release from the wanted and the observed environment, without network calls or a clock.
 
-The plan is a graph of frozen steps; `executor.py` runs it and decides nothing, `--dry-run` prints it.
+The plan is a graph of frozen steps; `executor.py` runs it and makes no decisions, `--dry-run` prints it.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from alva.release.stack_state import Action, ObservedStack, StackChange, compare
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the environment should be."""
+    """The wanted state of the environment."""
 
     manifest: Manifest
     templates: Mapping[str, Mapping[str, Any]]
     """Stack name -> template."""
     digests: Mapping[str, str | None]
-    """Service name -> digest; None where the image has yet to be built."""
+    """Service name -> digest; None if the image is not built yet."""
     is_forced: bool = False
-    """Migrate again even where the same image did already."""
+    """Run the migration even if this image has migrated already."""
     revisions: tuple[Revision, ...] | None = None
     """The history of the schema in the migration's new image; None where it is not known."""
     keeps_schema: bool = False
-    """A rollback: the schema and the migration stay as they are, whatever image the services get."""
+    """For a rollback: the schema and the migration stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What the environment is."""
+    """The observed state of the environment."""
 
     stacks: Mapping[str, ObservedStack | None]
     published: frozenset[str] = frozenset()
@@ -43,21 +43,21 @@ class Observed:
     migrated_digest: str | None = None
     """The image whose migration succeeded last."""
     revision: str | None = None
-    """The revision that the schema is at, where a release wrote it down."""
+    """The schema's revision, if a release recorded it."""
     released: Mapping[str, str] = field(default_factory=dict)
     """The digests of the last release that succeeded."""
     is_unrecorded: bool = False
-    """Whether something else runs: a release was interrupted, and CloudFormation finished what it had begun."""
+    """Whether other images run: a release was interrupted, and CloudFormation finished it."""
     secrets_ready: bool = False
     drift: Found = field(default_factory=Found)
-    """What somebody changed outside CloudFormation."""
+    """Changes made outside CloudFormation."""
     step_seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long steps took last time, by key."""
+    """The duration of each step in the last release, by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing to do, once the steps named in `after` are done."""
+    """One step, which waits for the steps in `after`."""
 
     key: str
     title: str
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishImage(Step):
-    """Build the image if its digest is not known yet, and put it into its repository."""
+    """Build the image if its digest is not known, and push it to its repository."""
 
     service: str
 
@@ -79,17 +79,17 @@ class ApplyStack(Step):
     stack: Stack
     action: Action
     template: Mapping[str, Any] | None = None
-    """Instead of the wanted template: that one with what the running version still needs (`expansion.py`)."""
+    """Replaces the wanted template: the wanted one plus what the running version needs (`expansion.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyServices(ApplyStack):
-    """Bring the services stack to its template, and make sure that what was asked for is what runs."""
+    """Bring the services stack to its template, and check that the requested images run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PutBack(Step):
-    """Put back what somebody changed outside CloudFormation, and no stack's update would."""
+    """Revert drift that no stack update reverts."""
 
     cures: tuple[Cure, ...]
 
@@ -104,24 +104,24 @@ class Migrate(Step):
     """Run the migration with the new image."""
 
     revisions: tuple[Revision, ...] = ()
-    """Those that the database does not have yet, as far as that is known."""
+    """The pending revisions, as far as they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The steps, in an order in which they could run one by one."""
+    """The steps, in an order that is valid one by one."""
 
     steps: tuple[Step, ...]
     contractions: tuple[ApplyStack, ...] = ()
-    """Once the new version has verified: remove from the stacks around it what only the former version needed."""
+    """Steps after the new version has verified: remove what only the former version needed."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether there are no steps."""
         return not self.steps and not self.contractions
 
     def stack_steps(self) -> Iterator[ApplyStack]:
-        """The first step of each stack that changes."""
+        """Yield the first step of each changed stack."""
         seen: set[str] = set()
         for step in (*self.steps, *self.contractions):
             if isinstance(step, ApplyStack) and step.stack.name not in seen:
@@ -129,14 +129,14 @@ class Plan:
                 yield step
 
     def lines(self) -> list[str]:
-        """The plan for a person."""
+        """Return the lines to print."""
         return [
             f"{step.title}" + (f" ({'; '.join(step.reasons)})" if step.reasons else "")
             for step in (*self.steps, *self.contractions)
         ]
 
     def as_json(self) -> list[dict[str, object]]:
-        """The plan for a machine."""
+        """Return the steps as dictionaries."""
         return [
             {
                 "step": step.key,
@@ -150,7 +150,7 @@ class Plan:
 
 
 def make_plan(wanted: Wanted, observed: Observed) -> Plan:
-    """Decide the steps that bring the environment to what is wanted."""
+    """Plan the steps from the observed to the wanted state."""
     manifest = wanted.manifest
     parameters = stack_parameters(wanted)
     first = _expanded_templates(wanted, observed)
@@ -191,7 +191,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
         steps.append(
             PutBack(
                 key="drift",
-                title="put back what was changed outside CloudFormation",
+                title="revert changes made outside CloudFormation",
                 reasons=tuple(f"{d.subject}: {d.kind.value}" for d in observed.drift.drifts if d.cure in cures),
                 cures=cures,
             )
@@ -199,7 +199,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
 
     data = []
     for stack in manifest.stacks_of("data"):
-        # A task definition names its image by digest: it cannot be written before the digest is known.
+        # A task definition needs the digest of its image.
         waits_for = (
             (image_keys[manifest.migration.service],)
             if stack.name == manifest.migration.stack and manifest.migration.service in image_keys
@@ -238,7 +238,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
 
 
 def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
-    """What puts back the drift that no update of this release does, each once."""
+    """Return the cures of drift that no update of this release reverts, each once."""
     updated: set[str] = set()
     for stack in wanted.manifest.stacks_of("services"):
         before = observed.stacks.get(stack.name)
@@ -254,7 +254,7 @@ def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
 
 
 def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[str, Any]]:
-    """Stack name -> what a stack around the running services gets first, where that is not its new template."""
+    """Return stack name -> its first template, where that is not the wanted one."""
     manifest = wanted.manifest
     if not any((services := observed.stacks.get(s.name)) and services.was_made for s in manifest.stacks_of("services")):
         return {}
@@ -269,7 +269,7 @@ def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[st
 
 
 def _contractions(wanted: Wanted, observed: Observed, first: Mapping[str, Mapping[str, Any]]) -> Iterator[ApplyStack]:
-    """The steps that bring the expanded stacks to their templates: an importing stack before the exporting one."""
+    """Return the steps from the expanded to the wanted templates: an importing stack before the exporting one."""
     stacks = [stack for stack in reversed(wanted.manifest.stacks) if stack.name in first]
     for stack in stacks:
         gone = left_over(wanted.templates[stack.name], observed.stacks[stack.name].template)  # type: ignore[union-attr]
@@ -284,7 +284,7 @@ def _contractions(wanted: Wanted, observed: Observed, first: Mapping[str, Mappin
 
 
 def image_parameters(manifest: Manifest, digests: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Image parameter -> digest, or None where it is not known yet."""
+    """Return image parameter -> digest, or None if it is not known yet."""
     known = {name: digest for name, digest in digests.items() if digest is not None}
     values: dict[str, str | None] = dict(manifest.image_parameters(known))
     for name in set(digests) - set(known):
@@ -295,7 +295,7 @@ def image_parameters(manifest: Manifest, digests: Mapping[str, str | None]) -> d
 
 
 def stack_parameters(wanted: Wanted) -> dict[str, str | None]:
-    """The parameters that the release gives to its stacks; None where a value is not known yet."""
+    """Return the stacks' parameters; None for a value that is not known yet."""
     values = image_parameters(wanted.manifest, wanted.digests)
     if wanted.keeps_schema:
         values.pop(wanted.manifest.migration.image_parameter, None)
@@ -303,7 +303,7 @@ def stack_parameters(wanted: Wanted) -> dict[str, str | None]:
 
 
 def running_digests(manifest: Manifest, services_stack: ObservedStack | None) -> dict[str, str]:
-    """Service name -> digest that the services stack last succeeded with."""
+    """Return service name -> digest of the services stack's last success."""
     if services_stack is None:
         return {}
     return {
@@ -362,11 +362,11 @@ def _migration(
     elif database is not None and database.action in (Action.CREATE, Action.RECREATE):
         reason = "the database is new"
     elif digest is None or digest != observed.migrated_digest:
-        reason = "its image changed" if observed.migrated_digest else "it never ran"
+        reason = "its image changed" if observed.migrated_digest else "it has never run"
     else:
         return None
-    # A database that was never written down is new, or older than this record: then nothing is known to be pending.
-    is_known = observed.revision is not None or reason in ("the database is new", "it never ran")
+    # Without a recorded revision, the pending ones are known only for a new database.
+    is_known = observed.revision is not None or reason in ("the database is new", "it has never run")
     revisions = pending(wanted.revisions, observed.revision) if wanted.revisions is not None and is_known else ()
     return Migrate(
         key="migration",
@@ -378,5 +378,5 @@ def _migration(
 
 
 def _after(step: Any, key: str) -> Any:
-    """The step, once `key` is done as well."""
+    """Return the step, waiting for `key` too."""
     return replace(step, after=(*step.after, key))

@@ -1,6 +1,6 @@
-"""What can be known to fail before anything is touched: named checks, each OK, SKIP, WARN or FAIL with its reason.
+"""Named checks before a release: each result is OK, SKIP, WARN or FAIL, with a reason.
 
-`refusals.py` has what every release asks first, of the same functions.
+`refusals.py` has the checks that every release runs first; they share functions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from alva.release.stacks import Stacks
 from alva.release.verify import Result, Verdict, run_check
 
 BOOTSTRAP_VERSION = 23
-"""The first whose deploy role may continue a rollback that got stuck (CDK: "Bootstrap template version history")."""
+"""The first version whose deploy role can continue a stuck rollback (CDK: "Bootstrap template version history")."""
 
 ANY_DIGEST = f"sha256:{'0' * 64}"
-"""In the place of a digest that is not known yet."""
+"""Stands for a digest that is not known yet."""
 
 Said = tuple[Verdict, str]
 
@@ -42,13 +42,13 @@ class Preflight:
     aws: Aws
     manifest: Manifest
     digests: Mapping[str, str | None]
-    """Service name -> digest that would be released; services that are not named keep what they run."""
+    """Service name -> digest to release; other services keep their image."""
     builder: Builder | None = None
     findings: Mapping[str, Sequence[str]] | None = None
-    """Template rule -> what it found (`checks.template_rules`)."""
+    """Template rule -> its findings (`checks.template_rules`)."""
 
     def run(self) -> list[Result]:
-        """Ask everything, side by side; results in order."""
+        """Run all checks in parallel; return their results in order."""
         checks: list[tuple[str, Callable[[], Said]]] = [
             ("credentials", self._credentials),
             ("region", self._region),
@@ -74,19 +74,19 @@ class Preflight:
             return list(pool.map(run_check, checks))
 
     def _credentials(self) -> Said:
-        """There are AWS credentials, and whose they are."""
-        with explained("find out who this is"):
+        """AWS accepts the credentials."""
+        with explained("read the caller's identity"):
             caller = self.aws.sts.get_caller_identity()
         return Verdict.OK, f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}"
 
     def _region(self) -> Said:
-        """The templates are for the region that is asked."""
+        """The templates are for the target's region."""
         if self.manifest.region != self.aws.target.region:
             return Verdict.FAIL, f"the templates are for {self.manifest.region}, this is {self.aws.target.region}"
         return Verdict.OK, self.manifest.region
 
     def _bootstrap(self) -> Said:
-        """The account is prepared, and the roles that change stacks may be assumed."""
+        """The account has a bootstrap, and its roles can be assumed."""
         large = [
             stack.name
             for stack in self.manifest.stacks
@@ -95,24 +95,24 @@ class Preflight:
         roles = bootstrap_roles_of(self.aws)
         if roles.version is None:
             if large:
-                return Verdict.FAIL, f"not bootstrapped, and {', '.join(large)} must go through its bucket"
-            return Verdict.SKIP, "not bootstrapped, and no template needs it: all can be sent inline"
+                return Verdict.FAIL, f"no bootstrap, and {', '.join(large)} must be uploaded to its bucket"
+            return Verdict.SKIP, "no bootstrap; no template is too large to send inline"
         if roles.version < BOOTSTRAP_VERSION:
             return Verdict.FAIL, f"version {roles.version}, {BOOTSTRAP_VERSION} or later is needed"
         assumed = [roles.deployer, *([roles.publisher] if large else [])]
         return Verdict.OK, f"version {roles.version}, {len(assumed)} of its roles assumed"
 
     def _lock(self) -> Said:
-        """Nobody else works on the environment."""
+        """The environment's lock is free."""
         holder = Lock(self.aws, self.manifest).holder()
         if holder is None:
-            return Verdict.OK, "nobody holds it"
+            return Verdict.OK, "free"
         if holder.is_gone():
-            return Verdict.WARN, f"its holder is gone, the next release takes it over ({holder})"
-        return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, for {holder}"
+            return Verdict.WARN, f"its holder has ended; the next release takes it over ({holder})"
+        return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, while it is held by {holder}"
 
     def _stacks(self) -> Said:
-        """No stack is in the middle of an operation, or waits for a rollback to go on."""
+        """No stack has an operation in progress or a stuck rollback."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = list(pool.map(lambda s: stacks.observe(s.name, with_template=False), self.manifest.stacks))
@@ -123,12 +123,12 @@ class Preflight:
         return Verdict.OK, f"{len(there)} of {len(observed)} exist"
 
     def _templates(self) -> Said:
-        """CloudFormation finds nothing wrong with the templates."""
+        """CloudFormation accepts the templates."""
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
     def _foreseen(self) -> Said:
-        """CloudFormation's own validation of the changes: names that are taken, properties, quotas."""
+        """CloudFormation's validation of the changes finds no error: existing names, properties, quotas."""
         unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
         known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
         parameters = {self.manifest.migration.image_parameter: ANY_DIGEST, **unknown, **known}
@@ -151,7 +151,7 @@ class Preflight:
         return (Verdict.FAIL if is_fatal else Verdict.WARN), "; ".join(text for _, text in said)
 
     def _images(self) -> Said:
-        """Each image that would be released is in its repository, or can be pushed from here."""
+        """Each image is in its repository, or can be pushed from this machine."""
         missing = []
         for name, digest in self.digests.items():
             service = self.manifest.service(name)
@@ -160,17 +160,17 @@ class Preflight:
             if not is_published(self.aws, service.repository, digest):
                 missing.append(f"{service.repository}@{digest}")
         if missing:
-            return Verdict.FAIL, f"neither in its repository nor here: {', '.join(missing)}"
+            return Verdict.FAIL, f"neither in its repository nor on this machine: {', '.join(missing)}"
         return Verdict.OK, f"{len(self.digests)} images"
 
     def _architectures(self) -> Said:
-        """The images that exist have the CPU architecture of their task definitions."""
+        """The existing images have the CPU architecture of their task definitions."""
         return account.architectures(self.aws, self.manifest, self.digests)
 
     def _scans(self) -> Said:
-        """What ECR's scan on push says of the images that exist.
+        """ECR's scan on push of the existing images.
 
-        A severe finding warns and does not refuse: the release may be its cure, and a base image often has no cure yet.
+        A severe finding only warns: the release may fix it, and a base image often has no fix yet.
         """
         severe, unscanned, scanned = [], [], 0
         for name, digest in self.digests.items():
@@ -190,25 +190,25 @@ class Preflight:
             severe += [f"{name}: {counts[level]} {level}" for level in ("CRITICAL", "HIGH") if counts.get(level)]
         if severe or (unscanned and scanned):
             return Verdict.WARN, ", ".join((*severe, *unscanned))
-        return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has no scan of any of them")
+        return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has scanned none of them")
 
     def _secrets(self) -> Said:
-        """Every secret that a container reads has a value, of the form that its kind has."""
+        """Every secret that a container reads has a well-formed value."""
         used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
         if all(status.state is State.MISSING for status in used):
-            return Verdict.SKIP, "they come with the first release"
+            return Verdict.SKIP, "the first release creates them"
         wrong = [status for status in used if status.state is not State.SET]
         return (Verdict.FAIL, "; ".join(map(wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
 
     def _execution_roles(self) -> Said:
-        """Each task's execution role may pull its image, read its secrets and write its log."""
+        """Each task's execution role can pull its image, read its secrets and write its log."""
         asked, wrong = execution_roles.refused(self.aws, self.manifest)
         if wrong:
             return Verdict.FAIL, "; ".join(wrong)
-        return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "they come with the first release")
+        return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "the first release creates them")
 
     def _quotas(self) -> Said:
-        """The account's quotas are enough for what the templates ask."""
+        """The account's quotas are enough for the templates."""
         stacks = Stacks(self.aws)
         deployed = [stack for each in self.manifest.stacks if (stack := stacks.observe(each.name)) and stack.was_made]
         try:
@@ -216,7 +216,7 @@ class Preflight:
                 self.aws, [each.template() for each in self.manifest.stacks], [stack.template for stack in deployed]
             )
         except quotas.NoQuotas:
-            return Verdict.SKIP, "not available here: there is no Service Quotas to ask"
+            return Verdict.SKIP, "not available here: there is no Service Quotas"
         if short := [each for each in found if not each.is_met]:
             return Verdict.FAIL, "; ".join(f"{each}: {each.increase(each.total)}" for each in short)
         if tight := [each for each in found if not each.is_met_at_most]:
@@ -227,11 +227,11 @@ class Preflight:
         return Verdict.OK, ", ".join(map(str, found))
 
     def _awake(self) -> Said:
-        """The environment does not sleep: nothing can be released into one whose database does not run."""
+        """The environment is awake: a release needs its database."""
         return is_awake(self.aws, self.manifest)
 
     def _services(self) -> Said:
-        """All tasks of the last release run, from deployments that succeeded. Only warns: a release may repair it."""
+        """All tasks of the last release run, and their deployments succeeded. Only warns: a release may repair it."""
         if Hibernation(self.aws, self.manifest).state() is not None:
             return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
@@ -242,20 +242,20 @@ class Preflight:
         for service in self.manifest.services:
             there = found.get(service.service)
             if there is None:
-                wrong.append(f"{service.name} is not there")
+                wrong.append(f"{service.name} does not exist")
                 continue
             if there.get("runningCount", 0) < there.get("desiredCount", 0):
                 wrong.append(f"{service.name}: {there.get('runningCount', 0)} of {there.get('desiredCount', 0)} tasks")
             digest = rollout.running_digest(self.aws, there["taskDefinition"], service.name)
             if last is not None and last.digests.get(service.name, digest) != digest:
-                wrong.append(f"{service.name} runs another image than release {last.number} put there")
+                wrong.append(f"{service.name} runs another image than that of release {last.number}")
             deployment = rollout.last_deployment(self.aws, self.manifest, service)
             if deployment is not None and deployment["status"] in ("STOPPED", "ROLLBACK_FAILED"):
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
         return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
     def _drift(self) -> Said:
-        """Whether what runs is what the stacks say. A release puts services and log groups back, so this only warns."""
+        """Resources match their stacks. Only warns: a release restores services and log groups."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
@@ -264,22 +264,22 @@ class Preflight:
         if found.drifts:
             return Verdict.WARN, "; ".join(map(str, found.drifts))
         if found.unseen:
-            return Verdict.WARN, f"not known of {'; '.join(found.unseen)}"
+            return Verdict.WARN, f"not known for {'; '.join(found.unseen)}"
         return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
     def _alarms(self) -> Said:
-        """No alarm of the environment is in the state ALARM. Only warns: a release may repair the cause."""
+        """No alarm of the environment is in the state ALARM. Only warns: a release may fix the cause."""
         verdict, reason = alarms_are_quiet(self.aws, self.manifest)
         return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
-    """Whether no alarm of the environment rings.
+    """Whether no alarm of the environment is in the state ALARM.
 
-    ECS ignores a deployment's alarms that ring already when it begins (AWS: "How CloudWatch alarms detect Amazon ECS
-    deployment failures"): a release would go on unguarded.
+    ECS ignores alarms that are already in ALARM when a deployment starts (AWS: "How CloudWatch alarms detect Amazon ECS
+    deployment failures"): the release would not be protected.
     """
-    with explained("look at the alarms"):
+    with explained("read the alarms"):
         alarms = list(
             pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{manifest.prefix}-")
         )
@@ -292,7 +292,7 @@ def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
 
 
 def require(results: Sequence[Result], environment: str) -> None:
-    """Raise PreflightRefused naming the checks that failed, if any did."""
+    """Raise PreflightRefused with the failed checks, if there are any."""
     failed = [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
     if failed:
         raise PreflightRefused(
@@ -303,7 +303,7 @@ def require(results: Sequence[Result], environment: str) -> None:
 
 
 def rule_verdict(rule: str, found: Sequence[str]) -> Said:
-    """One template rule found nothing wrong: those at the head of this page."""
+    """A template rule has no findings: see the rules at the top of this page."""
     if not found:
         return Verdict.OK, ""
     return (Verdict.WARN if rule in GUESSES else Verdict.FAIL), "; ".join(found)

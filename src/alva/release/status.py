@@ -220,7 +220,7 @@ def _targets(aws: Aws, found: ServiceTypeDef) -> Iterator[TargetStatus]:
 
 
 def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
-    with explained("look at the alarms"):
+    with explained("read the alarms"):
         found = pages(
             aws.client("cloudwatch"),
             "describe_alarms",
