@@ -54,7 +54,7 @@ def test_rollback_releases_the_earlier_images_again_without_a_migration_and_user
 
     unknown = rehearsal.alva("rollback", "99999", "--yes")
     assert unknown.returncode == 2
-    assert "these can come back" in unknown.stderr
+    assert "these can be restored" in unknown.stderr
 
 
 def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_check(rehearsal: Rehearsal) -> None:

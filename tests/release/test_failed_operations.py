@@ -321,7 +321,7 @@ def test_release_that_could_not_be_recorded_is_recorded_by_the_same_command_agai
     image = small.builder.image("web 1")
     failed = small.release({"web": image}, Fault("ssm.PutParameter", "denied", in_a_step=True))
     assert failed is not None
-    assert failed.message.startswith("cannot record the release: it runs and has verified")
+    assert failed.message.startswith("cannot record the release: it runs and its checks passed")
     assert small.ledger.history()[0].digests["web"] != image
     assert small.release({"web": image}, Fault(), migrates=False) is None
     newest = small.ledger.history()[0]
@@ -340,7 +340,7 @@ def test_endpoint_that_dies_in_a_release_is_named_and_so_is_what_could_not_be_do
     assert error.message == "cannot release, and cannot roll back"
     assert url in str(error)
     said = "; ".join(reporter.notes)
-    assert "the ledger could not be written" in said
+    assert "cannot write the ledger" in said
     assert "the lock could not be released" in said
 
 

@@ -42,7 +42,7 @@ def test_export_that_another_stack_still_imports_may_not_go(manifest: Manifest) 
         wanted = Wanted(manifest=manifest, templates={network.name: exporting(*kept)}, digests={})
         return exports_in_use(wanted, observed, Plan(steps=(step,)))
 
-    assert used("zone") == [f"{network.name} exports vpc no longer, and {ecs.name} import it"]
+    assert used("zone") == [f"{network.name} no longer exports vpc, but {ecs.name} import it"]
     assert used("vpc") == []
     assert used("vpc", "more") == []
 

@@ -1,4 +1,4 @@
-"""Which earlier releases can come back, and what is said of those that cannot."""
+"""Which earlier releases can be restored, and the reason for those that cannot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_without_a_number_the_good_release_before_this_one_comes_back() -> None:
 def test_running_digests_cannot_be_rolled_back_to() -> None:
     history = [release(3, "b"), release(2, "b"), release(1, "a")]
     assert choose(history, None).number == 1
-    with pytest.raises(PreflightRefused, match="it is what runs now"):
+    with pytest.raises(PreflightRefused, match="it runs now"):
         choose(history, 2)
 
 
@@ -39,15 +39,15 @@ def test_release_from_before_something_was_taken_from_the_schema_is_refused_and_
     history = [release(4, "d"), release(3, "c", contractions=("0007",)), release(2, "b"), release(1, "a")]
     with pytest.raises(PreflightRefused) as caught:
         choose(history, 2)
-    assert "0007 took something away" in str(caught.value)
-    assert "these can come back: 3" in str(caught.value)
+    assert "0007 removed something that it needs" in str(caught.value)
+    assert "these can be restored: 3" in str(caught.value)
     assert choose(history, None).number == 3
 
 
 def test_what_a_failed_release_took_away_counts_as_well() -> None:
     """Its migration was done before its services failed."""
     history = [release(3, "b"), release(2, "x", FAILED, contractions=("0007",)), release(1, "a")]
-    with pytest.raises(PreflightRefused, match="no earlier release to go back to"):
+    with pytest.raises(PreflightRefused, match="there is no earlier release"):
         choose(history, None)
 
 
@@ -56,7 +56,7 @@ def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_o
     for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "the last release that succeeded")):
         with pytest.raises(UsageError, match=said) as caught:
             choose(history, number)
-        assert "these can come back: 1" in str(caught.value)
+        assert "these can be restored: 1" in str(caught.value)
 
 
 def test_first_release_has_nothing_before_it() -> None:
@@ -71,5 +71,5 @@ def test_release_that_ended_before_another_was_killed_can_come_back() -> None:
     assert choose(history, None, running).number == 2
     assert choose(history, 1, running).number == 1
     assert choose(history, None, {"api": "sha256:b", "web": "sha256:w"}).number == 1
-    with pytest.raises(PreflightRefused, match="it is what runs now"):
+    with pytest.raises(PreflightRefused, match="it runs now"):
         choose([release(5, "b"), release(4, "c"), *history], 4, running)

@@ -128,7 +128,7 @@ def test_unset_is_the_value_that_the_templates_write() -> None:
         ),
         ('{"a": "rediss://:old@h:6379/0"}', State.MALFORMED, "another password"),
         ('{"a": "postgresql://u@h/alva"}', State.MALFORMED, "without a password"),
-        ("postgresql://u:secret1@h/alva", State.MALFORMED, "no JSON object"),
+        ("postgresql://u:secret1@h/alva", State.MALFORMED, "not a JSON object"),
         ("{}", State.MALFORMED, "without a password"),
     ],
     ids=["as generated", "one is old", "the token is old", "none", "no object", "empty"],
@@ -145,5 +145,5 @@ def test_url_has_to_hold_the_generated_password(
     assert found.state is state
     assert problem in found.problem
     assert "secret1" not in found.problem
-    with pytest.raises(UsageError, match="the template makes it of the generated password"):
+    with pytest.raises(UsageError, match="the template builds it from the generated password"):
         secrets.assign("database-url", urls)

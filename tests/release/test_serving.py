@@ -67,8 +67,8 @@ def target(address: str, state: str = "healthy", reason: str = "") -> Any:
         ([target("10.0.1.5", "unhealthy", "Target.ResponseCodeMismatch")], "10.0.1.5 is unhealthy: Target.Resp"),
         ([], "no target is healthy"),
         ([target("10.0.1.4", "draining")], "no target is healthy"),
-        ([target("10.0.1.5"), target("10.0.1.9")], "10.0.1.9 is healthy, and is the address of no task"),
-        ([target("10.0.1.9")], "10.0.1.9 is healthy, and is the address of no task"),
+        ([target("10.0.1.5"), target("10.0.1.9")], "10.0.1.9 is healthy, but no running task has this address"),
+        ([target("10.0.1.9")], "10.0.1.9 is healthy, but no running task has this address"),
     ],
     ids=["its task", "the former drains", "unhealthy", "none", "only the former", "one more", "another alone"],
 )
@@ -79,7 +79,7 @@ def test_load_balancer_serves_from_the_tasks_and_from_nothing_else(targets: list
 
 
 def test_task_that_gets_no_requests_is_found() -> None:
-    assert problem_of_targets([target("10.0.1.5")], {"10.0.1.5", "10.0.1.6"}) == "the task at 10.0.1.6 is no target"
+    assert problem_of_targets([target("10.0.1.5")], {"10.0.1.5", "10.0.1.6"}) == "the task at 10.0.1.6 is not a target"
 
 
 LAST_STATUSES = {"RUNNING": ["RUNNING"], "STOPPED": ["DEACTIVATING", "STOPPED"]}

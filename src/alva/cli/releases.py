@@ -29,7 +29,7 @@ def command(invocation: Invocation, last: int) -> None:
             invocation.print(f"      went back to release {release.rollback_of}")
         if release.contractions:
             taken = ", ".join(release.contractions)
-            invocation.print(f"      migration {taken} took something away: no release before it can come back")
+            invocation.print(f"      migration {taken} removed something: no earlier release can be restored")
         if release.cause:
             invocation.print(f"      {release.cause}")
     if not history:

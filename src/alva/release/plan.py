@@ -28,7 +28,7 @@ class Wanted:
     is_forced: bool = False
     """Run the migration even if this image has migrated already."""
     revisions: tuple[Revision, ...] | None = None
-    """The history of the schema in the migration's new image; None where it is not known."""
+    """The revisions in the migration's new image; None if they are not known."""
     keeps_schema: bool = False
     """For a rollback: the schema and the migration stay as they are."""
 

@@ -36,10 +36,10 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicEndpoint:
-    """Where an environment is asked. `url` is its first page's, without a slash at the end.
+    """The public endpoint of an environment. `url` is its home page's, without a trailing slash.
 
-    `address` is the load balancer's own name, with a port where it has another than the scheme's. `ca_bundle` is what
-    certificates are verified against, PEM; None for the machine's own authorities.
+    `address` is the load balancer's own name, with a port unless it is the scheme's default. `ca_bundle` (PEM) verifies
+    certificates; None means the machine's certificate authorities.
     """
 
     url: str
@@ -48,21 +48,21 @@ class PublicEndpoint:
 
     @classmethod
     def of(cls, aws: Aws, manifest: Manifest) -> PublicEndpoint:
-        """The environment's, from what its load balancer's stack says; raises AlvaError when nothing is released."""
+        """Read the endpoint from the load balancer's stack; raises AlvaError when nothing is released."""
         alb = Stacks(aws).observe(manifest.stack("alb").name, with_template=False)
         if alb is None or "Url" not in alb.outputs:
             raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
         url = alb.outputs["Url"].rstrip("/")
-        # Before it was an output, every environment answered at the load balancer's own name.
+        # Stacks older than this output use the load balancer's own name.
         address = alb.outputs.get("Address", urlsplit(url).netloc)
         return cls(url=url, address=address, ca_bundle=aws.target.ca_bundle)
 
     def base(self, service: Service) -> str:
-        """Where browsers find the service, without its path prefix and without a slash at the end."""
+        """Return the service's base URL for browsers, without its path prefix and without a trailing slash."""
         return self.url if service.host is None else f"{urlsplit(self.url).scheme}://{service.host}"
 
     def fetch(self, url: str) -> Answer:
-        """GET one URL, without following redirects. Raises OSError or HTTPException when there is no answer."""
+        """GET one URL without following redirects. Raises OSError or HTTPException without an answer."""
         parts = urlsplit(url)
         connection = self.connect(parts.scheme, parts.netloc)
         path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
@@ -78,11 +78,11 @@ class PublicEndpoint:
             connection.close()
 
     def opener(self, *handlers: Any) -> OpenerDirector:
-        """What opens URLs of this environment, and follows its redirects, with further handlers (urllib.request)."""
+        """Return an opener (urllib.request) for this environment's URLs, which follows its redirects."""
         return build_opener(_Handler(self), *handlers)
 
     def connect(self, scheme: str, host: str, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS) -> HTTPConnection:
-        """A connection to the load balancer for `host`, not yet opened."""
+        """Return a connection to the load balancer for `host`, not yet opened."""
         if scheme == "https":
             return _SecureConnection(host, address=self.address, context=self._context, timeout=timeout_seconds)
         return _Connection(host, address=self.address, timeout=timeout_seconds)
@@ -93,12 +93,12 @@ class PublicEndpoint:
 
 
 def find_addresses(host: str) -> frozenset[str]:
-    """The IP addresses that a name leads to from here. Raises OSError where there is no such name."""
+    """Return the IP addresses of a name. Raises OSError if it does not resolve."""
     return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
 
 
 class _Connection(HTTPConnection):
-    """To `address`, for the host that the URL names."""
+    """A connection to `address`, for the URL's host."""
 
     def __init__(self, host: str, *, address: str, timeout: float) -> None:
         super().__init__(host, timeout=timeout)

@@ -1,9 +1,9 @@
-"""What the templates need against what the account may have: the quotas that a first release in a new account meets.
+"""Compares the templates with the account's quotas that a first release in a new account can exceed.
 
-Counted are the resources of the templates that are not there yet, what the account has already, and AWS's quota: the
-one that applies, or the default. Fargate counts what runs at the worst moment of a release: old and new tasks of all
-services, at their least scale and at their most, and the migration; Spot has a quota of its own. Other environments'
-tasks are not seen: each environment has an account of its own.
+The demand is the number of resources in the account plus those of the templates that do not exist yet; the quota is the
+applied value or AWS's default. Fargate counts the peak of a release: old and new tasks of all services, at minimum and
+at maximum scale, plus the migration; Spot has its own quota. Tasks of other environments are not counted: each
+environment has its own account.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from alva.errors import AlvaError
 
 Templates = Sequence[Mapping[str, Any]]
 Counts = Mapping[str, float]
-"""Place ("" for the region, or an availability zone) -> how many."""
+"""Place ("" for the region, or an availability zone) -> count."""
 
 
 class NoQuotas(AlvaError):
-    """There is no Service Quotas to ask: not a partition or a region that has it."""
+    """Service Quotas does not exist in this partition or region."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """One quota, and how to count towards it."""
+    """One quota, and how to count its demand."""
 
     name: str
     service_code: str
@@ -37,9 +37,9 @@ class Quota:
     needed: Callable[[Templates], Counts]
     there: Callable[[Aws], Counts]
     most: Callable[[Templates], Counts] | None = None
-    """What is needed once everything that scales has scaled out, where that is more."""
+    """The demand at maximum scale, where that is more."""
     is_kept: bool = True
-    """Whether what stands in deployed templates is part of what is there."""
+    """Whether the account's count includes the deployed templates' resources."""
 
 
 def _of_type(kind: str) -> Callable[[Templates], Counts]:
@@ -51,7 +51,7 @@ def _resources(templates: Templates) -> list[Mapping[str, Any]]:
 
 
 def _nat_gateways(templates: Templates) -> Counts:
-    """By the zone of the subnet that the template puts each in; `?` where it does not say."""
+    """Count by the zone of each template's subnet; `?` where it is unknown."""
     counts: Counter[str] = Counter()
     for template in templates:
         resources = template.get("Resources", {})
@@ -67,9 +67,9 @@ SPOT = "FARGATE_SPOT"
 
 
 def _fargate_vcpus(provider: str, capacity: str) -> Callable[[Templates], Counts]:
-    """vCPUs on a capacity provider while every service is rolled over at once (200 %), and of the migration.
+    """vCPUs of a capacity provider while all services are rolled out at once (200 %), plus the migration.
 
-    `capacity`: how many tasks a service that scales has, `MinCapacity` or `MaxCapacity` of its scalable target.
+    `capacity` of the scalable target is the number of tasks of a service that scales: `MinCapacity` or `MaxCapacity`.
     """
 
     def count(templates: Templates) -> Counts:
@@ -96,7 +96,7 @@ def _fargate_vcpus(provider: str, capacity: str) -> Callable[[Templates], Counts
                 tasks = scaled.get(properties.get("ServiceName", ""), int(properties.get("DesiredCount", 1)))
                 percent = properties.get("DeploymentConfiguration", {}).get("MaximumPercent", 200)
                 total += size.get(definition, 0) * tasks * int(percent) / 100
-        # What no service runs is a one-off task, and runs on demand.
+        # Other task definitions are one-off tasks, which run on demand.
         oneoff = sum(vcpus for definition, vcpus in size.items() if definition not in used)
         return {"": total + (oneoff if provider != SPOT else 0)}
 
@@ -104,7 +104,7 @@ def _fargate_vcpus(provider: str, capacity: str) -> Callable[[Templates], Counts
 
 
 def _text(value: Any) -> str:
-    """The end of a text that may be joined from references."""
+    """Return the end of a text, which may be joined from references."""
     return str(value["Fn::Join"][1][-1]) if isinstance(value, Mapping) and "Fn::Join" in value else str(value)
 
 
@@ -176,24 +176,24 @@ QUOTAS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """One quota against what a release would bring it to, where that is the most."""
+    """One quota with the demand of a release."""
 
     name: str
     total: float
-    """What there will be, everything of the account counted."""
+    """The demand, including the account's other resources."""
     most: float
-    """The same once everything that scales has scaled out."""
+    """The demand at maximum scale."""
     limit: float
     service_code: str
     code: str
 
     @property
     def is_met_at_most(self) -> bool:
-        """Whether the quota allows it even then."""
+        """Whether the quota allows the maximum scale."""
         return self.most <= self.limit
 
     def increase(self, value: float) -> str:
-        """The command that asks AWS for more."""
+        """Return the command that requests an increase."""
         return (
             f"aws service-quotas request-service-quota-increase --service-code {self.service_code} "
             f"--quota-code {self.code} --desired-value {math.ceil(value)}"
@@ -209,9 +209,9 @@ class Demand:
 
 
 def demands(aws: Aws, templates: Templates, deployed: Templates) -> list[Demand]:
-    """What each quota would be brought to by `templates`, of which `deployed` is there already.
+    """Return the demand of each quota with `templates`, of which `deployed` exists already.
 
-    Raises NoQuotas where there is no Service Quotas, AlvaError for any other refusal.
+    Raises NoQuotas without Service Quotas, AlvaError for any other refusal.
     """
     return [_demand(aws, quota, templates, deployed) for quota in QUOTAS]
 
@@ -238,17 +238,17 @@ def _demand(aws: Aws, quota: Quota, templates: Templates, deployed: Templates) -
 
 
 def _limit(aws: Aws, quota: Quota) -> float:
-    """The value that applies to the account, or AWS's default where none was ever applied."""
+    """Return the account's applied value, or AWS's default."""
     quotas = aws.client("service-quotas")
     asked = {"ServiceCode": quota.service_code, "QuotaCode": quota.code}
-    with explained(f"look at the quota for {quota.name}"):
+    with explained(f"read the quota for {quota.name}"):
         try:
             return float(quotas.get_service_quota(**asked)["Quota"]["Value"])
         except Exception as error:
             code = error_code(error)
             if code == "NoSuchResourceException":
                 return float(quotas.get_aws_default_service_quota(**asked)["Quota"]["Value"])
-            # An answer that is none of Service Quotas': botocore has but the HTTP status to go by.
+            # Where another server answers, botocore has only the HTTP status.
             if code.isdigit() or code == "UnknownOperationException":
-                raise NoQuotas("cannot ask for quotas: there is no Service Quotas here") from error
+                raise NoQuotas("cannot read quotas: there is no Service Quotas here") from error
             raise

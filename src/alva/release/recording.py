@@ -1,4 +1,4 @@
-"""Writes a release down, good or bad, and protects the images of a good one from expiry."""
+"""Records a release in the ledger, and protects its images from expiry if it succeeded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.reporting import Reporter
 
 RELEASING = "release of "
-"""What the lock's holder does while it releases; the commit is behind it."""
+"""The prefix of the lock's description during a release; the commit follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Migrated:
-    """Where the schema is after a release."""
+    """The state of the schema after a release."""
 
     digest: str | None
     revision: str | None
@@ -34,12 +34,12 @@ class Migrated:
 
 
 def migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted) -> Migrated:
-    """Where the schema is, after the steps that the executor has done."""
+    """Return the state of the schema after the executor's steps."""
     done = next((s for s in plan.steps if isinstance(s, Migrate) and s.key in executor.done), None)
     if done is None:
         revision = observed.revision
         if wanted.revisions and observed.revision is None and observed.migrated_digest is not None:
-            # Migrated before revisions were written down: by this very image, as far as nothing had to be done.
+            # An older release did not record its revision; no migration was needed, so it is this image's.
             revision = wanted.revisions[-1].revision
         return Migrated(digest=observed.migrated_digest, revision=revision)
     revisions = wanted.revisions
@@ -51,24 +51,24 @@ def migrated(plan: Plan, executor: Executor, observed: Observed, wanted: Wanted)
 
 
 def record_success(aws: Aws, manifest: Manifest, release: Release) -> Release:
-    """Write a good release down, with its number. Raises AlvaError that says that it runs all the same."""
+    """Record a successful release and return it with its number. The AlvaError says that it runs anyway."""
     try:
         return replace(release, number=Ledger(aws, manifest).record(release))
     except AlvaError as error:
         raise AlvaError(
-            "cannot record the release: it runs and has verified, and the ledger does not have it",
+            "cannot record the release: it runs and its checks passed, but it is not in the ledger",
             evidence=[error.message, *error.evidence],
-            next_step="the same command again records what runs",
+            next_step="run the same command again: it records what runs",
         ) from error
 
 
 def record_failure(aws: Aws, manifest: Manifest, release: Release, reporter: Reporter) -> int | None:
-    """Write a failed release down; that this fails too must not hide why the release failed."""
+    """Record a failed release; an error here must not hide why the release failed."""
     return _try_to_record(Ledger(aws, manifest), release, reporter.note)
 
 
 def record_killed(aws: Aws, manifest: Manifest, gone: Holder, note: Callable[[str], None]) -> None:
-    """Write a release down whose process could not do so itself, from the lock that it left. Others leave no entry."""
+    """Record a release whose process was killed, from the lock that it left. Other holders leave no entry."""
     if not gone.what.startswith(RELEASING):
         return
     written = Ledger(aws, manifest)
@@ -82,7 +82,7 @@ def record_killed(aws: Aws, manifest: Manifest, gone: Holder, note: Callable[[st
         started_at=gone.since,
         seconds=0,
         outcome=INTERRUPTED,
-        cause="its process was killed before it could record what became of it",
+        cause="its process was killed before it recorded the result",
     )
     number = _try_to_record(written, release, note)
     if number is not None:
@@ -93,7 +93,7 @@ def _try_to_record(written: Ledger, release: Release, note: Callable[[str], None
     try:
         return written.record(release)
     except AlvaError as error:
-        note(f"the ledger could not be written: {'; '.join((error.message, *error.evidence))}")
+        note(f"cannot write the ledger: {'; '.join((error.message, *error.evidence))}")
         return None
 
 
@@ -105,15 +105,15 @@ def keep_causes(
     causes: tuple[Diagnosis, ...],
     reporter: Reporter,
 ) -> None:
-    """Write the causes down under the release's number, or note that this failed."""
+    """Store the causes under the release's number; an error is noted, not raised."""
     try:
         automatic_rollback.keep(aws, manifest, number, failure, causes)
     except AlvaError as error:
-        reporter.note(f"its causes could not be kept: {'; '.join((error.message, *error.evidence))}")
+        reporter.note(f"cannot store its causes: {'; '.join((error.message, *error.evidence))}")
 
 
 def run_address() -> str:
-    """Where the run of the pipeline can be seen that this process belongs to; empty outside of one.
+    """Return the URL of this process's pipeline run; empty outside of a pipeline.
 
     https://docs.github.com/actions/reference/workflows-and-actions/variables
     """
@@ -125,7 +125,7 @@ def run_address() -> str:
 
 
 def protect_from_expiry(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
-    """Tag what runs now, so that no number of later builds expires it; the release is good even where that fails."""
+    """Tag the running images so that later builds do not expire them; an error here does not fail the release."""
     manifest = wanted.manifest
     before = what_runs(manifest, observed.stacks)
 

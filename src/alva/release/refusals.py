@@ -1,4 +1,4 @@
-"""What every release asks before it touches anything: it raises PreflightRefused where something is certain to fail."""
+"""Checks that every release runs before its first change; they raise PreflightRefused if a step is certain to fail."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from alva.release.verify import Verdict
 
 
 def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
-    """What a release asks first; raises PreflightRefused with everything that is certain to fail."""
+    """Run the checks; raises PreflightRefused with everything that is certain to fail."""
     refuse_asleep(aws, wanted.manifest)
     if not plan.is_empty:
-        _ = bootstrap_roles_of(aws).deployer  # who changes the stacks: is there such a role, and may it be assumed?
+        _ = bootstrap_roles_of(aws).deployer  # raises if the deploy role cannot be assumed
     _refuse_missing_images(wanted, observed, builder)
     names = [step.stack.name for step in plan.stack_steps()]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
         raise PreflightRefused(
-            "cannot release: CloudFormation refuses a template; nothing was touched",
+            "cannot release: CloudFormation rejects a template; nothing was touched",
             evidence=wrong,
             next_step="correct infrastructure/",
         )
@@ -39,7 +39,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
             next_step="keep the export for one release (Stack.export_value in infrastructure/), then remove it",
         )
     if not observed.secrets_ready and not makes_secrets:
-        # Those that do not exist yet come with this release; those that do will not set themselves.
+        # This release creates missing secrets; existing ones must be set first.
         statuses = [s for s in Secrets(aws, wanted.manifest).check() if s.secret.used_by]
         unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
         if unset and not any(s.state is State.MISSING for s in statuses):
@@ -51,7 +51,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
 
 
 def refuse_unset_settings(manifest: Manifest) -> None:
-    """Raise PreflightRefused where a setting that AWS needs is not set. A local region does without them."""
+    """Raise PreflightRefused if a setting for AWS is missing. A local region does not need it."""
     if manifest.unset_settings:
         raise PreflightRefused(
             f"cannot use {manifest.environment} on AWS: settings are missing; nothing was touched",
@@ -61,21 +61,21 @@ def refuse_unset_settings(manifest: Manifest) -> None:
 
 
 def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
-    """Raise PreflightRefused where the environment sleeps: everything would wait for a database that does not run."""
+    """Raise PreflightRefused if the environment is asleep: a release would wait for a stopped database."""
     verdict, said = is_awake(aws, manifest)
     if verdict is Verdict.FAIL:
         raise PreflightRefused(
             f"cannot change {manifest.environment}: it is asleep; nothing was touched",
             evidence=[said.partition(";")[0]],
-            next_step="./alva wake, then the same command again",
+            next_step="./alva wake, then run the same command again",
         )
 
 
 def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
-    """Exports that an update would take away while a stack still imports them.
+    """Return the exports that an update would remove while another stack imports them.
 
     CloudFormation refuses such an update (AWS: "Refer to resource outputs in another CloudFormation stack"). A stack
-    around the services loses its exports last, when the stacks that import them have their new templates already.
+    around the services loses its exports last, when the importing stacks have their new templates.
     """
     updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
     contracted = {step.stack.name for step in plan.contractions}
@@ -93,18 +93,18 @@ def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
                 and export in _imports(wanted.templates.get(stack.name, {}) if name in contracted else stack.template)
             ]
             if importers:
-                found.append(f"{name} exports {export} no longer, and {', '.join(importers)} import it")
+                found.append(f"{name} no longer exports {export}, but {', '.join(importers)} import it")
     return found
 
 
 def _exports(template: Mapping[str, Any]) -> set[str]:
-    """The names of a template's exports, those that are plain texts."""
+    """Return the names of a template's exports, without computed ones."""
     names = (output.get("Export", {}).get("Name") for output in template.get("Outputs", {}).values())
     return {name for name in names if isinstance(name, str)}
 
 
 def _imports(value: Any) -> set[str]:
-    """The names that a template imports, wherever it does."""
+    """Return all names that a template imports."""
     if isinstance(value, Mapping):
         own = value.get("Fn::ImportValue")
         nested = (_imports(each) for each in value.values())
@@ -115,7 +115,7 @@ def _imports(value: Any) -> set[str]:
 
 
 def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """What CloudFormation finds wrong with the templates, without making anything of them."""
+    """Validate the templates with CloudFormation; returns the errors. Creates nothing."""
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
         problems = list(pool.map(lambda item: stacks.validate(*item), templates.items()))
@@ -123,11 +123,11 @@ def invalid_templates(aws: Aws, templates: Mapping[str, Mapping[str, object]]) -
 
 
 def is_awake(aws: Aws, manifest: Manifest) -> tuple[Verdict, str]:
-    """Whether the environment is awake: into one that sleeps nothing can be released, its database does not run."""
+    """Check that the environment is awake: a release needs its database."""
     asleep = Hibernation(aws, manifest).state()
     if asleep is None:
         return Verdict.OK, ""
-    return Verdict.FAIL, f"{asleep}; ./alva wake brings it back"
+    return Verdict.FAIL, f"{asleep}; ./alva wake starts it"
 
 
 def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder) -> None:
@@ -138,12 +138,12 @@ def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder)
     ]
     if missing:
         raise PreflightRefused(
-            "cannot release: an image is neither in its repository nor here; nothing was touched",
+            "cannot release: an image is neither in its repository nor on this machine; nothing was touched",
             evidence=missing,
             next_step="build and push it first, or leave --image out",
         )
 
 
 def wrong_secret(status: SecretStatus) -> str:
-    """A secret's name and what is wrong with it."""
+    """Return a secret's name and problem."""
     return f"{status.secret.name}: {status.problem or status.state.value}"

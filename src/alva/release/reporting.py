@@ -1,4 +1,4 @@
-"""How the engine tells what it is doing; the CLI decides how that looks."""
+"""How the engine reports progress; the command line decides how to show it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Told about steps as they happen, from several threads at once."""
+    """Receives the events of steps, from several threads at once."""
 
     def expect(self, step_seconds: Mapping[str, float]) -> None:
-        """How long steps took the last time, by key: what to expect."""
+        """Set the durations of the last release's steps, by key."""
 
     def step_started(self, key: str, title: str) -> None:
-        """A step began; `key` is its name among the steps."""
+        """A step started; `key` identifies it."""
 
     def step_line(self, key: str, text: str) -> None:
-        """Something happened inside a step: a stack event, a line of the migration's log."""
+        """A line of a step: a stack event, or a line of the migration's log."""
 
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
-        """A step ended as `outcome`: done, unchanged, failed, or cancelled."""
+        """A step ended with `outcome`: done, unchanged, failed, or cancelled."""
 
     def note(self, text: str) -> None:
-        """Something worth a line that belongs to no step."""
+        """A line that belongs to no step."""
 
 
 class Silent:
-    """Reports nothing: for callers that only want the result."""
+    """Reports nothing."""
 
     def expect(self, step_seconds: Mapping[str, float]) -> None:
         """Nothing."""

@@ -1,4 +1,4 @@
-"""What somebody asks a release for."""
+"""The request for a release."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from alva.release.executor import STEP_TIMEOUT_SECONDS
 from alva.release.risks import Kind
 
 DEADLINE_SECONDS = 5400.0
-"""For all steps of a release and their verification together."""
+"""The limit of a release's steps and verification in total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the person asked for."""
+    """The request for a release."""
 
     digests: Mapping[str, str | None]
-    """Service name -> digest to release, None to build it; services that are not named keep what they run."""
+    """Service name -> digest to release, None to build it; other services keep their image."""
     commit: str
     secret_values: Mapping[str, str] | None = None
     """As in `Executor`."""
     is_forced: bool = False
     revisions: tuple[Revision, ...] | None = None
-    """The history of the schema in the migration's new image; None where it is not known."""
+    """The revisions in the migration's new image; None if they are not known."""
     keeps_schema: bool = False
     """As in `Wanted`."""
     keeps_templates: bool = False
-    """A rollback: image digests change, every stack keeps the template and the tags that are deployed."""
+    """For a rollback: only image digests change; each stack keeps its deployed template and tags."""
     rollback_of: int | None = None
     """For a rollback: the release whose digests these are."""
     findings: Callable[[], Mapping[str, Sequence[str]]] | None = None
-    """Asks the template rules what they find, by rule; called only when there is something to do."""
+    """Returns the findings of the template rules, by rule; called only if there is something to do."""
     allowed: frozenset[Kind] = frozenset()
-    """What may happen without being asked about."""
+    """Kinds of risks that need no approval."""
     step_timeout_seconds: float = STEP_TIMEOUT_SECONDS
     deadline_seconds: float = DEADLINE_SECONDS
-    """After this long everything is called off, whichever step it has come to, and taken back."""
+    """After this time the release is cancelled and rolled back, whichever step it is in."""
     watch_seconds: float = 0.0
-    """How long what was released must go on running, after it has verified, before the release counts as good."""
+    """How long the new version must keep running after its verification."""
     lock_wait_seconds: float = 0.0
     """How long to wait for a lock that somebody else holds."""
     ask: Ask | None = None
-    """How to ask about the rest; None: nobody is there to answer."""
+    """Asks a person for approval; None if nobody can answer."""

@@ -1,7 +1,7 @@
-"""What in a release may hurt and cannot be seen in a pile of changes: it stands out, and asks.
+"""Risks of a release: changes that need approval, and that are easy to miss among many others.
 
-Decided from templates and change sets as values. Wider permissions and open ports are compared rule by rule: what the
-old template allowed already, however it was written, is no news.
+Computed from templates and change sets. Permissions and open ports are compared rule by rule: what the old template
+allowed already, in whatever form, is not a risk.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DATA_TYPES = {
     "AWS::Logs::LogGroup": "logs",
 }
 
-_EMPTY_GROUP = "its listener rule leads to the new, empty one: requests fail with 503 until new tasks are healthy"
-_RESTARTS = "the database restarts: what needs it fails for minutes"
+_EMPTY_GROUP = "its listener rule forwards to the new, empty one: requests fail with 503 until new tasks are healthy"
+_RESTARTS = "the database restarts: services that need it fail for minutes"
 
 INTERRUPTIONS: Mapping[str, tuple[frozenset[str], str]] = {
     "AWS::ElasticLoadBalancingV2::TargetGroup": (
@@ -39,21 +39,21 @@ INTERRUPTIONS: Mapping[str, tuple[frozenset[str], str]] = {
     ),
     "AWS::ElasticLoadBalancingV2::LoadBalancer": (
         frozenset({"Name", "Scheme", "Type"}),
-        "is replaced: it gets another address, and the former one answers nobody",
+        "is replaced: it gets another address, and the former one stops answering",
     ),
     "AWS::ElasticLoadBalancingV2::Listener": (
         frozenset({"LoadBalancerArn", "Port", "Protocol"}),
-        "no longer listens where it did: requests there fail",
+        "no longer listens on its former port: requests there fail",
     ),
     "AWS::ECS::Service": (
         frozenset({"Cluster", "LaunchType", "SchedulingStrategy", "ServiceName", "DeploymentController", "Role"}),
-        "is replaced: the tasks of the former one are stopped, whether or not the new ones serve",
+        "is replaced: its former tasks stop, whether or not the new ones serve",
     ),
     "AWS::RDS::DBInstance": (frozenset({"DBInstanceClass", "EngineVersion", "Port"}), _RESTARTS),
 }
-"""Resource type -> properties whose change users notice, and what they notice.
+"""Resource type -> properties whose change users notice, with the effect.
 
-Each type's page in the CloudFormation Template Reference says it per property ("Update requires"): replacement, or some
+Each type's page in the CloudFormation Template Reference has it per property ("Update requires"): replacement, or some
 interruptions.
 """
 
@@ -61,7 +61,7 @@ EVERYTHING = "-1"
 
 
 class Kind(enum.Enum):
-    """What a risk is about: the word that `--allow` takes."""
+    """The kind of a risk: the value of `--allow`."""
 
     IAM = "iam"
     NETWORK = "network"
@@ -74,7 +74,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Risk:
-    """One thing that a person should have seen before it happens."""
+    """One change that needs approval."""
 
     kind: Kind
     subject: str
@@ -84,12 +84,12 @@ class Risk:
         return f"{self.kind.value}: {self.subject}: {self.message}"
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {"kind": self.kind.value, "subject": self.subject, "message": self.message}
 
 
 def widened_permissions(stack: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Risk]:
-    """Permissions that the new template gives and the old one did not, and refusals that it no longer has."""
+    """Return permissions that only the new template grants, and denials that it removes."""
     before, after = list(_statements(old)), list(_statements(new))
     for grant in after:
         if grant.effect == "Allow" and not any(known.covers(grant) for known in before):
@@ -104,7 +104,7 @@ def widened_permissions(stack: str, old: Mapping[str, Any], new: Mapping[str, An
 
 
 def widened_network(stack: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Risk]:
-    """Security group rules that let through what no rule of the old template did, and what becomes public."""
+    """Return security group rules that admit more than the old template, and resources that become public."""
     before = list(_rules(old))
     for rule in _rules(new):
         if not any(known.covers(rule) for known in before):
@@ -116,7 +116,7 @@ def widened_network(stack: str, old: Mapping[str, Any], new: Mapping[str, Any]) 
 
 
 def lost_data(stack: str, old: Mapping[str, Any], changes: Sequence[ResourceChange]) -> Iterator[Risk]:
-    """Replacements and removals of what holds data."""
+    """Return replacements and removals of resources that hold data."""
     resources = old.get("Resources", {})
     for change in changes:
         what = DATA_TYPES.get(change.type)
@@ -136,7 +136,7 @@ def lost_data(stack: str, old: Mapping[str, Any], changes: Sequence[ResourceChan
 
 
 def interruptions(stack: str, changes: Sequence[ResourceChange]) -> Iterator[Risk]:
-    """Changes that users notice while they are made, however well they end."""
+    """Return changes that interrupt users, even if they succeed."""
     for change in changes:
         properties, what = INTERRUPTIONS.get(change.type, (frozenset(), ""))
         if change.action == "Modify" and (changed := sorted(properties & set(change.properties))):
@@ -196,7 +196,7 @@ def _statements(template: Mapping[str, Any]) -> Iterator[_Grant]:
 
 
 def _documents(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The statements of every policy document in the value, wherever it stands."""
+    """Yield the statements of all policy documents in the value."""
     if isinstance(value, dict):
         if "Statement" in value and "Version" in value:
             yield from (s for s in _as_list(value["Statement"]) if isinstance(s, dict))
@@ -276,7 +276,7 @@ def _rule(direction: str, group: str, rule: Mapping[str, Any]) -> _Rule:
 
 
 def _group_name(value: Any) -> str:
-    """The logical id of the group that a rule of its own belongs to, as its inline rules have it."""
+    """Return the logical id of the group of a separate rule resource."""
     if isinstance(value, dict) and "Fn::GetAtt" in value:
         return str(value["Fn::GetAtt"][0])
     return _plain(_canonical(value))
@@ -310,7 +310,7 @@ def _canonical(value: Any) -> str:
 
 
 def _plain(canonical: str) -> str:
-    """A value of a template as a person reads it: a reference by what it names."""
+    """Return a template's value in readable form: a reference by its target."""
     value = json.loads(canonical)
     if isinstance(value, dict) and len(value) == 1:
         ((function, argument),) = value.items()

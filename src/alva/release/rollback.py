@@ -1,7 +1,6 @@
-"""A rollback is a new release of an earlier one's digests: the schema stays, so it must still serve them.
+"""A rollback is a new release of an earlier release's digests. The schema stays, so it must still serve them.
 
-Revisions only add, except for those that somebody allowed to take something away: no release before such a one can come
-back.
+Revisions only add, except for approved ones that remove something: no release before such a revision can be restored.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from alva.release.stacks import Stacks
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A release that could come back, or why it cannot."""
+    """A release that can be restored, or the reason why it cannot."""
 
     release: Release
     obstacle: str = ""
 
 
 def choices(history: Sequence[Release], running: Mapping[str, str] | None = None) -> list[Choice]:
-    """The good releases before what runs now, newest first, with what keeps each from coming back.
+    """Return the successful releases before the running one, newest first, with the reason why one cannot be restored.
 
-    `history` is the ledger, newest first; `running` are the digests that run, None where they are those of the last
-    release that succeeded. They are others where a release was killed and CloudFormation finished what it had begun.
-    A release with the digests that run now is not a choice.
+    `history` is the ledger, newest first. `running` are the running digests; None means those of the last release that
+    succeeded. They differ where a release was killed and CloudFormation finished it. A release with the running digests
+    is not a choice.
     """
     good = [release for release in history if release.outcome == SUCCEEDED]
     if not good:
@@ -44,32 +43,34 @@ def choices(history: Sequence[Release], running: Mapping[str, str] | None = None
         obstacle = ""
         if later:
             taken = ", ".join(revision for r in reversed(later) for revision in r.contractions)
-            obstacle = f"the schema no longer serves it: migration {taken} took something away"
+            obstacle = f"the schema no longer serves it: migration {taken} removed something that it needs"
         elif not runs_something_else(release, running):
-            obstacle = "it is what runs now"
+            obstacle = "it runs now"
         found.append(Choice(release=release, obstacle=obstacle))
     return found
 
 
 def runs_something_else(release: Release, running: Mapping[str, str]) -> bool:
-    """Whether a service runs another image than in that release; services that one of them lacks are not compared."""
+    """Whether a service runs another image than that release's; services that only one of them has are ignored."""
     return any(running.get(name, digest) != digest for name, digest in release.digests.items())
 
 
 def choose(history: Sequence[Release], number: int | None, running: Mapping[str, str] | None = None) -> Release:
-    """The release to come back: the one asked for, or the newest that can.
+    """Return the release to restore: the requested one, or the newest possible.
 
-    Raises UsageError for one that is not in the ledger or failed, PreflightRefused for one that cannot come back;
-    both say which can.
+    Raises UsageError for a failed or unknown release, PreflightRefused for one that cannot be restored; both name the
+    possible ones.
     """
     found = choices(history, running)
     possible = [choice.release.number for choice in found if not choice.obstacle]
-    said = f"these can come back: {', '.join(map(str, possible))}" if possible else "no earlier release can come back"
+    said = (
+        f"these can be restored: {', '.join(map(str, possible))}" if possible else "no earlier release can be restored"
+    )
     if number is None:
         if possible:
             return next(choice.release for choice in found if not choice.obstacle)
         raise PreflightRefused(
-            "cannot roll back: there is no earlier release to go back to",
+            "cannot roll back: there is no earlier release",
             evidence=[f"release {c.release.number}: {c.obstacle}" for c in found[:5]],
             next_step="./alva releases",
         )
@@ -89,7 +90,7 @@ def choose(history: Sequence[Release], number: int | None, running: Mapping[str,
 
 
 def find(aws: Aws, manifest: Manifest, number: int | None) -> Release:
-    """The release to come back, all of whose images are still in their repositories; raises as `choose` does."""
+    """Return the release to restore, whose images are all in their repositories; raises as `choose` does."""
     stacks = [Stacks(aws).observe(stack.name, with_template=False) for stack in manifest.stacks_of("services")]
     running = {name: digest for stack in stacks for name, digest in running_digests(manifest, stack).items()}
     release = choose(Ledger(aws, manifest).history(), number, running)
@@ -101,7 +102,7 @@ def find(aws: Aws, manifest: Manifest, number: int | None) -> Release:
     ]
     if gone:
         raise PreflightRefused(
-            f"cannot roll back to release {release.number}: images of it are no longer in their repositories",
+            f"cannot roll back to release {release.number}: some of its images are no longer in their repositories",
             evidence=gone,
             next_step="./alva deploy from its commit builds them again: " + release.commit,
         )

@@ -1,7 +1,7 @@
-"""The services, all in one update of their stack, and the truth about what runs afterwards.
+"""Updates all services of a stack together, then verifies with ECS what runs.
 
-CloudFormation's UPDATE_COMPLETE is not taken as proof: DescribeServiceDeployments must say SUCCESSFUL for the digest
-that was asked for, and no task of another task definition may be left.
+CloudFormation's UPDATE_COMPLETE is not proof: DescribeServiceDeployments must report SUCCESSFUL for the requested
+digest, and no task of another task definition may remain.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Line = Callable[[str], None]
 
 SERVICE_TYPE = "AWS::ECS::Service"
-"""What fails in a stack when the tasks of a service do not become healthy."""
+"""The resource that fails when a service's tasks do not become healthy."""
 
 DEPLOYMENT_ENDED = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
@@ -39,10 +39,10 @@ def roll_out(
     *,
     timeout_seconds: float,
 ) -> None:
-    """Update the services of one stack together and return when what was asked for is all that runs.
+    """Update the services of one stack together; return when only the requested images run.
 
     Raises RolledBack when the stack could not be updated, TimedOut at the deadline, RollbackFailed when CloudFormation
-    could not take its update back. Whether everything runs again what it ran is for the caller to see.
+    could not roll back. The caller verifies the former version.
     """
     stacks = Stacks(aws, timeout_seconds=timeout_seconds)
     events = ServiceEvents(aws, manifest, line)
@@ -51,7 +51,7 @@ def roll_out(
         stacks.apply(stack_name, template, parameters, manifest.tags, line, while_waiting=events.show)
     except StackFailed as error:
         events.show()
-        # A change set that cannot be made, or a listener rule that fails, says nothing about the new version.
+        # An invalid change set or a failed listener rule is not a fault of the new version.
         is_the_version = any(f"({SERVICE_TYPE})" in line for line in error.evidence)
         message = "cannot release: the new version does not run" if is_the_version else error.message
         raise RolledBack(message, evidence=error.evidence) from error
@@ -73,9 +73,9 @@ def confirm(
     since: datetime,
     timeout_seconds: float = 300,
 ) -> None:
-    """Return when each service runs its digest, and nothing else, and every deployment since then is SUCCESSFUL.
+    """Return when each service runs only its digest, and each deployment since then is SUCCESSFUL.
 
-    Raises RolledBack naming the services that run something else.
+    Raises RolledBack with the services that run another image.
     """
     pending = dict(digests)
 
@@ -98,12 +98,12 @@ def confirm(
         return True if not pending else None
 
     aws.poll.until(
-        all_confirmed, timeout_seconds=timeout_seconds, what=f"the old tasks of {', '.join(pending)} to be gone"
+        all_confirmed, timeout_seconds=timeout_seconds, what=f"the old tasks of {', '.join(pending)} to stop"
     )
 
 
 def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]:
-    """The environment's ECS services by name; without those that do not exist."""
+    """Return the environment's existing ECS services by name."""
     names = [service.service for service in manifest.services]
     found: dict[str, ServiceTypeDef] = {}
     with explained(f"look at the services of cluster {manifest.cluster}"):
@@ -119,12 +119,12 @@ def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]
 
 
 def running_digest(aws: Aws, task_definition: str, container: str) -> str | None:
-    """The digest that a task definition's container runs, or None when it is not named by digest."""
+    """Return the digest of a task definition's container; None if its image has no digest."""
     return aws.once(TaskDefinitionImages).digest(task_definition, container)
 
 
 class TaskDefinitionImages:
-    """The images of task definitions by ARN. A revision never changes, so each is asked for once.
+    """The images of task definitions by ARN. Revisions are immutable, so each is read once.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/update-task-definition-console-v2.html
     """
@@ -135,7 +135,7 @@ class TaskDefinitionImages:
         """Task definition ARN -> container -> image."""
 
     def digest(self, task_definition: str, container: str) -> str | None:
-        """The digest of a container's image, or None when it is not named by digest. Raises AlvaError."""
+        """Return the digest of a container's image; None if it has no digest. Raises AlvaError."""
         if task_definition not in self._images:
             with explained(f"read task definition {task_definition}"):
                 found = self._aws.ecs.describe_task_definition(taskDefinition=task_definition)["taskDefinition"]
@@ -145,14 +145,14 @@ class TaskDefinitionImages:
         return image.rpartition("@")[2] if "@" in image else None
 
     def forget(self) -> None:
-        """Ask again: a local region that was wiped counts revisions from 1."""
+        """Clear the cache: a wiped local region starts again with revision 1."""
         self._images = {}
 
 
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
-    """The service's newest service deployment; None when ECS keeps none (they are kept for 90 days)."""
+    """Return the service's newest service deployment; None if ECS has none (it keeps them for 90 days)."""
     with explained(f"look at the deployments of {service.service}"):
-        # ListServiceDeployments promises no order, so the newest may be on any page.
+        # ListServiceDeployments does not document an order, so the newest can be on any page.
         # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListServiceDeployments.html
         briefs: list[ServiceDeploymentBriefTypeDef] = []
         token: dict[str, Any] = {}
@@ -175,13 +175,13 @@ def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDe
 def _problem(
     aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef, digest: str, since: datetime
 ) -> str | None:
-    """Why the service is not there yet, or None; raises RolledBack when it never will be."""
+    """Return why the service is not ready, or None if it is; raises RolledBack when it cannot become ready."""
     deployment = last_deployment(aws, manifest, service)
     if deployment is not None:
         status = deployment["status"]
         if status not in DEPLOYMENT_ENDED:
             return f"its deployment is {status}"
-        # An older one may have been rolled back: what counts for it is below, what the service runs.
+        # An older deployment may have been rolled back; what the service runs is checked below.
         if status != "SUCCESSFUL" and deployment["createdAt"] >= since:
             raise RolledBack(
                 f"cannot release {service.name}: its deployment ended as {status}",
@@ -190,31 +190,31 @@ def _problem(
     runs = running_digest(aws, found["taskDefinition"], service.name)
     if runs != digest:
         raise RolledBack(
-            f"cannot release {service.name}: it runs another image than was asked for",
-            evidence=[f"asked for {digest}", f"runs {runs}"],
+            f"cannot release {service.name}: it runs another image than requested",
+            evidence=[f"requested {digest}", f"runs {runs}"],
         )
     if len(found.get("deployments", [])) > 1:
-        return "old tasks are still there"
+        return "old tasks still run"
     if found.get("runningCount", 0) < found.get("desiredCount", 0):
         return f"{found.get('runningCount', 0)} of {found.get('desiredCount', 0)} tasks run"
     return None
 
 
 def go_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
-    """Return all services to the previous release, as a group; False when they were there already.
+    """Roll back all services of the stack together; False if they were rolled back already.
 
-    Raises RollbackFailed when that fails too.
+    Raises RollbackFailed if that fails.
     """
     stacks = Stacks(aws)
     try:
         return stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
     except StackFailed as error:
-        raise RollbackFailed("cannot go back to the previous release", evidence=error.evidence) from error
+        raise RollbackFailed("cannot roll back to the former version", evidence=error.evidence) from error
 
 
 @dataclass
 class ServiceEvents:
-    """What ECS says about the services while they are rolled out, each event once."""
+    """The events of the services during a rollout, each once."""
 
     aws: Aws
     manifest: Manifest
@@ -224,16 +224,16 @@ class ServiceEvents:
     _counts: dict[str, str] = field(default_factory=dict)
 
     def skip_to_now(self) -> None:
-        """Take what was said so far as known."""
+        """Mark all events so far as seen."""
         for service in describe_services(self.aws, self.manifest).values():
             self._shown |= {event["id"] for event in service.get("events", [])}
 
     def show(self) -> None:
-        """Pass on what is new."""
+        """Report new events."""
         try:
             services = describe_services(self.aws, self.manifest)
         except AlvaError:
-            return  # events are a comfort: what matters is looked at by others
+            return  # events only inform: other code checks the deployment
         for service in services.values():
             for event in reversed(service.get("events", [])):
                 if event["id"] not in self._shown:
@@ -242,7 +242,7 @@ class ServiceEvents:
             self._show_counts(service)
 
     def _show_counts(self, service: ServiceTypeDef) -> None:
-        """Old and new tasks, when they are others than the last time."""
+        """Report the numbers of old and new tasks when they changed."""
         counts = task_counts(service)
         if counts is not None and counts != self._counts.get(service["serviceName"]):
             self._counts[service["serviceName"]] = counts
@@ -250,7 +250,7 @@ class ServiceEvents:
 
 
 def task_counts(service: ServiceTypeDef) -> str | None:
-    """How many new and old tasks a service has while it is rolled out; None when nothing is under way."""
+    """Return the numbers of new and old tasks during a rollout; None outside of one."""
     deployments = service.get("deployments", [])
     primary = next((d for d in deployments if d.get("status") == "PRIMARY"), None)
     if primary is None or primary.get("rolloutState") == "COMPLETED":

@@ -1,9 +1,9 @@
-"""A new value for the generated credential of database and cache; tasks restart on it.
+"""Rotates the generated credential of database and cache, and restarts the tasks that use it.
 
-The new value is made beside the current one (AWSPENDING), and the stacks that hold the password get it by its version
-id: CloudFormation looks a reference up again only where the template changed. Then it becomes current, its users
-restart, and the stacks get their templates back, so that the next release finds nothing to do. Until its restart an old
-task keeps its open connections, and opens no new ones.
+The new value is created beside the current one (AWSPENDING). The stacks that contain the password get it by its version
+id, because CloudFormation resolves a reference again only where the template changed. Then it becomes the current
+version, its users restart, and the stacks get their templates back, so that the next release finds no change. Until its
+restart, an old task keeps its open connections and cannot open new ones.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-secretsmanager.html
 """
 
@@ -28,7 +28,7 @@ from alva.release.stacks import Stacks
 Line = Callable[[str], None]
 
 ALPHABET = string.ascii_letters + string.digits
-"""What both engines and every URL take as it is; as the template's GenerateSecretString has it."""
+"""Characters that both engines and URLs accept unescaped; the template's GenerateSecretString uses the same."""
 
 LENGTH = 40
 
@@ -36,29 +36,33 @@ _REFERENCE = re.compile(r":SecretString:password(?::[^}]*)?\}\}")
 
 
 def pinned(template: Mapping[str, Any], version_id: str | None) -> dict[str, Any]:
-    """The template with every reference to a secret's password naming that version, or (None) the current one."""
+    """Return the template with every reference to a secret's password pinned to that version, or (None) to the
+    current one.
+    """
     suffix = f":SecretString:password::{version_id}}}}}" if version_id else ":SecretString:password}}"
     loaded: dict[str, Any] = json.loads(_REFERENCE.sub(suffix, json.dumps(template)))
     return loaded
 
 
 def rotate(aws: Aws, manifest: Manifest, secret: Secret, line: Line) -> tuple[str, ...]:
-    """Give the secret a new password everywhere; the stacks that hold it. The caller holds the environment's lock.
+    """Rotate the secret's password; return the stacks that contain it. The caller holds the environment's lock.
 
-    Raises UsageError for a secret that no template generates, StackFailed when an engine did not take the value: the
-    current one is then still the old one, and rotating again begins anew.
+    Raises UsageError for a secret that no template generates, StackFailed when an engine refused the value: the old
+    value is still current, and a new rotation starts again.
     """
     if secret.kind != "generated":
-        raise UsageError(f"cannot rotate {secret.name}: its value is a person's", next_step="./alva secrets set NAME")
+        raise UsageError(
+            f"cannot rotate {secret.name}: no template generates its value", next_step="./alva secrets set NAME"
+        )
     stacks = Stacks(aws)
     holding = _stacks_that_hold_it(stacks, manifest)
     if not holding:
         raise AlvaError(f"cannot rotate {secret.name}: no deployed stack uses its password", next_step="./alva deploy")
     before, version = _make_pending(aws, secret)
     for stack in holding:
-        line(f"{stack.name} gets the new value")
+        line(f"set the new value in {stack.name}")
         stacks.apply(stack.name, pinned(stack.template, version), {}, stack.tags, line)
-    with explained(f"make the new value of {secret.name} the current one"):
+    with explained(f"make the new value of {secret.name} current"):
         aws.secretsmanager.update_secret_version_stage(
             SecretId=secret.name, VersionStage="AWSCURRENT", MoveToVersionId=version, RemoveFromVersionId=before
         )
@@ -75,8 +79,8 @@ def _stacks_that_hold_it(stacks: Stacks, manifest: Manifest) -> list[ObservedSta
 
 
 def _make_pending(aws: Aws, secret: Secret) -> tuple[str, str]:
-    """The ids of the current version and of a new one that is not current yet."""
-    with explained(f"make a new value of {secret.name}"):
+    """Create a new version; return the ids of the current and the new version."""
+    with explained(f"create a new value of {secret.name}"):
         current = aws.secretsmanager.get_secret_value(SecretId=secret.name)
         value = json.loads(current["SecretString"])
         value["password"] = "".join(randomness.choice(ALPHABET) for _ in range(LENGTH))

@@ -1,6 +1,6 @@
-"""Who set which secret when. No value is in it.
+"""The audit of secrets: who set which secret, and when. It contains no values.
 
-AWS's own record is CloudTrail's PutSecretValue; this one is at hand, and names the person behind a shared role.
+AWS's own record is PutSecretValue in CloudTrail; this one needs no query, and names the person behind a shared role.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from alva.release.times import utc_now
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One change of one secret."""
+    """One change of a secret."""
 
     secret: str
     by: str
@@ -28,13 +28,13 @@ class Entry:
 
     @classmethod
     def now(cls, secret: str) -> Self:
-        """This person changes `secret` now."""
+        """Return an entry for a change by the current user, now."""
         holder = Holder.this_process(f"set {secret}")
         return cls(secret=secret, by=holder.user, host=holder.host, at=utc_now())
 
 
 class SecretAudit:
-    """The changes of one environment's secrets."""
+    """The audit of one environment."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._history = History(
@@ -47,9 +47,9 @@ class SecretAudit:
         self.parameter_name = self._history.parameter_name
 
     def record(self, entry: Entry) -> None:
-        """Write a change down."""
+        """Record a change."""
         self._history.add(json.dumps(asdict(entry)))
 
     def history(self) -> list[Entry]:
-        """All changes that AWS still has, newest first."""
+        """Return all changes that Parameter Store has, newest first."""
         return self._history.all()

@@ -1,6 +1,6 @@
-"""The secrets of an environment: which are set, making what can be made, setting what cannot.
+"""The secrets of an environment: checks, generates and sets their values.
 
-A value goes from here to Secrets Manager and to nowhere else: it is never printed, logged, or put into an error.
+A value goes to Secrets Manager only: it is never printed, logged, or put into an error.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from alva.release.manifest import Manifest, Secret
 from alva.release.secret_audit import Entry, SecretAudit
 
 UNSET = "alva:unset"
-"""What a template puts into a secret that somebody has yet to set."""
+"""The template's placeholder for a secret that is not set."""
 
 
 class State(enum.Enum):
-    """How a secret stands."""
+    """The state of a secret."""
 
     SET = "set"
     UNSET = "not set"
@@ -43,7 +43,7 @@ class SecretStatus:
 
 
 class Secrets:
-    """Secrets Manager, for the secrets of one environment."""
+    """Secrets Manager, for one environment."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
@@ -51,7 +51,7 @@ class Secrets:
         self._audit = SecretAudit(aws, manifest)
 
     def check(self) -> list[SecretStatus]:
-        """Look at every secret: is it set, and is what is in it well-formed (a key pair that signs and verifies)?"""
+        """Return the state of every secret: whether it is set and well-formed (a key pair must sign and verify)."""
         secrets = self._manifest.secrets
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="secrets") as pool:
             read = list(pool.map(lambda secret: self._read(secret.name), secrets))
@@ -82,7 +82,7 @@ class Secrets:
         return statuses
 
     def require(self) -> None:
-        """Raise PreflightRefused unless every secret that something uses is set and well-formed."""
+        """Raise PreflightRefused unless every used secret is set and well-formed."""
         wrong = [status for status in self.check() if status.state is not State.SET and status.secret.used_by]
         if wrong:
             raise PreflightRefused(
@@ -95,7 +95,7 @@ class Secrets:
             )
 
     def initialise(self, given: Mapping[str, str] | None = None) -> list[str]:
-        """Make the unset secrets that can be made, and set those `given` by name if unset; the names that were set."""
+        """Generate unset secrets, and set unset ones from `given`, by name; return the names that were set."""
         given = given or {}
         statuses = {s.secret.name: s for s in self.check()}
         unset = [s.secret for s in statuses.values() if s.state is State.UNSET]
@@ -113,10 +113,10 @@ class Secrets:
         return made
 
     def assign(self, name: str, value: str) -> Secret:
-        """Set one secret; raises UsageError when its value cannot be right."""
+        """Set one secret; raises UsageError when its value is invalid."""
         secret = self.find(name)
         if secret.kind in ("generated", "url"):
-            how = "generates it" if secret.kind == "generated" else "makes it of the generated password"
+            how = "generates it" if secret.kind == "generated" else "builds it from the generated password"
             raise UsageError(
                 f"cannot set {secret.name}: the template {how}", next_step="rotate the generated one instead"
             )
@@ -127,7 +127,7 @@ class Secrets:
         return secret
 
     def find(self, name: str) -> Secret:
-        """The secret called `name`, with or without the environment's prefix."""
+        """Return the secret `name`, with or without the environment's prefix."""
         for secret in self._manifest.secrets:
             if name in (secret.name, secret.name.removeprefix(f"{self._manifest.prefix}-")):
                 return secret
@@ -155,7 +155,7 @@ class Secrets:
             loaded = serialization.load_pem_private_key((self._read(private_name)[0] or "").encode(), password=None)
             assert isinstance(loaded, rsa.RSAPrivateKey)  # noqa: S101
             key, made = loaded, []
-        # The public half always follows the private one: two halves of different pairs are of no use.
+        # The public key is always derived from the private one, so that both belong together.
         self._write(
             public_name,
             key.public_key()
@@ -165,7 +165,7 @@ class Secrets:
         return [*made, public_name]
 
     def _read(self, name: str) -> tuple[str | None, datetime | None]:
-        with explained(f"look at secret {name}"):
+        with explained(f"read secret {name}"):
             try:
                 answer = self._aws.secretsmanager.get_secret_value(SecretId=name)
             except Exception as error:
@@ -182,7 +182,7 @@ class Secrets:
                 if error_code(error) == "ResourceNotFoundException":
                     raise PreflightRefused(
                         f"cannot set secret {name}: it does not exist yet",
-                        next_step="./alva deploy makes the secrets and stops until they are set; then set it",
+                        next_step="./alva deploy creates the secrets and stops; then set it",
                     ) from error
                 raise
         self._audit.record(Entry.now(name))
@@ -210,8 +210,8 @@ def _private_key_problem(value: str) -> str:
     try:
         key = serialization.load_pem_private_key(value.encode(), password=None)
     except (ValueError, TypeError):
-        return "no PEM private key without a passphrase"
-    return "" if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048 else "no RSA key of 2048 bits or more"
+        return "not an unencrypted PEM private key"
+    return "" if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048 else "not an RSA key of 2048 bits or more"
 
 
 def _public_key_problem(value: str) -> str:
@@ -221,17 +221,17 @@ def _public_key_problem(value: str) -> str:
     try:
         key = serialization.load_pem_public_key(value.encode())
     except (ValueError, TypeError):
-        return "no PEM public key"
-    return "" if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048 else "no RSA key of 2048 bits or more"
+        return "not a PEM public key"
+    return "" if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048 else "not an RSA key of 2048 bits or more"
 
 
 def _pair_problem(private: str, public: str) -> str:
-    """Sign with one and verify with the other: what the services will do."""
+    """Check the pair by signing and verifying, as the services do."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-    # Its primes were looked at already, which takes longer than all of the rest.
+    # The key was validated before, which is slow.
     signer = serialization.load_pem_private_key(private.encode(), password=None, unsafe_skip_rsa_key_validation=True)
     verifier = serialization.load_pem_public_key(public.encode())
     assert isinstance(signer, rsa.RSAPrivateKey)  # noqa: S101
@@ -249,25 +249,25 @@ def _generated_problem(value: str) -> str:
     try:
         return "" if json.loads(value).get("password") else "without a password"
     except (ValueError, AttributeError):
-        return "no JSON object"
+        return "not a JSON object"
 
 
 def _url_problem(value: str) -> str:
     try:
         passwords = _passwords_of(value)
     except (ValueError, AttributeError):
-        return "no JSON object of URLs"
+        return "not a JSON object of URLs"
     return "" if passwords and all(passwords) else "a URL without a password"
 
 
 def _password_problem(generated: str, value: str) -> str:
-    """One password for both forms: a task that reads the URL signs in as one that reads the password."""
+    """Check that the URL contains the generated password: some tasks read the URL, others the password."""
     is_one = _passwords_of(value) == {json.loads(generated)["password"]}
     return "" if is_one else "a URL with another password than the generated one: ./alva secrets rotate database"
 
 
 def _passwords_of(value: str) -> set[str | None]:
-    """The password of each URL in a secret's JSON object."""
+    """Return the passwords of the URLs in a secret's JSON object."""
     return {urlsplit(url).password for url in json.loads(value).values()}
 
 

@@ -1,6 +1,6 @@
-"""Which image serves, as ECS and the load balancer know it: each task's digest, and the health of each task's address.
+"""Determines which image serves, from the digests of ECS's tasks and the health of their addresses.
 
-An image has to say nothing about itself for this.
+The image does not have to report anything.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from mypy_boto3_elbv2.type_defs import TargetHealthDescriptionTypeDef
 
 DESCRIBED_AT_ONCE = 100
-"""Tasks in one DescribeTasks. https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
+"""The maximum of DescribeTasks. https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 
 
 def tasks_of(aws: Aws, manifest: Manifest, service: Service) -> list[TaskTypeDef]:
-    """The tasks that ECS wants to run for a service, and those that it starts for it."""
+    """Return the tasks of a service with the desired status RUNNING, including those that start."""
     return _list(aws, manifest, service)
 
 
@@ -31,7 +31,7 @@ def stopping_tasks_of(aws: Aws, manifest: Manifest, service: Service) -> list[Ta
 
 
 def _list(aws: Aws, manifest: Manifest, service: Service, **status: str) -> list[TaskTypeDef]:
-    with explained(f"look at the tasks of {service.service}"):
+    with explained(f"read the tasks of {service.service}"):
         found = pages(
             aws.ecs, "list_tasks", "taskArns", cluster=manifest.cluster, serviceName=service.service, **status
         )
@@ -46,16 +46,18 @@ def _list(aws: Aws, manifest: Manifest, service: Service, **status: str) -> list
 
 
 def address_of(task: TaskTypeDef) -> str:
-    """The private IPv4 address of a task's network interface, which is its target's id; empty before it has one."""
+    """Return the private IPv4 address of a task's network interface, which is its target's id; empty until it has
+    one.
+    """
     details = [detail for attachment in task.get("attachments", []) for detail in attachment.get("details", [])]
     return next((detail.get("value", "") for detail in details if detail.get("name") == "privateIPv4Address"), "")
 
 
 def digests_of(task: TaskTypeDef, container: str) -> frozenset[str]:
-    """The digests by which ECS knows the image of a task's container.
+    """Return the digests of a task's container image.
 
-    There are two where the task definition names an index (an image for several architectures): the index's and the
-    one of the manifest that runs.
+    There are two if the task definition names an index (an image for several architectures): the index's, and that of
+    the manifest that runs.
     """
     found = next((each for each in task.get("containers", []) if each.get("name") == container), None)
     if found is None:
@@ -65,7 +67,7 @@ def digests_of(task: TaskTypeDef, container: str) -> frozenset[str]:
 
 
 def other_images(tasks: Iterable[TaskTypeDef], container: str, digest: str) -> list[str]:
-    """Each running task whose container is not of the image `digest`, in words."""
+    """Return each running task with another image than `digest`, as text."""
     wrong = []
     for task in tasks:
         digests = digests_of(task, container)
@@ -76,9 +78,9 @@ def other_images(tasks: Iterable[TaskTypeDef], container: str, digest: str) -> l
 
 
 def problem_of_targets(targets: Sequence[TargetHealthDescriptionTypeDef], addresses: Collection[str]) -> str | None:
-    """Why the load balancer does not serve from the tasks at these addresses, and from them alone; None if it does.
+    """Return why the load balancer does not serve from exactly the tasks at these addresses; None if it does.
 
-    A target that is draining gets no new requests.
+    A draining target gets no new requests.
     """
     healthy = set()
     for target in targets:
@@ -91,7 +93,7 @@ def problem_of_targets(targets: Sequence[TargetHealthDescriptionTypeDef], addres
     if not healthy:
         return "no target is healthy"
     if strangers := sorted(healthy - set(addresses)):
-        return f"{', '.join(strangers)} is healthy, and is the address of no task that runs"
+        return f"{', '.join(strangers)} is healthy, but no running task has this address"
     if missing := sorted(set(addresses) - healthy):
-        return f"the task at {', '.join(missing)} is no target"
+        return f"the task at {', '.join(missing)} is not a target"
     return None

@@ -1,4 +1,4 @@
-"""A stack as CloudFormation has it, and what has to be done to bring it to its template: values only, no calls."""
+"""The observed state of a stack, and the action that brings it to its template. No calls."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 
 class Action(enum.Enum):
-    """What has to be done to a stack."""
+    """The action that a stack needs."""
 
     NONE = "unchanged"
     CREATE = "create"
     UPDATE = "update"
     RECREATE = "recreate"
-    """It never got further than a failed creation: CloudFormation lets such a stack only be deleted."""
+    """Its creation failed: CloudFormation only allows to delete it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedStack:
-    """A stack as CloudFormation has it."""
+    """A stack as CloudFormation describes it."""
 
     name: str
     status: str
     stack_id: str = ""
-    """Its ARN: what a stack is still known by when it is deleted."""
+    """Its ARN, which also identifies a deleted stack."""
     template: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -33,23 +33,23 @@ class ObservedStack:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an operation runs on it."""
+        """Whether an operation is in progress."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
     def is_settled(self) -> bool:
-        """Whether it can be looked at and changed as it is: nothing runs, and no rollback got stuck."""
+        """Whether it can be changed: no operation is in progress, and no rollback is stuck."""
         return not self.is_busy and self.status != "UPDATE_ROLLBACK_FAILED"
 
     @property
     def was_made(self) -> bool:
-        """Whether it got beyond its creation: there is something in it to go back to."""
+        """Whether its creation succeeded: it has a former state to roll back to."""
         return self.status not in ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackChange:
-    """What `compare` decided for one stack, and why."""
+    """The result of `compare` for one stack."""
 
     name: str
     action: Action
@@ -63,7 +63,7 @@ def compare(
     tags: Mapping[str, str],
     observed: ObservedStack | None,
 ) -> StackChange:
-    """Decide what brings the stack to `template` with `parameters` (None: a value that is not known yet)."""
+    """Return the action that brings the stack to `template` with `parameters` (None: a value that is not known yet)."""
     if observed is None or observed.status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
         return StackChange(name=name, action=Action.CREATE, reasons=("it does not exist",))
     if observed.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"):

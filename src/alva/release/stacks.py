@@ -1,7 +1,6 @@
-"""Bring one CloudFormation stack to its template, and tell why not when it cannot be done.
+"""Brings one CloudFormation stack to its template, and reports why it failed.
 
-Reading (`observe`) and doing (`apply`); what to do is decided by values alone (`stack_state.py`). All changes go
-through change sets (`change_sets.py`).
+`observe` reads, `apply` changes; `stack_state.py` decides what to do. All changes use change sets (`change_sets.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackEventTypeDef
 
 CANCELLED_REASONS = ("Resource creation cancelled", "Resource update cancelled", "Resource creation Cancelled")
-"""Reasons of resources that failed only because another one did."""
+"""Reasons of resources that failed only because another resource failed."""
 
 Line = Callable[[str], None]
 
@@ -39,7 +38,7 @@ def _previous(observed: ObservedStack | None, action: Action) -> Mapping[str, st
 
 
 def first_failure(events: list[StackEventTypeDef]) -> list[str]:
-    """The reasons of the resources that failed first, from events in the order they happened."""
+    """Return the reasons of the resources that failed first; `events` are in chronological order."""
     failures = [
         event
         for event in events
@@ -55,7 +54,7 @@ def first_failure(events: list[StackEventTypeDef]) -> list[str]:
 
 
 class Stacks:
-    """CloudFormation, for one target."""
+    """The stacks of one target."""
 
     def __init__(self, aws: Aws, *, timeout_seconds: float = 1800, cancel_timeout_seconds: float = 900) -> None:
         self._aws = aws
@@ -63,9 +62,9 @@ class Stacks:
         self._cancel_timeout_seconds = cancel_timeout_seconds
 
     def observe(self, name: str, *, with_template: bool = True) -> ObservedStack | None:
-        """The stack as it is, or None when there is none."""
+        """Return the stack, or None if it does not exist."""
         cloudformation = self._aws.cloudformation
-        with explained(f"look at stack {name}"):
+        with explained(f"read stack {name}"):
             try:
                 stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
             except Exception as error:
@@ -87,10 +86,10 @@ class Stacks:
         )
 
     def settle(self, name: str, line: Line) -> ObservedStack | None:
-        """Let an operation end that somebody else began, and continue a rollback that got stuck.
+        """Wait for an operation in progress, and continue a stuck rollback.
 
-        Raises TimedOut when the operation does not end (it is then called off), RollbackFailed when the rollback is
-        stuck for good: a person must say which resources to leave as they are.
+        Raises TimedOut when the operation does not end (it is cancelled then), RollbackFailed when the rollback cannot
+        continue: a person must choose the resources to skip.
         """
         observed = self.observe(name, with_template=False)
         if observed is not None and observed.is_busy:
@@ -111,7 +110,7 @@ class Stacks:
                 raise RollbackFailed(
                     f"cannot continue the rollback of stack {name}",
                     evidence=[*first_failure(events), f"the stack is {status}"],
-                    next_step="remove the cause and release again, or leave resources as they are: aws cloudformation "
+                    next_step="fix the cause and release again, or skip resources: aws cloudformation "
                     f"continue-update-rollback --stack-name {name} --resources-to-skip ...",
                 )
         return self.observe(name)
@@ -126,10 +125,10 @@ class Stacks:
         *,
         while_waiting: Callable[[], None] | None = None,
     ) -> bool:
-        """Bring the stack to `template`; True if anything changed. `while_waiting` is called between two looks.
+        """Bring the stack to `template`; True if anything changed. `while_waiting` is called after each poll.
 
-        Raises StackFailed with the first failing resource's reason when CloudFormation went back (or, on a first
-        creation, undid it), RollbackFailed when it could not even do that, TimedOut at the deadline.
+        Raises StackFailed with the first failed resource's reason when CloudFormation rolled back (or deleted a new
+        stack's resources), RollbackFailed when that failed too, TimedOut at the deadline.
         """
         observed = self.settle(name, line)
         change = compare(name, template, parameters, tags, observed)
@@ -153,7 +152,7 @@ class Stacks:
         return True
 
     def create_as_written(self, name: str, body: str, parameters: Mapping[str, str], line: Line) -> None:
-        """Create a stack from a template's text, such as one in YAML that somebody else wrote; raises as `apply`."""
+        """Create a stack from a template's text, such as YAML; raises as `apply`."""
         change_set = ChangeSets(self._aws).create_as_written(name, body, parameters)
         if change_set is not None:
             self._execute(name, change_set, line, "create", None)
@@ -161,7 +160,7 @@ class Stacks:
     def _execute(
         self, name: str, change_set: ChangeSet, line: Line, verb: str, while_waiting: Callable[[], None] | None
     ) -> None:
-        """Have CloudFormation do what the change set says, and return when it is done; raises as `apply`."""
+        """Execute the change set, and return when it is done; raises as `apply`."""
         since = self._last_event(change_set.stack_id)
         ChangeSets(self._aws).execute(name, change_set)
         try:
@@ -172,7 +171,7 @@ class Stacks:
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
-            raise RollbackFailed(f"cannot take stack {name} back to what it was", evidence=evidence)
+            raise RollbackFailed(f"cannot roll back stack {name}", evidence=evidence)
         raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence)
 
     def preview(
@@ -183,10 +182,10 @@ class Stacks:
         tags: Mapping[str, str],
         observed: ObservedStack,
     ) -> list[ResourceChange]:
-        """What an update of the existing stack would change, from a change set that is removed again.
+        """Return what an update of the existing stack would change, from a change set that is deleted again.
 
-        Raises StackFailed when CloudFormation cannot tell, such as for an import of what another stack has yet to
-        export.
+        Raises StackFailed when CloudFormation cannot create the change set, for example if another stack has not
+        exported a value yet.
         """
         change_sets = ChangeSets(self._aws)
         change_set = change_sets.create(name, template, parameters, tags, previous=observed.parameters)
@@ -200,10 +199,10 @@ class Stacks:
     def foresee(
         self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
     ) -> list[Foreseen]:
-        """What CloudFormation's validation finds in the change to `template`, from a change set that is removed again.
+        """Return the findings of CloudFormation's validation, from a change set that is deleted again.
 
-        Nothing for a stack without a change, for one that something works on, and for one that imports what another
-        has yet to export: CloudFormation makes no change set of those.
+        Nothing for a stack without changes, with an operation in progress, or with an import that another stack does
+        not export yet: CloudFormation creates no change set for those.
         """
         observed = self.observe(name)
         change = compare(name, template, parameters, tags, observed)
@@ -224,14 +223,14 @@ class Stacks:
             reason = "; ".join(error.evidence)
             return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
         finally:
-            # The change set of a stack that does not exist makes an empty one.
+            # The change set of a new stack creates an empty stack.
             if observed is None:
                 self.delete(name, lambda _line: None)
 
     def validate(self, name: str, template: Mapping[str, Any]) -> str | None:
-        """What CloudFormation finds wrong with the template without making anything of it, or None.
+        """Validate the template with CloudFormation; return the error, or None. Creates nothing.
 
-        Only templates that can be sent inline are looked at: ValidateTemplate of a larger one needs it in S3.
+        Only templates that fit inline are validated: ValidateTemplate needs larger ones in S3.
         """
         body = minified(template)
         if len(body.encode()) > INLINE_TEMPLATE_BYTES:
@@ -246,7 +245,7 @@ class Stacks:
         return None
 
     def delete(self, name: str, line: Line) -> None:
-        """Delete the stack and wait until it is gone; raises StackFailed when something of it stays."""
+        """Delete the stack and wait until it is deleted; raises StackFailed when a resource remains."""
         stack = self.observe(name, with_template=False)
         if stack is None:
             return
@@ -259,7 +258,7 @@ class Stacks:
             raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
 
     def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
-        """At the deadline: take an update back rather than wait for hours; what to raise."""
+        """Cancel an update at the deadline, rather than wait for hours; return the error to raise."""
         unfinished = {
             event["LogicalResourceId"]: event["ResourceStatus"]
             for event in self._events_since(stack_id, since)
@@ -270,12 +269,12 @@ class Stacks:
             try:
                 self._aws.cloudformation.cancel_update_stack(StackName=stack_id)
             except Exception as error:
-                # A creation cannot be cancelled, nor what is already going back.
+                # A creation or a rollback cannot be cancelled.
                 if error_code(error) != "ValidationError":
                     raise
                 evidence.append(str(error))
             else:
-                # What has to be called off needs its time also where a release has none left.
+                # A cancellation needs its own time, even after the release's limit.
                 status, _ = self._wait(
                     stack_id, line, since=since, timeout_seconds=self._cancel_timeout_seconds, is_limited=False
                 )
@@ -310,7 +309,7 @@ class Stacks:
         timeout_seconds: float | None = None,
         is_limited: bool = True,
     ) -> tuple[str, list[StackEventTypeDef]]:
-        """Wait for the running operation and report its events; the stack's last status and all events since."""
+        """Wait for the operation and report its events; return the stack's last status and all events since then."""
         shown: set[str] = set()
         events: list[StackEventTypeDef] = []
         started = time.monotonic()
@@ -318,13 +317,13 @@ class Stacks:
         def ended() -> str | None:
             nonlocal events
             with explained(f"follow {_name(stack_id)}"):
-                # The status first: events that came with the end are then all there.
+                # Read the status first: then the events are complete when the operation has ended.
                 status = self._aws.cloudformation.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"]
                 events = self._events_since(stack_id, since)
             for event in events:
                 if event["EventId"] not in shown:
                     shown.add(event["EventId"])
-                    # Without a mark to read from, what happened before we looked is not news.
+                    # Without a starting point, earlier events are not reported.
                     if since is not None or time.monotonic() - started > 1:
                         line(_describe(event))
             if not status.endswith("_IN_PROGRESS"):
@@ -348,5 +347,5 @@ def _describe(event: StackEventTypeDef) -> str:
 
 
 def _name(stack_id: str) -> str:
-    """ "stack NAME", from arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/ID."""
+    """Return "stack NAME" from arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/ID."""
     return f"stack {stack_id.split('/')[1] if '/' in stack_id else stack_id}"

@@ -1,4 +1,4 @@
-"""What runs where, and since when."""
+"""The state of an environment: services, tasks, targets, stacks, alarms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs.type_defs import DeploymentTypeDef, ServiceTypeDef, TaskTypeDef
 
 EVENTS = 8
-"""How many of a service's events are kept."""
+"""The number of events to keep per service."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,17 @@ class TaskStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStatus:
-    """One target of a service, as the load balancer has it."""
+    """A target of a service."""
 
     address: str
     state: str
     reason: str
-    """Why it is not healthy; empty where there is nothing to say."""
+    """Why it is not healthy; empty if there is no reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentStatus:
-    """One deployment of a service, as ECS counts it."""
+    """A deployment of a service."""
 
     status: str
     """`PRIMARY`, `ACTIVE` or `INACTIVE`."""
@@ -67,7 +67,7 @@ class DeploymentStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceEvent:
-    """One sentence of ECS about a service."""
+    """A service event of ECS."""
 
     at: datetime
     message: str
@@ -75,7 +75,7 @@ class ServiceEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class AlarmStatus:
-    """One alarm that is in the state ALARM."""
+    """An alarm in the state ALARM."""
 
     name: str
     """Without the environment's prefix."""
@@ -92,10 +92,10 @@ class ServiceStatus:
     desired: int
     running: int
     deployment: str
-    """The primary deployment's rollout state, or what is wrong."""
+    """The primary deployment's rollout state, or a problem."""
     digest: str
     since: datetime | None
-    """When what runs now was deployed."""
+    """The time of the primary deployment."""
     targets: tuple[TargetStatus, ...]
     tasks: tuple[TaskStatus, ...]
     deployments: tuple[DeploymentStatus, ...] = ()
@@ -123,15 +123,15 @@ class Status:
     lock: Holder | None
     asleep: Asleep | None = None
     alarms: tuple[AlarmStatus, ...] = ()
-    """Those in the state ALARM; an alarm without data is not among them."""
+    """Alarms in the state ALARM; an alarm without data is not in it."""
     drifts: tuple[Drift, ...] = ()
-    """What differs from the stacks, as far as that is known at once: without CloudFormation's detection."""
+    """The drift of direct comparisons, without CloudFormation's detection."""
 
 
 def look(aws: Aws, manifest: Manifest, *, with_drift: bool = True) -> Status:
-    """Look at everything, side by side. Raises AlvaError.
+    """Read everything, in parallel. Raises AlvaError.
 
-    Without `with_drift` the stacks are not compared with what runs, and their templates are not read.
+    Without `with_drift`, the stacks are not compared with their resources, and their templates are not read.
     """
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="status") as pool:
@@ -210,7 +210,7 @@ def _deployment(aws: Aws, service: Service, deployment: DeploymentTypeDef) -> De
 
 def _targets(aws: Aws, found: ServiceTypeDef) -> Iterator[TargetStatus]:
     for balancer in found.get("loadBalancers", []):
-        with explained("look at target health"):
+        with explained("read target health"):
             answer = aws.elbv2.describe_target_health(TargetGroupArn=balancer["targetGroupArn"])
         for target in answer["TargetHealthDescriptions"]:
             health = target["TargetHealth"]

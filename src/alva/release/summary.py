@@ -1,4 +1,4 @@
-"""A release as Markdown, for the page of a pipeline's run."""
+"""Formats a release as Markdown, for the summary of a GitHub Actions run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ OUTCOME_MARKS = {"succeeded": "✅", "rolled back": "↩️", "failed": "❌", "
 
 
 def markdown(environment: str, release: Release | None, *, url: str = "", run: str = "") -> str:
-    """The release, its digests and how long its steps took; what went wrong, where something did.
+    """Return the release's outcome, cause, digests and step durations.
 
-    `run` is the address of the pipeline's run that the page is about.
+    `run` is the URL of the pipeline run that the page belongs to.
     """
     if release is None:
         said = (
-            "This run recorded no release: it was refused before its first change, or killed. "
+            "This run recorded no release: it was refused before the first change, or killed. "
             "`./alva status` shows what runs."
             if run
             else "There is no release yet."

@@ -1,6 +1,6 @@
-"""Taking an environment down: what goes and what stays is decided from the deployed templates, then done.
+"""Deletes an environment: decides from the deployed templates what is deleted and what stays.
 
-What a template retains (images, secrets, a last snapshot of the database) stays and is adopted by the next release;
+What a template retains (images, secrets, a final snapshot of the database) stays, and the next release imports it;
 `forget` deletes it, kind by kind.
 """
 
@@ -24,7 +24,7 @@ KEEPING = ("Retain", "RetainExceptOnCreate")
 
 
 class Kind(enum.Enum):
-    """What can stay behind."""
+    """A kind of retained resource."""
 
     IMAGES = "images"
     SECRETS = "secrets"
@@ -44,7 +44,7 @@ KIND_OF_TYPE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One resource of a deployed stack."""
+    """A resource of a deployed stack."""
 
     stack: str
     type: str
@@ -57,16 +57,16 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Teardown:
-    """What taking an environment down will do."""
+    """The plan of a deletion."""
 
     waves: tuple[tuple[str, ...], ...]
-    """Stacks to delete, those of a wave side by side: none is deleted before those that use it."""
+    """The stacks to delete, in waves: a stack is deleted after those that use it."""
     goes: tuple[Resource, ...]
     stays: tuple[Resource, ...]
     buckets: tuple[Resource, ...]
-    """CloudFormation deletes an empty bucket only."""
+    """The buckets to empty first: CloudFormation deletes only empty ones."""
     protected: tuple[str, ...]
-    """What has deletion protection, in words: nothing is begun while there is any."""
+    """Resources with deletion protection, as text: if there are any, nothing is deleted."""
 
 
 def plan_teardown(
@@ -74,7 +74,7 @@ def plan_teardown(
     stacks: Mapping[str, ObservedStack | None],
     physical_ids: Mapping[str, Mapping[str, str]],
 ) -> Teardown:
-    """Decide from the templates that are deployed; `physical_ids` are stack -> logical id -> physical id."""
+    """Plan the deletion from the deployed templates; `physical_ids` are stack -> logical id -> physical id."""
     goes: list[Resource] = []
     stays: list[Resource] = []
     buckets: list[Resource] = []
@@ -127,7 +127,7 @@ def _is_protected(properties: Mapping[str, Any]) -> bool:
 
 
 def look(aws: Aws, manifest: Manifest) -> Teardown:
-    """Look at the deployed stacks and plan. Changes nothing."""
+    """Read the deployed stacks and plan the deletion. Changes nothing."""
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
         names = [stack.name for stack in manifest.stacks]
@@ -147,15 +147,16 @@ def _physical_ids(aws: Aws, stack: str) -> dict[str, str]:
 
 
 def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) -> None:
-    """Delete every stack, wave by wave; `line` gets the stack and what happens to it.
+    """Delete all stacks, wave by wave; `line` receives the stack and its events.
 
-    Raises PreflightRefused before anything is touched when something is protected, StackFailed naming what stayed.
+    Raises PreflightRefused before the first change if a resource is protected, StackFailed with the remaining
+    resources.
     """
     if teardown.protected:
         raise PreflightRefused(
             "cannot destroy: deletion protection is on; nothing was touched",
             evidence=list(teardown.protected),
-            next_step="turn the setting off, ./alva deploy, then destroy again",
+            next_step="switch the setting off, run ./alva deploy, then ./alva destroy again",
         )
     stacks = Stacks(aws)
     for wave in teardown.waves:
@@ -174,7 +175,7 @@ def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) ->
 
 
 def empty_bucket(aws: Aws, bucket: str) -> None:
-    """Delete every version of every object; raises PreflightRefused naming one that would not go."""
+    """Delete all versions of all objects; raises PreflightRefused with one that cannot be deleted."""
     with explained(f"empty bucket {bucket}"):
         for page in aws.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
@@ -193,7 +194,7 @@ def empty_bucket(aws: Aws, bucket: str) -> None:
 
 
 def forget(aws: Aws, kept: Sequence[Resource], kinds: frozenset[Kind], line: Line) -> None:
-    """Delete what stayed, of the given kinds, for good: no recovery window, no last image."""
+    """Permanently delete the retained resources of the given kinds, without a recovery window or a final image."""
     for resource in kept:
         kind = KIND_OF_TYPE.get(resource.type, Kind.OTHER)
         if kind not in kinds:
@@ -210,7 +211,7 @@ def _delete(aws: Aws, resource: Resource, kind: Kind, line: Line) -> None:
     if kind is Kind.IMAGES:
         aws.ecr.delete_repository(repositoryName=resource.name, force=True)
     elif kind is Kind.SECRETS:
-        # With a recovery window its name stays taken for days, and the next release could not make it again.
+        # With a recovery window, the name would stay taken for days, and the next release could not create the secret.
         aws.secretsmanager.delete_secret(SecretId=resource.name, ForceDeleteWithoutRecovery=True)
     elif kind is Kind.LOGS:
         aws.logs.delete_log_group(logGroupName=resource.name)
@@ -220,13 +221,13 @@ def _delete(aws: Aws, resource: Resource, kind: Kind, line: Line) -> None:
             line(f"deleted snapshot {snapshot}")
         return
     else:
-        line(f"{resource} is left to a person")
+        line(f"{resource} must be deleted by hand")
         return
     line(f"deleted {resource}")
 
 
 def snapshots_of(aws: Aws, instance: str) -> list[str]:
-    """The snapshots of a DB instance that outlive it, oldest first."""
+    """Return the manual snapshots of a DB instance, oldest first."""
     with explained(f"look for snapshots of {instance}"):
         found = list(
             pages(

@@ -1,4 +1,4 @@
-"""The one form in which this tool writes times: UTC, to the second, such as 2026-01-31T12:00:00Z."""
+"""The format of all times: UTC, to the second, such as 2026-01-31T12:00:00Z."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 
 def utc(time: datetime) -> str:
-    """A time, which knows its zone, in UTC."""
+    """Format an aware datetime in UTC."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def utc_now() -> str:
-    """This moment."""
+    """Format the current time."""
     return utc(datetime.now(UTC))

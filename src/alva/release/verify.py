@@ -159,7 +159,7 @@ class Verification:
             tasks = serving.tasks_of(self._aws, self._manifest, service)
             addresses = {serving.address_of(task) for task in tasks if task.get("lastStatus") == "RUNNING"}
             for group in groups:
-                with explained("look at target health"):
+                with explained("read target health"):
                     targets = self._aws.elbv2.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
                 if problem := serving.problem_of_targets(targets, addresses):
                     return Verdict.FAIL, problem

@@ -1,6 +1,6 @@
-"""Why something does not run: gathers what AWS still knows, has it recognised, and keeps the answer per failed release.
+"""Finds why something does not run: gathers what AWS reports, diagnoses it, and stores the causes of failed releases.
 
-ECS forgets a stopped task after an hour; a release's causes are kept in a parameter whose versions are the history.
+ECS forgets a stopped task after an hour, so the causes of a release are stored in a parameter's history.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ RECENT = timedelta(minutes=15)
 """Failures of tasks count as current for this long."""
 
 LOG_LINES = 25
-"""How much of a failed container's log is looked at."""
+"""The number of a failed container's log lines to read."""
 
 ORDINARY_REASONS = ("Scaling activity initiated by", "Task stopped by user")
-"""Stopped reasons of tasks that did nothing wrong: a rollout's old tasks, or a person's wish."""
+"""Stopped reasons of tasks that did not fail: old tasks of a rollout, or tasks that a person stopped."""
 
 ENDED = re.compile(r"container (\S+) ended with exit code (\d+)")
-"""How a one-off task's end is told (`oneoff`)."""
+"""The text of a one-off task's end (`oneoff`)."""
 
 TELLING_EVENTS = ("is unhealthy in", "failed container health checks", "unable to", "alarm", "circuit breaker")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What is known about one failed release."""
+    """The stored causes of one failed release."""
 
     release: int
     message: str
@@ -59,11 +59,11 @@ class Account:
 
 
 def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime) -> tuple[Diagnosis, ...]:
-    """The causes of a failed release: what each service's failed tasks say, or else what the error itself says."""
+    """Return the causes of a failed release: from each service's failed tasks, or else from the error."""
     try:
         found = services_causes(aws, manifest, since=since)
     except AlvaError:
-        found = []  # what AWS does not tell must not hide the failure itself
+        found = []  # an error here must not hide the failure
     if found:
         return tuple(found)
     told = (*said(_source(error), error.evidence), *said(Source.RELEASE, [error.message]))
@@ -74,7 +74,7 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
 def services_causes(
     aws: Aws, manifest: Manifest, *, since: datetime | None = None, names: Sequence[str] = ()
 ) -> list[Diagnosis]:
-    """A diagnosis for each service that had failed tasks (since then), the one that failed first before the others."""
+    """Diagnose each service with failed tasks (since then), in the order of failure."""
     services = [manifest.service(name) for name in names] or list(manifest.services)
     found = _describe_services(aws, manifest, services)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="why") as pool:
@@ -84,7 +84,7 @@ def services_causes(
 
 
 def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
-    """A diagnosis for each stack that is where it should not stay."""
+    """Diagnose each stack in a failed state."""
     found = []
     for stack in manifest.stacks:
         observed = Stacks(aws).observe(stack.name, with_template=False)
@@ -100,7 +100,7 @@ def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
 
 
 class Accounts:
-    """The causes of failed releases, kept."""
+    """The stored causes of failed releases."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._history = History(
@@ -113,11 +113,11 @@ class Accounts:
         self.parameter_name = self._history.parameter_name
 
     def keep(self, account: Account) -> None:
-        """Write it down, with as much evidence as a parameter holds."""
+        """Store it, with as much evidence as a parameter can hold."""
         self._history.add(_to_text(account))
 
     def find(self, release: int | None = None) -> Account | None:
-        """What was kept of that release, or of the last one that failed; None when nothing was."""
+        """Return the causes of that release, or of the last failed one; None if there are none."""
         if release is None:
             return self._history.latest()
         return next((account for account in self._history.all() if account.release == release), None)
@@ -148,7 +148,7 @@ def _from_text(text: str) -> Account:
 
 
 def _source(error: BaseException | None) -> Source:
-    """Who is quoted in an error's evidence; an error that was raised from another one hands on what that one quotes."""
+    """Return the origin of an error's evidence; an error raised from another has that one's."""
     if isinstance(error, MigrationFailed):
         return Source.TASK
     if isinstance(error, StackFailed | RollbackFailed):
@@ -174,7 +174,7 @@ def _describe_services(aws: Aws, manifest: Manifest, services: Sequence[Service]
 def _look(
     aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef | None, since: datetime | None
 ) -> tuple[datetime, Failure] | None:
-    """When the service's first task failed, and everything known about that one; None when none did."""
+    """Return the time and the facts of the service's first failure; None without a failure."""
     failed = [task for task in _stopped_tasks(aws, manifest, service, since) if _is_failure(task)]
     events = [
         event["message"]
@@ -192,7 +192,7 @@ def _look(
     task_id = task["taskArn"].rpartition("/")[2]
     definitions = _containers(aws, task)
     reasons = [task.get("stoppedReason", ""), *(c["reason"] for c in task.get("containers", []) if c.get("reason"))]
-    # An event names the task or its address; of others' events only what is said of all of them.
+    # An event names the task or its address; other tasks' events are skipped.
     of_task = [event for event in events if task_id in event]
     of_service = [event for event in events if "(task " not in event]
     exit_codes = tuple((c.get("name", ""), c["exitCode"]) for c in task.get("containers", []) if "exitCode" in c)
@@ -229,7 +229,9 @@ def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: dateti
 
 
 def _tasks_of_family(aws: Aws, manifest: Manifest, service: Service) -> list[str]:
-    """A first creation that failed took the service with it; its tasks are still known by their family."""
+    """Return the tasks of the service's family: a failed first creation deletes the service, but ECS still lists
+    them.
+    """
     try:
         return aws.ecs.list_tasks(
             cluster=manifest.cluster, family=service.service, desiredStatus="STOPPED", maxResults=100
@@ -246,7 +248,7 @@ def _is_failure(task: TaskTypeDef) -> bool:
 
 
 def most_telling(failed: Sequence[TaskTypeDef]) -> TaskTypeDef:
-    """The first task that did something wrong; among tasks whose machine alone went away, the first of these."""
+    """Return the first task that failed itself; otherwise the first whose machine went away."""
     own = [t for t in failed if not any(re.search(known.pattern, t.get("stoppedReason", "")) for known in PLATFORM)]
     return (own or failed)[0]
 
@@ -264,7 +266,7 @@ def _containers(aws: Aws, task: TaskTypeDef) -> dict[str, ContainerDefinitionOut
 def _last_log_lines(
     aws: Aws, service: Service, task_id: str, container: ContainerDefinitionOutputTypeDef | None
 ) -> list[str]:
-    """The end of a container's log stream, which the awslogs driver names PREFIX/CONTAINER/TASK-ID."""
+    """Return the end of a container's log stream, whose name is PREFIX/CONTAINER/TASK-ID."""
     if container is None:
         return []
     options = container.get("logConfiguration", {}).get("options", {})
@@ -276,6 +278,6 @@ def _last_log_lines(
         )["events"]
     except Exception as error:
         if error_code(error):
-            return []  # no log is no reason to hide the rest
+            return []  # a missing log must not hide the rest
         raise
     return [event["message"] for event in events]
