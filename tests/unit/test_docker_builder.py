@@ -101,7 +101,7 @@ def test_builder_that_cannot_tell_a_digest_is_refused_before_the_build(
     docker.acts()
     docker.has_builders("default docker")
     monkeypatch.setenv("BUILDX_BUILDER", "default")
-    with pytest.raises(BuildFailed, match="driver docker, which cannot tell the digest") as caught:
+    with pytest.raises(BuildFailed, match="driver docker, which cannot report an image's digest") as caught:
         DockerBuilder(tmp_path).build(SERVICE, quiet)
     assert "BUILDX_BUILDER" in (caught.value.next_step or "")
     assert not any("buildx build" in call for call in docker.calls)

@@ -1,4 +1,4 @@
-"""`./alva bootstrap`: an empty AWS account becomes one that the pipeline can release into."""
+"""`./alva bootstrap`: prepares an AWS account for the pipeline's releases."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CDK_TIMEOUT_SECONDS = 1200
 
 
 @verb(
-    summary="Prepare an AWS account, once, as its administrator: CDK's bootstrap, service-linked roles, repositories, "
-    "and the role that GitHub's workflow assumes. Repeat it as you like.",
+    summary="Prepare an AWS account once, as its administrator: CDK's bootstrap, service-linked roles, repositories, "
+    "and the role that GitHub's workflow assumes. It can be repeated.",
     asks=True,
 )
 def command(invocation: Invocation) -> None:
-    """Look, ask, make what is missing, print what GitHub needs."""
+    """Read the account, ask, create what is missing, and print GitHub's variables."""
     from alva.release import bootstrap
     from alva.release.refusals import refuse_unset_settings
 
@@ -35,12 +35,12 @@ def command(invocation: Invocation) -> None:
         aws, manifest = invocation.aws, invocation.manifest
         if not invocation.is_local:
             refuse_unset_settings(manifest)
-        with step(progress, "account", "look at the account") as result:
+        with step(progress, "account", "read the account") as result:
             account = bootstrap.look(aws)
             result.detail = f"{account.id} as {account.arn.rpartition(':')[2]}"
     if aws.target.region != manifest.region:
         raise PreflightRefused(
-            f"cannot prepare {aws.target.region}: {manifest.environment} lives in {manifest.region}",
+            f"cannot prepare {aws.target.region}: {manifest.environment} belongs to {manifest.region}",
             next_step=f"AWS_REGION={manifest.region} ./alva bootstrap ...",
         )
     bootstrap.refuse_second_provider(aws, manifest, account)
@@ -68,18 +68,18 @@ def command(invocation: Invocation) -> None:
         said = {"account": account.id, "region": manifest.region, "variables": variables}
         invocation.print_json({**said, "repository": manifest.repository, "branch": manifest.branch})
         return
-    invocation.print(f"account {account.id} is ready for {manifest.environment}. What GitHub needs, once:")
+    invocation.print(f"account {account.id} is ready for {manifest.environment}. Set GitHub's variables once:")
     for name, value in variables.items():
         invocation.print(f"  gh variable set {name} --repo {manifest.repository or 'OWNER/NAME'} --body {value}")
-    invocation.print(f"No secret and no key: the roles trust the workflows of {trusted} alone")
+    invocation.print(f"No secret or key is needed: the roles trust only the workflows of {trusted}")
     invocation.print(
         '(another one: "pipeline" in infrastructure/lib/config/environments.py, then ./alva bootstrap again).'
     )
-    invocation.print("Then ./alva deploy --target aws, which stops for the secrets that only you can set")
+    invocation.print("Then run ./alva deploy --target aws, which stops until you have set the secrets")
 
 
 def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
-    """Run `cdk bootstrap` unless the account has it; True if it ran."""
+    """Run `cdk bootstrap` if the account has no bootstrap; True if it ran."""
     from alva.release import bootstrap_roles
     from alva.release.bootstrap import cdk_command, refuse_leftover_bucket
     from alva.release.preflight import BOOTSTRAP_VERSION
@@ -102,7 +102,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
                 "AWS_ACCESS_KEY_ID": "local",
                 "AWS_SECRET_ACCESS_KEY": "local",
             }
-        # In an empty folder: beside a cdk.json, the CLI would synthesise the app first.
+        # In an empty folder: next to a cdk.json, the CLI would synthesise the app first.
         folder = invocation.region_config.home / "bootstrap"
         folder.mkdir(parents=True, exist_ok=True)
         ended = command_line.run(
@@ -117,7 +117,7 @@ def _bootstrap_cdk(invocation: Invocation, account: Account) -> bool:
             raise AlvaError(
                 f"cannot bootstrap account {account.id}: cdk ended with exit code {ended.exit_code}",
                 evidence=list(ended.last_lines),
-                next_step="an administrator's credentials are needed, once",
+                next_step="run it once with an administrator's credentials",
             )
         result.detail = f"version {bootstrap_roles.version(aws)}"
     return True

@@ -1,4 +1,4 @@
-"""`./alva build`: images alone, as the pipeline's build matrix wants them: one line NAME=DIGEST for each."""
+"""`./alva build`: builds images, and prints one line NAME=DIGEST for each, for the pipeline's build matrix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def choose_builder(invocation: Invocation, cancelled: Event | None = None, cache: Path | None = None) -> Builder:
-    """Docker's BuildKit for AWS; for the local region what ALVA_BUILDER says: see `chosen_builder.py`."""
+    """Return the builder: Docker's BuildKit for AWS; ALVA_BUILDER's choice for the local region
+    (`chosen_builder.py`).
+    """
     from alva.cli.docker_builder import DockerBuilder
 
     docker = DockerBuilder(ROOT, architecture=invocation.manifest.architecture, cache=cache, cancelled=cancelled)
@@ -30,9 +32,9 @@ def choose_builder(invocation: Invocation, cancelled: Event | None = None, cache
 
 
 def make_repositories(invocation: Invocation, *, wait_seconds: float) -> None:
-    """Bring the stacks of the repositories to their templates: an image of a new service needs a place to go first.
+    """Update the stacks of the repositories: a new service's image needs a repository.
 
-    It holds the environment's lock, as everything that changes stacks does. Raises Locked after the wait.
+    Holds the environment's lock, like all changes of stacks. Raises Locked after the wait.
     """
     from alva.release.lock import Lock
     from alva.release.stacks import Stacks
@@ -55,14 +57,14 @@ def make_repositories(invocation: Invocation, *, wait_seconds: float) -> None:
                         result.outcome = "unchanged"
 
 
-@verb(summary="Build the images of all services or some; prints NAME=DIGEST for each, as deploy --image takes it.")
-@click.option("--push", is_flag=True, help="Put each image into its repository, unless it is there.")
+@verb(summary="Build the images of all or some services. Prints NAME=DIGEST for each, the form of deploy --image.")
+@click.option("--push", is_flag=True, help="Push each image to its repository if it is missing.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     help="With --target aws: a folder for BuildKit's cache.",
 )
-@click.option("--repositories", is_flag=True, help="Build nothing: only make the repositories that are missing.")
+@click.option("--repositories", is_flag=True, help="Build nothing: only create missing repositories.")
 @click.option(
     "--wait",
     "wait_seconds",
@@ -80,7 +82,7 @@ def command(
     wait_seconds: float,
     services: tuple[str, ...],
 ) -> None:
-    """Build, push if asked to, print."""
+    """Build, optionally push, and print."""
     from alva.release.images import is_published, tag_of
 
     if repositories:

@@ -1,4 +1,4 @@
-"""Images for the local region: built without Docker into the region's image store, registered with ECR by digest."""
+"""Builds images for the local region without Docker, into the region's image store, and registers them with ECR."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from alva.region.images import ImageStore, build, push
 from alva.release.manifest import Service
 
 BUILD_TIMEOUT_SECONDS = 1200.0
-"""How long one build may take, as with Docker."""
+"""The time limit of a build, as with Docker."""
 
 
 class BundleBuilder:
-    """`release.images.Builder` with the region's own builder."""
+    """A `release.images.Builder` that uses the region's own builder."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class BundleBuilder:
         self._store = ImageStore(store_folder)
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
-        """Build from the service's Dockerfile, with its context; the image's digest."""
+        """Build from the service's Dockerfile and context; return the image's digest."""
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
             raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
-        # Whoever waits for nothing more than this build still ends it: with the others, which are of no use without it.
+        # When the caller stops waiting, the build ends with the other builds.
         cancelled, late = self._cancelled or Event(), Event()
 
         def end() -> None:
@@ -56,17 +56,18 @@ class BundleBuilder:
             if not late.is_set():
                 raise
             raise TimedOut(
-                f"cannot build {service.name}: still at it after {self._timeout_seconds:.0f} s", evidence=error.evidence
+                f"cannot build {service.name}: it is still running after {self._timeout_seconds:.0f} s",
+                evidence=error.evidence,
             ) from error
         finally:
             deadline.cancel()
 
     def has(self, digest: str) -> bool:
-        """Whether the image store holds it."""
+        """Whether the image store has the image."""
         return self._store.find(digest) is not None
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder as the image has it: what several layers have of it is put together in one."""
+        """Return the folder of the image, merged from its layers."""
         image = self._store.find(digest)
         inside = path.lstrip("/")
         folders = [each / inside for each in (image.layers if image is not None else ()) if (each / inside).is_dir()]
@@ -83,7 +84,7 @@ class BundleBuilder:
         image = self._store.find(digest)
         if image is None:
             raise BuildFailed(
-                f"cannot push {service.name}: the image store does not have {digest}", next_step="./alva up builds it"
+                f"cannot push {service.name}: the image store does not have {digest}", next_step="./alva up"
             )
         with explained(f"register the image of {service.name} with ECR"):
             push(image, service.repository, [tag], aws.ecr)

@@ -1,4 +1,4 @@
-"""`./alva check`: what CI runs before the tests that take long."""
+"""`./alva check`: the fast checks that CI runs first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One program that must end with 0."""
+    """A program that must exit with 0."""
 
     name: str
     argv: tuple[str, ...]
@@ -30,16 +30,16 @@ CHECKS = (
     Check(name="format", argv=(PYTHON, "-m", "ruff", "format", "--check", ".")),
     Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva", "apps", "infrastructure")),
     Check(name="fast tests", argv=(PYTHON, "-m", "pytest", "-q", "tests/unit", "tests/release")),
-    # Each environment and setting synthesised, every figure asserted, and the scanners: cfn-lint, cdk-nag, checkov.
+    # Synthesises every environment and setting, and runs the scanners: cfn-lint, cdk-nag, checkov.
     Check(name="templates", argv=(PYTHON, "-m", "pytest", "-q", "tests/infrastructure")),
 )
-"""Architecture tests (who may import whom) are among the fast ones: tests/unit/test_architecture.py."""
+"""The fast tests include the architecture test (allowed imports): tests/unit/test_architecture.py."""
 
 
-@verb(summary="Run what CI runs first: lint, format, types, architecture and fast tests.", targets=False)
+@verb(summary="Run the checks that CI runs first: lint, format, types, architecture and fast tests.", targets=False)
 @click.argument("names", nargs=-1, type=click.Choice([check.name for check in CHECKS]))
 def command(invocation: Invocation, names: tuple[str, ...]) -> None:
-    """Run the named checks, or all, and show the output of those that fail."""
+    """Run the named checks, or all; show the output of those that fail."""
     chosen = [check for check in CHECKS if not names or check.name in names]
     failed: list[tuple[Check, str]] = []
     with invocation.progress as progress, ThreadPoolExecutor(max_workers=2) as pool:

@@ -1,4 +1,4 @@
-"""Which builder makes an image for the local region: ours, or Docker for what ours refuses to build."""
+"""Chooses the builder of an image for the local region: our own, or Docker for Dockerfiles that ours rejects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHOICES = (AUTO, OWN, DOCKER)
 
 
 def choice() -> str:
-    """What ALVA_BUILDER says. Raises UsageError for what it cannot say."""
+    """Return the value of ALVA_BUILDER. Raises UsageError if it is invalid."""
     chosen = os.environ.get(VARIABLE) or AUTO
     if chosen not in CHOICES:
         raise UsageError(f"cannot build with {VARIABLE}={chosen}", next_step=f"one of: {', '.join(CHOICES)}")
@@ -31,9 +31,9 @@ def choice() -> str:
 
 
 class ChosenBuilder:
-    """`release.images.Builder`: our own builder, and Docker for a Dockerfile that it cannot build as Docker does.
+    """A `release.images.Builder`: our own builder, with Docker for Dockerfiles that it cannot build.
 
-    `builds_with` is one of CHOICES: `auto`, or one of the two alone.
+    `builds_with` is one of CHOICES: `auto`, or one of the two builders.
     """
 
     def __init__(self, own: BundleBuilder, docker: DockerBuilder, builds_with: str = AUTO) -> None:
@@ -44,7 +44,7 @@ class ChosenBuilder:
         self._answers: bool | None = None
 
     def build(self, service: Service, line: Callable[[str], None]) -> str:
-        """Build the image, and say in a line which of the two does; its digest. Raises BuildFailed."""
+        """Build the image, report which builder is used, and return the digest. Raises BuildFailed."""
         if self._builds_with == DOCKER:
             line(f"Docker builds {service.name}: {VARIABLE}={DOCKER}")
             return self._docker.build(service, line)
@@ -59,21 +59,21 @@ class ChosenBuilder:
                 raise BuildFailed(
                     refused.message,
                     evidence=refused.evidence,
-                    next_step="Docker can build it: install it with buildx, or start its engine, then again",
+                    next_step="Docker can build it: install Docker with buildx or start it, then run the command again",
                 ) from refused
             line(f"Docker builds {service.name}: {refused.message.partition(': ')[2]}")
             return self._docker.build(service, line)
 
     def has(self, digest: str) -> bool:
-        """Whether one of the two holds the image."""
+        """Whether one of the builders has the image."""
         return self._holder(digest) is not None
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder at `path` inside the image."""
+        """Return the folder at `path` in the image."""
         return (self._holder(digest) or self._own).find_folder(digest, path)
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
-        """Put the image into the service's repository."""
+        """Push the image to the service's repository."""
         (self._holder(digest) or self._own).push(service, digest, tag, aws)
 
     def _holder(self, digest: str) -> Builder | None:
@@ -87,7 +87,7 @@ class ChosenBuilder:
 
 
 def engine_answers() -> bool:
-    """Whether there is a Docker engine, and buildx to build with."""
+    """Whether a Docker engine with buildx is available."""
     if shutil.which("docker") is None:
         return False
     for command in (("docker", "version", "--format", "{{.Server.Version}}"), ("docker", "buildx", "version")):

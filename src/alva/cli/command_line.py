@@ -1,4 +1,4 @@
-"""Other people's command lines (docker, cdk): run to their end, line by line, and never longer than they may."""
+"""Runs other programs (docker, cdk) line by line, with a time limit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from alva.errors import TimedOut
 LAST_LINES = 8
 LOOK_SECONDS = 0.1
 KILL_AFTER_SECONDS = 10.0
-"""How long a program that is told to end may take."""
+"""How long a program can take to end after SIGTERM."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a program ended."""
+    """The result of a program."""
 
     exit_code: int
     last_lines: tuple[str, ...]
@@ -37,9 +37,9 @@ def run(
     what: str,
     cancelled: threading.Event | None = None,
 ) -> Ended:
-    """Run a program; `line` gets what it says as it says it. `cancelled` ends it early.
+    """Run a program; `line` receives its output line by line. `cancelled` stops it early.
 
-    Raises TimedOut ("cannot {what}: ...") when it is still running at the deadline, and has ended it.
+    Raises TimedOut ("cannot {what}: ...") after stopping it at the deadline.
     """
     last: list[str] = []
     process = subprocess.Popen(
@@ -50,7 +50,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        # What it starts itself holds its output open: all of them are ended together.
+        # Its child processes keep its output open, so the whole process group is stopped.
         start_new_session=True,
     )
     assert process.stdout is not None  # noqa: S101
@@ -82,7 +82,7 @@ def _watch(
     timeout_seconds: float,
     cancelled: threading.Event | None,
 ) -> None:
-    """End the program at its deadline or when it is cancelled: one that says nothing is not heard otherwise."""
+    """Stop the program at its deadline or when it is cancelled, even if it prints nothing."""
     deadline = time.monotonic() + timeout_seconds
     told_at: float | None = None
     while not over.wait(LOOK_SECONDS):
@@ -100,7 +100,7 @@ def _watch(
 
 
 def _end(process: subprocess.Popen[str], *, force: bool) -> None:
-    """Tell the program, and what it started, to end."""
+    """Signal the program's process group."""
     try:
         os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""`./alva completion SHELL`: the script that makes a shell complete verbs and options."""
+"""`./alva completion SHELL`: prints the completion script of a shell."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import click
 
 
 @click.command(
-    help="Print the script that completes verbs and options. In bash, for this shell: source <(./alva completion bash)",
+    help="Print the completion script of a shell. To use it in the current bash: source <(./alva completion bash)",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print it; it works for `alva` on PATH and for ./alva."""
+    """Print the script; it works for `alva` on PATH and for ./alva."""
     from click.shell_completion import get_completion_class
 
     from alva.cli.main import COMPLETION_VARIABLE, application
@@ -19,5 +19,5 @@ def command(shell: str) -> None:
     completion_class = get_completion_class(shell)
     assert completion_class is not None  # noqa: S101
     completion = completion_class(application, {}, "alva", COMPLETION_VARIABLE)
-    # Without click's source(), which starts bash only to ask for its version.
+    # Not click's source(), which starts bash to read its version.
     click.echo(completion.source_template % completion.source_vars())

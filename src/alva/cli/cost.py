@@ -1,4 +1,4 @@
-"""`./alva cost`: the month's bill from the templates, and what each saving would change."""
+"""`./alva cost`: the monthly cost of the templates, and the effect of each saving."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 SAVINGS_FOLDER = "savings"
 
 
-@verb(summary="What a month costs, per resource, and what each saving setting would change.")
-@click.option("--no-savings", is_flag=True, help="The bill alone.")
+@verb(summary="Show the monthly cost per resource, and the effect of each saving setting.")
+@click.option("--no-savings", is_flag=True, help="Leave out the savings.")
 def command(invocation: Invocation, no_savings: bool) -> None:
-    """Print the bill; nothing is asked of AWS."""
+    """Print the cost; makes no AWS call."""
     from alva.checks.assembly import Assembly
     from alva.checks.cost import Prices, bill, total
 
@@ -53,7 +53,7 @@ def command(invocation: Invocation, no_savings: bool) -> None:
 
 
 def read_savings(environment: str, folder: Path) -> list[dict[str, object]]:
-    """Each saving setting of a synthesised environment: `name`, `price` (what it gives up), `usd` and `saves_usd`."""
+    """Return each saving setting: `name`, `price` (its disadvantage), `usd` and `saves_usd`."""
     from alva.checks.assembly import Assembly
     from alva.checks.cost import Prices, bill, total
 
@@ -77,7 +77,7 @@ def _lines(items: Iterable[Item], sum_usd: float, savings: Iterable[dict[str, ob
     yield f"{sum_usd:>9.2f}  a month in USD, list prices of {as_of}; traffic, requests and log lines come on top"
     for number, saving in enumerate(savings):
         if number == 0:
-            yield "\nwhat each setting would save"
+            yield "\nsavings"
         yield f"{saving['saves_usd']:>9.2f}  {saving['name']:<24} {saving['usd']:>8} left; price: {saving['price']}"
 
 
@@ -86,7 +86,7 @@ def _savings_folder(assembly_folder: Path) -> Path:
 
 
 def _synthesise_savings(environment: str, folder: Path) -> list[dict[str, str]]:
-    """Write the environment's templates with each saving, unless those there are still right; return the savings."""
+    """Synthesise the templates with each saving, unless they are up to date; return the savings."""
     digest, digest_file = source_digest(environment), folder / DIGEST_FILE
     if not digest_file.exists() or digest_file.read_text() != digest:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""`./alva deploy`: a release into an environment that is there, or of some of its services."""
+"""`./alva deploy`: releases all or some services."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BUILDS_SIDE_BY_SIDE = 4
 
 
 class Builds:
-    """The images of a release, built before anything is touched."""
+    """The images of a release, built before the first change."""
 
     def __init__(self, invocation: Invocation, progress: Progress) -> None:
         from alva.cli.build import choose_builder
@@ -47,18 +47,18 @@ class Builds:
         self._noted: set[str] = set()
 
     def build_all(self, names: frozenset[str] | None = None) -> dict[str, str | None]:
-        """Build the named services' images, or all; service name -> digest. The first failure is raised."""
+        """Build the images of the named services, or all; return service name -> digest. Raises the first failure."""
         services = [service for service in self._manifest.services if names is None or service.name in names]
         with ThreadPoolExecutor(max_workers=BUILDS_SIDE_BY_SIDE, thread_name_prefix="build") as pool:
             futures = {service.name: pool.submit(self._build, service.name) for service in services}
             try:
                 return {name: future.result() for name, future in futures.items()}
-            except BaseException:  # Ctrl-C, or a build that failed: the others need not end first
+            except BaseException:  # after Ctrl-C or a failed build, do not wait for the others
                 self._cancelled.set()
                 raise
 
     def revisions(self, digest: str | None) -> tuple[Revision, ...] | None:
-        """The history of the schema in the image that migrations run with; None where it is not known."""
+        """Return the revisions in the migration's image; None if they are not known."""
         from alva.cli.revisions import revisions_in_image
 
         if digest is None:
@@ -73,20 +73,20 @@ class Builds:
             nonlocal executed
             executed = True
             self._progress.step_line(key, text)
-            if text.startswith("FROM ") and text not in self._noted:  # another Python than the Dockerfile names
+            if text.startswith("FROM ") and text not in self._noted:  # the Dockerfile names another Python
                 self._noted.add(text)
                 self._progress.note(text)
 
         with step(self._progress, key, f"build {name}") as result:
             digest = self.builder.build(self._manifest.service(name), line)
             result.detail = digest[7:19]
-            # The builder says nothing when every instruction was found in its cache.
+            # The builder prints nothing when its cache has every instruction.
             result.outcome = "done" if executed else "unchanged"
         return digest
 
 
 def current_commit() -> str:
-    """The commit that is checked out, `+` behind it when files differ from it; "unknown" outside a git checkout."""
+    """Return the checked-out commit, followed by `+` if files differ from it; "unknown" outside a git checkout."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
@@ -103,7 +103,7 @@ def _git(*arguments: str) -> str:
 def show_result(
     invocation: Invocation, result: Result, *, seconds: float, more: Mapping[str, str] | None = None
 ) -> None:
-    """What is released and where it is, on standard output."""
+    """Print what was released, and its URL."""
     from alva.release.stacks import Stacks
 
     alb = Stacks(invocation.aws).observe(invocation.manifest.stack("alb").name, with_template=False)
@@ -149,22 +149,22 @@ deadline_option = click.option(
     type=click.FloatRange(min=1),
     default=5400,
     show_default=True,
-    help="Seconds after which the release as a whole is called off and rolled back; a person's answer and --watch come "
-    "on top.",
+    help="Seconds after which the whole release is cancelled and rolled back. The time for approval and --watch is not "
+    "counted.",
 )
 
 
-@verb(summary="Release: stacks, images, migration, services, verification; all of it or some services.", asks=True)
+@verb(summary="Release all or some services: stacks, images, migration, services, verification.", asks=True)
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
-@click.option("--migrate-again", is_flag=True, help="Run the migration even if this image's migration ran already.")
-@click.option("--infra-only", is_flag=True, help="Only the templates: every service keeps the image that it runs.")
+@click.option("--migrate-again", is_flag=True, help="Run the migration even if this image has migrated already.")
+@click.option("--infra-only", is_flag=True, help="Release only the templates; services keep their images.")
 @click.option(
     "--allow",
     "allowed",
     multiple=True,
     type=click.Choice([kind.value for kind in Kind]),
-    help="Do not ask about changes of this kind; repeatable.",
+    help="Approve risky changes of this kind; repeatable.",
 )
 @click.option(
     "--timeout",
@@ -172,7 +172,7 @@ deadline_option = click.option(
     type=click.FloatRange(min=1),
     default=1800,
     show_default=True,
-    help="Seconds after which a step is called off.",
+    help="Time limit of a step, in seconds.",
 )
 @deadline_option
 @click.option(
@@ -181,10 +181,10 @@ deadline_option = click.option(
     type=click.FloatRange(min=0),
     default=0,
     show_default=True,
-    help="Seconds that it must go on running after it has verified; if it does not, everything goes back.",
+    help="Watch for this many seconds after verification; roll back on failure.",
 )
 @wait_option
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
 def command(
     invocation: Invocation,
     services: tuple[str, ...],
@@ -198,9 +198,9 @@ def command(
     wait_seconds: float,
     dry_run: bool,
 ) -> None:
-    """Build what is to be built, then plan and release."""
+    """Build the images, then plan and release."""
     if infra_only and (services or images):
-        raise UsageError("cannot release only the templates and images as well", next_step="leave --infra-only out")
+        raise UsageError("cannot combine --infra-only with --service or --image", next_step="leave --infra-only out")
     from alva.release import deploy as release
 
     started = time.monotonic()
@@ -241,7 +241,7 @@ def prepare(
     allowed: frozenset[Kind] = frozenset(),
     ask: Ask | None = None,
 ) -> tuple[Builds, Request]:
-    """Synthesise, and build what is named (or everything): what a release is then asked to do."""
+    """Synthesise, build the named images (or all), and return the request."""
     from alva.release.refusals import refuse_unset_settings
     from alva.release.request import Request
 
@@ -272,7 +272,7 @@ def prepare(
 
 
 def findings(invocation: Invocation) -> dict[str, list[str]]:
-    """What the template rules find: rule -> findings, also of rules that find nothing."""
+    """Return the findings of all template rules, by rule."""
     from alva.checks.assembly import Assembly
     from alva.checks.template_rules import check
 
@@ -281,9 +281,10 @@ def findings(invocation: Invocation) -> dict[str, list[str]]:
 
 
 def require_paths(invocation: Invocation) -> None:
-    """Refuse what a local region without a network of its own could not show: it lets every connection through.
+    """Raise PreflightRefused if needed connections are blocked, in a local region without network isolation.
 
-    With one, or on AWS, the connection times out; there the rule `needed-paths` asks. Raises PreflightRefused.
+    Such a region allows every connection. Elsewhere, connections are really blocked, and the rule `needed-paths`
+    reports them.
     """
     from alva.checks.assembly import Assembly
     from alva.checks.paths import missing_paths
@@ -295,12 +296,12 @@ def require_paths(invocation: Invocation) -> None:
         raise PreflightRefused(
             "cannot release: security groups or routes prevent what the environment needs",
             evidence=[str(path) for path in missing],
-            next_step="mend the rules in infrastructure/ (./alva preflight --reachability); nothing was touched",
+            next_step="correct the rules in infrastructure/ (./alva preflight --reachability); nothing was touched",
         )
 
 
 def person(invocation: Invocation) -> Ask | None:
-    """Asks at the terminal, with the live view out of the way; None where nobody is there to answer."""
+    """Return a function that asks at the terminal; None if nobody can answer."""
     if not sys.stdin.isatty() or invocation.as_json:
         return None
 
@@ -314,7 +315,7 @@ def person(invocation: Invocation) -> Ask | None:
 
 
 def show_plan(invocation: Invocation, plan: Plan, diff: Diff) -> None:
-    """What a release would do and change, on standard output."""
+    """Print what a release would do and change."""
     if invocation.as_json:
         invocation.print_json({"steps": plan.as_json(), **diff.as_json()})
         return
@@ -328,7 +329,7 @@ def show_plan(invocation: Invocation, plan: Plan, diff: Diff) -> None:
 
 
 def given_digests(images: tuple[str, ...]) -> dict[str, str]:
-    """Name -> digest, from NAME=DIGEST; raises UsageError for anything that is no digest."""
+    """Parse NAME=DIGEST into name -> digest; raises UsageError for an invalid digest."""
     given = {}
     for image in images:
         name, _, digest = image.partition("=")

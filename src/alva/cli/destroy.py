@@ -1,4 +1,4 @@
-"""`./alva destroy`: an environment goes; says before what goes, what stays, and what both cost."""
+"""`./alva destroy`: deletes an environment, after listing what is deleted, what stays, and the costs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 FORGETTABLE = ("images", "secrets", "snapshots", "logs")
 
 
-@verb(summary="Delete an environment: lists what goes, what stays and what it costs, then asks for its name.")
-@click.option("--confirm", metavar="NAME", help="The environment's name, instead of being asked for it.")
+@verb(
+    summary="Delete an environment. Lists what is deleted, what stays, and the costs, then asks for its name."
+)
+@click.option("--confirm", metavar="NAME", help="The environment's name, which answers the question.")
 @click.option(
     "--forget",
     "forgotten",
     multiple=True,
     type=click.Choice(FORGETTABLE),
-    help="Delete these too, which stay otherwise; repeatable.",
+    help="Delete these too, which otherwise stay; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list.")
 def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, ...], dry_run: bool) -> None:
@@ -63,7 +65,7 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     if invocation.as_json:
         invocation.print_json(_json(teardown, kept, month, done=True))
         return
-    invocation.print(f"{manifest.environment} is gone; ./alva deploy creates it again, with what stayed")
+    invocation.print(f"{manifest.environment} is deleted; ./alva deploy creates it again with what stayed")
 
 
 def _kind(resource: Resource) -> object:
@@ -73,7 +75,7 @@ def _kind(resource: Resource) -> object:
 
 
 def _kept_usd(kept: Iterable[Resource], secret_month: float) -> float:
-    """What stays and has a price of its own, whatever is in it."""
+    """Return the monthly price of what stays, without its storage."""
     return sum(secret_month for resource in kept if resource.type == "AWS::SecretsManager::Secret")
 
 
@@ -83,14 +85,14 @@ def _lines(teardown: Teardown, kept: Sequence[Resource], month: float, kept_usd:
         return
     count = Counter(resource.type.removeprefix("AWS::") for resource in teardown.goes)
     stacks = [name for wave in teardown.waves for name in wave]
-    yield f"goes: {len(teardown.goes)} resources of {len(stacks)} stacks, which cost {month:.0f} USD a month"
+    yield f"deleted: {len(teardown.goes)} resources of {len(stacks)} stacks, which cost {month:.0f} USD a month"
     yield "  " + ", ".join(f"{number} {name}" for name, number in count.most_common(8)) + ", ..."
     for resource in teardown.goes:
         if resource.type in ("AWS::RDS::DBInstance", "AWS::ElastiCache::ReplicationGroup"):
             yield f"  with its data: {resource}"
     yield f"stays: {len(kept)} resources, {kept_usd:.2f} USD a month and their storage" if kept else "stays: nothing"
     for resource in kept:
-        snapshot = "a last snapshot of " if resource in teardown.goes else ""
+        snapshot = "a final snapshot of " if resource in teardown.goes else ""
         yield f"  {snapshot}{resource}"
     for text in teardown.protected:
         yield f"protected: {text}"
@@ -108,11 +110,11 @@ def _json(teardown: Teardown, kept: Sequence[Resource], month: float, *, done: b
 
 
 def _require_name(environment: str, confirm: str | None) -> None:
-    """Raise UsageError unless the person names the environment."""
+    """Raise UsageError unless the user names the environment."""
     if confirm is None:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"cannot destroy {environment} without its name", next_step=f"--confirm {environment}, if you mean it"
+                f"cannot destroy {environment} without its name", next_step=f"--confirm {environment}, to confirm"
             )
         confirm = click.prompt(f"Type {environment} to destroy it", err=True)
     if confirm != environment:

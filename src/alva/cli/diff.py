@@ -1,4 +1,4 @@
-"""`./alva diff`: what a release would change, what asks first standing out. The same plan as `deploy --dry-run`."""
+"""`./alva diff`: what a release would change, the risky changes first. The same plan as `deploy --dry-run`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from alva.cli.deploy import prepare, show_plan
 from alva.cli.invocation import Invocation, verb
 
 
-@verb(summary="Show what a release would change, IAM and security-group widening and lost data first. Changes nothing.")
+@verb(summary="Show what a release would change, the risky changes first. Changes nothing.")
 @click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="With this image; repeatable.")
 @click.option("--infra-only", is_flag=True, help="Only the templates.")
 def command(invocation: Invocation, services: tuple[str, ...], images: tuple[str, ...], infra_only: bool) -> None:
-    """Build what would be released, plan, and print the plan."""
+    """Build the images, plan, and print the plan."""
     from alva.release.deploy import plan_only
 
     with invocation.progress:

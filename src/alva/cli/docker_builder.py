@@ -1,8 +1,8 @@
-"""Images by Docker: built once by Docker's BuildKit from the services' Dockerfiles, and pushed as they were built.
+"""Builds images with Docker's BuildKit from the services' Dockerfiles, and pushes them unchanged.
 
-BuildKit writes each image to disk as an OCI layout; its digest is known before a repository exists, and the push sends
-those bytes. The builder is the tool's own, made at first use: Docker's default one cannot write a layout, and what it
-calls a digest depends on how the engine stores images. See `docs/decisions/images-built-once.md`.
+BuildKit writes each image to disk as an OCI layout. Its digest is known before a repository exists, and the push sends
+the same bytes. The tool creates its own builder at first use: Docker's default builder cannot write a layout, and its
+digest depends on how the engine stores images. See docs/decisions/images-built-once.md.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 """CPU architecture of a task definition -> platform of an image."""
 
 BUILDER = "alva"
-"""The name of our own builder. Where BUILDX_BUILDER is set, as Docker's users know it, that builder is used."""
+"""The name of the tool's builder. BUILDX_BUILDER, Docker's own variable, overrides it."""
 
 BUILD_TIMEOUT_SECONDS = 1200.0
-"""How long one build or push may take: the workflow's own limit for a job that builds."""
+"""The time limit of a build or push: that of the workflow's build job."""
 
 _WITHOUT_LAYOUT = "docker"
-"""The driver of the engine's built-in builder."""
+"""The driver of Docker's default builder."""
 
 
 def build_command(
     dockerfile: str, layout: Path, *, builder: str, platform: str, cache: Path | None = None, context: str = "."
 ) -> tuple[str, ...]:
-    """The command line that builds an image and writes it to the folder `layout`.
+    """Return the command line that builds an image and writes it to the folder `layout`.
 
-    `cache` is a folder that keeps BuildKit's cache between machines: it is read, and written beside itself, since what
-    is written over grows for ever. Attestations are left out: with them, the digest would name an index of two
-    manifests, and would differ at each build.
+    `cache` is a folder with BuildKit's cache, kept between machines. It is read, and a new cache is written beside it,
+    because an overwritten cache grows without limit. Attestations are off: with them, the digest would name an index of
+    two manifests, and would differ in each build.
     """
     output = f"type=oci,dest={layout},tar=false,oci-mediatypes=true,rewrite-timestamp=true"
     command = [
@@ -60,7 +60,7 @@ def _next(cache: Path) -> Path:
 
 
 class DockerBuilder:
-    """`release.images.Builder` with Docker's command line. `architecture` is the task definitions': X86_64 or ARM64."""
+    """A `release.images.Builder` that runs Docker. `architecture` is that of the task definitions: X86_64 or ARM64."""
 
     def __init__(
         self,
@@ -110,29 +110,29 @@ class DockerBuilder:
         if image.platform != self._platform:
             raise BuildFailed(
                 f"cannot {what}: it is an image for {image.platform}, and the tasks run on {self._platform}",
-                next_step="does its Dockerfile say FROM --platform? leave that out",
+                next_step="remove FROM --platform from its Dockerfile, if it is there",
             )
         with self._lock:
             self._images[image.digest] = image
         return image.digest
 
     def has(self, digest: str) -> bool:
-        """Whether this builder built it."""
+        """Whether this builder has built the image."""
         return digest in self._images
 
     def image(self, digest: str) -> Layout:
-        """The image that this builder built, on disk until the builder is gone."""
+        """Return the layout of a built image, which exists as long as the builder."""
         return self._images[digest]
 
     def find_folder(self, digest: str, path: str) -> Path | None:
-        """The folder at `path` inside the image, read out of its layers; None when the image does not have it."""
+        """Return the folder at `path` in the image, extracted from its layers; None if there is none."""
         image = self._images[digest]
         with ExitStack() as opened:
             files = read_folder((opened.enter_context(image.blob(layer).open("rb")) for layer in image.layers), path)
         return None if files is None else write_folder(files, Path(tempfile.mkdtemp(dir=self._work_folder())))
 
     def push(self, service: Service, digest: str, tag: str, aws: Aws) -> None:
-        """Push what was built into the service's repository; raises BuildFailed."""
+        """Push a built image to the service's repository; raises BuildFailed."""
         image = self._images.get(digest)
         if image is None:
             raise BuildFailed(f"cannot push {service.name}: {digest} was not built here", next_step="release again")
@@ -144,7 +144,7 @@ class DockerBuilder:
     def _signed_in(self, host: str, aws: Aws) -> Registry:
         with self._lock:
             if self._registry is None:
-                with explained("get a password for ECR"):
+                with explained("get an ECR authorization token"):
                     data = aws.ecr.get_authorization_token()["authorizationData"][0]
                 scheme = data["proxyEndpoint"].partition("://")[0]
                 self._registry = Registry(
@@ -155,7 +155,7 @@ class DockerBuilder:
             return self._registry
 
     def _work_folder(self) -> Path:
-        """Where the layouts are until this builder is gone."""
+        """The folder of the layouts, which exists as long as the builder."""
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="alva-images-"))
@@ -163,7 +163,7 @@ class DockerBuilder:
             return self._folder
 
     def _prepared(self, what: str) -> str:
-        """The builder's name, once it is there and can do what is asked of it. Raises BuildFailed."""
+        """Return the builder's name, after creating it and checking its driver. Raises BuildFailed."""
         with self._lock:
             if self._builder is None:
                 self._builder = self._prepare(what)
@@ -173,7 +173,7 @@ class DockerBuilder:
         if shutil.which("docker") is None:
             raise BuildFailed(
                 f"cannot {what}: docker is not installed",
-                next_step="install Docker with buildx, or give the images by digest: --image NAME=sha256:...",
+                next_step="install Docker with buildx, or pass the images by digest: --image NAME=sha256:...",
             )
         chosen = os.environ.get("BUILDX_BUILDER")
         name = chosen or BUILDER
@@ -181,29 +181,29 @@ class DockerBuilder:
         if driver is None and chosen is None:
             create = ("docker", "buildx", "create", "--name", name, "--driver", "docker-container")
             made = self._run(create, "make a builder", lambda _line: None)
-            driver = self._driver(name)  # another run may have made it meanwhile
+            driver = self._driver(name)  # another run may have created it meanwhile
             if driver is None:
                 raise BuildFailed(
                     f"cannot {what}: docker buildx create ended with exit code {made.exit_code}",
                     evidence=list(made.last_lines),
-                    next_step="does `docker buildx version` work, and `docker info`?",
+                    next_step="check `docker buildx version` and `docker info`",
                 )
         if driver is None:
             raise BuildFailed(
                 f"cannot {what}: there is no builder {name}, which BUILDX_BUILDER names",
-                next_step="docker buildx ls lists them; without BUILDX_BUILDER the tool makes its own",
+                next_step="docker buildx ls lists the builders; without BUILDX_BUILDER the tool creates its own",
             )
         if driver == _WITHOUT_LAYOUT:
             raise BuildFailed(
-                f"cannot {what}: builder {name} has the driver {driver}, which cannot tell the digest of an image",
-                next_step="unset BUILDX_BUILDER: the tool makes a builder of its own"
+                f"cannot {what}: builder {name} has the driver {driver}, which cannot report an image's digest",
+                next_step="unset BUILDX_BUILDER: the tool then creates its own builder"
                 if chosen
-                else f"docker buildx rm {name}, then again: the tool makes a builder of its own",
+                else f"docker buildx rm {name}, then run the command again: the tool creates its own builder",
             )
         return name
 
     def _driver(self, builder: str) -> str | None:
-        """The driver of a builder; None when there is no such builder."""
+        """Return the driver of a builder; None if it does not exist."""
         lines: list[str] = []
         ended = self._run(("docker", "buildx", "inspect", builder), "ask for the builder", lines.append)
         found = (line.partition(":")[2].strip() for line in lines if line.startswith("Driver:"))
@@ -222,7 +222,7 @@ class DockerBuilder:
         return command_line.run(
             command,
             folder=self._root,
-            # Every timestamp in the image: the same files must give the same digest.
+            # Fixes every timestamp in the image, so that the same files give the same digest.
             environment={**os.environ, "SOURCE_DATE_EPOCH": "0"},
             line=line,
             timeout_seconds=self._timeout_seconds,

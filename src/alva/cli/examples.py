@@ -1,4 +1,4 @@
-"""Examples of every verb, shown at the end of its help. Each is parsed by a test, as `./alva` would parse it."""
+"""Examples of every verb, shown at the end of its help. A test parses each one."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "lock": ("./alva lock", "./alva lock the database moves until noon"),
     "unlock": ("./alva unlock",),
 }
-"""By verb, in the order in which they help."""
+"""Verb -> its examples."""
 
 
 def epilog(verb: str) -> str | None:
-    """The examples as the end of a verb's help; None where there are none."""
+    """Return the examples for the end of a verb's help; None if there are none."""
     examples = EXAMPLES.get(verb)
     if examples is None:
         return None
-    # click does not wrap a paragraph that begins with a backspace.
+    # A backspace keeps click from wrapping the paragraph.
     return "\b\n" + "\n".join(["Examples:" if len(examples) > 1 else "Example:", *(f"  {each}" for each in examples)])

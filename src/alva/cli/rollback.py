@@ -18,7 +18,7 @@ from alva.cli.synth import synthesise
     "longer serves is refused.",
     asks=True,
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
 @wait_option
 @deadline_option
 @click.argument("number", type=int, required=False)

@@ -27,7 +27,7 @@ SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES, Kind.OUTAGE, Kind.DR
     "allowed",
     multiple=True,
     type=click.Choice([Kind.DATA.value, Kind.CONTRACTION.value]),
-    help="Do not ask about changes of this kind; repeatable.",
+    help="Approve risky changes of this kind; repeatable.",
 )
 def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     """Region and templates side by side, then the images; then the release; then where to look."""
