@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 FORGETTABLE = ("images", "secrets", "snapshots", "logs")
 
 
-@verb(
-    summary="Delete an environment. Lists what is deleted, what stays, and the costs, then asks for its name."
-)
+@verb(summary="Delete an environment. Lists what is deleted, what stays, and the costs, then asks for its name.")
 @click.option("--confirm", metavar="NAME", help="The environment's name, which answers the question.")
 @click.option(
     "--forget",

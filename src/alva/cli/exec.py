@@ -1,4 +1,4 @@
-"""`./alva exec SERVICE [-- COMMAND]`: a shell or a command in a running task."""
+"""`./alva exec SERVICE [-- COMMAND]`: open a shell or run a command in a running task."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from alva.cli.invocation import Invocation, verb
 
 
 @verb(
-    summary="A shell, or a command, in a running task of a service: its files, its environment, its network. Ends with "
-    "the command's exit code. ECS Exec must be on in the environment (the setting tasks.exec_enabled), and what is "
-    "typed there is logged in /alva/ENVIRONMENT/exec. It runs as root, whoever the service runs as: so ECS Exec does "
-    "it. A command that needs no running task is better run in one of its own: ./alva run.",
+    summary="Open a shell or run a command in a running task of a service, with its files, environment and network. "
+    "Exits with the command's exit code. ECS Exec must be enabled in the environment (the setting tasks.exec_enabled); "
+    "it logs sessions in /alva/ENVIRONMENT/exec and always runs as root. For a command that needs no running task, use "
+    "./alva run.",
     context_settings={"ignore_unknown_options": True},
 )
-@click.option("--task", help="The task, by its id or how that begins; otherwise the youngest one.")
-@click.option("--container", help="The container, where a task has several (api, worker); otherwise the service's own.")
+@click.option("--task", help="The task, by its id or the beginning of it; default: the newest one.")
+@click.option("--container", help="The container of a task with several (api, worker); default: the service's own.")
 @click.argument("service")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
     invocation: Invocation, service: str, arguments: tuple[str, ...], task: str | None, container: str | None
 ) -> int:
-    """The task's output on standard output, everything else on standard error."""
+    """Print the task's output to standard output, and everything else to standard error."""
     import asyncio
     import secrets
 

@@ -1,4 +1,4 @@
-"""What every verb knows about how it was called: the folders, the target, the environment, how to report."""
+"""The arguments and settings that all verbs share: folders, target, environment, output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from alva.release.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The repository."""
+"""The repository's root."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """One call of one verb."""
+    """One call of a verb."""
 
     target_name: str
     environment: str
@@ -36,7 +36,7 @@ class Invocation:
 
     @functools.cached_property
     def region_config(self) -> RegionConfig:
-        """The local region that this repository (or ALVA_HOME) means; one that runs says itself where it listens."""
+        """The local region of this repository (or ALVA_HOME). A running region reports its own ports."""
         import json
 
         config = RegionConfig.from_environment(ROOT / ".alva")
@@ -55,24 +55,24 @@ class Invocation:
 
     @property
     def is_local(self) -> bool:
-        """Whether the verb means the local region: only verbs that are about the region itself may ask."""
+        """Whether the target is the local region. Only verbs about the region itself should read it."""
         return self.target_name == "local"
 
     @property
     def assembly_folder(self) -> Path:
-        """Where synthesis writes the templates of this environment."""
+        """The folder of this environment's synthesised templates."""
         return self.region_config.home / "cdk.out" / self.environment
 
     @functools.cached_property
     def manifest(self) -> Manifest:
-        """What the last synthesis wrote; raises AlvaError when there was none."""
+        """The manifest of the last synthesis; raises AlvaError without one."""
         from alva.release.manifest import Manifest
 
         return Manifest.read(self.assembly_folder)
 
     @functools.cached_property
     def aws(self) -> Aws:
-        """AWS as the target has it; raises RegionNotRunning when the local region is down."""
+        """The clients of the target; raises RegionNotRunning without a local region."""
         from alva.aws import Aws, Target
         from alva.region import daemon
 
@@ -88,13 +88,13 @@ class Invocation:
 
     @functools.cached_property
     def progress(self) -> Progress:
-        """Where steps are shown: live on a terminal, plain lines elsewhere, JSON lines with --json."""
+        """The progress display: live on a terminal, plain lines elsewhere, JSON lines with --json."""
         from alva.cli.progress import choose_progress
 
         return choose_progress(sys.stderr, as_json=self.as_json, verbose=self.verbose)
 
     def confirm(self, question: str) -> None:
-        """Ask, unless --yes was given; raises UsageError when nobody is there to answer."""
+        """Ask, unless --yes is given; raises UsageError if nobody can answer."""
         if self.yes:
             return
         if not sys.stdin.isatty():
@@ -102,11 +102,11 @@ class Invocation:
         click.confirm(question, abort=True, err=True)
 
     def print(self, text: str) -> None:
-        """One line of the result, on standard output."""
+        """Print a line of the result to standard output."""
         click.echo(text)
 
     def print_json(self, value: object) -> None:
-        """The result as JSON, on standard output."""
+        """Print the result as JSON to standard output."""
         import json
 
         click.echo(json.dumps(value, indent=2, default=str))
@@ -118,7 +118,7 @@ Body = Callable[..., Any]
 def verb(
     *, summary: str, targets: bool = True, asks: bool = False, **command_options: Any
 ) -> Callable[[Body], click.Command]:
-    """Make a command of a function whose first argument is the `Invocation`, with the options that all verbs share.
+    """Turn a function whose first argument is the `Invocation` into a command with the common options.
 
     `targets` adds --target and --env, `asks` adds --yes.
     """
@@ -141,11 +141,11 @@ def verb(
 
         decorated: Body = call
         decorated = click.option("--verbose", is_flag=True, help="Show details, and tracebacks of errors.")(decorated)
-        decorated = click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")(
+        decorated = click.option("--json", "as_json", is_flag=True, help="Print results as JSON to standard output.")(
             decorated
         )
         if asks:
-            decorated = click.option("--yes", is_flag=True, help="Do not ask.")(decorated)
+            decorated = click.option("--yes", is_flag=True, help="Answer yes to all questions.")(decorated)
         if targets:
             decorated = click.option(
                 "--env",
@@ -159,7 +159,7 @@ def verb(
                 type=click.Choice(["local", "aws"]),
                 default=lambda: os.environ.get("ALVA_TARGET", "local"),
                 show_default="local",
-                help="The local region, or AWS (also ALVA_TARGET).",
+                help="The target: the local region or AWS (also ALVA_TARGET).",
             )(decorated)
         make: Callable[[Body], click.Command] = click.command(cls=click.Command, help=summary, **command_options)
         return make(decorated)
@@ -168,6 +168,8 @@ def verb(
 
 
 def only_local(invocation: Invocation, verb_name: str) -> None:
-    """Refuse a verb that is about the local region when the target is AWS."""
+    """Raise UsageError for a verb about the local region with the target AWS."""
     if not invocation.is_local:
-        raise UsageError(f"cannot {verb_name} on AWS: it is about the local region", next_step="leave --target aws out")
+        raise UsageError(
+            f"cannot {verb_name} on AWS: it works with the local region only", next_step="leave --target aws out"
+        )

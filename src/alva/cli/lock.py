@@ -1,4 +1,4 @@
-"""`./alva lock`: who holds the environment, or hold it yourself while you work on it by hand."""
+"""`./alva lock`: shows the holder of the environment's lock, or takes the lock by hand."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from alva.cli.invocation import Invocation, verb
 
 
 @verb(
-    summary="Show who holds the environment and since when. With a REASON, hold it: releases are refused until "
+    summary="Show who holds the environment's lock. With a REASON, take the lock: releases are refused until "
     "./alva unlock."
 )
 @click.argument("reason", nargs=-1)
 def command(invocation: Invocation, reason: tuple[str, ...]) -> None:
-    """Print the holder, or become it."""
+    """Print the holder, or take the lock."""
     from alva.release.lock import Lock
 
     lock = Lock(invocation.aws, invocation.manifest)
@@ -25,7 +25,7 @@ def command(invocation: Invocation, reason: tuple[str, ...]) -> None:
     if invocation.as_json:
         invocation.print_json(asdict(holder) if holder is not None else None)
     elif holder is None:
-        invocation.print(f"nobody holds {invocation.environment}")
+        invocation.print(f"{invocation.environment} is not locked")
     else:
-        gone = " (that process is gone: the next release takes it over)" if holder.is_gone() else ""
-        invocation.print(f"{invocation.environment} is held by {holder}{gone}")
+        gone = " (its process has ended: the next release takes the lock over)" if holder.is_gone() else ""
+        invocation.print(f"{invocation.environment} is locked by {holder}{gone}")

@@ -1,4 +1,4 @@
-"""`./alva logs`: the services' log lines, merged."""
+"""`./alva logs`: prints the services' log lines, merged."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ LEVEL_COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-@verb(summary="Log lines of the named services (and migrations), or of all, oldest first, with their times in UTC.")
+@verb(summary="Show log lines of the named services (and migrations), or of all, oldest first, with UTC times.")
 @click.argument("services", nargs=-1)
-@click.option("-f", "--follow", "is_following", is_flag=True, help="Go on with the lines that come, until Ctrl-C.")
+@click.option("-f", "--follow", "is_following", is_flag=True, help="Follow new lines, until Ctrl-C.")
 @click.option(
     "--since", default="10m", show_default=True, help="30s, 10m, 2h, 1d, or a time in UTC such as 2026-01-31T12:00Z."
 )
 @click.option("--filter", "pattern", default="", help="A CloudWatch Logs filter pattern.")
-@click.option("--raw", is_flag=True, help="Messages as they were written, without time and source.")
+@click.option("--raw", is_flag=True, help="Print messages unchanged, without time and source.")
 def command(
     invocation: Invocation, services: tuple[str, ...], is_following: bool, since: str, pattern: str, raw: bool
 ) -> None:
-    """One line each; with --json one object per line."""
+    """Print one line each; with --json one object per line."""
     from alva.release import logs
 
     aws = invocation.aws
@@ -53,7 +53,7 @@ def command(
 
 
 def say(message: str) -> str:
-    """A JSON log line as a sentence: level, message, then the fields that are not the same in every line."""
+    """Format a JSON log line: level, message, and the fields that differ between lines."""
     try:
         fields = json.loads(message)
     except ValueError:
@@ -73,7 +73,7 @@ def say(message: str) -> str:
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The moment that "10m" or "2026-01-31T12:00Z" means; raises UsageError for anything else."""
+    """Parse a time such as "10m" or "2026-01-31T12:00Z"; raises UsageError if it is invalid."""
     if found := re.fullmatch(r"(\d+)([smhd])", text):
         return now - timedelta(**{UNITS[found[2]]: int(found[1])})
     try:

@@ -1,4 +1,4 @@
-"""The command line's entry and its error boundary: the only place that ends the process."""
+"""The entry point of the command line, and the only place that turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from alva.errors import AlvaError, UsageError
 INTERRUPTED_EXIT_CODE = 130
 UNEXPECTED_EXIT_CODE = 1
 COMPLETION_VARIABLE = "_ALVA_COMPLETE"
-"""What the script of `./alva completion` sets when it asks for completions."""
+"""The variable that the script of `./alva completion` sets."""
 
 
 class _Verbs(click.Group):
-    """Imports a verb's module when the verb is asked for, so that `./alva --help` stays quick."""
+    """Imports a verb's module only when it is used, so that `./alva --help` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(VERBS)
@@ -50,16 +50,16 @@ class _Verbs(click.Group):
     cls=_Verbs,
     name="alva",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Each verb explains itself: ./alva VERB --help. Without --target aws (or ALVA_TARGET=aws), a verb means "
-    "the local region on this machine.",
+    epilog="Help for a verb: ./alva VERB --help. Without --target aws (or ALVA_TARGET=aws), a verb uses the local "
+    "region on this machine.",
 )
 @click.version_option(package_name="alva", message="alva %(version)s")
 def application() -> None:
-    """Alva's staging environment: release it, look at it, and rehearse it on this machine."""
+    """Deploy and operate Alva's environments on AWS, and rehearse releases on this machine."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code: results on standard output, all else on standard error."""
+    """Run a command line and return its exit code: results go to standard output, everything else to standard error."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in own
     verbose = "--verbose" in own
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
             prog_name="./alva",
             complete_var=COMPLETION_VARIABLE,
             standalone_mode=False,
-            # None: colours on a terminal, none elsewhere.
+            # None: colours on a terminal only.
             color=False if _wants_no_colour() else None,
         )
     except AlvaError as error:
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo("interrupted: run the same command again to continue", err=True)
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:
-        # Somebody closed our standard output (`| head`): nothing is wrong, and nothing more can be printed.
+        # The reader closed our standard output (`| head`): not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -109,8 +109,8 @@ def _explain(error: Exception) -> AlvaError:
             next_step="free some space, then run the same command again",
         )
     return AlvaError(
-        f"cannot go on: {type(error).__name__}: {error}",
-        next_step="this is unexpected; the same command with --verbose shows where it comes from",
+        f"cannot continue: {type(error).__name__}: {error}",
+        next_step="run the same command with --verbose for a traceback, and report this error",
     )
 
 
@@ -126,7 +126,7 @@ def _print_error(error: AlvaError, as_json: bool) -> None:
 
 
 def _tell_pipeline(error: AlvaError) -> None:
-    """Put the error on the page of a run of GitHub Actions: what is refused early leaves no other trace there.
+    """Write the error to the summary of a GitHub Actions run: an early refusal leaves no other trace there.
 
     https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary
     """
@@ -150,12 +150,12 @@ def _is_coloured() -> bool:
 
 
 def _wants_no_colour() -> bool:
-    """https://no-color.org: the variable is there and not empty."""
+    """https://no-color.org: whether the variable is set and not empty."""
     return bool(os.environ.get("NO_COLOR"))
 
 
 def main() -> None:
-    """The console script and `python -m alva`."""
-    # A pipeline that is cancelled sends SIGTERM: it is Ctrl-C, so that what was begun is told and the lock is let go.
+    """The entry point of the console script and of `python -m alva`."""
+    # A cancelled pipeline sends SIGTERM: handle it like Ctrl-C, to report the open steps and release the lock.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

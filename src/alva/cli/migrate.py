@@ -1,4 +1,4 @@
-"""`./alva migrate`: the migration alone, with the image that is deployed."""
+"""`./alva migrate`: runs only the migration, with the deployed image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
 
 
-@verb(summary="Run the migration alone, with the image that is deployed; its log is shown as it comes.")
+@verb(summary="Run only the migration, with the deployed image, and show its log.")
 def command(invocation: Invocation) -> None:
-    """Run it under the environment's lock."""
+    """Run the migration under the environment's lock."""
     from alva.release import migration
     from alva.release.lock import Lock
     from alva.release.refusals import refuse_asleep

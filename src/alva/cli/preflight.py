@@ -1,4 +1,4 @@
-"""`./alva preflight`: what can be known to fail before anything is touched."""
+"""`./alva preflight`: checks a release without changing anything."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 @verb(
-    summary="Check everything that can be known to fail before anything is touched: account, templates and their "
-    "rules, images, secrets, what runs, alarms. Ends with 3 when something is."
+    summary="Check a release without changing anything: account, templates and their rules, images, secrets, running "
+    "services, alarms. Exits with 3 if a check fails."
 )
-@click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Would this image be there? Repeatable.")
-@click.option("--rules", "only_rules", is_flag=True, help="Only the template rules: nothing is asked of AWS.")
-@click.option("--reachability", is_flag=True, help="Print who can reach whom on which port, instead.")
+@click.option(
+    "--image", "images", multiple=True, metavar="NAME=DIGEST", help="Check that this image exists; repeatable."
+)
+@click.option("--rules", "only_rules", is_flag=True, help="Run only the template rules, without AWS calls.")
+@click.option("--reachability", is_flag=True, help="Print only the allowed connections and their ports.")
 def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, reachability: bool) -> None:
-    """Ask every check, or print the reachability matrix."""
+    """Run every check, or print the reachability matrix."""
     from alva.release import preflight
     from alva.release.verify import Result
 
@@ -56,7 +58,7 @@ def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, r
 
 
 def running(invocation: Invocation) -> dict[str, str]:
-    """Service -> digest that runs."""
+    """Return service -> running digest."""
     from alva.release.plan import running_digests
     from alva.release.stacks import Stacks
 
@@ -84,7 +86,7 @@ def _print_reachability(invocation: Invocation, assembly: Assembly) -> None:
 
 
 def table(names: Sequence[str], matrix: Mapping[tuple[str, str], Sequence[str]]) -> Iterable[str]:
-    """The matrix as lines: who reaches (rows) whom (columns)."""
+    """Format the matrix: sources are rows, destinations are columns."""
     width = max(len(name) for name in names) + 2
     yield "".join(["from \\ to".ljust(width), *(name.ljust(width) for name in names)]).rstrip()
     for source in names:

@@ -1,7 +1,7 @@
-"""How a person or a machine sees the steps of a verb, on standard error.
+"""Shows the steps of a verb on standard error.
 
-On a terminal a live view: running steps with the last thing that happened in each and a clock, finished ones as lines
-above it. Elsewhere one plain line when a step ends. With --json one JSON object per event.
+On a terminal, a live view: running steps with their last event and a clock, below the lines of finished steps.
+Elsewhere, one line when a step ends. With --json, one JSON object per event.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STYLES = {"done": "green", "unchanged": "dim", "failed": "bold red", "cancelled"
 
 
 class Progress(Protocol):
-    """A `release.reporting.Reporter` that is used as `with progress:` while steps run."""
+    """A `release.reporting.Reporter` that is a context manager."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -39,7 +39,7 @@ class Progress(Protocol):
 
 
 def choose_progress(stream: TextIO, *, as_json: bool, verbose: bool) -> Progress:
-    """The view that fits the stream."""
+    """Return the view for the stream."""
     if as_json:
         return JsonProgress(stream)
     if stream.isatty() and os.environ.get("TERM") != "dumb":
@@ -49,7 +49,7 @@ def choose_progress(stream: TextIO, *, as_json: bool, verbose: bool) -> Progress
 
 @contextmanager
 def step(progress: Progress, key: str, title: str) -> Iterator[StepResult]:
-    """Report the block as one step: failed when it raises, else what the `StepResult` was set to."""
+    """Report the block as a step: failed if it raises, else as set in the `StepResult`."""
     result = StepResult()
     progress.step_started(key, title)
     try:
@@ -61,7 +61,7 @@ def step(progress: Progress, key: str, title: str) -> Iterator[StepResult]:
 
 
 class StepResult:
-    """What the block of `step` says about its end."""
+    """The result that the block of `step` reports."""
 
     def __init__(self) -> None:
         self.outcome = "done"
@@ -69,7 +69,7 @@ class StepResult:
 
 
 class _Steps:
-    """Start times and titles of the steps, shared by the views."""
+    """Start times and titles of the steps."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -88,12 +88,12 @@ class _Steps:
         return None
 
     def expect(self, step_seconds: Mapping[str, float]) -> None:
-        """Remember how long steps usually take."""
+        """Store the usual durations of steps."""
         self._expected |= step_seconds
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Show nothing during the block: a person is being asked."""
+        """Show nothing during the block, which asks the user."""
         yield
 
     def _begin(self, key: str, title: str) -> None:
@@ -109,31 +109,31 @@ class _Steps:
 
 
 class PlainProgress(_Steps):
-    """One line per step when it ends; with `verbose` also what happens inside."""
+    """One line per step when it ends; with `verbose` also the lines inside."""
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
         super().__init__(stream)
         self._verbose = verbose
 
     def step_started(self, key: str, title: str) -> None:
-        """Remember when."""
+        """Store the start time."""
         with self._lock:
             self._begin(key, title)
 
     def step_line(self, key: str, text: str) -> None:
-        """A line, when verbose."""
+        """Print a line, if verbose."""
         if self._verbose:
             with self._lock:
                 self._write(f"    {self._titles.get(key, key)}: {text}")
 
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
-        """The step's line."""
+        """Print the step's line."""
         with self._lock:
             title, seconds = self._end(key)
             self._write(_line(outcome, title, detail, seconds))
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         with self._lock:
             self._write(text)
 
@@ -145,30 +145,30 @@ class JsonProgress(_Steps):
         self._write(json.dumps({"elapsed_seconds": round(time.monotonic() - self._begun, 3), **fields}))
 
     def step_started(self, key: str, title: str) -> None:
-        """An event "started"."""
+        """Print an event "started"."""
         with self._lock:
             self._begin(key, title)
             self._event(event="started", step=key, title=title)
 
     def step_line(self, key: str, text: str) -> None:
-        """An event "line"."""
+        """Print an event "line"."""
         with self._lock:
             self._event(event="line", step=key, text=text)
 
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
-        """An event "finished"."""
+        """Print an event "finished"."""
         with self._lock:
             _, seconds = self._end(key)
             self._event(event="finished", step=key, outcome=outcome, detail=detail, seconds=round(seconds, 3))
 
     def note(self, text: str) -> None:
-        """An event "note"."""
+        """Print an event "note"."""
         with self._lock:
             self._event(event="note", text=text)
 
 
 class LiveProgress(_Steps):
-    """Finished steps as lines, running ones below them in a view that moves."""
+    """Finished steps as lines, and a live view of the running steps below them."""
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
         from rich.console import Console
@@ -202,7 +202,7 @@ class LiveProgress(_Steps):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the view away during the block, and show it again."""
+        """Hide the view during the block."""
         was_live = self._live is not None
         if was_live:
             self.__exit__(None, None, None)
@@ -229,14 +229,14 @@ class LiveProgress(_Steps):
         return table
 
     def step_started(self, key: str, title: str) -> None:
-        """A new running row."""
+        """Add a running row."""
         with self._lock:
             self._begin(key, title)
 
-    # Nothing is printed while the lock is held: the view's thread holds the console's when it asks _render for ours.
+    # Never print while holding the lock: the view's thread holds the console's lock while it waits for ours.
 
     def step_line(self, key: str, text: str) -> None:
-        """The row's last column; a line above as well, when verbose."""
+        """Update the row's last column; print a line too, if verbose."""
         with self._lock:
             self._last_lines[key] = text
             title = self._titles.get(key, key)
@@ -244,19 +244,19 @@ class LiveProgress(_Steps):
             self._console.print(f"    {title}: {text}", style="dim", markup=False)
 
     def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
-        """The row becomes a line."""
+        """Replace the row by a line."""
         with self._lock:
             title, seconds = self._end(key)
             self._last_lines.pop(key, None)
         self._console.print(_line(outcome, title, detail, seconds), style=STYLES.get(outcome, ""), markup=False)
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         self._console.print(text, markup=False)
 
 
 def _clock(seconds: float, expected: float | None) -> str:
-    """How long a step has taken, and how long it took the last time."""
+    """Format a step's duration and its expected duration."""
     return f"{seconds:5.1f}s" + (f" of ~{expected:.0f}s" if expected is not None and expected >= 1 else "")
 
 

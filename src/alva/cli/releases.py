@@ -1,4 +1,4 @@
-"""`./alva releases`: the ledger."""
+"""`./alva releases`: prints the ledger."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import click
 from alva.cli.invocation import Invocation, verb
 
 
-@verb(summary="The releases of this environment, newest first: when, what, by whom, how it ended.")
+@verb(summary="List the releases of this environment, newest first: time, commit, user, outcome, digests.")
 @click.option("--last", default=20, show_default=True, help="How many.")
 def command(invocation: Invocation, last: int) -> None:
-    """Print them."""
+    """Print the releases."""
     from alva.release.ledger import Ledger
 
     history = Ledger(invocation.aws, invocation.manifest).history()[:last]
@@ -26,7 +26,7 @@ def command(invocation: Invocation, last: int) -> None:
             f"{release.outcome:<11}  {release.by:<10}  {digests}"
         )
         if release.rollback_of is not None:
-            invocation.print(f"      went back to release {release.rollback_of}")
+            invocation.print(f"      rolled back to release {release.rollback_of}")
         if release.contractions:
             taken = ", ".join(release.contractions)
             invocation.print(f"      migration {taken} removed something: no earlier release can be restored")

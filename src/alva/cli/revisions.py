@@ -1,4 +1,4 @@
-"""The history of the schema in the image that migrations run with: what a release judges is what will run."""
+"""Reads the revisions in the migration's image: what a release judges is what will run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from alva.release.manifest import Manifest
 def revisions_in_image(
     aws: Aws, manifest: Manifest, builder: Builder, digest: str, cache: Path
 ) -> tuple[Revision, ...] | None:
-    """The history in the migration's image, wherever that is; None where nobody has the image, or wants it judged.
+    """Return the revisions in the migration's image; None if there is no image, or no folder to judge.
 
-    `cache` keeps what was read and judged. Raises AlvaError where the image has no such folder, or none that can be
-    read.
+    `cache` is the folder of downloads and judgements. Raises AlvaError if the image has no readable folder of
+    migrations.
     """
     path, service = manifest.migration.folder, manifest.service(manifest.migration.service)
     if path is None:
@@ -43,13 +43,13 @@ def revisions_in_image(
         raise AlvaError(
             f"cannot judge the migrations: the image of {service.name} has no folder {path}",
             evidence=[digest],
-            next_step="let `folder` of MIGRATION (infrastructure/lib/config/services.py) say where its migrations are",
+            next_step="set `folder` of MIGRATION in infrastructure/lib/config/services.py to the folder in the image",
         )
     return read_revisions(folder, cache / "revisions")
 
 
 def _download(aws: Aws, repository: str, digest: str, path: str, cache: Path) -> Path | None:
-    """The folder of an image in its repository, as files here; an image's content never changes."""
+    """Download a folder of an image; it is cached, because an image's content never changes."""
     kept = cache / hashlib.sha256(f"{digest} {path}".encode()).hexdigest()[:32]
     if kept.is_dir():
         return kept

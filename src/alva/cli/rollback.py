@@ -1,4 +1,4 @@
-"""`./alva rollback`: a new release of an earlier one's images."""
+"""`./alva rollback`: releases the images of an earlier release again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from alva.cli.synth import synthesise
 
 
 @verb(
-    summary="Release the images of an earlier release again: the one before, or the NUMBER that ./alva releases shows. "
-    "Only image digests change: the schema and the deployed templates stay as they are. A release that the schema no "
-    "longer serves is refused.",
+    summary="Release the images of an earlier release again: the previous one, or the NUMBER that ./alva releases "
+    "shows. Only image digests change: the schema and the deployed templates stay as they are. A release that no "
+    "longer fits the schema is refused.",
     asks=True,
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
@@ -25,7 +25,7 @@ from alva.cli.synth import synthesise
 def command(
     invocation: Invocation, number: int | None, dry_run: bool, wait_seconds: float, deadline_seconds: float
 ) -> None:
-    """Find the release, ask, release its digests with the templates that are deployed."""
+    """Find the release, ask, and release its digests with the deployed templates."""
     from alva.release import deploy as release
     from alva.release import rollback
     from alva.release.request import Request
@@ -41,11 +41,11 @@ def command(
         if not dry_run:
             with progress.paused():
                 invocation.confirm(
-                    f"Go back to release {chosen.number} (commit {chosen.commit}, {chosen.started_at}) in "
+                    f"Roll back to release {chosen.number} (commit {chosen.commit}, {chosen.started_at}) in "
                     f"{manifest.environment}?"
                 )
         request = Request(
-            # A service that is newer than that release keeps what it runs.
+            # A service that is newer than that release keeps its image.
             digests={name: digest for name, digest in chosen.digests.items() if name in names},
             commit=chosen.commit,
             keeps_schema=True,

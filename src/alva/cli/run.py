@@ -1,4 +1,4 @@
-"""`./alva run SERVICE -- COMMAND`: a one-off task with a service's image, environment and secrets."""
+"""`./alva run SERVICE -- COMMAND`: runs a one-off task with a service's image, environment and secrets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from alva.errors import UsageError
 
 
 @verb(
-    summary="Run a one-off task with a service's environment; shows its output and ends with its exit code.\n\n"
+    summary="Run a one-off task with a service's environment. Shows its output, and exits with its exit code.\n\n"
     "Example: ./alva run auth -- python -m auth.promote me@example.com",
     context_settings={"ignore_unknown_options": True},
 )
-@click.option("--timeout", "timeout_seconds", default=900, show_default=True, help="Seconds until it is stopped.")
+@click.option("--timeout", "timeout_seconds", default=900, show_default=True, help="Time limit in seconds.")
 @click.argument("service")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
 def command(invocation: Invocation, service: str, arguments: tuple[str, ...], timeout_seconds: int) -> int:
-    """Output on standard output, everything else on standard error."""
+    """Print the output to standard output, everything else to standard error."""
     from alva.release import oneoff
 
     aws, manifest = invocation.aws, invocation.manifest
     found = manifest.service(service)
     if not arguments:
-        raise UsageError("cannot run nothing", next_step=f"./alva run {service} -- COMMAND")
+        raise UsageError("cannot run a task without a command", next_step=f"./alva run {service} -- COMMAND")
     task_definition, subnets, security_groups = oneoff.network_of_service(aws, manifest.cluster, found.service)
 
     def state(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`./alva secrets`: which are set, make what can be made, set the rest. A value is never printed."""
+"""`./alva secrets`: lists, generates, sets and rotates secrets. Values are never printed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from alva.release.manifest import Service
 
 
-@click.group(help="The secrets of an environment. Values are read from standard input and never printed.")
+@click.group(help="Manage the secrets of an environment. Values are read from standard input and never printed.")
 def command() -> None:
-    """Holds those below."""
+    """The group of the commands below."""
 
 
-@verb(summary="The secrets, whether each is set, since when, and who uses it.")
+@verb(summary="List the secrets: whether each is set, since when, and which services use it.")
 def list_(invocation: Invocation) -> None:
-    """Print them without their values."""
+    """Print the secrets without their values."""
     from alva.release.secrets import Secrets
 
     statuses = Secrets(invocation.aws, invocation.manifest).check()
@@ -53,9 +53,9 @@ def list_(invocation: Invocation) -> None:
         )
 
 
-@verb(summary="Make the unset secrets that can be made: the key pair and the random ones.")
+@verb(summary="Generate the unset secrets: the key pair and the random ones.")
 def init(invocation: Invocation) -> None:
-    """Make them and name them."""
+    """Generate the secrets and print their names."""
     from alva.release.secrets import Secrets, State
 
     secrets = Secrets(invocation.aws, invocation.manifest)
@@ -67,14 +67,14 @@ def init(invocation: Invocation) -> None:
     for name in made:
         invocation.print(f"made {name}")
     for name in left:
-        invocation.print(f"still to be set by you: {name}")
+        invocation.print(f"not set yet: {name}")
 
 
-@verb(summary="Set one secret to what standard input holds, or to what is typed (without echo).")
-@click.option("--restart/--no-restart", default=None, help="Restart the services that use it; asks, if not given.")
+@verb(summary="Set a secret from standard input, or from a prompt without echo.")
+@click.option("--restart/--no-restart", default=None, help="Restart the services that use it; default: ask.")
 @click.argument("name")
 def set_(invocation: Invocation, name: str, restart: bool | None) -> None:
-    """Read the value, judge it, store it, and offer the restart without which nobody reads it."""
+    """Read, check and store the value, then offer the restart that makes tasks read it."""
     from alva.release.secrets import Secrets
 
     secrets = Secrets(invocation.aws, invocation.manifest)
@@ -82,13 +82,13 @@ def set_(invocation: Invocation, name: str, restart: bool | None) -> None:
     if sys.stdin.isatty():
         value = click.prompt(f"value of {secret.name}", hide_input=True, err=True)
     else:
-        # A file or `echo` ends with a newline that is no part of the value; a PEM key keeps its own.
+        # Files and `echo` end with a newline that is not part of the value; a PEM key keeps it.
         value = sys.stdin.read()
         value = value if value.startswith("-----BEGIN") else value.rstrip("\r\n")
     if not value:
         raise UsageError(
             f"cannot set {secret.name}: standard input is empty",
-            next_step=f"./alva secrets set {secret.name} < FILE, or at a terminal, where it asks without an echo",
+            next_step=f"./alva secrets set {secret.name} < FILE, or run it at a terminal, which prompts without echo",
         )
     secrets.assign(secret.name, value)
     users = [invocation.manifest.service(service) for service in secret.used_by]
@@ -108,7 +108,7 @@ def set_(invocation: Invocation, name: str, restart: bool | None) -> None:
 
 
 def restart_services(invocation: Invocation, services: Sequence[Service]) -> None:
-    """Under the environment's lock: a release at the same time would be judged by the wrong deployment."""
+    """Restart under the environment's lock: a concurrent release would check the wrong deployment."""
     from alva.release.lock import Lock
     from alva.release.restart import restart
 
@@ -125,7 +125,7 @@ def restart_services(invocation: Invocation, services: Sequence[Service]) -> Non
 @verb(summary="Restart the services that use a secret, one task after another, so that they read it again.")
 @click.argument("name")
 def restart(invocation: Invocation, name: str) -> None:
-    """Find them and restart them."""
+    """Find the services and restart them."""
     from alva.release.secrets import Secrets
 
     secret = Secrets(invocation.aws, invocation.manifest).find(name)
@@ -138,10 +138,10 @@ def restart(invocation: Invocation, name: str) -> None:
         invocation.print(f"restarted {', '.join(secret.used_by)}" if services else f"nothing uses {secret.name}")
 
 
-@verb(summary="Give the generated password of database and cache a new value, and restart what uses it.")
+@verb(summary="Rotate the generated password of database and cache, and restart the services that use it.")
 @click.argument("name")
 def rotate(invocation: Invocation, name: str) -> None:
-    """Under the environment's lock, since it changes stacks."""
+    """Rotate under the environment's lock, because this changes stacks."""
     from alva.release.lock import Lock
     from alva.release.rotation import rotate
     from alva.release.secrets import Secrets
@@ -160,9 +160,9 @@ def rotate(invocation: Invocation, name: str) -> None:
         invocation.print(f"rotated {secret.name}: {', '.join(stacks)}; restarted {', '.join(secret.used_by)}")
 
 
-@verb(summary="Who set which secret when, newest first. No value is kept with it.")
+@verb(summary="Show who set which secret, and when, newest first. Values are not recorded.")
 def audit(invocation: Invocation) -> None:
-    """Print what Parameter Store still has, at most 100 changes."""
+    """Print the changes that Parameter Store has, at most 100."""
     from alva.release.secret_audit import SecretAudit
 
     history = SecretAudit(invocation.aws, invocation.manifest).history()
@@ -172,12 +172,12 @@ def audit(invocation: Invocation) -> None:
     for entry in history:
         invocation.print(f"{entry.at}  {entry.secret}  by {entry.by} on {entry.host}")
     if not history:
-        invocation.print("nobody set a secret yet")
+        invocation.print("no secret was set yet")
 
 
 @verb(summary="Check that every secret is set and well-formed. Ends with 3 when one is not.")
 def check(invocation: Invocation) -> None:
-    """Raise when one is not."""
+    """Raise PreflightRefused if one is not."""
     from alva.release.secrets import Secrets
 
     Secrets(invocation.aws, invocation.manifest).require()

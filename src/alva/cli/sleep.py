@@ -1,4 +1,4 @@
-"""`./alva sleep`: no tasks and no database until `./alva wake`, and what that saves."""
+"""`./alva sleep`: stops all tasks and the database until `./alva wake`, and prints what that saves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ DAYS_UNTIL_RDS_STARTS = 7
 """https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html"""
 
 
-@verb(summary="Stop every task and the database until ./alva wake; says what that saves.", asks=True)
+@verb(summary="Stop all tasks and the database until ./alva wake, and show what that saves.", asks=True)
 def command(invocation: Invocation) -> None:
-    """Ask, stop, say what is saved."""
+    """Ask, stop, and print the savings."""
     from alva.checks.assembly import Assembly
     from alva.checks.cost import Prices, bill, saved_asleep, total
     from alva.release.hibernation import Hibernation
@@ -20,7 +20,9 @@ def command(invocation: Invocation) -> None:
 
     synthesise(invocation.environment, invocation.assembly_folder)
     aws, manifest = invocation.aws, invocation.manifest
-    invocation.confirm(f"Stop all tasks and the database of {manifest.environment}? Nobody can use it until it wakes.")
+    invocation.confirm(
+        f"Stop all tasks and the database of {manifest.environment}? Nobody can use it until ./alva wake."
+    )
     with (
         invocation.progress as progress,
         Lock(aws, manifest).held("sleep", progress.note),
@@ -41,9 +43,9 @@ def command(invocation: Invocation) -> None:
         )
         return
     invocation.print(
-        f"{manifest.environment} sleeps. That saves {saved / prices.hours:.2f} USD an hour "
+        f"{manifest.environment} is asleep. This saves {saved / prices.hours:.2f} USD an hour "
         f"({saved:.0f} of {total(items):.0f} USD in a whole month; NAT, load balancer, cache and storage go on)"
     )
     if asleep.databases and not invocation.is_local:
-        invocation.print(f"AWS starts a stopped database by itself after {DAYS_UNTIL_RDS_STARTS} days")
-    invocation.print("next: ./alva wake, also before a release")
+        invocation.print(f"AWS starts a stopped database again after {DAYS_UNTIL_RDS_STARTS} days")
+    invocation.print("next: ./alva wake, which a release needs too")

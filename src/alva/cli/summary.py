@@ -1,4 +1,4 @@
-"""`./alva summary`: a release as Markdown, for the page of a pipeline's run."""
+"""`./alva summary`: prints a release as Markdown, for the summary of a GitHub Actions run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from alva.cli.synth import synthesise
 
 
 @verb(
-    summary="What this run of GitHub Actions released, or else the last release, as Markdown: outcome, digests, how "
-    "long its steps took, and its cause."
+    summary="Print the release of this GitHub Actions run, or else the last release, as Markdown: outcome, digests, "
+    "duration of each step, and the cause of a failure."
 )
 def command(invocation: Invocation) -> None:
-    """Print it."""
+    """Print the summary."""
     from alva.release.ledger import Ledger
     from alva.release.recording import run_address
     from alva.release.stacks import Stacks
@@ -23,7 +23,7 @@ def command(invocation: Invocation) -> None:
     manifest = invocation.manifest
     ledger = Ledger(invocation.aws, manifest)
     run = run_address()
-    # In a pipeline the page is about its own run, also where that recorded no release.
+    # In a pipeline the page is about its own run, even if that recorded no release.
     release = next((r for r in ledger.history() if r.run == run), None) if run else ledger.latest()
     if invocation.as_json:
         invocation.print_json(asdict(release) if release is not None else None)

@@ -1,4 +1,4 @@
-"""`./alva synth`: the templates, made anew only when infrastructure/ changed."""
+"""`./alva synth`: writes the templates if infrastructure/ has changed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TIMEOUT_SECONDS = 300
 
 
 def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
-    """Write the environment's templates to `folder`; False if those there are still right. Makes no AWS call.
+    """Write the environment's templates to `folder`; False if they are up to date. Makes no AWS call.
 
-    The folder is replaced as a whole, once the CDK app succeeded. Raises SynthesisFailed with the app's last lines.
+    The folder is replaced as a whole after the CDK app has succeeded. Raises SynthesisFailed with the app's last lines.
     """
     digest = source_digest(environment)
     digest_file = folder / DIGEST_FILE
@@ -44,7 +44,7 @@ def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
 
 
 def run_app(script: str, environment: str, folder: Path) -> None:
-    """Run one of the CDK apps in infrastructure/bin, which writes templates to `folder`.
+    """Run a CDK app of infrastructure/bin, which writes templates to `folder`.
 
     Raises SynthesisFailed with the app's last lines.
     """
@@ -72,7 +72,7 @@ def run_app(script: str, environment: str, folder: Path) -> None:
 
 
 def source_digest(environment: str) -> str:
-    """What the templates depend on, as one digest: the CDK app's files and version, the services, the environment."""
+    """Return a digest of the templates' inputs: the CDK app's files and version, the services, the environment."""
     digest = hashlib.sha256(f"{environment} {importlib.metadata.version('aws-cdk-lib')} {sys.version}".encode())
     infrastructure = ROOT / "infrastructure"
     for file in sorted(p for p in infrastructure.rglob("*") if p.suffix in (".py", ".json") and p.is_file()):
@@ -90,10 +90,10 @@ def _read(file: Path) -> str | None:
         return None
 
 
-@verb(summary="Write the CloudFormation templates, if infrastructure/ changed since the last time.")
-@click.option("--force", is_flag=True, help="Even if nothing changed.")
+@verb(summary="Write the CloudFormation templates if infrastructure/ has changed.")
+@click.option("--force", is_flag=True, help="Write them even if nothing has changed.")
 def command(invocation: Invocation, force: bool) -> None:
-    """Synthesise and say where the templates are."""
+    """Synthesise, and print the folder of the templates."""
     folder = invocation.assembly_folder
     with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}") as result:
         if not synthesise(invocation.environment, folder, force=force):

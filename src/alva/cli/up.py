@@ -1,4 +1,4 @@
-"""`./alva up`: the local region with the whole environment in it; doing it again does only what is missing."""
+"""`./alva up`: starts the local region and releases into it; a repeated call does only what is missing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from alva.cli.synth import synthesise
 from alva.release.risks import Kind
 
 STANDIN_KEY = "alva-local-standin-key"
-"""What the two outside APIs are called with in the local region, where stand-ins answer for them."""
+"""The key for the two external APIs in the local region, whose stand-ins accept it."""
 
 SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES, Kind.OUTAGE, Kind.DRIFT})
-"""What `deploy` asks about and `up` only shows: it cannot hurt anybody in a region on this machine."""
+"""Risks that `up` only shows: they cannot affect users of a region on this machine."""
 
 
-@verb(summary="Start the local region and release into it. Repeat it as you like: it does only what is missing.")
+@verb(summary="Start the local region and release into it. It can be repeated, and does only what is missing.")
 @click.option(
     "--allow",
     "allowed",
@@ -30,7 +30,7 @@ SHOWN_ONLY = frozenset({Kind.IAM, Kind.NETWORK, Kind.RULES, Kind.OUTAGE, Kind.DR
     help="Approve risky changes of this kind; repeatable.",
 )
 def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
-    """Region and templates side by side, then the images; then the release; then where to look."""
+    """Start the region and synthesise in parallel, then build, release, and print the URLs."""
     from alva.region import daemon
     from alva.release.deploy import deploy
     from alva.release.request import Request
@@ -55,7 +55,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                         result.outcome = "unchanged"
 
             region, templates = pool.submit(start_region), pool.submit(write_templates)
-            region.result()  # a port in use, say, is told before images are built
+            region.result()  # report errors such as a port in use before building images
             templates.result()
             require_paths(invocation)
             account = pool.submit(_bootstrap_account, invocation)
@@ -87,7 +87,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
 
 
 def _bootstrap_account(invocation: Invocation) -> None:
-    """What `./alva bootstrap` does once per account: the roles and the bucket that a release then works with."""
+    """Create what `./alva bootstrap` creates once per account: the roles and the bucket of a release."""
     from alva.release.bootstrap import create_bootstrap
 
     template = (ROOT / "node_modules" / "aws-cdk" / "lib" / "api" / "bootstrap" / "bootstrap-template.yaml").read_text()

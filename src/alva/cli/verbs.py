@@ -1,4 +1,4 @@
-"""The verbs, grouped as the help shows them. A verb's module is imported only when the verb is used."""
+"""The verbs, grouped as in the help. A verb's module is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """One verb: its name, the module that has its `command`, and the line that the list shows."""
+    """A verb: its name, the module of its `command`, and its line in the list."""
 
     name: str
     module: str
@@ -22,56 +22,56 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "The local region",
         (
-            _verb("up", "start the local region and release into it; repeat as you like"),
-            _verb("down", "stop the local region; --wipe forgets its data, and asks"),
+            _verb("up", "start the local region and release into it"),
+            _verb("down", "stop the local region; --wipe deletes its data"),
         ),
     ),
     (
         "Release",
         (
             _verb("synth", "write the templates to .alva/cdk.out"),
-            _verb("preflight", "what can be known to fail before anything is touched"),
-            _verb("build", "the images alone; prints NAME=DIGEST, as deploy --image takes it"),
-            _verb("diff", "what a release would change; what stands out first"),
+            _verb("preflight", "check a release without changing anything"),
+            _verb("build", "build images; prints NAME=DIGEST for deploy --image"),
+            _verb("diff", "show what a release would change, risky changes first"),
             _verb("deploy", "release: stacks, images, migration, services, verification"),
-            _verb("migrate", "run the migration alone"),
-            _verb("verify", "named checks against what runs"),
-            _verb("releases", "the ledger of releases"),
-            _verb("rollback", "a new release of an earlier one's images"),
-            _verb("summary", "the last release as Markdown, for a pipeline's page"),
+            _verb("migrate", "run only the migration"),
+            _verb("verify", "check the running environment"),
+            _verb("releases", "list the releases"),
+            _verb("rollback", "release the images of an earlier release again"),
+            _verb("summary", "print the last release as Markdown"),
         ),
     ),
     (
         "Look",
         (
             _verb("open", "show the environment in a browser"),
-            _verb("status", "what runs where, and since when"),
-            _verb("logs", "logs of one or all services"),
-            _verb("why", "cause, evidence and next step of what fails or failed"),
-            _verb("cost", "what a month costs, and what each saving would change"),
+            _verb("status", "show what runs, and whether it works"),
+            _verb("logs", "show the logs of one or all services"),
+            _verb("why", "show cause, evidence and next step of a failure"),
+            _verb("cost", "show the monthly cost, and the effect of each saving"),
             _verb("draw", "write the architecture, or what a release changes, as SVG"),
         ),
     ),
     (
         "Operate",
         (
-            _verb("run", "a one-off task with a service's environment"),
-            _verb("exec", "a shell or a command in a running task"),
-            _verb("secrets", "list, init, set, restart, audit, check"),
-            _verb("lock", "who holds the environment, or hold it"),
-            _verb("unlock", "take the lock from whoever holds it"),
-            _verb("sleep", "stop tasks and database until woken; what that saves"),
+            _verb("run", "run a one-off task with a service's environment"),
+            _verb("exec", "open a shell or run a command in a running task"),
+            _verb("secrets", "list, generate, set, rotate and check secrets"),
+            _verb("lock", "show who holds the environment's lock, or take it"),
+            _verb("unlock", "release the environment's lock"),
+            _verb("sleep", "stop all tasks and the database until wake"),
             _verb("wake", "start what sleep stopped, and verify it"),
             _verb("bootstrap", "prepare an AWS account, once"),
-            _verb("destroy", "delete an environment; says what goes, stays, costs"),
+            _verb("destroy", "delete an environment"),
         ),
     ),
     (
         "Develop",
         (
-            _verb("test", "the tests; arguments go to pytest"),
-            _verb("completion", "the script that completes verbs and options in a shell"),
-            _verb("check", "what CI runs: lint, types, architecture, fast tests"),
+            _verb("test", "run the tests; arguments are passed to pytest"),
+            _verb("completion", "print the completion script of a shell"),
+            _verb("check", "run CI's fast checks: lint, types, architecture, tests"),
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""`./alva verify`: named checks against what runs."""
+"""`./alva verify`: named checks of the running environment."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ COLOURS = {"OK": "green", "SKIP": "yellow", "WARN": "yellow", "FAIL": "red"}
 
 
 @verb(
-    summary="Check what runs, from outside, as users reach it, and from inside, as services reach what they need: a "
-    "one-off task signs in to the database and the queue, and asks each service for its dependencies. Ends with 7 when "
-    "a check fails.\n\n"
-    "With --deep also a customer's way from sign-up to a plan, log lines and alarms: that makes a customer whom the "
-    "task forgets again."
+    summary="Check the running environment: requests through the load balancer, and a one-off task that signs in to "
+    "the database and the queue and checks each service's dependencies. Exits with 7 if a check fails.\n\n"
+    "With --deep also a customer's journey from sign-up to a plan, log lines, open ports and alarms. The journey "
+    "creates a customer, which the task deletes again."
 )
-@click.option("--deep", is_flag=True, help="Also through a customer's eyes, into logs and alarms.")
-@click.option("--inbox", metavar="URL", help="Where the customer's mail can be read; the local region's by itself.")
+@click.option("--deep", is_flag=True, help="Also run the customer's journey, and check logs, alarms and open ports.")
+@click.option(
+    "--inbox", metavar="URL", help="The inbox where the customer's mail can be read; default: the local region's."
+)
 def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
-    """Print every check with its verdict and reason."""
+    """Run the checks, and print each with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
     from alva.release.dependency_checks import DependencyChecks, cure_of, failures
@@ -50,7 +51,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
         if asleep is None:
             observed = {each.name: Stacks(aws).observe(each.name) for each in manifest.stacks}
             drifts = compare(aws, manifest, observed).drifts
-            cure = "./alva deploy puts back what was changed" if any(each.cure for each in drifts) else None
+            cure = "./alva deploy restores what was changed" if any(each.cure for each in drifts) else None
             cure = cure_of(manifest, error.evidence) or cure
             raise error.because([f"drift: {each}" for each in drifts], cure) from None
         said = f"{manifest.environment} is {asleep}"
@@ -58,7 +59,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
 
 
 def show_checks(invocation: Invocation, results: Sequence[Result]) -> None:
-    """Every check with its verdict and reason."""
+    """Print each check with its verdict and reason."""
     if invocation.as_json:
         invocation.print_json([result.as_json() for result in results])
     else:

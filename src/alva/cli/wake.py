@@ -1,4 +1,4 @@
-"""`./alva wake`: what slept runs again, and is verified."""
+"""`./alva wake`: starts what `./alva sleep` stopped, and verifies it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from alva.cli.progress import step
 from alva.cli.synth import synthesise
 
 PATIENCE_SECONDS = 90
-"""New tasks may have to find each other's names before every check passes."""
+"""New tasks need time to resolve each other's names before every check passes."""
 
 
 @verb(summary="Start the database and the tasks that ./alva sleep stopped, and verify them.")
 def command(invocation: Invocation) -> None:
-    """Start, verify."""
+    """Start the environment, and verify it."""
     from alva.release import verify
     from alva.release.dependency_checks import verify_with_dependencies
     from alva.release.hibernation import Hibernation
@@ -34,4 +34,4 @@ def command(invocation: Invocation) -> None:
     if invocation.as_json:
         invocation.print_json({"services": dict(asleep.services), "seconds": round(seconds, 2)})
         return
-    invocation.print(f"{manifest.environment} is awake after {seconds:.0f} s; it slept since {asleep.since}")
+    invocation.print(f"{manifest.environment} is awake after {seconds:.0f} s; it was asleep since {asleep.since}")
