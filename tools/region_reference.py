@@ -62,7 +62,7 @@ def install(home: Path) -> None:
     from alva.region import offered_services, server
     from alva.region.cloudformation import extension
 
-    offered_services.close_side_doors(app)
+    offered_services.disable_other_entry_points(app)
     region, components = server.build(config)
     extension.install(lambda: None, region.background)
     for component in components:

@@ -34,7 +34,7 @@ class Addresses:
         network = IPv4Network(cidr_block)
         first, last = int(network.network_address) + _RESERVED_AT_START, int(network.broadcast_address) - 1
         for number in range(first, last + 1):
-            address = self.here(str(IPv4Address(number)))
+            address = self.local_form(str(IPv4Address(number)))
             if address not in self._taken:
                 self._taken.add(address)
                 return address
@@ -52,7 +52,7 @@ class Addresses:
         """Release an address; releasing a free one changes nothing."""
         self._taken.discard(address)
 
-    def here(self, private_address: str) -> str:
+    def local_form(self, private_address: str) -> str:
         """The form of `private_address` on this machine: itself, or "127.20.10.17" for "10.0.10.17"."""
         if self._are_real:
             return private_address
@@ -67,6 +67,6 @@ class Addresses:
         """
         first, second, _, _ = cidr_block.split(".")
         _, _, third, fourth = address.split(".")
-        here = self.here(f"{first}.{second}.{third}.{fourth}")
-        self.reserve(here)
-        return here
+        local = self.local_form(f"{first}.{second}.{third}.{fourth}")
+        self.reserve(local)
+        return local

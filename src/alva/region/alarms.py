@@ -177,30 +177,30 @@ def calculate(expression: str, value: Callable[[str], float | None]) -> float | 
     expressions.
     """
 
-    def of(node: ast.expr) -> float | None:
+    def evaluated(node: ast.expr) -> float | None:
         match node:
             case ast.Constant(value=int() | float() as constant):
                 return float(constant)
             case ast.Name(id=name):
                 return value(name)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                number = of(operand)
+                number = evaluated(operand)
                 return None if number is None else -number
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _apply(_ARITHMETIC[type(op)], of(left), of(right))
+                return _apply(_ARITHMETIC[type(op)], evaluated(left), evaluated(right))
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
-                return _apply(_COMPARISONS[type(op)], of(left), of(right))
+                return _apply(_COMPARISONS[type(op)], evaluated(left), evaluated(right))
             case ast.Call(func=ast.Name(id="IF"), args=[condition, yes, no]):
-                chosen = of(condition)
-                return None if chosen is None else of(yes if chosen else no)
+                chosen = evaluated(condition)
+                return None if chosen is None else evaluated(yes if chosen else no)
             case ast.Call(func=ast.Name(id="FILL"), args=[metric, filling]):
-                number = of(metric)
-                return of(filling) if number is None else number
+                number = evaluated(metric)
+                return evaluated(filling) if number is None else number
             case ast.Call(func=ast.Name(id=name), args=[ast.List(elts=elements)]) if name in _OF_LISTS:
-                numbers = [number for number in map(of, elements) if number is not None]
+                numbers = [number for number in map(evaluated, elements) if number is not None]
                 return _OF_LISTS[name](numbers) if numbers else None
             case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _OF_ONE:
-                number = of(argument)
+                number = evaluated(argument)
                 return None if number is None else _OF_ONE[name](number)
         raise ValueError(f"cannot evaluate metric math: {ast.unparse(node)!r} in {expression!r}")
 
@@ -208,7 +208,7 @@ def calculate(expression: str, value: Callable[[str], float | None]) -> float | 
         parsed = ast.parse(expression.strip(), mode="eval")
     except SyntaxError as error:
         raise ValueError(f"cannot evaluate metric math: {expression!r}") from error
-    return of(parsed.body)
+    return evaluated(parsed.body)
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float | None]] = {

@@ -30,7 +30,7 @@ class Fragments:
         self._known: dict[int, tuple[object, str]] = {}
         self._met: dict[int, tuple[object, str]] = {}
 
-    def of(self, value: Any) -> str:
+    def text_of(self, value: Any) -> str:
         """The JSON of an object that is not changed in place."""
         key = id(value)
         found = self._known.get(key)
@@ -57,7 +57,7 @@ class LargeStates:
 
         def record(members: Mapping[str, Any]) -> str:
             return _object(
-                (name, fragments.of(value) if name in FIXED_MEMBERS else encode(value))
+                (name, fragments.text_of(value) if name in FIXED_MEMBERS else encode(value))
                 for name, value in members.items()
             )
 

@@ -77,7 +77,7 @@ class Engine:
 
         keep_running(self._background, process, lambda: self._session is session, relaunch)
 
-    def _hear(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         self._last_lines.append(line)
         self._log(line)
 

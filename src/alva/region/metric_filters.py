@@ -27,7 +27,7 @@ class MetricFilters:
         self._minutes: dict[tuple[str, str], int] = {}
         """(log group, filter) -> the minute of its last value, including default values."""
 
-    def took(self, group: str, events: Sequence[Event]) -> None:
+    def publish(self, group: str, events: Sequence[Event]) -> None:
         """Publish the points of the group's filters for new events, in the scope of their request."""
         for (of_group, name), metric_filter in list(cloudwatch_logs._metric_filters.items()):
             if of_group == group:
@@ -89,6 +89,6 @@ def install() -> None:
 
     def passed(group: str, stream: str, events: Sequence[Event]) -> None:
         pass_on(group, stream, events)
-        filters.took(group, events)
+        filters.publish(group, events)
 
     cloudwatch_logs._fanout_to_subscription_filters = passed

@@ -93,7 +93,7 @@ def restrict() -> None:
     sys.meta_path.insert(0, _Absence())
 
 
-def close_side_doors(application: ModuleType) -> None:
+def disable_other_entry_points(application: ModuleType) -> None:
     """Disable MiniStack's entry points beside AWS's API: data planes of other services, and its reset.
 
     `application` is `ministack.app`.

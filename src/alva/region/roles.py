@@ -128,7 +128,7 @@ class Roles:
         if (request.service, request.action) == ("sts", "AssumeRole"):
             return self._refuse_assuming(request)
         if request.service == "cloudformation" and (role := request.member("RoleARN")):
-            return self._refuse_handing(request, str(role))
+            return self._refuse_passing_to_cloudformation(request, str(role))
         return None
 
     async def _refuse_session(self, request: Request) -> Response | None:
@@ -141,7 +141,7 @@ class Roles:
         if isinstance(principal, iam_evaluator.AuthError):
             return self._answer(request, action, "", code=principal.code, message=principal.message)
         wanted = [(action, resource, self._context(request)) for resource in self._resources(request)]
-        wanted += [("iam:PassRole", arn, {"iam:passedtoservice": to}) for arn, to in await self._passed(request)]
+        wanted += [("iam:PassRole", arn, {"iam:passedtoservice": to}) for arn, to in await self._passed_roles(request)]
         for each, resource, context in wanted:
             found = iam_evaluator.evaluate(
                 iam_evaluator.EvalContext(
@@ -184,7 +184,7 @@ class Roles:
         message = f"User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"
         return self._answer(request, "sts:AssumeRole", caller, message=message)
 
-    def _refuse_handing(self, request: Request, arn: str) -> Response | None:
+    def _refuse_passing_to_cloudformation(self, request: Request, arn: str) -> Response | None:
         """CloudFormation's ValidationError for a role that it cannot assume."""
         from ministack.services import iam
 
@@ -250,7 +250,7 @@ class Roles:
             return {"ecs:cluster": f"arn:aws:ecs:{self._region}:{self._account_id}:cluster/{name}"}
         return {}
 
-    async def _passed(self, request: Request) -> list[tuple[str, str]]:
+    async def _passed_roles(self, request: Request) -> list[tuple[str, str]]:
         """The roles that the request passes to a service, with that service; the caller needs iam:PassRole."""
         if request.service == "cloudformation" and (role := request.member("RoleARN")):
             return [(str(role), "cloudformation.amazonaws.com")]
@@ -295,15 +295,15 @@ class Roles:
 
 
 def _trusts(document: Any, caller: str, context: Any) -> bool:
-    """Whether a role's trust policy names the caller. Services do not call here."""
+    """Whether a role's trust policy names the caller. A service is not a caller, so its statements are left out."""
     from ministack.core import iam_evaluator
 
     statements = (json.loads(document) if isinstance(document, str) else document).get("Statement", [])
-    people = [each for each in ([statements] if isinstance(statements, dict) else statements) if _names_people(each)]
-    return bool(iam_evaluator.evaluate_trust_policy({"Statement": people}, caller, context))
+    relevant = [each for each in ([statements] if isinstance(statements, dict) else statements) if _names_callers(each)]
+    return bool(iam_evaluator.evaluate_trust_policy({"Statement": relevant}, caller, context))
 
 
-def _names_people(statement: Mapping[str, Any]) -> bool:
+def _names_callers(statement: Mapping[str, Any]) -> bool:
     principal = statement.get("Principal")
     return principal == "*" or (isinstance(principal, dict) and "AWS" in principal)
 

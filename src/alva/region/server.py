@@ -54,7 +54,7 @@ from alva.region.retention import Retention
 from alva.region.roles import Roles
 from alva.region.standins import StandIns
 from alva.region.supervisor import Supervisor
-from alva.region.unexpected import answer_always
+from alva.region.unexpected import answer_exceptions
 
 logger = logging.getLogger("alva.region")
 
@@ -105,7 +105,7 @@ async def run(config: RegionConfig) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="region"))
 
     ministack_app._MAIN_LOOP = asyncio.get_running_loop()
-    offered_services.close_side_doors(ministack_app)
+    offered_services.disable_other_entry_points(ministack_app)
     region, components = build(config)
     asyncio.get_running_loop().set_exception_handler(partial(_record_unexpected, region.background))
     for pid in region.supervisor.kill_leftovers():
@@ -130,7 +130,7 @@ async def run(config: RegionConfig) -> None:
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
     validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
-    answer_always(ministack_app.SERVICE_HANDLERS)
+    answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
     application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
@@ -192,14 +192,14 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
                     return
         body = b""
 
-        async def overhear() -> Any:
+        async def receive_and_keep_body() -> Any:
             nonlocal body
             message = await receive()
             body = body or message.get("body", b"")
             return message
 
         try:
-            await ministack(scope, overhear, send)
+            await ministack(scope, receive_and_keep_body, send)
         finally:
             service, action = requested_action(scope, body)
             if not action.startswith(READ_ONLY):

@@ -312,7 +312,7 @@ class _Status:
         self.is_ready = False
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
-        self._output = _Output(descriptor, self._hear, self._end)
+        self._output = _Output(descriptor, self._on_line, self._end)
 
     def close(self) -> None:
         self._output.finish()
@@ -321,7 +321,7 @@ class _Status:
         if not self.closed.done():
             self.closed.set_result(None)
 
-    def _hear(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         word, _, rest = line.partition(" ")
         match word:
             case "pid":

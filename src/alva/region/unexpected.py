@@ -19,7 +19,7 @@ CODE = "InternalFailure"
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html"""
 
 
-def answer_always(handlers: dict[str, Handler]) -> None:
+def answer_exceptions(handlers: dict[str, Handler]) -> None:
     """Make every handler log an exception's traceback and answer with InternalFailure (500)."""
     for service, handler in handlers.items():
         handlers[service] = _answering(service, handler)

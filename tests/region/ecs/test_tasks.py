@@ -84,12 +84,12 @@ def test_eventbridge_is_told_of_every_state_of_a_task(workbench: Workbench) -> N
     task = workbench.stopped(workbench.run(definition))
     told: list[dict[str, Any]] = []
 
-    def all_told() -> bool:
+    def all_published() -> bool:
         for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
             told.append(json.loads(message["Body"]))
         return any(event["detail"]["lastStatus"] == "STOPPED" for event in told)
 
-    until(all_told)
+    until(all_published)
     statuses = [event["detail"]["lastStatus"] for event in sorted(told, key=lambda event: event["detail"]["version"])]
     assert statuses == ["RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"]
     (last,) = [event for event in told if event["detail"]["lastStatus"] == "STOPPED"]

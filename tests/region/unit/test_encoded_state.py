@@ -119,9 +119,9 @@ def test_what_is_no_longer_on_record_is_forgotten() -> None:
     fragments = Fragments()
     objects = [{"number": number} for number in range(100)]
     for each in objects:
-        fragments.of(each)
+        fragments.text_of(each)
     fragments.end_generation()
     for each in objects[:10]:
-        assert fragments.of(each) == json.dumps(each, separators=(",", ":"))
+        assert fragments.text_of(each) == json.dumps(each, separators=(",", ":"))
     fragments.end_generation()
     assert len(fragments._known) == 10

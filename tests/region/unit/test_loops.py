@@ -301,7 +301,7 @@ async def test_background_readers_see_the_regions_records_whoever_made_the_reque
 
     monkeypatch.setattr(network, "_apply", apply)
     monkeypatch.setattr(controller_module, "RunningTask", Running)
-    monkeypatch.setattr(controller._notifications, "tell_task", lambda _: None)
+    monkeypatch.setattr(controller._notifications, "publish_task", lambda _: None)
     task: Any = SimpleNamespace(arn="arn", id="1", group="family:web")
     own = (get_account_id(), get_region())
     with request_scope("222222222222", "eu-west-1"):

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from alva.region.unexpected import Handler, Response, answer_always
+from alva.region.unexpected import Handler, Response, answer_exceptions
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -20,7 +20,7 @@ async def broken(*_: Any) -> Response:
 
 def answer(service: str, headers: dict[str, str]) -> Response:
     handlers: dict[str, Handler] = {service: broken}
-    answer_always(handlers)
+    answer_exceptions(handlers)
 
     async def ask() -> Response:
         return await handlers[service]("POST", "/", headers, b"", {})
@@ -50,7 +50,7 @@ def test_answer_of_a_handler_that_works_is_its_own() -> None:
         return 200, {}, b"fine"
 
     handlers: dict[str, Handler] = {"sns": works}
-    answer_always(handlers)
+    answer_exceptions(handlers)
 
     async def ask() -> Response:
         return await handlers["sns"]("POST", "/", {}, b"", {})

@@ -24,7 +24,7 @@ async def delete_resource(context: Context, logical_id: str, record: Mapping[str
     context.event(logical_id, resource_type, "DELETE_IN_PROGRESS", physical_id=physical_id)
     properties = record.get("Properties") or {}
     try:
-        await provisioning.breathe()
+        await provisioning.yield_to_requests()
         if policy == "Snapshot":
             await provisioning.snapshot(resource_type, physical_id, properties)
         await provisioning.delete(resource_type, logical_id, physical_id, properties, context.name)

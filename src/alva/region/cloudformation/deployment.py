@@ -120,7 +120,7 @@ async def deploy(stack: Stack, operation: Operation) -> None:
 
 async def _provision(context: Context, operation: Operation, logical_id: str) -> None:
     """Create or update one resource, and record its progress. Raises what its handler raises."""
-    await provisioning.breathe()
+    await provisioning.yield_to_requests()
     stack, definition = context.stack, context.definitions[logical_id]
     resource_type = definition.get("Type", "AWS::CloudFormation::CustomResource")
     resources: dict[str, Any] = stack["_resources"]

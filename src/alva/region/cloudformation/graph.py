@@ -31,7 +31,7 @@ def reversed_dependencies(dependencies: Mapping[str, Collection[str]]) -> dict[s
     return dependents
 
 
-def in_a_circle(dependencies: Mapping[str, Collection[str]]) -> set[str]:
+def circular_names(dependencies: Mapping[str, Collection[str]]) -> set[str]:
     """The names that are in a circular dependency, or depend on one."""
     waiting = {name: set(needed) - {name} for name, needed in dependencies.items()}
     while ready := {name for name, needed in waiting.items() if not needed & waiting.keys()}:

@@ -207,7 +207,7 @@ async def import_resources(stack: Stack, submission: Submission, change_set: Cha
         except Exception as error:
             logger.error("cannot import %s into %s: %s", name, context.name, error)
             context.event(name, context.definitions[name]["Type"], "IMPORT_FAILED", str(error))
-            _take_back(context, adopted, str(error), is_new=is_new)
+            _roll_back(context, adopted, str(error), is_new=is_new)
             return
     take_over(stack, submission, change_set["_request"])
     stack["_template"] = submission.template
@@ -228,7 +228,7 @@ def _adopt(context: Context, name: str, identifier: dict[str, str]) -> None:
     }
 
 
-def _take_back(context: Context, adopted: list[str], reason: str, *, is_new: bool) -> None:
+def _roll_back(context: Context, adopted: list[str], reason: str, *, is_new: bool) -> None:
     context.stack_event("IMPORT_ROLLBACK_IN_PROGRESS", reason)
     for name in reversed(adopted):
         record: dict[str, Any] = context.stack["_resources"].pop(name, {})

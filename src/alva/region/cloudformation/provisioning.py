@@ -34,7 +34,7 @@ def is_cancellable(resource_type: str) -> bool:
     return handlers is not None and inspect.iscoroutinefunction(handlers.create)
 
 
-def is_sent_back_after_failure(resource_type: str) -> bool:
+def is_reverted_after_failure(resource_type: str) -> bool:
     """Whether the rollback reverts a resource whose own update failed.
 
     Our handlers may have changed the resource before they failed (an ECS service has a new deployment). MiniStack's
@@ -150,6 +150,6 @@ async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: An
     return await result if inspect.isawaitable(result) else result
 
 
-async def breathe() -> None:
+async def yield_to_requests() -> None:
     """Let the event loop serve requests between two resources."""
     await asyncio.sleep(0)

@@ -54,7 +54,7 @@ async def _revert_changes(context: Context, operation: Operation, previous: Stac
         step = steps[name]
         record = old_resources[name]
         if step["action"] == "refused" or (
-            step["state"] == "failed" and not provisioning.is_sent_back_after_failure(step["type"])
+            step["state"] == "failed" and not provisioning.is_reverted_after_failure(step["type"])
         ):
             context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=step["old_physical_id"])
             step["state"] = "reverted"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from alva.region.cloudformation.graph import in_a_circle
+from alva.region.cloudformation.graph import circular_names
 from alva.region.cloudformation.intrinsics import (
     CONDITION_FUNCTIONS,
     Json,
@@ -194,7 +194,7 @@ def check_in(template: Json, scope: Scope, known_types: Collection[str]) -> None
             )
         for value in _literals(list(definitions.values()), scope):
             _check_literal(value, scope)
-    circle = in_a_circle({name: dependencies_of(each) & set(resources) for name, each in resources.items()})
+    circle = circular_names({name: dependencies_of(each) & set(resources) for name, each in resources.items()})
     if circle:
         raise TemplateError(f"Circular dependency between resources: [{', '.join(sorted(circle))}]")
 

@@ -23,7 +23,7 @@ class DeploymentAlarms:
         self._seen: set[str] = set()
         self._alarming: dict[str, tuple[str, ...]] = {}
 
-    def of(self, record: ServiceDeployment | None) -> tuple[str, ...]:
+    def ringing_during(self, record: ServiceDeployment | None) -> tuple[str, ...]:
         """The names of this deployment's alarms in ALARM; empty when it has no alarms."""
         if record is None or record.alarms_status != "MONITORING" or record.rollback is not None:
             return ()

@@ -61,8 +61,8 @@ class Controller:
     async def start(self) -> None:
         """Mark tasks of the region's previous run as STOPPED, and start the loops."""
         await asyncio.to_thread(remove_all_volumes, self._region.config)
-        await self._bury_the_dead()
-        self._notifications.take_note(self._state.services.values())
+        await self._stop_former_tasks()
+        self._notifications.remember_restored(self._state.services.values())
         run_forever = self._region.background.run_forever
         self._loops = [
             run_forever("reconcile ECS services", self._reconcile_all),
@@ -77,7 +77,7 @@ class Controller:
             life.cancel()
         await asyncio.gather(*(running.abandon(_STOP_SECONDS) for running in list(self._running.values())))
 
-    async def _bury_the_dead(self) -> None:
+    async def _stop_former_tasks(self) -> None:
         for task in self._state.tasks.values():
             if task.last_status is TaskStatus.STOPPED:
                 continue
@@ -128,9 +128,9 @@ class Controller:
                 continue
             name = f"reconcile ECS service {service.name}"
             try:
-                self._notifications.tell(service)
+                self._notifications.publish_deployments(service)
                 self._reconcile(service)
-                self._notifications.tell(service)
+                self._notifications.publish_deployments(service)
             except Exception as error:
                 # The other services go on.
                 self._region.background.failed(name, error)
@@ -176,7 +176,7 @@ class Controller:
         return running.container(name) if running is not None else None
 
     def _task_changed(self, task: Task) -> None:
-        self._notifications.tell_task(task)
+        self._notifications.publish_task(task)
         self.changed()
 
     def stop_task(self, task: Task, stop_code: str, reason: str) -> None:
@@ -211,7 +211,7 @@ class Controller:
         views = [
             self._view(task) for task in self._state.tasks_of(service) if task.last_status is not TaskStatus.STOPPED
         ]
-        ringing = self._alarms.of(service.open_service_deployment)
+        ringing = self._alarms.ringing_during(service.open_service_deployment)
         for action in scheduler.decide(service, views, time.time(), ringing):
             self._carry_out(service, action)
 

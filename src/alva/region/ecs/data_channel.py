@@ -28,10 +28,10 @@ from alva.sessions.streams import MOST_PAYLOAD_BYTES, Incoming, Outgoing, PeerGo
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _MOST_UNACKNOWLEDGED = 1000
 """Limit of unacknowledged output. Above it, the channel stops reading from the terminal."""
-_LAST_WORDS_SECONDS = 5.0
+_LAST_ACKNOWLEDGEMENT_SECONDS = 5.0
 """How long a session that ends waits for the client to acknowledge the last output."""
 
 Start = Callable[[int], Awaitable[Process]]
@@ -74,7 +74,8 @@ class ExecAgent:
         self._terminal, inside = os.openpty()
         os.set_blocking(self._terminal, False)
         tasks = [
-            asyncio.ensure_future(self._or_end(each)) for each in (self._pump(), self._tend(), self._receive(receive))
+            asyncio.ensure_future(self._end_on_failure(each))
+            for each in (self._send_output(), self._resend_and_time_out(), self._receive(receive))
         ]
         process = None
         try:
@@ -87,13 +88,13 @@ class ExecAgent:
                 os.close(inside)
             if process is not None:
                 self._begin_reading()
-                tasks.append(asyncio.ensure_future(self._or_end(self._follow(process))))
+                tasks.append(asyncio.ensure_future(self._end_on_failure(self._follow(process))))
             output = await self._ending
             self._stop_reading()
             if process is not None:
                 process.kill()
             if not tasks[2].done():  # the client has connected
-                await self._say_goodbye(output)
+                await self._close(output)
         finally:
             for task in tasks:
                 task.cancel()
@@ -104,7 +105,7 @@ class ExecAgent:
             if self._log is not None and self._line:
                 self._log.write(self._line.decode(errors="replace").rstrip("\r"))
 
-    async def _or_end(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _end_on_failure(self, work: Coroutine[Any, Any, None]) -> None:
         """End the session if one of its loops fails; without it the session would hang."""
         try:
             await work
@@ -119,9 +120,9 @@ class ExecAgent:
             more = self._read()
         self.end("")
 
-    async def _say_goodbye(self, output: str) -> None:
+    async def _close(self, output: str) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            async with asyncio.timeout(_LAST_ACKNOWLEDGEMENT_SECONDS):
                 while not self._outgoing.is_settled:  # noqa: ASYNC110 - acknowledgements come one by one
                     await asyncio.sleep(0.01)
         closed = {
@@ -140,14 +141,14 @@ class ExecAgent:
 
     # To the client
 
-    async def _pump(self) -> None:
+    async def _send_output(self) -> None:
         while True:
             await self._send({"type": "websocket.send", "bytes": await self._unsent.get()})
 
-    async def _tend(self) -> None:
+    async def _resend_and_time_out(self) -> None:
         """Send unacknowledged messages again, and end an idle session."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             now = time.monotonic()
             try:
                 late = self._outgoing.overdue(now)

@@ -36,29 +36,29 @@ class Notifications:
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
         self._background = background
-        self._told: dict[str, str] = {}
-        self._told_of_tasks: dict[str, tuple[str, ...]] = {}
+        self._published: dict[str, str] = {}
+        self._published_tasks: dict[str, tuple[str, ...]] = {}
 
-    def take_note(self, services: Iterable[Service]) -> None:
+    def remember_restored(self, services: Iterable[Service]) -> None:
         """Remember the restored state without sending events."""
         for service in services:
-            self._told.update({d.id: d.rollout_state_reason for d in service.deployments})
+            self._published.update({d.id: d.rollout_state_reason for d in service.deployments})
 
-    def tell(self, service: Service) -> None:
+    def publish_deployments(self, service: Service) -> None:
         """Send an event for each deployment of the service whose rollout changed."""
         for deployment in service.deployments:
-            if self._told.get(deployment.id) != deployment.rollout_state_reason:
-                self._told[deployment.id] = deployment.rollout_state_reason
+            if self._published.get(deployment.id) != deployment.rollout_state_reason:
+                self._published[deployment.id] = deployment.rollout_state_reason
                 self._send(service, deployment)
 
-    def tell_task(self, task: Task) -> None:
+    def publish_task(self, task: Task) -> None:
         """Send an event when the task's status, the desired one or one of its containers' has changed."""
         now = (task.last_status, task.desired_status, *(container.last_status for container in task.containers))
-        if self._told_of_tasks.get(task.arn) == now:
+        if self._published_tasks.get(task.arn) == now:
             return
-        self._told_of_tasks[task.arn] = now
+        self._published_tasks[task.arn] = now
         if task.last_status is TaskStatus.STOPPED:
-            del self._told_of_tasks[task.arn]
+            del self._published_tasks[task.arn]
         self._put(_TASK, task.arn, lambda: task_detail(self._state, task))
 
     def _send(self, service: Service, deployment: Deployment) -> None:

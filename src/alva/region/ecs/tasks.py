@@ -61,7 +61,7 @@ class RunningTask:
         self._control_plane = control_plane
         self._discovery = discovery
         self._neighbours = neighbours
-        self._tell = on_change
+        self._notify = on_change
         self._on_event = on_event
         self._records = {c.name: c for c in task.containers}
         self._running: dict[str, RunningContainer] = {}
@@ -94,7 +94,7 @@ class RunningTask:
         self.task.stopping_at = time.time()
         self.task.version += 1
         self._stop_requested.set()
-        self._tell()
+        self._notify()
 
     async def abandon(self, timeout_seconds: float) -> None:
         """End the processes without changing the record, when the region stops."""
@@ -136,7 +136,7 @@ class RunningTask:
         self.task.last_status = status
         self.task.version += 1
         logger.info("task %s (%s): %s -> %s", self.task.id, self.task.group, before, status)
-        self._tell()
+        self._notify()
 
     # Starting
 
@@ -250,7 +250,7 @@ class RunningTask:
             self.request_stop("EssentialContainerExited", "All containers in task exited")
         if self._is_registered and self.task.service_registries:
             self._region.background.spawn(f"publish the health of task {self.task.id}", self._publish_health())
-        self._tell()
+        self._notify()
 
     async def _publish_health(self) -> None:
         async with self._discovery_lock:
@@ -277,7 +277,7 @@ class RunningTask:
                 # The task stops even if other services fail.
                 logger.exception("cannot deregister task %s", self.task.id)
             self._move(TaskStatus.STOPPING)
-            self._tell_stopped()
+            self._record_stopped()
             await self._stop_containers()
         if self._running:
             self.task.execution_stopped_at = time.time()
@@ -306,9 +306,9 @@ class RunningTask:
         self.task.stopped_at = time.time()
         self.task.last_status = TaskStatus.STOPPED
         self.task.version += 1
-        self._tell()
+        self._notify()
 
-    def _tell_stopped(self) -> None:
+    def _record_stopped(self) -> None:
         if self.task.stop_code == "ServiceSchedulerInitiated":
             self._on_event(f"has stopped 1 running tasks: (task {self.task.id}).")
 

@@ -72,7 +72,7 @@ class CacheNode(Engine):
                     writable={"/data": data},
                 ),
                 network=self.namespace,
-                on_line=self._hear,
+                on_line=self._on_line,
                 user=USER,
             )
         )

@@ -184,7 +184,7 @@ class LoadBalancers:
 
     def targets(self, target_group_arn: str) -> list[tuple[str, int]]:
         """Address and port of every target in DescribeTargetHealth, including draining ones."""
-        return self._targets.of(target_group_arn)
+        return self._targets.places_in(target_group_arn)
 
     # TLS proxies
 
@@ -329,7 +329,7 @@ class LoadBalancers:
 
     def _reachable(self, address: str) -> str:
         """The address on this machine of a target in the VPC."""
-        return address if address.startswith("127.") else self._region.addresses.here(address)
+        return address if address.startswith("127.") else self._region.addresses.local_form(address)
 
     # Certificates
 

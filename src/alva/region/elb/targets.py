@@ -123,7 +123,7 @@ class TargetTable:
         draining = self._draining.get(key)
         return draining.is_done if draining else key not in self._checked
 
-    def of(self, group_arn: str) -> list[tuple[str, int]]:
+    def places_in(self, group_arn: str) -> list[tuple[str, int]]:
         """Address and port of every target of a group, including draining ones."""
         return [(key.address, key.port) for key in (*self._checked, *self._draining) if key.group_arn == group_arn]
 

@@ -29,7 +29,7 @@ def visitors_now(store: Store) -> dict[str, bool]:
     """Whether each listener admits clients, by ARN, according to the present security groups."""
     groups = security_groups()
     return {
-        listener.arn: are_let_in(
+        listener.arn: are_admitted(
             [groups[group_id] for group_id in balancer.security_groups if group_id in groups]
             if balancer.security_groups
             else None,
@@ -41,7 +41,7 @@ def visitors_now(store: Store) -> dict[str, bool]:
     }
 
 
-def are_let_in(groups: Sequence[Group] | None, port: int, *, is_internal: bool) -> bool:
+def are_admitted(groups: Sequence[Group] | None, port: int, *, is_internal: bool) -> bool:
     """Whether a rule admits clients on a TCP port. Without any groups, all clients are admitted."""
     if groups is None:
         return True

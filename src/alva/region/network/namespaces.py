@@ -71,7 +71,7 @@ class Namespaces:
             self._interfaces: dict[str, Interface] = {}
             self._links: dict[str, tuple[str, Namespace]] = {}
             self._outside = Outside()
-            self._everybodys: tuple[tuple[str, int], ...] = ()
+            self._open_to_all: tuple[tuple[str, int], ...] = ()
             self._applied = ""
             self._applying = asyncio.Lock()
             self._linking = asyncio.Lock()
@@ -120,7 +120,7 @@ class Namespaces:
         """
         self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
         self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
-        self._everybodys = (*self._everybodys, (address, port))
+        self._open_to_all = (*self._open_to_all, (address, port))
         self.changed()
 
     async def detach(self, address: str) -> None:
@@ -234,7 +234,7 @@ class Namespaces:
     async def _apply(self) -> None:
         async with self._applying:
             members, groups = self._members(), records.security_groups()
-            text = ruleset(members, groups, self._outside, self._everybodys, region_address=_SERVICES_LINK)
+            text = ruleset(members, groups, self._outside, self._open_to_all, region_address=_SERVICES_LINK)
             if text != self._applied:
                 await self._router.run(lambda: run("nft", "-f", "-", lines=[text]))
                 self._applied = text

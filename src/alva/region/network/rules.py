@@ -65,13 +65,13 @@ def ruleset(
     members: Sequence[Member],
     groups: Mapping[str, Group],
     outside: Outside,
-    everybodys: Sequence[tuple[str, int]] = (),
+    open_to_all: Sequence[tuple[str, int]] = (),
     *,
     region_address: str = "",
 ) -> str:
     """The input of `nft -f`, which replaces all rules in one transaction.
 
-    A group that does not exist has no members and admits nothing. `everybodys` are addresses and ports that every
+    A group that does not exist has no members and admits nothing. `open_to_all` are addresses and ports that every
     member reaches (AWS's link-local ones). `region_address` is the source of the region's own connections.
     """
     used = [
@@ -95,7 +95,7 @@ def ruleset(
         "ct state invalid drop",
         # Names are in each task's hosts file. DNS queries are rejected, so that they fail at once.
         "udp dport 53 reject",
-        *(f"ip daddr {address} tcp dport {port} accept" for address, port in everybodys),
+        *(f"ip daddr {address} tcp dport {port} accept" for address, port in open_to_all),
         *_managed(members, region_address),
         *_hidden(members, outside),
         "meta mark set 0",

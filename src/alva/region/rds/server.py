@@ -183,7 +183,7 @@ class PostgresServer(Engine):
                 files={PROGRAMS_INSIDE: programs_folder(), **(files or {})},
                 writable={FOLDER_INSIDE: self._folder},
             ),
-            on_line=self._hear,
+            on_line=self._on_line,
             # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for clients to disconnect.
             stop_signal=signal.SIGINT,
             user=USER,
