@@ -1,10 +1,10 @@
-"""Writes docs/reference/region.md: what the local region honours, accepts without effect and refuses, from its code.
+"""Writes docs/reference/region.md: what the local region honours, accepts without effect and refuses.
 
     .venv/bin/python tools/region_reference.py           write it
-    .venv/bin/python tools/region_reference.py --check   end with 1 when it is not current
+    .venv/bin/python tools/region_reference.py --check   exit with 1 if it is not current
 
-The region is put together as at its start, but not started; then its tables are read. What MiniStack does by itself is
-read from MiniStack's source: the calls it has an entry for, and the properties that a handler's code names.
+It constructs the region without starting it, and reads its tables. For MiniStack it reads the source: the calls that
+have an entry, and the properties that a handler's code names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from alva.region.config import RegionConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
 
-# The botocore name of a service's model, where it is not MiniStack's.
+# botocore's names of services whose names differ in MiniStack.
 MODELS = {
     "elasticloadbalancing": "elbv2",
     "monitoring": "cloudwatch",
@@ -47,14 +47,14 @@ def main() -> int:
 
 
 def reference(home: Path) -> str:
-    """The whole document; `home` is where the region may put folders."""
+    """The whole document; `home` is a folder for the region's files."""
     install(home)
     parts = [*introduction(), *resource_types(), *calls(), *ecs(), *load_balancing(), *drift(), *metrics()]
     return "\n".join(parts).rstrip() + "\n"
 
 
 def install(home: Path) -> None:
-    """Put the region together in this process, as `server.run` does before it restores and serves."""
+    """Construct the region in this process, as `server.run` does before it restores and serves."""
     config = RegionConfig(home=home)
     environment.prepare(config)
     from ministack import app
@@ -77,16 +77,16 @@ def introduction() -> Iterator[str]:
     yield ""
     yield from wrapped(
         "Made from the code by `tools/region_reference.py`; a test keeps it current. *Honoured*: it has the effect "
-        "that it has on AWS. *Without effect*: it is accepted and shown again, and changes nothing here. *Refused*: "
+        "that it has on AWS. *Without effect*: it is accepted and described, but has no effect here. *Refused*: "
         "the call or the resource fails, and the error names what the region does not have. Anything that is not "
         "listed is refused."
     )
     yield ""
     yield from wrapped(
         f"*On record* means MiniStack {version('ministack')}: the API keeps it and describes it; other parts of the "
-        "region may act on the record (tasks on roles and log groups, alarms on metrics). *Read* is the same by a "
-        "handler of the region. Both are told by the names that the handler's code mentions. The names of all "
-        "properties are checked against AWS's own schema of the type: a misspelt one is refused."
+        "region can use the record (tasks use roles and log groups, alarms use metrics). *Read* means the same for a "
+        "handler of the region. Both lists contain the names that the handler's code mentions. The names of all "
+        "properties are checked against AWS's schema of the type: a misspelt name is refused."
     )
     yield ""
 
@@ -130,7 +130,7 @@ def resource_types() -> Iterator[str]:
 
 
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
-    """By type: what is honoured, what is without effect, and what more there is to say."""
+    """By type: the honoured properties, those without effect, and a note."""
     from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
     from alva.region.ecs import support
     from alva.region.elasticache import resources as elasticache
@@ -170,7 +170,7 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
 
 
 def functions_of(type_name: str) -> list[Callable[..., Any]]:
-    """The functions that make and change a resource of this type."""
+    """The functions that create and update a resource of this type."""
     from ministack.services.cloudformation import provisioners
 
     from alva.region import scaling
@@ -187,7 +187,7 @@ def functions_of(type_name: str) -> list[Callable[..., Any]]:
 
 
 def mentioned(functions: Iterable[Callable[..., Any]]) -> set[str]:
-    """The string constants in the source of functions and of what they call in their own modules."""
+    """The string constants in the source of functions and of the functions that they call in their own modules."""
     found: set[str] = set()
     waiting, seen = list(functions), set()
     while waiting:
@@ -243,8 +243,8 @@ def calls() -> Iterator[str]:
     yield "## Calls, by service"
     yield ""
     yield from wrapped(
-        "A service that is not here refuses every call. Of ECS, see the next section. Calls that MiniStack answers act "
-        "on its records alone, except where the region stands behind them."
+        "Services that are not listed refuse every call. For ECS, see the next section. MiniStack's calls only "
+        "change its records, except where the region implements the service."
     )
     yield ""
     refused = {"rds": rds.REFUSED, "elasticache": elasticache.REFUSED}
@@ -253,9 +253,9 @@ def calls() -> Iterator[str]:
         operations = set(session.get_service_model(MODELS.get(name, name)).operation_names)
         yield f"### {MODELS.get(name, name)}"
         if name == "s3":
-            yield from wrapped("Buckets and objects, as MiniStack has them: S3's calls are paths, not names in code.")
+            yield from wrapped("MiniStack's buckets and objects. S3's calls are paths, so the code does not name them.")
         elif name == "account":
-            yield from wrapped("Contacts and regions of the account, as MiniStack has them: the calls are paths.")
+            yield from wrapped("MiniStack's contacts and regions of the account. These calls are paths too.")
         elif name == "elasticloadbalancing":
             yield from entry("Answered", elb.ACTIONS)
             yield from entry("Refused by name", operations - elb.ACTIONS)
@@ -274,7 +274,7 @@ def calls() -> Iterator[str]:
 
 
 def keys_of(module_name: str) -> set[str]:
-    """The string keys of dictionaries, and the strings compared with, in the source of a service of MiniStack's."""
+    """The string keys of dictionaries, and the strings in comparisons, in the source of a MiniStack service."""
     import ministack.services
 
     folder = Path(ministack.services.__path__[0])
@@ -315,10 +315,10 @@ def ecs() -> Iterator[str]:
         yield ""
     yield "### What a task does not have"
     yield from wrapped(
-        "No credentials: a task that calls AWS by itself is not what this region rehearses. The task metadata "
+        "No credentials: calls of AWS from a task are not supported. The task metadata "
         "endpoint, version 4 (`ECS_CONTAINER_METADATA_URI_V4`), answers for the container and its task (`/task`), "
-        "without statistics (`/stats`, `/task/stats`). With loopback addresses there is none, and where to listen is "
-        "told to a task as `HOST`."
+        "without statistics (`/stats`, `/task/stats`). With loopback addresses there is no endpoint, and `HOST` is the "
+        "address on which a task must listen."
     )
     yield ""
     yield "### Refused calls"
@@ -395,7 +395,7 @@ def metrics() -> Iterator[str]:
     from alva.region.elb import metrics as of_elb
     from alva.region.rds import metrics as of_rds
 
-    yield "## CloudWatch and EventBridge: what the region tells"
+    yield "## CloudWatch and EventBridge: published metrics and events"
     yield ""
     for module, namespace in (
         (of_elb, of_elb.NAMESPACE),
@@ -409,7 +409,7 @@ def metrics() -> Iterator[str]:
 
 
 def metric_names(module: Any) -> set[str]:
-    """The names of metrics in a module's source, by their form."""
+    """The names of metrics in a module's source, found by their endings."""
     endings = (
         "Utilization", "Connections", "Memory", "Space", "Percentage", "Evictions", "Reclaimed", "CacheHits",
         "CacheMisses", "BytesUsedForCache", "CurrItems", "Count", "ResponseTime",
@@ -424,7 +424,7 @@ def metric_names(module: Any) -> set[str]:
             continue
         if text.endswith(endings) and " " not in text and text[:1].isupper() and text != "Count":
             found.add(text)
-    # The constant parts of a formatted name are nodes of their own.
+    # The constant parts of a formatted name are separate nodes; leave them out.
     return {name for name in found if not any(other != name and other.endswith(f"*{name}") for other in found)}
 
 

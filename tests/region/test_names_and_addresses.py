@@ -26,7 +26,7 @@ def test_addresses_mirror_their_subnet_and_leave_out_what_aws_reserves(tmp_path:
     assert [addresses.allocate("10.0.10.0/24") for _ in range(2)] == ["127.33.10.5", "127.33.10.8"]
 
 
-def test_full_subnet_says_so(tmp_path: Path) -> None:
+def test_full_subnet_is_an_error(tmp_path: Path) -> None:
     addresses = Addresses(RegionConfig(home=tmp_path))
     taken = [addresses.allocate("10.0.10.16/28") for _ in range(11)]
     assert (taken[0], taken[-1]) == ("127.20.10.20", "127.20.10.30")
@@ -39,7 +39,7 @@ def test_address_of_a_subnet_can_be_bound_on_this_machine(tmp_path: Path) -> Non
         listener.bind((Addresses(RegionConfig(home=tmp_path)).allocate("10.0.255.0/24"), 0))
 
 
-def test_names_file_holds_exactly_what_is_published(tmp_path: Path) -> None:
+def test_names_file_contains_exactly_the_published_names(tmp_path: Path) -> None:
     names = Names(tmp_path / "names")
     names.publish("api.alva.local", ["127.20.10.4", "127.20.11.4"])
     names.publish("auth.alva.local", ["127.20.10.5"])

@@ -1,4 +1,4 @@
-"""docs/reference/region.md says what the code does."""
+"""docs/reference/region.md matches the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = PROJECT / "docs/reference/region.md"
 
 
-def test_the_reference_of_the_region_is_what_the_code_makes_of_it() -> None:
+def test_reference_of_the_region_is_current() -> None:
     tool = [sys.executable, str(PROJECT / "tools/region_reference.py"), "--check"]
     checked = subprocess.run(tool, capture_output=True, text=True, cwd=PROJECT, timeout=300, check=False)
     assert checked.returncode == 0, checked.stderr
@@ -21,8 +21,8 @@ def section(title: str) -> str:
     return DOCUMENT.read_text().partition(f"### {title}\n")[2].partition("\n#")[0]
 
 
-def test_what_the_region_refuses_and_ignores_is_told_as_such() -> None:
-    """Samples whose place is known from the code's own tests: the reading of the tables has not gone blind."""
+def test_reference_lists_refused_and_ignored_members() -> None:
+    """Samples with a known place, which show that the tool reads all tables."""
     database = section("AWS::RDS::DBInstance")
     honoured, _, rest = database.partition("- **Without effect**")
     without_effect, _, refused = rest.partition("- **Refused**")

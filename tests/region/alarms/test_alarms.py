@@ -1,4 +1,4 @@
-"""Alarms: what state follows from which data, and that a load balancer's alarm rings in a region."""
+"""Alarms: states and reasons from data, and a load balancer's alarm in a region."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def alarm(**more):
 
 @pytest.fixture
 def put():
-    """Stores a data point some seconds ago."""
+    """Store data points with a time some seconds ago."""
     cloudwatch.reset()
 
     def store(value, seconds_ago=5, load_balancer="app/x/1"):

@@ -1,4 +1,4 @@
-"""ElastiCache in the region: a real Valkey behind TLS and AUTH, limited and configured as ElastiCache does."""
+"""ElastiCache in the region: a real Valkey behind TLS and AUTH, with ElastiCache's limits and configuration."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Cache:
             return socket.create_connection((self.address, 6379), timeout=5)
 
     def ask(self, *commands: tuple[str, ...], token: str | None = TOKEN) -> str:
-        """Send commands over one verified connection; the first line (or the bulk) of the last answer."""
+        """Send commands over one verified connection; returns the first line (or the bulk) of the last answer."""
         context = ssl.create_default_context(cafile=str(self.region.config.state_folder / "certificates/authority.pem"))
         answer = ""
         with (
@@ -161,7 +161,7 @@ def test_a_changed_parameter_reaches_the_running_node(cache: Cache) -> None:
     cache.region.update("cache", template())
 
 
-def test_cloudwatch_is_told_what_the_node_uses(cache: Cache) -> None:
+def test_metrics_of_the_node_reach_cloudwatch(cache: Cache) -> None:
     def latest(metric: str) -> float | None:
         answer = cache.region.client("cloudwatch").get_metric_statistics(
             Namespace="AWS/ElastiCache",
@@ -187,7 +187,7 @@ def test_cloudwatch_is_told_what_the_node_uses(cache: Cache) -> None:
     assert 2**28 < (latest("FreeableMemory") or 0) < 2**29
 
 
-def test_counters_are_what_happened_since_the_last_time_also_over_a_restart() -> None:
+def test_counters_are_differences_also_across_a_restart() -> None:
     def seen(evicted: int, at: float) -> tuple[Usage, dict[str, str]]:
         text = f"""# Memory
 used_memory:300
@@ -239,14 +239,14 @@ def test_an_unknown_parameter_is_refused(cache: Cache) -> None:
     assert "Could not find parameter with name: no-such" in stack.reason("Parameters", "UPDATE_FAILED")
 
 
-def test_what_was_queued_survives_stop_and_start_of_the_region(cache: Cache) -> None:
+def test_queued_data_survive_stop_and_start_of_the_region(cache: Cache) -> None:
     cache.ask(("RPUSH", "jobs", "one", "two"))
     daemon.stop(cache.region.config)
     daemon.start(cache.region.config)
     assert cache.ask(("LLEN", "jobs")) == ":2"
 
 
-def test_an_engine_that_dies_is_started_again_on_its_data(cache: Cache) -> None:
+def test_crashed_engine_is_restarted_on_its_data(cache: Cache) -> None:
     cache.ask(("RPUSH", "written", "one"))
     (killed,) = engines(cache.region.config.home, "valkey-server")
     os.kill(killed, signal.SIGKILL)
@@ -257,13 +257,13 @@ def test_an_engine_that_dies_is_started_again_on_its_data(cache: Cache) -> None:
     assert cache.ask(("LLEN", "written")) == ":1"
 
 
-def test_operations_without_a_node_behind_them_are_refused(cache: Cache) -> None:
+def test_operations_without_a_node_are_refused(cache: Cache) -> None:
     with pytest.raises(ClientError, match="the local region does not have ElastiCache CreateCacheCluster"):
         cache.region.client("elasticache").create_cache_cluster(CacheClusterId="other")
 
 
-def test_deletion_takes_name_and_node_away(cache: Cache) -> None:
-    """Last."""
+def test_deletion_removes_name_and_node(cache: Cache) -> None:
+    """The last test, since it deletes the group."""
     address = cache.address
     assert cache.region.delete("cache").status == "DELETE_COMPLETE"
     with pytest.raises(StopIteration):

@@ -1,6 +1,6 @@
-"""Change sets through the API: names, conditions, and what they say of resources.
+"""Change sets through the API: names, conditions, and described changes.
 
-AWS's side was recorded by LocalStack's suite against AWS; the tests are named where a fact comes from one.
+LocalStack's test suite recorded AWS's behaviour; docstrings name its tests as the source of a fact.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def test_the_metadata_that_the_cdk_adds_is_a_resource_type(region: RunningRegion
 
 
 def topics(name: str, shown: Any = "first", **attributes: Any) -> dict[str, Any]:
-    """One topic, and another that shows an attribute of it."""
+    """A topic, and another one that refers to its attribute."""
     first = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": name, "DisplayName": shown}, **attributes}
     second = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Fn::GetAtt": ["First", "DisplayName"]}}}
     return {"Resources": {"First": first, "Second": second}}
@@ -108,7 +108,7 @@ def test_values_are_shown_where_they_are_asked_for(region: RunningRegion) -> Non
             "CausingEntity": "First.DisplayName",
         }
     ]
-    # What follows from a change in place is left out with values.
+    # With values, references to a resource that changes in place are left out.
     assert sorted(valued) == ["First"]
     assert json.loads(valued["First"]["BeforeContext"]) == {
         "Properties": {"TopicName": "values-old", "DisplayName": "first"}
@@ -180,7 +180,7 @@ def test_a_deleted_stack_is_known_by_its_id_alone_also_when_its_name_is_used_aga
     assert client.describe_change_set(ChangeSetName=change_set["Id"])["ExecutionStatus"] == "EXECUTE_COMPLETE"
 
 
-def test_what_is_described_has_the_members_that_aws_shows_and_none_that_is_empty(region: RunningRegion) -> None:
+def test_descriptions_have_the_members_that_aws_shows_and_no_empty_ones(region: RunningRegion) -> None:
     """The members of each shape, counted over all snapshots: `tests/region/aws_facts/cloudformation.json`."""
     client = region.client("cloudformation")
     template = {"Description": "said", "Resources": {"A": parameter("a")}, "Outputs": {"O": {"Value": "o"}}}
@@ -223,8 +223,8 @@ def test_a_value_of_parameter_store_is_shown_as_resolved(region: RunningRegion) 
     assert stack["Parameters"] == [{"ParameterKey": "P", "ParameterValue": "/resolved/value", "ResolvedValue": "v"}]
 
 
-def test_an_answer_is_readable_whatever_a_request_holds(region: RunningRegion) -> None:
-    """XML cannot hold every character that JSON can."""
+def test_response_is_readable_for_every_input(region: RunningRegion) -> None:
+    """JSON allows characters that XML does not."""
     template = {"Description": "a\x00b\x1f<&>", "Resources": {"A": parameter("a")}}
     region.create("unreadable", template)
     stacks = region.client("cloudformation").describe_stacks()["Stacks"]

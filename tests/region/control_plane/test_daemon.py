@@ -1,4 +1,4 @@
-"""The region as a process: starting, stopping, being killed, being in the way."""
+"""The region as a process: start, stop, SIGKILL, ports in use."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wait_until_saved(config: RegionConfig, word: str, seconds: float = 5) -> Non
             try:
                 rows = connection.execute("SELECT payload FROM state").fetchall()
             except sqlite3.OperationalError:
-                rows = []  # not even the table is there yet
+                rows = []  # the table does not exist yet
             finally:
                 connection.close()
             if any(word.encode() in payload for (payload,) in rows):
@@ -90,7 +90,7 @@ def test_everything_listens_on_loopback_only(region: RunningRegion) -> None:
     assert all(address.startswith("127.") for address in addresses), addresses
 
 
-def test_a_taken_port_is_named_and_nothing_is_left_half_alive(tmp_path: Path) -> None:
+def test_port_in_use_is_named_and_no_process_is_left(tmp_path: Path) -> None:
     with reserved_region_config(tmp_path) as config, socket.socket() as taken:
         taken.bind(("127.0.0.1", config.edge_port))
         taken.listen()
@@ -138,7 +138,7 @@ def test_state_survives_sigkill(tmp_path: Path) -> None:
         assert running.settled("kept").status == "CREATE_COMPLETE"
 
 
-def test_a_stale_running_file_does_not_count(tmp_path: Path) -> None:
+def test_stale_running_file_is_ignored(tmp_path: Path) -> None:
     with reserved_region_config(tmp_path) as config:
         config.running_file.write_text(json.dumps({"pid": os.getpid(), "started_at": "2026-01-01T00:00:00+00:00"}))
         assert not daemon.status(config).is_running
@@ -147,7 +147,7 @@ def test_a_stale_running_file_does_not_count(tmp_path: Path) -> None:
         daemon.stop(config)
 
 
-def test_region_says_what_fails_in_its_background_and_status_shows_it(tmp_path: Path) -> None:
+def test_status_shows_failures_of_background_work(tmp_path: Path) -> None:
     with running_region(tmp_path) as running:
         assert daemon.failures(running.config) == []
         daemon.stop(running.config)
@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         daemon.start(config)
 
 
-def test_wipe_forgets(tmp_path: Path) -> None:
+def test_wipe_deletes_all_data(tmp_path: Path) -> None:
     with running_region(tmp_path) as running:
         running.create("kept", PARAMETER)
         cut_off = tmp_path / ".wiped-earlier/images"
@@ -199,8 +199,8 @@ def test_the_process_stays_small(region: RunningRegion) -> None:
     assert resident_kib < 150 * 1024
 
 
-def test_the_full_disk_is_survived(tmp_path: Path) -> None:
-    """State that cannot be written is said once, and written when there is room again."""
+def test_region_survives_a_full_disk(tmp_path: Path) -> None:
+    """A failed save is logged once, and the state is saved when there is space again."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
     disk = tmp_path / "disk"

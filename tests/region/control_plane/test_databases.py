@@ -1,4 +1,4 @@
-"""RDS in the region: a real PostgreSQL that is configured, reached, changed, copied and restored as on RDS."""
+"""RDS in the region: a real PostgreSQL with RDS's configuration, endpoint, changes, snapshots and restores."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_client_without_tls_is_refused_in_postgresqls_words(database: Database
 
 
 def latest(region: RunningRegion, metric: str) -> float | None:
-    """The latest value of one of the instance's metrics, None when there is none yet."""
+    """The latest value of one of the instance's metrics; None if there is none yet."""
     answer = region.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/RDS",
         MetricName=metric,
@@ -163,7 +163,7 @@ def latest(region: RunningRegion, metric: str) -> float | None:
     return float(points[-1]["Maximum"]) if points else None
 
 
-def test_cloudwatch_is_told_what_the_server_uses(database: Database) -> None:
+def test_metrics_of_the_server_reach_cloudwatch(database: Database) -> None:
     connections = [database.connect() for _ in range(3)]
     try:
         deadline = time.monotonic() + 40
@@ -257,7 +257,7 @@ def test_a_property_that_is_not_honoured_is_refused(database: Database) -> None:
     assert "ManageMasterUserPassword" in stack.reason("Database", "UPDATE_FAILED")
 
 
-def test_operations_without_a_server_behind_them_are_refused(database: Database) -> None:
+def test_operations_without_a_server_are_refused(database: Database) -> None:
     with pytest.raises(ClientError, match="the local region does not have RDS CreateDBInstance"):
         database.region.client("rds").create_db_instance(
             DBInstanceIdentifier="other", DBInstanceClass="db.t3.micro", Engine="postgres"
@@ -286,7 +286,7 @@ def test_data_survive_sigkill_of_the_region(database: Database) -> None:
     assert database.ask("SELECT answer FROM committed") == "yes"
 
 
-def test_an_engine_that_dies_is_started_again_on_its_data(database: Database) -> None:
+def test_crashed_engine_is_restarted_on_its_data(database: Database) -> None:
     database.ask("CREATE TABLE written AS SELECT 'yes' AS answer")
     (killed,) = engines(database.region.config.home, "postgres")
     os.kill(killed, signal.SIGKILL)
@@ -337,8 +337,8 @@ def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> 
     assert database.region.delete("restored").status == "DELETE_COMPLETE"
 
 
-def test_deletion_leaves_a_snapshot_where_the_policy_says_so(database: Database) -> None:
-    """Last: it takes the database away."""
+def test_deletion_leaves_a_snapshot_if_the_policy_says_so(database: Database) -> None:
+    """The last test, since it deletes the database."""
     assert database.region.delete("database").status == "DELETE_COMPLETE"
     rds = database.region.client("rds")
     assert rds.describe_db_instances()["DBInstances"] == []

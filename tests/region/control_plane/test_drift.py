@@ -1,4 +1,4 @@
-"""Drift detection: what differs is found, what does not is in sync, what cannot be compared is not checked."""
+"""Drift detection: differences are found, unchanged resources are in sync, other types are not checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def detect(region: RunningRegion, stack: str) -> tuple[str, dict[str, dict[str, 
     return status["StackDriftStatus"], {drift["LogicalResourceId"]: drift for drift in drifts}
 
 
-def test_a_rule_added_to_a_security_group_by_hand_is_drift_until_it_is_taken_away(region: RunningRegion) -> None:
+def test_rule_added_by_hand_is_drift_until_it_is_removed(region: RunningRegion) -> None:
     resources = {
         "Vpc": VPC,
         "Group": group(SecurityGroupIngress=[{**HTTPS, "Description": "within"}], Tags=[{"Key": "a", "Value": "b"}]),
@@ -125,7 +125,7 @@ def test_a_secret_is_found_by_its_arn_and_a_type_that_cannot_be_compared_is_not_
     assert checked == {"Secret": "MODIFIED", "Repository": "NOT_CHECKED"}
 
 
-def test_a_parameter_keeps_its_previous_value_where_an_update_says_so(region: RunningRegion) -> None:
+def test_parameter_keeps_its_previous_value_if_an_update_says_so(region: RunningRegion) -> None:
     template = {
         "Parameters": {"Name": {"Type": "String", "Default": "default"}, "Days": {"Type": "Number"}},
         "Resources": {
@@ -218,7 +218,7 @@ BALANCED = {
 
 
 def revert(region: RunningRegion, stack: str) -> dict[str, dict[str, Any]]:
-    """Make and execute a drift-aware change set of the stack's own template; its changes by logical id."""
+    """Create and execute a drift-aware change set with the stack's own template; returns its changes by logical id."""
     client = region.client("cloudformation")
     named = {"StackName": stack, "ChangeSetName": "revert-drift"}
     client.create_change_set(
@@ -231,7 +231,7 @@ def revert(region: RunningRegion, stack: str) -> dict[str, dict[str, Any]]:
     return {change["ResourceChange"]["LogicalResourceId"]: change["ResourceChange"] for change in described["Changes"]}
 
 
-def test_drift_of_a_load_balancers_parts_is_detected_and_a_drift_aware_change_set_takes_it_back(
+def test_drift_aware_change_set_reverts_drift_of_a_load_balancer(
     region: RunningRegion,
 ) -> None:
     stack, elb = "drift-balancer", region.client("elbv2")
@@ -259,7 +259,7 @@ def test_drift_of_a_load_balancers_parts_is_detected_and_a_drift_aware_change_se
     assert rule["Conditions"][0]["PathPatternConfig"]["Values"] == ["/admin", "/admin/*"]
 
 
-def test_resource_that_was_deleted_by_hand_is_made_again_by_a_drift_aware_change_set_and_by_no_other(
+def test_only_a_drift_aware_change_set_creates_a_resource_again_that_was_deleted_by_hand(
     region: RunningRegion,
 ) -> None:
     stack, elb = "drift-deleted", region.client("elbv2")

@@ -40,7 +40,7 @@ def test_independent_steps_run_side_by_side() -> None:
     asyncio.run(asyncio.wait_for(both(), 5))
 
 
-def test_after_a_failure_nothing_starts_and_what_runs_is_cancelled() -> None:
+def test_after_a_failure_nothing_starts_and_running_steps_are_cancelled() -> None:
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -55,7 +55,7 @@ def test_after_a_failure_nothing_starts_and_what_runs_is_cancelled() -> None:
     assert outcome.cancelled == {"x"}
 
 
-def test_what_may_not_be_cancelled_is_waited_for() -> None:
+def test_step_that_cannot_be_cancelled_is_awaited() -> None:
     async def work(name: str) -> None:
         if name == "a":
             raise ValueError("no")
@@ -74,7 +74,7 @@ def test_a_request_to_stop_cancels() -> None:
     assert outcome.cancelled == {"a", "x"}
 
 
-def test_keep_going_holds_back_only_what_depends_on_the_failure() -> None:
+def test_keep_going_stops_only_the_dependents_of_a_failure() -> None:
     async def work(name: str) -> None:
         if name == "b":
             raise ValueError("no")

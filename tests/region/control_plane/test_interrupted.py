@@ -1,4 +1,4 @@
-"""A region that is killed in the middle of a stack operation brings the stack to an end when it is started again."""
+"""A region that was killed during a stack operation finishes the operation at its next start."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def kill(region: RunningRegion) -> None:
         time.sleep(0.02)
 
 
-def test_a_creation_that_was_cut_off_is_rolled_back(tmp_path: Path) -> None:
+def test_interrupted_creation_is_rolled_back(tmp_path: Path) -> None:
     with running_region(tmp_path) as region:
         cloudformation = region.client("cloudformation")
         cloudformation.create_stack(StackName="cut", TemplateBody=json.dumps(template()))
-        # The database takes its time: the state is saved while it is being made.
+        # Creating the database is slow, so the state is saved meanwhile.
         wait_until_saved(region.config, "Resource creation Initiated")
         kill(region)
         daemon.start(region.config)
@@ -46,7 +46,7 @@ def test_a_creation_that_was_cut_off_is_rolled_back(tmp_path: Path) -> None:
         assert region.delete("cut").status == "DELETE_COMPLETE"
 
 
-def test_an_update_that_was_cut_off_is_rolled_back_and_the_data_are_there(tmp_path: Path) -> None:
+def test_interrupted_update_is_rolled_back_and_data_are_kept(tmp_path: Path) -> None:
     with running_region(tmp_path) as region:
         region.create("cut", template())
         changed = template()

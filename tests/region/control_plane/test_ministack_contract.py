@@ -1,4 +1,4 @@
-"""What the region takes for granted of MiniStack, private names included: fails when an update takes any of it away."""
+"""The names and behaviour of MiniStack, private ones included, that the region depends on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ REGION = Path(extension.__file__).parents[1]
 
 
 def used_names() -> Iterator[tuple[str, str, str]]:
-    """Every name of a MiniStack module that the region's source mentions: (file, module, name)."""
+    """Every name of a MiniStack module that the region's source uses: (file, module, name)."""
     for file in sorted(REGION.rglob("*.py")):
         for module, name in names_in(ast.parse(file.read_text()), {}):
             yield file.name, module, name
 
 
 def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Every name of a MiniStack module that a scope mentions; `outside` are the modules that are imported around it."""
+    """Every name of a MiniStack module that a scope uses; `outside` are the modules that enclosing scopes import."""
     modules = dict(outside)
     if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         for argument in ast.walk(scope.args):
@@ -65,7 +65,7 @@ def _is_module(name: str) -> bool:
 
 def test_every_name_that_the_region_uses_is_there() -> None:
     used = sorted(set(used_names()))
-    assert len(used) > 100, "the scan has gone blind"
+    assert len(used) > 100, "the scan finds too few names"
     missing = [each for each in used if not hasattr(importlib.import_module(each[1]), each[2])]
     assert missing == []
 
@@ -89,7 +89,7 @@ def test_offered_and_absent_services_are_ministacks() -> None:
     assert not offered_modules & set(offered_services.ABSENT)
 
 
-def test_side_doors_are_where_they_are_closed() -> None:
+def test_disabled_entry_points_of_ministack_exist() -> None:
     names = (
         "_handle_special_data_plane_request", "_resolve_custom_domain_request", "_handle_admin_reset",
         "_handle_admin_config_request", "_handle_s3_control_request", "_handle_s3_vhost_request",
@@ -98,7 +98,7 @@ def test_side_doors_are_where_they_are_closed() -> None:
 
 
 def test_an_update_without_changes_touches_nothing() -> None:
-    """What lets an operation skip a resource whose properties are as before."""
+    """An operation skips a resource with unchanged properties."""
     assert provisioners._update_resource("AWS::Any::Type", "id", {"a": 1}, {"a": 1}, "stack", "Logical", {"b": 2}) == (
         "id",
         {"b": 2},

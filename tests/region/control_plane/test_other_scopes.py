@@ -1,4 +1,4 @@
-"""What a request does in another region or account leaves everything of the local region's own as it is."""
+"""Requests to another region or account do not change the local region's own resources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.region_network import address_beside_the_load_balancer, network_of
 pytestmark = pytest.mark.region
 
 ELSEWHERE = {"region": ("eu-west-1", "test"), "account": ("us-east-1", "222222222222")}
-"""The region and the access key of requests; a key of twelve digits is that account's."""
+"""The region and the access key of requests; an access key of twelve digits selects that account."""
 NAME = "both"
 METRIC = {"Namespace": "Both", "MetricName": "failures"}
 QUICK = Config(retries={"max_attempts": 0}, read_timeout=60)
@@ -52,7 +52,9 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def make_records(region: RunningRegion, where: str) -> None:
-    """One record of several services, each with the name that the others have, and a value that says whose it is."""
+    """Create one record in each of several services, with the same name in every scope and a value that names the
+    scope.
+    """
     client(region, where, "logs").create_log_group(logGroupName=NAME)
     client(region, where, "ssm").put_parameter(Name=NAME, Value=where, Type="String")
     client(region, where, "secretsmanager").create_secret(Name=NAME, SecretString=where)
@@ -76,7 +78,7 @@ def where_unit(where: str) -> str:
 
 
 def records(region: RunningRegion, where: str) -> dict[str, Any]:
-    """What somebody there sees of the records."""
+    """The records as seen by a client of this scope."""
     value = client(region, where, "ssm").get_parameter(Name=NAME)["Parameter"]
     alarms = client(region, where, "cloudwatch").describe_alarms(AlarmNames=[NAME])["MetricAlarms"]
     return {
@@ -115,7 +117,7 @@ def target(region: RunningRegion) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def served(region: RunningRegion, target: dict[str, Any]) -> dict[str, str]:
-    """The outputs of a stack whose load balancer serves from a healthy target."""
+    """The outputs of a stack with a load balancer and a healthy target."""
     stack = region.create("serves", TEMPLATE)
     assert stack.status == "CREATE_COMPLETE", stack.events
     elb, group = region.client("elbv2"), stack.outputs["TargetGroup"]
@@ -126,7 +128,7 @@ def served(region: RunningRegion, target: dict[str, Any]) -> dict[str, str]:
     return stack.outputs
 
 
-def test_requests_elsewhere_leave_targets_rules_alarms_metrics_and_records_at_home_as_they_are(
+def test_requests_to_other_accounts_and_regions_do_not_change_the_regions_own_resources(
     region: RunningRegion, served: dict[str, str]
 ) -> None:
     url, group = served["Url"], served["TargetGroup"]
@@ -138,7 +140,7 @@ def test_requests_elsewhere_leave_targets_rules_alarms_metrics_and_records_at_ho
         assert client(region, where, "elbv2").describe_target_groups()["TargetGroups"] == []
         assert client(region, where, "cloudformation").describe_stacks()["Stacks"] == []
 
-    # Each reader in the background has had its turn when what only it does is seen.
+    # Wait until each background reader has done its work.
     cloudwatch = client(region, "home", "cloudwatch")
     cloudwatch.put_metric_data(
         Namespace=METRIC["Namespace"], MetricData=[{"MetricName": METRIC["MetricName"], "Value": 9}]
@@ -169,7 +171,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_records_of_every_region_and_account_are_their_own_and_outlive_a_restart(tmp_path: Path) -> None:
+def test_records_are_separate_for_each_account_and_region_and_survive_a_restart(tmp_path: Path) -> None:
     with running_region(tmp_path) as region:
         places = ("home", *ELSEWHERE)
         for where in places:

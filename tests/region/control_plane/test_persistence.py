@@ -1,4 +1,4 @@
-"""What is written down when: records together, long histories now and then."""
+"""When the state is saved: records together, long histories less often."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from alva.region.persistence import Persistence
 
 
 class Saved:
-    """Services with a state each, and what of it is on disk."""
+    """Services, each with a state, and their saved states."""
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
         self.states: dict[str, Any] = dict.fromkeys(services, 0)
@@ -38,10 +38,8 @@ class Saved:
         return {service: json.loads(payload) for service, payload in rows}
 
 
-def test_stacks_are_written_with_the_resources_they_made_however_long_that_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Everything takes too long: only what may wait is allowed to.
+def test_stacks_are_saved_together_with_their_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every encoding takes too long: only histories are delayed.
     monkeypatch.setattr(persistence, "SHARE_OF_TIME", 1e-12)
     saved = Saved(tmp_path / "state.sqlite", monkeypatch, "iam", "cloudformation")
     saved.save()
@@ -50,7 +48,7 @@ def test_stacks_are_written_with_the_resources_they_made_however_long_that_takes
     assert saved.save() == saved.states
 
 
-def test_long_history_waits_and_is_written_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_history_is_saved_later_and_at_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "SHARE_OF_TIME", 1e-12)
     saved = Saved(tmp_path / "state.sqlite", monkeypatch, "ssm", "cloudwatch")
     saved.save()
@@ -60,7 +58,7 @@ def test_long_history_waits_and_is_written_at_the_end(tmp_path: Path, monkeypatc
     assert saved.save() == saved.states
 
 
-def test_what_was_saved_for_a_service_that_is_no_longer_offered_is_told_and_kept_and_the_rest_is_restored(
+def test_state_of_a_service_that_is_no_longer_offered_is_logged_and_kept_and_the_rest_is_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "state.sqlite"
@@ -133,7 +131,7 @@ def test_service_whose_state_cannot_be_read_starts_empty_and_its_state_is_kept(
     assert kept == [("rds", b"0")]
 
 
-def test_saver_goes_on_after_it_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saver_continues_after_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "DELAY_SECONDS", 0.0)
     saved = Saved(tmp_path / "state.sqlite", monkeypatch, "ssm")
     saved.background = Background(retry_seconds=0.01)

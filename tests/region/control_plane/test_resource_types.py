@@ -1,4 +1,4 @@
-"""The resource types that MiniStack lacks or gets wrong, and what holds for every type."""
+"""The resource types that MiniStack lacks or gets wrong, and rules for every type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.region
 
 
 def one(resource_type: str, attributes: dict[str, Any] | None = None, **properties: Any) -> dict[str, Any]:
-    """A template of one resource, whose Ref is an output."""
+    """A template with one resource, and its Ref as an output."""
     resource = {"Type": resource_type, "Properties": properties, **(attributes or {})}
     return {"Resources": {"Thing": resource}, "Outputs": {"Ref": {"Value": {"Ref": "Thing"}}}}
 
@@ -96,7 +96,7 @@ def test_a_retained_secret_comes_back_by_an_import_that_names_its_arn(region: Ru
 
 
 def test_import_existing_resources_adopts_by_name_and_cannot_adopt_a_secret(region: RunningRegion) -> None:
-    """As on AWS: a secret's identifier is its ARN, which no template knows."""
+    """As on AWS, a secret's identifier is its ARN, which a template cannot contain."""
     region.client("ecr").create_repository(repositoryName="mine")
     region.client("secretsmanager").create_secret(Name="mine", SecretString="by hand")
     cloudformation = region.client("cloudformation")
@@ -138,7 +138,7 @@ def test_import_existing_resources_adopts_by_name_and_cannot_adopt_a_secret(regi
         ),
     ],
 )
-def test_a_creation_takes_over_nothing_that_exists(
+def test_creation_of_an_existing_resource_fails(
     region: RunningRegion, resource_type: str, properties: dict[str, Any]
 ) -> None:
     name = resource_type.replace("::", "-")
@@ -184,7 +184,7 @@ def test_the_schemas_are_what_the_pinned_registry_says() -> None:
 # Network
 
 
-def test_address_and_gateway_hold_each_other(region: RunningRegion) -> None:
+def test_address_in_use_by_a_gateway_cannot_be_deleted(region: RunningRegion) -> None:
     template: dict[str, Any] = {
         "Resources": {
             "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.1.0.0/16"}},
@@ -210,7 +210,7 @@ def test_address_and_gateway_hold_each_other(region: RunningRegion) -> None:
     assert region.delete("gateway").status == "DELETE_COMPLETE"
 
 
-def test_rules_of_their_own_come_and_go_without_touching_the_groups(region: RunningRegion) -> None:
+def test_separate_rules_are_created_and_deleted_without_changes_to_the_groups(region: RunningRegion) -> None:
     def rule(kind: str, port: int) -> dict[str, Any]:
         ends = "SourceSecurityGroupId" if kind == "Ingress" else "DestinationSecurityGroupId"
         group = {"Fn::GetAtt": ["Group", "GroupId"]}

@@ -1,4 +1,4 @@
-"""A role is given to whom it trusts, and may do what its policies allow; the account's own key may do everything."""
+"""A role's trust policy and permissions are enforced; the account's own key has all permissions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BASE = f"arn:aws:ecs:us-east-1:{ACCOUNT}"
 
 
 def role(region: RunningRegion, *statements: dict[str, Any], trusts: dict[str, str] | None = None) -> str:
-    """A new role with these statements as its policy; its ARN."""
+    """Create a role with these statements as its policy; returns its ARN."""
     iam, name = region.client("iam"), f"r-{uuid.uuid4().hex[:10]}"
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": trusts or BY_THE_ACCOUNT}
     arn: str = iam.create_role(
@@ -52,7 +52,7 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, str]:
     return error["Code"], error["Message"]
 
 
-def test_role_that_is_not_there_and_one_that_trusts_another_are_refused_alike(region: RunningRegion) -> None:
+def test_missing_role_and_role_with_another_trust_have_the_same_error(region: RunningRegion) -> None:
     assume = region.client("sts").assume_role
     for arn in (f"arn:aws:iam::{ACCOUNT}:role/nobody", role(region, trusts={"Service": "ecs-tasks.amazonaws.com"})):
         code, message = refusal(assume, RoleArn=arn, RoleSessionName="tester")
@@ -60,7 +60,7 @@ def test_role_that_is_not_there_and_one_that_trusts_another_are_refused_alike(re
         assert f"not authorized to perform: sts:AssumeRole on resource: {arn}" in message
 
 
-def test_role_may_do_what_its_policy_allows_on_what_it_names_and_no_more(region: RunningRegion) -> None:
+def test_role_has_the_permissions_of_its_policy_on_the_named_resources_only(region: RunningRegion) -> None:
     named = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/mine/*"
     allowed = {"Action": ["ssm:PutParameter", "ssm:GetParameter"], "Resource": named}
     ssm = client_as(region, role(region, allowed), "ssm")
@@ -107,7 +107,7 @@ def test_every_resource_that_a_call_of_ecs_names_counts(region: RunningRegion) -
     assert refusal(ecs.describe_services, cluster="mine", services=["a", other])[0] == "AccessDeniedException"
 
 
-def test_whoever_runs_a_task_must_be_allowed_to_hand_it_its_roles(region: RunningRegion) -> None:
+def test_running_a_task_needs_pass_role_for_its_roles(region: RunningRegion) -> None:
     execution = role(region, {"Action": "logs:*", "Resource": "*"}, trusts={"Service": "ecs-tasks.amazonaws.com"})
     family = f"f-{uuid.uuid4().hex[:8]}"
     region.client("ecs").register_task_definition(
@@ -144,7 +144,7 @@ def test_cloudformation_takes_only_a_role_that_trusts_it(region: RunningRegion) 
     region.delete(name)
 
 
-def test_credentials_that_nobody_gave_are_refused(region: RunningRegion) -> None:
+def test_unknown_credentials_are_refused(region: RunningRegion) -> None:
     make: Any = boto3.client
     stranger = make(
         "ssm",
@@ -157,7 +157,7 @@ def test_credentials_that_nobody_gave_are_refused(region: RunningRegion) -> None
     assert refusal(stranger.get_parameter, Name="/a")[0] == "UnrecognizedClientException"
 
 
-def test_simulation_tells_of_every_resource_and_knows_the_boundary(region: RunningRegion) -> None:
+def test_simulation_covers_every_resource_and_the_permissions_boundary(region: RunningRegion) -> None:
     mine, yours = (f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/{name}" for name in ("mine", "yours"))
     iam = region.client("iam")
     arn = role(region, {"Action": ["ecr:BatchGetImage", "ecr:PutImage"], "Resource": mine})

@@ -1,4 +1,4 @@
-"""Stacks through the API, as boto3 sees them: order, rollback, change sets, exports, deletion."""
+"""Stacks through the API with boto3: order, rollback, change sets, exports, deletion."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_failed_creation_leaves_nothing_behind_and_says_why(region: RunningRegio
     assert names_of_log_groups(region, "/fails") == []
 
 
-def test_events_are_told_newest_first_each_with_a_time_and_an_id_of_its_own(region: RunningRegion) -> None:
+def test_events_are_newest_first_with_unique_times_and_ids(region: RunningRegion) -> None:
     groups = {f"Group{number}": log_group(f"/events/{number}") for number in range(12)}
     stack = region.create("events", {"Resources": groups})
     assert stack.status == "CREATE_COMPLETE"
@@ -203,8 +203,8 @@ def test_a_template_above_the_inline_limit_is_refused(region: RunningRegion) -> 
         region.create("big", template)
 
 
-def test_a_deletion_stops_a_creation(region: RunningRegion) -> None:
-    """A wait that AWS would interrupt is interrupted, and what was begun is deleted."""
+def test_deletion_stops_a_creation(region: RunningRegion) -> None:
+    """As on AWS, the creation is interrupted, and its resources are deleted."""
     subnets = {
         f"Subnet{zone}": {
             "Type": "AWS::EC2::Subnet",
@@ -287,7 +287,7 @@ def test_a_change_set_says_what_is_added_changed_replaced_and_removed_and_touche
     assert region.settled("says").status == "CREATE_COMPLETE"
 
 
-def test_what_somebody_took_away_behind_a_stacks_back_cannot_be_updated(region: RunningRegion) -> None:
+def test_resource_deleted_outside_its_stack_cannot_be_updated(region: RunningRegion) -> None:
     name = "behind-its-back"
 
     def group(days: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Templates: what is refused before anything is touched, in AWS's words, and what functions stand for."""
+"""Templates: refusals before any change, with AWS's messages, and the values of functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPIC = {"PhysicalResourceId": "arn:topic", "ResourceType": "AWS::SNS::Topic", "
 
 
 def read(body: str, given: dict[str, str] | None = None) -> tuple[dict[str, Any], Scope]:
-    """A template read and checked as a request's is."""
+    """A template, read and checked like a request's."""
     source = template.parse(body)
     template.check(source)
     entries = [{"ParameterKey": key, "ParameterValue": value} for key, value in (given or {}).items()]
@@ -42,10 +42,10 @@ def resource(value: Any, **sections: Any) -> str:
 
 @pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS["refusals"], ids=lambda fact: fact["source"].rpartition("/")[2])
-def test_what_aws_refuses_is_refused_in_its_words(fact: dict[str, Any]) -> None:
+def test_template_that_aws_refuses_is_refused_with_its_message(fact: dict[str, Any]) -> None:
     body = fact["body"] if "body" in fact else json.dumps(fact["template"])
     said = refusal(body, fact.get("parameters"))
-    # The recording leaves out where YAML breaks off.
+    # The recording leaves out the position of a YAML error.
     assert said == fact["message"] or said.startswith(f"{fact['message']} (line ")
 
 
@@ -163,7 +163,7 @@ def test_a_rule_says_why_its_assertion_does_not_hold() -> None:
     assert refusal(body, {"P": "c"}) == "Template error: rule R failed: only a and b"
 
 
-def test_a_branch_that_is_not_taken_may_name_what_is_not_there() -> None:
+def test_unused_branch_can_name_a_missing_resource() -> None:
     conditions = {"Never": {"Fn::Equals": ["a", "b"]}}
     body = json.dumps(
         {

@@ -104,7 +104,7 @@ def reasons(workbench: Workbench, stack: str, logical_id: str) -> list[str]:
 
 
 def time_of(workbench: Workbench, stack: str, logical_id: str, status: str) -> datetime:
-    """When a resource reached a status first."""
+    """The time at which a resource first reached a status."""
     events = workbench.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
     times: list[datetime] = [
         e["Timestamp"] for e in events if (e["LogicalResourceId"], e["ResourceStatus"]) == (logical_id, status)
@@ -126,7 +126,7 @@ def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> Non
     assert described["taskDefinition"] == outputs["Definition"]
     (deployment,) = workbench.ecs.list_service_deployments(cluster="stacked", service="stacked")["serviceDeployments"]
     begun, ended = (time_of(workbench, "ecs", "Service", f"CREATE_{state}") for state in ("IN_PROGRESS", "COMPLETE"))
-    # An event's time is rounded down to a millisecond, and is one later than that of the event before it, at the least.
+    # An event's time is rounded down to a millisecond, and is at least one millisecond after the previous event's.
     told = timedelta(milliseconds=20)
     assert begun - told <= deployment["startedAt"] <= deployment["finishedAt"] < ended + told
 
@@ -177,7 +177,7 @@ def _is_gone(workbench: Workbench, stack: str) -> bool:
     return bool(found["StackStatus"] == "DELETE_COMPLETE")
 
 
-def test_service_that_was_deleted_by_hand_is_made_again_by_a_drift_aware_change_set(workbench: Workbench) -> None:
+def test_drift_aware_change_set_creates_a_deleted_service_again(workbench: Workbench) -> None:
     cloudformation, stack = workbench.client("cloudformation"), "drifted"
     image = workbench.image(SERVER)
     cloudformation.create_stack(StackName=stack, TemplateBody=template(workbench, image))

@@ -1,7 +1,7 @@
-"""Docker, Podman and the CDK's command line push into the region's registry and pull from it, as they are.
+"""Docker, Podman and the CDK's command line push to the region's registry and pull from it, without changes.
 
-The Docker engine is this machine's `dockerd`, started here with a folder and a socket of its own. It runs no container:
-it needs no bridge, no firewall rules and no internet.
+The Docker engine is this machine's `dockerd`, started with its own folder and socket. It runs no container, so it needs
+no bridge, firewall rules or internet.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ aws_logs.CfnLogGroup(stack, "Log", log_group_name="/asset")
 cdk.CfnOutput(stack, "Uri", value=image.image_uri)
 app.synth()
 """
-"""A stack with an image that the CDK's command line builds and pushes: OUTPUT CONTEXT ACCOUNT."""
+"""A CDK app whose image asset the CDK's command line builds and pushes. Arguments: OUTPUT CONTEXT ACCOUNT."""
 
 
 class Docker:
-    """Docker's client at an engine of its own."""
+    """Docker's client with its own engine."""
 
     def __init__(self, folder: Path, socket: Path) -> None:
         self.variables = {
             "DOCKER_HOST": f"unix://{socket}",
             "DOCKER_CONFIG": str(folder / "client"),
         }
-        """What points Docker's client, and whoever calls it, at the engine."""
+        """The environment that points Docker's client, and its callers, to the engine."""
 
     def run(self, *arguments: str, standard_input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -74,7 +74,7 @@ class Docker:
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """An engine that has no image yet."""
+    """An engine without images."""
     if os.geteuid() != 0:
         pytest.skip("a Docker engine is started by root")
     for program in ("dockerd", "containerd", "docker", "busybox"):
@@ -110,7 +110,7 @@ def ecr(workbench: Workbench) -> Ecr:
 
 
 def archive() -> bytes:
-    """A root file system with a shell, as `docker import` takes it."""
+    """A root file system with a shell, for `docker import`."""
     assert BUSYBOX is not None
     return tar(
         [
@@ -140,7 +140,7 @@ def test_docker_signs_in_pushes_and_pulls(workbench: Workbench, ecr: Ecr, docker
     assert image["imageDigest"] in docker("image", "inspect", "--format", "{{.RepoDigests}}", reference)
 
 
-def test_docker_is_told_that_a_tag_cannot_move(ecr: Ecr, docker: Docker) -> None:
+def test_docker_push_to_an_immutable_tag_is_refused(ecr: Ecr, docker: Docker) -> None:
     uri = ecr.repository("docker-immutable")
     docker(
         "login", "--username", "AWS", "--password-stdin", uri.partition("/")[0], standard_input=ecr.password.encode()
@@ -157,7 +157,7 @@ def test_podman_pushes(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     if shutil.which("podman") is None or BUSYBOX is None or os.geteuid() != 0:
         pytest.skip("podman is not installed, or not root's: apt-get install podman busybox-static")
     uri = ecr.repository("podman")
-    run_root = tempfile.TemporaryDirectory()  # Podman takes at most 50 characters
+    run_root = tempfile.TemporaryDirectory()  # Podman accepts at most 50 characters
     folders = [f"--root={tmp_path / 'root'}", f"--runroot={run_root.name}", "--storage-driver=vfs"]
 
     def podman(*arguments: str, standard_input: bytes = b"") -> None:
@@ -183,7 +183,7 @@ def test_cdk_deploys_an_image_asset(workbench: Workbench, ecr: Ecr, docker: Dock
     subprocess.run(app, env={**variables, "INFRASTRUCTURE": str(PROJECT / "infrastructure")}, check=True)
 
     def cdk(*arguments: str) -> None:
-        run: Any = node  # its stub has no type for text
+        run: Any = node  # the stub has no type for text mode
         ended = run(
             [str(PROJECT / "node_modules/aws-cdk/bin/cdk"), "--no-notices", "--app", str(assembly), *arguments],
             return_completed_process=True,

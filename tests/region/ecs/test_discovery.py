@@ -1,4 +1,4 @@
-"""Tasks behind names: Cloud Map, and what a name resolves to inside other tasks."""
+"""Service discovery: Cloud Map, and name resolution inside other tasks."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def role(workbench: Workbench) -> str:
 
 @pytest.fixture(scope="module")
 def task(workbench: Workbench, role: str) -> Iterator[str]:
-    """A running task that can be entered."""
+    """A running task with ECS Exec."""
     container = {
         "name": "main",
         "image": workbench.image(SLEEPER),
@@ -83,7 +83,7 @@ def task(workbench: Workbench, role: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shell(workbench: Workbench, role: str) -> str:
-    """A service whose tasks can be entered, in a manifest as the CLI reads it."""
+    """A service with ECS Exec, in a manifest for the CLI."""
     container = {"name": "shell", "image": workbench.image(SLEEPER), "stopTimeout": 2}
     workbench.create_service(
         "shell", workbench.task_definition("shell", container, taskRoleArn=role), enableExecuteCommand=True
@@ -102,7 +102,7 @@ def opened(workbench: Workbench, task: str, command: str, **more: Any) -> Sessio
 
 
 def entered(workbench: Workbench, task: str, *command: str, typed: bytes = b"") -> tuple[int, bytes]:
-    """A command in a task, as `./alva exec` runs it without a terminal: its exit code and its output."""
+    """Run a command in a task like `./alva exec` without a terminal; returns its exit code and its output."""
     session = opened(workbench, task, wrapped(command, MARK, is_terminal=False))
     input_read, input_write = os.pipe()
     output_read, output_write = os.pipe()
@@ -127,7 +127,7 @@ def entered(workbench: Workbench, task: str, *command: str, typed: bytes = b"") 
 
 
 def write_manifest(workbench: Workbench, service: str) -> None:
-    """A release manifest with one service of that name, whose container is called so too: what the CLI reads."""
+    """Write a release manifest for the CLI, with one service whose container has the same name."""
     folder = workbench.config.home / "cdk.out" / "staging"
     folder.mkdir(parents=True, exist_ok=True)
     (one, *_) = (values := manifest_values("w"))["services"]
@@ -146,14 +146,14 @@ def alva_variables(workbench: Workbench) -> dict[str, str]:
 
 @dataclass
 class Terminal:
-    """The person's side of a terminal."""
+    """The user's side of a terminal."""
 
     outside: int
     inside: int
     shown: bytes = b""
 
     def sees(self, what: bytes) -> None:
-        """Wait until that is shown, and forget all before it."""
+        """Wait until the terminal shows this, and drop everything before it."""
         until(lambda: what in self.shown or self._look(), 60)
         self.shown = self.shown.partition(what)[2]
 
@@ -205,12 +205,12 @@ def test_command_runs_in_the_task_with_its_environment_and_its_exit_code(workben
     )
     code, output = entered(workbench, task, "python3", "-c", program)
     assert code == 0
-    # As root, whoever the image's user is: so does AWS's agent.
+    # As root, independent of the image's user, like AWS's agent.
     assert json.loads(output) == ["good morning", "/app", 0, True]
     assert entered(workbench, task, "sh", "-c", "echo out; echo err >&2; exit 7") == (7, b"out\nerr\n")
 
 
-def test_command_reads_what_is_typed_until_its_end(workbench: Workbench, task: str) -> None:
+def test_command_reads_its_input_to_the_end(workbench: Workbench, task: str) -> None:
     assert entered(workbench, task, "sort", typed=b"b\nc\na") == (0, b"a\nb\nc\n")
     lines = b"".join(b"%05d\n" % number for number in range(20_000))
     assert (
@@ -231,7 +231,7 @@ def test_much_output_arrives_whole_and_in_order(workbench: Workbench, task: str)
     assert output == b"".join(b"%d\n" % number for number in range(1, 200_001))
 
 
-def test_what_is_said_is_kept_in_the_containers_log_group(workbench: Workbench, task: str) -> None:
+def test_transcript_is_kept_in_the_containers_log_group(workbench: Workbench, task: str) -> None:
     session = opened(workbench, task, wrapped(["echo", "to be kept"], MARK, is_terminal=False))
     devnull = os.open(os.devnull, os.O_RDWR)
     assert asyncio.run(attach(session, {}, MARK, Ends(input=devnull, output=devnull))) == 0
@@ -245,7 +245,7 @@ def test_what_is_said_is_kept_in_the_containers_log_group(workbench: Workbench, 
     until(lambda: any("to be kept" in line for line in kept()))
 
 
-def test_program_that_is_not_there_is_said_in_the_agents_words(workbench: Workbench, task: str) -> None:
+def test_missing_program_has_the_agents_message(workbench: Workbench, task: str) -> None:
     session = opened(workbench, task, "/bin/nothing-like-it")
     devnull = os.open(os.devnull, os.O_RDWR)
     with pytest.raises(SessionFailed, match="cannot start the command") as failed:
@@ -300,10 +300,8 @@ def test_session_is_ended_from_outside_and_with_its_task(workbench: Workbench, r
         workbench.client("ssm").terminate_session(SessionId=session.id)
 
 
-def test_aws_cli_and_a_client_that_nobody_here_wrote_use_a_session(
-    workbench: Workbench, task: str, tmp_path: Path
-) -> None:
-    """The AWS CLI opens the session, the npm package ssm-session speaks with the task: size, output, input, the end."""
+def test_aws_cli_and_a_third_party_client_use_a_session(workbench: Workbench, task: str, tmp_path: Path) -> None:
+    """The AWS CLI opens the session, and the npm package ssm-session uses it: size, output, input, end."""
     plugin = tmp_path / "session-manager-plugin"
     script = Path(__file__).with_name("session_manager_plugin.js")
     plugin.write_text(f'#!/bin/sh\nexec {NODE} {script} "$@"\n')
@@ -333,7 +331,7 @@ def test_aws_cli_and_a_client_that_nobody_here_wrote_use_a_session(
 def test_shell_at_a_terminal_knows_its_size_takes_ctrl_c_and_ends_with_its_exit_code(
     workbench: Workbench, shell: str
 ) -> None:
-    """`./alva exec SERVICE` as a person types it: the CLI in a terminal of its own."""
+    """`./alva exec SERVICE` in a terminal of its own."""
     with terminal_running(alva_exec(shell), alva_variables(workbench)) as (alva, terminal):
         before = termios.tcgetattr(terminal.inside)
         terminal.sees(b"# ")
@@ -344,14 +342,14 @@ def test_shell_at_a_terminal_knows_its_size_takes_ctrl_c_and_ends_with_its_exit_
         terminal.types(b"\x03", end=b"")
         terminal.sees(b"# ")
         termios.tcsetwinsize(terminal.inside, (20, 80))
-        # The terminal is not the CLI's controlling one, so the kernel does not say it.
+        # The terminal is not the CLI's controlling terminal, so the kernel does not send SIGWINCH.
         alva.send_signal(signal.SIGWINCH)
         terminal.types(b"echo code=$?; until [ \"$(stty size)\" = '20 80' ]; do sleep 0.1; done; echo resized")
         terminal.sees(b"\ncode=130")
         terminal.sees(b"\nresized")
         terminal.types(b"exit 9")
         assert alva.wait(60) == 9
-        assert termios.tcgetattr(terminal.inside) == before, "the terminal is as it was"
+        assert termios.tcgetattr(terminal.inside) == before, "the terminal's settings are restored"
 
 
 def test_ctrl_c_without_a_terminal_ends_the_command_in_the_task(workbench: Workbench, shell: str) -> None:
@@ -378,7 +376,7 @@ def test_late_acknowledgement_brings_the_message_again(workbench: Workbench, tas
     assert again == first
 
 
-def test_task_that_cannot_be_entered_says_so_as_aws_does(workbench: Workbench, role: str) -> None:
+def test_task_without_ecs_exec_is_refused_with_awss_error(workbench: Workbench, role: str) -> None:
     main = {"name": "main", "image": workbench.image(SLEEPER)}
     weak = workbench.role("weak", allowing("ssmmessages:CreateControlChannel"))
     not_enabled = "execute command was not enabled when the task was run or the execute command agent isn’t running"
@@ -418,7 +416,7 @@ def _bytes(data: str | bytes) -> bytes:
     return data
 
 
-def test_where_ecs_exec_is_off_the_verb_names_the_setting(workbench: Workbench, role: str) -> None:
+def test_exec_names_the_setting_if_ecs_exec_is_off(workbench: Workbench, role: str) -> None:
     container = {"name": "closed", "image": workbench.image(SLEEPER), "stopTimeout": 2}
     workbench.create_service("closed", workbench.task_definition("closed", container, taskRoleArn=role))
     assert workbench.deployed("closed")["status"] == "SUCCESSFUL"

@@ -1,4 +1,4 @@
-"""Memory limits: a container that needs more is killed, as on Fargate."""
+"""Memory limits: a container that exceeds its limit is killed, as on Fargate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print("took it")
 
 @pytest.fixture
 def workbench(workbench: Workbench) -> Workbench:
-    """The shared one, where it limits memory."""
+    """The shared workbench, if its region limits memory."""
     _require_limits(workbench)
     return workbench
 
@@ -116,7 +116,7 @@ def test_processes_of_another_process_namespace_are_not_taken_for_our_own_group(
 
 
 def test_version_2_is_delegated_from_the_top_and_read_in_its_own_words(tmp_path: Path) -> None:
-    """Files stand in for the kernel's: a machine gives memory to one of the two versions."""
+    """Files replace the kernel's control groups: a machine has memory limits in one of the two versions."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     home = Path("/home/alva")
     group_of(home, tmp_path).folder.mkdir()

@@ -1,4 +1,4 @@
-"""The execution role's policies decide what a task can be started with."""
+"""A task starts only with the permissions of its execution role."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def secret(workbench: Workbench) -> str:
 
 
 def outcome(workbench: Workbench, role: str, secret: str) -> str:
-    """Why a task with this execution role stopped."""
+    """The reason why a task with this execution role stopped."""
     definition = workbench.task_definition(
         "guarded",
         {"name": "main", "image": workbench.image(PROGRAM), "secrets": [{"name": "S", "valueFrom": secret}]},
@@ -91,7 +91,7 @@ def test_least_privilege_is_enough(workbench: Workbench, secret: str) -> None:
         ("no-logs", [allow("ecr:*", "secretsmanager:*")], "failed to create Cloudwatch log stream: "),
     ],
 )
-def test_what_the_role_does_not_allow_stops_the_task(
+def test_missing_permission_of_the_role_stops_the_task(
     workbench: Workbench, secret: str, name: str, statements: list[dict[str, Any]], reason: str
 ) -> None:
     assert reason.format(secret=secret) in outcome(workbench, workbench.role(name, policy(*statements)), secret)

@@ -1,7 +1,7 @@
-"""Images that other programs push into the region's registry, and the tasks that run from their files.
+"""Images that other programs push to the region's registry, and tasks that run them.
 
-The images are made here: one of a static busybox with links to it, as Alpine has it, and one of a single program
-without a shell, as distroless images are.
+The test builds the images: one with a static busybox and links to it, like Alpine, and one with a single program and no
+shell, like distroless images.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def small_system(folder: Path, **config: Any) -> Layout:
 
 
 class Ecr:
-    """The region's ECR as a client of its registry finds it."""
+    """The region's ECR, and a client of its registry."""
 
     def __init__(self, workbench: Workbench) -> None:
         self.api = workbench.client("ecr")
@@ -85,7 +85,7 @@ class Ecr:
         return str(created["repository"]["repositoryUri"])
 
     def push(self, image: Layout, name: str, tag: str = "1") -> str:
-        """Push with our own client; the reference by digest, as a task definition has it."""
+        """Push with a client of this test; returns the reference by digest for a task definition."""
         uri = self.repository(name)
         Registry(url=self.endpoint, authorization=f"Basic {self.token}").push(image, name, tag)
         return f"{uri}@{image.digest}"
@@ -105,7 +105,7 @@ def ecr(workbench: Workbench) -> Ecr:
 
 
 def shell(workbench: Workbench, reference: str, script: str, **container: Any) -> list[str]:
-    """What a script prints in a container of that image."""
+    """The output of a script in a container of the image."""
     main = {"name": "main", "image": reference, "entryPoint": ["/bin/sh", "-c"], "command": [script], **container}
     volumes = [{"name": mount["sourceVolume"]} for mount in container.get("mountPoints", [])]
     task = workbench.stopped(workbench.run(workbench.task_definition("shell", main, volumes=volumes)))
@@ -139,8 +139,8 @@ def test_user_is_found_by_name_in_the_image(workbench: Workbench, ecr: Ecr, tmp_
     assert "unable to find user nobody-here: no matching entries in passwd file" in task["stoppedReason"]
 
 
-def test_name_of_the_task_is_its_platforms_and_leads_to_it(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
-    """Servers listen where HOSTNAME says (Next.js): an image's own value counts for nothing, a definition's does."""
+def test_hostname_is_the_platforms_and_resolves_to_the_task(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+    """Servers such as Next.js listen on HOSTNAME: the image's value is ignored, the definition's is used."""
     reference = ecr.push(small_system(tmp_path / "image", Env=["HOSTNAME=0.0.0.0"]), "hostname")
     name, *hosts = shell(workbench, reference, "echo $HOSTNAME; cat /etc/hosts")
     assert name.startswith(("ip-10-", "ip-127-"))
@@ -162,7 +162,7 @@ def test_root_is_writable_unless_it_is_read_only_and_the_image_stays_as_it_was(
     assert lines[1:] == PASSWD.decode().splitlines()
 
 
-def test_volume_gets_what_the_image_declares_there(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+def test_volume_gets_the_content_that_the_image_declares(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     reference = ecr.push(small_system(tmp_path / "image", User="runner", Volumes={"/data": {}}), "volumes")
     mounts = [{"sourceVolume": name, "containerPath": f"/{name}"} for name in ("data", "tmp")]
     lines = shell(
@@ -232,7 +232,7 @@ def test_stop_signal_is_the_images(workbench: Workbench, ecr: Ecr, tmp_path: Pat
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == 5
 
 
-def test_layer_that_leads_outside_of_the_image_is_refused(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+def test_layer_that_leads_outside_the_image_is_refused(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     image = write_layout(tmp_path / "image", tar([file_entry(f"../../..{outside}", b"x")]))
     definition = workbench.task_definition("outside", {"name": "main", "image": ecr.push(image, "outside")})
@@ -278,7 +278,7 @@ def test_immutable_tag_is_refused_in_ecrs_words_and_the_same_image_is_not(ecr: E
 
 
 def test_image_that_is_not_there_is_an_error_of_describe_images(ecr: Ecr, tmp_path: Path) -> None:
-    """Clients such as the CDK's push an image only where this error says that it is not there."""
+    """Clients such as the CDK push an image only if this error says that it does not exist."""
     ecr.push(small_system(tmp_path / "image"), "described", "v1")
     words = r"imageTag:'v2'} does not exist within the repository with name 'described' in the registry with id"
     with pytest.raises(ecr.api.exceptions.ImageNotFoundException, match=words):
@@ -293,7 +293,7 @@ def test_content_is_read_at_the_url_that_ecr_gives(ecr: Ecr, tmp_path: Path) -> 
         assert answer.read() == image.blob(image.config_digest).read_bytes()
 
 
-def test_what_is_not_there_and_who_may_not_is_said_in_the_registrys_words(
+def test_unknown_content_and_missing_permission_have_the_registrys_errors(
     workbench: Workbench, ecr: Ecr, tmp_path: Path
 ) -> None:
     with pytest.raises(BuildFailed, match="cannot push missing:1") as caught:
@@ -383,7 +383,7 @@ def test_skopeo_pushes_and_pulls(workbench: Workbench, ecr: Ecr, tmp_path: Path)
     assert shell(workbench, f"{target.removeprefix('docker://')}", "echo from skopeo") == ["from skopeo"]
 
 
-def test_what_no_repository_has_is_pruned_and_the_rest_stays(tmp_path: Path) -> None:
+def test_contents_without_a_repository_are_pruned_and_the_rest_is_kept(tmp_path: Path) -> None:
     store = ImageStore(tmp_path / "store")
     blobs = Blobs(store.folder)
     images = [small_system(tmp_path / "kept"), write_layout(tmp_path / "gone", {"only": b"here"})]

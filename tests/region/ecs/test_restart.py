@@ -1,4 +1,4 @@
-"""A region that is stopped, or killed, and started again."""
+"""ECS after a restart of the region."""
 
 from __future__ import annotations
 

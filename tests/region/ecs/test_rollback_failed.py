@@ -1,4 +1,4 @@
-"""A service whose rollback fails too: what ECS says, and what brings it back."""
+"""A service whose rollback fails too: ECS's status, and its recovery."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ pytestmark = pytest.mark.region
 LOGS = "/tests/rollback-failed"
 
 
-def test_service_whose_rollback_failed_is_brought_back_by_what_a_release_puts_back(
-    workbench: Workbench, tmp_path: Path
-) -> None:
-    """Without its log group no task starts, of either version (AWS: "ResourceInitializationError")."""
+def test_next_update_recovers_a_service_whose_rollback_failed(workbench: Workbench, tmp_path: Path) -> None:
+    """Without its log group no task of either version starts (AWS: "ResourceInitializationError")."""
     logs, ecs = workbench.client("logs"), workbench.ecs
     logs.create_log_group(logGroupName=LOGS)
     container = {

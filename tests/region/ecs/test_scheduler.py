@@ -152,7 +152,7 @@ def test_minimum_healthy_percent_below_one_hundred_makes_room_first() -> None:
     assert starts(actions) == 1
 
 
-def test_configuration_without_room_says_so_and_changes_nothing() -> None:
+def test_configuration_without_room_is_an_event_and_changes_nothing() -> None:
     actions = decide(
         old_and_new(desired=1, configuration={"maximumPercent": 150, "minimumHealthyPercent": 100}),
         [task("a", "old")],
@@ -219,7 +219,7 @@ def test_unhealthy_task_goes_first_when_there_is_no_room_for_its_replacement() -
     assert stops(decide(full, [task("a", "now", target="unhealthy")], NOW)) == ["a"]
 
 
-def test_scaling_in_takes_what_serves_least_then_the_newest() -> None:
+def test_scaling_in_stops_tasks_that_serve_least_then_the_newest() -> None:
     one = service(deployment("now", rollout="COMPLETED"), desired=1)
     tasks = [
         task("old", "now", created_at=1),
@@ -234,7 +234,7 @@ def test_scaling_in_takes_what_serves_least_then_the_newest() -> None:
 BREAKING = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
 
 
-def test_circuit_breaker_trips_at_its_threshold_and_names_what_to_return_to() -> None:
+def test_circuit_breaker_triggers_at_its_threshold_and_names_the_revision_to_roll_back_to() -> None:
     failing = old_and_new(configuration=BREAKING)
     failing.deployments[0].failed_tasks = 2
     assert Fail not in {type(a) for a in decide(failing, [], NOW)}
@@ -242,7 +242,7 @@ def test_circuit_breaker_trips_at_its_threshold_and_names_what_to_return_to() ->
     assert decide(failing, [], NOW) == [Fail(deployment_id="new", cause=BREAKER, rollback_to="old")]
 
 
-def test_first_deployment_has_nothing_to_return_to() -> None:
+def test_first_deployment_has_no_revision_to_roll_back_to() -> None:
     first = service(deployment("new", failed_tasks=3), configuration=BREAKING)
     assert decide(first, [], NOW) == [Fail(deployment_id="new", cause=BREAKER, rollback_to=None)]
 

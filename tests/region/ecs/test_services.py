@@ -111,7 +111,7 @@ class Web:
 
     @contextmanager
     def load(self) -> Iterator[Counter[tuple[int, str]]]:
-        """Requests, one after another from two clients, for as long as the block lasts; what they were answered."""
+        """Send requests from two clients until the block ends; yields their responses."""
         answers: Counter[tuple[int, str]] = Counter()
         over = threading.Event()
 
@@ -136,7 +136,7 @@ class Web:
 
 @pytest.fixture(scope="module")
 def web(workbench: Workbench, listener: str) -> Web:
-    """A service that serves "one" behind /web."""
+    """A service that answers "one" at /web."""
     web = Web(workbench, listener, "web", 10)
     assert workbench.deployed("web")["status"] == "SUCCESSFUL"
     return web
@@ -232,7 +232,7 @@ def test_scaling_to_zero_and_back_needs_no_deployment(web: Web) -> None:
     )
 
 
-def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbench, listener: str) -> None:
+def test_first_deployment_that_fails_has_nothing_to_roll_back_to(workbench: Workbench, listener: str) -> None:
     web = Web(workbench, listener, "never", 20, desiredCount=0)
     assert workbench.deployed("never")["status"] == "SUCCESSFUL"
     workbench.ecs.delete_service(cluster=workbench.cluster, service="never")
@@ -246,7 +246,7 @@ def test_first_deployment_that_fails_has_nothing_to_go_back_to(workbench: Workbe
     assert service["deployments"][0]["rolloutState"] == "FAILED"
     assert service["deployments"][0]["rolloutStateReason"] == "ECS deployment circuit breaker: tasks failed to start."
     stopped = workbench.tasks_of("missing", "STOPPED")
-    assert len(stopped) >= 2  # as on AWS, another one may have been started before the second has failed
+    assert len(stopped) >= 2  # As on AWS, a third task may have started before the second has failed.
     assert stopped[0]["stopCode"] == "TaskFailedToStart"
     assert stopped[0]["stoppedReason"].startswith("CannotPullContainerError: ")
     assert stopped[0]["stoppedReason"].endswith(": not found")
@@ -273,7 +273,7 @@ def test_ringing_alarm_rolls_a_deployment_back(web: Web) -> None:
         },
     )
     until(lambda: web.get() == (200, "slow"))
-    # Not set_alarm_state: the next evaluation takes that back, maybe before anybody has looked.
+    # Not set_alarm_state: the next evaluation could reset the state before the scheduler reads it.
     cloudwatch.put_metric_data(Namespace="Test", MetricData=[{"MetricName": "Latency", "Value": 5.0}])
     until(lambda: workbench.deployment("web")["status"] == "ROLLBACK_IN_PROGRESS")
     deployment = workbench.deployment("web")
@@ -284,7 +284,7 @@ def test_ringing_alarm_rolls_a_deployment_back(web: Web) -> None:
     assert workbench.deployed("web")["status"] == "SUCCESSFUL"
 
 
-def test_stopped_deployment_goes_back_to_what_ran_before(web: Web) -> None:
+def test_stopped_deployment_rolls_back(web: Web) -> None:
     workbench = web.workbench
     good = workbench.service("web")["taskDefinition"]
     web.update(taskDefinition=web.definition(STARTUP_SECONDS="600"))
@@ -297,7 +297,7 @@ def test_stopped_deployment_goes_back_to_what_ran_before(web: Web) -> None:
         workbench.ecs.stop_service_deployment(serviceDeploymentArn=arn)
 
 
-def test_newer_deployment_stops_the_one_under_way(web: Web) -> None:
+def test_newer_deployment_stops_the_running_one(web: Web) -> None:
     web.update(taskDefinition=web.definition(STARTUP_SECONDS="600"))
     overtaken = web.workbench.deployment("web")["serviceDeploymentArn"]
     web.update(taskDefinition=web.definition(GREETING="newest"))
@@ -307,7 +307,7 @@ def test_newer_deployment_stops_the_one_under_way(web: Web) -> None:
     assert described["serviceDeployments"][0]["status"] == "STOPPED"
 
 
-def test_events_of_a_rollout_come_in_the_order_of_aws(web: Web) -> None:
+def test_events_of_a_rollout_have_awss_order(web: Web) -> None:
     until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.")
     before = {event["id"] for event in web.workbench.service("web")["events"]}
     web.update(forceNewDeployment=True)
@@ -336,7 +336,7 @@ def test_deleted_service_drains_and_is_inactive(web: Web) -> None:
     assert workbench.tasks_of("web") == []
 
 
-def test_failed_deployment_is_told_to_eventbridge(workbench: Workbench) -> None:
+def test_failed_deployment_is_sent_to_eventbridge(workbench: Workbench) -> None:
     sqs, events = workbench.client("sqs"), workbench.client("events")
     queue = sqs.create_queue(QueueName="told")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -368,7 +368,7 @@ def test_service_waits_for_a_free_address_says_so_and_runs_once_there_is_one(wor
     sleeper = {"name": "main", "image": workbench.image(SERVER), "entryPoint": ["sleep"], "command": ["600"]}
     definition = workbench.task_definition("sleeper", {**sleeper, "stopTimeout": 2})
     request = {"cluster": workbench.cluster, "taskDefinition": definition, "launchType": "FARGATE"}
-    # Of the 16 addresses of a /28, AWS keeps 5.
+    # AWS reserves 5 of the 16 addresses of a /28.
     tasks = [
         task["taskArn"]
         for count in (10, 1)

@@ -61,13 +61,13 @@ def test_task_runs_to_its_end_with_its_exit_code_and_its_output_in_the_logs(work
     assert details["privateIPv4Address"].startswith(in_region(workbench.config, "10.0.10.0").removesuffix("0.0"))
     assert details["subnetId"] in workbench.subnets
     report = json.loads(workbench.log_lines(task["taskArn"], "main")[0])
-    # Only where tasks share the machine's network are they told where to listen.
+    # HOST is set only with loopback addresses.
     enforced = is_enforced(workbench.config)
     assert report["environment"]["HOST"] == ("0.0.0.0" if enforced else details["privateIPv4Address"])  # noqa: S104
     assert report["uid"] == 1000
 
 
-def test_eventbridge_is_told_of_every_state_of_a_task(workbench: Workbench) -> None:
+def test_every_state_of_a_task_is_sent_to_eventbridge(workbench: Workbench) -> None:
     sqs, events = workbench.client("sqs"), workbench.client("events")
     queue = sqs.create_queue(QueueName="tasks-told")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -199,7 +199,7 @@ def test_missing_log_group_stops_the_task(workbench: Workbench) -> None:
     assert "ResourceNotFoundException: The specified log group does not exist" in task["stoppedReason"]
 
 
-def test_program_that_is_not_there_cannot_be_started(workbench: Workbench) -> None:
+def test_missing_program_cannot_be_started(workbench: Workbench) -> None:
     definition = workbench.task_definition(
         "absent", {"name": "main", "image": workbench.image(REPORT), "entryPoint": ["/app/absent"]}
     )
@@ -227,7 +227,7 @@ def test_ignored_sigterm_ends_in_sigkill_after_the_stop_timeout(workbench: Workb
 def test_program_without_a_handler_for_sigterm_needs_an_init_to_end_by_it(
     workbench: Workbench, has_init: bool, exit_code: int, stop_timeout: int
 ) -> None:
-    """A first process has no default action for SIGTERM: without a handler it takes SIGKILL, as in a container."""
+    """Process 1 has no default action for SIGTERM: as in a container, without a handler it ends by SIGKILL."""
     definition = workbench.task_definition(
         "sleeper",
         {
@@ -243,7 +243,7 @@ def test_program_without_a_handler_for_sigterm_needs_an_init_to_end_by_it(
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == exit_code
 
 
-def test_program_that_is_not_there_is_told_by_the_init_that_could_not_start_it(workbench: Workbench) -> None:
+def test_init_reports_a_missing_program(workbench: Workbench) -> None:
     definition = workbench.task_definition(
         "absent-below-init",
         {
@@ -436,7 +436,7 @@ def test_container_setting_without_effect_here_is_refused_by_name(
     assert message in raised.value.response["Error"]["Message"]
 
 
-def test_actions_without_an_honest_way_are_refused(workbench: Workbench) -> None:
+def test_unsupported_actions_are_refused(workbench: Workbench) -> None:
     with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*UpdateTaskProtection"):
         workbench.ecs.update_task_protection(cluster=workbench.cluster, tasks=["x"], protectionEnabled=True)
     with pytest.raises(ClientError, match=r"UnsupportedFeatureException.*CreateTaskSet"):

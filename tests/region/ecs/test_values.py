@@ -85,14 +85,14 @@ def test_containers_stop_before_those_they_depend_on() -> None:
         dependencies.stop_order([waits_for("a", "b"), waits_for("b", "a")])
 
 
-def test_waiting_ends_at_the_start_timeout_of_what_is_waited_for() -> None:
+def test_waiting_ends_at_the_start_timeout_of_the_dependency() -> None:
     definitions = [waits_for("a", "b"), waits_for("b", startTimeout=20)]
     records = {"a": container("a", "PENDING"), "b": container("b", "RUNNING")}
     assert dependencies.deadlines(definitions, records, {"b": 100.0}) == [(120.0, "a", "b")]
     assert dependencies.deadlines(definitions, records, {}) == []
 
 
-def test_records_survive_the_way_to_disk() -> None:
+def test_records_survive_conversion_to_json_and_back() -> None:
     task = Task(
         id="1",
         arn="t",
@@ -165,7 +165,7 @@ def test_cloudformation_properties_become_the_apis_members() -> None:
     }
 
 
-def test_what_is_said_to_be_honoured_exists_in_awss_model() -> None:
+def test_honoured_members_exist_in_awss_model() -> None:
     def check(honoured: Any, shape: Any, path: str) -> None:
         while shape.type_name == "list":
             shape = shape.member
@@ -180,7 +180,7 @@ def test_what_is_said_to_be_honoured_exists_in_awss_model() -> None:
         check(honoured, service_model("ecs").operation_model(action).input_shape, action)
 
 
-def test_utilization_is_what_is_used_of_what_is_reserved() -> None:
+def test_utilization_is_usage_in_percent_of_the_reservation() -> None:
     measured = metrics.utilization(
         {"cpu": "512", "memory": "1024"},
         metrics.Usage(cpu_seconds=10),
@@ -204,7 +204,7 @@ def test_usage_is_measured_from_the_processes_of_a_namespace() -> None:
     assert used.memory_bytes > 2**20
 
 
-def test_cloudwatch_is_told_of_a_running_task_by_service_and_by_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     stored: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     monkeypatch.setattr(cloudwatch, "_metrics", stored)
     definition = {"cpu": "256", "memory": "512"}

@@ -1,4 +1,4 @@
-"""A region to try ECS in: network, cluster, images of small programs, and ways to wait."""
+"""A region for ECS tests: network, cluster, images of small programs, and functions that wait."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Workbench:
         self.role("execution", EXECUTION_POLICY)
 
     def role(self, name: str, policy: Json, service: str = "ecs-tasks.amazonaws.com") -> str:
-        """Make a role that `service` may assume, with one inline policy; returns its ARN."""
+        """Create a role that `service` may assume, with one inline policy; returns its ARN."""
         iam = self.client("iam")
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}}
         created = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}))
@@ -113,7 +113,7 @@ class Workbench:
         return {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.security_group]}}
 
     def image(self, program: str, name: str = "program", volumes: tuple[str, ...] = ("/tmp",)) -> str:  # noqa: S108
-        """The reference, by digest, of an image that runs a Python program; `volumes` are its VOLUMEs."""
+        """Build an image that runs a Python program; returns its reference by digest. `volumes` are its VOLUMEs."""
         store = ImageStore(self.config.images_folder)
         with store.work_folder() as work:
             tree = work / "tree"
@@ -174,7 +174,7 @@ class Workbench:
         return str(answer["tasks"][0]["taskArn"])
 
     def task(self, arn: str) -> Json:
-        """What DescribeTasks says of a task."""
+        """The description of a task."""
         found: Json = self.ecs.describe_tasks(cluster=self.cluster, tasks=[arn])["tasks"][0]
         return found
 
@@ -187,7 +187,7 @@ class Workbench:
         return until(lambda: (t := self.task(arn))["lastStatus"] == "RUNNING" and t, timeout_seconds)
 
     def log_lines(self, arn: str, container: str) -> list[str]:
-        """What a container printed, according to CloudWatch Logs."""
+        """A container's output in CloudWatch Logs."""
         stream = f"w/{container}/{arn.rpartition('/')[2]}"
         logs = self.client("logs")
         try:
@@ -195,11 +195,11 @@ class Workbench:
                 "events"
             ]
         except logs.exceptions.ResourceNotFoundException:
-            return []  # the task has not got that far
+            return []  # the stream does not exist yet
         return [event["message"] for event in events]
 
     def service(self, name: str) -> Json:
-        """What DescribeServices says of a service."""
+        """The description of a service."""
         found: Json = self.ecs.describe_services(cluster=self.cluster, services=[name])["services"][0]
         return found
 
@@ -224,7 +224,7 @@ class Workbench:
         return found
 
     def deployment(self, name: str) -> Json:
-        """The service's latest service deployment, as DescribeServiceDeployments tells it."""
+        """The service's latest service deployment."""
         briefs = self.ecs.list_service_deployments(cluster=self.cluster, service=name)["serviceDeployments"]
         found: Json = self.ecs.describe_service_deployments(serviceDeploymentArns=[briefs[0]["serviceDeploymentArn"]])[
             "serviceDeployments"
@@ -232,7 +232,7 @@ class Workbench:
         return found
 
     def deployed(self, name: str, timeout_seconds: float = 40) -> Json:
-        """The latest service deployment once it is over."""
+        """The latest service deployment once it has ended."""
         over = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
         return until(lambda: (d := self.deployment(name))["status"] in over and d, timeout_seconds)
 
@@ -246,7 +246,7 @@ def digest_tag(digest: str) -> str:
 
 
 def until(probe: Callable[[], T | bool], timeout_seconds: float = 20) -> T:
-    """What `probe` returns once it is true; AssertionError with its last answer after the timeout."""
+    """The result of `probe` once it is true; AssertionError with its last result after the timeout."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         answer = probe()

@@ -1,6 +1,6 @@
-"""A load balancer of its own for each test: the real Envoy, the elbv2 API, and little servers as targets."""
+"""A load balancer for each test: the real Envoy, the elbv2 API, and small servers as targets."""
 
-# ruff: noqa: ARG001 - answers and tests have one signature each, and not all need all of it
+# ruff: noqa: ARG001 - answers and tests have a common signature, and some use only a part of it
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def simple_answer(status: str = "200 OK", body: str = "fine", headers: str = "")
 
 
 async def echo_head(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers with the request's head as it arrived."""
+    """Answer with the request's head."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(head), head))
 
 
 class Target:
-    """A little HTTP/1.1 server at an address of its own; `answer` can be exchanged while it runs."""
+    """A small HTTP/1.1 server at its own address; `answer` can be replaced while it runs."""
 
     def __init__(self, address: str, answer: Answer) -> None:
         self.address = address
@@ -58,7 +58,7 @@ class Target:
         self.answer = answer
         self.health: Answer = simple_answer()
         self.requests: list[bytes] = []
-        """Heads of what was asked, health checks left out."""
+        """Heads of the requests, without health checks."""
         self.health_checks = 0
         self.tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
@@ -134,11 +134,11 @@ class Rig:
             await target.stop()
 
     async def call(self, action: str, **request: Any) -> ElementTree.Element:
-        """An elbv2 call by its wire form; raises AssertionError with the error's text."""
+        """Call elbv2 through the wire format; raises AssertionError with the error's text."""
         return await called(self.load_balancers.handle_request, action, request)
 
     async def error_of(self, action: str, **request: Any) -> tuple[str, str]:
-        """The code and message with which a call is refused."""
+        """The code and message of a refused call."""
         try:
             await self.call(action, **request)
         except AssertionError as error:
@@ -164,11 +164,11 @@ class Rig:
         return str(answer["CertificateArn"])
 
     def placement(self) -> dict[str, Any]:
-        """Where a load balancer is: two zones, open to everybody."""
+        """Parameters of a load balancer: subnets in two zones, and a security group open to all."""
         return {"Subnets": self.subnets[:2], "SecurityGroups": [self.open_group]}
 
     async def target_group(self, delay: int = 5, interval_seconds: float = 0.2, **settings: Any) -> str:
-        """A target group whose checks come faster than the API permits (5 s at least)."""
+        """A target group with a shorter check interval than the API allows (5 s)."""
         request = {
             "Protocol": "HTTP",
             "Port": 80,
@@ -208,7 +208,7 @@ class Rig:
         return await target.start() if start else target
 
     async def serving(self, answer: Answer | None = None, **attributes: Any) -> tuple[str, Target]:
-        """A load balancer that forwards everything to one healthy target; the target group's ARN and the target."""
+        """Create a load balancer that forwards to one healthy target; returns the target group's ARN and the target."""
         group = await self.target_group()
         await self.listener(await self.load_balancer(**attributes), {"Type": "forward", "TargetGroupArn": group})
         target = await self.target(answer)
@@ -240,15 +240,15 @@ class Rig:
 
 
 async def until(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
-    """Return once the condition holds, checked every 20 ms; then once more Envoy's file watch gets its turn."""
+    """Return once the condition holds, checked every 20 ms, and Envoy's file watch has run once more."""
     async with asyncio.timeout(timeout_seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
 
 
 async def called(handle_request: Any, action: str, request: dict[str, Any]) -> ElementTree.Element:
-    """A call of the query protocol, in the region's own scope; raises AssertionError with the error's text."""
+    """Call through the query protocol, in the region's own scope; raises AssertionError with the error's text."""
     body = urlencode({"Action": action} | flatten(request))
     with request_scope("000000000000", "us-east-1"):
         status, _, answer = await handle_request("POST", "/", {}, body.encode(), {})
@@ -260,9 +260,9 @@ async def called(handle_request: Any, action: str, request: dict[str, Any]) -> E
 class Network:
     vpc: str
     subnets: list[str]
-    """Three: the first two are in two zones, the third is in the zone of the first."""
+    """Three subnets: the first two are in two zones, the third is in the zone of the first."""
     open_group: str
-    """A security group that lets everybody in."""
+    """A security group that admits all clients."""
 
 
 async def make_network(*, has_gateway: bool = True) -> Network:

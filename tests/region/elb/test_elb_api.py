@@ -1,4 +1,4 @@
-"""The elbv2 API and the CloudFormation types on top of it: what is stored is what is served, or it is refused."""
+"""The elbv2 API and its CloudFormation types: the load balancer serves what they accept; the rest is refused."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_calls_that_aws_refuses_are_refused_with_its_codes(make_rig):
     run(make_rig, test)
 
 
-def test_what_is_not_honoured_is_refused_by_name(make_rig):
+def test_unsupported_feature_is_refused_by_name(make_rig):
     async def test(rig):
         load_balancer, group = await rig.load_balancer(), await rig.target_group()
         stickiness = [{"Key": "stickiness.enabled", "Value": "true"}]
@@ -247,7 +247,7 @@ def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(
     run(make_rig, test)
 
 
-def test_a_target_group_goes_back_to_the_defaults_of_what_its_template_drops(make_rig):
+def test_attribute_that_a_template_drops_returns_to_its_default(make_rig):
     async def test(rig):
         base = {"Port": 80, "Protocol": "HTTP", "TargetType": "ip", "VpcId": rig.vpc}
         old = base | {

@@ -1,4 +1,4 @@
-"""Envoy's configuration as values: what follows from which records and which health."""
+"""Envoy's configuration from records and health, as values."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Target health and draining, with real targets behind the real Envoy."""
 
-# ruff: noqa: ARG001 - answers and tests have one signature each, and not all need all of it
+# ruff: noqa: ARG001 - answers and tests have a common signature, and some use only a part of it
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_target_group_without_a_listener_is_unused_and_not_checked(make_rig):
     run(make_rig, test)
 
 
-def test_what_is_not_registered_is_described_as_such(make_rig):
+def test_target_that_is_not_registered_is_described_as_unused(make_rig):
     async def test(rig, client):
         group = await rig.target_group()
         asked = [{"Id": "10.0.10.7", "Port": 1}]
@@ -179,7 +179,7 @@ def test_what_is_not_registered_is_described_as_such(make_rig):
     run(make_rig, test)
 
 
-def test_a_draining_target_finishes_what_it_has_and_gets_nothing_new(make_rig):
+def test_draining_target_finishes_its_requests_and_gets_no_new_ones(make_rig):
     async def test(rig, client):
         async def slow(head, reader, writer):
             await asyncio.sleep(1.5)

@@ -37,7 +37,7 @@ def line(status_code, details="via_upstream", flags="-", host="127.20.1.1:80", r
     return "\t".join(map(str, fields))
 
 
-def test_what_targets_and_what_the_load_balancer_answered_are_counted_apart():
+def test_responses_of_targets_and_of_the_load_balancer_are_counted_separately():
     balancer = (("LoadBalancer", "app/x/1"),)
     both = (*balancer, ("TargetGroup", "targetgroup/api/1"))
     lines = (

@@ -1,4 +1,4 @@
-"""What AWS refuses, the region refuses with the same code; whatever is asked, the answer is readable and no 5xx."""
+"""The region refuses what AWS refuses, with the same code; every response is readable and not a 5xx."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Elbv2:
 
 @pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS, ids=[fact["claim"] for fact in FACTS])
-def test_what_aws_refuses_is_refused_with_its_code_and_changes_nothing(fact):
+def test_request_that_aws_refuses_is_refused_with_its_code_and_changes_nothing(fact):
     async def test():
         elbv2 = Elbv2()
         await elbv2.fill()
@@ -112,7 +112,7 @@ def test_what_aws_refuses_is_refused_with_its_code_and_changes_nothing(fact):
     asyncio.run(test())
 
 
-def test_the_same_request_again_answers_with_what_is_there():
+def test_repeated_request_returns_the_existing_resource():
     async def test():
         elbv2 = Elbv2()
         await elbv2.fill()
@@ -188,7 +188,7 @@ WORDS = ("", "x", "\x00", "-1", "0", "99999999999999999999", "true", "<&>", "\ud
 
 
 def anything(shape: Any, chance: random.Random, elbv2: Elbv2, depth: int = 0) -> Any:
-    """An input that mostly has the shape's form and mostly makes no sense."""
+    """A random input, mostly of the shape's form."""
     if chance.random() < 0.08:
         return chance.choice(WORDS)
     if isinstance(shape, StructureShape):
@@ -214,7 +214,7 @@ def test_no_input_makes_an_answer_that_is_unreadable_or_a_5xx():
                 request = anything(model.operation_model(action).input_shape, chance, elbv2)
                 status, _ = await elbv2.ask(action, request if isinstance(request, dict) else {})
                 assert status in (200, 400), (action, request)
-        # What was kept can still be described, and comes back from disk.
+        # The stored resources can still be described and restored.
         for name in ("LoadBalancers", "TargetGroups"):
             assert (await elbv2.ask(f"Describe{name}", {}))[0] == 200
         restored = Store(*HOME)

@@ -1,4 +1,4 @@
-"""A load balancer in a whole region: made by CloudFormation, seen by boto3, used by a browser's kind of client."""
+"""A load balancer in a complete region: created by CloudFormation, read by boto3, used by HTTP clients."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def wait_for(condition, seconds=15):
         time.sleep(0.05)
 
 
-def test_a_stack_with_a_load_balancer_serves_changes_rolls_back_and_goes(region, target):
+def test_stack_with_a_load_balancer_serves_changes_rolls_back_and_is_deleted(region, target):
     stack = region.create("elb-serves", TEMPLATE)
     assert stack.status == "CREATE_COMPLETE", stack.events
     elb = region.client("elbv2")
@@ -176,7 +176,7 @@ def answer_of(url):
         return type(error).__name__
 
 
-def test_a_listener_whose_port_no_security_group_opens_answers_nobody_until_one_does(region):
+def test_listener_answers_only_while_a_security_group_opens_its_port(region):
     stack = region.create("elb-closed", TEMPLATE)
     assert stack.status == "CREATE_COMPLETE", stack.events
     url, group = f"{stack.outputs['Url']}/x", stack.outputs["Visitors"]

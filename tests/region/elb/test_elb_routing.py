@@ -1,6 +1,6 @@
-"""Requests through the real Envoy: what an ALB would do with them."""
+"""Requests through the real Envoy are handled as by an ALB."""
 
-# ruff: noqa: ARG001 - answers and tests have one signature each, and not all need all of it
+# ruff: noqa: ARG001 - answers and tests have a common signature, and some use only a part of it
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alva.errors import RegionFailed
 
 
 def run(make_rig, test):
-    """Run a test's coroutine with a rig of its own."""
+    """Run a test's coroutine with its own rig."""
 
     async def body():
         async with make_rig() as rig, httpx.AsyncClient(base_url=rig.url, timeout=20) as client:
@@ -98,7 +98,7 @@ def test_rules_are_tried_by_priority_and_the_default_last(make_rig):
     ],
     ids=lambda value: value.get("Field") if isinstance(value, dict) else None,
 )
-def test_a_condition_admits_what_it_names_and_nothing_else(make_rig, condition, matching, other):
+def test_condition_matches_only_the_named_requests(make_rig, condition, matching, other):
     async def test(rig, client):
         listener = await rig.listener(await rig.load_balancer(), fixed("default"))
         await rig.rule(listener, 1, [condition, path("/*")], fixed("matched"))
@@ -216,7 +216,7 @@ def test_targets_see_the_headers_that_an_alb_sets(make_rig):
     run(make_rig, test)
 
 
-def test_invalid_header_names_are_dropped_where_the_attribute_says_so(make_rig):
+def test_invalid_header_names_are_dropped_if_the_attribute_says_so(make_rig):
     async def test(rig, client):
         await rig.serving(rig.echo, **{"routing.http.drop_invalid_header_fields.enabled": "true"})
         text = (await client.get("/", headers={"x_user": "admin", "x-fine": "yes"})).text
@@ -240,7 +240,7 @@ def test_without_a_target_it_answers_503_as_an_alb(make_rig):
     run(make_rig, test)
 
 
-def test_a_target_that_refuses_resets_or_babbles_gives_502_and_no_second_try(make_rig):
+def test_target_that_refuses_resets_or_sends_an_invalid_response_gives_502_without_a_retry(make_rig):
     async def test(rig, client):
         _, target = await rig.serving()
 
@@ -267,7 +267,7 @@ def test_a_target_that_refuses_resets_or_babbles_gives_502_and_no_second_try(mak
     run(make_rig, test)
 
 
-def test_a_target_that_is_silent_for_the_idle_timeout_gives_504(make_rig):
+def test_target_without_a_response_within_the_idle_timeout_gives_504(make_rig):
     async def test(rig, client):
         async def silence(head, reader, writer):
             await asyncio.sleep(30)
@@ -281,12 +281,12 @@ def test_a_target_that_is_silent_for_the_idle_timeout_gives_504(make_rig):
     run(make_rig, test)
 
 
-def test_a_target_that_does_not_accept_in_time_gives_504(make_rig, monkeypatch):
+def test_target_that_does_not_accept_in_time_gives_504(make_rig, monkeypatch):
     monkeypatch.setattr("alva.region.elb.envoy_config.CONNECT_TIMEOUT_SECONDS", 1)
 
     async def test(rig, client):
         with contextlib.ExitStack() as sockets:
-            # A listener whose queue is full lets further connections wait (Linux drops their SYN).
+            # Linux drops the SYN of further connections to a listener with a full queue.
             full = sockets.enter_context(socket.socket())
             full.bind((f"127.{rig.config.loopback_octet}.7.200", 8000))
             full.listen(0)
@@ -459,7 +459,7 @@ def test_a_second_load_balancer_serves_beside_the_first(make_rig):
     run(make_rig, test)
 
 
-def test_envoy_is_started_again_when_it_dies(make_rig):
+def test_envoy_is_restarted_when_it_ends(make_rig):
     async def test(rig, client):
         await rig.listener(await rig.load_balancer(), fixed("fine"))
         await rig.until(lambda: True)
@@ -478,7 +478,7 @@ def test_envoy_is_started_again_when_it_dies(make_rig):
     run(make_rig, test)
 
 
-def test_a_taken_edge_port_is_said_with_what_to_do(make_rig):
+def test_edge_port_in_use_is_an_error_with_a_next_step(make_rig):
     async def test(rig, client):
         await rig.load_balancers.stop()
         with socket.socket() as taken:
@@ -491,7 +491,7 @@ def test_a_taken_edge_port_is_said_with_what_to_do(make_rig):
     run(make_rig, test)
 
 
-def test_a_configuration_that_envoy_refuses_is_logged(make_rig, caplog):
+def test_configuration_that_envoy_rejects_is_logged(make_rig, caplog):
     async def test(rig, client):
         address = f"127.{rig.config.loopback_octet}.9.8"
         with socket.socket() as taken:

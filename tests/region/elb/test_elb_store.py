@@ -1,4 +1,4 @@
-"""What the load balancers remember: over a restart, from an earlier version of alva, and by whomever it is asked."""
+"""The load balancers' state: after a restart, from an earlier version of alva, and in other accounts and regions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(make_rig, test):
 
 
 async def filled(rig):
-    """One of each resource, with everything that a rule can have."""
+    """One of each resource, with every feature of a rule."""
     group, other = await rig.target_group(), await rig.target_group()
     balancer = await rig.load_balancer(**{"idle_timeout.timeout_seconds": "30"})
     weighted = [{"TargetGroupArn": group, "Weight": 9}, {"TargetGroupArn": other, "Weight": 1}]
@@ -43,7 +43,7 @@ async def filled(rig):
     return group
 
 
-def test_everything_comes_back_from_disk_as_it_was(make_rig):
+def test_saved_state_is_restored_unchanged(make_rig):
     async def test(rig):
         await filled(rig)
         restored = Store("000000000000", "us-east-1")
@@ -147,7 +147,7 @@ EARLIER = {
 }
 
 
-def test_the_state_of_an_earlier_version_of_alva_is_taken_over():
+def test_state_of_an_earlier_version_of_alva_is_restored():
     store = Store("000000000000", "us-east-1")
     store.restore(copy.deepcopy(EARLIER))
     (balancer,), (group,) = store.load_balancers.values(), store.target_groups.values()
@@ -248,7 +248,7 @@ def test_metrics_are_published_after_an_exception(make_rig, monkeypatch):
     run(make_rig, test)
 
 
-def test_envoy_is_started_again_though_the_first_attempt_fails(make_rig, monkeypatch):
+def test_envoy_is_restarted_though_the_first_attempt_fails(make_rig, monkeypatch):
     async def test(rig):
         await rig.serving()
         envoy = rig.load_balancers._envoy

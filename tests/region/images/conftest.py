@@ -1,4 +1,4 @@
-"""A small project to build, and a store of its own for each test."""
+"""A small project to build, with its own store for each test."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Project:
         return file
 
     def build(self, dockerfile: str | None = None, *, store: ImageStore | None = None, **options: object) -> Image:
-        """Build; `executed` then holds the lines of this build alone."""
+        """Build; `executed` then holds only the lines of this build."""
         if dockerfile is not None:
             self.write("Dockerfile", dockerfile)
         self.executed = []

@@ -1,4 +1,4 @@
-"""A Dockerfile becomes an image that runs; what goes in decides what comes out, and nothing else does."""
+"""A Dockerfile becomes an image that runs, and only its inputs determine the image."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def output(image: Image, *command: str) -> list[str]:
     return lines
 
 
-def test_image_runs_what_its_dockerfile_says(project: Any) -> None:
+def test_image_runs_the_command_of_its_dockerfile(project: Any) -> None:
     image = project.build()
     assert output(image) == ["hello from /app/service/__main__.py"]
     assert output(image, "cat", "made.txt") == ["made of fastapi"]
@@ -68,7 +68,7 @@ def test_second_build_executes_nothing(project: Any) -> None:
 
 
 def test_older_python_than_any_of_this_machine_is_replaced_by_the_one_that_runs_alva(project: Any) -> None:
-    """As on Debian 13, whose only Python is 3.13, with the Dockerfiles of `apps/`, which are FROM python:3.11."""
+    """As on Debian 13 with Python 3.13 only, and the Dockerfiles of `apps/` with FROM python:3.11."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     dockerfile = (
         "FROM python:3.3-slim AS build\nWORKDIR /app\n"
@@ -90,7 +90,7 @@ def test_newer_python_than_any_of_this_machine_is_refused(project: Any) -> None:
         project.build("FROM python:3.99-slim\nRUN true\n")
 
 
-def test_edit_of_the_service_remakes_its_layer_alone(project: Any) -> None:
+def test_edit_of_the_service_rebuilds_only_its_layer(project: Any) -> None:
     first = project.build()
     project.write("service/__main__.py", "print('edited')\n")
     second = project.build()
@@ -101,7 +101,7 @@ def test_edit_of_the_service_remakes_its_layer_alone(project: Any) -> None:
     assert output(first) == ["hello from /app/service/__main__.py"], "an image never changes"
 
 
-def test_edit_of_what_run_uses_runs_it_again(project: Any) -> None:
+def test_edit_of_an_input_of_run_runs_it_again(project: Any) -> None:
     project.build()
     project.write("requirements.txt", "django")
     assert project.files(project.build())["app/made.txt"] == "made of django\n"
@@ -132,7 +132,7 @@ def test_executable_file_stays_executable(project: Any) -> None:
     assert output(project.build(), "/app/service/tool") == ["tool"]
 
 
-def test_manifest_is_what_the_digest_names(project: Any) -> None:
+def test_digest_is_that_of_the_manifest(project: Any) -> None:
     import hashlib
 
     image = project.build()
@@ -154,7 +154,7 @@ def test_python_files_are_compiled_for_where_they_run(project: Any) -> None:
     )
 
 
-def test_file_that_does_not_compile_is_left_to_fail_when_it_is_imported(project: Any) -> None:
+def test_python_file_that_does_not_compile_fails_at_import_only(project: Any) -> None:
     project.write("service/bad.py", "def (:\n")
     assert output(project.build()) == ["hello from /app/service/__main__.py"]
 
@@ -201,7 +201,7 @@ def test_copy_puts_files_where_docker_does(project: Any) -> None:
     assert (image.layers[-1] / "opt/b.txt").stat().st_mode & 0o777 == 0o400
 
 
-def test_run_sees_args_and_env_and_keeps_what_it_makes(project: Any) -> None:
+def test_run_has_args_and_env_and_its_files_are_kept(project: Any) -> None:
     dockerfile = textwrap.dedent("""\
         ARG PYTHON=3.11
         FROM python:${PYTHON}-slim AS build
@@ -216,7 +216,7 @@ def test_run_sees_args_and_env_and_keeps_what_it_makes(project: Any) -> None:
     assert project.files(image)["made/greeting"] == "good morning moon\n"
 
 
-def test_run_cannot_change_this_machine_and_does_not_fail_in_silence(project: Any) -> None:
+def test_run_that_writes_to_this_machines_files_fails(project: Any) -> None:
     for path in ("/usr/bin/tool", "/etc/passwd", "/usr/local/x"):
         with pytest.raises(BuildFailed, match=f"line 2: RUN echo > {path}: exit code 2") as failure:
             project.build(f"FROM python:3.11-slim\nRUN echo > {path}\n")
@@ -263,7 +263,7 @@ def test_stage_may_be_the_base_of_another_and_unused_ones_are_not_built(project:
         project.build(target="unused")
 
 
-def test_link_out_of_the_context_is_not_followed(project: Any) -> None:
+def test_link_out_of_the_context_is_refused(project: Any) -> None:
     (project.context / "passwd").symlink_to("/etc/passwd")
     with pytest.raises(BuildFailed, match="COPY passwd: leads outside of the context"):
         project.build("FROM python:3.11-slim\nCOPY passwd /passwd\n")
@@ -309,7 +309,7 @@ def test_user_of_the_base_is_known_by_its_name(project: Any) -> None:
         ("FROM python:3.11-slim\nSTOPSIGNAL SIGNOPE\n", "line 2: STOPSIGNAL SIGNOPE: no such signal"),
     ],
 )
-def test_what_is_outside_of_the_subset_is_refused_with_its_line(project: Any, dockerfile: str, problem: str) -> None:
+def test_unsupported_line_is_refused_with_its_number(project: Any, dockerfile: str, problem: str) -> None:
     with pytest.raises(BuildFailed, match=problem):
         project.build(dockerfile)
 
@@ -361,7 +361,7 @@ def test_cancelled_build_ends_at_once_and_leaves_nothing(project: Any) -> None:
     assert not any(b"sleep 66.5" in line for line in command_lines())
 
 
-def test_build_that_never_ends_is_called_off_at_its_deadline(project: Any) -> None:
+def test_build_is_cancelled_at_its_deadline(project: Any) -> None:
     project.write("Dockerfile", "FROM python:3.11-slim\nRUN echo up; sleep 67.5\n")
     service = Service(
         name="web",
@@ -381,7 +381,7 @@ def test_build_that_never_ends_is_called_off_at_its_deadline(project: Any) -> No
     assert not any(b"sleep 67.5" in line for line in command_lines())
 
 
-def test_killed_build_leaves_nothing_half_and_no_process(project: Any) -> None:
+def test_killed_build_leaves_no_partial_layer_and_no_process(project: Any) -> None:
     project.write("Dockerfile", "FROM python:3.11-slim\nWORKDIR /app\nRUN echo half > half; echo up; sleep 65.5\n")
     script = (
         "import sys; from pathlib import Path; from alva.region.images import *; "
@@ -418,7 +418,7 @@ def command_lines() -> list[bytes]:
     return found
 
 
-def test_prune_keeps_what_is_asked_for_and_frees_the_rest(project: Any) -> None:
+def test_prune_keeps_the_given_images_and_frees_the_rest(project: Any) -> None:
     kept = project.build()
     project.write("service/__main__.py", "print('second')\n" + "#" * 100_000)
     dropped = project.build()
@@ -433,7 +433,7 @@ def test_prune_keeps_what_is_asked_for_and_frees_the_rest(project: Any) -> None:
     assert output(project.build()) == ["second"]
 
 
-def test_image_without_one_of_its_layers_is_not_found(project: Any) -> None:
+def test_image_with_a_missing_layer_is_not_found(project: Any) -> None:
     image = project.build()
     shutil.rmtree(image.layers[0])
     assert project.store.find(image.digest) is None

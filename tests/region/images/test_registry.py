@@ -1,4 +1,4 @@
-"""What `push` registers is what a task pulls: the same digest, in ECR and in the store."""
+"""An image that `push` registers has the same digest in ECR, in the store and for tasks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_image_without_a_tag_is_registered_by_digest(region: Any, project: Any) 
     assert details["imageDigest"] == image.digest
 
 
-def test_unknown_repository_is_ecrs_own_error(region: Any, project: Any) -> None:
+def test_unknown_repository_raises_ecrs_error(region: Any, project: Any) -> None:
     with pytest.raises(ClientError, match="RepositoryNotFoundException"):
         push(project.build(), "images/nowhere", ["v1"], region.client("ecr"))
 

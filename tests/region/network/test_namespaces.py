@@ -1,4 +1,4 @@
-"""Who reaches whom in the region's network: real namespaces, real rules, EC2's records as they would be."""
+"""Connections in the region's network, with real namespaces and rules, and EC2's records."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ pytestmark = [
 ]
 
 TIMEOUT_SECONDS = 0.4
-"""How long a client waits before it takes a connection for one that nobody answers; the others take under 1 ms."""
+"""The connect timeout of a client. Accepted connections take under 1 ms."""
 OUTSIDE = "198.51.100.10"
 
 
 @dataclass
 class Vpc:
-    """A VPC with two subnets, of which one has a NAT gateway or nothing, and its security groups by name."""
+    """A VPC with two subnets, one of them with a NAT gateway or without a route, and its security groups by name."""
 
     id: str
     public: str
@@ -49,7 +49,7 @@ class Vpc:
         return self.groups[name]
 
     def allow(self, source: str, destination: str, port: int) -> None:
-        """The two rules that a connection between groups needs."""
+        """Add the two rules for a connection between groups."""
         self.let_out(source, port, group=destination)
         self.let_in(destination, port, group=source)
 
@@ -70,7 +70,7 @@ class Vpc:
 
 
 def new(store: Any, create: Callable[[dict[str, list[str]]], Any], **parameters: str) -> str:
-    """Call one of EC2's operations; the id of what it made."""
+    """Call one of EC2's operations; returns the id of the created resource."""
     before = set(store)
     create({name: [value] for name, value in parameters.items()})
     (made,) = set(store) - before
@@ -154,7 +154,7 @@ class Machine:
             return socket.create_connection((address, port), timeout=TIMEOUT_SECONDS)
 
     def reaches(self, other: Machine | str, port: int) -> bool:
-        """Whether a connection comes about; False when nobody answers."""
+        """Whether a connection is accepted; False when it times out."""
         try:
             self.connect(other if isinstance(other, str) else other.address, port).close()
         except TimeoutError:
@@ -176,7 +176,7 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
 
 
 def on_bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
-    """A test of a network of its own."""
+    """Run a test with its own network."""
 
     def run(tmp_path: Path) -> None:
         async def body() -> None:
@@ -190,7 +190,7 @@ def on_bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> Callable[[Pa
 
 
 @on_bench
-async def test_without_a_rule_nobody_answers(bench: Bench) -> None:
+async def test_connection_without_a_rule_times_out(bench: Bench) -> None:
     bench.vpc.group("api")
     bench.vpc.group("database")
     api, database = await bench.interface("api"), await bench.interface("database")
@@ -242,7 +242,7 @@ async def test_an_interface_has_the_rules_of_all_of_its_groups(bench: Bench) -> 
 
 
 @on_bench
-async def test_a_managed_port_is_for_the_region_and_its_like_whatever_the_groups_say(bench: Bench) -> None:
+async def test_managed_port_is_open_to_the_region_and_its_peers_independent_of_groups(bench: Bench) -> None:
     for name in ("cache", "api"):
         bench.vpc.group(name)
     node, replica = [await bench.interface("cache", managed_ports=(16379,), hidden_ports=(16379,)) for _ in range(2)]
@@ -355,7 +355,7 @@ async def test_without_groups_an_interface_has_the_default_group(bench: Bench) -
 
 
 @on_bench
-async def test_whoever_asks_a_name_server_is_told_at_once(bench: Bench) -> None:
+async def test_dns_query_is_rejected_at_once(bench: Bench) -> None:
     bench.vpc.group("tasks")
     task = await bench.interface("tasks")
     with inside(task.namespace.path):

@@ -1,4 +1,4 @@
-"""A whole region with a network of its own: tasks, changes through the API, side by side, killed."""
+"""A complete region with its own network: tasks, changes through the API, two regions, a killed region."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def address_of(task: dict[str, Any]) -> str:
 
 
 def run(bench: Workbench, program: str, greeting: str = "") -> str:
-    """Run a program as a task; its address."""
+    """Run a program as a task; returns its address."""
     environment = [{"name": "PORT", "value": "3000"}, {"name": "GREETING", "value": greeting}]
     definition = bench.task_definition(
         "program", {"name": "main", "image": bench.image(program), "environment": environment}
@@ -52,18 +52,18 @@ def run(bench: Workbench, program: str, greeting: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def server(bench: Workbench) -> str:
-    """The address of a task that serves on port 3000."""
+    """The address of a task with a server on port 3000."""
     return run(bench, SERVER, "ours")
 
 
 @pytest.fixture(scope="module")
 def client(bench: Workbench, server: str) -> str:  # noqa: ARG001 - it comes after the server
-    """The address of a task that does nothing: the tests connect from there."""
+    """The address of an idle task, from which the tests connect."""
     return run(bench, SLEEPER)
 
 
 def answer(bench: Workbench, source: str, destination: str) -> str:
-    """What a process in the task at `source` gets from `destination`, port 3000; empty when it gets no connection."""
+    """The answer of `destination`, port 3000, to a process in the task at `source`; empty without a connection."""
     with network_of(bench.config, source):
         try:
             connection = socket.create_connection((destination, 3000), timeout=0.5)
@@ -111,7 +111,7 @@ def test_two_regions_have_the_same_addresses_and_one_that_is_killed_leaves_nothi
         inside = [each for each in processes() if namespace_of(each) in made]
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        # A namespace without a name is gone with the last process in it; the kernel gives its number to the next one.
+        # A namespace without a name ends with its last process. The kernel reuses its number.
         until(lambda: not [each for each in inside if namespace_of(each) in made])
         assert not own_interfaces(), "nothing of a region is in the machine's own network"
 
@@ -122,7 +122,7 @@ def processes() -> list[int]:
 
 
 def own_interfaces() -> list[str]:
-    """Network interfaces of the machine that have the form of a region's: v1, v2, ..."""
+    """Network interfaces of the machine with names like a region's: v1, v2, ..."""
     return [name for _, name in socket.if_nameindex() if name.startswith("v") and name[1:].isdigit()]
 
 
@@ -147,7 +147,7 @@ print(json.dumps([get(""), get("/task"), get("/stats"), get("x")]))
 """
 
 
-def test_a_container_is_told_about_itself_and_its_task_whatever_its_security_groups_say(bench: Workbench) -> None:
+def test_container_gets_its_metadata_independent_of_security_groups(bench: Workbench) -> None:
     ec2 = bench.client("ec2")
     closed = ec2.create_security_group(GroupName="closed", Description="closed", VpcId=bench.vpc)["GroupId"]
     ec2.revoke_security_group_egress(
@@ -173,7 +173,7 @@ def test_a_container_is_told_about_itself_and_its_task_whatever_its_security_gro
     assert [each["Name"] for each in about_task["Containers"]] == ["main"]
 
 
-def test_nobody_is_told_about_another_task(bench: Workbench, client: str) -> None:
+def test_metadata_of_another_task_is_not_served(bench: Workbench, client: str) -> None:
     arns = bench.ecs.list_tasks(cluster=bench.cluster)["taskArns"]
     tasks = {address_of(task): task for task in bench.ecs.describe_tasks(cluster=bench.cluster, tasks=arns)["tasks"]}
     for address, task in tasks.items():

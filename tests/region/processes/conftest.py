@@ -1,4 +1,4 @@
-"""A supervisor of its own for each test, and programs to run in views of the machine."""
+"""A supervisor for each test, and programs to run in views of the machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ APP_USER = (10001, 10001)
 
 
 class Workbench:
-    """Runs programs through a supervisor and keeps what they print."""
+    """Runs programs through a supervisor and keeps their output."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.supervisor = Supervisor(RegionConfig(home=home))
 
     def spec(self, *argv: str, lines: list[str] | None = None, **options: Any) -> ProcessSpec:
-        """A program in a sandbox as user 10001, unless `options` say otherwise."""
+        """A program in a sandbox, by default as user 10001."""
         values: dict[str, Any] = {
             "name": argv[0],
             "argv": argv,
@@ -39,7 +39,7 @@ class Workbench:
         return await self.supervisor.start(self.spec(*argv, **options))
 
     async def output(self, *argv: str, **options: Any) -> str:
-        """What a program prints; it must succeed."""
+        """The output of a program, which must succeed."""
         lines: list[str] = []
         process = await self.start(*argv, lines=lines, **options)
         end = await process.wait()
@@ -53,7 +53,7 @@ def open_descriptors() -> int:
 
 @pytest.fixture
 def workbench(tmp_path: Path) -> Callable[[Callable[[Workbench], Coroutine[Any, Any, None]]], None]:
-    """Runs an asynchronous test with a workbench, and stops whatever it left running."""
+    """Runs an asynchronous test with a workbench, and stops its remaining processes."""
     tmp_path.chmod(0o755)
 
     def run(test: Callable[[Workbench], Coroutine[Any, Any, None]]) -> None:

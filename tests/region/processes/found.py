@@ -1,4 +1,4 @@
-"""The processes of a region, as the machine sees them."""
+"""Finds the processes of a region on the machine."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from alva.region.config import RegionConfig
 
 
 def region_process(home: Path) -> int:
-    """The process id of the region that runs there."""
+    """The process id of the region that runs in a home."""
     pid = daemon.status(RegionConfig(home=home)).pid
     assert pid is not None
     return pid
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Every process below `pid`, and what it is called."""
+    """Every process below `pid`, with its name."""
     parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                # proc(5): pid (comm) state ppid; the name may hold spaces and parentheses.
+                # proc(5): pid (comm) state ppid; the name can contain spaces and parentheses.
                 head, _, rest = (folder / "stat").read_text().rpartition(")")
             except OSError:
                 continue
@@ -39,7 +39,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def running(pid: int, *arguments: str) -> list[int]:
-    """The processes below `pid` whose command line ends like that."""
+    """The processes below `pid` whose command line has this ending."""
     end = b"".join(argument.encode() + b"\0" for argument in arguments)
     found = []
     for child in descendants(pid):
@@ -50,14 +50,14 @@ def running(pid: int, *arguments: str) -> list[int]:
 
 
 def engines(home: Path, program: str) -> list[int]:
-    """The processes of that name below the region that have no parent of the same name: servers, not their workers."""
+    """The processes of this name below the region without a parent of the same name: servers, not their workers."""
     found = descendants(region_process(home))
     workers = {child for pid, name in found.items() if name == program for child in descendants(pid)}
     return [pid for pid, name in found.items() if name == program and pid not in workers]
 
 
 def alive(pids: Iterable[int]) -> list[int]:
-    """Those that still run; a zombie does not."""
+    """The processes that still run, without zombies."""
     running = []
     for pid in pids:
         try:

@@ -1,4 +1,4 @@
-"""A process in a sandbox sees the image and nothing of this machine; run as root and as an ordinary user alike."""
+"""A process in a sandbox sees the image and nothing of this machine, as root and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ print(os.getpid() == 1, seen)
 
 
 @pytest.mark.parametrize(("has_init", "left"), [(False, ["Z"]), (True, [])])
-def test_init_reaps_what_lost_its_parent_and_without_one_it_stays_a_zombie(
+def test_init_reaps_orphans_and_without_an_init_they_remain_zombies(
     workbench: Any, has_init: bool, left: list[str]
 ) -> None:
     async def test(bench: Any) -> None:
@@ -302,7 +302,7 @@ def test_second_process_joins_the_view_of_the_first(workbench: Any, tmp_path: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give up rights")
-def test_root_in_a_container_without_the_right_is_told_what_to_change() -> None:
+def test_root_without_the_permission_to_make_namespaces_gets_a_next_step() -> None:
     program = (
         "import asyncio\nfrom alva.errors import SandboxFailed\nfrom alva.region.sandbox import SandboxSpec\n"
         "from alva.region.supervisor import ProcessSpec, start_process\n"
@@ -320,7 +320,7 @@ def test_root_in_a_container_without_the_right_is_told_what_to_change() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is what all other tests here do, when not root")
-def test_everything_above_works_without_root(request: pytest.FixtureRequest) -> None:
+def test_all_tests_above_pass_without_root(request: pytest.FixtureRequest) -> None:
     """Run this file again as nobody, in user namespaces."""
     repository = Path(__file__).parents[3]
     site_packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))

@@ -1,4 +1,4 @@
-"""The supervisor's children: started, heard, stopped, and gone when the region is gone."""
+"""The supervisor's children: start, output, stop, and their end with the region."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_exit_code_is_the_programs(workbench: Any, sandbox: SandboxSpec | None, 
     workbench(test)
 
 
-def test_stop_lets_a_program_end_in_its_own_way(workbench: Any) -> None:
+def test_stop_lets_a_program_end_with_its_own_exit_code(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         script = IGNORE_SIGTERM.replace("signal.SIG_IGN", "lambda *_: exit(7)")
         ready = asyncio.Event()
@@ -105,7 +105,7 @@ def test_stop_lets_a_program_end_in_its_own_way(workbench: Any) -> None:
     workbench(test)
 
 
-def test_plain_process_that_does_not_care_ends_with_143(workbench: Any) -> None:
+def test_plain_process_without_a_handler_ends_with_143(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         process = await bench.start("/bin/sleep", "60", sandbox=None)
         assert (await process.stop(10)).code == 143
@@ -146,7 +146,7 @@ def test_children_of_an_ended_process_go_with_it(workbench: Any, sandbox: Sandbo
     workbench(test)
 
 
-def test_environment_is_what_was_given_and_nothing_of_the_regions(workbench: Any) -> None:
+def test_environment_is_the_given_one_without_the_regions(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         os.environ["ALVA_TEST_MARK"] = "must not leak"
         try:
@@ -192,7 +192,7 @@ def test_stop_all_stops_side_by_side(workbench: Any) -> None:
 
 
 def region_program(home: Path) -> str:
-    """A region that starts a plain and a sandboxed program, each with a child of its own, and prints their ids."""
+    """A region that starts a plain and a sandboxed program, each with a child, and prints their ids."""
     return textwrap.dedent(f"""
         import asyncio, sys
         from pathlib import Path
@@ -231,7 +231,7 @@ def session_members(pid: int) -> list[int]:
     return members
 
 
-def test_killed_region_takes_its_processes_along_and_the_next_one_finds_the_rest(tmp_path: Path) -> None:
+def test_processes_of_a_killed_region_end_and_the_next_one_kills_the_rest(tmp_path: Path) -> None:
     region, pids = start_region(tmp_path)
     deadline = time.monotonic() + 5
     while any(len(session_members(pid)) < 3 for pid in pids) and time.monotonic() < deadline:
@@ -248,7 +248,7 @@ def test_killed_region_takes_its_processes_along_and_the_next_one_finds_the_rest
     assert Supervisor(RegionConfig(home=tmp_path)).kill_leftovers() == []
 
 
-def test_process_that_got_a_dead_ones_id_is_left_alone(tmp_path: Path) -> None:
+def test_process_with_a_reused_id_is_not_killed(tmp_path: Path) -> None:
     region, _ = start_region(tmp_path)
     region.kill()
     region.wait()

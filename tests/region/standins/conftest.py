@@ -1,4 +1,4 @@
-"""The stand-ins behind the real Envoy, as tasks reach them: by name, over verified TLS."""
+"""The stand-ins behind the real Envoy, reached like from tasks: by name, over verified TLS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.conftest import reserved_region_config
 
 
 class Rig:
-    """The stand-ins of a small region that runs in a thread; client libraries talk to it from the test's own."""
+    """The stand-ins of a small region that runs in a thread; client libraries run in the test's thread."""
 
     def __init__(self, home: Path) -> None:
         self._reserved = contextlib.ExitStack()
@@ -89,7 +89,7 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """Running stand-ins, one for all tests of a module."""
+    """Running stand-ins, shared by the tests of a module."""
     alb.reset()
     rig = Rig(tmp_path_factory.mktemp("standins"))
     yield rig.start()

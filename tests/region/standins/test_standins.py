@@ -1,4 +1,4 @@
-"""The stand-ins, met by the real client libraries over TLS with verified names, and the inbox."""
+"""The stand-ins, called by the real client libraries over TLS with verified names, and the inbox."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Plan(BaseModel):
 
 
 class ToAddress(httpx.HTTPTransport):
-    """Connects to a fixed address and verifies the name that was asked for, as a task's hosts file makes it."""
+    """Connects to a fixed address and verifies the requested name, as with a task's hosts file."""
 
     def __init__(self, address: str, authority: str) -> None:
         super().__init__(verify=ssl.create_default_context(cafile=authority))
@@ -73,7 +73,7 @@ def client(rig):
 
 @pytest.fixture
 def mails(rig, monkeypatch):
-    """The real resend library, its name resolved as in a task."""
+    """The real resend library, with names resolved as in a task."""
     monkeypatch.setattr(resend, "api_key", "re_local")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", rig.authority)
     real = socket.getaddrinfo
@@ -162,7 +162,7 @@ def test_a_plain_question_gets_a_plain_answer(client):
         ("length", openai.LengthFinishReasonError),
     ],
 )
-def test_a_fault_on_demand_is_the_librarys_own_error_and_then_it_is_over(rig, client, kind, error):
+def test_requested_fault_raises_the_librarys_error_once(rig, client, kind, error):
     fault(rig, api="openai", kind=kind)
     with pytest.raises(error):
         ask(client)
@@ -181,7 +181,7 @@ def test_a_fault_on_demand_is_the_librarys_own_error_and_then_it_is_over(rig, cl
     ],
 )
 def test_an_error_is_answered_after_the_whole_request_so_that_the_connection_stays_open(rig, name, path, key, status):
-    """Envoy closes a client's connection when the answer ends before the request does; the next request then fails."""
+    """Envoy closes a client's connection if the response ends before the request; the next request then fails."""
 
     def slow_body():
         yield b"{"
@@ -219,12 +219,12 @@ def test_the_librarys_retries_survive_two_faults(rig, client):
 
 
 @pytest.mark.parametrize("key", ["alva:unset", "invalid-key"])
-def test_a_key_that_is_no_key_is_refused(client, key):
+def test_invalid_key_is_refused(client, key):
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key=key).models.list()
 
 
-def test_what_the_standin_does_not_offer_is_refused_by_name(client):
+def test_unsupported_call_of_a_standin_is_refused_by_name(client):
     with pytest.raises(openai.NotFoundError, match="stand-in does not offer"):
         client.embeddings.create(model="m", input="x")
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -232,7 +232,7 @@ def test_what_the_standin_does_not_offer_is_refused_by_name(client):
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], tools=[tool])
 
 
-def test_a_schema_that_is_not_understood_gets_no_answer_that_might_not_fit():
+def test_unsupported_schema_is_an_error():
     with pytest.raises(ValueError, match="does not understand"):
         fill({"type": "object", "properties": {"x": {"not": {}}}}, Business())
 
@@ -351,7 +351,7 @@ def test_mails_survive_a_restart(start_rig, tmp_path):
     assert len(httpx.get(f"{second.inbox_url}/api/messages").json()["messages"]) == 1
 
 
-def test_a_taken_inbox_port_is_said_with_what_to_do(start_rig, monkeypatch):
+def test_inbox_port_in_use_is_an_error_with_a_next_step(start_rig, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -368,7 +368,7 @@ def test_a_taken_inbox_port_is_said_with_what_to_do(start_rig, monkeypatch):
         assert f"process {os.getpid()} (" in str(raised.value)
 
 
-def test_without_the_right_to_port_443_the_region_serves_the_rest_and_says_what_to_do(start_rig, monkeypatch):
+def test_without_permission_for_port_443_the_region_serves_the_rest_and_has_a_next_step(start_rig, monkeypatch):
     monkeypatch.setattr("alva.region.standins.can_listen_on", lambda port: port != 443)
     rig = start_rig()
     assert "sudo sysctl net.ipv4.ip_unprivileged_port_start=443" in rig.standins.problem

@@ -1,4 +1,4 @@
-"""The awslogs driver against CloudWatch Logs as the region serves it."""
+"""The awslogs driver with the region's CloudWatch Logs."""
 
 from __future__ import annotations
 

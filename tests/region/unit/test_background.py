@@ -1,4 +1,4 @@
-"""Background work outlives an exception, says what fails, and sees the region's records, not a caller's."""
+"""Background work continues after an exception, records failures, and uses the region's scope, not a caller's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 
 async def wait_until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+        while not holds():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.01)
 
 
@@ -113,7 +113,7 @@ async def test_failed_job_is_forgotten_after_an_hour(monkeypatch: pytest.MonkeyP
     assert work.failures == []
 
 
-async def test_failures_do_not_grow_without_end() -> None:
+async def test_number_of_failures_is_limited() -> None:
     work = Background()
     for number in range(3 * background.MOST_FAILURES):
         work.failed(f"stop task {number}", OSError("gone"))
@@ -133,7 +133,7 @@ async def test_work_started_by_a_request_sees_the_region_and_not_the_scope_of_th
     assert work.context.run(scope.get) == "the region's"
 
 
-async def test_stop_ends_what_runs_and_waits_for_it() -> None:
+async def test_stop_cancels_running_work_and_waits_for_its_end() -> None:
     work = Background()
     cleaned = False
 

@@ -1,4 +1,4 @@
-"""The large states are encoded as MiniStack's encoder does it, and what never changes is encoded once."""
+"""Large states have the format of MiniStack's encoder, and immutable parts are encoded once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> 
     check()
 
 
-def test_what_was_restored_from_a_state_is_the_state() -> None:
+def test_restored_state_equals_the_saved_state() -> None:
     add_stack("one")
     put_points(5)
     large = LargeStates()
@@ -115,7 +115,7 @@ def test_templates_events_and_datapoints_are_encoded_once(monkeypatch: pytest.Mo
     assert encoded < whole / 20
 
 
-def test_what_is_no_longer_on_record_is_forgotten() -> None:
+def test_texts_of_deleted_records_are_dropped() -> None:
     fragments = Fragments()
     objects = [{"number": number} for number in range(100)]
     for each in objects:

@@ -1,4 +1,4 @@
-"""A database's folder has one owner at a time, whoever asks for what meanwhile."""
+"""Only one operation at a time uses a database's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 
 
 class Server:
-    """Takes a moment for everything, and notices when two work on it."""
+    """A slow server that fails if two operations use it at once."""
 
     is_initialised = True
 

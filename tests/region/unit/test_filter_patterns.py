@@ -1,4 +1,4 @@
-"""Filter patterns match as AWS documents them, in searches and in metric filters, which put points."""
+"""Filter patterns match as AWS documents them, in searches and in metric filters."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_pattern_that_cannot_be_read_is_refused(pattern: str) -> None:
         CHECKS["FilterLogEvents"]({"filterPattern": pattern})
 
 
-def test_search_gives_what_matches() -> None:
+def test_search_returns_matching_events() -> None:
     put("a", ERROR, LINE)
     put("b", json.dumps({"level": "INFO"}))
     assert [event["message"] for event in search(filterPattern='{ $.level = "ERROR" }')["events"]] == [ERROR]
@@ -94,7 +94,7 @@ def points(name: str) -> list[float]:
     ]
 
 
-def test_metric_filter_counts_what_matches_and_takes_values_from_fields() -> None:
+def test_metric_filter_counts_matching_events_and_reads_values_from_fields() -> None:
     def add(name: str, pattern: str, value: str, default: float | None) -> None:
         transformation = {"metricNamespace": "N", "metricName": name, "metricValue": value, "defaultValue": default}
         cloudwatch_logs._put_metric_filter(

@@ -1,4 +1,4 @@
-"""What AWS refuses of Secrets Manager, Parameter Store, IAM, STS and CloudWatch Logs, the region refuses with its code.
+"""Secrets Manager, Parameter Store, IAM, STS and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
 
 The facts are `aws_facts/leaf_refusals.json`, each with its source. The services answer in this process.
 """
@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 class Services:
-    """The five services as the region serves them, empty."""
+    """The region's five services, without records."""
 
     def __init__(self) -> None:
         for module in MODULES.values():
@@ -44,14 +44,14 @@ class Services:
         validation.install(self._handlers)
 
     def __call__(self, service: str, action: str, **request: Any) -> Any:
-        """Call an action; the answer of a JSON service, or the XML of another one. Raises Refused."""
+        """Call an action; returns the response of a JSON service, or the XML of another one. Raises Refused."""
         metadata = service_model(service).metadata
         if metadata["protocol"] == "json":
             headers = {"x-amz-target": f"{metadata['targetPrefix']}.{action}"}
             body = json.dumps(request).encode()
         else:
             headers, body = {}, urlencode({"Action": action, **flatten(request)}).encode()
-            # As MiniStack's application hands a form on.
+            # The form's parameters, as MiniStack's application passes them.
         status, _, answer = asyncio.run(self._handlers[service]("POST", "/", headers, body, {}))
         if metadata["protocol"] == "json":
             content = json.loads(answer)
@@ -72,7 +72,7 @@ def call() -> Iterator[Services]:
 
 
 def fill(call: Services) -> dict[str, Any]:
-    """One of each resource; what the facts' placeholders stand for."""
+    """Create one of each resource; returns the values of the facts' placeholders."""
     version = call("secretsmanager", "CreateSecret", Name="there", SecretString="value")["VersionId"]
     call("secretsmanager", "CreateSecret", Name="empty")
     call("secretsmanager", "CreateSecret", Name="deleted", SecretString="value")
@@ -99,7 +99,7 @@ def filled(value: Any, names: dict[str, Any]) -> Any:
 
 @pytest.mark.aws_fact
 @pytest.mark.parametrize("fact", FACTS, ids=[f"{fact['service']}: {fact['claim']}" for fact in FACTS])
-def test_what_aws_refuses_is_refused(call: Services, fact: dict[str, Any]) -> None:
+def test_request_that_aws_refuses_is_refused(call: Services, fact: dict[str, Any]) -> None:
     request = filled(fact["request"], fill(call))
     with pytest.raises(Refused) as refused:
         call(fact["service"], fact["action"], **request)
@@ -165,7 +165,7 @@ DAY = 24 * 3600 * 1000
         ((-1000, 0), None, None, 2),
     ],
 )
-def test_events_of_a_wrong_time_are_told_and_not_kept(
+def test_events_with_an_invalid_time_are_rejected_and_reported(
     call: Services, offsets: tuple[int, ...], retention: int | None, rejected: dict[str, int] | None, kept: int
 ) -> None:
     stream = {"logGroupName": "web", "logStreamName": "1"}

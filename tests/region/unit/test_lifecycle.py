@@ -1,4 +1,4 @@
-"""What a lifecycle policy lets go: the registry stack's own policy, over images of several kinds."""
+"""Images that a lifecycle policy expires: the registry stack's policy, with images of several kinds."""
 
 from __future__ import annotations
 

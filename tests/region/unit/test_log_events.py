@@ -1,4 +1,4 @@
-"""Log events expire, and are written once: what is on disk is what is in memory, whatever happened between."""
+"""Log events expire and are saved once; the saved events always equal those in memory."""
 
 from __future__ import annotations
 

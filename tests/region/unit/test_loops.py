@@ -1,4 +1,4 @@
-"""Each loop of the region goes on after an exception, and says meanwhile what fails."""
+"""Each loop of the region continues after an exception and records the failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def background() -> Background:
 
 async def wait_until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+        while not holds():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.01)
 
 
@@ -264,7 +264,7 @@ async def test_network_rules_are_applied_again_after_a_failure(
     await wait_until(lambda: apply.calls == 2 and not background.failures)
 
 
-async def test_engine_is_started_again_although_the_first_attempt_failed(
+async def test_engine_is_restarted_although_the_first_attempt_failed(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alva.region.recovery.FIRST_DELAY_SECONDS", 0.01)
@@ -281,7 +281,7 @@ async def test_engine_is_started_again_although_the_first_attempt_failed(
     await wait_until(lambda: starting.calls == 2 and not background.failures)
 
 
-async def test_background_readers_see_the_regions_records_whoever_made_the_request(
+async def test_background_readers_see_the_regions_records_in_every_request_scope(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, tuple[str, str]] = {}

@@ -1,4 +1,4 @@
-"""The region's own metrics in CloudWatch, and what putting them there takes for granted of MiniStack."""
+"""The region's own metrics in CloudWatch, and the function of MiniStack that stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A template's resource meets the checks of the action that makes it, also where MiniStack makes it by itself."""
+"""A template's properties are checked like the input of the action that creates the resource."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def create(resource_type: str, properties: dict[str, Any]) -> str:
         ("AWS::SSM::Parameter", {"Name": "x", "Type": "Number", "Value": "1"}, "enum value set"),
     ],
 )
-def test_what_the_api_refuses_fails_in_a_template(resource_type: str, properties: dict[str, Any], reason: str) -> None:
+def test_properties_that_the_api_refuses_fail_in_a_template(
+    resource_type: str, properties: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(HandlerFailed, match="HandlerErrorCode: InvalidRequest") as failed:
         create(resource_type, properties)
     assert reason in str(failed.value)

@@ -1,4 +1,4 @@
-"""A port that is taken: who has it."""
+"""Errors for a port that is in use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_port_in_use_names_the_process_that_listens_there(taken: int) -> None:
     assert "choose another port with ALVA_API_PORT" in str(refused.value)
 
 
-def test_port_on_which_nobody_listens_names_nobody() -> None:
+def test_port_without_a_listener_names_no_process() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and not listening
         port = bound.getsockname()[1]

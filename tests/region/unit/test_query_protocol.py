@@ -1,4 +1,4 @@
-"""AWS's query protocol: forms in, XML out, and every input that does not fit the model refused in AWS's words."""
+"""AWS's query protocol: reads forms, writes XML, and refuses input that violates the model with AWS's messages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_blank_lists_are_empty_blank_numbers_absent_and_blank_texts_kept() -> No
         ({"ListenerArn.member.1": "x"}, "at 'listenerArn' failed to satisfy constraint: Member must be a single value"),
     ],
 )
-def test_what_does_not_fit_the_model_is_named(form: dict[str, str], message: str) -> None:
+def test_input_that_violates_the_model_is_named(form: dict[str, str], message: str) -> None:
     with pytest.raises(ConstraintViolated) as refused:
         parse(ELBV2, "CreateRule", form)
     assert message in str(refused.value)
@@ -106,7 +106,7 @@ def test_at_most_ten_problems_are_named() -> None:
 
 @pytest.mark.parametrize("name", ["rds", "sns", "iam", "cloudformation", "elasticache", "autoscaling"])
 def test_lists_have_the_names_that_other_services_give_their_members(name: str) -> None:
-    """Every operation of other services of the protocol takes an empty form without a Python error."""
+    """An empty form raises no unexpected error for any operation of other services with this protocol."""
     model = service_model(name)
     for operation in model.operation_names:
         try:
@@ -124,7 +124,7 @@ def test_named_list_members_and_maps_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["<&>\"'", "a\x00b\x1f", "\ud800", "\ufffe", "🦆\r\n\t"])
-def test_whatever_is_answered_can_be_read(text: str) -> None:
+def test_every_response_is_readable_xml(text: str) -> None:
     for answer in (
         render(ELBV2, "DescribeTags", {"TagDescriptions": [{"ResourceArn": text, "Tags": [{"Key": text}]}]}),
         render_error(ELBV2, text, text),

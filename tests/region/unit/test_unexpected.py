@@ -1,4 +1,4 @@
-"""A handler that raises is answered for in the form that the client of its protocol reads."""
+"""An exception of a handler becomes an error response in the protocol of the request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answer(service: str, headers: dict[str, str]) -> Response:
     return asyncio.run(ask())
 
 
-def test_json_protocol_gets_its_error_and_what_was_wrong() -> None:
+def test_json_protocol_gets_its_error_with_the_exception() -> None:
     status, headers, body = answer("logs", {"x-amz-target": "Logs_20140328.PutLogEvents"})
     assert status == 500
     assert headers["x-amzn-ErrorType"] == json.loads(body)["__type"] == "InternalFailure"
@@ -45,7 +45,7 @@ def test_xml_protocols_get_readable_xml(service: str, path: str) -> None:
     assert root.findtext("RequestId")
 
 
-def test_answer_of_a_handler_that_works_is_its_own() -> None:
+def test_response_of_a_working_handler_is_unchanged() -> None:
     async def works(*_: Any) -> Response:
         return 200, {}, b"fine"
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
-from alva.region.unexpected import Handler, Response
 from alva.region.validation import constraints, iam, logs, secrets_manager, ssm, sts
+
+if TYPE_CHECKING:
+    from alva.region.unexpected import Handler, Response
 
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
 """Calls MiniStack's handler for an action of the same service; the response of a query protocol is not parsed. Raises
-AwsError.
-"""
+AwsError."""
 Answer = Callable[[Json, Forward], Awaitable[Json]]
 
 
