@@ -43,7 +43,7 @@ def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(envir
     with environment.unharmed(), breaking.both(breaking.new_version("api"), dropped)(environment):
         ended = environment.alva("up")
     assert ended.returncode == ROLLED_BACK, ended.stderr
-    assert "api does not reach database on port 5432, for its DATABASE_URL" in ended.stderr
+    assert "api cannot reach database on port 5432, needed for its DATABASE_URL" in ended.stderr
     assert "inside: database: " in ended.stderr
     assert environment.last_release()["outcome"] == "rolled back"
     assert database_rules(environment) == before

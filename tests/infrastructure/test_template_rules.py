@@ -218,30 +218,30 @@ BREAKAGES: list[tuple[str, str, Edit, str]] = [
     ("listener-priorities", "services", _same_priority, "priority 100 is that of"),
     ("path-coverage", "services", _admin_below_web, "/admin reaches"),
     ("path-coverage", "services", _no_bare_path, "/api reaches"),
-    ("health-path", "services", _health_with_prefix, "asks /api/health, the service serves /health"),
+    ("health-path", "services", _health_with_prefix, "uses /api/health, the service serves /health"),
     ("port-agreement", "services", _other_target_port, "the service's load balancer says [8080]"),
     ("port-agreement", "services", _other_environment_port, "PORT in the container's environment says [8000]"),
     ("port-agreement", "network", _without_ingress, "admits nothing from the load balancer on port 3000"),
     ("connection-budget", "services", _ten_tasks, "262 connections at most are opened, db.t3.micro allows 73"),
-    ("password-alphabet", "secrets", _punctuation, "may hold"),
+    ("password-alphabet", "secrets", _punctuation, "may contain"),
     ("password-alphabet", "secrets", _short_password, "has 12 characters"),
     ("secrets-consumed", "secrets", _eighth_secret, "Forgotten: no container reads it"),
-    ("secrets-readable", "services", _no_right_to_read, "COOKIE_SECRET of auth: the execution role may not read"),
-    ("open-ports", "network", _open_443, "port 443 is open, and nothing listens on it"),
-    ("open-ports", "network", _open_database, "ports 5432 to 5432 are open to everybody"),
+    ("secrets-readable", "services", _no_right_to_read, "COOKIE_SECRET of auth: the execution role cannot read"),
+    ("open-ports", "network", _open_443, "port 443 is open, but nothing listens on it"),
+    ("open-ports", "network", _open_database, "ports 5432 to 5432 are public"),
     ("open-ports", "alb", _listen_on_8080, "listens on port 8080, which no security group opens"),
-    ("needed-paths", "network", _without_ingress, "alb does not reach web on port 3000, for its target group"),
+    ("needed-paths", "network", _without_ingress, "alb cannot reach web on port 3000, needed for its target group"),
     (
         "needed-paths",
         "network",
         _database_without_ingress,
-        "api does not reach database on port 5432, for its DATABASE_URL",
+        "api cannot reach database on port 5432, needed for its DATABASE_URL",
     ),
-    ("needed-paths", "network", _tasks_alone, "web does not reach api on port 3001, for its API_INTERNAL_URL"),
-    ("needed-paths", "network", _no_way_out, "auth does not reach internet on port 443, for its image"),
+    ("needed-paths", "network", _tasks_alone, "web cannot reach api on port 3001, needed for its API_INTERNAL_URL"),
+    ("needed-paths", "network", _no_way_out, "auth cannot reach internet on port 443, needed for its image"),
     ("images-by-digest", "services", _latest, "web runs alva-web:latest"),
     ("log-retention", "services", _kept_for_ever, "has no retention"),
-    ("log-retention", "services", _foreign_log_group, "web logs to /ecs/web, which no stack makes"),
+    ("log-retention", "services", _foreign_log_group, "web logs to /ecs/web, which no stack creates"),
     ("service-after-rule", "services", _at_once, "does not depend on the rule"),
     ("ascii-templates", "monitoring", _accent, "Resources/Topic/Properties/DisplayName"),
 ]
@@ -282,7 +282,7 @@ def test_dockerfile_that_exposes_another_port_is_found(staging: Any, tmp_path: P
     dockerfile.write_text(dockerfile.read_text().replace("EXPOSE 3000", "EXPOSE 8000"))
     findings = found(assembly_of(staging), tmp_path)
     assert findings == {
-        "exposed-ports": ["exposed-ports: web: apps/web/Dockerfile exposes 8000; the task is told PORT=3000"]
+        "exposed-ports": ["exposed-ports: web: apps/web/Dockerfile exposes 8000; the task's environment has PORT=3000"]
     }
 
 

@@ -42,7 +42,7 @@ def test_release_that_drops_a_needed_rule_is_refused_since_nothing_here_would_sh
     with loopback.replaced(NETWORK_STACK, DATABASE_RULE, "pass"):
         refused = loopback.alva(*called)
     assert refused.returncode == 3, refused.stderr
-    assert "api does not reach database on port 5432, for its DATABASE_URL" in refused.stderr
+    assert "api cannot reach database on port 5432, needed for its DATABASE_URL" in refused.stderr
     assert "nothing was touched" in refused.stderr
 
 

@@ -34,7 +34,7 @@ TAKES_AWAY = [
     ("ALTER TYPE mood RENAME TO feeling", "renames type mood"),
     ("ALTER SEQUENCE s RESTART", "not known to only add"),
     ("CREATE TABLE p PARTITION OF t FOR VALUES IN (1)", "a part of an existing one"),
-    ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "unique: it may refuse"),
+    ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "unique: it may reject"),
     ("CREATE OR REPLACE VIEW v AS SELECT 1 AS a", "replaces view v"),
     ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "replaces function f"),
     ("CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()", "not known to only add"),

@@ -66,10 +66,10 @@ CASES: dict[str, str | None] = {
     "import subprocess as s, uuid": "line 7 imports subprocess",
     'op.execute(open("/tmp/x.sql").read())': "line 7 uses open",
     'exec("import os")': "line 7 uses exec",
-    "import datetime as d; op.execute(f'COMMENT ON TABLE t IS $${d.date.today()}$$')": "asks for the time (today)",
+    "import datetime as d; op.execute(f'COMMENT ON TABLE t IS $${d.date.today()}$$')": "reads the time (today)",
     """
     try: op.execute("SELECT 1")
-    except Exception: op.drop_table("plans")""": "line 8 does something else after an error",
+    except Exception: op.drop_table("plans")""": "line 8 handles an error",
     'op.create_table("a", sa.Column("b", sa.Integer, nullable=False))': None,
     'op.add_column("users", sa.Column("age", sa.Integer))': None,
     'op.add_column("users", sa.Column("age", sa.Integer, nullable=False, server_default="0"))': None,

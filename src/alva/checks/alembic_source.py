@@ -1,7 +1,7 @@
-"""Finds, in the Python of an Alembic revision, what may make it run other SQL than the SQL that is judged.
+"""Finds Python in an Alembic revision that can make it run other SQL than the judged SQL.
 
-A revision is judged by the SQL that it renders without a database. Python that asks the database, the environment, the
-clock or code elsewhere may do something else when it runs: such a revision is neither run nor judged, and asks.
+A revision is judged by the SQL that it renders without a database. Python that reads the database, the environment, the
+clock or other code can behave differently in production: such a revision is neither run nor judged, and needs approval.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MODULES = frozenset(
         "uuid",
     }
 )
-"""What a revision may import beside SQLAlchemy and `alembic.op`: it gives the same values everywhere."""
+"""Modules that a revision may import besides SQLAlchemy and `alembic.op`: their results are deterministic."""
 
 NAMES = frozenset(
     {
-        # The database, or a connection of the revision's own.
+        # The database, or a connection.
         "bind",
         "create_engine",
         "engine_from_config",
@@ -44,7 +44,7 @@ NAMES = frozenset(
         "run_async",
         "Session",
         "sessionmaker",
-        # Modules that can be reached through others.
+        # Modules that are reachable through others.
         "builtins",
         "environ",
         "getenv",
@@ -54,7 +54,7 @@ NAMES = frozenset(
         "sys",
     }
 )
-"""Names and attributes whose value or effect is not known before the revision runs."""
+"""Names and attributes whose value or effect is unknown before the revision runs."""
 
 BUILTINS = frozenset(
     {
@@ -73,14 +73,14 @@ BUILTINS = frozenset(
         "vars",
     }
 )
-"""Functions of Python that find names by their text, run text as code, or read files."""
+"""Python functions that look up names, run text as code, or read files."""
 
 CLOCK = frozenset({"now", "today", "utcnow"})
 """Python's clock; `func.now()` is SQL."""
 
 
 def unknown_before_it_runs(tree: ast.Module) -> tuple[str, ...]:
-    """What in a revision's module, save its `downgrade`, cannot be known beforehand: "line 8 uses get_bind"."""
+    """Return what cannot be known before the revision runs, without its `downgrade`: "line 8 uses get_bind"."""
     is_called = any(isinstance(node, ast.Name) and node.id == "downgrade" for node in ast.walk(tree))
     found: list[tuple[int, str]] = []
     for statement in tree.body:
@@ -105,9 +105,9 @@ def _judge(node: ast.AST) -> Iterator[str]:
         if node.attr in NAMES or node.attr.startswith("__"):
             yield f"uses {node.attr}"
         elif node.attr in CLOCK and not _is_func(node.value):
-            yield f"asks for the time ({node.attr})"
+            yield f"reads the time ({node.attr})"
     elif isinstance(node, ast.Try | ast.TryStar) and node.handlers:
-        yield "does something else after an error (except)"
+        yield "handles an error (except)"
 
 
 def _judge_import_from(node: ast.ImportFrom) -> Iterator[str]:
@@ -132,7 +132,8 @@ def _is_func(node: ast.expr) -> bool:
 
 
 def _autocommit(node: ast.AST) -> Iterator[ast.AST]:
-    """The `op.get_context` of `op.get_context().autocommit_block()`: how Alembic runs CREATE INDEX CONCURRENTLY.
+    """Yield the `op.get_context` of `op.get_context().autocommit_block()`, which Alembic uses for CREATE INDEX
+    CONCURRENTLY.
 
     https://alembic.sqlalchemy.org/en/latest/api/runtime.html (MigrationContext.autocommit_block)
     """

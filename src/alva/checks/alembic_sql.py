@@ -1,7 +1,7 @@
 """Renders Alembic revisions as SQL, without a database: `python -m alva.checks.alembic_sql FILE...`.
 
-It runs the revisions' `upgrade`, so it is a process of its own. On standard output: file name -> {"sql": ...}, or
-{"error": ...} where a revision cannot be rendered, such as one that asks the database what to do.
+It executes the revisions' `upgrade`, so it runs as a separate process. It prints file name -> {"sql": ...}, or
+{"error": ...} for a revision that cannot be rendered, for example because it queries the database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def render(file: Path) -> str:
-    """The SQL of one revision's `upgrade` for PostgreSQL. Raises whatever the revision raises."""
+    """Return the PostgreSQL of a revision's `upgrade`. Raises whatever the revision raises."""
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
@@ -34,13 +34,13 @@ def render(file: Path) -> str:
 
 
 def main() -> None:
-    """Render the revisions that are named on the command line."""
+    """Render the revisions of the command line."""
     rendered: dict[str, dict[str, str]] = {}
     with redirect_stdout(sys.stderr):
         for file in map(Path, sys.argv[1:]):
             try:
                 rendered[file.name] = {"sql": render(file)}
-            except BaseException as error:  # a revision is anybody's code: SystemExit too
+            except BaseException as error:  # a revision can raise anything, even SystemExit
                 rendered[file.name] = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(rendered))
 

@@ -1,7 +1,7 @@
-"""A synthesised environment as one graph: every resource of every stack, with its references followed across stacks.
+"""A synthesised environment as a graph: all resources of all stacks, with references resolved across stacks.
 
-Reads `cdk.out/` only: the templates and `alva.json`. Whatever it does not understand is an error, never skipped, since
-a check of half a template proves nothing.
+Reads only `cdk.out/`: the templates and `alva.json`. Unknown input is an error, never skipped, because a check of a
+partial template proves nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PSEUDO_PARAMETERS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What `Ref` (`attribute` is empty) or `Fn::GetAtt` returns of a resource, in whichever stack it is."""
+    """The value of `Ref` (`attribute` is empty) or `Fn::GetAtt` of a resource in any stack."""
 
     stack: str
     logical_id: str
@@ -38,7 +38,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Parameter:
-    """The value that a stack is given for one of its parameters."""
+    """The value of a stack's parameter."""
 
     stack: str
     name: str
@@ -49,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource, its properties resolved: no intrinsic function is left, references are `Reference`s."""
+    """A resource with resolved properties: without intrinsic functions, and with `Reference`s."""
 
     stack: str
     logical_id: str
@@ -67,14 +67,14 @@ class Resource:
 
 @dataclass(frozen=True)
 class Assembly:
-    """One environment as it was synthesised. `templates` are by the stack's name, `manifest` is alva.json."""
+    """A synthesised environment. `templates` are by stack name, `manifest` is alva.json."""
 
     manifest: Mapping[str, Any]
     templates: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the folder that synthesis wrote. Raises AlvaError when a file is missing or is no JSON."""
+        """Read the folder of the synthesis. Raises AlvaError when a file is missing or not JSON."""
         try:
             manifest = json.loads((folder / "alva.json").read_text())
             templates = {
@@ -88,7 +88,7 @@ class Assembly:
 
     @cached_property
     def resources(self) -> Mapping[Reference, Resource]:
-        """Every resource of every stack, by what `Ref` of it is."""
+        """All resources of all stacks, by their `Ref`."""
         found = (
             Resource(
                 stack,
@@ -103,18 +103,18 @@ class Assembly:
         return {resource.reference: resource for resource in found}
 
     def of_type(self, resource_type: str) -> Iterator[Resource]:
-        """The resources of a type: `of_type("ECS::Service")`."""
+        """Yield the resources of a type: `of_type("ECS::Service")`."""
         return (each for each in self.resources.values() if each.type == f"AWS::{resource_type}")
 
     def target(self, value: object) -> Resource | None:
-        """The resource that a resolved value refers to, whichever attribute of it; None if it is no reference."""
+        """Return the resource of a reference, whatever its attribute; None for other values."""
         if not isinstance(value, Reference):
             return None
         return self.resources.get(Reference(value.stack, value.logical_id))
 
     @cached_property
     def exports(self) -> Mapping[str, tuple[str, Any]]:
-        """Exported values as they stand in the template, with their stack, by the export's name."""
+        """The exports of the templates: name -> stack and unresolved value."""
         return {
             str(output["Export"]["Name"]): (stack, output["Value"])
             for stack, template in self.templates.items()
@@ -123,7 +123,7 @@ class Assembly:
         }
 
     def resolve(self, value: Any, stack: str) -> Any:
-        """A value of a template with its intrinsic functions done. Raises AlvaError for one that is not known here."""
+        """Resolve the intrinsic functions of a value. Raises AlvaError for an unknown one."""
         if isinstance(value, list):
             return [self.resolve(each, stack) for each in value]
         if not isinstance(value, dict):
@@ -157,6 +157,6 @@ class Assembly:
         elif name == "Fn::Base64":
             return self.resolve(argument, stack)
         raise AlvaError(
-            f"cannot check stack {stack}: {name} of {argument!r} leads nowhere that is known here",
+            f"cannot check stack {stack}: {name} of {argument!r} refers to something unknown",
             next_step="add it to src/alva/checks/assembly.py, or correct the template",
         )

@@ -1,4 +1,4 @@
-"""Template rules about what only AWS does: the local region accepts what they find."""
+"""Template rules for AWS only: the local region accepts what they find."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def unset_settings(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """The settings that a release to AWS needs are set: repository, sender of mails, address of alarms.
+    """The settings for AWS are set: repository, sender of mails, address of alarms.
 
-    Asked with `--target aws` only.
+    Checked only with `--target aws`.
     """
     for setting, expected in inputs.assembly.manifest.get("unset_settings", {}).items():
         yield setting, f"is not set; expected: {expected}"
@@ -31,7 +31,7 @@ def ascii_templates(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def _texts(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text of a template, keys too, with where it is."""
+    """Yield all strings of a template, including keys, with their paths."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What a month of the environment costs, from its templates and a dated price table.
+"""Computes the monthly cost of an environment from its templates and a dated price table.
 
-Only what is paid for existing is in it: traffic, requests and log lines depend on use. A resource type that this module
-does not know is an error, so that nothing expensive is overlooked because it is new.
+It contains only fixed costs: traffic, requests and log lines depend on use. An unknown resource type is an error, so
+that a new, expensive resource is not overlooked.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from alva.errors import AlvaError
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One line of the bill, for one month, in USD."""
+    """One item of the monthly cost, in USD."""
 
     subject: str
     what: str
     usd: float
     is_storage: bool = False
-    """Whether it is paid for whether or not something runs on it."""
+    """Whether it costs the same while nothing runs."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """The price table: src/alva/checks/prices.json, whose `as_of` says how old it is."""
+    """The price table src/alva/checks/prices.json, with its date `as_of`."""
 
     values: Mapping[str, Any]
 
@@ -46,11 +46,11 @@ class Prices:
 
     @property
     def hours(self) -> float:
-        """Of a month, as AWS's calculator counts them."""
+        """The hours of a month in AWS's calculator."""
         return float(self.values["hours_per_month"])
 
     def of(self, *path: str) -> float:
-        """The price at a path of the table. Raises AlvaError for one that it does not have."""
+        """Return the price at a path of the table. Raises AlvaError if it has none."""
         value: Any = self.values
         for key in path:
             if not isinstance(value, Mapping) or key not in value:
@@ -62,10 +62,10 @@ class Prices:
         return float(value)
 
 
-# Billed by use, or not at all, for merely existing.
+# Free, or billed only by use.
 FREE = frozenset(
     {
-        "Budgets::Budget",  # the first two of an account
+        "Budgets::Budget",  # the first two of an account are free
         "CertificateManager::Certificate",
         "EC2::FlowLog",
         "EC2::InternetGateway",
@@ -112,19 +112,19 @@ FREE = frozenset(
 
 
 def bill(assembly: Assembly, prices: Prices) -> list[Item]:
-    """The month's bill, per resource, the most expensive first. Raises AlvaError for what has no known price."""
+    """Return the monthly cost per resource, the most expensive first. Raises AlvaError for an unknown price."""
     estimate = _Estimate(assembly, prices)
     items = [item for resource in assembly.resources.values() for item in estimate.of(resource)]
     return sorted(items, key=lambda item: (-item.usd, item.subject, item.what))
 
 
 def total(items: list[Item]) -> float:
-    """The sum, in USD."""
+    """Return the sum in USD."""
     return sum(item.usd for item in items)
 
 
 def saved_asleep(items: list[Item], subjects: frozenset[str]) -> float:
-    """What a month saves, in USD, while the named services and databases do not run: all but their storage."""
+    """Return the monthly saving in USD while the given services and databases are stopped: all but storage."""
     return sum(item.usd for item in items if item.subject in subjects and not item.is_storage)
 
 
@@ -185,7 +185,7 @@ class _Estimate:
         yield Item(subject=name, what=what, usd=hourly * self.prices.hours * tasks * share)
 
     def _tasks(self, resource: Resource, name: str) -> tuple[int, float]:
-        """How many tasks the service has at least, and for which share of the week."""
+        """Return the service's minimum number of tasks, and their share of the week."""
         for target in self.assembly.of_type("ApplicationAutoScaling::ScalableTarget"):
             if str(target.properties["ResourceId"]).endswith(f"/{name}"):
                 actions = {
@@ -220,7 +220,7 @@ class _Estimate:
 
     def _endpoint(self, resource: Resource) -> Iterator[Item]:
         if resource.properties.get("VpcEndpointType") != "Gateway":
-            raise AlvaError(f"cannot price {resource}: only gateway endpoints are known, which cost nothing")
+            raise AlvaError(f"cannot price {resource}: only gateway endpoints are known, which are free")
         yield from ()
 
     def _load_balancer(self, resource: Resource) -> Iterator[Item]:
@@ -289,7 +289,7 @@ class _Estimate:
 
 
 def _hour(schedule: str) -> int:
-    """The hour of `cron(0 20 ? * MON-FRI *)`, the one form that our schedules have."""
+    """Return the hour of `cron(0 20 ? * MON-FRI *)`, the only supported form of a schedule."""
     found = re.fullmatch(r"cron\(0 (\d{1,2}) \? \* MON-FRI \*\)", schedule)
     if found is None:
         raise AlvaError(f"cannot price the schedule {schedule}: only one hour on Mondays to Fridays is known")
@@ -297,7 +297,9 @@ def _hour(schedule: str) -> int:
 
 
 def _weekly_share(actions: Mapping[int, int]) -> float:
-    """The share of a week between start and stop on five days; `actions` are capacity -> hour, none means always."""
+    """Return the share of the week between start and stop on five days; `actions` are capacity -> hour, empty means
+    always.
+    """
     stop = actions.get(0)
     starts = [hour for capacity, hour in actions.items() if capacity > 0]
     if stop is None or not starts:

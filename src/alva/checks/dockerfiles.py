@@ -1,4 +1,4 @@
-"""What the last stage of a Dockerfile says: its ports, its user, its volumes."""
+"""Reads the last stage of a Dockerfile: its ports, user and volumes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from alva.errors import AlvaError
 
 @dataclass(frozen=True, kw_only=True)
 class LastStage:
-    """The instructions of the last stage that say how its image runs."""
+    """The runtime settings of the last stage."""
 
     ports: tuple[int, ...] = ()
-    """Of the EXPOSE instructions, in order; one that a variable names is left out."""
+    """The ports of the EXPOSE instructions, in order, without variables."""
     user: str = ""
-    """Of the last USER; empty where the base decides."""
+    """The last USER; empty if the base image sets it."""
     volumes: tuple[str, ...] = ()
     """The paths of the VOLUME instructions."""
 
 
 def last_stage(dockerfile: Path) -> LastStage:
-    """Read the last stage. Raises AlvaError when there is no such file."""
+    """Read the last stage. Raises AlvaError if the file does not exist."""
     try:
         text = dockerfile.read_text()
     except OSError as error:
@@ -41,7 +41,7 @@ def last_stage(dockerfile: Path) -> LastStage:
 
 
 def _paths(value: str) -> list[str]:
-    """The paths of a VOLUME instruction: a JSON array, or words."""
+    """Return the paths of a VOLUME instruction: a JSON array, or words."""
     try:
         paths = json.loads(value)
     except ValueError:

@@ -1,16 +1,16 @@
-"""What a rule finds."""
+"""The findings of rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 GUESSES = frozenset({"exposed-ports", "writable-tmp"})
-"""Rules that read a sign of what an image does and cannot know it: what they find warns, and refuses nothing."""
+"""Rules that can only guess from a Dockerfile: their findings warn, and refuse nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Finding:
-    """One thing that would go wrong: the rule's name, what it is about, and what is wrong with it."""
+    """One problem: the rule's name, the subject, and a message."""
 
     rule: str
     subject: str

@@ -1,6 +1,6 @@
-"""Which connections the environment needs in order to work, and which of them its security groups and routes prevent.
+"""Finds the connections that the environment needs, and those that security groups and routes block.
 
-What is needed is read from the templates too: a task whose environment names the database calls the database.
+The needed connections come from the templates too: a task whose environment names the database connects to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HTTPS_PORT = 443
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """A connection that something needs."""
+    """A needed connection."""
 
     source: str
     destination: str
@@ -27,11 +27,11 @@ class Path:
     subject: Resource
 
     def __str__(self) -> str:
-        return f"{self.source} does not reach {self.destination} on port {self.port}, for {self.reason}"
+        return f"{self.source} cannot reach {self.destination} on port {self.port}, needed for {self.reason}"
 
 
 def missing_paths(assembly: Assembly) -> Iterator[Path]:
-    """The needed connections that no rule lets out, no route leads along, or no rule lets in: on AWS they time out."""
+    """Yield the needed connections that a security group or a missing route blocks: on AWS they time out."""
     matrix = reachability(assembly)
     for path in needed_paths(assembly):
         if not any(_holds(ports, path.port) for ports in matrix.get((path.source, path.destination), ())):
@@ -39,9 +39,9 @@ def missing_paths(assembly: Assembly) -> Iterator[Path]:
 
 
 def needed_paths(assembly: Assembly) -> Iterator[Path]:
-    """Load balancer to service, service to what its environment names, service to the internet.
+    """Yield the needed connections: load balancer to service, service to its dependencies, service to the internet.
 
-    The internet is where ECS gets images, secrets and logs for a task: through the task's own interface on Fargate.
+    A task needs the internet for ECS's images, secrets and logs: on Fargate, they use the task's own interface.
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-task-networking.html
     """
     services = deployed_services(assembly)

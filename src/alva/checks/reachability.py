@@ -1,7 +1,7 @@
-"""Who can reach whom on which port, computed from the templates alone: routes, security groups and what listens.
+"""Computes the possible connections from the templates alone: routes, security groups and listeners.
 
-A connection is possible where the source's egress rules let it out, a route leads there, the destination's ingress
-rules let it in, and something listens on the port. Network ACLs are AWS's default, which allows everything.
+A connection is possible if the source's egress rules and the destination's ingress rules allow it, a route exists, and
+something listens on the port. Network ACLs are AWS's default, which allows everything.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ DATABASE = "database"
 CACHE = "cache"
 
 Matrix = Mapping[tuple[str, str], tuple[str, ...]]
-"""(source, destination) -> the TCP ports, or ranges of them, on which the one reaches the other; no empty ones."""
+"""(source, destination) -> the reachable TCP ports or ranges; without empty entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """Something that sends or receives. `exit` is what its packets to the internet pass, `is_public` whether packets
-    from the internet get to it."""
+    """A source or destination. `exit` is its way to the internet; `is_public`, whether the internet can reach it."""
 
     name: str
     groups: tuple[SecurityGroup, ...]
@@ -39,15 +38,15 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """A way out to the internet; `groups` are those of a NAT instance, since a gateway has none."""
+    """A way to the internet; `groups` are those of a NAT instance, since a gateway has none."""
 
     groups: tuple[SecurityGroup, ...] = ()
 
 
 def reachability(assembly: Assembly) -> Matrix:
-    """The full matrix of the environment: internet, load balancer, each service, database and cache.
+    """Return the matrix of the environment: internet, load balancer, each service, database and cache.
 
-    What a node reaches on the internet is what its security groups let out, if a route leads there.
+    A node reaches the internet on the ports of its egress rules, if a route exists.
     """
     nodes = list(read_nodes(assembly))
     matrix: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -57,7 +56,7 @@ def reachability(assembly: Assembly) -> Matrix:
             matrix[INTERNET, destination.name] = ports
     for source in nodes:
         for destination in nodes:
-            # Whatever is in one VPC has a route to each other: the local route cannot be removed.
+            # All nodes of a VPC have routes to each other: the local route cannot be removed.
             ports = tuple(
                 str(port)
                 for port in destination.listens_on
@@ -73,12 +72,12 @@ def reachability(assembly: Assembly) -> Matrix:
 
 
 def node_names(assembly: Assembly) -> list[str]:
-    """The rows and columns of the matrix, in order."""
+    """Return the names of the rows and columns, in order."""
     return [INTERNET, *(node.name for node in read_nodes(assembly))]
 
 
 def read_nodes(assembly: Assembly) -> Iterator[Node]:
-    """Everything of the environment that sends or receives, in the order of the matrix."""
+    """Yield all sources and destinations of the environment, in the order of the matrix."""
     groups = security_groups(assembly)
     for balancer in assembly.of_type("ElasticLoadBalancingV2::LoadBalancer"):
         listeners = (
@@ -139,7 +138,7 @@ def _node(
     behind_gateway = all(route is not None and "GatewayId" in route.properties for route in routes)
     way_out = None
     if behind_gateway:
-        # Through the internet gateway only what has a public address gets an answer.
+        # Through an internet gateway, only public addresses get an answer.
         way_out = Exit() if has_public_address else None
     elif all(route is not None for route in routes):
         instances = [assembly.target(route.properties.get("InstanceId")) for route in routes if route is not None]
@@ -163,7 +162,7 @@ def _node(
 
 
 def _admits(rule: Rule, port: int, peer: Node) -> bool:
-    """Whether a rule is about this port and this peer, by its group or by its addresses."""
+    """Whether a rule matches this port and this peer, by its group or addresses."""
     return rule.admits_port(port) and (
         any(rule.group == group.resource.reference for group in peer.groups)
         or (rule.network is not None and any(rule.network.overlaps(subnet) for subnet in peer.subnets))

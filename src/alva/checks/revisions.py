@@ -1,7 +1,7 @@
-"""What a migration's revisions do to the schema, judged by their SQL: of SQL files, or as Alembic renders it.
+"""Judges a migration's revisions by their SQL, from SQL files or rendered by Alembic.
 
-While a release rolls out, the old version still works with the new schema; after a rollback it does so for long. So a
-revision may add; what takes something away from the old version is a contraction, and belongs into a later release.
+During a rollout, the old version uses the new schema; after a rollback, it keeps using it. So a revision may add
+things. A revision that removes something from the old version is a contraction, and belongs in a later release.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ RENDER_SECONDS = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """One revision of the history."""
+    """One revision."""
 
     revision: str
     down_revision: str | None
     title: str
     contractions: tuple[str, ...] = ()
-    """What it takes away from the version that runs, or is not known not to, in words."""
+    """What it removes from the running version, or may remove, as text."""
     locks: tuple[str, ...] = ()
-    """What others wait for while it runs, in words."""
+    """What blocks other sessions while it runs, as text."""
 
 
 def read_revisions(folder: Path, cache: Path | None = None) -> tuple[Revision, ...]:
-    """The history in `folder`, oldest first: Alembic's `versions`, or SQL files as Drizzle and Prisma write them.
+    """Return the revisions in `folder`, oldest first: Alembic's `versions`, or SQL files of Drizzle or Prisma.
 
-    `cache` is a folder where judgements are kept: the same revisions are not judged twice. Raises AlvaError when the
-    history cannot be read, or is no single line.
+    `cache` is a folder of judgements, so that a revision is judged once. Raises AlvaError when the revisions cannot be
+    read, or are not a single line.
     """
     if sources := read_sql_folder(folder):
         return _read_sql(sources, cache)
@@ -95,7 +95,7 @@ def _in_one_line(revisions: Sequence[Revision], folder: Path) -> tuple[Revision,
             raise AlvaError(
                 f"cannot read the migrations: {revision.revision} and {by_parent[revision.down_revision].revision} "
                 f"both follow {revision.down_revision or 'the beginning'}",
-                next_step="let one follow the other (down_revision)",
+                next_step="make one follow the other (down_revision)",
             )
         by_parent[revision.down_revision] = revision
     ordered: list[Revision] = []
@@ -110,13 +110,13 @@ def _in_one_line(revisions: Sequence[Revision], folder: Path) -> tuple[Revision,
 
 
 def pending(revisions: Sequence[Revision], at: str | None) -> tuple[Revision, ...]:
-    """Those after `at`; all when the database is empty or at a revision that is not among them."""
+    """Return the revisions after `at`; all if the database is empty or at an unknown revision."""
     names = [revision.revision for revision in revisions]
     return tuple(revisions[names.index(at) + 1 :] if at in names else revisions)
 
 
 def _judge_alembic(files: Sequence[Path], trees: Mapping[str, ast.Module]) -> dict[str, Judgement]:
-    """File name -> what its revision does to others. What cannot be known before it runs is not run here either."""
+    """Return file name -> judgement. Revisions that cannot be known beforehand are not run here."""
     unknown = {name: found for name, tree in trees.items() if (found := unknown_before_it_runs(tree))}
     rendered = _render([file for file in files if file.name not in unknown])
     return {
@@ -130,7 +130,7 @@ def _judge_alembic(files: Sequence[Path], trees: Mapping[str, ast.Module]) -> di
 def _kept(
     cache: Path | None, sources: Mapping[str, str], judge_all: Callable[[], dict[str, Judgement]]
 ) -> dict[str, Judgement]:
-    """What was found of the same sources by the same judges, or else is found now."""
+    """Return the cached judgements of the same sources by the same code, or judge now."""
     kept = cache / f"{_key(sources)}.json" if cache is not None else None
     if kept is not None and kept.exists():
         return {name: Judgement(**{k: tuple(v) for k, v in each.items()}) for name, each in _load(kept).items()}
@@ -144,7 +144,7 @@ def _kept(
 
 
 def _key(sources: Mapping[str, str]) -> str:
-    """The content of the revisions and of the judges."""
+    """Return a digest of the revisions and of the judging code."""
     judges = (Path(__file__).with_name(f"{name}.py") for name in ("revisions", "sql", "alembic_sql", "alembic_source"))
     digest = hashlib.sha256()
     for text in (*(part for item in sources.items() for part in item), *(file.read_text() for file in judges)):
@@ -165,9 +165,9 @@ def _judge(rendered: Mapping[str, str]) -> Judgement:
 
 
 def _render(files: Sequence[Path]) -> dict[str, dict[str, str]]:
-    """File name -> its SQL, or why there is none. Revisions are code: they run in a process of their own.
+    """Return file name -> its SQL, or an error. Revisions are code: they run in a separate process.
 
-    It has nothing of this process's environment, where credentials may be.
+    That process does not get this process's environment, which can contain credentials.
     """
     if not files:
         return {}

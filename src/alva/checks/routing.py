@@ -1,4 +1,4 @@
-"""Which service the load balancer's rules send a request to."""
+"""Evaluates the load balancer's rules: which service gets a request."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from alva.errors import AlvaError
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerRule:
-    """One rule with its conditions, by field."""
+    """A listener rule with its conditions, by field."""
 
     resource: Resource
     listener: Reference
     priority: int
     conditions: Mapping[str, Sequence[str]]
     target_group: Resource | None
-    """None where the rule answers or redirects by itself."""
+    """None if the rule responds or redirects itself."""
 
     def matches(self, path: str, host: str) -> bool:
-        """Whether a request from an address on nobody's list matches.
+        """Whether a request matches, from an address that is on no allowlist.
 
-        Path patterns are case-sensitive, hosts are not; `*` matches any characters, `/` among them.
+        Path patterns are case-sensitive, hosts are not; `*` matches any characters, including `/`.
         https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html
         """
         for field, values in self.conditions.items():
@@ -38,7 +38,7 @@ class ListenerRule:
 
 
 def listener_rules(assembly: Assembly) -> list[ListenerRule]:
-    """All rules, in the order in which each listener asks them."""
+    """Return all rules, in the order of their evaluation."""
     rules = []
     for each in assembly.of_type("ElasticLoadBalancingV2::ListenerRule"):
         listener = assembly.target(each.properties["ListenerArn"])
@@ -58,7 +58,7 @@ def listener_rules(assembly: Assembly) -> list[ListenerRule]:
 
 
 def served_by(rules: Sequence[ListenerRule], path: str, host: str = "example.com") -> Resource | None:
-    """The target group that gets a request from an address that every allowlist has; None if no rule forwards it."""
+    """Return the target group of a request from an address on every allowlist; None if no rule forwards it."""
     for rule in rules:
         if rule.matches(path, host):
             return rule.target_group
@@ -66,7 +66,7 @@ def served_by(rules: Sequence[ListenerRule], path: str, host: str = "example.com
 
 
 def probes(pattern: str) -> list[str]:
-    """Paths that a person expects a pattern to cover: `/admin/*` stands for /admin, /admin/ and /admin/x."""
+    """Return the paths that a pattern should cover: `/admin/*` stands for /admin, /admin/ and /admin/x."""
     if pattern.endswith("/*"):
         folder = pattern.removesuffix("/*")
         return [*([folder] if folder else []), f"{folder}/", f"{folder}/x", f"{folder}/x/y"]
@@ -81,5 +81,5 @@ def _values(condition: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _matches(pattern: str, value: str) -> bool:
-    # `[` is no wildcard for a load balancer.
+    # `[` is not a wildcard for a load balancer.
     return re.match(fnmatch.translate(pattern.replace("[", "[[]")), value) is not None

@@ -1,4 +1,4 @@
-"""Security groups as sets of rules, wherever a template puts a rule: in the group, or in a resource of its own."""
+"""Security groups as sets of rules, from inline rules and separate rule resources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL_PORTS = (0, 65535)
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What one rule admits: TCP on `first` to `last`, with a group's members or the addresses of a network."""
+    """A rule: TCP on `first` to `last`, for a group's members or a network's addresses."""
 
     first: int
     last: int
@@ -34,7 +34,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class SecurityGroup:
-    """One group and all its rules."""
+    """A group with all its rules."""
 
     resource: Resource
     ingress: tuple[Rule, ...]
@@ -42,7 +42,7 @@ class SecurityGroup:
 
 
 def security_groups(assembly: Assembly) -> dict[Reference, SecurityGroup]:
-    """Every security group, by what `Ref` of it is."""
+    """Return all security groups, by their `Ref`."""
     return {
         each.reference: SecurityGroup(
             resource=each,
@@ -62,7 +62,7 @@ def _rules(assembly: Assembly, group: Resource, direction: str, peer: str) -> It
     ]
     rules = [*inline, *apart]
     if direction == "Egress" and not rules:
-        # Without a rule AWS adds one that allows everything.
+        # Without an egress rule, AWS adds one that allows everything.
         rules = [{"IpProtocol": "-1", "CidrIp": "0.0.0.0/0"}]
     for rule in rules:
         parsed = _rule(assembly, rule, f"{peer}SecurityGroupId")

@@ -1,4 +1,4 @@
-"""A service as the templates have it: the resources of one `AWS::ECS::Service`, found by following its references."""
+"""Finds the resources of each service in the templates, from its `AWS::ECS::Service`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from alva.errors import AlvaError
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """One container definition."""
+    """A container definition."""
 
     name: str
     image: str
     ports: tuple[int, ...]
     environment: Mapping[str, str]
     secrets: Mapping[str, object]
-    """The variable -> what ValueFrom says, resolved."""
+    """Variable -> the resolved ValueFrom."""
     log_group: object
     volumes: tuple[str, ...]
-    """The paths at which volumes are mounted to be written to."""
+    """The mount paths of writable volumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class DeployedService:
     service: Resource
     task_definition: Resource
     target_group: Resource | None
-    """None for a worker, to which nothing is routed."""
+    """None for a worker, which gets no requests."""
 
     @property
     def containers(self) -> tuple[Container, ...]:
@@ -42,14 +42,14 @@ class DeployedService:
 
     @property
     def main_container(self) -> Container:
-        """The container that the load balancer talks to; of a worker the first one."""
+        """The load balancer's container; the first one of a worker."""
         for balancer in self.service.properties.get("LoadBalancers", []):
             return next(each for each in self.containers if each.name == balancer["ContainerName"])
         return self.containers[0]
 
 
 def containers_of(task_definition: Resource) -> Iterator[Container]:
-    """The containers of a task definition."""
+    """Yield the containers of a task definition."""
     for each in task_definition.properties["ContainerDefinitions"]:
         yield Container(
             name=each["Name"],
@@ -65,7 +65,7 @@ def containers_of(task_definition: Resource) -> Iterator[Container]:
 
 
 def deployed_services(assembly: Assembly) -> list[DeployedService]:
-    """The services of the manifest, in its order. Raises AlvaError for one that the templates do not have."""
+    """Return the services of the manifest, in order. Raises AlvaError for one that the templates lack."""
     by_name = {each.properties["ServiceName"]: each for each in assembly.of_type("ECS::Service")}
     found = []
     for entry in assembly.manifest["services"]:

@@ -1,7 +1,7 @@
-"""Judges the SQL of a migration: may the version that runs go on working with the schema afterwards, and meanwhile?
+"""Judges a migration's SQL: can the running version use the schema afterwards, and meanwhile?
 
-PostgreSQL's own parser reads it. What is on the list of statements that are known to only add is harmless; everything
-else is a contraction, also what nobody has thought of. Locks that stop other sessions are found by squawk.
+PostgreSQL's own parser reads the SQL. A statement on the list of additive statements is harmless; any other is a
+contraction, even an unknown one. squawk finds locks that block other sessions.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ HARMLESS = frozenset(
         "VacuumStmt",
     }
 )
-"""Statements that add something of their own, or change nothing that a query sees."""
+"""Statements that only add, or that queries cannot notice."""
 
 HARMLESS_SETTINGS = frozenset(
     {"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "maintenance_work_mem"}
 )
-"""What SET may set. Another `search_path`, for one, gives the names in all later statements another meaning."""
+"""Settings that SET may change. Another `search_path`, for example, changes the meaning of all later names."""
 
 HARMLESS_FUNCTIONS = frozenset(
     {"now", "count", "lower", "upper", "nextval", "gen_random_uuid", "uuid_generate_v4", "clock_timestamp", "random"}
 )
-"""What queries and inserts may call; any other function may change rows."""
+"""Functions that queries and inserts may call; any other function can change rows."""
 
 HARMLESS_CHANGES = frozenset(
     {
@@ -58,7 +58,7 @@ HARMLESS_CHANGES = frozenset(
         "AT_SetOptions",
     }
 )
-"""What ALTER TABLE may do to an existing table without taking anything from the version that runs."""
+"""ALTER TABLE commands that take nothing from the running version."""
 
 CHANGES = {
     "AT_DropColumn": "drops column {table}.{name}",
@@ -69,12 +69,12 @@ CHANGES = {
     "AT_ForceRowSecurity": "restricts the rows of table {table}",
 }
 RUNS_QUERIES = frozenset({"CreateTableAsStmt", "DeleteStmt", "InsertStmt", "SelectStmt", "UpdateStmt"})
-"""Statements whose queries run at once."""
+"""Statements that run their queries immediately."""
 
 STATEMENTS = {
     "CallStmt": "calls a procedure",
     "DeleteStmt": "deletes rows of {table}",
-    "DoStmt": "runs a DO block, which is not looked into",
+    "DoStmt": "runs a DO block, whose content is not judged",
     "DropOwnedStmt": "drops what a role owns",
     "TruncateStmt": "empties a table",
     "UpdateStmt": "changes rows of {table}",
@@ -92,12 +92,12 @@ LOCK_RULES = {
     "adding-not-nullable-field": "reads and writes wait while it checks every row",
     "disallowed-unique-constraint": "reads and writes wait while it builds the constraint's index",
 }
-"""Squawk's rules about locks (https://squawkhq.com/docs/rules), and what others notice."""
+"""Squawk's rules about locks (https://squawkhq.com/docs/rules) -> the effect on other sessions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a migration does to others."""
+    """The effects of a migration."""
 
     contractions: tuple[str, ...] = ()
     """What it takes away from the version that runs, or is not known not to, in words."""
@@ -106,25 +106,25 @@ class Judgement:
 
 
 CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-"""All that the programs are given that judge migrations: no credentials, tokens or addresses of a database."""
+"""The environment of the judging programs: without credentials, tokens or database addresses."""
 
 _MADE_ONCE = re.compile(
     r"\s*BEGIN\s+(?P<statement>[^;]+);\s*EXCEPTION\s+WHEN\s+duplicate_object\s+THEN\s+NULL\s*;\s*END\s*;?\s*",
     re.IGNORECASE,
 )
-"""The body of a DO block as Drizzle writes it around CREATE TYPE and ADD CONSTRAINT."""
+"""The body of Drizzle's DO block around CREATE TYPE and ADD CONSTRAINT."""
 
 SQUAWK_OPTIONS = (
     *("--reporter", "Json", "--pg-version", "16", "--stdin-filepath", "migration.sql"),
-    # As Alembic runs it: then squawk knows which tables the migration itself has made.
+    # In a transaction, as Alembic runs it: then squawk knows the tables that the migration creates.
     "--assume-in-transaction",
 )
 
 
 def judge(sql: str) -> Judgement:
-    """Judge a migration's SQL, as a whole: what it does to tables that it makes itself is harmless.
+    """Judge a migration's SQL as a whole: changes of tables that it creates itself are harmless.
 
-    SQL that PostgreSQL's parser refuses is a contraction. Raises AlvaError where squawk cannot be run.
+    SQL that PostgreSQL's parser rejects is a contraction. Raises AlvaError when squawk cannot run.
     """
     import pgparse
 
@@ -141,7 +141,7 @@ def judge(sql: str) -> Judgement:
 
 
 def _parse(sql: str) -> tuple[list[Node], str]:
-    """The statements, and the SQL of all of them: DO blocks that only make something unless it exists are opened."""
+    """Return the statements and their SQL, without DO blocks that only create what does not exist."""
     import pgparse
 
     statements: list[Node] = []
@@ -159,19 +159,19 @@ def _parse(sql: str) -> tuple[list[Node], str]:
 
 
 def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
-    """What one statement takes away; adds to `own` the tables that it makes."""
+    """Yield what a statement takes away; adds the tables that it creates to `own`."""
     table = _name(node.get("relation") or node.get("rel") or {})
     if kind == "CreateStmt":
         if "inhRelations" in node:
             yield f"makes table {table} a part of an existing one"
-        if not node.get("if_not_exists"):  # otherwise the table may be there already, and be in use
+        if not node.get("if_not_exists"):  # otherwise the table can exist and be in use
             own.add(table)
     elif kind in RUNS_QUERIES and _changes_in(node):
         yield f"changes or deletes rows in a query within {kind.removesuffix('Stmt').upper()}"
     elif kind in RUNS_QUERIES and _calls_in(node):
         yield f"calls functions that may change something: {', '.join(sorted(_calls_in(node)))}"
     elif kind == "VacuumStmt" and any(each["DefElem"]["defname"] == "full" for each in node.get("options", [])):
-        yield "rewrites tables that nobody can read meanwhile (VACUUM FULL)"
+        yield "rewrites tables and blocks reads meanwhile (VACUUM FULL)"
     elif kind == "VariableSetStmt":
         if node.get("name") not in HARMLESS_SETTINGS:
             yield f"sets {node.get('name', 'a setting')}"
@@ -182,7 +182,7 @@ def _judge(kind: str, node: Node, own: set[str]) -> Iterator[str]:
             yield from _judge_change(table, command["AlterTableCmd"])
     elif kind == "IndexStmt":
         if node.get("unique"):
-            yield f"makes column values of table {table} unique: it may refuse what the version that runs writes"
+            yield f"makes column values of table {table} unique: it may reject writes of the running version"
     elif kind == "InsertStmt":
         if node.get("onConflictClause", {}).get("action") == "ONCONFLICT_UPDATE":
             yield f"changes rows of {table}"
@@ -232,7 +232,7 @@ def _judge_change(table: str, command: Node) -> Iterator[str]:
 
 
 def _judge_column(table: str, column: Node) -> Iterator[str]:
-    """A new column that must have a value and fills none in: inserts of the version that runs then fail."""
+    """Find a new column without a default that must have a value: inserts of the running version fail."""
     kinds = {each["Constraint"]["contype"] for each in column.get("constraints", [])}
     types = {each["String"]["sval"] for each in column.get("typeName", {}).get("names", [])}
     for each in column.get("constraints", []):
@@ -256,7 +256,7 @@ def _is_null(expression: Node) -> bool:
 
 
 def _name(relation: Node) -> str:
-    """`schema.table`, or `table`."""
+    """Return `schema.table`, or `table`."""
     relation = relation.get("RangeVar", relation)
     return ".".join(part for part in (relation.get("schemaname"), relation.get("relname")) if part)
 
@@ -288,12 +288,12 @@ def _nodes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _changes_in(node: Node) -> bool:
-    """Whether a statement has others within it that change rows."""
+    """Whether a statement contains others that change rows."""
     return any(name in ("UpdateStmt", "DeleteStmt", "MergeStmt", "InsertStmt") for name, _ in _nodes(node))
 
 
 def _calls_in(node: Node) -> frozenset[str]:
-    """The functions that a query calls and that may change something."""
+    """Return the called functions that can change something."""
     called = {_joined(each.get("funcname", [])) for name, each in _nodes(node) if name == "FuncCall"}
     return frozenset(name for name in called if name.removeprefix("pg_catalog.") not in HARMLESS_FUNCTIONS)
 

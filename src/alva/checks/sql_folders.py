@@ -1,7 +1,7 @@
-"""Reads folders of SQL migrations: Drizzle's, Prisma's, or files that run in the order of their names.
+"""Reads folders of SQL migrations: Drizzle's, Prisma's, or files in the order of their names.
 
-Drizzle: `meta/_journal.json` lists the files in their order (https://orm.drizzle.team/docs/kit-overview). Prisma: one
-folder for each migration, in the order of their names (https://www.prisma.io/docs/orm/prisma-migrate).
+Drizzle: `meta/_journal.json` lists the files in order (https://orm.drizzle.team/docs/kit-overview). Prisma: one folder
+per migration, in the order of their names (https://www.prisma.io/docs/orm/prisma-migrate).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ JOURNAL = "meta/_journal.json"
 
 
 def read_sql_folder(folder: Path) -> dict[str, str]:
-    """A migration's name -> its SQL, in the order in which they run; empty where `folder` holds no SQL.
+    """Return a migration's name -> its SQL, in the order of execution; empty if `folder` has no SQL.
 
-    Raises AlvaError for a journal that is not Drizzle's, and for files that are missing or are not UTF-8.
+    Raises AlvaError for a journal that is not Drizzle's, and for files that are missing or not UTF-8.
     """
     migrations = {}
     for name, file in _drizzle(folder) if (folder / JOURNAL).exists() else _prisma(folder) or _plain(folder):
@@ -30,10 +30,10 @@ def read_sql_folder(folder: Path) -> dict[str, str]:
 
 
 def _drizzle(folder: Path) -> list[tuple[str, Path]]:
-    """In the order of the journal's entries, in which Drizzle runs them.
+    """Return the files in the order of the journal's entries, as Drizzle runs them.
 
-    Drizzle runs an entry only where its `when` is later than that of the last one that the database has, and says
-    nothing of one that it leaves out (https://github.com/drizzle-team/drizzle-orm/issues/5316).
+    Drizzle runs an entry only if its `when` is later than that of the database's last migration, and skips others
+    without an error (https://github.com/drizzle-team/drizzle-orm/issues/5316).
     """
     try:
         text = (folder / JOURNAL).read_text(encoding="utf-8")
@@ -49,14 +49,14 @@ def _drizzle(folder: Path) -> list[tuple[str, Path]]:
         raise AlvaError(
             "cannot read the migrations: two of them have the same idx in Drizzle's journal",
             evidence=[str(folder / JOURNAL)],
-            next_step="remove the younger one and generate it again (drizzle-kit generate)",
+            next_step="remove the newer one and generate it again (drizzle-kit generate)",
         )
     for (before, earlier), (tag, when) in pairwise(times):
         if when <= earlier:
             raise AlvaError(
                 f"cannot read the migrations: Drizzle skips {tag} without an error where {before} has run",
                 evidence=[f"{folder / JOURNAL}: its `when` is {when}, that of {before} is {earlier}"],
-                next_step=f"if no database has it, generate {tag} again (drizzle-kit generate) or make `when` later",
+                next_step=f"if no database has it, generate {tag} again (drizzle-kit generate) or set a later `when`",
             )
     return [(tag, folder / f"{tag}.sql") for _, tag, _ in entries]
 

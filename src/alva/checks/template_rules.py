@@ -1,6 +1,6 @@
-"""Rules about the templates that scanners do not know, because they are about how this environment's parts agree.
+"""Template rules that generic scanners lack, because they check how the environment's parts fit together.
 
-Each rule takes what was synthesised and yields findings; `RULES` names them all. Nothing is called, nothing is changed.
+Each rule reads the synthesis and yields findings; `RULES` lists them. Rules make no calls and change nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 # superuser_reserved_connections (3) and rds.rds_superuser_reserved_connections (2) are not for applications.
 RESERVED_CONNECTIONS = 5
 
-# What one of RDS' master password, an ElastiCache AUTH token and a URL does not take.
+# Characters that RDS' master password, an ElastiCache AUTH token or a URL does not accept.
 # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBInstance.html (MasterUserPassword)
 # https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -34,7 +34,7 @@ PASSWORD_LENGTHS = range(16, 129)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What rules look at: the templates, and the sources that images are built from."""
+    """The input of rules: the templates, and the sources of the images."""
 
     assembly: Assembly
     repository: Path
@@ -44,7 +44,7 @@ Rule = Callable[[Inputs], Iterator[tuple[object, str]]]
 
 
 def listener_priorities(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Two rules of a listener with one priority are refused when the second one is created."""
+    """Rules of a listener have different priorities: CloudFormation fails at the second rule with the same one."""
     taken: dict[tuple[Reference, int], Resource] = {}
     for rule in listener_rules(inputs.assembly):
         key = (rule.listener, rule.priority)
@@ -54,7 +54,7 @@ def listener_priorities(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Every path that a service is meant to serve reaches it: `/api/*` alone does not match `/api`."""
+    """Every path of a service reaches it: `/api/*` alone does not match `/api`."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
@@ -63,22 +63,22 @@ def path_coverage(inputs: Inputs) -> Iterator[tuple[object, str]]:
         for path in dict.fromkeys(probe for pattern in service.manifest["paths"] for probe in probes(pattern)):
             target_group = served_by(rules, path, host)
             if target_group != service.target_group:
-                yield service.name, f"{path} reaches {target_group or 'nobody'}, not its target group"
+                yield service.name, f"{path} reaches {target_group or 'no target group'}, not its own"
 
 
 def health_path(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """The target group asks the path that the service's entry names."""
+    """The target group uses the health path of the service's entry."""
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
             continue
         asked = service.target_group.properties.get("HealthCheckPath")
         promised = service.manifest["health_path"]
         if asked != promised:
-            yield service.target_group, f"asks {asked}, the service serves {promised}"
+            yield service.target_group, f"uses {asked}, the service serves {promised}"
 
 
 def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """One port from the task's PORT to the security group, or every request ends in 502 or 504."""
+    """The task's PORT, target group and security group use the same port; otherwise requests end in 502 or 504."""
     groups = security_groups(inputs.assembly)
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
@@ -99,7 +99,7 @@ def port_agreement(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def exposed_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """A Dockerfile whose EXPOSE names other ports alone may not listen on PORT. A warning: EXPOSE opens nothing."""
+    """A Dockerfile's EXPOSE, if any, names PORT. Otherwise a warning, because EXPOSE does not open ports."""
     for service in deployed_services(inputs.assembly):
         dockerfile = inputs.repository / service.manifest["dockerfile"]
         port = service.manifest["port"]
@@ -107,13 +107,17 @@ def exposed_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
             continue
         if (ports := last_stage(dockerfile).ports) and port not in ports:
             said = ", ".join(map(str, ports))
-            yield service.name, f"{service.manifest['dockerfile']} exposes {said}; the task is told PORT={port}"
+            yield (
+                service.name,
+                f"{service.manifest['dockerfile']} exposes {said}; the task's environment has PORT={port}",
+            )
 
 
 def writable_tmp(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """A Dockerfile with a user of its own declares each volume that it writes to. A warning: its base may declare it.
+    """A Dockerfile with a USER declares each volume that it writes to. Otherwise a warning: its base image may declare
+    it.
 
-    Without it, the volume belongs to root with mode 0755:
+    Without VOLUME, the mounted volume belongs to root with mode 0755:
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
     """
     for service in deployed_services(inputs.assembly):
@@ -132,7 +136,7 @@ def writable_tmp(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """While all services roll at once and the migration runs, nobody is told "too many connections"."""
+    """The database has enough connections while all services roll out at once and the migration runs."""
     manifest = inputs.assembly.manifest
     allowed = manifest["database"]["max_connections"] - RESERVED_CONNECTIONS
     needed = manifest["migration"]["database_connections"]
@@ -146,7 +150,7 @@ def connection_budget(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """A generated password works in the database, in the cache and inside a URL."""
+    """A generated password is valid in the database, in the cache and in a URL."""
     for secret in inputs.assembly.of_type("SecretsManager::Secret"):
         generated = secret.properties.get("GenerateSecretString")
         if generated is None:
@@ -155,7 +159,7 @@ def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
         if generated.get("ExcludePunctuation"):
             excluded |= set(PUNCTUATION)
         if left := set(PUNCTUATION) - excluded - set("-_."):
-            yield secret, f"may hold {' '.join(sorted(left))}, which a URL, RDS or an AUTH token does not take"
+            yield secret, f"may contain {' '.join(sorted(left))}, which a URL, RDS or an AUTH token does not accept"
         if generated.get("IncludeSpace"):
             yield secret, "may hold a space"
         if (length := generated.get("PasswordLength", 32)) not in PASSWORD_LENGTHS:
@@ -163,7 +167,7 @@ def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def secrets_consumed(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Each secret is read by some container, or CloudFormation puts it into something that is."""
+    """Each secret is used, by a container or by CloudFormation."""
     read = {
         str(arn)
         for definition in inputs.assembly.of_type("ECS::TaskDefinition")
@@ -180,18 +184,20 @@ def secrets_consumed(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def secrets_readable(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """What a container is given, its task's execution role may read; otherwise ResourceInitializationError."""
+    """The execution role can read each secret of its containers; otherwise tasks fail with
+    ResourceInitializationError.
+    """
     for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
         role = inputs.assembly.target(definition.properties.get("ExecutionRoleArn"))
         readable = _allowed_resources(role, "secretsmanager:GetSecretValue") if role else set()
         for container in containers_of(definition):
             for variable, value in container.secrets.items():
                 if not any(str(value).startswith(arn) for arn in readable):
-                    yield definition, f"{variable} of {container.name}: the execution role may not read {value}"
+                    yield definition, f"{variable} of {container.name}: the execution role cannot read {value}"
 
 
 def open_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """What is open to everybody has a listener behind it, and each listener is open."""
+    """Each public port has a listener, and each listener's port is public."""
     groups = security_groups(inputs.assembly)
     for balancer in inputs.assembly.of_type("ElasticLoadBalancingV2::LoadBalancer"):
         listening = {
@@ -204,7 +210,7 @@ def open_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
         for rule in ingress:
             silent = [port for port in range(rule.first, rule.last + 1) if port not in listening]
             if silent:
-                yield balancer, f"port {silent[0]} is open, and nothing listens on it"
+                yield balancer, f"port {silent[0]} is open, but nothing listens on it"
         for port in listening:
             if not any(rule.admits_port(port) for rule in ingress):
                 yield balancer, f"listens on port {port}, which no security group opens"
@@ -214,18 +220,18 @@ def open_ports(inputs: Inputs) -> Iterator[tuple[object, str]]:
             if rule.admits_everybody and reference not in served:
                 yield (
                     group.resource,
-                    f"ports {rule.first} to {rule.last} are open to everybody, without a load balancer",
+                    f"ports {rule.first} to {rule.last} are public, without a load balancer",
                 )
 
 
 def needed_paths(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """What the environment needs to reach, it reaches: security groups and routes let the connection through."""
+    """Security groups and routes allow every needed connection."""
     for path in missing_paths(inputs.assembly):
         yield path.subject, str(path)
 
 
 def images_by_digest(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """An image is named by digest: a tag can mean another image when the next task starts."""
+    """Images are named by digest, because a tag can change before the next task starts."""
     for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
         for container in containers_of(definition):
             _, _, digest = container.image.partition("@")
@@ -240,16 +246,16 @@ def images_by_digest(inputs: Inputs) -> Iterator[tuple[object, str]]:
                 None,
             )
             if parameter is None:
-                yield definition, f"{container.name} runs {container.image}, which is not chosen by digest"
+                yield definition, f"{container.name} runs {container.image}, which is not named by digest"
             elif parameter.get("AllowedPattern") != DIGEST_PATTERN or "Default" in parameter:
                 yield (
                     definition,
-                    f"the parameter of {container.name}'s image takes more than a digest, or has a default",
+                    f"the parameter of {container.name}'s image accepts more than a digest, or has a default",
                 )
 
 
 def stack_order(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """Each stack comes after those that it imports from: there is no cycle, and the manifest knows each dependency."""
+    """Each stack comes after those that it imports from, without cycles, and the manifest names each dependency."""
     seen: set[str] = set()
     for stack in inputs.assembly.manifest["stacks"]:
         template = json.dumps(inputs.assembly.templates[stack["name"]])
@@ -266,18 +272,18 @@ def stack_order(inputs: Inputs) -> Iterator[tuple[object, str]]:
 
 
 def log_retention(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """No log is kept for ever, and every container's log group is one of ours."""
+    """Every log group has a retention, and containers log only to groups of the stacks."""
     for group in inputs.assembly.of_type("Logs::LogGroup"):
         if not group.properties.get("RetentionInDays"):
-            yield group, "has no retention: its lines are kept, and billed, for ever"
+            yield group, "has no retention: its lines are kept and billed without limit"
     for definition in inputs.assembly.of_type("ECS::TaskDefinition"):
         for container in containers_of(definition):
             if inputs.assembly.target(container.log_group) is None:
-                yield definition, f"{container.name} logs to {container.log_group}, which no stack makes"
+                yield definition, f"{container.name} logs to {container.log_group}, which no stack creates"
 
 
 def service_after_rule(inputs: Inputs) -> Iterator[tuple[object, str]]:
-    """ECS refuses a service whose target group is attached to no listener: the service waits for its rule."""
+    """A service depends on its listener rule: ECS refuses a service whose target group has no listener."""
     rules = listener_rules(inputs.assembly)
     for service in deployed_services(inputs.assembly):
         if service.target_group is None:
@@ -312,14 +318,13 @@ RULES: Mapping[str, Rule] = {
 }
 
 AWS_ONLY = frozenset({"unset-settings"})
-"""Rules that say nothing about a local region."""
+"""Rules that do not apply to a local region."""
 
 
 def check(assembly: Assembly, repository: Path, *, for_aws: bool = False) -> dict[str, list[Finding]]:
-    """Ask every rule, in order: the rule's name -> what it found, which is nothing where all is well.
+    """Run every rule, in order; return the rule's name -> its findings.
 
-    `repository` is the folder that the manifest's Dockerfiles are relative to. `for_aws` asks the rules of AWS_ONLY
-    too.
+    `repository` is the root of the manifest's Dockerfile paths. `for_aws` also runs the rules of AWS_ONLY.
     """
     inputs = Inputs(assembly, repository)
     return {
@@ -358,7 +363,7 @@ def _serves_everybody(assembly: Assembly, group: SecurityGroup) -> bool:
 
 
 def _most_tasks(assembly: Assembly, service: Resource) -> int:
-    """How many tasks the service may have: its desired count, or what it may scale to."""
+    """Return the service's maximum number of tasks: its desired count, or its scaling's maximum."""
     name = service.properties["ServiceName"]
     for target in assembly.of_type("ApplicationAutoScaling::ScalableTarget"):
         if str(target.properties["ResourceId"]).endswith(f"/{name}"):
