@@ -161,7 +161,7 @@ def password_alphabet(inputs: Inputs) -> Iterator[tuple[object, str]]:
         if left := set(PUNCTUATION) - excluded - set("-_."):
             yield secret, f"may contain {' '.join(sorted(left))}, which a URL, RDS or an AUTH token does not accept"
         if generated.get("IncludeSpace"):
-            yield secret, "may hold a space"
+            yield secret, "may contain a space"
         if (length := generated.get("PasswordLength", 32)) not in PASSWORD_LENGTHS:
             yield secret, f"has {length} characters; an AUTH token has {PASSWORD_LENGTHS[0]} to {PASSWORD_LENGTHS[-1]}"
 
