@@ -1,4 +1,4 @@
-"""Images as the Open Container Initiative describes them: a layout on disk, a folder in it, the push to a registry."""
+"""Images in the format of the Open Container Initiative: a layout on disk, a folder in it, the push to a registry."""
 
 from alva.oci.folder import read_folder, write_folder
 from alva.oci.layout import Layout

@@ -1,4 +1,4 @@
-"""Reads one folder of an image out of its layers, without unpacking the image.
+"""Extracts one folder of an image from its layers, without unpacking the image.
 
 https://github.com/opencontainers/image-spec/blob/main/layer.md
 """
@@ -11,16 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 WHITEOUT = ".wh."
-"""What the name of an entry begins with that removes what is below it."""
+"""The prefix of an entry that deletes a file of lower layers."""
 OPAQUE = ".wh..wh..opq"
-"""An entry that removes everything in its folder that is below it."""
+"""An entry that deletes all files of its folder in lower layers."""
 
 
 def read_folder(layers: Iterable[IO[bytes]], path: str) -> dict[PurePosixPath, bytes] | None:
-    """The files of the folder at `path` (`/app/migrations`), by their path within it; None where there is none.
+    """Return the files of the folder at `path` (`/app/migrations`), by their relative path; None if there is none.
 
-    `layers` are tar archives, compressed or not, the lowest first. Links are left out. Raises tarfile.TarError or
-    OSError for what is no such archive.
+    `layers` are tar archives, compressed or not, the lowest first. Links are skipped. Raises tarfile.TarError or
+    OSError for an invalid archive.
     """
     folder = PurePosixPath(path.strip("/"))
     found: dict[PurePosixPath, bytes] = {}
@@ -31,7 +31,7 @@ def read_folder(layers: Iterable[IO[bytes]], path: str) -> dict[PurePosixPath, b
         made = False
         with tarfile.open(fileobj=layer, mode="r|*") as archive:
             for entry in archive:
-                at = PurePosixPath(entry.name.lstrip("/"))  # a leading "./" goes by itself
+                at = PurePosixPath(entry.name.lstrip("/"))  # PurePosixPath drops a leading "./"
                 if at.name.startswith(WHITEOUT):
                     removed.append(at.parent if at.name == OPAQUE else at.with_name(at.name.removeprefix(WHITEOUT)))
                 elif at.is_relative_to(folder) and ".." not in at.parts:
@@ -39,14 +39,14 @@ def read_folder(layers: Iterable[IO[bytes]], path: str) -> dict[PurePosixPath, b
                     content = archive.extractfile(entry) if entry.isfile() else None
                     if content is not None:
                         here[at.relative_to(folder)] = content.read()
-        # What a layer removes is below it: what it adds itself stays.
+        # A layer deletes only files of lower layers, not its own.
         found = {file: content for file, content in found.items() if not _is_in(folder / file, removed)} | here
         is_there = made or (is_there and not _is_in(folder, removed))
     return found if is_there else None
 
 
 def write_folder(files: dict[PurePosixPath, bytes], target: Path) -> Path:
-    """Write what `read_folder` read, and return `target`."""
+    """Write the files of `read_folder`, and return `target`."""
     for file, content in files.items():
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         (target / file).write_bytes(content)

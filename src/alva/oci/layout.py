@@ -1,4 +1,4 @@
-"""An OCI image layout: a folder with one image, each part of it in a file that is named by its digest.
+"""An OCI image layout: a folder with one image, whose parts are files named by their digests.
 
 https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 """
@@ -17,37 +17,37 @@ IMAGE_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-"""Media types of the manifest of one image."""
+"""Media types of an image's manifest."""
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-"""Media types of a list of manifests: one for each platform, or with attestations."""
+"""Media types of an index: manifests for several platforms, or with attestations."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The one image of a layout. What is read was compared with its digest."""
+    """The image of a layout. Its content was compared with its digest."""
 
     folder: Path
     digest: str
-    """sha256:... of the manifest: the digest that a registry knows the image by."""
+    """sha256:... of the manifest, which identifies the image in a registry."""
     manifest: bytes
     media_type: str
     config_digest: str
     layers: tuple[str, ...]
-    """Digests of the layers as they are sent, the lowest first."""
+    """Digests of the compressed layers, the lowest first."""
     platform: str
-    """Of the image's configuration: `linux/amd64`."""
+    """The platform of the image's configuration: `linux/amd64`."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The image in `folder`. Raises BuildFailed unless there is exactly one, and it is what its digest says."""
+        """Read the image in `folder`. Raises BuildFailed unless there is exactly one, with the right digest."""
         try:
             descriptors = json.loads((folder / "index.json").read_text())["manifests"]
             if len(descriptors) != 1:
                 raise BuildFailed(
-                    f"cannot tell the digest of what was built: its layout has {len(descriptors)} manifests, not one",
+                    f"cannot read the digest of the built image: its layout has {len(descriptors)} manifests, not one",
                     next_step="build for one platform, without attestations",
                 )
             digest = descriptors[0]["digest"]
@@ -56,7 +56,7 @@ class Layout:
             media_type = manifest.get("mediaType") or descriptors[0]["mediaType"]
             if media_type not in IMAGE_TYPES:
                 raise BuildFailed(
-                    f"cannot tell the digest of what was built: it is {media_type}, not one image",
+                    f"cannot read the digest of the built image: it is {media_type}, not one image",
                     next_step="build for one platform, without attestations",
                 )
             config_digest = manifest["config"]["digest"]
@@ -76,7 +76,7 @@ class Layout:
             ) from error
 
     def blob(self, digest: str) -> Path:
-        """The file with that digest."""
+        """Return the file with that digest."""
         return blob_file(self.folder, digest)
 
     @staticmethod
@@ -88,7 +88,7 @@ class Layout:
 
 
 def blob_file(folder: Path, digest: str) -> Path:
-    """Where a layout keeps the content with that digest. Raises ValueError for what is no SHA-256 digest."""
+    """Return the file of a digest in a layout. Raises ValueError for an invalid SHA-256 digest."""
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
         raise ValueError(f"{digest!r} is not a SHA-256 digest")

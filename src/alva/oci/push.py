@@ -1,6 +1,6 @@
-"""Puts an image into a registry, byte for byte as it was built.
+"""Pushes an image to a registry, byte for byte as it was built.
 
-A client of a registry's API, for pushing alone: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+A minimal client of the distribution API: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from alva.oci.layout import Layout
 
 ATTEMPTS = 4
 PAUSE_SECONDS = 1.0
-"""Before the second attempt; doubled before each later one."""
+"""The pause before the second attempt; doubled before each later one."""
 TIMEOUT_SECONDS = 300.0
-"""How long the registry may say nothing."""
+"""The time limit of a request without data."""
 _RETRIED = (429, 500, 502, 503, 504)
 
 
@@ -35,7 +35,7 @@ class _Answer:
 
     @property
     def reason(self) -> str:
-        """The registry's own words, or the status alone."""
+        """The registry's message, or the status alone."""
         try:
             errors = json.loads(self.body)["errors"]
             return "; ".join(f"{each['code']}: {each['message']}" for each in errors)
@@ -45,25 +45,26 @@ class _Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """A registry and the right to push to it."""
+    """A registry with its credentials."""
 
     url: str
-    """`https://ACCOUNT.dkr.ecr.REGION.amazonaws.com`, without a slash at the end."""
+    """`https://ACCOUNT.dkr.ecr.REGION.amazonaws.com`, without a trailing slash."""
     authorization: str | None = None
-    """The value of the header Authorization. ECR takes `Basic` and the token of GetAuthorizationToken.
-    https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html"""
+    """The value of the header Authorization. ECR accepts `Basic` with the token of GetAuthorizationToken.
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
+    """
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def push(self, image: Layout, repository: str, tag: str) -> None:
-        """Push the parts of `image` that `repository` does not have, then its manifest under `tag`. Safe to repeat.
+        """Push the missing parts of `image` to `repository`, then its manifest as `tag`. Safe to repeat.
 
-        Raises BuildFailed with the registry's words.
+        Raises BuildFailed with the registry's message.
         """
         what = f"push {repository}:{tag}"
         for digest in dict.fromkeys((*image.layers, image.config_digest)):
             self._put_blob(what, repository, digest, image.blob(digest))
         address = f"/v2/{repository}/manifests/{tag}"
-        # A repository with immutable tags refuses to be given the same tag twice, even of the same image.
+        # A repository with immutable tags rejects an existing tag, even for the same image.
         present = self._call(what, "HEAD", address, headers={"Accept": image.media_type}, expected=(200, 404))
         if present.headers.get("Docker-Content-Digest") == image.digest:
             return
@@ -78,7 +79,7 @@ class Registry:
         taken = answer.headers.get("Docker-Content-Digest", image.digest)
         if taken != image.digest:
             raise BuildFailed(
-                f"cannot {what}: the registry took it for another image",
+                f"cannot {what}: the registry computed another digest",
                 evidence=[f"pushed {image.digest}", f"registry {taken}"],
             )
 
@@ -107,7 +108,7 @@ class Registry:
         body: bytes | Path | None = None,
         expected: tuple[int, ...],
     ) -> _Answer:
-        """One request, repeated while the registry or the network cannot. Raises BuildFailed."""
+        """Send one request, retrying errors of the registry and the network. Raises BuildFailed."""
         url = urllib.parse.urljoin(f"{self.url}/", address)
         reason = ""
         for attempt in range(ATTEMPTS):
@@ -139,7 +140,7 @@ class Registry:
     def _send(self, method: str, url: str, headers: dict[str, str], data: bytes | IO[bytes] | None) -> _Answer:
         request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310 (the caller's)
         if self.authorization is not None:
-            # Not repeated after a redirect: another host must not see it.
+            # Not sent after a redirect: another host must not see it.
             request.add_unredirected_header("Authorization", self.authorization)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310

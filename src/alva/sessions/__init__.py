@@ -1,7 +1,6 @@
-"""Session Manager's data channel: what a shell in a task speaks, on AWS and in the local region.
+"""Session Manager's data channel: the protocol of a shell in a task, on AWS and in the local region.
 
-`messages.py` is the binary form, `streams.py` the numbering and acknowledging, `commands.py` what is run so that its
-exit code comes back, `channel.py` the client, `attachment.py` and `terminal.py` the side of the person who asked. AWS
-documents none of it; the sources of its own agent and plugin do (aws/amazon-ssm-agent, agent/session;
-aws/session-manager-plugin).
+`messages.py` has the binary format, `streams.py` numbering and acknowledgements, `commands.py` the command that reports
+its exit code, `channel.py` the client, `attachment.py` and `terminal.py` the user's side. AWS does not document the
+protocol; the sources of its agent and plugin do (aws/amazon-ssm-agent, agent/session; aws/session-manager-plugin).
 """

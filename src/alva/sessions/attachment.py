@@ -1,4 +1,4 @@
-"""Ties a data channel to this process's standard input and output until the command in the task has ended."""
+"""Connects a data channel to this process's standard input and output until the command in the task has ended."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from alva.sessions.channel import DataChannel, Session
 from alva.sessions.commands import Marks
 
 _END_OF_FILE = b"\x04"
-"""What a terminal takes for the end of its input, at the beginning of a line."""
+"""Ctrl-D: a terminal's end of input, at the beginning of a line."""
 _READ_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ends:
-    """The file descriptors that a session is tied to."""
+    """The file descriptors of a session."""
 
     input: int = 0
     output: int = 1
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person sits there: both are a terminal."""
+        """Whether a person is there: both are a terminal."""
         return os.isatty(self.input) and os.isatty(self.output)
 
 
 async def attach(session: Session, headers: Mapping[str, str], mark: str, ends: Ends) -> int:
-    """Carry the session to its end and return the command's exit code.
+    """Run the session to its end; return the command's exit code.
 
-    Raises SessionFailed when it cannot be opened or is lost, or when the command did not begin or come to its end.
+    Raises SessionFailed when the session cannot be opened or is lost, or when the command did not start or finish.
     """
     attachment = _Attachment(session, mark, ends)
     return await attachment.run(headers)
@@ -68,7 +68,7 @@ class _Attachment:
         if exit_code is not None:
             return exit_code
         raise SessionFailed(
-            f"cannot say how the command ended: session {self._session.id} was over before it"
+            f"cannot read the exit code: session {self._session.id} ended before the command"
             if self._marks.has_begun
             else f"cannot start the command in session {self._session.id}",
             evidence=[self._channel.closed_because or "the task stopped, or somebody ended the session"],
@@ -84,8 +84,8 @@ class _Attachment:
 
     def _show(self, data: bytes) -> None:
         if not self._was_shown:
-            # The agent acknowledges a size that comes before it has skipped the handshake, and drops it. By its first
-            # output it has: aws/amazon-ssm-agent, agent/session/datachannel/datachannel.go.
+            # The agent drops a size that arrives before it has skipped the handshake, which it has by its first output:
+            # aws/amazon-ssm-agent, agent/session/datachannel/datachannel.go.
             self._was_shown = True
             self._tell_size()
         self._write(self._marks.feed(data))
@@ -103,10 +103,10 @@ class _Attachment:
     # To the task
 
     def _begin_input(self) -> None:
-        """The command runs and its terminal is as it should be: now what is typed is for it."""
+        """Start to send input: the command runs, and its terminal is ready."""
         if self._ends.is_terminal:
             self._raw.enter_context(terminal.raw(self._ends.input))
-        # A thread, since a file cannot be waited for as a terminal and a pipe can. It ends with the process.
+        # A thread, because a file cannot be polled as a terminal or a pipe can. It ends with the process.
         threading.Thread(target=self._read, daemon=True, name="session input").start()
 
     def _read(self) -> None:
@@ -115,14 +115,14 @@ class _Attachment:
             last = data[-1:]
             if not self._give(data):
                 return
-        # The end of a line that is not finished takes two: the first one sends what there is of it.
+        # An unfinished line needs two: the first one sends the line.
         self._give(_END_OF_FILE if last == b"\n" else 2 * _END_OF_FILE)
 
     def _give(self, data: bytes) -> bool:
         try:
             self._loop.call_soon_threadsafe(self._channel.send_input, data)
         except RuntimeError:
-            return False  # the session is over
+            return False  # the session has ended
         return True
 
 
@@ -134,7 +134,7 @@ def _read_some(descriptor: int) -> bytes:
 
 
 def words(command: Sequence[str], *, is_terminal: bool) -> tuple[str, ...]:
-    """What is run: the command, or a shell where none is given (one without a prompt where nobody sees it)."""
+    """Return the command, or a shell if there is none (without a prompt if there is no terminal)."""
     if command:
         return tuple(command)
     return ("/bin/sh",) if is_terminal else ("env", "PS1=", "PS2=", "/bin/sh")

@@ -1,8 +1,7 @@
-"""The client of a data channel: opens it, shakes hands where that is asked for, carries input and output.
+"""The client of a data channel: opens it, answers the handshake, and transfers input and output.
 
-What is sent and answered is what AWS's plugin sends and answers: aws/session-manager-plugin, src/datachannel.
-Two things are not done: a lost connection is not taken up again (ResumeSession), and a session that a KMS key encrypts
-is refused by name.
+It behaves like AWS's plugin: aws/session-manager-plugin, src/datachannel. Two features are missing: a lost connection
+is not resumed (ResumeSession), and a session encrypted with a KMS key is refused with an explanation.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 CLIENT_VERSION = "1.2.764.0"
-"""The plugin's version that this client behaves as: agents choose by it what they may ask for."""
+"""The plugin's version that this client reports: it determines what agents can request."""
 OPEN_SECONDS = 20.0
 PING_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
-"""How often late acknowledgements are looked for, as in the plugin."""
+"""The interval of the check for late acknowledgements, as in the plugin."""
 _SUCCESS, _FAILED, _UNSUPPORTED = 1, 2, 3
 
 Headers = Mapping[str, str]
@@ -36,7 +35,7 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What ExecuteCommand (or StartSession) answers."""
+    """The response of ExecuteCommand (or StartSession)."""
 
     id: str
     stream_url: str
@@ -44,7 +43,7 @@ class Session:
 
 
 class DataChannel:
-    """One open data channel. `run` carries it to its end; `send_*` are for the event loop's thread."""
+    """An open data channel. `run` transfers its data until the end; call `send_*` in the event loop's thread."""
 
     def __init__(self, session: Session, *, on_output: Callable[[bytes], None]) -> None:
         self._session = session
@@ -55,14 +54,14 @@ class DataChannel:
         self._unsent: asyncio.Queue[bytes | str] = asyncio.Queue()
         self._is_over = False
         self.exit_code: int | None = None
-        """What the other side says, where it says it: ECS Exec does not."""
+        """The exit code, if the other side reports it: ECS Exec does not."""
         self.closed_because = ""
-        """The service's words at the end; empty when the command simply ended."""
+        """The service's message at the end; empty after a normal end."""
 
     async def run(self, headers: Headers) -> None:
-        """Open the channel and carry it until the service closes it.
+        """Open the channel and transfer its data until the service closes it.
 
-        `headers` are the signature of the request. Raises SessionFailed when it cannot be opened or is lost.
+        `headers` sign the request. Raises SessionFailed when the channel cannot be opened or is lost.
         """
         import websockets.asyncio.client
         from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -75,7 +74,7 @@ class DataChannel:
                 ping_interval=PING_SECONDS,
                 ping_timeout=None,
                 max_size=None,
-                # A region on this machine is not behind the proxy that AWS may be behind.
+                # Do not use a proxy for a region on this machine.
                 proxy=None if self._session.stream_url.startswith("ws://") else True,
             )
         except (OSError, TimeoutError, InvalidHandshake) as error:
@@ -95,22 +94,22 @@ class DataChannel:
             if not self._is_over:
                 raise self._lost(str(error)) from error
         except PeerGone as error:
-            raise self._lost("what was sent is not acknowledged any more") from error
+            raise self._lost("the other side no longer acknowledges messages") from error
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._connection.close()
         if not self._is_over:
-            raise self._lost("the connection ended without a word")
+            raise self._lost("the connection ended without a message")
 
     def send_input(self, data: bytes) -> None:
-        """Send what was typed."""
+        """Send input."""
         for start in range(0, len(data), MOST_PAYLOAD_BYTES):
             self._send_stream(PayloadType.OUTPUT, data[start : start + MOST_PAYLOAD_BYTES])
 
     def send_size(self, columns: int, rows: int) -> None:
-        """Tell how large the terminal is."""
+        """Send the terminal's size."""
         self._send_stream(PayloadType.SIZE, json.dumps({"cols": columns, "rows": rows}).encode())
 
     # Out
@@ -148,7 +147,7 @@ class DataChannel:
             try:
                 self._take(Message.from_bytes(data if isinstance(data, bytes) else data.encode()))
             except MalformedMessage:
-                continue  # not acknowledged: the agent sends it again
+                continue  # without an acknowledgement, the agent sends it again
             if self._is_over:
                 return
 
@@ -177,10 +176,10 @@ class DataChannel:
                 text = message.payload.decode(errors="replace").strip()
                 self.exit_code = int(text) if text.isdigit() else None
             case _:
-                pass  # the handshake's end, and what only port forwarding uses
+                pass  # the end of the handshake, and messages of port forwarding
 
     def _shake_hands(self, request: Mapping[str, Any]) -> None:
-        """Say what of the agent's wishes is done: a session's type is taken note of, encryption there is none."""
+        """Answer the agent's requests: accept the session's type, and decline encryption."""
         processed, errors = [], []
         for action in request.get("RequestedClientActions") or []:
             kind = action.get("ActionType")

@@ -1,9 +1,8 @@
-"""What is run in the task so that the client knows when it begins, when it ends, and with which exit code.
+"""Wraps the command so that the client learns its start, its end, and its exit code.
 
-A session of ECS Exec is a terminal: standard output and error are one stream, and AWS's protocol carries no exit code
-(only `NonInteractiveCommands`, which ECS does not start, does). So the command runs under the container's own
-`/bin/sh`, which marks its beginning and its end in the output, by a word nobody can know beforehand; the client takes
-the marks out.
+An ECS Exec session is a terminal: standard output and error are one stream, and the protocol carries no exit code (only
+`NonInteractiveCommands` does, which ECS does not use). So the command runs in the container's `/bin/sh`, which marks
+its start and end in the output with a random word. The client removes the marks.
 """
 
 from __future__ import annotations
@@ -12,31 +11,31 @@ import shlex
 from collections.abc import Sequence
 
 _SCRIPT = """{prepare}trap : INT QUIT; printf '{mark}:begin:'; "$@"; printf '{mark}:%d:' $?"""
-# No echo of what is sent, and lines end as the program ends them: nobody looks at this terminal.
+# No echo, and unchanged line ends: nobody looks at this terminal.
 _PLAIN_TERMINAL = "stty -echo -opost 2>/dev/null; "
 
 
 def wrapped(command: Sequence[str], mark: str, *, is_terminal: bool) -> str:
-    """The command line for ExecuteCommand, which splits it as a shell would and runs it without one.
+    """Return the command line for ExecuteCommand, which splits it as a shell would and runs it without one.
 
-    `mark` is a random word; `is_terminal`, whether a person sits at the other end.
+    `mark` is a random word; `is_terminal`, whether the user has a terminal.
     """
     script = _SCRIPT.format(mark=mark, prepare="" if is_terminal else _PLAIN_TERMINAL)
     return shlex.join(["/bin/sh", "-c", script, "sh", *command])
 
 
 class Marks:
-    """Takes the marks out of an output that comes in pieces."""
+    """Removes the marks from an output that arrives in pieces."""
 
     def __init__(self, mark: str) -> None:
         self._mark = f"{mark}:".encode()
         self._held = b""
         self.has_begun = False
         self.exit_code: int | None = None
-        """The command's, once it has ended."""
+        """The command's exit code, once it has ended."""
 
     def feed(self, data: bytes) -> bytes:
-        """What of the output so far may be shown."""
+        """Return the new output without marks."""
         data, self._held = self._held + data, b""
         shown = b""
         while (start := data.find(self._mark)) >= 0:
@@ -57,6 +56,6 @@ class Marks:
         return shown + data
 
     def rest(self) -> bytes:
-        """What was held back and turned out to be no mark."""
+        """Return the held-back output that is not a mark."""
         rest, self._held = self._held, b""
         return rest

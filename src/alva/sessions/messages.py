@@ -1,7 +1,7 @@
-"""One message of a data channel, as bytes.
+"""The binary format of a data channel's messages.
 
-The form is that of `AgentMessage` in aws/amazon-ssm-agent, agent/session/contracts/agentmessage.go: big-endian, a
-header of 116 bytes (its length first), the payload's length, the payload.
+It is that of `AgentMessage` in aws/amazon-ssm-agent, agent/session/contracts/agentmessage.go: big-endian, a header of
+116 bytes (its length first), the payload's length, the payload.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 HEADER_BYTES = 116
-"""What the header's own length field says: everything before the payload's length."""
+"""The value of the header's length field: all bytes before the payload's length."""
 
 _HEADER = struct.Struct(">I32sIQqQ16s32sI")
 _LENGTH = struct.Struct(">I")
@@ -28,16 +28,16 @@ OUTPUT = "output_stream_data"
 """From the task to the client."""
 ACKNOWLEDGE = "acknowledge"
 CHANNEL_CLOSED = "channel_closed"
-"""From the service to the client: the session is over, and in `Output` why, if something went wrong."""
+"""From the service to the client: the session has ended; `Output` has the reason if there is one."""
 PUBLICATION = ("start_publication", "pause_publication")
 
 SYN = 1
-"""Flag of the first message of a stream."""
+"""The flag of a stream's first message."""
 FIN = 2
 
 
 class PayloadType(enum.IntEnum):
-    """What the payload of a stream's message is."""
+    """The type of a stream message's payload."""
 
     NONE = 0
     OUTPUT = 1
@@ -55,12 +55,12 @@ class PayloadType(enum.IntEnum):
 
 
 class MalformedMessage(Exception):
-    """These bytes are no message of a data channel."""
+    """The bytes are not a valid message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A message of either direction."""
+    """A message in either direction."""
 
     type: str
     payload: bytes = b""
@@ -69,11 +69,11 @@ class Message:
     flags: int = 0
     schema_version: int = 1
     created_at: float = field(default_factory=time.time)
-    """Seconds since the epoch; milliseconds on the wire."""
+    """Seconds since the epoch; milliseconds in the binary format."""
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def to_bytes(self) -> bytes:
-        """The message as it is sent."""
+        """Return the binary message."""
         header = _HEADER.pack(
             HEADER_BYTES,
             self.type.encode().ljust(32),
@@ -81,7 +81,7 @@ class Message:
             int(self.created_at * 1000),
             self.sequence_number,
             self.flags,
-            # Java's UUID: its least significant half first.
+            # Java's UUID: the least significant half first.
             self.id.bytes[8:] + self.id.bytes[:8],
             hashlib.sha256(self.payload).digest(),
             self.payload_type,
@@ -90,9 +90,9 @@ class Message:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, check_digest: bool = True) -> Self:
-        """Read a message. Raises MalformedMessage.
+        """Parse a message. Raises MalformedMessage.
 
-        `check_digest`: whether the payload must be the one that was sent; the plugin looks, AWS's agent does not.
+        `check_digest`: whether to compare the payload with its digest; the plugin does, AWS's agent does not.
         """
         try:
             fields = _HEADER.unpack_from(data)
@@ -103,9 +103,9 @@ class Message:
         if len(payload) != length:
             raise MalformedMessage(f"the payload has {len(payload)} bytes and says {length}")
         if check_digest and length and hashlib.sha256(payload).digest() != fields[7]:
-            raise MalformedMessage("the payload is not the one that was sent: its digest differs")
+            raise MalformedMessage("the payload does not match its digest")
         return cls(
-            # Padded with blanks by the plugin, with zeros by others.
+            # The plugin pads with blanks, others with zeros.
             type=fields[1].strip(b"\0 ").decode(errors="replace"),
             schema_version=fields[2],
             created_at=fields[3] / 1000,
@@ -117,18 +117,18 @@ class Message:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The payload as a JSON object. Raises MalformedMessage."""
+        """Return the payload as a JSON object. Raises MalformedMessage."""
         try:
             content = json.loads(self.payload)
         except ValueError as error:
-            raise MalformedMessage(f"{self.type}: the payload is no JSON") from error
+            raise MalformedMessage(f"{self.type}: the payload is not JSON") from error
         if not isinstance(content, dict):
-            raise MalformedMessage(f"{self.type}: the payload is no JSON object")
+            raise MalformedMessage(f"{self.type}: the payload is not a JSON object")
         return content
 
 
 def acknowledgement(message: Message) -> Message:
-    """What answers a message of a stream."""
+    """Return the acknowledgement of a stream's message."""
     content = {
         "AcknowledgedMessageType": message.type,
         "AcknowledgedMessageId": str(message.id),

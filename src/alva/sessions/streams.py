@@ -1,6 +1,6 @@
-"""The two directions of a data channel: numbered, acknowledged, sent again, put in order. No sockets, no clock.
+"""The two streams of a data channel: numbering, acknowledgements, retransmission, order. No sockets, no clock.
 
-The numbers are those of AWS's plugin: aws/session-manager-plugin, src/config/config.go and src/datachannel.
+The constants are those of AWS's plugin: aws/session-manager-plugin, src/config/config.go and src/datachannel.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from alva.sessions.messages import SYN, Message
 
 MOST_PAYLOAD_BYTES = 1024
-"""What one message of a stream carries at most."""
+"""The maximum payload of a message."""
 FIRST_TIMEOUT_SECONDS = 0.2
 LONGEST_TIMEOUT_SECONDS = 1.0
 MOST_ATTEMPTS = 3000
-"""After so many the other side is gone: five minutes."""
+"""After this many attempts (five minutes), the other side counts as lost."""
 MOST_WAITING = 10_000
-"""Messages that came too early and are kept, at most."""
+"""The maximum number of early messages to keep."""
 
 
 class PeerGone(Exception):
-    """A message was sent again and again, and nobody acknowledged it."""
+    """A message was never acknowledged, in spite of retransmissions."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Sent:
 
 
 class Outgoing:
-    """What is sent: numbered from 0, kept until it is acknowledged."""
+    """Outgoing messages: numbered from 0, kept until they are acknowledged."""
 
     def __init__(self, message_type: str) -> None:
         self._type = message_type
@@ -42,19 +42,19 @@ class Outgoing:
         self._round_trip = 0.1
         self._variation = 0.0
         self.timeout_seconds = FIRST_TIMEOUT_SECONDS
-        """How long an acknowledgement may take before the message is sent again."""
+        """How long to wait for an acknowledgement before a retransmission."""
 
     def __len__(self) -> int:
-        """How many messages wait for their acknowledgement."""
+        """The number of unacknowledged messages."""
         return len(self._waiting)
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything that was sent has been acknowledged."""
+        """Whether all messages are acknowledged."""
         return not self._waiting
 
     def message(self, payload_type: int, payload: bytes, now: float) -> Message:
-        """The next message of the stream; the caller sends it at once."""
+        """Return the next message of the stream; the caller sends it at once."""
         message = Message(
             type=self._type,
             payload_type=payload_type,
@@ -67,7 +67,7 @@ class Outgoing:
         return message
 
     def acknowledge(self, sequence_number: int, now: float) -> None:
-        """Forget a message that has arrived, and learn how long that takes."""
+        """Remove an acknowledged message, and measure the round trip."""
         sent = self._waiting.pop(sequence_number, None)
         if sent is None or sent.attempts > 1:
             return
@@ -77,7 +77,7 @@ class Outgoing:
         self.timeout_seconds = min(self._round_trip + max(0.01, 4 * self._variation), LONGEST_TIMEOUT_SECONDS)
 
     def overdue(self, now: float) -> Message | None:
-        """The oldest message, when its acknowledgement is late: to be sent again. Raises PeerGone."""
+        """Return the oldest message if its acknowledgement is late: send it again. Raises PeerGone."""
         for sent in self._waiting.values():
             if now - sent.sent_at <= self.timeout_seconds:
                 return None
@@ -90,18 +90,18 @@ class Outgoing:
 
 
 class Incoming:
-    """What is received: given out in order, each message once."""
+    """Incoming messages: delivered in order, each once."""
 
     def __init__(self) -> None:
         self._expected = 0
         self._early: dict[int, Message] = {}
 
     def take(self, message: Message) -> tuple[bool, Iterator[Message]]:
-        """Whether to acknowledge a message that has come, and those whose turn it is now."""
+        """Return whether to acknowledge the message, and the messages that can now be delivered."""
         if message.sequence_number < self._expected:
-            return True, iter(())  # seen: its acknowledgement was lost
+            return True, iter(())  # a duplicate: its acknowledgement was lost
         if message.sequence_number > self._expected and len(self._early) >= MOST_WAITING:
-            return False, iter(())  # it will come again
+            return False, iter(())  # the other side sends it again
         self._early[message.sequence_number] = message
         return True, self._in_turn()
 

@@ -1,4 +1,4 @@
-"""The terminal of the person who asked: raw while a session lasts, and as it was afterwards."""
+"""The user's terminal: raw during a session, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_TERMINAL_SIZE = (300, 100)
-"""Columns and rows where there is no terminal to ask, as in AWS's plugin: wide enough that few lines are broken."""
+"""Columns and rows without a terminal, as in AWS's plugin: wide enough to break few lines."""
 
 
 @contextmanager
 def raw(descriptor: int) -> Iterator[None]:
-    """Every key goes to the session (Ctrl-C and Ctrl-D too) until the block ends, however it ends."""
+    """Send every key to the session (Ctrl-C and Ctrl-D too) until the block ends."""
     before = termios.tcgetattr(descriptor)
     tty.setraw(descriptor, termios.TCSADRAIN)
     try:
@@ -24,10 +24,10 @@ def raw(descriptor: int) -> Iterator[None]:
 
 
 def size(descriptor: int) -> tuple[int, int]:
-    """Columns and rows of the terminal."""
+    """Return the columns and rows of the terminal."""
     try:
         found = os.get_terminal_size(descriptor)
     except OSError:
         return NO_TERMINAL_SIZE
-    # A terminal that nobody has told its size says 0.
+    # A terminal without a size reports 0.
     return (found.columns or NO_TERMINAL_SIZE[0], found.lines or NO_TERMINAL_SIZE[1])
