@@ -38,12 +38,47 @@ def paths(text: str) -> list[str]:
     ]
 
 
+def anchors(text: str) -> set[str]:
+    """The fragments of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def missing_anchors(file: Path) -> list[str]:
+    """The links of a document to a heading that does not exist, in the document itself or in another one."""
+    missing = []
+    for target, fragment in re.findall(r"\]\((?![a-z]+:)([^)#\s]*)#([^)\s]+)\)", file.read_text()):
+        destination = file.parent / target if target else file
+        if destination.exists() and fragment not in anchors(destination.read_text()):
+            missing.append(f"{target}#{fragment}")
+    return missing
+
+
+SETTINGS = set(re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/reference/settings.md").read_text(), flags=re.MULTILINE))
+SETTING_GROUPS = {name.partition(".")[0] for name in SETTINGS if "." in name}
+
+
+def unknown_names(text: str) -> list[str]:
+    """The settings (`tasks.arm64`) and modules (`alva.checks.sql`) in backticks that do not exist."""
+    dotted = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)`", text)
+    pairs = [name for name in dotted if name.count(".") == 1]  # `cache.t3.micro` is a node type
+    settings = [name for name in pairs if name.split(".")[0] in SETTING_GROUPS and name not in SETTINGS]
+    modules = [name for name in dotted if re.match(r"alva\.(checks|cli|console|oci|region|release|sessions)\b", name)]
+    return settings + [
+        name
+        for name in modules
+        if not any((ROOT / "src" / f"{name.replace('.', '/')}{end}").exists() for end in ("", ".py"))
+    ]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_and_paths_lead_somewhere(document: str) -> None:
     file = ROOT / document
     text = file.read_text()
     assert [target for target in links(text) if target and not (file.parent / target).exists()] == []
     assert [path for path in paths(text) if not (ROOT / path).exists()] == []
+    assert missing_anchors(file) == []
+    assert unknown_names(text) == []
 
 
 @pytest.mark.parametrize("folder", INDEXED)
@@ -53,7 +88,14 @@ def test_index_of_a_folder_links_to_each_of_its_documents(folder: str) -> None:
     assert documents - set(links(index.read_text())) == set()
 
 
-def test_what_does_not_exist_would_be_found() -> None:
+def test_what_does_not_exist_would_be_found(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("# What it does, in short\n[a](#what-it-does-in-short) [b](#nothing) [c](page.md#none)\n")
+    assert missing_anchors(document) == ["#nothing", "page.md#none"]
+    assert unknown_names("`tasks.arm64` `tasks.none` `alva.checks.sql` `alva.checks.none` `alva.json`") == [
+        "tasks.none",
+        "alva.checks.none",
+    ]
     text = "[a](missing.md#part) ![b](docs/none.png) [c](https://example.com) `src/alva/nothing.py` `a/b`"
     assert links(text) == ["missing.md", "docs/none.png"]
     assert paths(text) == ["src/alva/nothing.py"]
