@@ -1,4 +1,4 @@
-"""Ways to break something, each mended at the end of the block."""
+"""Faults to inject; each is repaired at the end of the block."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ serve.run(WebSettings, broken)
 
 
 def both(*breakings: Breaking) -> Breaking:
-    """Everything at once."""
+    """Several faults at once."""
 
     @contextmanager
     def broken(environment: Environment) -> Iterator[None]:
@@ -58,33 +58,33 @@ def both(*breakings: Breaking) -> Breaking:
 
 
 def file(name: str, content: str) -> Breaking:
-    """Another content of one of the project's files."""
+    """Change a file of the project."""
     return lambda environment: environment.edited(name, content)
 
 
 def place(name: str, old: str, new: str) -> Breaking:
-    """Another text at one place of one of the project's files."""
+    """Change one place in a file of the project."""
     return lambda environment: environment.replaced(name, old, new)
 
 
 def new_version(service: str) -> Breaking:
-    """Something to release that works."""
+    """A release that works."""
     return lambda environment: environment.edited(f"apps/{service}/app.py", "\n# another version\n", append=True)
 
 
 def web_main(code: str) -> Breaking:
-    """What web's image runs."""
+    """Change the program of web's image."""
     return file("apps/web/__main__.py", code)
 
 
 def migration_main(code: str) -> Breaking:
-    """What the migration runs."""
+    """Change the migration's command."""
     return file("apps/migrations/__main__.py", code)
 
 
 @contextmanager
 def placeholder_secret(environment: Environment) -> Iterator[None]:
-    """A secret that nobody has set yet."""
+    """Reset a secret to the placeholder."""
     secrets, name = environment.client("secretsmanager"), "alva-staging-openai-api-key"
     before = secrets.get_secret_value(SecretId=name)["SecretString"]
     secrets.put_secret_value(SecretId=name, SecretString="alva:unset")
@@ -96,7 +96,7 @@ def placeholder_secret(environment: Environment) -> Iterator[None]:
 
 @contextmanager
 def deleted_secret(environment: Environment) -> Iterator[None]:
-    """A secret that somebody deleted; it can be restored for a week."""
+    """Delete a secret; it can be restored for a week."""
     secrets, name = environment.client("secretsmanager"), "alva-staging-cookie-secret"
     secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
     try:
@@ -107,7 +107,7 @@ def deleted_secret(environment: Environment) -> Iterator[None]:
 
 @contextmanager
 def unreadable_secret(environment: Environment) -> Iterator[None]:
-    """auth's execution role may no longer read secrets."""
+    """Deny auth's execution role to read secrets."""
     iam, ecs = environment.client("iam"), environment.client("ecs")
     (service,) = ecs.describe_services(cluster=CLUSTER, services=["alva-auth"])["services"]
     definition = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
@@ -136,7 +136,7 @@ ABSENT_IMAGE = json.dumps(
 
 @contextmanager
 def image_without_content(environment: Environment) -> Iterator[None]:
-    """The repository lists an image whose content is gone."""
+    """Remove an image's content while the repository lists it."""
     ecr = environment.client("ecr")
     ecr.put_image(
         repositoryName="alva-web",
@@ -155,7 +155,7 @@ ABSENT_DIGEST = "sha256:" + "2" * 64
 
 @contextmanager
 def migration_killed(environment: Environment) -> Iterator[None]:
-    """The migration's process gets SIGKILL as soon as it runs."""
+    """Kill the migration's process as soon as it runs."""
     ended = threading.Event()
 
     def kill() -> None:
@@ -175,7 +175,7 @@ def migration_killed(environment: Environment) -> Iterator[None]:
 
 @contextmanager
 def database_down(environment: Environment) -> Iterator[None]:
-    """The database is stopped."""
+    """Stop the database."""
     rds, name = environment.client("rds"), "alva-staging-database"
     rds.stop_db_instance(DBInstanceIdentifier=name)
     _until_database(environment, "stopped")
@@ -197,7 +197,7 @@ def _until_database(environment: Environment, status: str) -> None:
 
 @contextmanager
 def connections_taken(environment: Environment) -> Iterator[None]:
-    """Somebody holds every connection that the database gives to applications."""
+    """Open all connections that the database has for applications."""
     with ExitStack() as held:
         refusal = ""
         while not refusal:
@@ -211,7 +211,7 @@ def connections_taken(environment: Environment) -> Iterator[None]:
 
 @contextmanager
 def rule_removed(environment: Environment) -> Iterator[None]:
-    """Somebody removed the rule that sends /admin to admin; the command that `./alva diff` names brings it back."""
+    """Delete admin's listener rule; restore it at the end with the command that `./alva diff` names."""
     elb = environment.client("elbv2")
     (balancer,) = elb.describe_load_balancers()["LoadBalancers"]
     (listener,) = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
@@ -238,7 +238,7 @@ def revert_drift(environment: Environment, stack: str) -> None:
 
 @contextmanager
 def cache_down(environment: Environment) -> Iterator[None]:
-    """The cache takes connections and answers none of them."""
+    """Make the cache accept connections without answering."""
     (cache,) = engines(environment.home, "valkey-server")
     os.kill(cache, signal.SIGSTOP)
     try:

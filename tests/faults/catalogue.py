@@ -1,8 +1,8 @@
-"""What can go wrong: how it is brought about, what is called, and what is said about it.
+"""The catalogue of faults: how each is injected, and the expected message and cause.
 
-Every one must leave users without a failed request and the environment as it was. What needs more than a release to be
-seen (a kill in each step, a dead engine, a deaf task) is in `test_interruptions.py`, what only a network and limits of
-the region's own prevent (a missing security group rule, too much memory) in `test_limits.py`.
+No fault may fail a user's request or change the environment. Faults that need more than a release (a kill in each step,
+a dead engine, a task that ignores SIGTERM) are in `test_interruptions.py`. Faults that only the region's network and
+memory limits can show (a missing security group rule, too much memory) are in `test_limits.py`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ REFUSED, MIGRATION_FAILED, ROLLED_BACK = 3, 4, 5
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that is broken, then released."""
+    """One fault, followed by a release."""
 
     name: str
     breaks: Breaking
     called: tuple[str, ...] = UP
     exit_code: int
     says: tuple[str, ...]
-    """In the words of AWS, of PostgreSQL or of the process that failed."""
+    """The texts of AWS, PostgreSQL or the failed process that the error must contain."""
     outcome: str | None
-    """The ledger's; None where nothing was begun, so that nothing is written down."""
+    """The outcome in the ledger; None if the release was refused."""
     why: tuple[str, str] | None = None
-    """What `./alva why` makes of it afterwards, subject and kind of cause; None where nothing was begun."""
+    """Subject and kind of the cause in `./alva why`; None if the release was refused."""
     felt: tuple[str, ...] = ()
-    """The paths whose users notice it, on AWS as here; each case says why."""
+    """The paths whose users notice it, on AWS too; each case says why."""
 
 
 CATALOGUE = (

@@ -1,4 +1,4 @@
-"""One environment for the whole catalogue of faults, with shorter times than staging's and the same mechanisms."""
+"""One environment for all faults, with shorter times than staging and the same mechanisms."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ ENVIRONMENTS = MappingProxyType({
 """
 """Appended to infrastructure/lib/config/environments.py. Nothing else differs from staging.
 
-The grace period is what a task needs to start on a machine that does much else. It is part of every service's task
-definition, so no fault changes it: it would replace the tasks of all services.
+The grace period is the time that a task needs to start on a busy machine. It is part of every service's task
+definition, so no fault changes it: that would replace the tasks of all services.
 """
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What an environment is, as its users and ECS see it."""
+    """The state of an environment, as its users and ECS see it."""
 
     digests: dict[str, str | None]
     containers: dict[str, Any]
     """Service -> its containers' definitions."""
     unsettled: tuple[str, ...]
-    """Services that have too few or too many tasks, and targets that are not healthy."""
+    """Services with too few or too many tasks, or with unhealthy targets."""
 
 
 @dataclass(frozen=True)
 class Environment(Rehearsal):
-    """The environment that the faults are done to."""
+    """The environment of the faults."""
 
     def standing(self) -> Standing:
-        """What runs now."""
+        """Return the current state."""
         names = [service.service_name for service in SERVICES]
         services: list[dict[str, Any]] = self.client("ecs").describe_services(cluster=CLUSTER, services=names)[
             "services"
@@ -87,9 +87,10 @@ class Environment(Rehearsal):
 
     @contextmanager
     def unharmed(self, *, felt: Sequence[str] = ()) -> Iterator[None]:
-        """While the block runs, users see no failed request; then everything runs that ran before, and verifies.
+        """Check that users see no failed request during the block, and that the former state runs and verifies
+        afterwards.
 
-        `felt` are paths whose users may notice.
+        `felt` are paths whose users may notice the fault.
         """
         before = self.standing()
         assert before.unsettled == ()
@@ -107,17 +108,19 @@ class Environment(Rehearsal):
 
     @property
     def authority_file(self) -> Path:
-        """What the region's certificates are signed by."""
+        """The region's certificate authority."""
         return self.home / "state/certificates/authority.pem"
 
     def address_of(self, name: str) -> str:
-        """What a name resolves to inside the region."""
+        """Resolve a name inside the region."""
         hosts = (self.home / "run/names/hosts").read_text().splitlines()
         return next(line.split()[0] for line in hosts if name in line.split()[1:])
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection[Any]]:
-        """A verified connection of the master user, as a client of the VPC has it. Raises psycopg's errors."""
+        """Connect as the master user, with a verified certificate, like a client in the VPC. Raises psycopg's
+        errors.
+        """
         rds, secrets = self.client("rds"), self.client("secretsmanager")
         (instance,) = rds.describe_db_instances(DBInstanceIdentifier="alva-staging-database")["DBInstances"]
         host = instance["Endpoint"]["Address"]
@@ -139,7 +142,7 @@ class Environment(Rehearsal):
             connection.close()
 
     def ask_database(self, statement: str) -> list[tuple[Any, ...]]:
-        """The rows of one statement; none while the database does not answer."""
+        """Return the rows of a statement; none while the database does not answer."""
         try:
             with self.database() as connection:
                 return connection.execute(statement.encode()).fetchall()
@@ -147,7 +150,7 @@ class Environment(Rehearsal):
             return []
 
     def causes(self) -> list[tuple[str, str]]:
-        """What `./alva why` has kept of the newest release: subject and kind of each cause, the first one first."""
+        """Return subject and kind of each cause that `./alva why` shows for the newest release."""
         asked = self.alva("why", "--release", str(self.last_release()["number"]), "--json")
         assert asked.returncode == 0, asked.stderr
         return [(cause["subject"], cause["kind"]) for cause in json.loads(asked.stdout)["release"]["causes"]]
@@ -171,7 +174,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environme
 
 @pytest.fixture
 def environment(_environment: Environment, request: pytest.FixtureRequest) -> Iterator[Environment]:
-    """The environment, up and settled; a case that failed does not spoil the next one."""
+    """The environment, running and without operations in progress, even after a failed test."""
     failed_before = request.session.testsfailed
     yield _environment
     if request.session.testsfailed > failed_before:

@@ -1,4 +1,4 @@
-"""Every fault of the catalogue: users see nothing of it, the environment ends where it was, and the cause is said."""
+"""Each fault of the catalogue: users do not notice it, the environment keeps its state, and the cause is reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ON_EVERY_PUSH = frozenset(
         "database down",
     }
 )
-"""One fault for each way in which a release can end; all of them run every night."""
+"""One fault for each outcome of a release; the nightly run covers all."""
 
 
 def test_faults_of_every_push_are_in_the_catalogue() -> None:
@@ -35,7 +35,7 @@ def test_faults_of_every_push_are_in_the_catalogue() -> None:
         for fault in CATALOGUE
     ],
 )
-def test_fault_is_told_with_its_cause_and_harms_nobody(environment: Environment, fault: Fault) -> None:
+def test_fault_is_reported_with_its_cause_and_users_notice_nothing(environment: Environment, fault: Fault) -> None:
     last = environment.last_release()["number"]
     with environment.unharmed(felt=fault.felt), fault.breaks(environment):
         ended = environment.alva(*fault.called)

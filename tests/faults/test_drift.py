@@ -1,4 +1,4 @@
-"""What somebody changes in the console, or with another tool: named before a release, and put back by it."""
+"""Changes outside CloudFormation are reported before a release, and reverted by it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OUTSIDE = "changed outside CloudFormation"
 
 
 @pytest.mark.nightly
-def test_service_that_was_pointed_at_another_task_definition_is_named_and_put_back(environment: Environment) -> None:
-    """Same image, another LOG_LEVEL: no request and no digest tells, and no template changed."""
+def test_service_with_another_task_definition_is_reported_and_restored(environment: Environment) -> None:
+    """Same image, another LOG_LEVEL: neither requests, digests nor templates show the change."""
     before = environment.standing()
     revision = point_web_at_another_environment(environment)
     said = f"web: runs {revision}, its stack says {expected_revision(environment)}; {OUTSIDE}"
@@ -43,7 +43,7 @@ def test_service_that_was_pointed_at_another_task_definition_is_named_and_put_ba
 
 
 @pytest.mark.parametrize("count", [0, pytest.param(3, marks=pytest.mark.nightly)])
-def test_desired_count_that_was_changed_by_hand_is_named_and_put_back(environment: Environment, count: int) -> None:
+def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Environment, count: int) -> None:
     ecs = environment.client("ecs")
     ecs.update_service(cluster=CLUSTER, service="alva-web", desiredCount=count)
     until(lambda: service_of(environment, "web")["runningCount"] == count, seconds=60, what=f"{count} tasks")
@@ -58,7 +58,7 @@ def test_desired_count_that_was_changed_by_hand_is_named_and_put_back(environmen
 
 
 @pytest.mark.nightly
-def test_log_group_that_was_deleted_by_hand_is_made_again_by_the_next_release(environment: Environment) -> None:
+def test_deleted_log_group_is_created_again_by_the_next_release(environment: Environment) -> None:
     logs, name = environment.client("logs"), "/alva/staging/api"
     retention = log_groups(environment)[name]
     with environment.unharmed():
@@ -72,15 +72,15 @@ def test_log_group_that_was_deleted_by_hand_is_made_again_by_the_next_release(en
 
 
 @pytest.mark.nightly
-def test_listener_rule_that_was_deleted_by_hand_is_named_with_what_brings_it_back(environment: Environment) -> None:
+def test_deleted_listener_rule_is_reported_with_the_command_that_restores_it(environment: Environment) -> None:
     with breaking.rule_removed(environment):
         shown = environment.alva("diff")
         assert "the listener rule no longer exists" in shown.stdout
         assert "--deployment-mode REVERT_DRIFT" in shown.stdout
 
 
-def test_security_group_that_was_changed_by_hand_is_named(environment: Environment) -> None:
-    """CloudFormation's drift detection sees it: the template lists what may leave the load balancer."""
+def test_security_group_changed_by_hand_is_reported(environment: Environment) -> None:
+    """CloudFormation's drift detection finds it: the template lists the load balancer's egress rules."""
     ec2 = environment.client("ec2")
     (group,) = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["alva-staging-alb"]}])[
         "SecurityGroups"

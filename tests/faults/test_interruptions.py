@@ -1,4 +1,4 @@
-"""A release that is killed, two releases at once, versions that do not end when asked, and a region that is killed."""
+"""A killed release, two concurrent releases, a version that ignores SIGTERM, and a killed region."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ STEPS = (
     "stack:alva-staging-services",
     "verify",
 )
-"""What a release of another version of the api does, in order."""
+"""The steps of a release of another api version, in order."""
 ON_EVERY_PUSH = ("stack:alva-staging-services",)
-"""The step that is killed on every push; the others every night."""
+"""The step to kill on every push; the nightly run covers the others."""
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_release_killed_in_a_step_is_undone_by_the_next_one(environment: Environ
 
 
 @pytest.mark.nightly
-def test_second_release_at_the_same_time_is_refused_with_the_firsts_holder(environment: Environment) -> None:
+def test_concurrent_release_is_refused_with_the_holder_of_the_first(environment: Environment) -> None:
     results: list[subprocess.CompletedProcess[str]] = []
     with environment.unharmed():
         with breaking.new_version("web")(environment):
@@ -118,7 +118,7 @@ def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Envir
 
 
 @pytest.mark.nightly
-def test_cache_that_does_not_answer_sends_a_release_back_that_is_not_its_cause_and_harms_nobody(
+def test_release_rolls_back_while_the_cache_does_not_answer_and_is_not_named_as_its_cause(
     environment: Environment,
 ) -> None:
     with environment.unharmed():
@@ -132,7 +132,7 @@ def test_cache_that_does_not_answer_sends_a_release_back_that_is_not_its_cause_a
     assert "FAIL  inside: queue" in looked.stdout
 
 
-def test_full_disk_is_said_and_nothing_is_touched(environment: Environment) -> None:
+def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) -> None:
     images = environment.home / "images"
     # A view of the machine of its own: the region's disk is as it was.
     script = f'mount -t tmpfs -o size=256k tmpfs {images} && exec "$@"'
@@ -154,7 +154,7 @@ def test_full_disk_is_said_and_nothing_is_touched(environment: Environment) -> N
     assert str(images) in ended.stderr
 
 
-def test_region_that_is_killed_comes_back_as_it_was(environment: Environment) -> None:
+def test_killed_region_restarts_with_its_former_state(environment: Environment) -> None:
     assert environment.alva("up").returncode == 0  # a fault before this one may have left something to do
     with environment.database() as connection:
         connection.execute("DROP TABLE IF EXISTS kept")

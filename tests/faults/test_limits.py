@@ -1,4 +1,4 @@
-"""What the local region's network and control groups prevent: connections without a rule, memory beyond the task's."""
+"""Faults that only the local region's network and control groups show: blocked connections, too much memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ taken = []
 for _ in range(4096):
     taken.append(b"x" * 2**20)
 """
-"""Four times what a task of web has; it ends by itself where nothing is limited."""
+"""Uses four times the memory of web's task; ends by itself where memory is not limited."""
 
 
 @pytest.mark.nightly
-def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment: Environment) -> None:
+def test_version_that_needs_too_much_memory_is_rolled_back(environment: Environment) -> None:
     limits = daemon.status(RegionConfig(home=environment.home)).memory_limits
     if not limits.startswith("enforced"):
         pytest.skip(f"memory limits are {limits}")
@@ -35,7 +35,7 @@ def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment:
 
 
 @pytest.mark.nightly
-def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(environment: Environment) -> None:
+def test_release_that_drops_the_rule_to_the_database_is_rolled_back_with_the_reason(environment: Environment) -> None:
     if not daemon.status(RegionConfig(home=environment.home)).enforces_security_groups:
         pytest.skip("the region lets every connection through; it refuses such a release (test_loopback.py)")
     dropped = breaking.place(NETWORK_STACK, DATABASE_RULE, "pass")

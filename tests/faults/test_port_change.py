@@ -1,4 +1,4 @@
-"""A service gets another port: what the network, the load balancer and the tasks say about it changes step by step."""
+"""A service gets another port: network, load balancer and tasks change step by step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: E
         pytest.param(*(breaking.page_answers(503), ("/",), "web answers /: HTTP 503"), id="taken back by the engine"),
     ],
 )
-def test_failed_release_with_another_port_goes_back_and_harms_nobody(
+def test_failed_release_with_another_port_is_rolled_back_unnoticed(
     environment: Environment, web: str, felt: tuple[str, ...], says: str
 ) -> None:
     """What the second version of web does wrong, its users notice, until it has gone."""

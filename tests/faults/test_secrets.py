@@ -1,4 +1,4 @@
-"""A secret that somebody changes in Secrets Manager by hand, past `./alva`."""
+"""A secret is changed in Secrets Manager, without `./alva`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURE = "next: ./alva secrets rotate database"
 
 
 @pytest.mark.nightly
-def test_restart_replaces_no_task_by_one_that_cannot_sign_in_and_names_what_heals(environment: Environment) -> None:
+def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_step(environment: Environment) -> None:
     tasks = environment.tasks()
     with environment.unharmed(), password_changed_by_hand(environment):
         restarted = environment.alva("secrets", "restart", "database")

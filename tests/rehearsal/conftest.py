@@ -1,4 +1,4 @@
-"""What the tests of this folder share: see `environment.py`; the environment that is up is in `tests/conftest.py`."""
+"""Fixtures of this folder: see `environment.py`; the running environment is in `tests/conftest.py`."""
 
 from .environment import PROJECT, Rehearsal, rehearsal_in
 

@@ -1,4 +1,4 @@
-"""A copy of the project with an environment of its own: what a person does to it, and what its users see."""
+"""A copy of the project with its own environment: the operator's commands, and the users' requests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PATHS = {
     for service in SERVICES
     if service.port is not None
 }
-"""A path of each service that needs neither a session nor the database."""
+"""Service -> a path that needs neither a session nor the database."""
 NETWORK_STACK = "infrastructure/lib/stacks/network_stack.py"
 DATABASE_RULE = 'self._ingress("RdsFromEcs", database, ecs, POSTGRESQL_PORT, POSTGRESQL_PORT, "PostgreSQL from tasks")'
 """What lets tasks reach the database, in the network stack; `pass` in its place drops it."""
@@ -160,7 +160,7 @@ class Rehearsal:
 
     @contextmanager
     def users(self) -> Iterator[list[str]]:
-        """Somebody asks every service again and again; what went wrong for them."""
+        """Request every service repeatedly in the block; return the failures."""
         problems: list[str] = []
         done = threading.Event()
 

@@ -1,4 +1,4 @@
-"""One more service: added, released, broken, rolled back and removed, by the commands of the runbooks."""
+"""A further service is added, released, broken, rolled back and removed with the runbooks' commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An empty account is prepared once: by CDK's own command line, and by what a first release needs besides."""
+"""An empty account is prepared once: CDK's bootstrap, and the other needs of a first release."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) ->
 
 
 @pytest.mark.nightly
-def test_bucket_of_before_there_was_a_bootstrap_does_not_keep_a_region_from_coming_up(account: RunningRegion) -> None:
+def test_bucket_left_by_an_earlier_bootstrap_does_not_stop_a_region_from_starting(account: RunningRegion) -> None:
     bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
     account.client("s3").create_bucket(Bucket=bucket)
     account.client("s3").put_object(Bucket=bucket, Key="alva/old.json", Body=b"{}")

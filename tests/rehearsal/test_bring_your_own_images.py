@@ -1,4 +1,4 @@
-"""An image that knows nothing of this repository: the guide is followed, then the service breaks and goes back."""
+"""An image from outside this repository: the guide's steps, then a broken version that rolls back."""
 
 from __future__ import annotations
 

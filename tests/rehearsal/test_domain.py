@@ -81,7 +81,7 @@ def test_load_balancers_own_name_serves_nothing_any_more(endpoint: PublicEndpoin
     assert endpoint.fetch(f"https://{endpoint.address}/").status == 404
 
 
-def test_verification_passes_from_sign_up_to_plan_over_all_hosts(site: Rehearsal) -> None:
+def test_deep_verification_passes_across_all_hosts(site: Rehearsal) -> None:
     verified = site.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verified.stdout)}
     # Alarms that are some seconds old have no datapoints yet, and those that miss them ring.

@@ -1,6 +1,6 @@
-"""Each distinct AWS operation of a release fails once: the environment stays whole, exit code and ledger are right.
+"""Each AWS operation of a release fails once: the environment stays intact, and exit code and ledger are right.
 
-The operations are recorded from a release with a new image and a migration; then a release is made for each of them in
+The operations are recorded from a release with a new image and a migration. Then a release is made for each of them in
 which its first call fails, in turn throttled beyond all retries, denied, disconnected, or with an expired token.
 """
 

@@ -1,4 +1,4 @@
-"""What the engine does beyond a plain release: going back, naming causes, asking, and calling off what does not end."""
+"""Rollbacks, causes, approvals, and cancelled steps."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_rollback_releases_the_earlier_images_again_without_a_migration_and_user
     assert "these can be restored" in unknown.stderr
 
 
-def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_check(rehearsal: Rehearsal) -> None:
+def test_version_that_fails_its_checks_is_rolled_back_and_why_names_the_check(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     pretend = 'import os\n\nos.environ["IMAGE_DIGEST"] = "sha256:" + "0" * 64\n'
     main = (rehearsal.project / "apps/web/__main__.py").read_text()
@@ -72,7 +72,7 @@ def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_
 
 
 @pytest.mark.nightly
-def test_step_that_does_not_end_is_called_off_and_everything_runs_as_before(rehearsal: Rehearsal) -> None:
+def test_step_that_does_not_end_is_cancelled_and_the_former_version_runs(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     with rehearsal.edited("apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), rehearsal.users() as problems:
         deploy = rehearsal.alva("deploy", "--service", "web", "--timeout", "6")
@@ -83,7 +83,7 @@ def test_step_that_does_not_end_is_called_off_and_everything_runs_as_before(rehe
     assert problems == []
 
 
-def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
+def test_contraction_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
     versions = rehearsal.project / "apps" / "migrations" / "versions"
     head = read_revisions(versions)[-1].revision
     before = rehearsal.tasks()
@@ -108,7 +108,7 @@ def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal
 
 
 @pytest.mark.nightly
-def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(rehearsal: Rehearsal) -> None:
+def test_wider_permission_is_refused_where_nobody_can_approve_it(rehearsal: Rehearsal) -> None:
     composition = (rehearsal.project / "infrastructure/lib/composition.py").read_text()
     wider = """from aws_cdk import aws_iam
 
@@ -143,7 +143,7 @@ def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(re
     assert "images exist" in missing.stderr
 
 
-def test_environment_that_a_person_holds_takes_no_release_until_it_is_unlocked(rehearsal: Rehearsal) -> None:
+def test_release_is_refused_while_a_person_holds_the_lock(rehearsal: Rehearsal) -> None:
     assert rehearsal.alva("lock", "looking", "around").returncode == 0
     try:
         refused = rehearsal.alva("deploy", "--infra-only")
@@ -154,7 +154,7 @@ def test_environment_that_a_person_holds_takes_no_release_until_it_is_unlocked(r
     assert json.loads(rehearsal.alva("lock", "--json").stdout) is None
 
 
-def test_deep_verification_looks_from_inside_through_a_customers_eyes_and_into_logs(rehearsal: Rehearsal) -> None:
+def test_deep_verification_checks_dependencies_the_journey_and_logs(rehearsal: Rehearsal) -> None:
     verify = rehearsal.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verify.stdout)}
     # Alarms are other tests' business: they break things on purpose.

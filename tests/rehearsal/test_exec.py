@@ -10,7 +10,7 @@ SETTING = ("infrastructure/lib/config/settings.py", "exec_enabled: bool = False"
 
 
 @pytest.mark.nightly
-def test_exec_is_a_setting_that_asks_and_then_opens_the_tasks_of_a_service(rehearsal: Rehearsal) -> None:
+def test_exec_setting_needs_approval_and_then_allows_sessions_in_tasks(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     off = rehearsal.alva("exec", "api", "--", "true")
     assert off.returncode == 1

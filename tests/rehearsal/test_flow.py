@@ -1,4 +1,4 @@
-"""What a person does with the product, over HTTP through the load balancer, from start to end."""
+"""A user's journey through the product, over HTTP through the load balancer."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ print(json.dumps({"uid": os.getuid(), "written": written}))
 
 
 @pytest.mark.parametrize("service", [service.name for service in SERVICES])
-def test_service_has_no_rights_and_writes_nowhere_but_in_tmp(rehearsal: Rehearsal, service: str) -> None:
+def test_service_has_no_capabilities_and_writes_only_to_tmp(rehearsal: Rehearsal, service: str) -> None:
     """As its image says and its task definition: a one-off task is the service's own with another command."""
     ran = rehearsal.alva("run", service, "--", "python", "-c", ATTEMPT)
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""An environment's life beside its releases: secrets change, it sleeps and wakes, it is destroyed and made again."""
+"""Operations other than releases: set secrets, sleep and wake, destroy and create again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert rehearsal.alva("wake").returncode == 2
 
 
-def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> None:
+def test_destroy_asks_for_the_name_and_lists_what_stays(rehearsal: Rehearsal) -> None:
     before = rehearsal.tasks()
     assert rehearsal.alva("destroy", "--confirm", "production").returncode == 2
     unnamed = rehearsal.alva("destroy")
@@ -87,7 +87,7 @@ def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> No
 
 
 @pytest.mark.nightly
-def test_destroyed_environment_comes_back_with_its_secrets_and_images(rehearsal: Rehearsal) -> None:
+def test_destroyed_environment_is_created_again_with_its_secrets_and_images(rehearsal: Rehearsal) -> None:
     secrets_before = rehearsal.alva("secrets", "audit", "--json").stdout
     digests_before = rehearsal.digests()
     destroyed = rehearsal.alva("destroy", "--confirm", "staging")

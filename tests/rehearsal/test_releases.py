@@ -1,4 +1,4 @@
-"""Releases into the running environment: what changes, what does not, and what a bad one leaves behind."""
+"""Releases into the running environment: what changes, what stays, and the state after a failed one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_edit_in_one_service_releases_that_service_alone_and_users_notice_nothin
     assert rehearsal.digests() == digests_before
 
 
-def test_all_services_go_back_together_when_one_does_not_start(rehearsal: Rehearsal) -> None:
+def test_all_services_roll_back_together_when_one_does_not_start(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     with (
         rehearsal.edited("apps/web/__main__.py", "raise SystemExit(1)\n"),

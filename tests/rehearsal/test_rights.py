@@ -1,4 +1,6 @@
-"""Who may do what: a release has the pipeline's rights and the bootstrap's roles; `cdk deploy` by hand works beside."""
+"""Permissions: a release needs only the pipeline's rights and the bootstrap's roles; `cdk deploy` by hand still
+works.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,7 @@ def test_stacks_are_not_changed_where_the_deploy_role_cannot_be_assumed(rehearsa
     assert rehearsal.tasks() == tasks
 
 
-def test_task_that_could_not_start_is_foretold_by_its_roles_policy(rehearsal: Rehearsal) -> None:
+def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal) -> None:
     ecs, iam = rehearsal.client("ecs"), rehearsal.client("iam")
     definition = ecs.describe_task_definition(taskDefinition="alva-auth")["taskDefinition"]
     role = definition["executionRoleArn"].rpartition("/")[2]

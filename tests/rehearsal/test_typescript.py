@@ -92,7 +92,7 @@ def test_release_is_verified_without_a_header_of_ours(released: Rehearsal) -> No
     assert not [name for name in released.get("/").headers if name.lower().startswith("x-alva")]
 
 
-def test_service_that_does_not_start_is_taken_back(released: Rehearsal) -> None:
+def test_service_that_does_not_start_is_rolled_back(released: Rehearsal) -> None:
     before = released.tasks()
     with released.replaced(SERVER, "const app = Fastify", 'throw new Error("broken on purpose");\nconst app = Fastify'):
         broken = released.alva(
@@ -105,7 +105,7 @@ def test_service_that_does_not_start_is_taken_back(released: Rehearsal) -> None:
     assert released.get("/api/up").status == 200
 
 
-def test_migration_that_takes_something_away_is_refused_before_it_runs(released: Rehearsal) -> None:
+def test_contraction_is_refused_before_it_runs(released: Rehearsal) -> None:
     journal = f"{MIGRATIONS}/meta/_journal.json"
     entries = json.loads((released.project / journal).read_text())
     entries["entries"].append({**entries["entries"][0], "idx": 1, "tag": "0001_drop"})

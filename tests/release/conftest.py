@@ -1,4 +1,4 @@
-"""A plain MiniStack of its own for the parts of the engine that need AWS's API but no data plane."""
+"""A plain MiniStack for the parts of the engine that need AWS's API but no data plane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an account refuses, asked before anything costs money; answers held to the APIs' models by botocore."""
+"""Checks of the account before anything costs money; botocore validates the stubbed responses."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
     ],
 )
-def test_plan_that_refuses_the_database_is_told(
+def test_plan_that_refuses_the_database_is_reported(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Any, retention: int, verdict: Verdict, words: str
 ) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", {**DATABASE, "BackupRetentionPeriod": retention}))
@@ -89,7 +89,7 @@ def test_plan_that_refuses_the_database_is_told(
     assert (found[0], words in found[1]) == (verdict, True), found
 
 
-def test_account_that_may_have_no_budget_is_warned_of_and_not_refused(aws: Aws, tmp_path: Path) -> None:
+def test_account_without_budgets_is_a_warning(aws: Aws, tmp_path: Path) -> None:
     manifest = templates(tmp_path, B=("AWS::Budgets::Budget", {}))
     signed_in = answering(aws, "sts", get_caller_identity={"Account": "123456789012"})
     with signed_in, answering(aws, "budgets", describe_budgets="AccessDeniedException"):
@@ -119,7 +119,7 @@ def option(zone: str, **changes: Any) -> dict[str, Any]:
         ([], Verdict.FAIL, "cannot be ordered in us-east-1"),
     ],
 )
-def test_class_that_a_zone_does_not_have_is_told(
+def test_class_that_a_zone_lacks_is_reported(
     aws: Aws, tmp_path: Path, options: list[dict[str, Any]], verdict: Verdict, words: str
 ) -> None:
     manifest = templates(
@@ -137,7 +137,7 @@ def test_class_that_a_zone_does_not_have_is_told(
 @pytest.mark.parametrize(
     ("offers", "verdict"), [([{"CacheNodeType": "cache.t3.micro"}], Verdict.OK), ([], Verdict.FAIL)]
 )
-def test_node_type_that_the_region_does_not_have_is_told(
+def test_node_type_that_the_region_lacks_is_reported(
     aws: Aws, tmp_path: Path, offers: list[dict[str, Any]], verdict: Verdict
 ) -> None:
     manifest = templates(tmp_path, C=("AWS::ElastiCache::ReplicationGroup", {"CacheNodeType": "cache.t3.micro"}))
@@ -147,7 +147,7 @@ def test_node_type_that_the_region_does_not_have_is_told(
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(100, Verdict.OK), (1, Verdict.FAIL)])
-def test_more_rules_than_a_load_balancer_takes_are_told(aws: Aws, tmp_path: Path, limit: int, verdict: Verdict) -> None:
+def test_too_many_listener_rules_are_reported(aws: Aws, tmp_path: Path, limit: int, verdict: Verdict) -> None:
     rule: tuple[str, dict[str, Any]] = ("AWS::ElasticLoadBalancingV2::ListenerRule", {})
     manifest = templates(tmp_path, A=rule, B=rule)
     answer = {"Limits": [{"Name": "rules-per-application-load-balancer", "Max": str(limit)}]}
@@ -157,9 +157,7 @@ def test_more_rules_than_a_load_balancer_takes_are_told(aws: Aws, tmp_path: Path
     assert f"rules-per-application-load-balancer{':' if limit == 1 else ''} 2 of {limit}" in found[1]
 
 
-def test_service_linked_role_that_a_first_resource_needs_is_told(
-    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_service_linked_role_is_reported(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
     monkeypatch.setattr("alva.release.stacks.Stacks.observe", lambda *_, **__: None)
     with answering(aws, "iam", list_roles={"Roles": []}):
@@ -190,7 +188,9 @@ def blob() -> Iterator[str]:
         thread.join()
 
 
-def test_image_of_another_architecture_than_its_task_definition_is_told(aws: Aws, tmp_path: Path, blob: str) -> None:
+def test_image_with_another_architecture_than_its_task_definition_is_reported(
+    aws: Aws, tmp_path: Path, blob: str
+) -> None:
     manifest = templates(tmp_path)
     image = {
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIGEST},
@@ -208,7 +208,7 @@ def test_image_of_another_architecture_than_its_task_definition_is_told(aws: Aws
     assert judged("X86_64") == (Verdict.FAIL, "web is built for ARM64, its task definition says X86_64")
 
 
-def test_cloudformations_validation_is_told_in_its_words(aws: Aws) -> None:
+def test_findings_of_cloudformations_validation_are_quoted(aws: Aws) -> None:
     finding = {
         "EventId": "1",
         "EventType": "VALIDATION_ERROR",

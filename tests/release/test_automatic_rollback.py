@@ -1,4 +1,4 @@
-"""Which stacks around the services go back when a release fails."""
+"""Which stacks around the services a failed release rolls back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGER = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.
     ],
     ids=["rule dropped", "rule added", "rule dropped beside data", "unchanged", "data changed", "data made"],
 )
-def test_stack_goes_back_unless_its_data_changed(
+def test_stack_is_rolled_back_unless_its_data_changed(
     former: dict[str, Any], released: dict[str, Any], expected: bool
 ) -> None:
     assert goes_back({"Resources": former}, {"Resources": released}) is expected

@@ -1,8 +1,8 @@
-"""The AWS side of the engine, held by two who know AWS and not us: moto's server, and botocore's service models.
+"""Checks the engine's AWS calls with two independent implementations: moto's server, and botocore's service models.
 
-moto is a second reading of AWS's API, independent of the local region's; what it lacks (service deployments, imports
-into stacks) stays with the region's tests. botocore's models say of every call in the sources that it exists, that it
-is given nothing unknown, and that nothing required is missing.
+moto implements AWS's API independently of the local region; what it lacks (service deployments, imports into stacks) is
+covered by the region's tests. botocore's models check each call in the sources: it exists, has no unknown argument, and
+has all required ones.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def test_secrets_are_made_set_checked_and_audited(aws: Aws, manifest: Manifest) 
     assert SecretAudit(aws, manifest).history()[0].secret.endswith("-openai-api-key")
 
 
-def test_image_that_is_not_there_is_told_from_an_error(aws: Aws, name: str) -> None:
+def test_missing_image_is_distinguished_from_an_error(aws: Aws, name: str) -> None:
     digest = "sha256:" + "0" * 64
     assert is_published(aws, name, digest) is False
     aws.ecr.create_repository(repositoryName=name)
@@ -162,7 +162,7 @@ def test_released_image_gets_another_tag_where_tags_are_immutable(aws: Aws, name
     assert (image["imageDigest"], sorted(image["imageTags"])) == (made, ["built", "released-3"])
 
 
-def test_what_stayed_is_forgotten_for_good_and_twice_is_no_error(aws: Aws, name: str) -> None:
+def test_retained_resources_are_deleted_permanently_and_deleting_twice_is_no_error(aws: Aws, name: str) -> None:
     aws.ecr.create_repository(repositoryName=name)
     arn = aws.secretsmanager.create_secret(Name=name, SecretString="x")["ARN"]
     kept = [
@@ -199,7 +199,7 @@ def test_bootstrapped_account_is_worked_with_as_its_roles(aws: Aws, name: str) -
         assert f":assumed-role/{role.format(kind)}/alva-" in who.sts.get_caller_identity()["Arn"]
 
 
-def test_quotas_of_the_network_are_those_that_are_meant(aws: Aws) -> None:
+def test_network_quotas_have_the_expected_codes(aws: Aws) -> None:
     names = {}
     for quota in QUOTAS:
         if quota.service_code == "vpc":  # moto has no other service's
@@ -267,7 +267,7 @@ def calls() -> Iterator[Called]:
                     yield Called(where, service, str(operation.value), arguments, open_)
 
 
-def test_every_call_in_the_sources_is_one_that_aws_has() -> None:
+def test_every_call_in_the_sources_exists_in_aws() -> None:
     session = botocore.session.get_session()
     found = list(calls())
     assert len(found) > 40, "the calls are where this test looks"

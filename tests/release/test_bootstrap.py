@@ -1,4 +1,4 @@
-"""The first bootstrap of an account meets roles that IAM does not know everywhere yet."""
+"""A new account's first bootstrap uses roles that have not propagated yet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def denied(code: str = "AccessDenied", message: str = "not authorized to perform
     return ClientError({"Error": {"Code": code, "Message": message}}, "AssumeRole")
 
 
-def test_role_that_was_just_made_is_tried_again(aws: Aws, manifest: Manifest, refusals: list[Exception]) -> None:
+def test_new_role_is_retried(aws: Aws, manifest: Manifest, refusals: list[Exception]) -> None:
     (stack,) = manifest.stacks_of("registry")
     refusals += [denied(), denied(), denied("ValidationError", "Role arn:... is invalid or cannot be assumed")]
     lines: list[str] = []
@@ -56,7 +56,7 @@ def test_role_of_an_account_that_was_bootstrapped_before_is_refused_at_once(
         bootstrap.apply(aws, manifest, stack, lambda _: None)
 
 
-def test_another_error_is_not_waited_for(aws: Aws, manifest: Manifest, refusals: list[Exception]) -> None:
+def test_another_error_is_not_retried(aws: Aws, manifest: Manifest, refusals: list[Exception]) -> None:
     (stack,) = manifest.stacks_of("registry")
     refusals += [denied("RegionDisabledException", "STS is not activated in this region")]
     with pytest.raises(AlvaError, match="cannot assume"):

@@ -46,7 +46,7 @@ def test_journey_is_a_command_of_the_product(
     assert reason in said
 
 
-def test_journey_is_told_where_the_product_is_and_who_signs_up(aws: Aws, manifest: Manifest) -> None:
+def test_journey_gets_the_products_urls_and_the_customers_address(aws: Aws, manifest: Manifest) -> None:
     names = ("BASE_URL", "LOAD_BALANCER", "API_URL", "INBOX_URL", "CUSTOMER_EMAIL")
     program = f"import os; print(*(os.environ[name] for name in {names}))"
     checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")

@@ -30,7 +30,7 @@ APPS = Path(__file__).parents[2] / "apps"
 OVERRIDES_BYTES = 8192
 
 
-def test_what_is_asked_fits_into_run_task_with_sixty_services(
+def test_command_fits_into_run_task_with_sixty_services(
     manifest: Manifest,
 ) -> None:
     (service, *_) = manifest.services
@@ -43,7 +43,7 @@ def test_what_is_asked_fits_into_run_task_with_sixty_services(
     assert len(json.dumps(overrides)) < OVERRIDES_BYTES
 
 
-def test_check_that_fails_at_first_is_asked_again_by_the_same_task() -> None:
+def test_failed_check_is_retried_by_the_same_task() -> None:
     failures = [OSError("not known yet"), OSError("not known yet")]
 
     def check() -> str:
@@ -61,7 +61,7 @@ def test_check_that_keeps_failing_fails_once_there_is_no_more_time() -> None:
     assert deep_check.judge(check, time.monotonic() - 1) == {"verdict": "FAIL", "reason": "OSError: gone"}
 
 
-def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
+def test_probe_reports_a_failure_and_continues_with_the_next_check() -> None:
     """Here is no service, no database, and no name of a cache: each check says so."""
     asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
@@ -92,7 +92,7 @@ def test_probe_says_what_failed_and_goes_on_with_the_next_check() -> None:
     ],
     ids=["dependencies well", "a dependency ill", "an image that names none", "an image that fails"],
 )
-def test_service_is_judged_by_what_its_health_path_says(
+def test_service_is_judged_by_its_deep_health_response(
     status: int, body: str, verdict: Verdict, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Health(BaseHTTPRequestHandler):
@@ -132,7 +132,7 @@ def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(man
     assert cure_of(manifest, ["inside: queue: TimeoutError"]) is None
 
 
-def test_without_an_entry_that_names_a_deep_check_nothing_is_asked(aws: Aws, manifest: Manifest) -> None:
+def test_dependency_checks_are_skipped_without_a_deep_check_command(aws: Aws, manifest: Manifest) -> None:
     services = tuple(replace(each, deep_check_command=None) for each in manifest.services)
     (result,) = DependencyChecks(aws, replace(manifest, services=services)).run()
     assert (result.verdict, result.reason) == (Verdict.SKIP, "no service entry has a deep_check_command")
@@ -193,9 +193,7 @@ def deployed(aws: Aws, manifest: Manifest) -> Service:
     return service
 
 
-def test_services_are_asked_where_they_are_deployed_not_where_the_last_synthesis_would_put_them(
-    aws: Aws, manifest: Manifest, deployed: Service
-) -> None:
+def test_services_are_checked_at_their_deployed_port_and_path(aws: Aws, manifest: Manifest, deployed: Service) -> None:
     first, *rest = DependencyChecks(aws, manifest).as_deployed(manifest.services)
     assert (first.name, first.port, first.health_path) == (deployed.name, 3013, "/ready")
     assert rest == list(manifest.services[1:])

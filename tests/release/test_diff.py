@@ -1,4 +1,4 @@
-"""What a release would change: per stack, per service, and what asks before it happens."""
+"""What a release would change: per stack, per service, and the risks that need approval."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_preview_reads_what_an_update_would_change_and_deletes_its_change_set(
     assert stacks.observe(name) == observed.stacks[name]
 
 
-def test_where_cloudformation_cannot_tell_the_templates_do_and_replacement_is_possible() -> None:
+def test_without_a_change_set_the_templates_are_compared() -> None:
     def database(name: str) -> dict[str, Any]:
         return {"Resources": {"D": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBName": name}}}}
 
@@ -130,14 +130,14 @@ def test_where_cloudformation_cannot_tell_the_templates_do_and_replacement_is_po
 RISK = Risk(kind=Kind.DATA, subject="database/Instance", message="is replaced")
 
 
-def test_what_stands_out_is_refused_where_nobody_can_be_asked(manifest: Manifest) -> None:
+def test_risk_is_refused_where_nobody_can_approve_it(manifest: Manifest) -> None:
     with pytest.raises(PreflightRefused) as caught:
         require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.IAM}), None)
     assert "database/Instance: is replaced" in str(caught.value)
     assert "--allow data" in str(caught.value)
 
 
-def test_what_is_allowed_is_not_asked_and_a_yes_is_enough(manifest: Manifest) -> None:
+def test_allowed_risk_needs_no_approval_and_an_approved_one_passes(manifest: Manifest) -> None:
     asked: list[str] = []
 
     def say_yes(risks: Sequence[Risk], question: str) -> bool:

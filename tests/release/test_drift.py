@@ -1,4 +1,4 @@
-"""What a release does about what somebody changed outside CloudFormation. Decided from values."""
+"""What a release does about changes outside CloudFormation. No calls."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def plan_of(manifest: Manifest, digests: dict[str, str], **environment: str) -> 
     return make_plan(Wanted(manifest=manifest, templates=templates, digests=digests), observed)
 
 
-def test_release_without_a_change_puts_back_what_drifted(manifest: Manifest) -> None:
+def test_release_without_a_change_reverts_drift(manifest: Manifest) -> None:
     plan = plan_of(manifest, {"web": "sha256:1", "api": "sha256:1"})
     (step,) = plan.steps
     assert isinstance(step, PutBack)
@@ -71,7 +71,7 @@ def test_release_without_a_change_puts_back_what_drifted(manifest: Manifest) -> 
 @pytest.mark.parametrize(
     ("digest", "environment"), [("sha256:2", {}), ("sha256:1", {"LOG_LEVEL": "debug"})], ids=["image", "environment"]
 )
-def test_service_that_the_release_updates_anyway_is_put_back_by_the_update(
+def test_drift_of_an_updated_service_is_reverted_by_its_update(
     manifest: Manifest, digest: str, environment: dict[str, str]
 ) -> None:
     plan = plan_of(manifest, {"web": digest, "api": "sha256:1"}, **environment)
@@ -88,7 +88,7 @@ def test_service_counts_as_updated_by_its_own_task_definition_only(manifest: Man
     assert not updates(manifest.service("api"), former, template)
 
 
-def test_service_whose_rollback_failed_gets_a_new_deployment_though_its_stack_says_nothing_else(
+def test_service_whose_rollback_failed_gets_a_new_deployment(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ECS starts no task for it any more, and CloudFormation sees nothing to change."""

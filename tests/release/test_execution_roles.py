@@ -23,7 +23,7 @@ def definition(*containers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_secrets_images_and_logs_are_what_it_takes_to_start_a_task() -> None:
+def test_starting_a_task_needs_secrets_images_and_logs() -> None:
     secret = BASE.format("secretsmanager", "secret:alva-staging-database-AbCdEf")
     found = needs(
         definition(

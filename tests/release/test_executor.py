@@ -1,4 +1,4 @@
-"""Steps run in the order of the plan, side by side where they may, and none begins after a failure."""
+"""Steps run in the order of the plan, in parallel where possible, and none starts after a failure."""
 
 # ruff: noqa: ARG002  (stand-ins for the engine's protocols take what they must and use what they need)
 
@@ -118,9 +118,7 @@ def test_after_a_failure_no_step_begins_and_those_that_run_end(aws: Aws, manifes
     assert Stacks(aws).observe(later) is None
 
 
-def test_release_goes_on_without_a_stack_that_the_product_can_do_without(
-    aws: Aws, manifest: Manifest, name: str
-) -> None:
+def test_release_continues_without_an_optional_stack(aws: Aws, manifest: Manifest, name: str) -> None:
     record = Record()
     budget, later = f"{name}-budget", f"{name}-later"
     templates = {
@@ -136,7 +134,7 @@ def test_release_goes_on_without_a_stack_that_the_product_can_do_without(
     assert "R (AWS::SSM::Parameter)" in note
 
 
-def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest, name: str) -> None:
+def test_interrupted_step_ends_as_cancelled(aws: Aws, manifest: Manifest, name: str) -> None:
     record = Record()
     interrupted = Aws(aws.target, Poll(shortest_seconds=0.02))
     record.on_start = {name: interrupted.poll.interrupt.set}
@@ -153,7 +151,7 @@ def test_step_that_is_told_to_end_ends_and_says_so(aws: Aws, manifest: Manifest,
     assert record.finished == {name: "cancelled"}
 
 
-def test_step_whose_turn_comes_behind_the_deadline_does_not_begin(aws: Aws, manifest: Manifest, name: str) -> None:
+def test_step_after_the_deadline_does_not_start(aws: Aws, manifest: Manifest, name: str) -> None:
     record = Record()
     late = executor(aws, manifest, {name: {"Resources": {"R": parameter(f"/{name}/x")}}}, record)
     with pytest.raises(TimedOut, match=r"cannot .*: the time limit of 0 s has passed"), aws.poll.limited(0):
@@ -162,7 +160,7 @@ def test_step_whose_turn_comes_behind_the_deadline_does_not_begin(aws: Aws, mani
     assert Stacks(aws).observe(name) is None
 
 
-def test_secrets_are_made_only_when_the_caller_says_so(aws: Aws, manifest: Manifest) -> None:
+def test_secrets_are_generated_only_on_request(aws: Aws, manifest: Manifest) -> None:
     for secret in manifest.secrets:
         aws.secretsmanager.create_secret(Name=secret.name, SecretString="alva:unset")
     plan = Plan(steps=(CheckSecrets(key="secrets", title="secrets"),))

@@ -50,7 +50,7 @@ def test_export_and_parameter_of_the_former_version_stay_while_it_runs() -> None
     assert set(merged["Parameters"]) == {"Old"}
 
 
-def test_expanded_template_holds_what_both_versions_need_in_whatever_order() -> None:
+def test_expanded_template_contains_what_both_versions_need() -> None:
     new, former = template({"Group": group(2), "New": rule(2)}), template({"Group": group(1), "Old": rule(1)})
     both = expanded(new, former)
     assert holds(both, former)

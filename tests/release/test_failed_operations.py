@@ -1,7 +1,7 @@
-"""Each distinct AWS operation of a release fails once: end state, exit code and ledger are right every time.
+"""Each AWS operation of a release fails once: end state, exit code and ledger are right.
 
-The operations are recorded from a release, against a control plane without a data plane: what looks at running tasks
-(the migration, the services' deployments, verification, drift) is taken as good here.
+The operations are recorded from a release, with a control plane but no data plane: whatever reads running tasks (the
+migration, the services' deployments, verification, drift) is replaced by a success.
 """
 
 # ruff: noqa: ARG002  (a stand-in for the builder takes what it must)
@@ -298,7 +298,7 @@ def test_release_in_which_any_operation_fails_leaves_what_ran_or_what_was_asked_
 
 
 @pytest.mark.parametrize("step", ["image:web", "stack:{prefix}-services", "verify"])
-def test_release_after_one_that_was_killed_says_so_records_both_and_goes_on(small: Small, step: str) -> None:
+def test_release_after_a_killed_one_reports_it_and_records_both(small: Small, step: str) -> None:
     """Killed behind the stacks, nothing is left to do: what runs is recorded once it verifies all the same."""
     before, image = small.runs(), small.builder.image("web 1")
     known = {entry.number for entry in small.ledger.history()}
@@ -317,7 +317,7 @@ def test_release_after_one_that_was_killed_says_so_records_both_and_goes_on(smal
     assert any(note.startswith(f"recorded as release {newer[1].number}, interrupted: ") for note in reporter.notes)
 
 
-def test_release_that_could_not_be_recorded_is_recorded_by_the_same_command_again(small: Small) -> None:
+def test_unrecorded_release_is_recorded_when_the_command_is_repeated(small: Small) -> None:
     image = small.builder.image("web 1")
     failed = small.release({"web": image}, Fault("ssm.PutParameter", "denied", in_a_step=True))
     assert failed is not None
@@ -328,7 +328,7 @@ def test_release_that_could_not_be_recorded_is_recorded_by_the_same_command_agai
     assert (newest.outcome, newest.digests["web"]) == (SUCCEEDED, image)
 
 
-def test_endpoint_that_dies_in_a_release_is_named_and_so_is_what_could_not_be_done_any_more(
+def test_lost_endpoint_is_reported_with_the_operations_that_failed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ministack(tmp_path) as (url, process):

@@ -1,4 +1,4 @@
-"""What a sleeping environment is remembered by. (That it sleeps and wakes is a test of the rehearsal.)"""
+"""The stored state of a sleeping environment. (tests/rehearsal covers sleeping and waking.)"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_environment_is_awake_until_it_sleeps(aws: Aws, manifest: Manifest) -> N
     assert hibernation.state() is None
 
 
-def test_what_ran_is_remembered_and_forgotten_with_the_environment(aws: Aws, manifest: Manifest) -> None:
+def test_stored_state_is_deleted_with_the_environment(aws: Aws, manifest: Manifest) -> None:
     hibernation = Hibernation(aws, manifest)
     remembered = {"services": {"alva-web": 2}, "databases": ["d"], "by": "me", "since": "2026-01-01"}
     aws.ssm.put_parameter(Name=f"/{manifest.prefix}/asleep", Value=json.dumps(remembered), Type="String")

@@ -44,7 +44,7 @@ def test_released_image_keeps_its_digest_and_gets_a_tag_once(aws: Aws, name: str
     assert {image["imageDigest"] for image in images} == {digest, other}, "a tag makes no image"
 
 
-def test_image_that_keeps_running_gathers_no_tags_and_one_that_comes_back_gets_another(aws: Aws, name: str) -> None:
+def test_running_image_gets_no_further_tag_and_a_restored_one_gets_another(aws: Aws, name: str) -> None:
     repository = repository_of(aws, name)
     digest = push(aws, repository, "one")
     assert mark_released(aws, repository, digest, 1, is_new=False) == "released-1", "it had none: it must not expire"
@@ -53,7 +53,7 @@ def test_image_that_keeps_running_gathers_no_tags_and_one_that_comes_back_gets_a
     assert released(aws, repository, digest) == ["released-1", "released-3"]
 
 
-def test_number_that_another_image_bears_is_told_apart(aws: Aws, name: str) -> None:
+def test_number_of_another_image_is_not_reused(aws: Aws, name: str) -> None:
     repository = repository_of(aws, name)
     first, second = push(aws, repository, "one"), push(aws, repository, "two")
     mark_released(aws, repository, first, 1, is_new=True)

@@ -1,4 +1,4 @@
-"""Every cause is recognised by who says it and in which form, and by nobody else's words."""
+"""Each cause is recognised by the origin and format of its text only."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ EXAMPLES: dict[tuple[str, Source], str] = {
     ("throttled", STACK): HANDLER + "Rate exceeded (Service: Ecs)",
     ("throttled", RELEASE): "An error occurred (ThrottlingException) when calling the DescribeServices operation",
 }
-"""What each source says of each cause, as AWS, PostgreSQL, Valkey, Node, Python and this tool word it."""
+"""(kind, origin) -> an example in the words of AWS, PostgreSQL, Valkey, Node, Python or this tool."""
 
 PROSE = {
     "wrong-architecture": "upload 7: exec format error in the customer's file",
@@ -156,18 +156,18 @@ PROSE = {
 """Kind -> the words of its pattern in an application's log line that is about something else."""
 
 DEED = re.compile(r"\b(?:delete|remove|raise|larger|fewer|increase|rotate|import it|restart|secrets set|allow)\b")
-"""Advice to change something."""
+"""Words that advise to change something."""
 
 
 def recognised(source: Source, text: str) -> str:
     return diagnose(Failure(subject="web", said=(Said(source, text),), exit_codes=(("web", 1),))).kind
 
 
-def test_health_path_that_is_missing_is_recognised_from_inside_too() -> None:
+def test_missing_health_path_is_recognised_by_the_dependency_checks_too() -> None:
     assert recognised(RELEASE, "inside: web by name: RuntimeError: HTTP 404") == "health-path"
 
 
-def test_there_is_an_example_of_every_sign_in_every_source_that_says_it() -> None:
+def test_every_known_cause_has_an_example_for_each_origin() -> None:
     pairs = [(known.kind, source) for known in KNOWN_CAUSES for source in known.sources]
     assert len(pairs) == len(set(pairs)), "two entries of one kind in one source"
     assert set(EXAMPLES) == set(pairs)
@@ -175,7 +175,7 @@ def test_there_is_an_example_of_every_sign_in_every_source_that_says_it() -> Non
 
 
 @pytest.mark.parametrize(("kind", "source"), EXAMPLES, ids=lambda value: getattr(value, "value", value))
-def test_cause_is_recognised_where_it_is_said(kind: str, source: Source) -> None:
+def test_cause_is_recognised_in_its_own_origin(kind: str, source: Source) -> None:
     found = diagnose(Failure(subject="web", said=(Said(source, EXAMPLES[kind, source]),), port=3000))
     assert found.kind == kind
     assert found.subject == "web"
@@ -184,17 +184,17 @@ def test_cause_is_recognised_where_it_is_said(kind: str, source: Source) -> None
 
 
 @pytest.mark.parametrize(("kind", "source"), EXAMPLES, ids=lambda value: getattr(value, "value", value))
-def test_the_same_words_from_anybody_else_are_no_cause(kind: str, source: Source) -> None:
+def test_same_words_from_another_origin_are_no_cause(kind: str, source: Source) -> None:
     others = [other for other in Source if (kind, other) not in EXAMPLES]
     assert [other for other in others if recognised(other, EXAMPLES[kind, source]) == kind] == []
 
 
 @pytest.mark.parametrize("kind", PROSE)
-def test_words_in_a_log_that_are_not_the_failing_programs_are_no_cause(kind: str) -> None:
+def test_similar_words_in_a_log_are_no_cause(kind: str) -> None:
     assert recognised(LOG, PROSE[kind]) == "crash"
 
 
-def test_advice_from_a_log_is_to_look() -> None:
+def test_next_step_for_a_log_line_changes_nothing() -> None:
     assert [known.next_step for known in KNOWN_CAUSES if LOG in known.sources and DEED.search(known.next_step)] == []
     assert all(known.sources == {LOG} for known in KNOWN_CAUSES if LOG in known.sources)
 
@@ -226,7 +226,7 @@ def test_advice_from_a_log_is_to_look() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_failure_without_a_cause_is_told_by_how_it_ended(kind: str, failure: Failure) -> None:
+def test_failure_without_a_known_cause_is_described_by_its_end(kind: str, failure: Failure) -> None:
     found = diagnose(failure)
     assert found.kind == kind
     assert found.next_step
@@ -251,7 +251,7 @@ def test_message_of_an_error_is_shown_and_not_the_end_of_its_stack_trace() -> No
     )
 
 
-def test_cause_stands_before_its_effect_whichever_is_said_first() -> None:
+def test_cause_precedes_its_effect() -> None:
     found = diagnose(
         Failure(
             subject="api",
@@ -296,7 +296,7 @@ def test_values_from_the_text_are_named_in_the_cause() -> None:
     ],
 )
 @pytest.mark.parametrize("as_evidence", ["", "last log: ", "api: last log: "])
-def test_words_of_aws_do_not_count_in_an_applications_log(line: str, as_evidence: str) -> None:
+def test_words_of_aws_in_an_applications_log_are_no_cause(line: str, as_evidence: str) -> None:
     told = said(TASK, [EXITED, as_evidence + line] if as_evidence else [EXITED])
     found = diagnose(Failure(subject="api", said=told, exit_codes=(("api", 1),), logs=() if as_evidence else (line,)))
     assert found.kind == "crash"

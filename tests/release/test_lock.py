@@ -97,7 +97,7 @@ def test_reused_process_id_does_not_keep_a_lock() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"boot": "another"}, {"pid": 1, "process_started": "0"}])
-def test_holder_on_another_machine_is_never_taken_for_gone(changes: dict[str, Any]) -> None:
+def test_holder_on_another_machine_never_counts_as_ended(changes: dict[str, Any]) -> None:
     """Also where that machine is a copy of this one, with its host name, machine id, and process ids."""
     assert not replace(Holder.this_process("x"), **changes).is_gone()
 
@@ -109,7 +109,7 @@ def test_nothing_is_left_on_the_machine_once_the_lock_is_free(aws: Aws, manifest
     assert list(state.iterdir()) == []
 
 
-def test_earlier_attempt_of_the_same_run_is_gone_and_another_run_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_attempt_of_the_same_run_counts_as_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_RUN_ID", "17")
     monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "1")
     first = Holder.this_process("release")
@@ -121,7 +121,7 @@ def test_earlier_attempt_of_the_same_run_is_gone_and_another_run_is_not(monkeypa
     assert not first.is_gone()
 
 
-def test_run_lets_go_its_own_lock_and_no_other(aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_releases_only_its_own_lock(aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = Lock(aws, manifest)
     monkeypatch.setenv("GITHUB_RUN_ID", "17")
     aws.ssm.put_parameter(Name=lock.parameter_name, Value=Holder.this_process("killed").to_text(), Type="String")
@@ -148,7 +148,7 @@ def test_release_waits_for_the_lock_as_long_as_it_is_told_to(aws: Aws, manifest:
     assert notes == [f"waiting for {other}"]
 
 
-def test_name_that_stays_taken_after_a_deletion_is_waited_for(
+def test_lock_waits_while_the_deleted_name_is_still_taken(
     aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SSM: 30 seconds may pass between deleting a parameter and creating one of the same name."""
@@ -165,7 +165,7 @@ def test_name_that_stays_taken_after_a_deletion_is_waited_for(
         assert len(calls) == 3
 
 
-def test_force_takes_the_lock_and_says_from_whom(aws: Aws, manifest: Manifest) -> None:
+def test_forced_unlock_returns_the_holder(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     assert lock.release_by_force() is None
     aws.ssm.put_parameter(Name=lock.parameter_name, Value=Holder.this_process("stuck").to_text(), Type="String")
@@ -194,7 +194,7 @@ def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest)
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-def test_lock_is_let_go_though_a_call_fails(aws: Aws, manifest: Manifest, failures: int) -> None:
+def test_lock_is_released_after_a_failed_call(aws: Aws, manifest: Manifest, failures: int) -> None:
     lock, left = Lock(aws, manifest), [failures]
     aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
     with lock.held("x", ignore):
@@ -202,7 +202,7 @@ def test_lock_is_let_go_though_a_call_fails(aws: Aws, manifest: Manifest, failur
     assert lock.holder() is None
 
 
-def test_lock_that_cannot_be_let_go_hides_no_error_and_is_taken_over_by_the_next(aws: Aws, manifest: Manifest) -> None:
+def test_failed_unlock_hides_no_error_and_the_next_command_takes_the_lock_over(aws: Aws, manifest: Manifest) -> None:
     lock, left, notes = Lock(aws, manifest), [1000], list[str]()
     aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
     with pytest.raises(ZeroDivisionError), lock.held("x", notes.append):

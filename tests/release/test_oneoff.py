@@ -1,4 +1,4 @@
-"""Following a one-off task: what ECS does not know yet is waited for, what was started is never left alone."""
+"""One-off tasks: a task that ECS does not know yet is waited for, and a started task is always stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans are values: what changes decides the steps and what they wait for."""
+"""Plans: the changes decide the steps and their order."""
 
 from __future__ import annotations
 

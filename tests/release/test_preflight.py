@@ -1,4 +1,4 @@
-"""What is known to fail is refused before anything is touched."""
+"""Checks before the first change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def importing(name: str) -> dict[str, Any]:
     return {"Resources": {"R": {"Properties": {"List": [{"Fn::Join": ["", [{"Fn::ImportValue": name}]]}]}}}}
 
 
-def test_export_that_another_stack_still_imports_may_not_go(manifest: Manifest) -> None:
+def test_export_in_use_cannot_be_removed(manifest: Manifest) -> None:
     network, ecs = manifest.stack("network"), manifest.stack("ecs")
     observed = Observed(
         stacks={
@@ -47,7 +47,7 @@ def test_export_that_another_stack_still_imports_may_not_go(manifest: Manifest) 
     assert used("vpc", "more") == []
 
 
-def test_account_without_anything_is_told_what_comes_with_the_first_release(aws: Aws, manifest: Manifest) -> None:
+def test_empty_account_shows_what_the_first_release_creates(aws: Aws, manifest: Manifest) -> None:
     for stack in manifest.stacks:
         stack.template_file.write_text('{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}')
     missing = "sha256:" + "0" * 64
@@ -83,7 +83,7 @@ def scanned(**told: object) -> tuple[Verdict, str]:
         return Preflight(aws=aws, manifest=manifest, digests=digests)._scans()
 
 
-def test_severe_findings_and_images_without_a_scan_are_told() -> None:
+def test_severe_findings_and_unscanned_images_are_reported() -> None:
     complete = {"status": "COMPLETE"}
     counts = {"findingSeverityCounts": {"CRITICAL": 2, "HIGH": 1, "LOW": 9}}
     assert scanned(imageScanStatus=complete, imageScanFindingsSummary=counts) == (

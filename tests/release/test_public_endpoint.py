@@ -57,7 +57,7 @@ def endpoint(authority: Authority, tmp_path: Path) -> Iterator[PublicEndpoint]:
     server.server_close()
 
 
-def test_host_that_no_name_server_knows_is_asked_at_the_load_balancer(endpoint: PublicEndpoint) -> None:
+def test_host_without_a_dns_record_is_reached_at_the_load_balancer(endpoint: PublicEndpoint) -> None:
     answer = endpoint.fetch(f"https://{OTHER}/auth/x?y=1")
     assert json.loads(answer.body) == {"host": OTHER, "path": "/auth/x?y=1"}
 
@@ -88,7 +88,7 @@ def test_certificate_for_another_host_is_refused(endpoint: PublicEndpoint) -> No
         ("localhost", "127.9.9.9", Verdict.WARN, "not to 127.9.9.9"),
     ],
 )
-def test_names_are_asked_for_by_themselves(host: str, address: str, verdict: Verdict, reason: str) -> None:
+def test_names_are_resolved_separately(host: str, address: str, verdict: Verdict, reason: str) -> None:
     """A name that is not known yet, or leads elsewhere, is told; the release behind it is not worse for it."""
     asked = PublicEndpoint(url=f"https://{host}", address=address)
     found, said = Verification._leads_here(asked, host)()

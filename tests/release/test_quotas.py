@@ -1,4 +1,4 @@
-"""What the templates need against what the account may have."""
+"""The templates' demand compared with the account's quotas."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_default_counts_where_none_was_ever_applied() -> None:
             assert {each.limit for each in demands(aws, [services(1)], [])} == {64.0}
 
 
-def test_endpoint_without_service_quotas_is_told_from_a_refusal(aws: Aws) -> None:
+def test_missing_service_quotas_is_distinguished_from_a_refusal(aws: Aws) -> None:
     with pytest.raises(NoQuotas):
         demands(aws, [services(1)], [])
 

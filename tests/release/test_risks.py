@@ -1,4 +1,4 @@
-"""What stands out in a release: wider permissions, opened ports, lost data. Decided from values."""
+"""Risks of a release: wider permissions, opened ports, lost data. No calls."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_wider_permission_is_found(new: dict[str, Any], message: str) -> None:
         (role(allow("a:B")), role(allow("a:B", Condition={"Bool": {"x": "y"}}))),
     ],
 )
-def test_narrower_or_rewritten_permission_is_no_news(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_narrower_or_rewritten_permission_is_no_risk(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert list(widened_permissions("stack", old, new)) == []
 
 
@@ -85,7 +85,7 @@ def test_opened_port_is_found_and_a_narrowed_one_is_not() -> None:
     assert list(widened_network("stack", group(port(0, 0, protocol="-1")), group(port(3001, 3002)))) == []
 
 
-def test_rule_that_moves_out_of_its_group_is_no_news() -> None:
+def test_rule_that_moves_to_its_own_resource_is_no_risk() -> None:
     apart = {
         "Resources": {
             "Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {}},

@@ -22,7 +22,7 @@ def release(number: int, digest: str, outcome: str = SUCCEEDED, contractions: tu
     )
 
 
-def test_without_a_number_the_good_release_before_this_one_comes_back() -> None:
+def test_rollback_without_a_number_restores_the_previous_successful_release() -> None:
     history = [release(4, "d"), release(3, "c", FAILED), release(2, "b"), release(1, "a")]
     assert choose(history, None).number == 2
     assert choose(history, 1).number == 1
@@ -35,7 +35,7 @@ def test_running_digests_cannot_be_rolled_back_to() -> None:
         choose(history, 2)
 
 
-def test_release_from_before_something_was_taken_from_the_schema_is_refused_and_others_are_named() -> None:
+def test_release_before_a_contraction_is_refused_and_the_possible_ones_are_named() -> None:
     history = [release(4, "d"), release(3, "c", contractions=("0007",)), release(2, "b"), release(1, "a")]
     with pytest.raises(PreflightRefused) as caught:
         choose(history, 2)
@@ -44,7 +44,7 @@ def test_release_from_before_something_was_taken_from_the_schema_is_refused_and_
     assert choose(history, None).number == 3
 
 
-def test_what_a_failed_release_took_away_counts_as_well() -> None:
+def test_contraction_of_a_failed_release_counts_too() -> None:
     """Its migration was done before its services failed."""
     history = [release(3, "b"), release(2, "x", FAILED, contractions=("0007",)), release(1, "a")]
     with pytest.raises(PreflightRefused, match="there is no earlier release"):
@@ -64,7 +64,7 @@ def test_first_release_has_nothing_before_it() -> None:
         choose([release(1, "a")], None)
 
 
-def test_release_that_ended_before_another_was_killed_can_come_back() -> None:
+def test_release_before_a_killed_one_can_be_restored() -> None:
     """CloudFormation finished what the killed release had begun: release 2 is in the ledger as the last good one."""
     history = [release(3, "c", INTERRUPTED), release(2, "b"), release(1, "a")]
     running = {"api": "sha256:c", "web": "sha256:w"}

@@ -1,4 +1,4 @@
-"""What is said of a service while it is rolled out."""
+"""The progress of a service's rollout."""
 
 from __future__ import annotations
 

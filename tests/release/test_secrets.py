@@ -1,4 +1,4 @@
-"""Secrets: recognised when unset, made where they can be, never shown."""
+"""Secrets: recognised when unset, generated where possible, never shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def value(aws: Aws, name: str) -> str:
     return aws.secretsmanager.get_secret_value(SecretId=name)["SecretString"]
 
 
-def test_missing_secrets_are_told_from_unset_ones(aws: Aws, manifest: Manifest) -> None:
+def test_missing_secrets_are_distinguished_from_unset_ones(aws: Aws, manifest: Manifest) -> None:
     assert states(Secrets(aws, manifest)) == [State.MISSING] * 4
 
 
@@ -40,9 +40,7 @@ def test_placeholder_stops_a_release_and_every_secret_is_named(secrets: Secrets,
     assert caught.value.exit_code == 3
 
 
-def test_init_makes_what_can_be_made_and_leaves_keys_of_others_to_a_person(
-    secrets: Secrets, manifest: Manifest
-) -> None:
+def test_init_generates_secrets_and_leaves_external_keys_unset(secrets: Secrets, manifest: Manifest) -> None:
     made = secrets.initialise()
     assert f"{manifest.prefix}-openai-api-key" not in made
     assert states(secrets) == [State.SET, State.SET, State.SET, State.UNSET]
@@ -88,7 +86,7 @@ def test_halves_of_different_pairs_are_malformed(aws: Aws, secrets: Secrets, man
         ("openai-api-key", UNSET),
     ],
 )
-def test_value_that_cannot_be_right_is_refused_and_not_repeated(secrets: Secrets, which: str, bad: str) -> None:
+def test_invalid_value_is_refused_and_not_shown(secrets: Secrets, which: str, bad: str) -> None:
     with pytest.raises(UsageError) as caught:
         secrets.assign(which, bad)
     assert bad not in str(caught.value)

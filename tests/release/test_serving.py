@@ -1,4 +1,4 @@
-"""Which image serves, of what ECS and the load balancer say."""
+"""Which image serves, according to ECS and the load balancer."""
 
 from __future__ import annotations
 

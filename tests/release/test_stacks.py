@@ -90,7 +90,7 @@ def test_unknown_resource_type_is_named_and_leaves_no_stack_behind(aws: Aws, nam
     assert "AWS::Nothing::Here" in str(caught.value)
 
 
-def test_failed_first_creation_is_told_and_replaced_by_the_next_apply(aws: Aws, name: str) -> None:
+def test_failed_creation_is_reported_and_replaced_by_the_next_apply(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     with pytest.raises(StackFailed) as caught:
         stacks.apply(name, template(name, extra=clash()), {}, TAGS, ignore)

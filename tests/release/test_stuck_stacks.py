@@ -1,4 +1,4 @@
-"""Stacks that got stuck as no emulator does: answers in AWS's order, held to the API's model by botocore."""
+"""Stuck stacks, which no emulator has: stubbed responses in AWS's order, validated by botocore."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ignore(_line: str) -> None:
     return None
 
 
-def test_rollback_that_got_stuck_is_continued(aws: Aws) -> None:
+def test_stuck_rollback_is_continued(aws: Aws) -> None:
     with Stubber(aws.cloudformation) as answers:
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))
         answers.add_response("describe_stack_events", events(("1", "Api", "UPDATE_FAILED", "no capacity")))
@@ -89,7 +89,7 @@ def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can
 @pytest.mark.parametrize(
     ("step_seconds", "release_seconds"), [(1e-9, 600), (600, 1e-9)], ids=["the step's time", "the release's time"]
 )
-def test_operation_of_somebody_else_that_does_not_end_is_called_off_and_what_it_waits_for_is_named(
+def test_foreign_operation_that_does_not_end_is_cancelled_with_its_pending_resources(
     aws: Aws, step_seconds: float, release_seconds: float
 ) -> None:
     """Calling it off takes time that no deadline takes away."""

@@ -1,4 +1,4 @@
-"""A release on the page of a pipeline's run."""
+"""A release in the summary of a pipeline's run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes and what stays when an environment is taken down, decided from values."""
+"""What is deleted and what stays when an environment is destroyed. No calls."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def planned(**changes: dict[str, Any]) -> Teardown:
     return plan_teardown(MANIFEST, stacks, ids)
 
 
-def test_no_stack_goes_before_those_that_use_it() -> None:
+def test_stack_is_deleted_after_those_that_use_it() -> None:
     waves = planned().waves
     place = {name: number for number, wave in enumerate(waves) for name in wave}
     for stack in MANIFEST.stacks:
@@ -65,7 +65,7 @@ def test_no_stack_goes_before_those_that_use_it() -> None:
     assert "t-monitoring" not in place  # it is not there
 
 
-def test_retained_stays_and_a_database_goes_but_leaves_a_snapshot() -> None:
+def test_retained_resources_stay_and_a_deleted_database_leaves_a_snapshot() -> None:
     teardown = planned()
     assert [r.name for r in teardown.stays if r not in teardown.goes] == [
         "t-registry/Repository",
@@ -75,7 +75,7 @@ def test_retained_stays_and_a_database_goes_but_leaves_a_snapshot() -> None:
     assert [r.name for r in teardown.stays if r in teardown.goes] == ["t-database/Instance"]
 
 
-def test_only_buckets_that_exist_and_go_are_emptied() -> None:
+def test_only_existing_buckets_to_delete_are_emptied() -> None:
     assert [bucket.name for bucket in planned().buckets] == ["t-alb/Logs"]
 
 
@@ -97,7 +97,7 @@ def test_secrets_are_adopted_where_the_template_names_and_keeps_them() -> None:
     assert retained_secrets({"Resources": RESOURCES["t-secrets"]}) == {"Key": "t-key"}
 
 
-def test_import_holds_nothing_but_what_is_imported() -> None:
+def test_import_contains_only_the_imported_resources() -> None:
     template = {"Description": "x", "Resources": RESOURCES["t-secrets"], "Outputs": {"Arn": {"Value": "y"}}}
     assert import_template(template, frozenset({"Key"})) == {
         "Description": "x",

@@ -1,4 +1,4 @@
-"""What counts as verified."""
+"""The verdicts of the verification's checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def answer(status: int, digest: str | None) -> Answer:
     return Answer(status=status, headers={"x-alva-digest": digest} if digest else {}, body="")
 
 
-def test_prefix_is_asked_for_bare_with_slash_and_with_something_behind_it(manifest: Manifest) -> None:
+def test_prefix_is_requested_alone_with_a_slash_and_with_a_path(manifest: Manifest) -> None:
     admin = replace(manifest.service("api"), paths=("/admin", "/admin/*"))
     assert probe_paths(admin) == ["/admin", "/admin/", "/admin/x"]
     assert probe_paths(replace(admin, host="admin.example.com")) == ["/admin", "/admin/", "/admin/x"]
@@ -26,7 +26,7 @@ def test_prefix_is_asked_for_bare_with_slash_and_with_something_behind_it(manife
 
 
 @pytest.mark.parametrize("status", [200, 303, 401, 404])
-def test_answer_of_the_asked_digest_is_good_whatever_it_refuses(status: int) -> None:
+def test_response_of_the_expected_digest_passes_even_if_it_refuses(status: int) -> None:
     assert judge_answer(answer(status, DIGEST), DIGEST)[0] is Verdict.OK
 
 
@@ -68,7 +68,7 @@ def test_header_that_names_another_image_fails_and_an_image_need_not_have_one(gi
         "refused by the load balancer",
     ],
 )
-def test_home_page_has_to_be_there(given: Answer, verdict: Verdict) -> None:
+def test_home_page_must_exist(given: Answer, verdict: Verdict) -> None:
     assert judge_answer(given, DIGEST, is_page=True)[0] is verdict
 
 

@@ -1,4 +1,4 @@
-"""How long a release is held to a health check that it changed. That it then goes back: tests/faults."""
+"""How long a release watches a health check that it changed. tests/faults covers the rollback."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def template(**properties: Any) -> dict[str, Any]:
     }
 
 
-def test_release_that_changes_no_health_check_is_not_held_up() -> None:
+def test_release_without_a_changed_health_check_is_not_delayed() -> None:
     assert judging_seconds([(template(), template())]) == 0
     assert judging_seconds([(template(), template(Name="another"))]) == 0
     assert judging_seconds([]) == 0
 
 
-def test_target_group_that_is_new_holds_nothing_up_since_its_deployment_waits_for_it() -> None:
+def test_new_target_group_causes_no_delay() -> None:
     assert judging_seconds([({"Resources": {}}, template())]) == 0
 
 
-def test_changed_check_may_use_its_thresholds_and_the_check_that_is_under_way() -> None:
+def test_changed_check_gets_its_thresholds_and_the_check_in_progress() -> None:
     assert judging_seconds([(template(), template(HealthCheckPath="/helth"))]) == 3 * 5 + 4
     assert judging_seconds([(template(), template(HealthyThresholdCount=5))]) == 6 * 5 + 4
     assert judging_seconds([(template(), template(Matcher={"HttpCode": "204"}, HealthCheckIntervalSeconds=30))]) == 94
 
 
-def test_longest_of_several_stacks_counts_and_what_a_template_leaves_out_is_what_aws_takes() -> None:
+def test_longest_of_several_stacks_counts_with_awss_defaults() -> None:
     bare = {"Resources": {"Group": {"Type": "AWS::ElasticLoadBalancingV2::TargetGroup", "Properties": {}}}}
     path = {"Resources": {"Group": {**bare["Resources"]["Group"], "Properties": {"HealthCheckPath": "/x"}}}}
     quick = (template(), template(HealthCheckPath="/x"))

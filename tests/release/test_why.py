@@ -1,4 +1,4 @@
-"""What was found of a failed release is kept, and found again by its number."""
+"""The causes of a failed release are stored, and found by its number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def account(release: int, lines: int = 2) -> Account:
     return Account(release=release, message="cannot release", exit_code=5, causes=(cause,))
 
 
-def test_account_is_found_by_its_release_or_as_the_last(aws: Aws, manifest: Manifest) -> None:
+def test_causes_are_found_by_release_or_for_the_last_one(aws: Aws, manifest: Manifest) -> None:
     accounts = Accounts(aws, manifest)
     assert accounts.find() is None
     assert accounts.find(3) is None
@@ -36,7 +36,7 @@ def test_account_is_found_by_its_release_or_as_the_last(aws: Aws, manifest: Mani
     assert accounts.find(4) is None
 
 
-def test_long_account_keeps_its_causes_and_loses_evidence(aws: Aws, manifest: Manifest) -> None:
+def test_long_causes_are_stored_with_less_evidence(aws: Aws, manifest: Manifest) -> None:
     accounts = Accounts(aws, manifest)
     accounts.keep(account(1, lines=40))
     found = accounts.find()
@@ -45,7 +45,7 @@ def test_long_account_keeps_its_causes_and_loses_evidence(aws: Aws, manifest: Ma
     assert 0 < len(found.causes[0].evidence) < 40
 
 
-def test_task_that_did_something_wrong_tells_more_than_those_whose_machine_went_away() -> None:
+def test_failed_task_is_preferred_to_tasks_whose_machine_went_away() -> None:
     def stopped(reason: str) -> Any:
         return {"stoppedReason": reason}
 
@@ -61,7 +61,7 @@ def test_without_failed_tasks_the_failure_itself_is_read(aws: Aws, manifest: Man
     assert (cause.subject, cause.kind) == ("migration", "lock-timeout")
 
 
-def test_migration_that_was_killed_is_told_from_one_that_failed_by_its_exit_code(aws: Aws, manifest: Manifest) -> None:
+def test_killed_migration_is_distinguished_from_a_failed_one_by_its_exit_code(aws: Aws, manifest: Manifest) -> None:
     kinds = {}
     for code in (137, 3):
         evidence = [f"container migrations ended with exit code {code}", "ECS: Essential container in task exited"]
@@ -88,14 +88,14 @@ def test_migration_that_was_killed_is_told_from_one_that_failed_by_its_exit_code
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_evidence_of_an_error_counts_as_said_by_whom_the_error_quotes(
+def test_evidence_of_an_error_has_the_origin_of_the_quoted_source(
     aws: Aws, manifest: Manifest, error: AlvaError, kind: str
 ) -> None:
     (cause,) = causes_of(aws, manifest, error, since=datetime.now(UTC))
     assert cause.kind == kind
 
 
-def test_error_that_is_raised_from_another_hands_on_whom_that_one_quotes(aws: Aws, manifest: Manifest) -> None:
+def test_error_raised_from_another_has_that_ones_origin(aws: Aws, manifest: Manifest) -> None:
     refused = StackFailed("cannot update stack s", evidence=["Group (AWS::Logs::LogGroup): x already exists"])
     error = RolledBack("cannot release", evidence=refused.evidence)
     error.__cause__ = refused

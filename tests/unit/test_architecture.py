@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources: docs/architecture.md, "The parts"."""
+"""Allowed imports between packages: docs/architecture.md, "The parts"."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "alva.errors": (),
     "alva.__main__": ("alva.cli",),
 }
-"""Package of ours -> what of ours it may import."""
+"""Package -> the packages that it may import."""
 
 
 def imports_of(file: Path) -> Iterator[tuple[int, str]]:
@@ -83,7 +83,7 @@ def test_every_part_of_the_tool_has_a_rule() -> None:
     assert parts <= set(ALLOWED)
 
 
-def test_tool_knows_infrastructure_and_services_by_their_output_alone() -> None:
+def test_tool_imports_neither_infrastructure_nor_services() -> None:
     foreign = ("aws_cdk", "constructs", "infrastructure", "lib", "common", "migrations", *SERVICES)
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {name}"
@@ -127,8 +127,8 @@ def test_service_imports_common_and_itself_only(service: str) -> None:
     assert not wrong
 
 
-def test_engine_does_not_ask_which_target_it_talks_to() -> None:
-    """Local or AWS is an endpoint and nothing else: no module of the engine compares targets or endpoints."""
+def test_engine_does_not_read_its_target() -> None:
+    """Only the endpoint differs between the targets: no module of the engine compares targets or endpoints."""
     wrong = []
     for file in sources(ROOT / "src" / "alva" / "release"):
         for node in ast.walk(ast.parse(file.read_text())):

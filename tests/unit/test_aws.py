@@ -1,4 +1,4 @@
-"""How the engine calls AWS: what it says while an endpoint does not answer."""
+"""The AWS clients: lost connections are reported, and limits end waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_endpoint_that_is_gone_is_said_before_the_call_has_failed_and_once() -> None:
+def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,7 +50,7 @@ def test_endpoint_that_is_gone_is_said_before_the_call_has_failed_and_once() -> 
     assert attempts == [0] + [1] * (2 * LOCAL_ATTEMPTS - 1), "it is said after the first attempt"
 
 
-def test_endpoint_that_answers_again_is_said_too() -> None:
+def test_endpoint_that_answers_again_is_reported() -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         said: list[str] = []
@@ -64,7 +64,7 @@ def test_endpoint_that_answers_again_is_said_too() -> None:
     assert said[1:] == [f"{url} answers again"]
 
 
-def test_limit_ends_every_wait_in_any_thread_but_those_that_it_does_not_hold() -> None:
+def test_limit_ends_all_limited_waits_in_all_threads() -> None:
     poll = Poll(shortest_seconds=0.01, longest_seconds=0.01)
     looks = iter([None, None, "there"])
     with poll.limited(0), ThreadPoolExecutor(1) as pool:

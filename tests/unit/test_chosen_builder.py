@@ -1,4 +1,4 @@
-"""Which of the two builders makes an image for the local region."""
+"""Which builder builds an image for the local region."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_docker_builds_what_ours_cannot_build_as_docker_does_and_a_line_says_so(
     assert text.startswith("Docker builds api: line 2: ")
 
 
-def test_without_an_engine_the_line_and_the_way_out_are_named(make: Any) -> None:
+def test_without_docker_the_line_and_the_next_step_are_named(make: Any) -> None:
     with pytest.raises(BuildFailed, match="line 2: RUN apt-get is not supported here") as caught:
         make("RUN apt-get install curl", has_engine=False).build(SERVICE, print)
     assert "Docker can build it" in (caught.value.next_step or "")

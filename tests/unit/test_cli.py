@@ -1,4 +1,4 @@
-"""The command line as a person meets it: help, refusals, exit codes."""
+"""The command line: help, refusals, exit codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_bare_call_lists_every_verb_with_its_summary(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", sorted(VERBS))
-def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([name, "--help"]) == 0
     assert f"./alva {name}" in capsys.readouterr().out
 
@@ -134,7 +134,9 @@ def test_error_as_json_goes_to_standard_error_whole(capsys: pytest.CaptureFixtur
     assert error["exit_code"] == 1
 
 
-def test_unexpected_error_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexpected_error_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*_arguments: object, **_more: object) -> None:
         raise ZeroDivisionError("oops")
 

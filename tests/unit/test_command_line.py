@@ -1,4 +1,4 @@
-"""Other people's programs end when they have to, with what they said last."""
+"""Child programs end at their time limit, and their last lines are kept."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def ends(pid: int) -> bool:
     return False
 
 
-def test_program_is_heard_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+def test_output_is_passed_on_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
     lines: list[str] = []
     ended = run("import sys\nfor n in range(20): print(n)\nsys.exit(3)", tmp_path, lines)
     assert lines == [str(n) for n in range(20)]
     assert (ended.exit_code, ended.last_lines) == (3, tuple(str(n) for n in range(12, 20)))
 
 
-def test_program_that_says_nothing_more_is_ended_at_the_deadline_with_all_that_it_started(tmp_path: Path) -> None:
+def test_silent_program_is_stopped_at_the_deadline_with_its_children(tmp_path: Path) -> None:
     lines: list[str] = []
     with pytest.raises(TimedOut, match=r"cannot build web: .* was still running after 1 s") as caught:
         run(HANGS, tmp_path, lines, timeout_seconds=1.0)
@@ -61,7 +61,7 @@ def test_program_that_says_nothing_more_is_ended_at_the_deadline_with_all_that_i
     assert all(ends(int(line.split()[1])) for line in lines)
 
 
-def test_cancelled_program_is_ended_though_it_says_nothing(tmp_path: Path) -> None:
+def test_cancelled_silent_program_is_stopped(tmp_path: Path) -> None:
     cancelled = threading.Event()
     lines: list[str] = []
 

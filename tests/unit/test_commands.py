@@ -1,4 +1,4 @@
-"""Every `./alva` and `aws` command of workflows, runbooks and help is one that its real parser takes."""
+"""Every `./alva` and `aws` command in workflows, runbooks and help is valid for its parser."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def unknown(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", ["src", "docs", "apps", "infrastructure"])
-def test_verbs_and_options_that_are_spoken_of_exist(folder: str) -> None:
+def test_mentioned_verbs_and_options_exist(folder: str) -> None:
     """In errors' next steps, in prose, in comments."""
     files = [file for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".md", ".html")]
     assert files

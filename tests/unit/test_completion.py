@@ -1,4 +1,4 @@
-"""Completion as a shell asks for it."""
+"""Completion of verbs and options in a shell."""
 
 from __future__ import annotations
 

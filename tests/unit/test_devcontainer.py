@@ -1,4 +1,4 @@
-"""The development container: one definition for the one command and for editors. Docker itself is not run here."""
+"""The development container: one definition for the command line and for editors. The tests do not run Docker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images for AWS: command lines as values, and what a docker that misbehaves leads to."""
+"""Images for AWS: the command lines, and failures of docker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Dockerfile's text means, without building anything."""
+"""Parsing of Dockerfiles."""
 
 from __future__ import annotations
 

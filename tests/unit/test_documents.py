@@ -1,4 +1,4 @@
-"""What a document links to or names exists."""
+"""The links and paths in documents exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher on machines that lack something: a clear error each, before anything is half-installed."""
+"""The launcher on machines that lack something: a clear error before anything is installed."""
 
 from __future__ import annotations
 
@@ -142,9 +142,7 @@ STARTED = "unexpected: -P -m alva"
     [(), ("--help",), ("synth",), ("up", "--help"), ("status", "--target", "aws"), ("build", "--push")],
     ids=" ".join,
 )
-def test_what_calls_aws_installs_no_region_on_any_machine(
-    machine: Machine, system: str, command: tuple[str, ...]
-) -> None:
+def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, command: tuple[str, ...]) -> None:
     machine.pretend_to_be(system)
     machine.add_python("3.13.5")
     result = machine.run(*command)

@@ -1,4 +1,4 @@
-"""The SQL of migrations is judged: what only adds is harmless, everything else asks, also what nobody thought of."""
+"""The judgement of migrations' SQL: additive statements are harmless, all others need approval."""
 
 from __future__ import annotations
 
@@ -133,19 +133,19 @@ LOCKS = [
 
 
 @pytest.mark.parametrize(("sql", "said"), TAKES_AWAY, ids=[sql[:60] for sql, _ in TAKES_AWAY])
-def test_what_is_not_known_to_only_add_asks_and_is_named(sql: str, said: str) -> None:
+def test_statement_that_is_not_known_as_additive_is_named(sql: str, said: str) -> None:
     contractions = judge(sql).contractions
     assert len(contractions) == 1, contractions
     assert said in contractions[0]
 
 
 @pytest.mark.parametrize("sql", ONLY_ADDS)
-def test_what_only_adds_is_harmless(sql: str) -> None:
+def test_additive_statement_is_harmless(sql: str) -> None:
     assert judge(sql).contractions == ()
 
 
 @pytest.mark.parametrize(("sql", "said"), LOCKS, ids=[sql for sql, _ in LOCKS])
-def test_what_others_wait_for_is_named(sql: str, said: str) -> None:
+def test_blocking_lock_is_named(sql: str, said: str) -> None:
     locks = judge(sql).locks
     assert any(said in each for each in locks), locks
     assert sql in locks[0]
@@ -160,7 +160,7 @@ def test_what_others_wait_for_is_named(sql: str, said: str) -> None:
         "ALTER TABLE t ADD COLUMN c int NOT NULL DEFAULT 0",
     ],
 )
-def test_nobody_waits_for_what_is_quick(sql: str) -> None:
+def test_quick_statement_has_no_blocking_lock(sql: str) -> None:
     assert judge(sql).locks == ()
 
 

@@ -1,4 +1,4 @@
-"""A release judges the migrations that its image has: of an image that was built here, or is in its repository."""
+"""A release judges the migrations in its image, whether it was built on this machine or pushed before."""
 
 from __future__ import annotations
 

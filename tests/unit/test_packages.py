@@ -1,4 +1,4 @@
-"""What the launcher installs, as `uv.lock` has it: it exists for every machine, and it is no more than a verb runs."""
+"""The packages of `uv.lock`: each exists for every machine, and a verb installs only what it needs."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_rollback_is_in_another_group_than_pushes() -> None:
     }
 
 
-def test_lock_of_the_run_is_let_go_and_its_page_written_however_it_ended() -> None:
+def test_lock_is_released_and_the_summary_written_after_every_outcome() -> None:
     for name, command in (
         ("Release this run's lock, where the run was killed", "./alva unlock --of-this-run"),
         ("Say what happened", "./alva summary"),

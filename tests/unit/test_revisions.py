@@ -1,4 +1,4 @@
-"""What a revision takes away from the version that runs is found in its SQL: a file's, or what Alembic renders."""
+"""Contractions are found in a revision's SQL, from a file or rendered by Alembic."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Revision]:
 
 
 @pytest.mark.parametrize("upgrade", [upgrade for upgrade, said in CASES.items() if said is not None])
-def test_what_is_taken_away_is_named(judged: dict[str, Revision], upgrade: str) -> None:
+def test_contraction_is_named(judged: dict[str, Revision], upgrade: str) -> None:
     (contraction,) = judged[upgrade].contractions
     assert str(CASES[upgrade]) in contraction
 
 
 @pytest.mark.parametrize("upgrade", [upgrade for upgrade, said in CASES.items() if said is None])
-def test_what_only_adds_is_no_contraction(judged: dict[str, Revision], upgrade: str) -> None:
+def test_additive_revision_is_no_contraction(judged: dict[str, Revision], upgrade: str) -> None:
     assert judged[upgrade].contractions == ()
 
 
@@ -133,7 +133,7 @@ def test_judgements_are_kept_until_a_revision_changes(tmp_path: Path, monkeypatc
     assert read_revisions(folder, cache)[0].contractions == ("drops table b",)
 
 
-def test_programs_that_judge_see_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judging_programs_do_not_get_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("DATABASE_URL", "postgresql://canary@localhost/x")
     monkeypatch.setenv("PYTHONPATH", "canary")

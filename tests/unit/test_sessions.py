@@ -52,7 +52,7 @@ def test_message_is_read_as_it_was_written() -> None:
             Message.from_bytes(broken)
 
 
-def test_what_is_not_acknowledged_is_sent_again_until_nobody_can_be_there() -> None:
+def test_unacknowledged_message_is_sent_again_up_to_a_limit() -> None:
     outgoing = Outgoing(messages.INPUT)
     first, second = (outgoing.message(1, b"x", now=0.0) for _ in range(2))
     assert [first.sequence_number, second.sequence_number] == [0, 1]
@@ -183,7 +183,7 @@ def test_session_that_a_key_encrypts_is_refused_by_name() -> None:
         talk_to(agent)
 
 
-def test_exit_code_that_the_other_side_says_is_believed() -> None:
+def test_exit_code_of_the_other_side_is_used() -> None:
     async def agent(client: Any) -> None:
         await client.recv()
         await client.send(Outgoing(messages.OUTPUT).message(PayloadType.EXIT_CODE, b"9", 0).to_bytes())
@@ -192,7 +192,7 @@ def test_exit_code_that_the_other_side_says_is_believed() -> None:
     assert talk_to(agent)[0] == 9
 
 
-def test_lost_connection_and_an_end_without_a_word_are_errors() -> None:
+def test_lost_connection_and_an_end_without_a_message_are_errors() -> None:
     async def hangs_up(client: Any) -> None:
         await client.recv()
 
@@ -207,7 +207,7 @@ def test_lost_connection_and_an_end_without_a_word_are_errors() -> None:
     assert "no such file" in str(failed.value)
 
 
-def test_nobody_at_the_other_end_is_an_error_with_a_next_step() -> None:
+def test_refused_connection_is_an_error_with_a_next_step() -> None:
     session = Session(id="s", stream_url="ws://127.0.0.1:1/", token="t")
     with pytest.raises(SessionFailed, match="cannot open session s") as failed:
         asyncio.run(attach(session, {}, MARK, Ends()))
