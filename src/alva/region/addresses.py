@@ -13,7 +13,7 @@ https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 
 
 class Addresses:
-    """Hands out the VPC's private addresses, or the loopback addresses that stand for them. Not thread-safe.
+    """Allocates the VPC's private addresses, or the loopback addresses that replace them. Not thread-safe.
 
     An address is unique in the whole region, not only in its VPC: two VPCs may have the same CIDR block, and one load
     balancer process reaches the targets of both.

@@ -51,7 +51,7 @@ class Alarms:
         cloudwatch._evaluate_alarm = evaluate
 
     async def start(self) -> None:
-        """Begin to evaluate."""
+        """Start to evaluate."""
         self._task = self._region.background.run_forever("evaluate alarms", self._evaluate_all)
 
     async def stop(self) -> None:
@@ -65,7 +65,7 @@ class Alarms:
             try:
                 has_changed = evaluate(alarm)
             except Exception as error:
-                # The other alarms go on.
+                # The other alarms are still evaluated.
                 self._region.background.failed(name, error)
                 continue
             self._region.background.succeeded(name)

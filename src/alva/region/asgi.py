@@ -16,7 +16,7 @@ ASGIApplication = Callable[
 ]
 
 
-# Requests whose action begins with one of these change nothing worth saving.
+# Actions with these prefixes change nothing that is saved.
 READ_ONLY = ("Describe", "Get", "List", "BatchGet", "Filter", "Lookup", "Validate", "Estimate", "Discover", "Detect")
 
 

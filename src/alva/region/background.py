@@ -1,6 +1,6 @@
 """The region's background work: loops that continue after an exception, and jobs whose exception is recorded.
 
-Every loop and every task that nobody awaits starts here. An exception is logged with its traceback, recorded in
+Every loop and every task that is not awaited starts here. An exception is logged with its traceback, recorded in
 `failures` (`./alva status` shows them) and, in a loop, followed by another attempt.
 """
 
@@ -32,12 +32,12 @@ class Failure:
     """Work that failed the last time it ran."""
 
     name: str
-    """What failed, in words that complete "cannot": `save the state of rds`."""
+    """The work that failed, as a phrase after "cannot": `save the state of rds`."""
     error: str
     since: str
-    """When it began to fail, as ISO 8601 in UTC."""
+    """Time of the first failure, as ISO 8601 in UTC."""
     count: int
-    """How many times in a row."""
+    """Number of failures in a row."""
 
     def as_dict(self) -> dict[str, Any]:
         """The failure as JSON."""
@@ -49,7 +49,7 @@ class Background:
 
     Tasks run in a copy of the context in which this object was made, not in that of the request that started them:
     MiniStack scopes its records by the account and the region of a request, and background work must see those of the
-    local region. `context=contextvars.copy_context()` keeps the caller's where a job acts for the caller.
+    local region. `context=contextvars.copy_context()` keeps the caller's context for a job that acts for the caller.
     """
 
     def __init__(self, retry_seconds: float = RETRY_SECONDS) -> None:
@@ -84,7 +84,7 @@ class Background:
 
     @property
     def failures(self) -> list[Failure]:
-        """What fails now, and the jobs that failed in the last hour; the oldest first."""
+        """The loops that fail now, and the jobs that failed in the last hour; the oldest first."""
         now = time.monotonic()
         for name in [name for name, when in self._forget_at.items() if when <= now]:
             self.succeeded(name)
@@ -99,13 +99,13 @@ class Background:
         self._failures[name] = Failure(name, text, since, count)
         if before is None or before.error != text:
             logger.error("cannot %s: %s", name, text, exc_info=error)
-        elif count.bit_count() == 1:  # At 2, 4, 8 and so on: work that fails five times a second does not fill the log.
+        elif count.bit_count() == 1:  # The 2nd, 4th, 8th failure and so on: frequent failures do not fill the log.
             logger.warning("cannot %s: %s (%d times)", name, text, count)
         while len(self._failures) > MOST_FAILURES:
             self.succeeded(next(iter(self._failures)))
 
     def succeeded(self, name: str) -> None:
-        """Record that `name` does not fail any more."""
+        """Record that `name` has succeeded."""
         self._forget_at.pop(name, None)
         if failure := self._failures.pop(name, None):
             logger.info("no longer fails after %d times: %s", failure.count, name)

@@ -40,7 +40,7 @@ class Certificate:
 
 
 class CertificateAuthority:
-    """Makes one authority in `folder` at first use and keeps it, so certificates remain valid after a restart."""
+    """Creates one authority in `folder` at first use and keeps it, so certificates remain valid after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -142,7 +142,7 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 
 
 def _name(common_name: str) -> x509.Name:
-    # A common name has at most 64 characters (RFC 5280); verification goes by the alternative names anyway.
+    # A common name has at most 64 characters (RFC 5280); clients verify the alternative names.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
@@ -160,7 +160,7 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _host_authorities() -> bytes:
-    """The machine's own authorities as PEM; empty where it has none (a task then trusts the region alone)."""
+    """The machine's authorities as PEM; empty if it has none (a task then trusts only the region's)."""
     candidates = (os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile, *_HOST_BUNDLES)
     for candidate in candidates:
         if candidate:

@@ -56,7 +56,7 @@ async def call_json(service: str, action: str, request: Mapping[str, Any]) -> Js
 
 
 async def call_query(service: str, action: str, form: Mapping[str, str]) -> ElementTree.Element:
-    """Call an action of a service with the query protocol, likewise; returns the XML without its namespaces."""
+    """As `call_json`, for a service with the query protocol; returns the XML without its namespaces."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, body = await _handle(service, headers, urlencode({"Action": action, **form}).encode())
     if status >= 300:
@@ -86,7 +86,7 @@ class ControlPlane:
             return await call_json(service, action, parameters)
 
     async def query(self, service: str, action: str, **parameters: str) -> ElementTree.Element:
-        """`call_query` in this account and region; two underscores in a parameter's name are a dot."""
+        """`call_query` in this account and region; two underscores in a parameter's name mean a dot."""
         from ministack.core.responses import request_scope
 
         form = {name.replace("__", "."): value for name, value in parameters.items()}

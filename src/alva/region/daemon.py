@@ -286,7 +286,7 @@ def _refuse_taken_ports(config: RegionConfig) -> None:
 
 
 def _end(pid: int, timeout_seconds: float) -> None:
-    """SIGTERM, then SIGKILL; returns when the process is gone."""
+    """Send SIGTERM, then SIGKILL; returns when the process has ended."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

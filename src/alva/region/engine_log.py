@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,6 @@ class EngineLog:
         self._group = group
         self._event = event
         self._stream: LogStream | None = None
-        self._making: asyncio.Task[None] | None = None
 
     def write(self, line: str) -> None:
         """Write one line."""
@@ -47,7 +45,7 @@ class EngineLog:
             return
         if self._stream is None or self._stream.group != group:
             self._stream = LogStream(self._background, self._control_plane, group, self._stream_name)
-            self._making = self._background.spawn(f"create log group {group}", self._make(self._stream))
+            self._background.spawn(f"create log group {group}", self._make(self._stream))
         self._stream.write(self._event(line))
 
     async def _make(self, stream: LogStream) -> None:

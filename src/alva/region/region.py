@@ -27,7 +27,7 @@ class Region:
 
     config: RegionConfig
     background: Background
-    """Runs every loop, and every job that nobody awaits."""
+    """Runs every loop, and every job that is not awaited."""
     supervisor: Supervisor
     network: Network
     memory: MemoryLimits
@@ -36,10 +36,10 @@ class Region:
     certificates: CertificateAuthority
     images: ImageStore
     persistence: Persistence
-    """`persistence.mark_changed()` after state changed outside an API request (a task that stopped, say)."""
+    """`persistence.mark_changed()` after a change of state outside an API request, for example when a task stops."""
     load_balancers: LoadBalancers = field(init=False)
     """Set before any component's `install`."""
     serve_websocket: ASGIApplication | None = None
-    """What answers WebSockets at the API's port, set by the component that has any."""
+    """The handler of WebSockets at the API's port, set by the component that has one."""
     serve_registry: ASGIApplication | None = None
-    """What answers below /v2/ at the API's port: ECR's registry."""
+    """The handler of paths below /v2/ at the API's port: ECR's registry."""

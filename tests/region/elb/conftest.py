@@ -295,7 +295,7 @@ def without_namespace(element: ElementTree.Element) -> ElementTree.Element:
 
 @pytest.fixture
 def make_rig(tmp_path: Path) -> Callable[[], Any]:
-    """Gives an async context manager that yields a running `Rig`."""
+    """Returns a function whose async context manager yields a running `Rig`."""
 
     @contextlib.asynccontextmanager
     async def make() -> AsyncIterator[Rig]:

@@ -42,7 +42,7 @@ async def delete_stack(stack: Stack, retain_resources: Collection[str] = (), *, 
     dependencies.
     """
     if stack["StackStatus"] == "CREATE_IN_PROGRESS":
-        # AWS stops a creation in order to delete the stack.
+        # As on AWS, a running creation is stopped first.
         stack["_delete_requested"] = True
         while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
             await asyncio.sleep(STOP_POLL_SECONDS / 4)  # as often as the operation's own loop

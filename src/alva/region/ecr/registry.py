@@ -1,7 +1,7 @@
 """The OCI distribution API, used by `docker push` and `docker pull`, over ECR's records.
 
-https://github.com/opencontainers/distribution-spec/blob/main/spec.md, with ECR's refusals. Contents go to disk as they
-arrive (`images/blobs.py`); an image is registered with ECR's own PutImage, so both APIs show the same images.
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md, with ECR's errors. Contents are written to disk
+as they arrive (`images/blobs.py`); an image is registered with ECR's own PutImage, so both APIs show the same images.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Request:
                 return
 
     async def answer(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
-        """Send an answer whole."""
+        """Send a complete response."""
         await self._start(status, {"Content-Length": str(len(body)), **(headers or {})})
         await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
@@ -104,7 +104,7 @@ class _Request:
 
 
 class Registry:
-    """An ASGI application for paths under /v2/. `password` is the one that GetAuthorizationToken gives."""
+    """An ASGI application for paths under /v2/. `password` is the one from GetAuthorizationToken."""
 
     def __init__(self, blobs: Blobs, config: RegionConfig, password: str, changed: Callable[[], None]) -> None:
         self._blobs = blobs
@@ -332,7 +332,7 @@ class Registry:
         await self._created(request, f"/v2/{name}/manifests/{digest}", digest)
 
     def _check_manifest(self, name: str, content: bytes, media_type: str) -> str:
-        """The manifest's media type. Raises Refused when it is none, or the repository lacks what it names."""
+        """The manifest's media type. Raises Refused for an invalid manifest, or if the repository lacks its contents."""
         try:
             manifest = json.loads(content)
             media_type = manifest.get("mediaType") or media_type.partition(";")[0].strip()

@@ -1,20 +1,21 @@
-"""Our own ECS: deployments that fail the way they fail on AWS, tasks that are processes.
+"""ECS: deployments that fail as on AWS, and tasks that are processes.
 
-From a request to a process, in this order:
+From a request to a process:
 
-    api.py            the API over HTTP: input checked (shapes.py) against what is honoured (support.py)
-    calls/            the actions
-    cloudformation.py the resource types, through the same actions
-    state.py          everything that is known (model.py), on disk and back
-    scheduler.py      pure: a service and its tasks in, actions (actions.py) out
-    controller.py     carries the actions out; rollouts.py keeps the records of deployments
-    tasks.py          a task's life, with network.py, containers.py, dependencies.py, discovery.py
-    preparation.py    what it needs first: permissions.py, pull.py, logs.py
-    metadata.py       what a container is told about itself
-    alarms.py, notifications.py, metrics.py
-                      deployment alarms; what EventBridge and CloudWatch are told
-    control_plane.py  calls to the other services of the region
-    render.py         records as the API shows them
+    api.py              the API over HTTP; checks input (shapes.py) against the supported members (support.py)
+    calls/              the actions
+    cloudformation.py   the resource types, which call the actions
+    state.py, model.py  the records, and their conversion to and from JSON
+    scheduler.py        pure: decides actions (actions.py) from a service and its tasks
+    controller.py       carries the actions out; rollouts.py updates the records of deployments
+    tasks.py            runs a task, with network.py, containers.py, dependencies.py, discovery.py
+    preparation.py      prepares a task, with permissions.py, pull.py, awslogs.py, volumes.py
+    exec_agent.py       ECS Exec, with exec_sessions.py, data_channel.py, session_manager.py
+    metadata.py         the task metadata endpoint
+    alarms.py           deployment alarms
+    notifications.py    events for EventBridge
+    metrics.py          metrics for CloudWatch
+    render.py           records as responses of the API
 """
 
 from alva.region.ecs.service import ContainerService

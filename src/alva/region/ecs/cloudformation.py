@@ -22,8 +22,6 @@ from alva.region.validation.constraints import service_model
 STABILISATION_SECONDS = 3 * 3600.0
 """How long CloudFormation waits for a service to become stable."""
 
-_CLUSTER_ASSOCIATION_SUFFIX = "capacity-providers"
-
 
 def install(api: Api, controller: Controller, state: State) -> None:
     """Register the types."""

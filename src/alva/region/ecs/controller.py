@@ -132,7 +132,7 @@ class Controller:
                 self._reconcile(service)
                 self._notifications.publish_deployments(service)
             except Exception as error:
-                # The other services go on.
+                # The other services are still reconciled.
                 self._region.background.failed(name, error)
             else:
                 self._region.background.succeeded(name)

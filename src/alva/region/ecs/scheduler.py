@@ -302,7 +302,7 @@ class _Decision:
         self.decided.append(StartTasks(deployment_id=self.primary.id, count=min(missing, room)))
 
     def _is_stuck(self) -> bool:
-        """Whether the deployment cannot continue: every live task is needed, and no more fit."""
+        """Whether the deployment cannot continue: every live task is needed, and there is no room for more."""
         return not any(t.is_stopping for t in self.tasks) and not any(t.status.is_before_running for t in self.live)
 
     def _remove_former_deployments(self) -> None:

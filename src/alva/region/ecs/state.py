@@ -40,7 +40,7 @@ class State:
         """An ECS ARN: `arn("service", cluster, name)`."""
         return f"arn:aws:ecs:{self.region}:{self.account_id}:{'/'.join((kind, *parts))}"
 
-    # Look-ups
+    # Look-up functions
 
     def cluster(self, name_or_arn: str | None) -> Cluster:
         """The ACTIVE cluster of that name or ARN ("default" when None); ClusterNotFoundException otherwise."""

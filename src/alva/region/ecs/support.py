@@ -2,7 +2,7 @@
 
 Each action has a table of honoured members. `WITHOUT_EFFECT` marks a member that is accepted, kept and shown but has no
 effect here (a comment gives the reason). A set lists the only honoured values. A dictionary describes the members of a
-structure, also of each structure in a list. `docs/reference/region.md` is made from these tables.
+structure, also of each structure in a list. `docs/reference/region.md` is generated from these tables.
 """
 
 from __future__ import annotations

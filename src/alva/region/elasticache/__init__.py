@@ -1,8 +1,8 @@
 """ElastiCache: runs Valkey servers for MiniStack's records of replication groups.
 
-parameters.py   pure: a node type, a parameter group and an address in, Valkey's configuration out
-node.py         one Valkey: its folder, its process
-caches.py       the component: which nodes there are, kept in step with the records
+parameters.py   pure: node type, parameter group and address -> Valkey's configuration
+node.py         one Valkey server: its folder and process
+caches.py       the component, which runs the nodes of each record
 resources.py    AWS::ElastiCache::ReplicationGroup and ParameterGroup
 """
 

@@ -29,7 +29,7 @@ _NAMED = re.compile(
 
 
 def check_events(request: Json) -> None:
-    """PutLogEvents refuses a batch that is too large, out of order or of more than a day.
+    """PutLogEvents refuses a batch that is too large, out of order, or longer than a day.
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
     """
@@ -96,7 +96,7 @@ def _read_token(token: str) -> tuple[int, str]:
 
 
 def check_group_names(request: Json) -> None:
-    """DescribeLogGroups takes a prefix or a pattern."""
+    """DescribeLogGroups accepts a prefix or a pattern, not both."""
     if request.get("logGroupNamePrefix") and request.get("logGroupNamePattern"):
         raise _invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
 
