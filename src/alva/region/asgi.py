@@ -28,9 +28,7 @@ async def answer_json(send: Callable[[Any], Awaitable[None]], contents: object) 
 
 
 def is_for_registry(scope: dict[str, Any]) -> bool:
-    """Whether a request is for ECR's registry: its path begins with /v2, and it is not signed as a request to AWS's
-    API.
-    """
+    """Whether a request is for ECR's registry: its path begins with /v2, and it has no signature of AWS's API."""
     if scope["path"] != "/v2" and not scope["path"].startswith("/v2/"):
         return False
     return not any(

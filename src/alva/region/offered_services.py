@@ -103,9 +103,7 @@ def disable_other_entry_points(application: ModuleType) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any], request_id: str,
         **_: object,
     ) -> Any:  # fmt: skip
-        """Only requests with a bucket in the host name, and S3's control API; others (such as MiniStack's ALB) are
-        disabled.
-        """
+        """Allow only buckets in the host name, and S3's control API; others (such as MiniStack's ALB) are disabled."""
         if response := await application._handle_s3_control_request(
             path, method, body, query_params, request_id, headers
         ):

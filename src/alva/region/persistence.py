@@ -107,9 +107,7 @@ class Persistence:
         return restored
 
     def _load(self, service: str, payload: bytes) -> bool:
-        """Restore one service's state; returns whether that succeeded. A refused state is kept in another table, and
-        the service starts empty.
-        """
+        """Restore one service's state; returns whether that succeeded. If not, the state is kept in another table."""
         try:
             state = json.loads(payload, object_hook=codec._json_object_hook)
             ministack_app._get_module(ministack_app._state_map[service]).load_persisted_state(state)
@@ -135,9 +133,7 @@ class Persistence:
         await self.save()
 
     async def save(self) -> None:
-        """Write unsaved changes, in one transaction. Raises OSError or sqlite3.Error; the changes are then kept for the
-        next save.
-        """
+        """Write unsaved changes in one transaction. After OSError or sqlite3.Error, the next call writes them."""
         rows = self._changed_states()
         log_changes = self._log_events.changes()
         if not rows and not log_changes:

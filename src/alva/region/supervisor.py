@@ -118,8 +118,8 @@ class Process:
             return await self.wait()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process itself. As process 1 of a sandbox, it ignores signals without a handler; an init
-        forwards them.
+        """Send a signal to the process itself. Process 1 of a sandbox ignores signals without a handler, unless it is
+        an init.
         """
         if self.is_running:
             with contextlib.suppress(ProcessLookupError):

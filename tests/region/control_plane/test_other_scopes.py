@@ -52,9 +52,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def make_records(region: RunningRegion, where: str) -> None:
-    """Create one record in each of several services, with the same name in every scope and a value that names the
-    scope.
-    """
+    """Create a record in each of several services, with a common name and a value that names the scope."""
     client(region, where, "logs").create_log_group(logGroupName=NAME)
     client(region, where, "ssm").put_parameter(Name=NAME, Value=where, Type="String")
     client(region, where, "secretsmanager").create_secret(Name=NAME, SecretString=where)

@@ -20,8 +20,7 @@ from alva.region.cloudformation import store
 
 Properties = dict[str, Any]
 Reader = Callable[[str, Properties], Properties | None]
-"""Takes the physical id and the template's properties; returns the current properties, or None where the resource is
-gone.
+"""(physical id, the template's properties) -> the current properties, or None for a deleted resource.
 """
 
 _GROUP = "AWS::EC2::SecurityGroup"

@@ -93,9 +93,7 @@ def install(stacks_changed: Callable[[], None], background: Background) -> None:
 
 
 def finish_install() -> None:
-    """Make all registered types, the components' included, known to MiniStack. Called after every component's
-    `install`.
-    """
+    """Register all types with MiniStack, including the components'. Called after every component's `install`."""
     for type_name in list(provisioners._RESOURCE_HANDLERS):
         if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
             del provisioners._RESOURCE_HANDLERS[type_name]

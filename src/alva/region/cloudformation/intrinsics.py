@@ -117,8 +117,7 @@ class Scope:
     export: Callable[[str], str] | None = None
     """The value of another stack's export. Raises TemplateError where there is none."""
     unknown: Callable[[str], str] | None = None
-    """Returns the placeholder of a resource (`Topic`) or its attribute (`Topic.Name`) that does not exist yet. If
-    unset, that is an error.
+    """Returns the placeholder of a missing resource (`Topic`) or attribute (`Topic.Name`). If unset, that is an error.
     """
 
     def resolve(self, value: Any) -> Any:

@@ -332,7 +332,7 @@ class Registry:
         await self._created(request, f"/v2/{name}/manifests/{digest}", digest)
 
     def _check_manifest(self, name: str, content: bytes, media_type: str) -> str:
-        """The manifest's media type. Raises Refused for an invalid manifest, or if the repository lacks its contents."""
+        """The manifest's media type. Raises Refused if it is invalid or the repository lacks its contents."""
         try:
             manifest = json.loads(content)
             media_type = manifest.get("mediaType") or media_type.partition(";")[0].strip()

@@ -9,9 +9,7 @@ from alva.region.log_stream import LogStream
 
 
 async def create(stream: LogStream, role: Role, *, create_group: bool = False) -> None:
-    """Create a stream. Raises TaskStartError in AWS's words if the log group does not exist or the role may not write
-    to it.
-    """
+    """Create a stream. Raises TaskStartError if the log group does not exist or the role may not write to it."""
     try:
         if create_group:
             role.check("logs:CreateLogGroup", stream.group_arn)

@@ -155,9 +155,7 @@ class TargetTable:
         return result
 
     def counts(self, group_arn: str) -> tuple[int, int] | None:
-        """The numbers of healthy and unhealthy targets; new and draining ones are neither. None for a group without
-        targets.
-        """
+        """The numbers of healthy and unhealthy targets; new and draining ones are neither. None without targets."""
         states = [target.health.state for key, target in self._checked.items() if key.group_arn == group_arn]
         return (states.count(State.HEALTHY), states.count(State.UNHEALTHY)) if states else None
 

@@ -257,9 +257,7 @@ class _Build:
         return (int(user), int(group)) if user != "0" else None
 
     def _number(self, name: str, stage: _Stage) -> str:
-        """The number of one of the base's users, who has a group of the same number; another name is returned
-        unchanged.
-        """
+        """The uid, and so the gid, of one of the base's users; another name is returned unchanged."""
         return stage.base.users.get(name, name)
 
     def _inside(self, stage: _Stage, path: str) -> str:

@@ -27,8 +27,7 @@ _PASSED_ON = frozenset(
         *("UV_HTTP_TIMEOUT", "UV_CONCURRENT_DOWNLOADS", "UV_OFFLINE"),
     }
 )
-"""Settings of this machine's access to registries. They do not affect what is installed, so they are no part of cache
-keys.
+"""Settings for access to registries. They do not affect what is installed, so cache keys do not contain them.
 """
 _LAST_LINES = 15
 _CANCELLATION_SECONDS = 0.1

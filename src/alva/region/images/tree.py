@@ -55,9 +55,7 @@ def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]
 
 
 def permissions_of(file: Path) -> int:
-    """The permissions in an image of a working tree's file, independent of the umask: readable for all, executable if
-    it is.
-    """
+    """The permissions of a file in an image, independent of the umask: readable for all, executable if it is."""
     return 0o755 if file.is_dir() or file.stat().st_mode & stat.S_IXUSR else 0o644
 
 

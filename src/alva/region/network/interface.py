@@ -16,8 +16,7 @@ class Interface:
     """Returns the ids of its present security groups; empty means the VPC's default group."""
     has_public_address: bool = False
     managed_ports: tuple[int, ...] = ()
-    """Ports that the region connects to. Interfaces with the same such port can also connect to each other
-    (replication).
+    """Ports that the region connects to. Interfaces with the same port also reach each other, for replication.
     """
     hidden_ports: tuple[int, ...] = ()
     """Ports that are not reachable from the VPC."""

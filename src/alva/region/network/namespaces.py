@@ -115,9 +115,7 @@ class Namespaces:
         self.changed()
 
     def serve_everybody(self, address: str, port: int) -> None:
-        """Add an address to the services' namespace that every interface reaches on a port, independent of groups and
-        routes.
-        """
+        """Add an address to the services that every interface reaches on a port, independent of groups and routes."""
         self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
         self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
         self._open_to_all = (*self._open_to_all, (address, port))

@@ -242,9 +242,7 @@ async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
 
 
 def _initial_statements(login: Login) -> list[str]:
-    """The roles and database of a new instance. As on RDS, the master user is not a superuser but a member of
-    rds_superuser.
-    """
+    """The roles and database of a new instance. As on RDS, the master user is only a member of rds_superuser."""
     user, database = _identifier(login.user), _identifier(login.database)
     return [
         "CREATE ROLE rds_superuser",

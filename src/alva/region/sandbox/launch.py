@@ -199,9 +199,7 @@ def mount_root(folder: str) -> None:
 
 
 def resolved_inside(path: str, keep_last: bool) -> str:
-    """The location of `path` in the new root, with links followed relative to it; `keep_last` does not follow the last
-    one.
-    """
+    """The location of `path` in the new root, with links followed relative to it; `keep_last` keeps the last link."""
     done, todo, links = "/new", [part for part in path.split("/") if part], 0
     while todo:
         name = todo.pop(0)
@@ -246,9 +244,7 @@ def bind(source: str, path: str, is_writable: bool) -> None:
 
 
 def mount_processes(path: str) -> None:
-    """Mount a new /proc. If a surrounding container hides parts of its /proc, the kernel refuses, and that one is
-    bound.
-    """
+    """Mount a new /proc, or bind the present one if the kernel refuses (in a container that hides parts of /proc)."""
     try:
         mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except StepFailed:
@@ -302,9 +298,7 @@ def become_program(job: Job) -> None:
 
 
 def become_init(job: Job, candidates: list[str]) -> None:
-    """Execute the init, which starts the program. As on AWS, a container without the program starts, and ends like
-    tini.
-    """
+    """Execute the init, which starts the program. Without the program, end like tini, as on AWS."""
     if not any(os.access(path, os.X_OK) for path in candidates):
         is_refused = any(os.access(path, os.F_OK) for path in candidates)
         reason = "Permission denied" if is_refused else "No such file or directory"

@@ -31,8 +31,7 @@ class SandboxSpec:
 
     working_directory: str = "/"
     read_only_root: bool = True
-    """If False, the process can create files outside the image's folders, in memory; the image's folders stay
-    read-only.
+    """If False, the process can create files outside the image's folders, which stay read-only.
     """
 
     writable: Mapping[str, Path] = field(default_factory=dict)

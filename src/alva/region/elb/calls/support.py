@@ -89,9 +89,7 @@ def attributes_of(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_action(store: Store, actions: Iterable[Json], load_balancer_arn: str, protocol: str) -> Action:
-    """The action of a load balancer's rule or listener. Its target groups must exist and not belong to another load
-    balancer.
-    """
+    """The action of a rule or listener. Its target groups must exist and not belong to another load balancer."""
     action = reading.action(actions)
     reading.check_redirect_protocol(action, protocol)
     for arn in target_groups_of(action):
