@@ -261,7 +261,7 @@ def _wait_until_settled(config: RegionConfig, deadline: float) -> bool:
             raise RegionFailed(
                 "cannot start the local region: another start or stop of it does not finish",
                 evidence=[f"process {seen.pid}", *_tail(config.logs_folder / "region.log", 0)],
-                next_step="./alva down, then try again",
+                next_step="run ./alva down, then try again",
             )
         time.sleep(POLL_SECONDS)
     return seen.is_running
@@ -303,7 +303,7 @@ def _end(pid: int, timeout_seconds: float) -> None:
         os.close(descriptor)
     raise RegionFailed(
         f"cannot stop the local region: process {pid} does not end",
-        evidence=["it was sent SIGKILL and is still there"],
+        evidence=["it still runs after SIGKILL"],
         next_step=f"see what it waits for: cat /proc/{pid}/stack",
     )
 

@@ -89,7 +89,7 @@ class Persistence:
             raise RegionFailed(
                 "cannot restore the local region: its saved state is damaged",
                 evidence=[f"{self._file}: {error}"],
-                next_step=f"keep a copy of {self._file} if its contents matter, then ./alva down --wipe",
+                next_step=f"keep a copy of {self._file} if you need its content, then run ./alva down --wipe",
             ) from error
         unknown = sorted(set(rows) - set(ministack_app._state_map))
         if unknown:
@@ -237,7 +237,7 @@ class Persistence:
                 raise RegionFailed(
                     "cannot restore the local region: a newer version of alva wrote its saved state",
                     evidence=[f"{self._file}: format {version}; this version reads up to {_SCHEMA_VERSION}"],
-                    next_step="use the version of alva that wrote it, or ./alva down --wipe",
+                    next_step="use the version of alva that wrote it, or run ./alva down --wipe",
                 )
             if version == 0:
                 return {}

@@ -73,7 +73,7 @@ class Request:
     body: bytes
 
     @property
-    def is_a_sessions(self) -> bool:
+    def is_session(self) -> bool:
         """Whether it is signed with temporary credentials."""
         return self.access_key.startswith(SESSION_KEY_PREFIX)
 
@@ -121,7 +121,7 @@ class Roles:
 
     async def refuse(self, request: Request) -> Response | None:
         """AWS's refusal of a request, or None."""
-        if request.is_a_sessions:
+        if request.is_session:
             refused = await self._refuse_session(request)
             if refused is not None:
                 return refused
@@ -172,7 +172,7 @@ class Roles:
         caller = self._caller(request)
         context = iam_evaluator.EvalContext(
             principal_arn=caller,
-            principal_type="AssumedRole" if request.is_a_sessions else "User",
+            principal_type="AssumedRole" if request.is_session else "User",
             principal_account=self._account_id,
             action="sts:AssumeRole",
             resource_arn=arn,

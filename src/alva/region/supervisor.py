@@ -379,7 +379,7 @@ def _next_step(error: str) -> str | None:
         return None
     if os.geteuid() == 0:
         return (
-            "this root may not make namespaces; in a container, start it with --privileged, or with"
+            "root cannot create namespaces here; if this is a container, start it with --privileged, or with"
             " --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
         )
     return (

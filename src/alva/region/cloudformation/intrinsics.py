@@ -161,13 +161,13 @@ class Scope:
         record = self.resources.get(name, {})
         if "PhysicalResourceId" in record:
             return record["PhysicalResourceId"]
-        return self._not_there_yet(name)
+        return self._missing(name)
 
     def attribute(self, logical_id: str, name: str) -> Any:
         """What `Fn::GetAtt` returns: an attribute of the type's own, or a property. Raises TemplateError."""
         record = self.resources.get(logical_id, {})
         if "PhysicalResourceId" not in record:
-            return self._not_there_yet(logical_id, name)
+            return self._missing(logical_id, name)
         attributes = record.get("Attributes") or {}
         if name in attributes:
             return attributes[name]
@@ -183,7 +183,7 @@ class Scope:
             raise TemplateError(f"Template error: unresolved condition dependency {name} in Fn::If")
         return self.conditions[name]
 
-    def _not_there_yet(self, name: str, attribute: str = "") -> str:
+    def _missing(self, name: str, attribute: str = "") -> str:
         if self.unknown is None:
             raise TemplateError(
                 f"Template format error: Unresolved resource dependencies [{name}] in the Resources block of the "

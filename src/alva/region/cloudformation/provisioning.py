@@ -82,7 +82,7 @@ async def update(
     model_checks.check(resource_type, new)
     handlers = registry.registered.get(resource_type)
     if handlers is None:
-        _refuse_what_is_gone(resource_type, physical_id, old)
+        _refuse_deleted(resource_type, physical_id, old)
         pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
         # Each resource has a task of its own, so these context variables affect no other resource.
         provisioners._RETAIN_REPLACED.set(retains_replaced)
@@ -100,7 +100,7 @@ async def update(
     return Made(new_id, new_attributes)
 
 
-def _refuse_what_is_gone(resource_type: str, physical_id: str, properties: Properties) -> None:
+def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties) -> None:
     """Refuse to update a resource that was deleted outside the stack; MiniStack would create it again.
 
     Applies to the types with drift detection. Raises HandlerFailed in CloudFormation's words.

@@ -107,7 +107,7 @@ class _Types:
     # Clusters
 
     async def create_cluster(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-        name = properties.get("ClusterName") or _made_up_name(stack_name, logical_id)
+        name = properties.get("ClusterName") or _generated_name(stack_name, logical_id)
         existing = self._state.clusters.get(name)
         if existing is not None and existing.status == "ACTIVE":
             raise HandlerFailed(
@@ -169,7 +169,7 @@ class _Types:
     # Task definitions
 
     async def create_task_definition(self, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
-        family = properties.get("Family") or _made_up_name(stack_name, logical_id)
+        family = properties.get("Family") or _generated_name(stack_name, logical_id)
         request = request_from("RegisterTaskDefinition", {**properties, "Family": family})
         arn = (await self._call("RegisterTaskDefinition", request))["taskDefinition"]["taskDefinitionArn"]
         self._set_tags(arn, properties)
@@ -278,7 +278,7 @@ def _renamed(cluster: Properties) -> Properties:
     return {("Settings" if key == "ClusterSettings" else key): value for key, value in cluster.items()}
 
 
-def _made_up_name(stack_name: str, logical_id: str) -> str:
+def _generated_name(stack_name: str, logical_id: str) -> str:
     return f"{stack_name}-{logical_id}-{new_short_id()[:12]}"
 
 

@@ -94,7 +94,7 @@ class Envoy:
             if not self._process.is_running or time.monotonic() > deadline:
                 raise RegionFailed(
                     "cannot start the load balancer: Envoy "
-                    + ("does not get ready" if self._process.is_running else "ended at once"),
+                    + ("does not become ready" if self._process.is_running else "ended at once"),
                     evidence=_tail(self.log_file, log_offset),
                     next_step=f"read {self.log_file}",
                 )

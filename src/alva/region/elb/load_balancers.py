@@ -305,7 +305,7 @@ class LoadBalancers:
         if self._loop is None:
             return
         if self._silent.are_missing:
-            self._region.background.spawn("take the ports on which nobody answers", self._silent.take())
+            self._region.background.spawn("take the ports without an admitted client", self._silent.take())
         if is_new and not self._is_verification_pending:
             self._is_verification_pending = True
             self._region.background.spawn("verify Envoy's configuration", self._verify_soon())

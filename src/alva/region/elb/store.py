@@ -159,7 +159,7 @@ class Store:
         """Replace the state with a result of `as_json`, or with the format of an earlier version of alva."""
         self.clear()
         if "load_balancers" not in saved:
-            saved = _of_earlier_version(saved)
+            saved = _from_earlier_version(saved)
         for item in saved["target_groups"]:
             group = _restored_target_group(item)
             self.target_groups[group.arn] = group
@@ -244,7 +244,7 @@ def _restored_rule(item: Json) -> Rule:
 # The format of alva 0.x, which is MiniStack's: tables by ARN, attributes and tags as lists of pairs.
 
 
-def _of_earlier_version(saved: Mapping[str, Any]) -> Json:
+def _from_earlier_version(saved: Mapping[str, Any]) -> Json:
     def table(name: str) -> dict[str, Any]:
         return dict((saved.get(name) or {}).items())
 

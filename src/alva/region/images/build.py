@@ -84,7 +84,7 @@ def build(
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise BuildFailed(
             f"cannot build {dockerfile}: {error}",
-            next_step=f"free some space where {store.folder} is, then build again" if is_full else None,
+            next_step=f"free some space in {store.folder}, then build again" if is_full else None,
         ) from error
 
 

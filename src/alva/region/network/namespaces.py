@@ -114,7 +114,7 @@ class Namespaces:
         self._outside = Outside(addresses=addresses, hidden_ports=hidden_ports)
         self.changed()
 
-    def serve_everybody(self, address: str, port: int) -> None:
+    def serve_all_interfaces(self, address: str, port: int) -> None:
         """Add an address to the services that every interface reaches on a port, independent of groups and routes."""
         self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
         self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)

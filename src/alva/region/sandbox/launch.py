@@ -254,7 +254,7 @@ def mount_processes(path: str) -> None:
 # -- rights ---
 
 
-def drop_rights(job: Job) -> None:
+def drop_privileges(job: Job) -> None:
     if job["steps"] is not None or job["join"] is not None:
         for capability in range(LAST_CAPABILITY + 1):
             if capability not in KEPT_CAPABILITIES:
@@ -328,7 +328,7 @@ def main() -> None:
             lay_out_files(job)
         else:
             os.write(status, f"pid {os.getpid()}\n".encode())
-        drop_rights(job)
+        drop_privileges(job)
         # Fails with EPIPE if the supervisor has ended before the death signal was set.
         os.write(status, b"ready\n")
         become_program(job)

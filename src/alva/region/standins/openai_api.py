@@ -150,11 +150,11 @@ async def _fail(fault: Fault) -> None:
             await asyncio.sleep(fault.seconds)
             raise Refused(504, "Gateway timeout", "server_error")
         case "429":
-            raise Refused(429, "Rate limit reached for requests (asked for).", "requests", "rate_limit_exceeded")
+            raise Refused(429, "Rate limit reached for requests (requested fault).", "requests", "rate_limit_exceeded")
         case "401":
-            raise Refused(401, "Incorrect API key provided (asked for).", code="invalid_api_key")
+            raise Refused(401, "Incorrect API key provided (requested fault).", code="invalid_api_key")
         case "500" | "503":
-            raise Refused(int(fault.kind), "The server had an error (asked for).", "server_error")
+            raise Refused(int(fault.kind), "The server had an error (requested fault).", "server_error")
 
 
 def _require_known(body: Json, refused: tuple[str, ...]) -> None:
@@ -199,7 +199,7 @@ def _answer(texts: list[str], schema: Mapping[str, Any] | None, fault: Fault | N
         raise Refused(400, f"Invalid schema for response_format: {error}", parameter="response_format") from error
     match fault.kind if fault else None:
         case "refusal":
-            return _Answer("", refusal="I'm sorry, I can't help with that (asked for).")
+            return _Answer("", refusal="I'm sorry, I can't help with that (requested fault).")
         case "malformed":
             return _Answer('{"surprise": true}')
         case "length":

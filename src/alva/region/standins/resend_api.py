@@ -108,11 +108,11 @@ async def _read(request: Request, faults: Faults) -> Any:
         case "timeout":
             assert fault is not None  # noqa: S101
             await asyncio.sleep(fault.seconds)
-            raise Refused(500, "application_error", "Timed out (asked for).")
+            raise Refused(500, "application_error", "Timed out (requested fault).")
         case "429":
-            raise Refused(429, "rate_limit_exceeded", "Too many requests (asked for).")
+            raise Refused(429, "rate_limit_exceeded", "Too many requests (requested fault).")
         case "500":
-            raise Refused(500, "application_error", "An unexpected error occurred (asked for).")
+            raise Refused(500, "application_error", "An unexpected error occurred (requested fault).")
     try:
         return await request.json()
     except ValueError as error:

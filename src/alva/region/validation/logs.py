@@ -63,7 +63,7 @@ async def put_events(request: Json, forward: Forward) -> Json:
         **({"expiredLogEventEndIndex": expired} if expired > too_old else {}),
     }
     kept = events[max(too_old, expired) : len(events) - too_new]
-    answer = await in_aws_words("PutLogEvents", {**request, "logEvents": kept}, forward)
+    answer = await with_aws_messages("PutLogEvents", {**request, "logEvents": kept}, forward)
     return {**answer, "rejectedLogEventsInfo": rejected} if rejected else answer
 
 
@@ -75,7 +75,7 @@ async def filter_events(request: Json, forward: Forward) -> Json:
     if after is not None:
         asked["startTime"] = after[0]
     asked["limit"] = _MOST_EVENTS_OF_A_PAGE if after is not None else min(limit + 1, _MOST_EVENTS_OF_A_PAGE)
-    answer = await in_aws_words("FilterLogEvents", asked, forward)
+    answer = await with_aws_messages("FilterLogEvents", asked, forward)
     events = answer["events"]
     if after is not None:
         shown = next((index for index, event in enumerate(events) if event["eventId"] == after[1]), -1)
@@ -115,7 +115,7 @@ def check_query(request: Json) -> None:
         raise AwsError("MalformedQueryException", "end date and time is either before the start date and time")
 
 
-async def in_aws_words(action: str, request: Json, forward: Forward) -> Json:
+async def with_aws_messages(action: str, request: Json, forward: Forward) -> Json:
     """MiniStack's response, with AWS's messages in its errors."""
     try:
         return await forward(action, request)
@@ -126,9 +126,9 @@ async def in_aws_words(action: str, request: Json, forward: Forward) -> Json:
         raise
 
 
-def _worded(action: str) -> Callable[[Json, Forward], Awaitable[Json]]:
+def _with_messages_of(action: str) -> Callable[[Json, Forward], Awaitable[Json]]:
     async def answer(request: Json, forward: Forward) -> Json:
-        return await in_aws_words(action, request, forward)
+        return await with_aws_messages(action, request, forward)
 
     return answer
 
@@ -152,5 +152,5 @@ CHECKS: Mapping[str, Callable[[Json], None]] = {
 ANSWERS: Mapping[str, Callable[[Json, Forward], Awaitable[Json]]] = {
     "FilterLogEvents": filter_events,
     "PutLogEvents": put_events,
-    **{action: _worded(action) for action in _WORDED},
+    **{action: _with_messages_of(action) for action in _WORDED},
 }
