@@ -181,7 +181,7 @@ def _check_grace_period(seconds: int | None, balancers: list[Json] | None) -> No
 
 
 async def update_service(state: State, controller: Controller, control_plane: ControlPlane, request: Json) -> Json:
-    """UpdateService: starts a deployment if the revision changes or the request forces one; else it only sets values."""
+    """UpdateService: starts a deployment if the revision changes or the request forces one; else only sets values."""
     service = state.service(state.cluster(request.get("cluster")), request["service"])
     if service.status != "ACTIVE":
         raise EcsError("ServiceNotActiveException", "Service was not ACTIVE.")
