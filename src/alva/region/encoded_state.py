@@ -63,7 +63,7 @@ class LargeStates:
 
         text = _object([
             ("stacks", _scoped(cloudformation._stacks, record)),
-            ("stack_events", _scoped(cloudformation._stack_events, lambda events: _array(map(fragments.of, events)))),
+            ("stack_events", _scoped(cloudformation._stack_events, lambda events: _array(map(fragments.text_of, events)))),
             ("exports", encode(cloudformation._exports)),
             ("change_sets", _scoped(cloudformation._change_sets, record)),
         ])  # fmt: skip
@@ -75,7 +75,7 @@ class LargeStates:
         tables = ("alarms", "composite_alarms", "composite_triggers", "alarm_history", "dashboards", "resource_tags")
         points = self._points
         text = _object([
-            ("metrics", _scoped(cloudwatch._metrics, lambda datapoints: _array(map(points.of, datapoints)))),
+            ("metrics", _scoped(cloudwatch._metrics, lambda datapoints: _array(map(points.text_of, datapoints)))),
             *((name, encode(getattr(cloudwatch, f"_{name}"))) for name in tables),
         ])  # fmt: skip
         points.end_generation()
