@@ -16,6 +16,7 @@ from .conftest import CLUSTER, Environment
 OUTSIDE = "changed outside CloudFormation"
 
 
+@pytest.mark.nightly
 def test_service_that_was_pointed_at_another_task_definition_is_named_and_put_back(environment: Environment) -> None:
     """Same image, another LOG_LEVEL: no request and no digest tells, and no template changed."""
     before = environment.standing()
@@ -41,7 +42,7 @@ def test_service_that_was_pointed_at_another_task_definition_is_named_and_put_ba
     assert "drift" not in environment.alva("status").stdout
 
 
-@pytest.mark.parametrize("count", [0, 3])
+@pytest.mark.parametrize("count", [0, pytest.param(3, marks=pytest.mark.nightly)])
 def test_desired_count_that_was_changed_by_hand_is_named_and_put_back(environment: Environment, count: int) -> None:
     ecs = environment.client("ecs")
     ecs.update_service(cluster=CLUSTER, service="alva-web", desiredCount=count)
@@ -56,6 +57,7 @@ def test_desired_count_that_was_changed_by_hand_is_named_and_put_back(environmen
     until(lambda: environment.standing().unsettled == (), seconds=60, what="a settled environment")
 
 
+@pytest.mark.nightly
 def test_log_group_that_was_deleted_by_hand_is_made_again_by_the_next_release(environment: Environment) -> None:
     logs, name = environment.client("logs"), "/alva/staging/api"
     retention = log_groups(environment)[name]
@@ -69,6 +71,7 @@ def test_log_group_that_was_deleted_by_hand_is_made_again_by_the_next_release(en
         assert environment.alva("up").returncode == 0
 
 
+@pytest.mark.nightly
 def test_listener_rule_that_was_deleted_by_hand_is_named_with_what_brings_it_back(environment: Environment) -> None:
     with breaking.rule_removed(environment):
         shown = environment.alva("diff")

@@ -28,9 +28,13 @@ STEPS = (
     "verify",
 )
 """What a release of another version of the api does, in order."""
+ON_EVERY_PUSH = ("stack:alva-staging-services",)
+"""The step that is killed on every push; the others every night."""
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [step if step in ON_EVERY_PUSH else pytest.param(step, marks=pytest.mark.nightly) for step in STEPS]
+)
 def test_release_killed_in_a_step_is_undone_by_the_next_one(environment: Environment, step: str) -> None:
     with environment.unharmed():
         # Another content each time: what was built before is not built again.
@@ -46,6 +50,7 @@ def test_release_killed_in_a_step_is_undone_by_the_next_one(environment: Environ
     assert environment.last_release()["outcome"] == "succeeded"
 
 
+@pytest.mark.nightly
 def test_second_release_at_the_same_time_is_refused_with_the_firsts_holder(environment: Environment) -> None:
     results: list[subprocess.CompletedProcess[str]] = []
     with environment.unharmed():
@@ -68,6 +73,7 @@ serve.run(WebSettings, create_app)
 """
 
 
+@pytest.mark.nightly
 def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(environment: Environment) -> None:
     with environment.unharmed():
         with breaking.web_main(DEAF)(environment):
@@ -87,6 +93,7 @@ def stopped_task(environment: Environment, arn: str) -> dict[str, Any] | None:
     return dict(task) if task["lastStatus"] == "STOPPED" else None
 
 
+@pytest.mark.nightly
 def test_removed_listener_rule_is_found_by_verification(environment: Environment) -> None:
     before = environment.standing()
     with environment.users() as problems, breaking.rule_removed(environment):

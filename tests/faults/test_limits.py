@@ -20,6 +20,7 @@ for _ in range(4096):
 """Four times what a task of web has; it ends by itself where nothing is limited."""
 
 
+@pytest.mark.nightly
 def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment: Environment) -> None:
     limits = daemon.status(RegionConfig(home=environment.home)).memory_limits
     if not limits.startswith("enforced"):

@@ -93,6 +93,7 @@ def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal
     ]
 
 
+@pytest.mark.nightly
 def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) -> None:
     bootstrap(account)
     checked = alva(account, "preflight")
@@ -113,6 +114,7 @@ def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) ->
     assert {stack["StackStatus"] for stack in stacks} == {"CREATE_COMPLETE"}, "nothing was changed twice"
 
 
+@pytest.mark.nightly
 def test_bucket_of_before_there_was_a_bootstrap_does_not_keep_a_region_from_coming_up(account: RunningRegion) -> None:
     bucket = "cdk-hnb659fds-assets-000000000000-us-east-1"
     account.client("s3").create_bucket(Bucket=bucket)

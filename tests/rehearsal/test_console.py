@@ -193,6 +193,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     expect(page.locator("#savings tbody tr").first).to_be_visible(timeout=120_000)
 
 
+@pytest.mark.nightly
 def test_change_is_drawn_green_and_told_in_words(rehearsal: Rehearsal, tmp_path: Path) -> None:
     services = "infrastructure/lib/config/services.py"
     text = (rehearsal.project / services).read_text()

@@ -24,6 +24,8 @@ HOMES = {"web": "/", "api": "/api", "auth": "/auth", "admin": "/admin"}
 PATHS = {"web": "/", "api": "/api/x", "auth": "/auth/x", "admin": "/admin/x"}
 NAME = '    name="staging",\n'
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:

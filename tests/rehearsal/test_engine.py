@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from alva.checks.revisions import read_revisions
 
 from .environment import Rehearsal
@@ -69,6 +71,7 @@ def test_version_that_runs_but_fails_its_checks_is_taken_back_and_why_names_the_
     assert any("web answers /" in line for line in cause["evidence"])
 
 
+@pytest.mark.nightly
 def test_step_that_does_not_end_is_called_off_and_everything_runs_as_before(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     with rehearsal.edited("apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), rehearsal.users() as problems:
@@ -104,6 +107,7 @@ def test_migration_that_takes_something_away_is_refused_unless_allowed(rehearsal
     assert rehearsal.tasks() == before
 
 
+@pytest.mark.nightly
 def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(rehearsal: Rehearsal) -> None:
     composition = (rehearsal.project / "infrastructure/lib/composition.py").read_text()
     wider = """from aws_cdk import aws_iam
@@ -127,6 +131,7 @@ def test_wider_permission_stands_out_and_is_refused_where_nobody_can_be_asked(re
     assert "--allow iam" in deploy.stderr
 
 
+@pytest.mark.nightly
 def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(rehearsal: Rehearsal) -> None:
     preflight = rehearsal.alva("preflight", "--json")
     assert preflight.returncode == 0, preflight.stdout

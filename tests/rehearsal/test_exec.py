@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .environment import Rehearsal, until
 
 SETTING = ("infrastructure/lib/config/settings.py", "exec_enabled: bool = False", "exec_enabled: bool = True")
 
 
+@pytest.mark.nightly
 def test_exec_is_a_setting_that_asks_and_then_opens_the_tasks_of_a_service(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     off = rehearsal.alva("exec", "api", "--", "true")

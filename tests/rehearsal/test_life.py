@@ -38,6 +38,7 @@ def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsa
     assert value not in audit + changed.stdout + changed.stderr
 
 
+@pytest.mark.nightly
 def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     refused = rehearsal.alva("sleep")
@@ -85,6 +86,7 @@ def test_destroy_wants_the_name_and_tells_what_stays(rehearsal: Rehearsal) -> No
     assert rehearsal.tasks() == before
 
 
+@pytest.mark.nightly
 def test_destroyed_environment_comes_back_with_its_secrets_and_images(rehearsal: Rehearsal) -> None:
     secrets_before = rehearsal.alva("secrets", "audit", "--json").stdout
     digests_before = rehearsal.digests()

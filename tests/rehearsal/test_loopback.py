@@ -9,7 +9,7 @@ import pytest
 
 from tests.rehearsal.environment import DATABASE_RULE, NETWORK_STACK, PATHS, Rehearsal, rehearsal_in, until
 
-pytestmark = pytest.mark.region
+pytestmark = [pytest.mark.nightly, pytest.mark.region]
 
 
 @pytest.fixture(scope="module")

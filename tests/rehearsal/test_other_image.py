@@ -20,6 +20,8 @@ FILES = ("Dockerfile", "server.mjs", "settings.mjs", "healthcheck.mjs")
 ADMIN_SERVICE = 'host_label="admin-{}",\n        health_command=KIT_HEALTH_COMMAND,\n'
 OTHER_SERVICE = 'host_label="admin-{}",\n        health_command=("node", "healthcheck.mjs"),\n'
 
+pytestmark = pytest.mark.nightly
+
 
 @contextmanager
 def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:

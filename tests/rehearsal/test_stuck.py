@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from .environment import Rehearsal
 
 STACK = "alva-staging-services"
@@ -15,6 +17,7 @@ def status_of(rehearsal: Rehearsal) -> str:
     return str(rehearsal.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]["StackStatus"])
 
 
+@pytest.mark.nightly
 def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_gone(rehearsal: Rehearsal) -> None:
     logs, before = rehearsal.client("logs"), rehearsal.digests()
     with (

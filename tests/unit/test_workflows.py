@@ -86,6 +86,15 @@ def test_there_is_a_pipeline_and_a_check_of_pull_requests() -> None:
     assert [file.name for file in WORKFLOWS] == ["ci.yml", "deploy-staging.yml"]
 
 
+def test_every_folder_of_tests_is_run_on_each_push_and_whole_every_night() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["test"]
+    folders = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").glob("*/**/test_*.py")}
+    assert set(job["strategy"]["matrix"]["folder"]) == folders
+    assert "schedule" in workflow[True]  # YAML 1.1 reads the key `on` as true
+    assert "--all" in job["steps"][-1]["run"]
+
+
 def test_zizmor_as_an_auditor_finds_nothing() -> None:
     assert zizmor(*WORKFLOWS) == set()
 
