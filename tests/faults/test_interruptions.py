@@ -117,6 +117,7 @@ def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Envir
         until(lambda: environment.ask_database("SELECT 1"), seconds=30, what="an answer of the database")
 
 
+@pytest.mark.nightly
 def test_cache_that_does_not_answer_sends_a_release_back_that_is_not_its_cause_and_harms_nobody(
     environment: Environment,
 ) -> None:

@@ -34,6 +34,7 @@ def test_version_that_needs_more_memory_than_its_task_has_goes_back(environment:
     assert environment.causes()[0] == ("web", "out-of-memory")
 
 
+@pytest.mark.nightly
 def test_release_that_drops_the_rule_to_the_database_goes_back_and_says_so(environment: Environment) -> None:
     if not daemon.status(RegionConfig(home=environment.home)).enforces_security_groups:
         pytest.skip("the region lets every connection through; it refuses such a release (test_loopback.py)")

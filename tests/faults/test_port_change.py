@@ -14,6 +14,7 @@ ADMIN_PORT = breaking.both(
 )
 
 
+@pytest.mark.nightly
 def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: Environment) -> None:
     ports = admitted_ports(environment)
     with environment.users() as problems:
@@ -31,10 +32,13 @@ def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: E
 @pytest.mark.parametrize(
     ("web", "felt", "says"),
     [
-        ('raise SystemExit("the setting FLUX is missing")\n', (), "last log: the setting FLUX is missing"),
-        (breaking.page_answers(503), ("/",), "web answers /: HTTP 503"),
+        pytest.param(
+            *('raise SystemExit("the setting FLUX is missing")\n', (), "last log: the setting FLUX is missing"),
+            id="taken back by CloudFormation",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(*(breaking.page_answers(503), ("/",), "web answers /: HTTP 503"), id="taken back by the engine"),
     ],
-    ids=["taken back by CloudFormation", "taken back by the engine"],
 )
 def test_failed_release_with_another_port_goes_back_and_harms_nobody(
     environment: Environment, web: str, felt: tuple[str, ...], says: str

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from . import breaking
 from .catalogue import API_ALONE, MIGRATION_FAILED, REFUSED
 from .conftest import Environment
@@ -14,6 +16,7 @@ DATABASE_SECRET = "alva-staging-database"
 CURE = "next: ./alva secrets rotate database"
 
 
+@pytest.mark.nightly
 def test_restart_replaces_no_task_by_one_that_cannot_sign_in_and_names_what_heals(environment: Environment) -> None:
     tasks = environment.tasks()
     with environment.unharmed(), password_changed_by_hand(environment):

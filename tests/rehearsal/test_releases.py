@@ -8,6 +8,8 @@ import signal
 import time
 from typing import Any
 
+import pytest
+
 from .environment import Rehearsal
 
 
@@ -66,6 +68,7 @@ def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal) ->
         assert rehearsal.digests()["web"] == json.loads(up.stdout)["digests"]["web"]
 
 
+@pytest.mark.nightly
 def test_key_of_an_outside_service_is_made_where_stand_ins_answer_for_it(rehearsal: Rehearsal) -> None:
     secret = {"SecretId": "alva-staging-openai-api-key"}
     rehearsal.client("secretsmanager").put_secret_value(**secret, SecretString="alva:unset")
@@ -75,6 +78,7 @@ def test_key_of_an_outside_service_is_made_where_stand_ins_answer_for_it(rehears
     assert rehearsal.alva("secrets", "check").returncode == 0
 
 
+@pytest.mark.nightly
 def test_unknown_resource_type_is_refused_by_name_before_anything_is_touched(rehearsal: Rehearsal) -> None:
     odd = 'cdk.CfnResource(network, "Odd", type="AWS::Nothing::Here")\n    return app\n'
     before = rehearsal.tasks()

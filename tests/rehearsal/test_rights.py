@@ -107,6 +107,7 @@ def test_template_too_large_to_send_goes_through_the_bucket_with_the_publishing_
         stacks.delete(name, lambda _line: None)
 
 
+@pytest.mark.nightly
 def test_stacks_are_not_changed_where_the_deploy_role_cannot_be_assumed(rehearsal: Rehearsal) -> None:
     iam, tasks = rehearsal.client("iam"), rehearsal.tasks()
     trust = iam.get_role(RoleName=DEPLOY_ROLE)["Role"]["AssumeRolePolicyDocument"]
@@ -172,6 +173,7 @@ def cdk(rehearsal: Rehearsal, *arguments: str) -> str:
     return str(ended.stdout + ended.stderr)
 
 
+@pytest.mark.nightly
 def test_cdk_by_hand_finds_nothing_to_do_after_a_release_and_a_release_nothing_after_it(rehearsal: Rehearsal) -> None:
     tasks = rehearsal.tasks()
     said = cdk(rehearsal, "deploy", "--all", "--require-approval", "never")

@@ -22,6 +22,9 @@ ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
 
 RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
 
+ON_EVERY_PUSH = ("check-health.md", "roll-back.md", "run-migrations.md", "stuck-release.md")
+"""The runbooks that are followed on every push; all are followed every night."""
+
 TYPED = "sk-typed-by-the-runbook\n"
 """What a person types where a runbook asks for something."""
 
@@ -86,6 +89,13 @@ def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str], *,
         assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
 
 
-@pytest.mark.parametrize("file", [f for f in RUNBOOKS if f.name not in ELSEWHERE], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(f, id=f.stem, marks=[] if f.name in ON_EVERY_PUSH else pytest.mark.nightly)
+        for f in RUNBOOKS
+        if f.name not in ELSEWHERE
+    ],
+)
 def test_runbook_works_as_it_is_written(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
     follow(file, rehearsal, shell)
