@@ -24,9 +24,6 @@ class Rule:
     def admits_port(self, port: int) -> bool:
         return self.first <= port <= self.last
 
-    def admits_group(self, group: Reference) -> bool:
-        return self.group == group
-
     @property
     def admits_everybody(self) -> bool:
         return self.network is not None and self.network.prefixlen == 0

@@ -29,7 +29,6 @@ OUTPUT = "output_stream_data"
 ACKNOWLEDGE = "acknowledge"
 CHANNEL_CLOSED = "channel_closed"
 """From the service to the client: the session has ended; `Output` has the reason if there is one."""
-PUBLICATION = ("start_publication", "pause_publication")
 
 SYN = 1
 """The flag of a stream's first message."""
