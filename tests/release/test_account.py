@@ -16,7 +16,7 @@ from botocore.stub import Stubber
 
 from alva.aws import Aws, Target
 from alva.release import account
-from alva.release.account import Account
+from alva.release.account import AccountChecks
 from alva.release.change_sets import ChangeSet, ChangeSets
 from alva.release.manifest import Manifest
 from alva.release.verify import Verdict
@@ -50,7 +50,7 @@ def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manife
 
 
 def said(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
-    (look,) = [look for each, look in Account(aws=aws, manifest=manifest).checks() if each == f"account: {name}"]
+    (look,) = [look for each, look in AccountChecks(aws=aws, manifest=manifest).checks() if each == f"account: {name}"]
     return look()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alva.release.automatic_rollback import as_before, goes_back
+from alva.release.automatic_rollback import former_manifest, is_rolled_back
 from alva.release.manifest import Manifest
 from alva.release.stack_state import ObservedStack
 
@@ -30,7 +30,7 @@ LARGER = {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceClass": "db.
 def test_stack_is_rolled_back_unless_its_data_changed(
     former: dict[str, Any], released: dict[str, Any], expected: bool
 ) -> None:
-    assert goes_back({"Resources": former}, {"Resources": released}) is expected
+    assert is_rolled_back({"Resources": former}, {"Resources": released}) is expected
 
 
 def test_service_that_the_failed_release_added_is_not_looked_for_afterwards(manifest: Manifest) -> None:
@@ -44,5 +44,5 @@ def test_service_that_the_failed_release_added_is_not_looked_for_afterwards(mani
         tags={},
         outputs={},
     )
-    assert as_before(manifest, [stack]).services == (first,)
+    assert former_manifest(manifest, [stack]).services == (first,)
     assert second in manifest.services

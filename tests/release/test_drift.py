@@ -9,12 +9,12 @@ import pytest
 
 from alva.aws import Poll
 from alva.release import drift, drift_cures, rollout
-from alva.release.drift import Drift, Found, Kind, MissingLogGroup, ServiceAsItWas, updates
+from alva.release.drift import Drift, Found, Kind, MissingLogGroup, RestoreService, updates
 from alva.release.manifest import Manifest
 from alva.release.plan import ApplyServices, Observed, PutBack, Wanted, make_plan
 from alva.release.stack_state import ObservedStack
 
-WEB_BACK = ServiceAsItWas(service="alva-web", task_definition="web:12", desired_count=1, needs_deployment=True)
+WEB_BACK = RestoreService(service="alva-web", task_definition="web:12", desired_count=1, needs_deployment=True)
 LOGS_BACK = MissingLogGroup(name="/alva/api", retention_days=30)
 DRIFTS = (
     Drift(kind=Kind.TASK_DEFINITION, subject="web", message="runs web:13, its stack says web:12", cure=WEB_BACK),

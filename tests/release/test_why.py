@@ -11,10 +11,10 @@ from alva.aws import Aws
 from alva.errors import AlvaError, MigrationFailed, RolledBack, StackFailed, VerificationFailed
 from alva.release.diagnosis import Diagnosis
 from alva.release.manifest import Manifest
-from alva.release.why import Account, Accounts, causes_of, most_telling
+from alva.release.why import FailedRelease, FailedReleases, causes_of, most_telling
 
 
-def account(release: int, lines: int = 2) -> Account:
+def account(release: int, lines: int = 2) -> FailedRelease:
     cause = Diagnosis(
         subject="api",
         kind="crash",
@@ -22,11 +22,11 @@ def account(release: int, lines: int = 2) -> Account:
         evidence=tuple(f"{i} {'x' * 390}" for i in range(lines)),
         next_step="./alva logs api",
     )
-    return Account(release=release, message="cannot release", exit_code=5, causes=(cause,))
+    return FailedRelease(release=release, message="cannot release", exit_code=5, causes=(cause,))
 
 
 def test_causes_are_found_by_release_or_for_the_last_one(aws: Aws, manifest: Manifest) -> None:
-    accounts = Accounts(aws, manifest)
+    accounts = FailedReleases(aws, manifest)
     assert accounts.find() is None
     assert accounts.find(3) is None
     accounts.keep(account(3))
@@ -37,7 +37,7 @@ def test_causes_are_found_by_release_or_for_the_last_one(aws: Aws, manifest: Man
 
 
 def test_long_causes_are_stored_with_less_evidence(aws: Aws, manifest: Manifest) -> None:
-    accounts = Accounts(aws, manifest)
+    accounts = FailedReleases(aws, manifest)
     accounts.keep(account(1, lines=40))
     found = accounts.find()
     assert found is not None

@@ -12,7 +12,7 @@ from alva.cli.invocation import Invocation, verb
 
 if TYPE_CHECKING:
     from alva.release.diagnosis import Diagnosis
-    from alva.release.why import Account
+    from alva.release.why import FailedRelease
 
 
 @verb(
@@ -34,7 +34,7 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
             *why.services_causes(aws, manifest, since=None if names else datetime.now(UTC) - why.RECENT, names=names),
             *([] if names else why.stacks_causes(aws, manifest)),
         ]
-    account = why.Accounts(aws, manifest).find(number)
+    account = why.FailedReleases(aws, manifest).find(number)
     if names and account is not None:
         account = account if any(cause.subject in names for cause in account.causes) else None
     if invocation.as_json:
@@ -50,7 +50,7 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
 
 
 def in_words(
-    now: Sequence[Diagnosis], account: Account | None, number: int | None, *, is_recent: bool = True
+    now: Sequence[Diagnosis], account: FailedRelease | None, number: int | None, *, is_recent: bool = True
 ) -> list[str]:
     """Format current failures and the stored causes as lines of text."""
     from alva.release.why import RECENT

@@ -188,7 +188,7 @@ class Session:
                 *why.services_causes(self._aws, self._manifest, since=datetime.now(UTC) - why.RECENT),
                 *why.stacks_causes(self._aws, self._manifest),
             ]
-        account = why.Accounts(self._aws, self._manifest).find(release)
+        account = why.FailedReleases(self._aws, self._manifest).find(release)
         return {
             "now": [cause.as_json() for cause in now],
             "release": account.as_json() if account is not None else None,

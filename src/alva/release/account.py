@@ -64,7 +64,7 @@ class NotHere(AlvaError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class AccountChecks:
     """The checks of the account for one environment."""
 
     aws: Aws

@@ -47,7 +47,7 @@ def roll_back(
     around = [
         stack
         for stack, phase in touched
-        if phase != "services" and goes_back(stack.template, executor.wanted.templates[stack.name])
+        if phase != "services" and is_rolled_back(stack.template, executor.wanted.templates[stack.name])
     ]
     were_touched = bool(previous) or any(key.startswith("contract:") for key in executor.begun)
     try:
@@ -58,7 +58,7 @@ def roll_back(
         if not were_touched:
             return failure  # also after a first release, which has no former version
         services = [stack for each in manifest.stacks_of("services") if (stack := observed.stacks[each.name])]
-        former = as_before(manifest, services)
+        former = former_manifest(manifest, services)
         _verify_again(aws, former, services, reporter)
         persisting = _still_failing_inside(aws, former, failure)
     except AlvaError as error:
@@ -89,11 +89,13 @@ def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
 
 def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes: Sequence[Diagnosis]) -> None:
     """Store the causes under the number of the release."""
-    account = why.Account(release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes))
-    why.Accounts(aws, manifest).keep(account)
+    account = why.FailedRelease(
+        release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes)
+    )
+    why.FailedReleases(aws, manifest).keep(account)
 
 
-def goes_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
+def is_rolled_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
     """Whether a stack around the services is rolled back: only if no changed resource holds data.
 
     A secret that the release removed is restored with its value, because it outlives its stack (DeletionPolicy).
@@ -129,7 +131,7 @@ def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) 
         reporter.step_finished(key, "done")
 
 
-def as_before(manifest: Manifest, previous: Sequence[ObservedStack]) -> Manifest:
+def former_manifest(manifest: Manifest, previous: Sequence[ObservedStack]) -> Manifest:
     """Return the manifest without the services that the former templates do not have: the rollback deleted them."""
     parameters = {name for stack in previous for name in stack.template.get("Parameters", {})}
     return replace(manifest, services=tuple(each for each in manifest.services if each.image_parameter in parameters))
@@ -144,7 +146,7 @@ def _apply_again(aws: Aws, stack: ObservedStack, reporter: Reporter) -> None:
     key = f"back:{stack.name}"
     reporter.step_started(key, f"roll back {stack.name}")
     try:
-        changed = rollout.go_back(aws, stack, lambda text: reporter.step_line(key, text))
+        changed = rollout.roll_back(aws, stack, lambda text: reporter.step_line(key, text))
     except AlvaError as error:
         reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else error.message)
         raise

@@ -21,7 +21,7 @@ from pathlib import Path
 from alva.aws import Aws, explained, pages
 from alva.errors import TimedOut
 from alva.release.dependency_checks import DependencyChecks
-from alva.release.exposure import open_ways
+from alva.release.exposure import public_rules
 from alva.release.manifest import Manifest, Service
 from alva.release.preflight import alarms_are_quiet
 from alva.release.public_endpoint import PublicEndpoint
@@ -76,7 +76,7 @@ class DeepChecks:
 
     def _nothing_else_is_open(self) -> Said:
         """Only the load balancer's deployed security groups admit the internet."""
-        count, ways = open_ways(self.aws, self.manifest)
+        count, ways = public_rules(self.aws, self.manifest)
         if ways:
             return Verdict.FAIL, "; ".join(ways)
         return Verdict.OK, f"{count} security groups, only the load balancer's admits the internet"
@@ -124,7 +124,7 @@ class DeepChecks:
             ended = subprocess.run(
                 [sys.executable if program == "python" else program, *arguments],
                 cwd=self.root,
-                env={**os.environ, **self._told(endpoint, customer)},
+                env={**os.environ, **self._variables(endpoint, customer)},
                 capture_output=True,
                 text=True,
                 timeout=JOURNEY_SECONDS,
@@ -139,7 +139,7 @@ class DeepChecks:
             return Verdict.FAIL, "; ".join(lines[-3:]) or f"{' '.join(command)} ended with {ended.returncode}"
         return Verdict.OK, lines[-1] if lines else "ended with 0"
 
-    def _told(self, endpoint: PublicEndpoint, customer: str) -> dict[str, str]:
+    def _variables(self, endpoint: PublicEndpoint, customer: str) -> dict[str, str]:
         """Return the command's environment variables: the product's URLs and the customer's address."""
         return {
             "BASE_URL": endpoint.url,

@@ -40,7 +40,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceAsItWas:
+class RestoreService:
     """The values that restore a service to its stack's template."""
 
     service: str
@@ -58,7 +58,7 @@ class MissingLogGroup:
     retention_days: int | None
 
 
-Cure = ServiceAsItWas | MissingLogGroup
+Cure = RestoreService | MissingLogGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ def _service(
     other_definition = bool(expected) and found["taskDefinition"] != expected
     deployment = rollout.last_deployment(aws, manifest, service)
     has_failed = deployment is not None and deployment["status"] == "ROLLBACK_FAILED"
-    cure = ServiceAsItWas(
+    cure = RestoreService(
         service=service.service,
         task_definition=expected or found["taskDefinition"],
         desired_count=desired_count,

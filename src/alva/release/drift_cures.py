@@ -8,7 +8,7 @@ from typing import Any
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError
 from alva.release import rollout
-from alva.release.drift import Cure, MissingLogGroup, ServiceAsItWas
+from alva.release.drift import Cure, MissingLogGroup, RestoreService
 from alva.release.manifest import Manifest
 
 
@@ -20,7 +20,7 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
     for cure in cures:
         if isinstance(cure, MissingLogGroup):
             _make_log_group(aws, cure, manifest.tags)
-    services = [cure for cure in cures if isinstance(cure, ServiceAsItWas)]
+    services = [cure for cure in cures if isinstance(cure, RestoreService)]
     before = {cure.service: _deployment(aws, manifest, cure.service) for cure in services}
     for cure in services:
         arguments: dict[str, Any] = {"taskDefinition": cure.task_definition} if cure.needs_deployment else {}

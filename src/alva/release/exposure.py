@@ -16,7 +16,7 @@ INNER_BLOCKS = tuple(
 """Private addresses, which no packet from the internet has (RFC 1918, RFC 6598, RFC 4193)."""
 
 
-def open_ways(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
+def public_rules(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
     """Return the number of security groups in the load balancer's VPC, and the rules that admit the internet elsewhere.
 
     A template rule checks the same before a release; this finds later manual changes. Raises AlvaError.

@@ -43,7 +43,7 @@ def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Obs
             secrets_ready=all(s.state is State.SET for s in secrets.result() if s.secret.used_by),
         )
     observed = replace(observed, drift=drift.compare(aws, manifest, observed.stacks))
-    running = what_runs(manifest, observed.stacks)
+    running = running_images(manifest, observed.stacks)
     observed = replace(observed, is_unrecorded=is_unrecorded(running, observed.released, last))
     digests: dict[str, str | None] = {**running, **request.digests}
     if missing := [service.name for service in manifest.services if service.name not in digests]:
@@ -96,7 +96,7 @@ def is_unrecorded(running: Mapping[str, str], released: Mapping[str, str], last:
     )
 
 
-def what_runs(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
+def running_images(manifest: Manifest, stacks: Mapping[str, ObservedStack | None]) -> dict[str, str]:
     running: dict[str, str] = {}
     for stack in manifest.stacks_of("services"):
         running |= running_digests(manifest, stacks.get(stack.name))

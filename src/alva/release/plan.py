@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alva.checks.revisions import Revision, pending
-from alva.release.drift import Cure, Found, ServiceAsItWas, updates
+from alva.release.drift import Cure, Found, RestoreService, updates
 from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
 from alva.release.stack_state import Action, ObservedStack, StackChange, compare
@@ -250,7 +250,7 @@ def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
             or (before is not None and updates(service, before.template, wanted.templates[stack.name]))
         }
     cures = dict.fromkeys(each.cure for each in observed.drift.drifts if each.cure is not None)
-    return tuple(c for c in cures if not (isinstance(c, ServiceAsItWas) and c.service in updated))
+    return tuple(c for c in cures if not (isinstance(c, RestoreService) and c.service in updated))
 
 
 def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[str, Any]]:

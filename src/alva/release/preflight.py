@@ -64,7 +64,7 @@ class Preflight:
             ("secrets are set", self._secrets),
             ("tasks' roles may start them", self._execution_roles),
             ("quotas suffice", self._quotas),
-            *account.Account(aws=self.aws, manifest=self.manifest).checks(),
+            *account.AccountChecks(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", self._awake),
             ("services run", self._services),
             ("nothing drifted", self._drift),

@@ -16,7 +16,7 @@ from alva.release.images import mark_released
 from alva.release.ledger import INTERRUPTED, Ledger, Release
 from alva.release.lock import Holder
 from alva.release.manifest import Manifest, Service
-from alva.release.observation import what_runs
+from alva.release.observation import running_images
 from alva.release.plan import Migrate, Observed, Plan, Wanted
 from alva.release.reporting import Reporter
 
@@ -127,7 +127,7 @@ def run_address() -> str:
 def protect_from_expiry(aws: Aws, wanted: Wanted, observed: Observed, release: Release, reporter: Reporter) -> None:
     """Tag the running images so that later builds do not expire them; an error here does not fail the release."""
     manifest = wanted.manifest
-    before = what_runs(manifest, observed.stacks)
+    before = running_images(manifest, observed.stacks)
 
     def mark(service: Service) -> None:
         digest = release.digests[service.name]

@@ -200,7 +200,7 @@ def _problem(
     return None
 
 
-def go_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
+def roll_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
     """Roll back all services of the stack together; False if they were rolled back already.
 
     Raises RollbackFailed if that fails.

@@ -40,7 +40,7 @@ TELLING_EVENTS = ("is unhealthy in", "failed container health checks", "unable t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class FailedRelease:
     """The stored causes of one failed release."""
 
     release: int
@@ -49,7 +49,7 @@ class Account:
     causes: tuple[Diagnosis, ...]
 
     def as_json(self) -> dict[str, object]:
-        """The same as values."""
+        """Return the fields as a dictionary."""
         return {
             "release": self.release,
             "message": self.message,
@@ -99,7 +99,7 @@ def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
     return found
 
 
-class Accounts:
+class FailedReleases:
     """The stored causes of failed releases."""
 
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
@@ -112,27 +112,27 @@ class Accounts:
         )
         self.parameter_name = self._history.parameter_name
 
-    def keep(self, account: Account) -> None:
+    def keep(self, failed: FailedRelease) -> None:
         """Store it, with as much evidence as a parameter can hold."""
-        self._history.add(_to_text(account))
+        self._history.add(_to_text(failed))
 
-    def find(self, release: int | None = None) -> Account | None:
+    def find(self, release: int | None = None) -> FailedRelease | None:
         """Return the causes of that release, or of the last failed one; None if there are none."""
         if release is None:
             return self._history.latest()
-        return next((account for account in self._history.all() if account.release == release), None)
+        return next((failed for failed in self._history.all() if failed.release == release), None)
 
 
-def _to_text(account: Account) -> str:
+def _to_text(failed: FailedRelease) -> str:
     for lines in (12, 6, 3, 1, 0):
-        causes = tuple(replace(cause, evidence=cause.evidence[:lines]) for cause in account.causes[:8])
-        text = json.dumps(replace(account, causes=causes).as_json(), separators=(",", ":"))
+        causes = tuple(replace(cause, evidence=cause.evidence[:lines]) for cause in failed.causes[:8])
+        text = json.dumps(replace(failed, causes=causes).as_json(), separators=(",", ":"))
         if len(text.encode()) <= PARAMETER_BYTES:
             return text
-    return json.dumps(replace(account, message=account.message[:500], causes=()).as_json())
+    return json.dumps(replace(failed, message=failed.message[:500], causes=()).as_json())
 
 
-def _from_text(text: str) -> Account:
+def _from_text(text: str) -> FailedRelease:
     values: dict[str, Any] = json.loads(text)
     causes = tuple(
         Diagnosis(
@@ -144,7 +144,9 @@ def _from_text(text: str) -> Account:
         )
         for cause in values["causes"]
     )
-    return Account(release=values["release"], message=values["message"], exit_code=values["exit_code"], causes=causes)
+    return FailedRelease(
+        release=values["release"], message=values["message"], exit_code=values["exit_code"], causes=causes
+    )
 
 
 def _source(error: BaseException | None) -> Source:

@@ -9,7 +9,7 @@ import pytest
 
 from alva.aws import Aws, Target
 from alva.release import drift_cures, rollout
-from alva.release.drift import MissingLogGroup, ServiceAsItWas
+from alva.release.drift import MissingLogGroup, RestoreService
 from alva.release.manifest import Manifest
 from tests.release.conftest import manifest_values
 
@@ -53,7 +53,7 @@ def test_next_update_recovers_a_service_whose_rollback_failed(workbench: Workben
     service = replace(manifest.services[0], service="stuck")
     manifest = replace(manifest, cluster=workbench.cluster, services=(service,))
     aws = Aws(Target.local(workbench.config.endpoint_url))
-    back = ServiceAsItWas(service="stuck", task_definition=good, desired_count=1, needs_deployment=True)
+    back = RestoreService(service="stuck", task_definition=good, desired_count=1, needs_deployment=True)
     drift_cures.heal(aws, manifest, [MissingLogGroup(name=LOGS, retention_days=7), back])
     deployment = rollout.last_deployment(aws, manifest, service)
     assert deployment is not None
