@@ -376,7 +376,7 @@ def test_build_is_cancelled_at_its_deadline(project: Any) -> None:
         image_parameter="WebImageDigest",
     )
     builder = BundleBuilder(project.context, project.store.folder, timeout_seconds=0.5)
-    with pytest.raises(TimedOut, match="cannot build web: still at it after"):
+    with pytest.raises(TimedOut, match="cannot build web: it is still running after"):
         builder.build(service, lambda _line: None)
     assert not any(b"sleep 67.5" in line for line in command_lines())
 
