@@ -63,7 +63,7 @@ class LargeStates:
 
         text = _object([
             ("stacks", _scoped(cloudformation._stacks, record)),
-            ("stack_events", _scoped(cloudformation._stack_events, lambda events: _array(map(fragments.text_of, events)))),
+            ("stack_events", _scoped(cloudformation._stack_events, lambda each: _array(map(fragments.text_of, each)))),
             ("exports", encode(cloudformation._exports)),
             ("change_sets", _scoped(cloudformation._change_sets, record)),
         ])  # fmt: skip
