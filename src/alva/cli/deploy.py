@@ -257,7 +257,7 @@ def prepare(
     only = frozenset({*given, *(manifest.service(name).name for name in services)})
     wanted = only or frozenset(() if infra_only else (service.name for service in manifest.services))
     to_build = wanted - set(given)
-    assert invocation.aws  # noqa: S101  (is it there? asked before images are built)
+    _ = invocation.aws  # raises RegionNotRunning before any image is built
     builds = Builds(invocation, progress)
     digests: dict[str, str | None] = {**(builds.build_all(to_build) if to_build else {}), **given}
     return builds, Request(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from alva.checks.revisions import Revision, pending
 from alva.release.drift import Cure, Found, RestoreService, updates
@@ -63,6 +63,9 @@ class Step:
     title: str
     after: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+
+
+AnyStep = TypeVar("AnyStep", bound=Step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +380,6 @@ def _migration(
     )
 
 
-def _after(step: Any, key: str) -> Any:
+def _after(step: AnyStep, key: str) -> AnyStep:
     """Return the step, waiting for `key` too."""
     return replace(step, after=(*step.after, key))
