@@ -48,7 +48,7 @@ def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_g
         # Nothing has changed: the next release tries to continue, and says what a person can do.
         again = rehearsal.alva("deploy", "--yes")
         assert again.returncode == 9, again.stderr
-        assert f"let {STACK} settle (UPDATE_ROLLBACK_FAILED)" in again.stderr
+        assert f"wait for {STACK} (UPDATE_ROLLBACK_FAILED)" in again.stderr
         assert f"continue-update-rollback --stack-name {STACK} --resources-to-skip" in again.stderr
     assert rehearsal.digests() == before
     assert problems == []
