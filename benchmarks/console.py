@@ -132,7 +132,8 @@ def many(browser: Browser) -> Figures:
 
 
 def _many(browser: Browser, address: str, pid: int) -> Figures:
-    page = browser.new_page()
+    # The page's Content-Security-Policy would refuse the expressions that are waited for below.
+    page = browser.new_page(bypass_csp=True)
     page.set_default_timeout(180_000)
     page.goto(address)
     page.wait_for_function("document.querySelectorAll('#services tbody tr').length === 40")
