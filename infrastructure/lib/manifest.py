@@ -36,6 +36,9 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "region": environment.region,
         "cluster": f"{environment.prefix}-cluster",
         "namespace": environment.namespace,
+        "load_balancer": f"{environment.prefix}-alb",
+        "dashboard": environment.prefix,
+        "alarm_prefix": f"{environment.prefix}-",
         "tags": {"Project": "alva", "Environment": environment.name},
         "architecture": environment.architecture,
         "pipeline": {
@@ -62,6 +65,7 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "secrets": [
             {
                 "name": f"{environment.prefix}-{secret.name}",
+                "short_name": secret.name,
                 "kind": secret.kind,
                 "used_by": [
                     each.name
@@ -110,6 +114,7 @@ def _stacks(environment: Environment, output_folder: Path) -> list[dict[str, Any
                 ordered.append(
                     {
                         "name": name,
+                        "short_name": part,
                         "template": artifact["properties"]["templateFile"],
                         "depends_on": depends_on,
                         "phase": "services" if part.startswith("services-") else PHASES.get(part, "data"),

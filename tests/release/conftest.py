@@ -90,6 +90,7 @@ def manifest_values(prefix: str) -> dict[str, object]:
     def stack(short: str, phase: str, *depends_on: str) -> dict[str, object]:
         return {
             "name": f"{prefix}-{short}",
+            "short_name": short,
             "template": f"{prefix}-{short}.template.json",
             "depends_on": [f"{prefix}-{other}" for other in depends_on],
             "phase": phase,
@@ -115,6 +116,9 @@ def manifest_values(prefix: str) -> dict[str, object]:
         "region": "us-east-1",
         "cluster": f"{prefix}-cluster",
         "namespace": f"{prefix}.local",
+        "load_balancer": f"{prefix}-alb",
+        "dashboard": prefix,
+        "alarm_prefix": f"{prefix}-",
         "tags": {"Project": "alva"},
         "stacks": [
             stack("network", "data"),
@@ -135,9 +139,19 @@ def manifest_values(prefix: str) -> dict[str, object]:
             "stack": f"{prefix}-ecs",
         },
         "secrets": [
-            {"name": f"{prefix}-jwt-private-key", "kind": "rsa-private-key", "used_by": ["auth"]},
-            {"name": f"{prefix}-jwt-public-key", "kind": "rsa-public-key", "used_by": ["auth", "api"]},
-            {"name": f"{prefix}-cookie-secret", "kind": "random", "used_by": ["auth"]},
-            {"name": f"{prefix}-openai-api-key", "kind": "api-key", "used_by": ["api"]},
+            {
+                "name": f"{prefix}-jwt-private-key",
+                "short_name": "jwt-private-key",
+                "kind": "rsa-private-key",
+                "used_by": ["auth"],
+            },
+            {
+                "name": f"{prefix}-jwt-public-key",
+                "short_name": "jwt-public-key",
+                "kind": "rsa-public-key",
+                "used_by": ["auth", "api"],
+            },
+            {"name": f"{prefix}-cookie-secret", "short_name": "cookie-secret", "kind": "random", "used_by": ["auth"]},
+            {"name": f"{prefix}-openai-api-key", "short_name": "openai-api-key", "kind": "api-key", "used_by": ["api"]},
         ],
     }

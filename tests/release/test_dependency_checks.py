@@ -124,7 +124,7 @@ def test_service_is_judged_by_its_deep_health_response(
 
 
 def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(manifest: Manifest) -> None:
-    generated = Secret(name=f"{manifest.prefix}-database", kind="generated", used_by=("api",))
+    generated = Secret(name=f"{manifest.prefix}-database", short_name="database", kind="generated", used_by=("api",))
     manifest = replace(manifest, secrets=(generated,))
     refused = 'inside: database: OperationalError: FATAL:  password authentication failed for user "alva_admin"'
     assert (cure_of(manifest, [refused]) or "").startswith("./alva secrets rotate database")

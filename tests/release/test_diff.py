@@ -44,7 +44,7 @@ def services_template(environment: dict[str, str], cpu: str = "256") -> dict[str
 
 def step(manifest: Manifest, name: str, action: Action = Action.UPDATE) -> ApplyStack:
     stack = next((s for s in manifest.stacks if s.name == name), None) or Stack(
-        name=name, template_file=Path("unused"), depends_on=(), phase="data"
+        name=name, short_name=name, template_file=Path("unused"), depends_on=(), phase="data"
     )
     return ApplyStack(key=f"stack:{name}", title=name, stack=stack, action=action)
 

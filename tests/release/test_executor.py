@@ -78,7 +78,7 @@ def apply_step(name: str, *after: str) -> ApplyStack:
         key=name,
         title=name,
         after=after,
-        stack=Stack(name=name, template_file=Path("unused"), depends_on=(), phase="data"),
+        stack=Stack(name=name, short_name=name, template_file=Path("unused"), depends_on=(), phase="data"),
         action=Action.CREATE,
     )
 

@@ -229,7 +229,9 @@ def small_environment(endpoint_url: str, name: str, tmp_path: Path, monkeypatch:
         for stack in values["stacks"]
         if stack["name"] in kept
     ]
-    values["secrets"] = [{"name": f"{name}-cookie-secret", "kind": "random", "used_by": ["web"]}]
+    values["secrets"] = [
+        {"name": f"{name}-cookie-secret", "short_name": "cookie-secret", "kind": "random", "used_by": ["web"]}
+    ]
     repositories = {
         service["name"].capitalize(): {
             "Type": "AWS::ECR::Repository",

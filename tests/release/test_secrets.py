@@ -134,8 +134,8 @@ def test_unset_is_the_value_that_the_templates_write() -> None:
 def test_url_has_to_hold_the_generated_password(
     aws: Aws, manifest: Manifest, urls: str, state: State, problem: str
 ) -> None:
-    generated = Secret(name=f"{manifest.prefix}-database", kind="generated", used_by=("api",))
-    url = Secret(name=f"{manifest.prefix}-database-url", kind="url", used_by=("api",))
+    generated = Secret(name=f"{manifest.prefix}-database", short_name="database", kind="generated", used_by=("api",))
+    url = Secret(name=f"{manifest.prefix}-database-url", short_name="database-url", kind="url", used_by=("api",))
     aws.secretsmanager.create_secret(Name=generated.name, SecretString='{"password": "secret1"}')
     aws.secretsmanager.create_secret(Name=url.name, SecretString=urls)
     secrets = Secrets(aws, replace(manifest, secrets=(generated, url)))

@@ -41,10 +41,10 @@ def read_charts(aws: Aws, manifest: Manifest, *, minutes: int) -> dict[str, Any]
     """
     cloudwatch = aws.client("cloudwatch")
     with explained("read the dashboard"):
-        body = json.loads(cloudwatch.get_dashboard(DashboardName=manifest.prefix)["DashboardBody"])
+        body = json.loads(cloudwatch.get_dashboard(DashboardName=manifest.dashboard)["DashboardBody"])
     charts = [(each["properties"]["title"], list(_metrics(each["properties"]))) for each in body["widgets"]]
     with explained("read the alarms"):
-        alarms = list(pages(cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{manifest.prefix}-"))
+        alarms = list(pages(cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=manifest.alarm_prefix))
     end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     start = end - timedelta(minutes=minutes)
     values = _values(cloudwatch, [metric for _, metrics in charts for metric in metrics], start, end)
@@ -60,7 +60,7 @@ def read_charts(aws: Aws, manifest: Manifest, *, minutes: int) -> dict[str, Any]
                 ],
                 "thresholds": [
                     {
-                        "label": alarm["AlarmName"].removeprefix(f"{manifest.prefix}-"),
+                        "label": alarm["AlarmName"].removeprefix(manifest.alarm_prefix),
                         "value": alarm["Threshold"],
                         "state": alarm["StateValue"],
                         "comparison": alarm["ComparisonOperator"],

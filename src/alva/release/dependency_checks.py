@@ -181,8 +181,9 @@ def cure_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
     generated = next((secret for secret in manifest.secrets if secret.kind == "generated"), None)
     if generated is None:
         return None
-    name = generated.name.removeprefix(f"{manifest.prefix}-")
-    return f"./alva secrets rotate {name} sets one new password for the database, the cache and the tasks"
+    return (
+        f"./alva secrets rotate {generated.short_name} sets one new password for the database, the cache and the tasks"
+    )
 
 
 def read_results(lines: Sequence[str], *, seconds: float) -> list[Result]:

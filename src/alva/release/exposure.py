@@ -22,7 +22,7 @@ def public_rules(aws: Aws, manifest: Manifest) -> tuple[int, list[str]]:
     A template rule checks the same before a release; this finds later manual changes. Raises AlvaError.
     """
     with explained("read the load balancer"):
-        load_balancer = aws.elbv2.describe_load_balancers(Names=[f"{manifest.prefix}-alb"])["LoadBalancers"][0]
+        load_balancer = aws.elbv2.describe_load_balancers(Names=[manifest.load_balancer])["LoadBalancers"][0]
     with explained("read the security groups"):
         groups = list(
             pages(

@@ -189,7 +189,7 @@ class Hibernation:
             names = [
                 alarm["AlarmName"]
                 for alarm in pages(
-                    cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{self._manifest.prefix}-"
+                    cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=self._manifest.alarm_prefix
                 )
             ]
             change: Any = cloudwatch.enable_alarm_actions if enabled else cloudwatch.disable_alarm_actions

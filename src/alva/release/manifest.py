@@ -23,6 +23,8 @@ class Stack:
     """One CloudFormation stack and its template file."""
 
     name: str
+    short_name: str
+    """Without the environment's prefix: `network`."""
     template_file: Path
     depends_on: tuple[str, ...]
     phase: str
@@ -86,6 +88,8 @@ class Secret:
     """A secret of the environment; `kind` tells how it gets its value."""
 
     name: str
+    short_name: str
+    """Without the environment's prefix: `database`."""
     kind: str
     used_by: tuple[str, ...]
 
@@ -99,6 +103,12 @@ class Manifest:
     region: str
     cluster: str
     namespace: str
+    load_balancer: str
+    """The load balancer's name."""
+    dashboard: str
+    """The CloudWatch dashboard's name."""
+    alarm_prefix: str
+    """What the names of the environment's alarms begin with."""
     tags: Mapping[str, str]
     """The tags of every stack, which CloudFormation propagates to its resources."""
     stacks: tuple[Stack, ...]
@@ -133,6 +143,7 @@ class Manifest:
         stacks = tuple(
             Stack(
                 name=item["name"],
+                short_name=item["short_name"],
                 template_file=folder / item["template"],
                 depends_on=tuple(item["depends_on"]),
                 phase=item["phase"],
@@ -153,6 +164,9 @@ class Manifest:
             region=values["region"],
             cluster=values["cluster"],
             namespace=values["namespace"],
+            load_balancer=values["load_balancer"],
+            dashboard=values["dashboard"],
+            alarm_prefix=values["alarm_prefix"],
             tags=dict(values.get("tags", {})),
             stacks=stacks,
             services=tuple(
@@ -186,7 +200,12 @@ class Manifest:
                 folder=migration.get("folder"),
             ),
             secrets=tuple(
-                Secret(name=item["name"], kind=item["kind"], used_by=tuple(item["used_by"]))
+                Secret(
+                    name=item["name"],
+                    short_name=item["short_name"],
+                    kind=item["kind"],
+                    used_by=tuple(item["used_by"]),
+                )
                 for item in values["secrets"]
             ),
             architecture=values.get("architecture", "X86_64"),
@@ -200,11 +219,11 @@ class Manifest:
         return tuple(stack for stack in self.stacks if stack.phase == phase)
 
     def stack(self, short_name: str) -> Stack:
-        """Return the stack `{prefix}-{short_name}`; raises AlvaError if there is none."""
+        """Return the stack with this short name; raises AlvaError if there is none."""
         for stack in self.stacks:
-            if stack.name == f"{self.prefix}-{short_name}":
+            if stack.short_name == short_name:
                 return stack
-        raise AlvaError(f"cannot find a stack {self.prefix}-{short_name} in the templates", next_step="./alva synth")
+        raise AlvaError(f"cannot find the stack {short_name!r} in the templates", next_step="./alva synth")
 
     @property
     def deep_checked(self) -> Service | None:

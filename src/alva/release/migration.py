@@ -17,7 +17,7 @@ def run(
 ) -> None:
     """Run the migration task to its end; raises MigrationFailed with its last lines."""
     migration = manifest.migration
-    network = _outputs(aws, f"{manifest.prefix}-network")
+    network = _outputs(aws, manifest.stack("network").name)
     ecs = _outputs(aws, migration.stack)
     _wait_for_others(aws, ecs["ClusterName"], migration.family, line, timeout_seconds)
     lines: list[str] = []

@@ -359,7 +359,7 @@ def _migration(
     if manifest.migration.service not in wanted.digests or wanted.keeps_schema:
         return None
     digest = wanted.digests[manifest.migration.service]
-    database = changes.get(f"{manifest.prefix}-database")
+    database = next((changes.get(each.name) for each in manifest.stacks if each.short_name == "database"), None)
     if wanted.is_forced:
         reason = "asked for"
     elif database is not None and database.action in (Action.CREATE, Action.RECREATE):

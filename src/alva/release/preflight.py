@@ -281,7 +281,7 @@ def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
     """
     with explained("read the alarms"):
         alarms = list(
-            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{manifest.prefix}-")
+            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=manifest.alarm_prefix)
         )
     ringing = [
         f"{alarm['AlarmName']}: {alarm.get('StateReason', '')}" for alarm in alarms if alarm["StateValue"] == "ALARM"

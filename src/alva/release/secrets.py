@@ -129,7 +129,7 @@ class Secrets:
     def find(self, name: str) -> Secret:
         """Return the secret `name`, with or without the environment's prefix."""
         for secret in self._manifest.secrets:
-            if name in (secret.name, secret.name.removeprefix(f"{self._manifest.prefix}-")):
+            if name in (secret.name, secret.short_name):
                 return secret
         raise UsageError(
             f"cannot find a secret {name!r}",

@@ -225,12 +225,12 @@ def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
             aws.client("cloudwatch"),
             "describe_alarms",
             "MetricAlarms",
-            AlarmNamePrefix=f"{manifest.prefix}-",
+            AlarmNamePrefix=manifest.alarm_prefix,
             StateValue="ALARM",
         )
         return tuple(
             AlarmStatus(
-                name=alarm["AlarmName"].removeprefix(f"{manifest.prefix}-"),
+                name=alarm["AlarmName"].removeprefix(manifest.alarm_prefix),
                 description=alarm.get("AlarmDescription", ""),
                 reason=alarm.get("StateReason", ""),
                 since=alarm["StateUpdatedTimestamp"],
