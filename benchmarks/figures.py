@@ -20,14 +20,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-ASKED_SECONDS = {
+TARGET_SECONDS = {
     "fresh clone to serving": 240.0,
     "up, everything installed": 30.0,
     "up, nothing to do": 4.0,
     "release of one service": 20.0,
     "down": 5.0,
 }
-ASKED_RESIDENT_MB = 900.0
+TARGET_RESIDENT_MB = 900.0
 
 
 def main() -> None:
@@ -63,8 +63,8 @@ def measure(project: Path, *, fresh: bool) -> dict[str, dict[str, float]]:
         resident = resident_megabytes(Path(environment["ALVA_HOME"]))
     finally:
         seconds["down"] = timed(lambda: alva(project, environment, "down"))
-    figures = {name: {"asked": ASKED_SECONDS[name], "measured": round(value, 1)} for name, value in seconds.items()}
-    figures["resident at rest, MB"] = {"asked": ASKED_RESIDENT_MB, "measured": round(resident, 1)}
+    figures = {name: {"target": TARGET_SECONDS[name], "measured": round(value, 1)} for name, value in seconds.items()}
+    figures["resident at rest, MB"] = {"target": TARGET_RESIDENT_MB, "measured": round(resident, 1)}
     return figures
 
 
@@ -129,8 +129,8 @@ def proportional_set_kilobytes(pid: int) -> int:
 
 def as_table(figures: Mapping[str, Mapping[str, float]]) -> str:
     width = max(map(len, figures))
-    lines = [f"{'':{width}}  {'asked':>8}  {'measured':>8}"]
-    lines += [f"{name:{width}}  {figure['asked']:8.1f}  {figure['measured']:8.1f}" for name, figure in figures.items()]
+    lines = [f"{'':{width}}  {'target':>8}  {'measured':>8}"]
+    lines += [f"{name:{width}}  {figure['target']:8.1f}  {figure['measured']:8.1f}" for name, figure in figures.items()]
     return "\n".join(lines)
 
 

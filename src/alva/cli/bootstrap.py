@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alva.cli import command_line
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 from alva.errors import AlvaError, PreflightRefused
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def command(invocation: Invocation) -> None:
     from alva.release.refusals import refuse_unset_settings
 
     with invocation.progress as progress:
-        with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
-            if not synthesise(invocation.environment, invocation.assembly_folder):
-                synthesis.outcome = "unchanged"
+        synth_step(invocation)
         aws, manifest = invocation.aws, invocation.manifest
         if not invocation.is_local:
             refuse_unset_settings(manifest)

@@ -12,7 +12,7 @@ import click
 
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import DIGEST_FILE, run_app, source_digest, synthesise
+from alva.cli.synth import DIGEST_FILE, run_app, source_digest, synth_step
 
 if TYPE_CHECKING:
     from alva.checks.cost import Item
@@ -30,8 +30,7 @@ def command(invocation: Invocation, no_savings: bool) -> None:
     prices = Prices.read()
     folder = invocation.assembly_folder
     with invocation.progress as progress:
-        with step(progress, "synth", f"synthesise {invocation.environment}"):
-            synthesise(invocation.environment, folder)
+        synth_step(invocation)
         items = bill(Assembly.read(folder), prices)
         savings: list[dict[str, object]] = []
         if not no_savings:

@@ -15,7 +15,7 @@ import click
 
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import Progress, step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 from alva.errors import PreflightRefused, UsageError
 from alva.release.risks import Kind
 
@@ -246,9 +246,7 @@ def prepare(
     from alva.release.request import Request
 
     progress = invocation.progress
-    with step(progress, "synth", f"synthesise {invocation.environment}") as synthesis:
-        if not synthesise(invocation.environment, invocation.assembly_folder):
-            synthesis.outcome = "unchanged"
+    synth_step(invocation)
     require_paths(invocation)
     manifest = invocation.manifest
     if not invocation.is_local:

@@ -11,7 +11,7 @@ import click
 
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 from alva.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     from alva.release.lock import Lock
     from alva.release.teardown import Kind, forget, look, take_down
 
-    synthesise(invocation.environment, invocation.assembly_folder)
+    with invocation.progress:
+        synth_step(invocation)
     aws, manifest = invocation.aws, invocation.manifest
     teardown = look(aws, manifest)
     prices = Prices.read()

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from alva.cli.invocation import Invocation, verb
-from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 
 
 @verb(
@@ -27,9 +26,8 @@ def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
     from alva.console.session import deployed_assembly
 
     folder = invocation.assembly_folder
-    with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}") as result:
-        if not synthesise(invocation.environment, folder):
-            result.outcome = "unchanged"
+    with invocation.progress:
+        synth_step(invocation)
     assembly = Assembly.read(folder)
     wanted = picture.read_picture(assembly)
     comparison = deployed = None

@@ -10,8 +10,7 @@ import click
 from alva.cli.build import choose_builder
 from alva.cli.deploy import findings, given_digests
 from alva.cli.invocation import Invocation, verb
-from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 from alva.cli.verify import show_checks
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, r
     from alva.release import preflight
     from alva.release.verify import Result
 
-    with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}"):
-        synthesise(invocation.environment, invocation.assembly_folder)
+    with invocation.progress:
+        synth_step(invocation)
     if reachability:
         from alva.checks.assembly import Assembly
 

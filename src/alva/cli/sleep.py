@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 
 DAYS_UNTIL_RDS_STARTS = 7
 """https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_StopInstance.html"""
@@ -18,7 +18,8 @@ def command(invocation: Invocation) -> None:
     from alva.release.hibernation import Hibernation
     from alva.release.lock import Lock
 
-    synthesise(invocation.environment, invocation.assembly_folder)
+    with invocation.progress:
+        synth_step(invocation)
     aws, manifest = invocation.aws, invocation.manifest
     invocation.confirm(
         f"Stop all tasks and the database of {manifest.environment}? Nobody can use it until ./alva wake."

@@ -43,6 +43,13 @@ def synthesise(environment: str, folder: Path, *, force: bool = False) -> bool:
     return True
 
 
+def synth_step(invocation: Invocation, *, force: bool = False) -> None:
+    """Synthesise the invocation's environment as a step of its progress display; raises SynthesisFailed."""
+    with step(invocation.progress, "synth", f"synthesise {invocation.environment}") as result:
+        if not synthesise(invocation.environment, invocation.assembly_folder, force=force):
+            result.outcome = "unchanged"
+
+
 def run_app(script: str, environment: str, folder: Path) -> None:
     """Run a CDK app of infrastructure/bin, which writes templates to `folder`.
 
@@ -95,9 +102,8 @@ def _read(file: Path) -> str | None:
 def command(invocation: Invocation, force: bool) -> None:
     """Synthesise, and print the folder of the templates."""
     folder = invocation.assembly_folder
-    with invocation.progress as progress, step(progress, "synth", f"synthesise {invocation.environment}") as result:
-        if not synthesise(invocation.environment, folder, force=force):
-            result.outcome = "unchanged"
+    with invocation.progress:
+        synth_step(invocation, force=force)
     templates = [str(stack.template_file) for stack in invocation.manifest.stacks]
     if invocation.as_json:
         invocation.print_json({"folder": str(folder), "templates": templates})

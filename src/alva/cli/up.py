@@ -11,7 +11,7 @@ import click
 from alva.cli.deploy import Builds, current_commit, findings, person, require_paths, show_result
 from alva.cli.invocation import ROOT, Invocation, only_local, verb
 from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 from alva.release.risks import Kind
 
 STANDIN_KEY = "alva-local-standin-key"
@@ -49,12 +49,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                         daemon.start(config)
                         result.detail = f"network: {daemon.status(config).network}"
 
-            def write_templates() -> None:
-                with step(progress, "synth", f"synthesise {invocation.environment}") as result:
-                    if not synthesise(invocation.environment, invocation.assembly_folder):
-                        result.outcome = "unchanged"
-
-            region, templates = pool.submit(start_region), pool.submit(write_templates)
+            region, templates = pool.submit(start_region), pool.submit(synth_step, invocation)
             region.result()  # report errors such as a port in use before building images
             templates.result()
             require_paths(invocation)

@@ -6,7 +6,7 @@ import time
 
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
-from alva.cli.synth import synthesise
+from alva.cli.synth import synth_step
 
 PATIENCE_SECONDS = 90
 """New tasks need time to resolve each other's names before every check passes."""
@@ -21,7 +21,8 @@ def command(invocation: Invocation) -> None:
     from alva.release.lock import Lock
 
     started = time.monotonic()
-    synthesise(invocation.environment, invocation.assembly_folder)
+    with invocation.progress:
+        synth_step(invocation)
     aws, manifest = invocation.aws, invocation.manifest
     with invocation.progress as progress, Lock(aws, manifest).held("wake", progress.note):
         with step(progress, "wake", f"wake {manifest.environment}"):
