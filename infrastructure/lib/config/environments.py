@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
-from lib.config.errors import SettingError
+from lib.config.errors import SettingError, require
 from lib.config.service import Service, check_services
 from lib.config.services import SERVICES
 from lib.config.settings import (
@@ -25,7 +25,6 @@ from lib.config.settings import (
     Subnet,
     Tasks,
     WorkingHours,
-    require,
 )
 
 SANDBOX_SENDER = "Alva <onboarding@resend.dev>"
@@ -52,20 +51,40 @@ class Environment:
     keep_data: bool = False
 
     def __post_init__(self) -> None:
-        require("name", bool(re.fullmatch(r"[a-z][a-z0-9]{1,11}", self.name)), self.name,
-               "2 to 12 lower-case letters and digits: it is part of names that AWS limits to 32")  # fmt: skip
-        require("region", bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", self.region)), self.region,
-               "an AWS region such as us-east-1")  # fmt: skip
+        require(
+            "name",
+            bool(re.fullmatch(r"[a-z][a-z0-9]{1,11}", self.name)),
+            self.name,
+            "2 to 12 lower-case letters and digits: it is part of names that AWS limits to 32",
+        )
+        require(
+            "region",
+            bool(re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", self.region)),
+            self.region,
+            "an AWS region such as us-east-1",
+        )
         check_services(self.services)
         for subnet in (*self.network.public_subnets, *self.network.private_subnets):
-            require("network", subnet.availability_zone.startswith(self.region), subnet.availability_zone,
-                   f"a zone of the region {self.region}")  # fmt: skip
-        require("working_hours", not (self.working_hours and self.database.multi_az), self.working_hours,
-               "none where database.multi_az is set: an environment that stops at night needs no standby")  # fmt: skip
+            require(
+                "network",
+                subnet.availability_zone.startswith(self.region),
+                subnet.availability_zone,
+                f"a zone of the region {self.region}",
+            )
+        require(
+            "working_hours",
+            not (self.working_hours and self.database.multi_az),
+            self.working_hours,
+            "none where database.multi_az is set: an environment that stops at night needs no standby",
+        )
         names = {service.name for service in self.services}
         # CloudFormation's GetTemplate returns `?` for other characters, so every release would find a difference.
-        require("mail_from", self.mail_from.isascii() and "@" in self.mail_from, self.mail_from,
-               "a sender in ASCII, such as Alva <mail@example.com>")  # fmt: skip
+        require(
+            "mail_from",
+            self.mail_from.isascii() and "@" in self.mail_from,
+            self.mail_from,
+            "a sender in ASCII, such as Alva <mail@example.com>",
+        )
         for name in self.tasks.sizes:
             require("tasks.sizes", name in names, name, f"one of {', '.join(sorted(names))}")
 

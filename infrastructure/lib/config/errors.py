@@ -10,3 +10,9 @@ class SettingError(ValueError):
         super().__init__(f"cannot use {value!r} for the setting {setting}\n  expected: {expected}")
         self.setting = setting
         self.value = value
+
+
+def require(setting: str, holds: bool, value: object, expected: str) -> None:
+    """Raise SettingError for `setting` unless `value` is as expected."""
+    if not holds:
+        raise SettingError(setting, value, expected)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
-from lib.config.errors import SettingError
+from lib.config.errors import require
 from lib.config.secrets import (
     DATABASE_SECRET,
     SECRETS,
@@ -106,74 +106,61 @@ class Service:
 
     def __post_init__(self) -> None:
         where = f"services.{self.name}"
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", self.name):
-            raise SettingError(f"{where}.name", self.name, "use 2 to 20 lower-case letters, digits and hyphens")
+        is_name = bool(re.fullmatch(r"[a-z][a-z0-9-]{0,18}[a-z0-9]", self.name))
+        require(f"{where}.name", is_name, self.name, "use 2 to 20 lower-case letters, digits and hyphens")
         check_size(where, self.cpu_units, self.memory_mib)
         for path in (self.context, self.dockerfile):
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise SettingError(f"{where}.context", path, "a path inside the repository")
+            is_inside = not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
+            require(f"{where}.context", is_inside, path, "a path inside the repository")
         if not self.dockerfile:
             object.__setattr__(self, "dockerfile", str(PurePosixPath(self.context, "apps", self.name, "Dockerfile")))
-        if self.stack < 1:
-            raise SettingError(f"{where}.stack", self.stack, "1 or more")
+        require(f"{where}.stack", self.stack >= 1, self.stack, "1 or more")
         if self.port is None:
             self._check_worker(where)
         else:
             self._check_routes(where, self.port)
         for variable, template in self.environment.items():
             for _, placeholder, _, _ in string.Formatter().parse(template):
-                if placeholder is not None and placeholder.split("[")[0] not in PLACEHOLDERS:
-                    raise SettingError(
-                        f"{where}.environment.{variable}",
-                        template,
-                        f"one of {', '.join(sorted(PLACEHOLDERS))} in braces",
-                    )
+                is_known = placeholder is None or placeholder.split("[")[0] in PLACEHOLDERS
+                expected = f"one of {', '.join(sorted(PLACEHOLDERS))} in braces"
+                require(f"{where}.environment.{variable}", is_known, template, expected)
         known = {secret.name for secret in SECRETS}
         for variable, given in self.secrets.items():
-            if isinstance(given, SecretKey) and given.secret not in known:
-                raise SettingError(f"{where}.secrets.{variable}", given.secret, f"one of {', '.join(sorted(known))}")
-            if isinstance(given, DatabaseUrl | RedisUrl) and not re.fullmatch(r"[\w.~%/&=+-]*", given.query):
-                raise SettingError(
-                    f"{where}.secrets.{variable}", given.query, "a query like sslmode=verify-full, without ?"
-                )
-        if both := self.environment.keys() & self.secrets.keys():
-            raise SettingError(
-                f"{where}.secrets", sorted(both), "a variable is either configuration or a secret, not both"
-            )
-        if self.uses_database != (self.database_connections > 0):
-            expected = (
-                "at least 1: it is given DATABASE_URL" if self.uses_database else "0: it is given no DATABASE_URL"
-            )
-            raise SettingError(f"{where}.database_connections", self.database_connections, expected)
+            setting = f"{where}.secrets.{variable}"
+            if isinstance(given, SecretKey):
+                require(setting, given.secret in known, given.secret, f"one of {', '.join(sorted(known))}")
+            else:
+                is_query = bool(re.fullmatch(r"[\w.~%/&=+-]*", given.query))
+                require(setting, is_query, given.query, "a query like sslmode=verify-full, without ?")
+        both = sorted(self.environment.keys() & self.secrets.keys())
+        require(f"{where}.secrets", not both, both, "a variable is either configuration or a secret, not both")
+        connections = self.database_connections
+        expected = "at least 1: it is given DATABASE_URL" if self.uses_database else "0: it is given no DATABASE_URL"
+        require(f"{where}.database_connections", self.uses_database == (connections > 0), connections, expected)
 
     def _check_worker(self, where: str) -> None:
         for name in ("paths", "priority", "path_prefix", "host_label", "allowlisted", "has_pages"):
-            if value := getattr(self, name):
-                raise SettingError(f"{where}.{name}", value, "none: without a port, nothing is routed to the service")
+            value = getattr(self, name)
+            require(f"{where}.{name}", not value, value, "none: without a port, nothing is routed to the service")
 
     def _check_routes(self, where: str, port: int) -> None:
-        if not 1024 <= port <= 65535:
-            raise SettingError(f"{where}.port", port, "an unprivileged port (1024 to 65535): tasks do not run as root")
-        if not 1 <= self.priority <= 49_000:
-            raise SettingError(f"{where}.priority", self.priority, "1 to 49000")
-        if not self.paths:
-            raise SettingError(f"{where}.paths", self.paths, "at least one pattern: the load balancer routes by path")
-        if not re.fullmatch(r"[a-z0-9{}-]{1,40}", self.host_label):
-            raise SettingError(f"{where}.host_label", self.host_label, "the label of its host, such as api-{}")
+        unprivileged = "an unprivileged port (1024 to 65535): tasks do not run as root"
+        require(f"{where}.port", 1024 <= port <= 65535, port, unprivileged)
+        require(f"{where}.priority", 1 <= self.priority <= 49_000, self.priority, "1 to 49000")
+        expected = "at least one pattern: the load balancer routes by path"
+        require(f"{where}.paths", len(self.paths) > 0, self.paths, expected)
+        is_label = bool(re.fullmatch(r"[a-z0-9{}-]{1,40}", self.host_label))
+        require(f"{where}.host_label", is_label, self.host_label, "the label of its host, such as api-{}")
         # An ALB rule has at most 5 condition values: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
-        if len(self.paths) > 5:
-            raise SettingError(f"{where}.paths", self.paths, "a listener rule takes at most 5 values")
+        require(f"{where}.paths", len(self.paths) <= 5, self.paths, "a listener rule takes at most 5 values")
         for pattern in self.paths:
-            if not pattern.startswith("/") or len(pattern) > 128:
-                raise SettingError(f"{where}.paths", pattern, "starts with / and has at most 128 characters")
-        if not self.health_path.startswith("/"):
-            raise SettingError(f"{where}.health_path", self.health_path, "starts with /")
-        if not _are_success_codes(self.health_codes):
-            raise SettingError(
-                f"{where}.health_codes", self.health_codes, "codes from 200 to 399: 200, or 200,204, or 200-399"
-            )
-        if self.path_prefix and not re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix):
-            raise SettingError(f"{where}.path_prefix", self.path_prefix, "empty, or like /api")
+            is_pattern = pattern.startswith("/") and len(pattern) <= 128
+            require(f"{where}.paths", is_pattern, pattern, "starts with / and has at most 128 characters")
+        require(f"{where}.health_path", self.health_path.startswith("/"), self.health_path, "starts with /")
+        expected = "codes from 200 to 399: 200, or 200,204, or 200-399"
+        require(f"{where}.health_codes", _are_success_codes(self.health_codes), self.health_codes, expected)
+        is_prefix = not self.path_prefix or bool(re.fullmatch(r"(/[a-z0-9-]+)+", self.path_prefix))
+        require(f"{where}.path_prefix", is_prefix, self.path_prefix, "empty, or like /api")
 
     @property
     def service_name(self) -> str:
@@ -219,11 +206,11 @@ class Service:
 
 def check_size(where: str, cpu_units: int, memory_mib: int) -> None:
     """Raise SettingError unless Fargate supports this task size."""
-    if cpu_units not in FARGATE_MEMORY_MIB:
-        raise SettingError(f"{where}.cpu_units", cpu_units, f"one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
-    if memory_mib not in FARGATE_MEMORY_MIB[cpu_units]:
-        allowed = ", ".join(map(str, sorted(FARGATE_MEMORY_MIB[cpu_units])))
-        raise SettingError(f"{where}.memory_mib", memory_mib, f"with {cpu_units} CPU units one of {allowed}")
+    expected = f"one of {', '.join(map(str, FARGATE_MEMORY_MIB))}"
+    require(f"{where}.cpu_units", cpu_units in FARGATE_MEMORY_MIB, cpu_units, expected)
+    allowed = FARGATE_MEMORY_MIB[cpu_units]
+    expected = f"with {cpu_units} CPU units one of {', '.join(map(str, sorted(allowed)))}"
+    require(f"{where}.memory_mib", memory_mib in allowed, memory_mib, expected)
 
 
 def _are_success_codes(codes: str) -> bool:
@@ -265,21 +252,16 @@ def check_services(services: Sequence[Service]) -> None:
     """Raise SettingError if two services have the same name, port or rule, or if too many share a stack."""
     for number in sorted({service.stack for service in services}):
         members = [service for service in services if service.stack == number]
-        if len(members) > SERVICES_PER_STACK:
-            raise SettingError(
-                f"services.{members[-1].name}.stack", number,
-                f"{number + 1}: a stack takes {SERVICES_PER_STACK} services, and {len(members)} are in this one",
-            )  # fmt: skip
+        expected = f"{number + 1}: a stack takes {SERVICES_PER_STACK} services, and {len(members)} are in this one"
+        require(f"services.{members[-1].name}.stack", len(members) <= SERVICES_PER_STACK, number, expected)
     for attribute in ("name", "port", "priority", "host_label"):
         taken: dict[object, str] = {}
         for service in services:
             value = getattr(service, attribute)
             if not value:
                 continue  # A worker has no such value.
-            if value in taken:
-                raise SettingError(
-                    f"services.{service.name}.{attribute}", value, f"not what {taken[value]} has already"
-                )
+            setting = f"services.{service.name}.{attribute}"
+            require(setting, value not in taken, value, f"not what {taken.get(value)} has already")
             taken[value] = service.name
 
 

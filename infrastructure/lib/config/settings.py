@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from types import MappingProxyType
 from zoneinfo import available_timezones
 
-from lib.config.errors import SettingError
+from lib.config.errors import SettingError, require
 from lib.config.service import check_size
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
@@ -50,12 +50,6 @@ CACHE_NODE_TYPES = (
 )  # fmt: skip
 
 
-def require(setting: str, holds: bool, value: object, expected: str) -> None:
-    """Raise SettingError for `setting` unless `value` is as expected."""
-    if not holds:
-        raise SettingError(setting, value, expected)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Subnet:
     """One subnet. A change of its CIDR replaces the subnet, so the CIDR is a setting and is never computed."""
@@ -78,13 +72,21 @@ class Network:
     def __post_init__(self) -> None:
         vpc = _network("network.cidr_block", self.cidr_block)
         require("network.cidr_block", 16 <= vpc.prefixlen <= 28, self.cidr_block, "a VPC between /16 and /28")
-        require("network.nat", self.nat in ("gateway", "gateway-per-zone", "instance"), self.nat,
-               "gateway, gateway-per-zone or instance")  # fmt: skip
+        require(
+            "network.nat",
+            self.nat in ("gateway", "gateway-per-zone", "instance"),
+            self.nat,
+            "gateway, gateway-per-zone or instance",
+        )
         placed: list[IPv4Network] = []
         for kind, subnets in (("public_subnets", self.public_subnets), ("private_subnets", self.private_subnets)):
             zones = [subnet.availability_zone for subnet in subnets]
-            require(f"network.{kind}", len(set(zones)) >= 2 and len(set(zones)) == len(zones), zones,
-                   "at least two, each in a different zone: the load balancer and the database require it")  # fmt: skip
+            require(
+                f"network.{kind}",
+                len(set(zones)) >= 2 and len(set(zones)) == len(zones),
+                zones,
+                "at least two, each in a different zone: the load balancer and the database require it",
+            )
             for subnet in subnets:
                 block = _network(f"network.{kind}", subnet.cidr_block)
                 require(f"network.{kind}", block.subnet_of(vpc), subnet.cidr_block, f"inside the VPC's {vpc}")
@@ -95,8 +97,12 @@ class Network:
         public_zones, private_zones = (
             [subnet.availability_zone for subnet in subnets] for subnets in (self.public_subnets, self.private_subnets)
         )
-        require("network.public_subnets", public_zones == private_zones, public_zones,
-               f"the zones of network.private_subnets in their order, {private_zones}")  # fmt: skip
+        require(
+            "network.public_subnets",
+            public_zones == private_zones,
+            public_zones,
+            f"the zones of network.private_subnets in their order, {private_zones}",
+        )
 
 
 def _network(setting: str, value: str) -> IPv4Network:
@@ -123,14 +129,26 @@ class Database:
     snapshot: str | None = None
 
     def __post_init__(self) -> None:
-        require("database.instance_class", self.instance_class in DATABASE_CLASSES, self.instance_class,
-               f"one of {', '.join(DATABASE_CLASSES)}")  # fmt: skip
+        require(
+            "database.instance_class",
+            self.instance_class in DATABASE_CLASSES,
+            self.instance_class,
+            f"one of {', '.join(DATABASE_CLASSES)}",
+        )
         require("database.storage_gib", 20 <= self.storage_gib <= 16_384, self.storage_gib, "20 to 16384 GiB")
         require("database.storage_type", self.storage_type in ("gp2", "gp3"), self.storage_type, "gp2 or gp3")
-        require("database.backup_retention_days", 1 <= self.backup_retention_days <= 35, self.backup_retention_days,
-               "1 to 35 days: 0 would switch backups off")  # fmt: skip
-        require("database.snapshot", self.snapshot is None or bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]{0,254}",
-                self.snapshot)), self.snapshot, "the identifier of a DB snapshot")  # fmt: skip
+        require(
+            "database.backup_retention_days",
+            1 <= self.backup_retention_days <= 35,
+            self.backup_retention_days,
+            "1 to 35 days: 0 would switch backups off",
+        )
+        require(
+            "database.snapshot",
+            self.snapshot is None or bool(re.fullmatch(r"[A-Za-z][A-Za-z0-9:-]{0,254}", self.snapshot)),
+            self.snapshot,
+            "the identifier of a DB snapshot",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +160,19 @@ class Cache:
     snapshot_retention_days: int = 0
 
     def __post_init__(self) -> None:
-        require("cache.node_type", self.node_type in CACHE_NODE_TYPES, self.node_type,
-               f"one of {', '.join(CACHE_NODE_TYPES)}")  # fmt: skip
+        require(
+            "cache.node_type",
+            self.node_type in CACHE_NODE_TYPES,
+            self.node_type,
+            f"one of {', '.join(CACHE_NODE_TYPES)}",
+        )
         require("cache.replicas", 0 <= self.replicas <= 5, self.replicas, "0 to 5")
-        require("cache.snapshot_retention_days", 0 <= self.snapshot_retention_days <= 35, self.snapshot_retention_days,
-               "0 (none) to 35 days")  # fmt: skip
+        require(
+            "cache.snapshot_retention_days",
+            0 <= self.snapshot_retention_days <= 35,
+            self.snapshot_retention_days,
+            "0 (none) to 35 days",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +186,18 @@ class Domain:
     hosted_zone_id: str | None = None
 
     def __post_init__(self) -> None:
-        require("domain.name", bool(re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", self.name)), self.name,
-               "a domain in lower case, such as example.com")  # fmt: skip
-        require("domain.hosted_zone_id", bool(re.fullmatch(r"Z[A-Z0-9]{1,31}", self.hosted_zone_id or "")),
-               self.hosted_zone_id, "the id of the Route 53 zone of the domain, such as Z0123456789ABC")  # fmt: skip
+        require(
+            "domain.name",
+            bool(re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", self.name)),
+            self.name,
+            "a domain in lower case, such as example.com",
+        )
+        require(
+            "domain.hosted_zone_id",
+            bool(re.fullmatch(r"Z[A-Z0-9]{1,31}", self.hosted_zone_id or "")),
+            self.hosted_zone_id,
+            "the id of the Route 53 zone of the domain, such as Z0123456789ABC",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,17 +213,28 @@ class LoadBalancer:
 
     def __post_init__(self) -> None:
         if self.certificate_arn is not None:
-            require("load_balancer.certificate_arn",
-                   bool(re.fullmatch(r"arn:aws:acm:[a-z0-9-]+:\d{12}:certificate/[a-f0-9-]+", self.certificate_arn)),
-                   self.certificate_arn, "the ARN of an ACM certificate in the environment's region")  # fmt: skip
-        require("load_balancer.idle_timeout_seconds", 1 <= self.idle_timeout_seconds <= 4000, self.idle_timeout_seconds,
-               "1 to 4000 seconds")  # fmt: skip
+            require(
+                "load_balancer.certificate_arn",
+                bool(re.fullmatch(r"arn:aws:acm:[a-z0-9-]+:\d{12}:certificate/[a-f0-9-]+", self.certificate_arn)),
+                self.certificate_arn,
+                "the ARN of an ACM certificate in the environment's region",
+            )
+        require(
+            "load_balancer.idle_timeout_seconds",
+            1 <= self.idle_timeout_seconds <= 4000,
+            self.idle_timeout_seconds,
+            "1 to 4000 seconds",
+        )
         # The API accepts CIDR blocks only, so a single address is /32.
         blocks = tuple(str(_network("load_balancer.admin_allowed_cidrs", each)) for each in self.admin_allowed_cidrs)
         object.__setattr__(self, "admin_allowed_cidrs", blocks)
         # A rule has at most five condition values, and admin's paths are two of them.
-        require("load_balancer.admin_allowed_cidrs", len(self.admin_allowed_cidrs) <= 3, self.admin_allowed_cidrs,
-               "at most 3: a listener rule takes 5 values, two of which are paths")  # fmt: skip
+        require(
+            "load_balancer.admin_allowed_cidrs",
+            len(self.admin_allowed_cidrs) <= 3,
+            self.admin_allowed_cidrs,
+            "at most 3: a listener rule takes 5 values, two of which are paths",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,25 +260,61 @@ class Tasks:
 
     def __post_init__(self) -> None:
         require("tasks.desired_count", self.desired_count >= 1, self.desired_count, "at least 1")
-        require("tasks.max_count", self.max_count >= self.desired_count, self.max_count,
-               f"at least tasks.desired_count, which is {self.desired_count}")  # fmt: skip
-        require("tasks.log_level", self.log_level in ("debug", "info", "warning", "error"), self.log_level,
-               "debug, info, warning or error")  # fmt: skip
-        require("tasks.log_retention_days", self.log_retention_days in RETENTION_DAYS, self.log_retention_days,
-               f"one of {', '.join(map(str, RETENTION_DAYS))}")  # fmt: skip
-        require("tasks.stop_timeout_seconds", 2 <= self.stop_timeout_seconds <= 120, self.stop_timeout_seconds,
-               "2 to 120 seconds, Fargate's limit")  # fmt: skip
+        require(
+            "tasks.max_count",
+            self.max_count >= self.desired_count,
+            self.max_count,
+            f"at least tasks.desired_count, which is {self.desired_count}",
+        )
+        require(
+            "tasks.log_level",
+            self.log_level in ("debug", "info", "warning", "error"),
+            self.log_level,
+            "debug, info, warning or error",
+        )
+        require(
+            "tasks.log_retention_days",
+            self.log_retention_days in RETENTION_DAYS,
+            self.log_retention_days,
+            f"one of {', '.join(map(str, RETENTION_DAYS))}",
+        )
+        require(
+            "tasks.stop_timeout_seconds",
+            2 <= self.stop_timeout_seconds <= 120,
+            self.stop_timeout_seconds,
+            "2 to 120 seconds, Fargate's limit",
+        )
         # ECS accepts more, but the start period of a container's health check is at most 300 seconds.
-        require("tasks.grace_period_seconds", 0 <= self.grace_period_seconds <= 300, self.grace_period_seconds,
-               "0 to 300 seconds")  # fmt: skip
-        require("tasks.deregistration_delay_seconds", 0 <= self.deregistration_delay_seconds <= 3600,
-               self.deregistration_delay_seconds, "0 to 3600 seconds")  # fmt: skip
-        require("tasks.health_interval_seconds", 5 <= self.health_interval_seconds <= 300, self.health_interval_seconds,
-               "5 to 300 seconds")  # fmt: skip
-        require("tasks.health_timeout_seconds", 2 <= self.health_timeout_seconds < self.health_interval_seconds,
-               self.health_timeout_seconds, "at least 2, and less than tasks.health_interval_seconds")  # fmt: skip
-        require("tasks.circuit_breaker_failures", 1 <= self.circuit_breaker_failures <= 200,
-               self.circuit_breaker_failures, "1 to 200 failed tasks")  # fmt: skip
+        require(
+            "tasks.grace_period_seconds",
+            0 <= self.grace_period_seconds <= 300,
+            self.grace_period_seconds,
+            "0 to 300 seconds",
+        )
+        require(
+            "tasks.deregistration_delay_seconds",
+            0 <= self.deregistration_delay_seconds <= 3600,
+            self.deregistration_delay_seconds,
+            "0 to 3600 seconds",
+        )
+        require(
+            "tasks.health_interval_seconds",
+            5 <= self.health_interval_seconds <= 300,
+            self.health_interval_seconds,
+            "5 to 300 seconds",
+        )
+        require(
+            "tasks.health_timeout_seconds",
+            2 <= self.health_timeout_seconds < self.health_interval_seconds,
+            self.health_timeout_seconds,
+            "at least 2, and less than tasks.health_interval_seconds",
+        )
+        require(
+            "tasks.circuit_breaker_failures",
+            1 <= self.circuit_breaker_failures <= 200,
+            self.circuit_breaker_failures,
+            "1 to 200 failed tasks",
+        )
         for service, (cpu_units, memory_mib) in self.sizes.items():
             check_size(f"tasks.sizes.{service}", cpu_units, memory_mib)
 
@@ -255,10 +336,18 @@ class WorkingHours:
 
     def __post_init__(self) -> None:
         require("working_hours.start_hour", 1 <= self.start_hour <= 23, self.start_hour, "1 to 23")
-        require("working_hours.stop_hour", self.start_hour < self.stop_hour <= 23, self.stop_hour,
-               f"after working_hours.start_hour, which is {self.start_hour}, and at most 23")  # fmt: skip
-        require("working_hours.time_zone", self.time_zone in available_timezones(), self.time_zone,
-               "an IANA time zone such as Europe/Berlin")  # fmt: skip
+        require(
+            "working_hours.stop_hour",
+            self.start_hour < self.stop_hour <= 23,
+            self.stop_hour,
+            f"after working_hours.start_hour, which is {self.start_hour}, and at most 23",
+        )
+        require(
+            "working_hours.time_zone",
+            self.time_zone in available_timezones(),
+            self.time_zone,
+            "an IANA time zone such as Europe/Berlin",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,12 +366,20 @@ class Monitoring:
 
     def __post_init__(self) -> None:
         if self.alarm_email is not None:
-            require("monitoring.alarm_email", bool(re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email)),
-                   self.alarm_email, "an e-mail address")  # fmt: skip
+            require(
+                "monitoring.alarm_email",
+                bool(re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email)),
+                self.alarm_email,
+                "an e-mail address",
+            )
         for name in ("cpu_percent", "memory_percent", "connections_percent", "storage_free_percent"):
             require(f"monitoring.{name}", 1 <= getattr(self, name) <= 99, getattr(self, name), "1 to 99 percent")
-        require("monitoring.monthly_budget_usd", self.monthly_budget_usd is None or self.monthly_budget_usd >= 1,
-               self.monthly_budget_usd, "at least 1, or None for no budget")  # fmt: skip
+        require(
+            "monitoring.monthly_budget_usd",
+            self.monthly_budget_usd is None or self.monthly_budget_usd >= 1,
+            self.monthly_budget_usd,
+            "at least 1, or None for no budget",
+        )
         for name in ("server_errors", "log_errors"):
             require(f"monitoring.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
         require("monitoring.latency_seconds", 0 < self.latency_seconds < 60, self.latency_seconds, "less than 60 s")
@@ -308,20 +405,34 @@ class Pipeline:
     user: bool = False
 
     def __post_init__(self) -> None:
-        require("pipeline.repository",
-               self.repository is None or bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
-               self.repository, "owner/name, as on GitHub")  # fmt: skip
+        require(
+            "pipeline.repository",
+            self.repository is None or bool(re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", self.repository)),
+            self.repository,
+            "owner/name, as on GitHub",
+        )
         for name in ("owner_id", "repository_id"):
             number = getattr(self, name)
             require(f"pipeline.{name}", number is None or number > 0, number, "GitHub's number, such as 456789")
         # With `*`, every branch could deploy, and so could every pull request of a member.
-        require("pipeline.branch", bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)), self.branch,
-               "one branch, without wildcards")  # fmt: skip
+        require(
+            "pipeline.branch",
+            bool(re.fullmatch(r"[A-Za-z0-9._/-]+", self.branch)),
+            self.branch,
+            "one branch, without wildcards",
+        )
         if self.oidc_provider_arn is not None:
-            require("pipeline.oidc_provider_arn",
-                   bool(re.fullmatch(r"arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
-                                     self.oidc_provider_arn)),
-                   self.oidc_provider_arn, "the ARN of the provider token.actions.githubusercontent.com")  # fmt: skip
+            require(
+                "pipeline.oidc_provider_arn",
+                bool(
+                    re.fullmatch(
+                        r"arn:aws:iam::\d{12}:oidc-provider/token\.actions\.githubusercontent\.com",
+                        self.oidc_provider_arn,
+                    )
+                ),
+                self.oidc_provider_arn,
+                "the ARN of the provider token.actions.githubusercontent.com",
+            )
 
     @property
     def subjects(self) -> tuple[str, ...]:
