@@ -190,4 +190,4 @@ def test_port_that_somebody_opened_to_the_internet_is_found(rehearsal: Rehearsal
         ec2.revoke_security_group_ingress(**opened)
     assert verify.returncode == 7
     reasons = {check["check"]: check["reason"] for check in json.loads(verify.stdout) if check["verdict"] == "FAIL"}
-    assert reasons["nothing else is open"] == "alva-staging-rds lets 0.0.0.0/0 in on tcp 5432"
+    assert reasons["nothing else is open"] == "alva-staging-rds admits 0.0.0.0/0 on tcp 5432"
