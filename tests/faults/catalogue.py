@@ -44,7 +44,7 @@ CATALOGUE = (
         breaks=breaking.both(),
         called=("deploy", "--image", f"web=sha256:{'0' * 64}"),
         exit_code=REFUSED,
-        says=(f"alva-web@sha256:{'0' * 64}", "nothing was touched"),
+        says=(f"alva-web@sha256:{'0' * 64}", "nothing was changed"),
         outcome=None,
     ),
     Fault(

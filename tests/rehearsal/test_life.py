@@ -56,7 +56,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     for arguments in (("deploy", "--yes"), ("migrate",)):
         asleep = rehearsal.alva(*arguments)
         assert asleep.returncode == 3, asleep.stderr
-        assert "it is asleep; nothing was touched" in asleep.stderr
+        assert "it is asleep; nothing was changed" in asleep.stderr
         assert "next: ./alva wake" in asleep.stderr
     assert "asleep since " in rehearsal.alva("status").stdout
     verified = rehearsal.alva("verify")

@@ -43,7 +43,7 @@ def test_release_that_drops_a_needed_rule_is_refused_since_nothing_here_would_sh
         refused = loopback.alva(*called)
     assert refused.returncode == 3, refused.stderr
     assert "api cannot reach database on port 5432, needed for its DATABASE_URL" in refused.stderr
-    assert "nothing was touched" in refused.stderr
+    assert "nothing was changed" in refused.stderr
 
 
 def test_rule_that_somebody_revoked_closes_the_load_balancer_here_too(loopback: Rehearsal) -> None:

@@ -88,7 +88,7 @@ def test_only_existing_buckets_to_delete_are_emptied() -> None:
 )
 def test_protection_refuses_before_anything_is_touched(properties: dict[str, Any], aws: Aws) -> None:
     teardown = planned(**{"t-alb": {"Lb": {"Type": "AWS::X::Y", "Properties": properties}}})
-    with pytest.raises(PreflightRefused, match="nothing was touched") as caught:
+    with pytest.raises(PreflightRefused, match="nothing was changed") as caught:
         take_down(aws, teardown, lambda _stack, _text: None)
     assert caught.value.evidence == ("X::Y t-alb/Lb",)
 

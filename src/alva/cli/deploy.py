@@ -294,7 +294,7 @@ def require_paths(invocation: Invocation) -> None:
         raise PreflightRefused(
             "cannot release: security groups or routes prevent what the environment needs",
             evidence=[str(path) for path in missing],
-            next_step="correct the rules in infrastructure/ (./alva preflight --reachability); nothing was touched",
+            next_step="correct the rules in infrastructure/ (./alva preflight --reachability); nothing was changed",
         )
 
 

@@ -117,4 +117,4 @@ def _require_name(environment: str, confirm: str | None) -> None:
             )
         confirm = click.prompt(f"Type {environment} to destroy it", err=True)
     if confirm != environment:
-        raise UsageError(f"cannot destroy {environment}: {confirm!r} is not its name; nothing was touched")
+        raise UsageError(f"cannot destroy {environment}: {confirm!r} is not its name; nothing was changed")

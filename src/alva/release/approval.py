@@ -79,7 +79,7 @@ def require_approval(diff: Diff, manifest: Manifest, allowed: frozenset[Kind], a
         return
     options = " ".join(f"--allow {kind}" for kind in dict.fromkeys(risk.kind.value for risk in asking))
     raise PreflightRefused(
-        "cannot release: risky changes need approval; nothing was touched",
+        "cannot release: risky changes need approval; nothing was changed",
         evidence=[str(risk) for risk in asking],
         next_step=f"review them, then repeat with {options}",
     )

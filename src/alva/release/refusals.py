@@ -28,13 +28,13 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
     names = [step.stack.name for step in plan.stack_steps()]
     if wrong := invalid_templates(aws, {name: wanted.templates[name] for name in names}):
         raise PreflightRefused(
-            "cannot release: CloudFormation rejects a template; nothing was touched",
+            "cannot release: CloudFormation rejects a template; nothing was changed",
             evidence=wrong,
             next_step="correct infrastructure/",
         )
     if used := exports_in_use(wanted, observed, plan):
         raise PreflightRefused(
-            "cannot release: a stack would lose an export that another one still imports; nothing was touched",
+            "cannot release: a stack would lose an export that another one still imports; nothing was changed",
             evidence=used,
             next_step="keep the export for one release (Stack.export_value in infrastructure/), then remove it",
         )
@@ -44,7 +44,7 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
         unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
         if unset and not any(s.state is State.MISSING for s in statuses):
             raise PreflightRefused(
-                "cannot release: secrets are not ready; nothing was touched",
+                "cannot release: secrets are not ready; nothing was changed",
                 evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )
@@ -54,7 +54,7 @@ def refuse_unset_settings(manifest: Manifest) -> None:
     """Raise PreflightRefused if a setting for AWS is missing. A local region does not need it."""
     if manifest.unset_settings:
         raise PreflightRefused(
-            f"cannot use {manifest.environment} on AWS: settings are missing; nothing was touched",
+            f"cannot use {manifest.environment} on AWS: settings are missing; nothing was changed",
             evidence=[f"{name}: expected {expected}" for name, expected in manifest.unset_settings.items()],
             next_step="set them in infrastructure/lib/config/environments.py (docs/reference/settings.md)",
         )
@@ -65,7 +65,7 @@ def refuse_asleep(aws: Aws, manifest: Manifest) -> None:
     verdict, said = is_awake(aws, manifest)
     if verdict is Verdict.FAIL:
         raise PreflightRefused(
-            f"cannot change {manifest.environment}: it is asleep; nothing was touched",
+            f"cannot change {manifest.environment}: it is asleep; nothing was changed",
             evidence=[said.partition(";")[0]],
             next_step="./alva wake, then run the same command again",
         )
@@ -138,7 +138,7 @@ def _refuse_missing_images(wanted: Wanted, observed: Observed, builder: Builder)
     ]
     if missing:
         raise PreflightRefused(
-            "cannot release: an image is neither in its repository nor on this machine; nothing was touched",
+            "cannot release: an image is neither in its repository nor on this machine; nothing was changed",
             evidence=missing,
             next_step="build and push it first, or leave --image out",
         )

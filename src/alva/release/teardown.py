@@ -154,7 +154,7 @@ def take_down(aws: Aws, teardown: Teardown, line: Callable[[str, str], None]) ->
     """
     if teardown.protected:
         raise PreflightRefused(
-            "cannot destroy: deletion protection is on; nothing was touched",
+            "cannot destroy: deletion protection is on; nothing was changed",
             evidence=list(teardown.protected),
             next_step="switch the setting off, run ./alva deploy, then ./alva destroy again",
         )
