@@ -371,12 +371,18 @@ def keys() -> KeyPair:
 
 
 @pytest.fixture(scope="session")
-def database(postgres: PostgresServer) -> str:
-    """A database at the latest revision, migrated as a release does it."""
+def migrated_template(postgres: PostgresServer) -> str:
+    """A database at the latest revision, migrated as a release does it, to copy: nothing connects to it."""
     name = postgres.create_database()
     environment = {**base_environment(), **postgres.environment, "DATABASE_URL": postgres.url(name)}
     subprocess.run([sys.executable, "-m", "migrations"], env=environment, check=True, capture_output=True)
     return name
+
+
+@pytest.fixture(scope="session")
+def database(postgres: PostgresServer, migrated_template: str) -> str:
+    """The services' database, at the latest revision."""
+    return postgres.create_database(template=migrated_template)
 
 
 def base_environment() -> dict[str, str]:

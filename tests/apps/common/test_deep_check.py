@@ -15,10 +15,10 @@ from tests.apps.conftest import PostgresServer, new_email
 
 @pytest.fixture
 def connection(
-    postgres: PostgresServer, database: str, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, migrated_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A migrated database of its own, which is also the deep check's."""
-    name = postgres.create_database(template=database)
+    name = postgres.create_database(template=migrated_template)
     for variable, value in {**postgres.environment, "DATABASE_URL": postgres.url(name)}.items():
         monkeypatch.setenv(variable, value)
     with postgres.connect(name) as connected:
