@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from alva.region import daemon
@@ -17,8 +17,8 @@ def region_process(home: Path) -> int:
     return pid
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Every process below `pid`, with its name."""
+def scan() -> tuple[dict[int, int], dict[int, str]]:
+    """The parent and the name of every process, by process id."""
     parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -29,12 +29,22 @@ def descendants(pid: int) -> dict[int, str]:
                 continue
             parents[int(folder.name)] = int(rest.split()[1])
             names[int(folder.name)] = head.partition("(")[2]
-    found: dict[int, str] = {}
-    below = [pid]
-    while below:
-        children = [child for child, parent in parents.items() if parent in below]
-        found |= {child: names[child] for child in children}
-        below = children
+    return parents, names
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Every process below `pid`, with its name."""
+    parents, names = scan()
+    return {child: names[child] for child in below(pid, parents)}
+
+
+def below(pid: int, parents: Mapping[int, int]) -> set[int]:
+    """The ids of the processes below `pid`."""
+    found: set[int] = set()
+    level = {pid}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level}
+        found |= level
     return found
 
 
@@ -51,9 +61,10 @@ def running(pid: int, *arguments: str) -> list[int]:
 
 def engines(home: Path, program: str) -> list[int]:
     """The processes of this name below the region without a parent of the same name: servers, not their workers."""
-    found = descendants(region_process(home))
-    workers = {child for pid, name in found.items() if name == program for child in descendants(pid)}
-    return [pid for pid, name in found.items() if name == program and pid not in workers]
+    # One scan: a worker that ends between two scans would count as a server.
+    parents, names = scan()
+    found = {pid for pid in below(region_process(home), parents) if names[pid] == program}
+    return [pid for pid in found if not any(pid in below(other, parents) for other in found)]
 
 
 def alive(pids: Iterable[int]) -> list[int]:
