@@ -94,6 +94,9 @@ def test_causes_of_a_failing_release_and_of_the_last_one_are_above_the_picture(o
         page = opened(state)
         expect(page.locator(box)).to_contain_text("last log: cannot start: no configuration <b>at all</b>")
         expect(page.locator(f"{box} b")).to_have_count(0)
+        # Texts are filled in before the page is shown, and what is hidden has no box.
+        expect(page.locator(f"{box} .card.bad").first).to_be_visible()
+        expect(page.locator("#picture")).to_be_visible()
         above = page.locator(f"{box} .card.bad").first.bounding_box()
         picture = page.locator("#picture").bounding_box()
         assert above is not None
