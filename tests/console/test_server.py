@@ -21,6 +21,9 @@ from alva.console.session import Session, Watch
 from alva.errors import AlvaError
 from alva.release.manifest import Manifest, Migration
 
+from .conftest import Synthesised
+from .large_environment import LargeEnvironment, console_of
+
 MANIFEST = Manifest(
     environment="test",
     prefix="alva-test",
@@ -88,6 +91,21 @@ def test_printed_address_opens_the_page(console: Console) -> None:
     assert status == 200
     assert "<title>Alva</title>" in body
     assert "default-src 'none'" in headers["content-security-policy"]
+
+
+def test_page_comes_with_the_picture_that_was_just_read(forty: Synthesised) -> None:
+    """The first view then needs no other request for it."""
+    manifest, values, templates = forty
+    with console_of(LargeEnvironment(manifest, templates), manifest, values) as console:
+        token = cookie(console)
+        for _ in range(20):  # what was read is forgotten after some seconds
+            picture = json.loads(ask(console, "/api/picture", Cookie=token)[2])
+            body = ask(console, "/", Cookie=token)[2]
+            known = json.loads(body.partition('id="first-view">')[2].partition("</script>")[0])
+            if known["picture"] is not None:
+                break
+    assert known["picture"] == picture
+    assert "<svg" not in body, "an element within the data would end it"
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/picture", "/api/events", "/api/logs"])

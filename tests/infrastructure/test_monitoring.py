@@ -58,6 +58,8 @@ def test_every_alarm_notifies_the_topic_in_alarm_and_in_ok(staging: Any) -> None
 def test_fewer_tasks_than_desired_ring_even_when_none_is_left(staging: Any, name: str) -> None:
     alarm = alarms(staging)[f"alva-staging-{name}-below-desired"]
     assert alarm["MetricName"] == "HealthyHostCount"
+    # The minimum of the minute in which a new service becomes healthy is 0.
+    assert alarm["Statistic"] == "Maximum"
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
     assert alarm["TreatMissingData"] == "breaching"
 

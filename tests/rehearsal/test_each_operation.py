@@ -25,7 +25,7 @@ from alva.release.deploy import deploy
 from alva.release.ledger import FAILED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest
-from alva.release.reporting import Silent
+from alva.release.reporting import Reporter
 from alva.release.request import Request
 from alva.release.risks import Kind
 
@@ -42,6 +42,10 @@ ERRORS = {
 KINDS = (*ERRORS, "dropped")
 NOT_NEEDED = {("logs", "GetLogEvents"), ("ecr", "PutImage")}
 """Operations without which a release is good all the same: what a task prints, and tags of released images."""
+
+
+class Silent(Reporter):
+    """Reports nothing."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from alva.release import status
 from alva.release.deploy import deploy
 from alva.release.manifest import Manifest
 from alva.release.preflight import Preflight
-from alva.release.reporting import Silent
+from alva.release.reporting import Reporter
 from alva.release.request import Request
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
@@ -71,7 +71,7 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
 
     notes: list[str] = []
 
-    class Noting(Silent):
+    class Noting(Reporter):
         def note(self, text: str) -> None:
             notes.append(text)
 

@@ -108,7 +108,9 @@ def test_service_that_does_not_start_is_rolled_back(released: Rehearsal) -> None
 def test_contraction_is_refused_before_it_runs(released: Rehearsal) -> None:
     journal = f"{MIGRATIONS}/meta/_journal.json"
     entries = json.loads((released.project / journal).read_text())
-    entries["entries"].append({**entries["entries"][0], "idx": 1, "tag": "0001_drop"})
+    entries["entries"].append(
+        {**entries["entries"][0], "idx": 1, "when": entries["entries"][0]["when"] + 1, "tag": "0001_drop"}
+    )
     migration = released.project / MIGRATIONS / "0001_drop.sql"
     migration.write_text('ALTER TABLE "planner"."plans" DROP COLUMN "business";\n')
     try:

@@ -32,7 +32,7 @@ from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK, SUCCEEDED, Led
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Service
 from alva.release.plan import running_digests
-from alva.release.reporting import Silent
+from alva.release.reporting import Reporter
 from alva.release.request import Request
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
@@ -93,7 +93,7 @@ class FaultyAws(Aws):
         return client
 
 
-class Steps(Silent):
+class Steps(Reporter):
     """Tells the fault when the release has begun to change something, and keeps its notes."""
 
     def __init__(self, fault: Fault) -> None:
@@ -166,7 +166,7 @@ class Small:
         self.ledger, self.lock = Ledger(self.aws, self.manifest), Lock(self.aws, self.manifest)
 
     def release(
-        self, digests: Mapping[str, str], fault: Fault, reporter: Silent | None = None, *, migrates: bool = True
+        self, digests: Mapping[str, str], fault: Fault, reporter: Reporter | None = None, *, migrates: bool = True
     ) -> AlvaError | None:
         """Release, with a migration; the error that it ended with."""
         request = Request(digests=dict(digests), commit="test", is_forced=migrates, allowed=frozenset(Kind))

@@ -75,7 +75,9 @@ class ServiceTrafficAlarms(Construct):
                 namespace="AWS/ApplicationELB",
                 metric="HealthyHostCount",
                 dimensions=target,
-                statistic="Minimum",
+                # In the minute in which a service becomes healthy, the minimum is 0. As the minutes before have no data,
+                # which breach, a new service would start with an alarm.
+                statistic="Maximum",
                 comparison="LessThanThreshold",
                 threshold=desired,
                 missing=missing,

@@ -79,6 +79,8 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield f"  names in tasks: {region['names']}"
         yield f"  network: {region['network']}"
         yield f"  memory limits: {region['memory_limits']}"
+        if region["adverse_conditions"]:
+            yield f"  adverse conditions: on, AWS's delays divided by {region['adverse_conditions']:g}"
         yield from _failures(region["failures"])
     if found.release is not None:
         yield (
@@ -139,6 +141,7 @@ def _region(invocation: Invocation) -> dict[str, object]:
         "network": region.network,
         "enforces_security_groups": region.enforces_security_groups,
         "memory_limits": region.memory_limits,
+        "adverse_conditions": region.adverse_conditions,
         "failures": daemon.failures(config) if region.is_running else None,
     }
 

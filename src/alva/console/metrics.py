@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alva.aws import Aws, explained, pages
+from alva.release.alarms import read_alarms
 from alva.release.manifest import Manifest
 
 PERIOD_SECONDS = 60
@@ -43,8 +44,7 @@ def read_charts(aws: Aws, manifest: Manifest, *, minutes: int) -> dict[str, Any]
     with explained("read the dashboard"):
         body = json.loads(cloudwatch.get_dashboard(DashboardName=manifest.dashboard)["DashboardBody"])
     charts = [(each["properties"]["title"], list(_metrics(each["properties"]))) for each in body["widgets"]]
-    with explained("read the alarms"):
-        alarms = list(pages(cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=manifest.alarm_prefix))
+    alarms = read_alarms(aws, manifest)
     end = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     start = end - timedelta(minutes=minutes)
     values = _values(cloudwatch, [metric for _, metrics in charts for metric in metrics], start, end)

@@ -26,6 +26,9 @@ from alva.release.stacks import Stacks
 
 Value = TypeVar("Value")
 
+PICTURE_SECONDS = 20.0
+"""How long the deployed templates and their picture are cached."""
+
 
 class Watch:
     """Reads the environment in a thread while it has followers."""
@@ -36,6 +39,7 @@ class Watch:
         self._news = threading.Condition()
         self._version = 0
         self._latest: tuple[str, Any] | None = None
+        self._looked_at = float("-inf")
         self._followers = 0
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -65,6 +69,13 @@ class Watch:
         """Whether it was closed: nothing new will come."""
         return self._is_closed
 
+    @property
+    def latest(self) -> Any:
+        """The latest look, or None: there was none, or it failed, or nobody follows and it is old."""
+        name, value = self._latest or ("waiting", None)
+        is_recent = time.monotonic() - self._looked_at <= 2 * self._seconds
+        return value if name == "environment" and is_recent else None
+
     def newer_than(self, version: int, *, timeout_seconds: float) -> tuple[int, str, Any]:
         """Return the latest look when its version differs from `version`, or after the timeout."""
         deadline = time.monotonic() + timeout_seconds
@@ -89,6 +100,7 @@ class Watch:
         except Exception as error:  # the page shows it, and the next look tries again
             seen = ("problem", {"message": f"cannot look at the environment: {error}", "evidence": [], "next": ""})
         with self._news:
+            self._looked_at = time.monotonic()
             if _without_time(seen) != _without_time(self._latest):
                 self._latest, self._version = seen, self._version + 1
                 self._news.notify_all()
@@ -161,9 +173,13 @@ class Session:
         self._watch.close()
         self._aws.poll.interrupt.set()
 
+    def known(self) -> dict[str, Any]:
+        """Return the environment and the picture as they were just read, or None. Reads nothing."""
+        return {"environment": self._watch.latest, "picture": self._recent("picture", PICTURE_SECONDS)}
+
     def picture(self) -> dict[str, Any]:
         """Return the architecture of the deployed templates: the SVG, and the details of each part."""
-        return self._keep("picture", 20, self._read_picture)
+        return self._keep("picture", PICTURE_SECONDS, self._read_picture)
 
     def _read_picture(self) -> dict[str, Any]:
         picture = read_picture(self._deployed())
@@ -174,7 +190,9 @@ class Session:
         }
 
     def _deployed(self) -> Assembly:
-        return self._keep("templates", 20, lambda: deployed_assembly(self._aws, self._manifest, self._manifest_values))
+        return self._keep(
+            "templates", PICTURE_SECONDS, lambda: deployed_assembly(self._aws, self._manifest, self._manifest_values)
+        )
 
     def releases(self) -> dict[str, Any]:
         """Return the releases of the ledger, newest first."""
@@ -232,11 +250,15 @@ class Session:
             for first in range(0, max(len(lines), 1), size):
                 yield [line.as_json() for line in lines[first : first + size]]
 
+    def _recent(self, key: str, seconds: float) -> Any:
+        at, value = self._kept.get(key, (0.0, None))
+        return value if time.monotonic() - at <= seconds else None
+
     def _keep(self, key: str, seconds: float, read: Callable[[], Value]) -> Value:
         """Return the value cached less than `seconds` ago, or read it. Concurrent callers share one read."""
         with self._reading[key]:
-            at, value = self._kept.get(key, (0.0, None))
-            if value is None or time.monotonic() - at > seconds:
+            value = self._recent(key, seconds)
+            if value is None:
                 value = read()
                 self._kept[key] = (time.monotonic(), value)
             kept: Value = value

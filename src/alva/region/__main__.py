@@ -21,6 +21,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s [%(name)s] %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
+    # Tasks, databases and caches run as other users, and read folders that the region makes.
+    os.umask(0o022)
     config = RegionConfig.from_environment(Path.cwd() / ".alva")
     environment.prepare(config)
     from alva.region.server import run  # It imports MiniStack.

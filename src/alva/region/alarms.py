@@ -5,6 +5,7 @@ DatapointsToAlarm and TreatMissingData, and without metric math. Its records of 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
 
 Periods end now rather than on the minute: an alarm changes its state a little sooner than on AWS, by the same numbers.
+Periods before the region's start in which there are no data are unknown, not missing: AWS's metrics do not stop.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ministack.services import cloudwatch
@@ -44,11 +46,12 @@ class Alarms:
     def __init__(self, region: Region, *, evaluation_seconds: float = EVALUATION_SECONDS) -> None:
         self._region = region
         self._evaluation_seconds = evaluation_seconds
+        self._started_at = time.time()
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Replace MiniStack's evaluation, also that of PutMetricAlarm."""
-        cloudwatch._evaluate_alarm = evaluate
+        cloudwatch._evaluate_alarm = partial(evaluate, known_since=self._started_at)
 
     async def start(self) -> None:
         """Start to evaluate."""
@@ -63,7 +66,7 @@ class Alarms:
         for alarm in list(cloudwatch._alarms.values()):
             name = f"evaluate alarm {alarm.get('AlarmName')}"
             try:
-                has_changed = evaluate(alarm)
+                has_changed = evaluate(alarm, known_since=self._started_at)
             except Exception as error:
                 # The other alarms are still evaluated.
                 self._region.background.failed(name, error)
@@ -74,13 +77,17 @@ class Alarms:
         await asyncio.sleep(self._evaluation_seconds)
 
 
-def evaluate(alarm: Alarm) -> bool:
-    """Set an alarm's state from its metrics, with its history and actions; return whether it changed."""
+def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> bool:
+    """Set an alarm's state from its metrics, with its history and actions; return whether it changed.
+
+    `known_since` (seconds since 1970) is when the region started.
+    """
     now = time.time()
     period = _period(alarm)
     count = int(alarm.get("EvaluationPeriods") or 1)
     values = metric_values(alarm, period, count, now)
-    verdict = judge(alarm, values, [now - period * (index + 1) for index in range(count)])
+    starts = [now - period * (index + 1) for index in range(count)]
+    verdict = judge(alarm, values, starts, known_since=known_since)
     if verdict is None or verdict[0] == alarm["StateValue"]:
         return False
     before, (state, reason) = alarm["StateValue"], verdict
@@ -91,10 +98,13 @@ def evaluate(alarm: Alarm) -> bool:
     return True
 
 
-def judge(alarm: Mapping[str, Any], values: Values, starts: Sequence[float]) -> tuple[str, str] | None:
+def judge(
+    alarm: Mapping[str, Any], values: Values, starts: Sequence[float], *, known_since: float = 0.0
+) -> tuple[str, str] | None:
     """The state that follows from the values of the last periods, and the reason in CloudWatch's words.
 
-    None when the state stays as it is (TreatMissingData is "ignore" and there are no data).
+    None when the state stays as it is: there are no data, and TreatMissingData is "ignore", or some periods started
+    before `known_since` and would not count as "notBreaching".
     """
     threshold = float(alarm.get("Threshold") or 0)
     breaches, words = _BREACHES[alarm["ComparisonOperator"]]
@@ -102,10 +112,10 @@ def judge(alarm: Mapping[str, Any], values: Values, starts: Sequence[float]) -> 
     needed = int(alarm.get("DatapointsToAlarm") or total)
     missing_data = alarm.get("TreatMissingData") or "missing"
     known = [(value, start) for value, start in zip(values, starts, strict=True) if value is not None]
-    missing = total - len(known)
+    missing = sum(value is None and start >= known_since for value, start in zip(values, starts, strict=True))
     breaching = [(value, start) for value, start in known if breaches(value, threshold)]
     if not known:
-        if missing_data == "ignore":
+        if missing_data == "ignore" or (missing < total and missing_data != "notBreaching"):
             return None
         if missing_data == "missing":
             return "INSUFFICIENT_DATA", f"Insufficient Data: {total} datapoints were unknown."

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+
+from alva.errors import UsageError
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class RegionConfig:
     loopback_octet: int = 20
     network: str = "auto"
     """`namespaces`, `loopback`, or `auto`: the first where this machine allows it. See `network/`."""
+    adverse_conditions: float = 0.0
+    """Behave as AWS on a bad day, with AWS's delays divided by this number; 0 is off. See `adverse_conditions.py`."""
     account_id: str = "000000000000"
     region: str = "us-east-1"
 
@@ -64,11 +70,22 @@ class RegionConfig:
 
     @classmethod
     def from_environment(cls, default_home: Path) -> Self:
-        """Read ALVA_HOME, ALVA_LOOPBACK_OCTET, ALVA_NETWORK and ALVA_{API,EDGE,EDGE_TLS,INBOX}_PORT."""
+        """Read ALVA_HOME, ALVA_LOOPBACK_OCTET, ALVA_NETWORK, ALVA_ADVERSE_CONDITIONS and
+        ALVA_{API,EDGE,EDGE_TLS,INBOX}_PORT.
+        """
         defaults = cls(home=default_home)
 
-        def number(name: str, default: int) -> int:
-            return int(os.environ.get(name, default))
+        def number(name: str, default: Number) -> Number:
+            text = os.environ.get(name)
+            try:
+                value = type(default)(text) if text else default
+            except ValueError:
+                value = type(default)(-1)
+            if value < 0:
+                raise UsageError(
+                    f"cannot read {name}: {text!r} is not a number", next_step=f"correct it, or unset {name}"
+                )
+            return value
 
         return cls(
             home=Path(os.environ.get("ALVA_HOME", default_home)).absolute(),
@@ -78,4 +95,5 @@ class RegionConfig:
             inbox_port=number("ALVA_INBOX_PORT", defaults.inbox_port),
             loopback_octet=number("ALVA_LOOPBACK_OCTET", defaults.loopback_octet),
             network=os.environ.get("ALVA_NETWORK", defaults.network),
+            adverse_conditions=number("ALVA_ADVERSE_CONDITIONS", defaults.adverse_conditions),
         )

@@ -54,6 +54,8 @@ class RegionStatus:
     """Whether security groups are enforced."""
     memory_limits: str = "unknown"
     """A description of how tasks' memory is limited."""
+    adverse_conditions: float = 0.0
+    """By how much AWS's delays are divided (see `adverse_conditions.py`); 0 is off."""
 
 
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
@@ -135,6 +137,7 @@ def status(config: RegionConfig) -> RegionStatus:
         network=running.get("network_description", "unknown"),
         enforces_security_groups=bool(running.get("enforces_security_groups", False)),
         memory_limits=running.get("memory_limits", "unknown"),
+        adverse_conditions=float(running.get("adverse_conditions", 0)),
     )
 
 
@@ -201,6 +204,7 @@ def environment_of(config: RegionConfig) -> dict[str, str]:
         "ALVA_INBOX_PORT": str(config.inbox_port),
         "ALVA_LOOPBACK_OCTET": str(config.loopback_octet),
         "ALVA_NETWORK": config.network,
+        "ALVA_ADVERSE_CONDITIONS": str(config.adverse_conditions),
     }
 
 

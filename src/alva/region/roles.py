@@ -12,15 +12,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote
 
-from alva.region.asgi import ASGIApplication, requested_action
+from alva.region.asgi import ASGIApplication
 from alva.region.control_plane import ControlPlane, ServiceError
-
-SESSION_KEY_PREFIX = "ASIA"
-"""The prefix of temporary credentials' access keys (AWS: "IAM identifiers")."""
+from alva.region.requests import Request, Response, read_request, receive_again, send_response
 
 NAMESPACES = {"monitoring": "cloudwatch", "acm": "acm"}
 """Signing name of a service -> prefix of its actions in a policy, where they differ."""
@@ -55,38 +51,6 @@ ECS_RESOURCES: dict[str, tuple[str, str]] = {
     "UpdateService": ("service", "service"),
 }
 
-Response = tuple[int, dict[str, str], bytes]
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request's action and its caller."""
-
-    service: str
-    """The service's signing name."""
-    action: str
-    access_key: str
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    query: Mapping[str, list[str]]
-    body: bytes
-
-    @property
-    def is_session(self) -> bool:
-        """Whether it is signed with temporary credentials."""
-        return self.access_key.startswith(SESSION_KEY_PREFIX)
-
-    def member(self, name: str) -> Any:
-        """A top-level member of the request, in a form or in JSON; None if it is missing."""
-        if self.body.startswith(b"{"):
-            try:
-                return json.loads(self.body).get(name)
-            except ValueError:
-                return None
-        values = _form(self.body).get(name) or self.query.get(name)
-        return values[0] if values else None
-
 
 class Roles:
     """Checks the permissions of callers, for one account and region."""
@@ -103,19 +67,12 @@ class Roles:
             if scope["type"] != "http":
                 await application(scope, receive, send)
                 return
-            request, messages = await _read(scope, receive)
+            request, messages = await read_request(scope, receive)
             refused = await self.refuse(request)
             if refused is None:
-
-                async def replay() -> Any:
-                    return messages.pop(0) if messages else await receive()
-
-                await application(scope, replay, send)
-                return
-            status, headers, body = refused
-            raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-            await send({"type": "http.response.start", "status": status, "headers": raw})
-            await send({"type": "http.response.body", "body": body})
+                await application(scope, receive_again(messages, receive), send)
+            else:
+                await send_response(send, refused)
 
         return guarded
 
@@ -226,7 +183,7 @@ class Roles:
             request.path,
             dict(request.headers),
             request.body,
-            {**_form(request.body), **request.query},
+            {**request.form, **request.query},
             self._region,
             self._account_id,
         )
@@ -306,31 +263,3 @@ def _trusts(document: Any, caller: str, context: Any) -> bool:
 def _names_callers(statement: Mapping[str, Any]) -> bool:
     principal = statement.get("Principal")
     return principal == "*" or (isinstance(principal, dict) and "AWS" in principal)
-
-
-async def _read(scope: dict[str, Any], receive: Any) -> tuple[Request, list[dict[str, Any]]]:
-    """A request with its body, and its ASGI messages. The body of an upload to S3 is not read."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
-    credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
-    service = credential[3] if len(credential) > 3 else ""
-    messages: list[dict[str, Any]] = []
-    while service != "s3":
-        messages.append(await receive())
-        if messages[-1]["type"] != "http.request" or not messages[-1].get("more_body"):
-            break
-    body = b"".join(message.get("body", b"") for message in messages)
-    request = Request(
-        service=service,
-        action=requested_action(scope, body)[1],
-        access_key=credential[0],
-        method=scope["method"],
-        path=unquote(scope.get("path", "")),
-        headers=headers,
-        query=parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True),
-        body=body,
-    )
-    return request, messages
-
-
-def _form(body: bytes) -> dict[str, list[str]]:
-    return {} if body.startswith(b"{") else parse_qs(body.decode("utf-8", errors="replace"))

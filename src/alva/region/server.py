@@ -30,6 +30,7 @@ from alva.region import (
     validation,
 )
 from alva.region.addresses import Addresses
+from alva.region.adverse_conditions import AdverseConditions
 from alva.region.alarms import Alarms
 from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, listen, requested_action, serve
 from alva.region.background import Background
@@ -133,7 +134,11 @@ async def run(config: RegionConfig) -> None:
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
-    application = _application(Roles(config.account_id, config.region).guard(ministack_app.app), region)
+    services: ASGIApplication = ministack_app.app
+    if config.adverse_conditions:
+        services = AdverseConditions(config).guard(services)
+        logger.info("adverse conditions: AWS's delays divided by %g", config.adverse_conditions)
+    application = _application(Roles(config.account_id, config.region).guard(services), region)
     server = asyncio.ensure_future(serve(application, listener, stopping))
     stopped = asyncio.ensure_future(stopping.wait())
     started: list[Component] = []
@@ -266,6 +271,7 @@ def _write_running_file(region: Region) -> None:
         "network_description": region.network.description,
         "enforces_security_groups": region.network.is_enforced,
         "memory_limits": region.memory.description,
+        "adverse_conditions": config.adverse_conditions,
     }
     new = config.running_file.with_suffix(".new")
     new.write_text(json.dumps(contents, indent=2) + "\n")

@@ -33,23 +33,26 @@ def _answering(service: str, handler: Handler) -> Handler:
             return await handler(method, path, headers, body, query_params)
         except Exception as error:
             logger.exception("cannot answer a request of %s", service)
-            return internal_failure(service, headers, f"the local region failed: {type(error).__name__}: {error}")
+            text = f"the local region failed: {type(error).__name__}: {error}"
+            return error_response(service, headers, AwsError(CODE, text, 500))
 
     return handle
 
 
-def internal_failure(service: str, headers: Mapping[str, str], message: str) -> Response:
-    """The error response of a service that failed, in the protocol of the request."""
-    error = AwsError(CODE, message, 500)
+def error_response(service: str, headers: Mapping[str, str], error: AwsError) -> Response:
+    """The response for an error, in the protocol of the request."""
     if "x-amz-target" in headers or "json" in headers.get("content-type", ""):
         return json_protocol.refuse(error)
     request_id = str(uuid.uuid4())
-    text = f"<Code>{CODE}</Code><Message>{query_protocol.text(message)}</Message>"
+    text = f"<Code>{error.code}</Code><Message>{query_protocol.text(error.message)}</Message>"
     if service == "s3":
         body = f"<Error>{text}<RequestId>{request_id}</RequestId></Error>"
+    elif service == "ec2":
+        body = f"<Response><Errors><Error>{text}</Error></Errors><RequestID>{request_id}</RequestID></Response>"
     else:
+        kind = "Receiver" if error.status >= 500 else "Sender"
         body = (
-            f"<ErrorResponse><Error><Type>Receiver</Type>{text}</Error><RequestId>{request_id}</RequestId>"
+            f"<ErrorResponse><Error><Type>{kind}</Type>{text}</Error><RequestId>{request_id}</RequestId>"
             "</ErrorResponse>"
         )
-    return 500, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}, body.encode()
+    return error.status, {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}, body.encode()

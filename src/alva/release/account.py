@@ -19,9 +19,7 @@ from alva.errors import AlvaError
 from alva.release.images import is_published, open_blob, read_manifest
 from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
-from alva.release.verify import Verdict
-
-Said = tuple[Verdict, str]
+from alva.release.verify import Said, Verdict
 
 PLAN_REGION = "us-east-1"
 """The only region with the API of the account's plan: https://docs.aws.amazon.com/general/latest/gr/billing.html"""

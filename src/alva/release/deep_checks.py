@@ -20,20 +20,18 @@ from pathlib import Path
 
 from alva.aws import Aws, explained, pages
 from alva.errors import TimedOut
+from alva.release.alarms import alarms_are_quiet
 from alva.release.dependency_checks import DependencyChecks
 from alva.release.exposure import public_rules
 from alva.release.manifest import Manifest, Service
-from alva.release.preflight import alarms_are_quiet
 from alva.release.public_endpoint import PublicEndpoint
-from alva.release.verify import Result, Verdict, run_check
+from alva.release.verify import Result, Said, Verdict, run_check
 
 LOG_SECONDS = 30
 JOURNEY_SECONDS = 300
 
 _PROMETHEUS = re.compile(r"^(# (TYPE|HELP) |[a-zA-Z_:][\w:]*(\{[^}\n]*\})? -?[\d.])", re.MULTILINE)
 """A line of Prometheus' text format; any other content at /metrics is a page of the image."""
-
-Said = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, kw_only=True)

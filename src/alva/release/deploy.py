@@ -15,12 +15,12 @@ from alva.release import (
     dependency_checks,
     drift,
     ledger,
-    preflight,
     recording,
     refusals,
     verify,
     watch,
 )
+from alva.release.alarms import alarms_are_quiet
 from alva.release.approval import preview_changes, require_approval
 from alva.release.diagnosis import Diagnosis
 from alva.release.diff import Diff
@@ -179,7 +179,7 @@ def _explain(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime)
 def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
     """Report alarms without stopping: the release may fix their cause."""
     try:
-        verdict, said = preflight.alarms_are_quiet(aws, manifest)
+        verdict, said = alarms_are_quiet(aws, manifest)
     except AlvaError as error:
         verdict, said = verify.Verdict.FAIL, "; ".join((error.message, *error.evidence))
     if verdict is verify.Verdict.FAIL:

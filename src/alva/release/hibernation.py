@@ -14,6 +14,7 @@ from typing import Any, Self
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError, UsageError
 from alva.release import rollout
+from alva.release.alarms import read_alarms
 from alva.release.lock import Holder
 from alva.release.manifest import Manifest
 from alva.release.times import utc_now
@@ -185,13 +186,8 @@ class Hibernation:
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DisableAlarmActions.html
         """
         cloudwatch = self._aws.client("cloudwatch")
+        names = [alarm["AlarmName"] for alarm in read_alarms(self._aws, self._manifest)]
         with explained(f"{'enable' if enabled else 'disable'} the actions of the alarms"):
-            names = [
-                alarm["AlarmName"]
-                for alarm in pages(
-                    cloudwatch, "describe_alarms", "MetricAlarms", AlarmNamePrefix=self._manifest.alarm_prefix
-                )
-            ]
             change: Any = cloudwatch.enable_alarm_actions if enabled else cloudwatch.disable_alarm_actions
             for start in range(0, len(names), ALARMS_AT_A_TIME):
                 change(AlarmNames=names[start : start + ALARMS_AT_A_TIME])

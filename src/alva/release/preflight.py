@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from alva.aws import Aws, explained, pages
+from alva.aws import Aws, explained
 from alva.checks.findings import GUESSES
 from alva.errors import PreflightRefused
 from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
+from alva.release.alarms import alarms_are_quiet
 from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
 from alva.release.hibernation import Hibernation
@@ -24,15 +25,13 @@ from alva.release.manifest import Manifest, Stack
 from alva.release.refusals import invalid_templates, is_awake, wrong_secret
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import Stacks
-from alva.release.verify import Result, Verdict, run_check
+from alva.release.verify import Result, Said, Verdict, run_check
 
 BOOTSTRAP_VERSION = 23
 """The first version whose deploy role can continue a stuck rollback (CDK: "Bootstrap template version history")."""
 
 ANY_DIGEST = f"sha256:{'0' * 64}"
 """Stands for a digest that is not known yet."""
-
-Said = tuple[Verdict, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,24 +270,6 @@ class Preflight:
         """No alarm of the environment is in the state ALARM. Only warns: a release may fix the cause."""
         verdict, reason = alarms_are_quiet(self.aws, self.manifest)
         return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
-
-
-def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
-    """Whether no alarm of the environment is in the state ALARM.
-
-    ECS ignores alarms that are already in ALARM when a deployment starts (AWS: "How CloudWatch alarms detect Amazon ECS
-    deployment failures"): the release would not be protected.
-    """
-    with explained("read the alarms"):
-        alarms = list(
-            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=manifest.alarm_prefix)
-        )
-    ringing = [
-        f"{alarm['AlarmName']}: {alarm.get('StateReason', '')}" for alarm in alarms if alarm["StateValue"] == "ALARM"
-    ]
-    if ringing:
-        return Verdict.FAIL, "; ".join(ringing)
-    return (Verdict.OK, f"{len(alarms)} alarms") if alarms else (Verdict.SKIP, "there are no alarms")
 
 
 def require(results: Sequence[Result], environment: str) -> None:

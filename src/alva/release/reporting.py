@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Receives the events of steps, from several threads at once."""
+    """Receives the events of steps, from several threads at once. A subclass implements what it needs."""
 
     def expect(self, step_seconds: Mapping[str, float]) -> None:
         """Set the durations of the last release's steps, by key."""
@@ -23,22 +23,3 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """A line that belongs to no step."""
-
-
-class Silent:
-    """Reports nothing."""
-
-    def expect(self, step_seconds: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def step_started(self, key: str, title: str) -> None:
-        """Nothing."""
-
-    def step_line(self, key: str, text: str) -> None:
-        """Nothing."""
-
-    def step_finished(self, key: str, outcome: str, detail: str = "") -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""

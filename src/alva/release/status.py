@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from alva.aws import Aws, explained, pages
+from alva.aws import Aws, explained
 from alva.release import rollout, serving
+from alva.release.alarms import read_alarms
 from alva.release.drift import Drift, compare
 from alva.release.hibernation import Asleep, Hibernation
 from alva.release.ledger import Ledger, Release
@@ -220,23 +221,16 @@ def _targets(aws: Aws, found: ServiceTypeDef) -> Iterator[TargetStatus]:
 
 
 def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
-    with explained("read the alarms"):
-        found = pages(
-            aws.client("cloudwatch"),
-            "describe_alarms",
-            "MetricAlarms",
-            AlarmNamePrefix=manifest.alarm_prefix,
-            StateValue="ALARM",
+    return tuple(
+        AlarmStatus(
+            name=alarm["AlarmName"].removeprefix(manifest.alarm_prefix),
+            description=alarm.get("AlarmDescription", ""),
+            reason=alarm.get("StateReason", ""),
+            since=alarm["StateUpdatedTimestamp"],
         )
-        return tuple(
-            AlarmStatus(
-                name=alarm["AlarmName"].removeprefix(manifest.alarm_prefix),
-                description=alarm.get("AlarmDescription", ""),
-                reason=alarm.get("StateReason", ""),
-                since=alarm["StateUpdatedTimestamp"],
-            )
-            for alarm in found
-        )
+        for alarm in read_alarms(aws, manifest)
+        if alarm["StateValue"] == "ALARM"
+    )
 
 
 def _task(aws: Aws, service: Service, task: TaskTypeDef) -> TaskStatus:

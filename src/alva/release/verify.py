@@ -66,7 +66,10 @@ class Result:
         }
 
 
-Look = Callable[[], tuple[Verdict, str]]
+Said = tuple[Verdict, str]
+"""A verdict and its reason."""
+
+Look = Callable[[], Said]
 
 
 class Verification:

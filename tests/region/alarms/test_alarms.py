@@ -77,6 +77,16 @@ def test_missing_data_that_are_ignored_change_nothing():
     assert judge(alarm(TreatMissingData="ignore"), (None, None, None), STARTS) is None
 
 
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [((None, None, None), None), ((1, None, None), "OK"), ((0, None, None), "OK"), ((0, 0, None), "ALARM")],
+)
+def test_periods_before_the_regions_start_are_unknown_rather_than_missing(values, state):
+    below = {"ComparisonOperator": "LessThanThreshold", "Threshold": 1, "DatapointsToAlarm": 2}
+    verdict = judge(alarm(TreatMissingData="breaching", **below), values, STARTS, known_since=150.0)
+    assert (verdict and verdict[0]) == state
+
+
 def test_the_reason_is_in_cloudwatchs_words():
     assert judge(alarm(DatapointsToAlarm=2), (7, 0, 6), STARTS)[1] == (
         "Threshold Crossed: 2 out of the last 3 datapoints [7 (01/01/70 00:03:00), 6 (01/01/70 00:01:00)] were greater"

@@ -49,6 +49,17 @@ def wait_until_saved(config: RegionConfig, word: str, seconds: float = 5) -> Non
     pytest.fail(f"{word} was not saved within {seconds} s")
 
 
+def test_umask_does_not_hide_from_tasks_what_they_read(tmp_path: Path) -> None:
+    former = os.umask(0o077)
+    try:
+        with running_region(tmp_path / "home") as region:
+            names = region.config.run_folder / "names"
+            assert names.stat().st_mode & 0o777 == 0o755
+            assert (names / "hosts").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(former)
+
+
 def test_start_is_idempotent_and_stop_leaves_nothing(tmp_path: Path) -> None:
     with reserved_region_config(tmp_path) as config:
         daemon.start(config)

@@ -123,7 +123,7 @@ async def test_alarms_are_evaluated_although_one_cannot_be(
 ) -> None:
     seen: list[str] = []
 
-    def evaluate(alarm: dict[str, Any]) -> bool:
+    def evaluate(alarm: dict[str, Any], **_: float) -> bool:
         seen.append(alarm["AlarmName"])
         if alarm["AlarmName"] == "broken":
             raise ValueError("no metric")

@@ -1,38 +1,40 @@
 // Selects the view and follows the environment.
 
 import { $, problemLines, tick } from "./dom.js";
-import { showEnvironment, startPicture } from "./overview.js";
-import { showProgress, stopReleaseLog } from "./release.js";
-import { startReleases } from "./releases.js";
-import { startLogs, stopLogs } from "./logs.js";
-import { startCharts, stopCharts } from "./charts.js";
-import { startCauses } from "./causes.js";
-import { startCost } from "./cost.js";
+import * as overview from "./overview.js";
+import { showProgress } from "./release.js";
 
-const views = {
-  overview: { start: startPicture, stop: stopReleaseLog },
-  releases: { start: startReleases },
-  logs: { start: startLogs, stop: stopLogs },
-  metrics: { start: startCharts, stop: stopCharts },
-  why: { start: startCauses },
-  cost: { start: startCost },
-};
+// The module of each view exports `start`, and `stop` where something runs. The others are loaded when they are selected.
+const files = { overview: "overview", releases: "releases", logs: "logs", metrics: "charts", why: "causes", cost: "cost" };
+const modules = { overview };
 let current;
 let environment = null;
 
 function show() {
   const [name, rest] = location.hash.slice(1).split("/");
-  const wanted = views[name] ? name : "overview";
-  if (current !== wanted) views[current]?.stop?.();
-  for (const view of Object.keys(views)) $(`view-${view}`).hidden = view !== wanted;
+  const wanted = files[name] ? name : "overview";
+  if (current !== wanted) modules[current]?.stop?.();
+  for (const view of Object.keys(files)) $(`view-${view}`).hidden = view !== wanted;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${wanted}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const isNew = current !== wanted;
   current = wanted;
-  views[wanted].start(rest);
+  start(wanted, rest);
   if (isNew && name) $("main").focus({ preventScroll: true });
+}
+
+async function start(view, rest) {
+  modules[view] ??= await import(`./${files[view]}.js`);
+  if (current === view && !document.hidden) modules[view].start(rest);
+}
+
+function showFound(found) {
+  environment = found;
+  document.title = `${environment.environment}: Alva`;
+  $("environment").textContent = environment.environment;
+  overview.showEnvironment(environment);
 }
 
 let events = null;
@@ -43,10 +45,7 @@ function follow() {
   events.addEventListener("environment", (event) => {
     $("problem").hidden = true;
     $("main").classList.remove("stale", "unread");
-    environment = JSON.parse(event.data);
-    document.title = `${environment.environment}: Alva`;
-    $("environment").textContent = environment.environment;
-    showEnvironment(environment);
+    showFound(JSON.parse(event.data));
   });
   events.addEventListener("problem", (event) => {
     $("problem").replaceChildren(...problemLines(JSON.parse(event.data)));
@@ -67,10 +66,10 @@ function follow() {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     events?.close();
-    views[current].stop?.();
+    modules[current]?.stop?.();
   } else {
     follow();
-    views[current].start(location.hash.split("/")[1]);
+    start(current, location.hash.split("/")[1]);
   }
 });
 
@@ -80,5 +79,10 @@ setInterval(() => {
   if (environment && current === "overview") showProgress(environment);
 }, 1000);
 addEventListener("hashchange", show);
+// What the server already knew when it sent the page.
+const known = JSON.parse($("first-view").textContent);
+overview.usePicture(known.picture);
 show();
-follow();
+if (known.environment) showFound(known.environment);
+// After the first frame.
+requestAnimationFrame(() => setTimeout(follow));

@@ -2,7 +2,7 @@
 
 import { $, causeCard, command, element, problemCard, read } from "./dom.js";
 
-export async function startCauses(release) {
+export async function start(release) {
   try {
     const found = await read(`/api/causes${release ? `?release=${encodeURIComponent(release)}` : ""}`);
     // As in `./alva why`, a release does not repeat the causes of current failures.

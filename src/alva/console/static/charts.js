@@ -9,9 +9,9 @@ let plots = [];
 let drawn = null;
 let library = null;
 
-export async function startCharts() {
-  stopCharts();
-  timer = setTimeout(startCharts, 30000);
+export async function start() {
+  stop();
+  timer = setTimeout(start, 30000);
   try {
     const [found] = await Promise.all([read("/api/charts?minutes=60"), load()]);
     draw(found);
@@ -21,7 +21,7 @@ export async function startCharts() {
   }
 }
 
-export function stopCharts() {
+export function stop() {
   clearTimeout(timer);
   timer = null;
 }
@@ -123,5 +123,5 @@ addEventListener("resize", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   forget();
-  if (timer !== null) startCharts();
+  if (timer !== null) start();
 });

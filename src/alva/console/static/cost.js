@@ -2,7 +2,7 @@
 
 import { $, command, element, problemCard, read } from "./dom.js";
 
-export async function startCost() {
+export async function start() {
   try {
     const bill = await read("/api/cost");
     const dollars = (value) => value.toFixed(2);

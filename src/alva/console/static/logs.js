@@ -11,7 +11,7 @@ let isReady = false;
 let isQueued = false;
 let names = null;
 
-export function startLogs() {
+export function start() {
   if (!isReady) {
     isReady = true;
     $("log-form").addEventListener("submit", (event) => { event.preventDefault(); open(); });
@@ -23,7 +23,7 @@ export function startLogs() {
   open();
 }
 
-export function stopLogs() {
+export function stop() {
   source?.close();
   source = null;
 }
@@ -37,7 +37,7 @@ function showNames() {
 }
 
 function open() {
-  stopLogs();
+  stop();
   lines = [];
   shown = [];
   draw();
@@ -47,12 +47,12 @@ function open() {
   $("log-state").textContent = "reading";
   source = new EventSource(`/api/logs?${query}`);
   source.addEventListener("lines", (event) => add(JSON.parse(event.data)));
-  source.addEventListener("end", () => { stopLogs(); say(); });
+  source.addEventListener("end", () => { stop(); say(); });
   source.addEventListener("problem", (event) => {
-    stopLogs();
+    stop();
     $("log-state").replaceChildren(problemCard(JSON.parse(event.data)));
   });
-  source.addEventListener("error", () => { stopLogs(); $("log-state").textContent = "cannot read log lines: the console does not answer"; });
+  source.addEventListener("error", () => { stop(); $("log-state").textContent = "cannot read log lines: the console does not answer"; });
   source.addEventListener("open", say);
 }
 

@@ -3,7 +3,7 @@
 import { showCondition } from "./condition.js";
 import { showConnections } from "./connections.js";
 import { $, command, commandFor, element, problemCard, read, renderWhenChanged, short, since } from "./dom.js";
-import { showProgress } from "./release.js";
+import { showProgress, stopReleaseLog } from "./release.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const STOPPING = ["DEACTIVATING", "STOPPING", "DEPROVISIONING"];
@@ -15,7 +15,7 @@ let isStale = true;
 let isReading = false;
 let drawings = 0;
 
-export async function startPicture() {
+export async function start() {
   if (isIncomplete()) {
     if (!picture) $("picture").replaceChildren(element("p", { class: "quiet reading" }, "The picture appears when every stack is deployed."));
     return;
@@ -34,6 +34,16 @@ export async function startPicture() {
   renderWhenChanged("picture", picture, drawPicture);
   if (selected) select(selected);
   if (environment) colourAll(environment);
+}
+
+export const stop = stopReleaseLog;
+
+// The picture that came with the page. `showEnvironment` has it read again after a release.
+export function usePicture(found) {
+  if (!found) return;
+  picture = found;
+  isStale = false;
+  renderWhenChanged("picture", picture, drawPicture);
 }
 
 const isIncomplete = () => environment?.stacks.some((stack) => stack.status === "does not exist");
@@ -61,7 +71,7 @@ export function showEnvironment(found) {
   const made = JSON.stringify([found.release?.number, found.stacks.map((stack) => stack.name)]);
   if (drawnFor !== null && drawnFor !== made) isStale = true;
   drawnFor = made;
-  if (!$("view-overview").hidden) startPicture();
+  if (!$("view-overview").hidden) start();
   showCondition(found);
   showProgress(found);
   renderWhenChanged("commands", found.extra, () => showCommands(found));

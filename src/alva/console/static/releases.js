@@ -4,7 +4,7 @@ import { $, ago, element, problemCard, read, seconds, short } from "./dom.js";
 
 const chosen = new Set();
 
-export async function startReleases() {
+export async function start() {
   let releases;
   try {
     ({ releases } = await read("/api/releases"));

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 
+from alva.region.adverse_conditions import task_start_seconds
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import dependencies, exec_agent, network
 from alva.region.ecs.containers import ContainerPlan, RunningContainer
@@ -151,6 +152,8 @@ class RunningTask:
             raise
         self._move(TaskStatus.PENDING)
         self.task.connectivity_at = time.time()
+        if delay := task_start_seconds(self._region.config, self.task.id):
+            await asyncio.sleep(delay)
         prepared = await prepare(
             self.task, self._definition, self._region, self._control_plane, own_network, self._undo
         )

@@ -1,0 +1,149 @@
+"""`ALVA_ADVERSE_CONDITIONS`: reads lag, requests are throttled, new roles and freed names are not usable yet."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from alva.region import daemon
+from alva.region.adverse_conditions import THROTTLE_EVERY
+from tests.conftest import RunningRegion, reserved_region_config
+from tests.rehearsal.environment import until
+
+TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
+
+
+@contextmanager
+def adverse_region(home: Path, divisor: float) -> Iterator[RunningRegion]:
+    with reserved_region_config(home) as reserved:
+        config = replace(reserved, adverse_conditions=divisor)
+        daemon.start(config)
+        try:
+            yield RunningRegion(config)
+        finally:
+            daemon.stop(config)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
+    """Lags of minutes, which no busy machine outlasts."""
+    with adverse_region(tmp_path_factory.mktemp("slow"), 0.02) as region:
+        yield region
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
+    """Lags of a second and less."""
+    with adverse_region(tmp_path_factory.mktemp("quick"), 20) as region:
+        yield region
+
+
+def role(region: RunningRegion) -> tuple[str, str]:
+    name = f"r-{uuid.uuid4().hex[:10]}"
+    document = json.dumps({"Version": "2012-10-17", "Statement": [TRUST]})
+    return name, region.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+
+
+def code_of(call: Any, **arguments: Any) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    code: str = caught.value.response["Error"]["Code"]
+    return code
+
+
+def eventually(call: Any, is_right: Callable[[Any], bool] = bool, **arguments: Any) -> Any:
+    """The answer of a call once it is right; a refused call is repeated."""
+
+    def answer() -> Any:
+        try:
+            found = call(**arguments)
+        except ClientError:
+            return None
+        return found if is_right(found) else None
+
+    return until(answer, seconds=60, what=f"{call} answers")
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "code", "status"),
+    [
+        ("sts", "get_caller_identity", "Throttling", 400),
+        ("logs", "describe_log_groups", "ThrottlingException", 400),
+        ("ec2", "describe_vpcs", "RequestLimitExceeded", 503),
+        ("s3", "list_buckets", "SlowDown", 503),
+    ],
+)
+def test_requests_are_throttled_in_each_services_words(
+    slow: RunningRegion, service: str, operation: str, code: str, status: int
+) -> None:
+    make: Any = boto3.client
+    client = make(
+        service,
+        endpoint_url=slow.config.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    refused = []
+    for _ in range(2 * THROTTLE_EVERY):
+        try:
+            getattr(client, operation)()
+        except ClientError as error:
+            refused.append((error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]))
+    assert refused == [(code, status)] * 2
+
+
+def test_new_parameter_is_not_found_yet(slow: RunningRegion) -> None:
+    ssm = slow.client("ssm")
+    ssm.put_parameter(Name="/new/one", Value="1", Type="String")
+    assert code_of(ssm.get_parameter, Name="/new/one") == "ParameterNotFound"
+    assert ssm.get_parameters(Names=["/new/one"])["InvalidParameters"] == ["/new/one"]
+    assert ssm.get_parameters_by_path(Path="/new")["Parameters"] == []
+
+
+def test_read_returns_what_was_true_before(slow: RunningRegion) -> None:
+    ecs = slow.client("ecs")
+    assert ecs.list_clusters()["clusterArns"] == []
+    ecs.create_cluster(clusterName="late")
+    assert ecs.list_clusters()["clusterArns"] == []
+    assert ecs.describe_clusters(clusters=["late"])["clusters"][0]["clusterName"] == "late"
+
+
+def test_name_of_a_deleted_parameter_is_still_taken(slow: RunningRegion) -> None:
+    ssm = slow.client("ssm")
+    ssm.put_parameter(Name="/freed", Value="1", Type="String")
+    ssm.delete_parameter(Name="/freed")
+    assert code_of(ssm.put_parameter, Name="/freed", Value="2", Type="String") == "ParameterAlreadyExists"
+
+
+def test_new_role_cannot_be_assumed_yet(slow: RunningRegion) -> None:
+    name, arn = role(slow)
+    assert code_of(slow.client("iam").get_role, RoleName=name) == "NoSuchEntity"
+    assert code_of(slow.client("sts").assume_role, RoleArn=arn, RoleSessionName="tester") == "AccessDenied"
+
+
+def test_all_of_it_passes(quick: RunningRegion) -> None:
+    ssm, ecs, sts = (quick.client(name) for name in ("ssm", "ecs", "sts"))
+    ssm.put_parameter(Name="/one", Value="1", Type="String")
+    assert eventually(ssm.get_parameter, Name="/one")["Parameter"]["Value"] == "1"
+    ssm.delete_parameter(Name="/one")
+    assert eventually(ssm.put_parameter, Name="/one", Value="2", Type="String")["Version"] == 1
+    assert ecs.list_clusters()["clusterArns"] == []
+    ecs.create_cluster(clusterName="late")
+    assert eventually(ecs.list_clusters, lambda answer: answer["clusterArns"])
+    assert eventually(sts.assume_role, RoleArn=role(quick)[1], RoleSessionName="tester")
+
+
+def test_setting_is_shown(quick: RunningRegion) -> None:
+    assert daemon.status(quick.config).adverse_conditions == 20
