@@ -73,8 +73,8 @@ def clone(project: Path) -> None:
 
 
 def share_installation(project: Path) -> None:
-    """Install as the launcher does. This is not timed."""
-    subprocess.run([project / "alva", "--version"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Install as the launcher does, for the local region. This is not timed."""
+    subprocess.run([project / "alva", "down"], env=isolated(project), check=True, capture_output=True)
 
 
 def isolated(project: Path) -> dict[str, str]:
