@@ -73,8 +73,9 @@ def clone(project: Path) -> None:
 
 
 def share_installation(project: Path) -> None:
-    """Install as the launcher does, for the local region. This is not timed."""
-    subprocess.run([project / "alva", "down"], env=isolated(project), check=True, capture_output=True)
+    """Install as the launcher does for `up`, the only verb that needs the local region. This is not timed."""
+    alva(project, isolated(project), "up")
+    alva(project, isolated(project), "down", "--wipe", "--yes")
 
 
 def isolated(project: Path) -> dict[str, str]:
