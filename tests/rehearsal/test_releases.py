@@ -54,14 +54,17 @@ def test_all_services_roll_back_together_when_one_does_not_start(rehearsal: Rehe
     assert rehearsal.digests() == before
 
 
-def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
+def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal, number: signal.Signals) -> None:
+    """A pipeline that is cancelled sends SIGTERM, a terminal SIGINT."""
     with rehearsal.edited("apps/web/app.py", "\n# interrupted\n", append=True):
         with rehearsal.alva_running("up") as (process, events):
             for event in events:
                 if event.get("event") == "line" and str(event.get("step", "")).endswith("-services"):
-                    os.killpg(process.pid, signal.SIGINT)
+                    os.killpg(process.pid, number)
                     break
             assert process.wait(timeout=30) == 130
+        assert json.loads(rehearsal.alva("lock", "--json").stdout) is None
 
         up = rehearsal.alva("up", "--json")
         assert up.returncode == 0, up.stderr

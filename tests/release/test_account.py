@@ -15,10 +15,12 @@ import pytest
 from botocore.stub import Stubber
 
 from alva.aws import Aws, Target
+from alva.errors import PreflightRefused
 from alva.release import account
 from alva.release.account import AccountChecks
 from alva.release.change_sets import ChangeSet, ChangeSets
 from alva.release.manifest import Manifest
+from alva.release.refusals import refuse_account
 from alva.release.verify import Verdict
 
 from .conftest import manifest_values
@@ -87,6 +89,18 @@ def test_plan_that_refuses_the_database_is_reported(
     with answering(aws, "freetier", get_account_plan_state=answer):
         found = said(aws, manifest, "plan")
     assert (found[0], words in found[1]) == (verdict, True), found
+
+
+def test_release_that_creates_a_stack_is_refused_before_its_first_change(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
+    monkeypatch.setattr(account, "Aws", lambda *_: aws)
+    expired = {"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}
+    with answering(aws, "freetier", get_account_plan_state=expired), pytest.raises(PreflightRefused) as refused:
+        refuse_account(aws, manifest)  # what cannot be asked here is no reason
+    assert [line.partition(":")[0] for line in refused.value.evidence] == ["account"]
+    assert "has expired" in refused.value.evidence[0]
 
 
 def test_account_without_budgets_is_a_warning(aws: Aws, tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ class ServiceTrafficAlarms(Construct):
                 namespace="AWS/ApplicationELB",
                 metric="HealthyHostCount",
                 dimensions=target,
-                # In the minute in which a service becomes healthy, the minimum is 0. As the minutes before have no data,
-                # which breach, a new service would start with an alarm.
+                # When a service becomes healthy, that minute's minimum is 0, and the minutes before have no data, which
+                # breaches: with the minimum, a new service would start with an alarm.
                 statistic="Maximum",
                 comparison="LessThanThreshold",
                 threshold=desired,

@@ -116,7 +116,10 @@ class DeepChecks:
         if command is None:
             return Verdict.SKIP, "no service entry has a journey_command"
         if self.inbox_url is None:
-            return Verdict.SKIP, "sign-in needs a mail, and no inbox can be read here"
+            return Verdict.SKIP, (
+                "no inbox can be read here, so sign-up and the keys of outside services were not tried:"
+                " sign up once in a browser"
+            )
         program, *arguments = command
         try:
             ended = subprocess.run(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from alva.aws import Aws
-from alva.errors import PreflightRefused
+from alva.errors import AlvaError, PreflightRefused
+from alva.release.account import AccountChecks
 from alva.release.bootstrap_roles import bootstrap_roles_of
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder
@@ -22,6 +23,8 @@ from alva.release.verify import Verdict
 def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
     """Run the checks; raises PreflightRefused with everything that is certain to fail."""
     refuse_asleep(aws, wanted.manifest)
+    if any(step.action is Action.CREATE for step in plan.stack_steps()):
+        refuse_account(aws, wanted.manifest)
     if not plan.is_empty:
         _ = bootstrap_roles_of(aws).deployer  # raises if the deploy role cannot be assumed
     _refuse_missing_images(wanted, observed, builder)
@@ -48,6 +51,28 @@ def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Bu
                 evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )
+
+
+def refuse_account(aws: Aws, manifest: Manifest) -> None:
+    """Raise PreflightRefused if the account cannot create what the templates need. What cannot be asked is left out."""
+
+    def failure(check: tuple[str, Callable[[], tuple[Verdict, str]]]) -> str | None:
+        name, look = check
+        try:
+            verdict, reason = look()
+        except AlvaError:
+            return None
+        return f"{name}: {reason}" if verdict is Verdict.FAIL else None
+
+    checks = AccountChecks(aws=aws, manifest=manifest).checks()
+    with ThreadPoolExecutor(max_workers=len(checks), thread_name_prefix="account") as pool:
+        failed = [found for found in pool.map(failure, checks) if found is not None]
+    if failed:
+        raise PreflightRefused(
+            f"cannot release {manifest.environment}: the account cannot create what it needs; nothing was changed",
+            evidence=failed,
+            next_step="change what the evidence names, then ./alva preflight",
+        )
 
 
 def refuse_unset_settings(manifest: Manifest) -> None:

@@ -207,6 +207,8 @@ def _check_values(name: str, values: Iterable[str]) -> None:
 
 def _check_network(value: str) -> None:
     try:
+        if "/" not in value:
+            raise ValueError("no prefix length")
         network = ipaddress.ip_network(value)
     except ValueError as error:
         raise Invalid(f"The value '{value}' of a source-ip condition is not a valid CIDR block") from error
