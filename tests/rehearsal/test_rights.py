@@ -148,7 +148,7 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
     (line,) = [line for line in checked.stdout.splitlines() if "tasks' roles may start them" in line]
-    assert line.startswith("FAIL")
+    assert line.startswith("WARN"), "a release may repair it"
     assert f"{role} (alva-auth) may not secretsmanager:GetSecretValue on arn:aws:secretsmanager" in line
     (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "tasks' roles may" in line]
     assert well.split()[0] == "OK"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ from botocore.stub import Stubber
 from alva.aws import Aws, Target
 from alva.errors import PreflightRefused
 from alva.release.manifest import Manifest
+from alva.release.observation import _template as template_of
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
-from alva.release.preflight import Preflight
+from alva.release.preflight import Preflight, rule_verdict
 from alva.release.refusals import exports_in_use, refuse_unset_settings
+from alva.release.request import Request
+from alva.release.secrets import Secrets, SecretStatus, State
 from alva.release.stack_state import Action, ObservedStack
 from alva.release.verify import Verdict
 
@@ -65,6 +70,43 @@ def test_empty_account_shows_what_the_first_release_creates(aws: Aws, manifest: 
     assert (found["rule bad-rule"].verdict, found["rule bad-rule"].reason) == (Verdict.FAIL, "stack/Thing: is wrong")
     assert found["images exist"].verdict is Verdict.FAIL
     assert missing in found["images exist"].reason
+
+
+def test_finding_of_a_rule_warns_when_its_kind_is_allowed() -> None:
+    assert rule_verdict("rule", ["stack/Thing: is wrong"])[0] is Verdict.FAIL
+    assert rule_verdict("rule", ["stack/Thing: is wrong"], is_allowed=True)[0] is Verdict.WARN
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        ((State.SET, State.SET), Verdict.OK),
+        ((State.MISSING, State.MISSING), Verdict.SKIP),
+        ((State.SET, State.MISSING), Verdict.WARN),
+        ((State.UNSET, State.MISSING), Verdict.WARN),
+        ((State.SET, State.UNSET), Verdict.FAIL),
+        ((State.SET, State.MALFORMED), Verdict.FAIL),
+    ],
+)
+def test_secret_that_a_release_creates_is_no_reason_to_refuse_it(
+    monkeypatch: pytest.MonkeyPatch, states: tuple[State, State], verdict: Verdict
+) -> None:
+    """As `refusals.refuse` does: a push that adds a secret must be able to create it."""
+    manifest = Manifest.from_values(manifest_values("t"), Path("/nowhere"))
+    secret = replace(manifest.secrets[0], used_by=("api",))
+    statuses = [SecretStatus(secret=secret, state=state) for state in states]
+    monkeypatch.setattr(Secrets, "check", lambda _: statuses)
+    checks = Preflight(aws=Aws(Target.local("http://127.0.0.1:9")), manifest=manifest, digests={})
+    assert checks._secrets()[0] is verdict
+
+
+def test_rollback_releases_the_deployed_templates(manifest: Manifest) -> None:
+    network = manifest.stack("network")
+    network.template_file.write_text(json.dumps(exporting("new")))
+    deployed = ObservedStack(name=network.name, status="UPDATE_COMPLETE", template=exporting("old"))
+    observed = Observed(stacks={network.name: deployed})
+    assert template_of(network, observed, Request(digests={}, commit="", keeps_templates=True)) == exporting("old")
+    assert template_of(network, observed, Request(digests={}, commit="")) == exporting("new")
 
 
 def scanned(**told: object) -> tuple[Verdict, str]:

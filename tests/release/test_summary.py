@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from alva.release.ledger import Release
-from alva.release.summary import markdown
+from alva.release.summary import markdown, shown
 
 RELEASE = Release(
     number=7,
@@ -24,9 +26,18 @@ def test_release_shows_outcome_digests_and_the_longest_step_first() -> None:
     assert "<http://example.com/>" in text
 
 
-def test_cause_cannot_leave_its_block() -> None:
-    from dataclasses import replace
+def test_page_of_a_run_shows_the_release_of_that_run_alone() -> None:
+    run, other = "https://github.com/o/r/actions/runs/1", "https://github.com/o/r/actions/runs/2"
+    newer, own = replace(RELEASE, number=8, run=other), replace(RELEASE, run=run)
+    assert shown([newer, own], run) == own
+    assert shown([newer, own], "") == newer
+    refused = shown([newer], run)
+    assert refused is None
+    assert "This run recorded no release" in markdown("staging", refused, run=run)
+    assert f"[Run]({run})" in markdown("staging", own, run=run)
 
+
+def test_cause_cannot_leave_its_block() -> None:
     text = markdown("staging", replace(RELEASE, outcome="rolled back", cause="last log: ``` oops"))
     assert text.startswith("### ↩️ Release 7 of staging: rolled back; all services run the former version again\n")
     assert text.count("```") == 2

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from alva.region.images.context import Ignored
 from alva.region.images.dockerfile import DockerfileError, parse, substitute
+
+
+def test_services_bytecode_is_not_compared_with_its_source() -> None:
+    """Files in an image have one timestamp, so Python would compile each module again at every start."""
+    for file in (Path(__file__).resolve().parents[2] / "apps").glob("*/Dockerfile"):
+        text = file.read_text()
+        assert "PYC_INVALIDATION_MODE=UNCHECKED_HASH" in text, file
+        assert "--invalidation-mode unchecked-hash" in text, file
 
 
 def test_stages_and_their_instructions() -> None:

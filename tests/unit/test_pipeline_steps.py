@@ -17,6 +17,8 @@ import pytest
 import yaml
 
 from alva.cli.deploy import command as deploy_command
+from alva.cli.preflight import command as preflight_command
+from alva.cli.rollback import command as rollback_command
 from alva.release.deploy import ROLLBACK_SECONDS
 from alva.release.drift_detection import DETECTION_SECONDS
 from alva.release.risks import Kind
@@ -66,10 +68,21 @@ def test_several_kinds_of_risk_are_allowed_in_one_run(tmp_path: Path, separator:
     process = start(folder, "Release what was built", ALLOW=everything)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    _, deploy = (folder / "calls").read_text().splitlines()
-    words = deploy.split()
-    parsed = deploy_command.make_context("deploy", [*words[1 : words.index("--image")]])
-    assert set(parsed.params["allowed"]) == {kind.value for kind in Kind}
+    # The preflight before it must not refuse what the release may do.
+    for line, command in zip(
+        (folder / "calls").read_text().splitlines(), (preflight_command, deploy_command), strict=True
+    ):
+        name, *words = line.split()
+        parsed = command.make_context(name, words[: words.index("--image")])
+        assert set(parsed.params["allowed"]) == {kind.value for kind in Kind}
+
+
+def test_rollback_allows_the_kinds_of_risk_that_were_named(tmp_path: Path) -> None:
+    folder = workspace(tmp_path, RECORD)
+    start(folder, "Go back to an earlier release", RELEASE="7", ALLOW="drift, outage").communicate(timeout=60)
+    name, *words = (folder / "calls").read_text().split()
+    parsed = rollback_command.make_context(name, words)
+    assert (parsed.params["number"], parsed.params["allowed"]) == (7, ("drift", "outage"))
 
 
 def test_without_a_choice_nothing_is_allowed(tmp_path: Path) -> None:

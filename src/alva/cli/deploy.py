@@ -134,6 +134,14 @@ def show_result(
     )
 
 
+allow_option = click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    type=click.Choice([kind.value for kind in Kind]),
+    help="Approve risky changes of this kind; repeatable.",
+)
+
 wait_option = click.option(
     "--wait",
     "wait_seconds",
@@ -159,13 +167,7 @@ deadline_option = click.option(
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
 @click.option("--migrate-again", is_flag=True, help="Run the migration even if this image has migrated already.")
 @click.option("--infra-only", is_flag=True, help="Release only the templates; services keep their images.")
-@click.option(
-    "--allow",
-    "allowed",
-    multiple=True,
-    type=click.Choice([kind.value for kind in Kind]),
-    help="Approve risky changes of this kind; repeatable.",
-)
+@allow_option
 @click.option(
     "--timeout",
     "timeout_seconds",

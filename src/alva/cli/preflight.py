@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alva.cli.build import choose_builder
-from alva.cli.deploy import findings, given_digests
+from alva.cli.deploy import allow_option, findings, given_digests
 from alva.cli.invocation import Invocation, verb
 from alva.cli.synth import synth_step
 from alva.cli.verify import show_checks
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 @click.option(
     "--image", "images", multiple=True, metavar="NAME=DIGEST", help="Check that this image exists; repeatable."
 )
+@allow_option
 @click.option("--rules", "only_rules", is_flag=True, help="Run only the template rules, without AWS calls.")
 @click.option("--reachability", is_flag=True, help="Print only the allowed connections and their ports.")
-def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, reachability: bool) -> None:
+def command(
+    invocation: Invocation, images: tuple[str, ...], allowed: tuple[str, ...], only_rules: bool, reachability: bool
+) -> None:
     """Run every check, or print the reachability matrix."""
     from alva.release import preflight
+    from alva.release.risks import Kind
     from alva.release.verify import Result
 
     with invocation.progress:
@@ -40,7 +44,8 @@ def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, r
         return
     found = findings(invocation)
     if only_rules:
-        verdicts = {rule: preflight.rule_verdict(rule, said) for rule, said in found.items()}
+        is_allowed = Kind.RULES.value in allowed
+        verdicts = {rule: preflight.rule_verdict(rule, said, is_allowed=is_allowed) for rule, said in found.items()}
         results = [Result(name=f"rule {rule}", verdict=each[0], reason=each[1]) for rule, each in verdicts.items()]
     else:
         manifest = invocation.manifest
@@ -51,6 +56,7 @@ def command(invocation: Invocation, images: tuple[str, ...], only_rules: bool, r
             digests={**running(invocation), **given},
             builder=choose_builder(invocation),
             findings=found,
+            allowed=frozenset(map(Kind, allowed)),
         ).run()
     show_checks(invocation, results)
     preflight.require(results, invocation.environment)

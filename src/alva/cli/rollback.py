@@ -6,7 +6,16 @@ import time
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, deadline_option, person, show_plan, show_result, wait_option
+from alva.cli.deploy import (
+    Builds,
+    allow_option,
+    current_commit,
+    deadline_option,
+    person,
+    show_plan,
+    show_result,
+    wait_option,
+)
 from alva.cli.invocation import Invocation, verb
 from alva.cli.progress import step
 from alva.cli.synth import synthesise
@@ -19,16 +28,23 @@ from alva.cli.synth import synthesise
     asks=True,
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
+@allow_option
 @wait_option
 @deadline_option
 @click.argument("number", type=int, required=False)
 def command(
-    invocation: Invocation, number: int | None, dry_run: bool, wait_seconds: float, deadline_seconds: float
+    invocation: Invocation,
+    number: int | None,
+    dry_run: bool,
+    allowed: tuple[str, ...],
+    wait_seconds: float,
+    deadline_seconds: float,
 ) -> None:
     """Find the release, ask, and release its digests with the deployed templates."""
     from alva.release import deploy as release
     from alva.release import rollback
     from alva.release.request import Request
+    from alva.release.risks import Kind
 
     started = time.monotonic()
     with invocation.progress as progress:
@@ -51,6 +67,7 @@ def command(
             keeps_schema=True,
             rollback_of=chosen.number,
             keeps_templates=True,
+            allowed=frozenset(map(Kind, allowed)),
             lock_wait_seconds=wait_seconds,
             deadline_seconds=deadline_seconds,
             ask=person(invocation),

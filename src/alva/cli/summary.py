@@ -17,14 +17,13 @@ def command(invocation: Invocation) -> None:
     from alva.release.ledger import Ledger
     from alva.release.recording import run_address
     from alva.release.stacks import Stacks
-    from alva.release.summary import markdown
+    from alva.release.summary import markdown, shown
 
     synthesise(invocation.environment, invocation.assembly_folder)
     manifest = invocation.manifest
     ledger = Ledger(invocation.aws, manifest)
     run = run_address()
-    # In a pipeline the page is about its own run, even if that recorded no release.
-    release = next((r for r in ledger.history() if r.run == run), None) if run else ledger.latest()
+    release = shown(ledger.history(), run)
     if invocation.as_json:
         invocation.print_json(asdict(release) if release is not None else None)
         return

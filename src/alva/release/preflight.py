@@ -23,6 +23,7 @@ from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Stack
 from alva.release.refusals import invalid_templates, is_awake, wrong_secret
+from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
 from alva.release.stacks import Stacks
 from alva.release.verify import Result, Said, Verdict, run_check
@@ -45,6 +46,8 @@ class Preflight:
     builder: Builder | None = None
     findings: Mapping[str, Sequence[str]] | None = None
     """Template rule -> its findings (`checks.template_rules`)."""
+    allowed: frozenset[Kind] = frozenset()
+    """The kinds of risk that the release is allowed; findings of rules then only warn."""
 
     def run(self) -> list[Result]:
         """Run all checks in parallel; return their results in order."""
@@ -56,7 +59,10 @@ class Preflight:
             ("stacks are settled", self._stacks),
             ("templates are valid", self._templates),
             ("CloudFormation foresees no failure", self._foreseen),
-            *((f"rule {rule}", partial(rule_verdict, rule, found)) for rule, found in (self.findings or {}).items()),
+            *(
+                (f"rule {rule}", partial(rule_verdict, rule, found, is_allowed=Kind.RULES in self.allowed))
+                for rule, found in (self.findings or {}).items()
+            ),
             ("images exist", self._images),
             ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
@@ -192,18 +198,23 @@ class Preflight:
         return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has scanned none of them")
 
     def _secrets(self) -> Said:
-        """Every secret that a container reads has a well-formed value."""
+        """Every secret that a container reads has a well-formed value. A missing one warns: a release creates it."""
         used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
         if all(status.state is State.MISSING for status in used):
             return Verdict.SKIP, "the first release creates them"
         wrong = [status for status in used if status.state is not State.SET]
-        return (Verdict.FAIL, "; ".join(map(wrong_secret, wrong))) if wrong else (Verdict.OK, f"{len(used)} secrets")
+        if not wrong:
+            return Verdict.OK, f"{len(used)} secrets"
+        is_created = any(status.state is State.MISSING for status in wrong)
+        return (Verdict.WARN if is_created else Verdict.FAIL), "; ".join(map(wrong_secret, wrong))
 
     def _execution_roles(self) -> Said:
-        """Each task's execution role can pull its image, read its secrets and write its log."""
+        """Each task's execution role can pull its image, read its secrets and write its log. Only warns: a release may
+        repair it.
+        """
         asked, wrong = execution_roles.refused(self.aws, self.manifest)
         if wrong:
-            return Verdict.FAIL, "; ".join(wrong)
+            return Verdict.WARN, "; ".join(wrong)
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "the first release creates them")
 
     def _quotas(self) -> Said:
@@ -283,8 +294,8 @@ def require(results: Sequence[Result], environment: str) -> None:
         )
 
 
-def rule_verdict(rule: str, found: Sequence[str]) -> Said:
+def rule_verdict(rule: str, found: Sequence[str], *, is_allowed: bool = False) -> Said:
     """A template rule has no findings: see the rules at the top of this page."""
     if not found:
         return Verdict.OK, ""
-    return (Verdict.WARN if rule in GUESSES else Verdict.FAIL), "; ".join(found)
+    return (Verdict.WARN if is_allowed or rule in GUESSES else Verdict.FAIL), "; ".join(found)
