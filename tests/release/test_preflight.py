@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from botocore.stub import Stubber
 
 from alva.aws import Aws, Target
 from alva.errors import PreflightRefused
+from alva.release import preflight
 from alva.release.manifest import Manifest
 from alva.release.observation import _template as template_of
 from alva.release.plan import ApplyStack, Observed, Plan, Wanted
@@ -98,6 +100,18 @@ def test_secret_that_a_release_creates_is_no_reason_to_refuse_it(
     monkeypatch.setattr(Secrets, "check", lambda _: statuses)
     checks = Preflight(aws=Aws(Target.local("http://127.0.0.1:9")), manifest=manifest, digests={})
     assert checks._secrets()[0] is verdict
+
+
+@pytest.mark.parametrize(("version", "verdict"), [(None, "SKIP"), (22, "FAIL"), (23, "OK")])
+def test_bootstrap_must_have_roles_that_continue_a_stuck_rollback(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, version: int | None, verdict: str
+) -> None:
+    for stack in manifest.stacks:
+        stack.template_file.write_text('{"Resources": {}}')
+    roles = SimpleNamespace(version=version, deployer=None, publisher=None)
+    monkeypatch.setattr(preflight, "bootstrap_roles_of", lambda _: roles)
+    checks = Preflight(aws=Aws(Target.local("http://127.0.0.1:9")), manifest=manifest, digests={})
+    assert checks._bootstrap()[0].value == verdict
 
 
 def test_rollback_releases_the_deployed_templates(manifest: Manifest) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -56,16 +57,19 @@ def run_app(script: str, environment: str, folder: Path) -> None:
     Raises SynthesisFailed with the app's last lines.
     """
     try:
-        ended = subprocess.run(
-            [sys.executable, str(ROOT / "infrastructure" / "bin" / script)],
-            env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="alva-synth-") as temporary:
+            # The CDK's Node program runs from here. Without this file, Node would read a package.json of /tmp.
+            (Path(temporary) / "package.json").write_text("{}")
+            ended = subprocess.run(
+                [sys.executable, str(ROOT / "infrastructure" / "bin" / script)],
+                env={**os.environ, "ALVA_ENVIRONMENT": environment, "CDK_OUTDIR": str(folder), "TMPDIR": temporary},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
     except subprocess.TimeoutExpired as error:
         raise SynthesisFailed(
             f"cannot synthesise {environment}: {script} did not end in {TIMEOUT_SECONDS} s"

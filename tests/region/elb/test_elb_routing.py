@@ -454,7 +454,12 @@ def test_a_second_load_balancer_serves_beside_the_first(make_rig):
         described = await rig.call("DescribeLoadBalancers", LoadBalancerArns=[second])
         name = described.findtext(".//DNSName")
         assert (await client.get("/")).text == "first"
-        assert (await client.get(f"http://{name}/")).text == "second"
+        async with asyncio.timeout(20):
+            while True:  # until Envoy has opened the second address
+                with contextlib.suppress(httpx.ConnectError):
+                    assert (await client.get(f"http://{name}/")).text == "second"
+                    return
+                await asyncio.sleep(0.05)
 
     run(make_rig, test)
 
