@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +181,10 @@ def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConf
 
 
 @contextmanager
-def running_region(home: Path) -> Iterator[RunningRegion]:
-    """A region of its own, for a test that breaks, restarts or fills it."""
-    with reserved_region_config(home) as config:
+def running_region(home: Path, **settings: Any) -> Iterator[RunningRegion]:
+    """A region of its own, for a test that breaks, restarts or fills it; `settings` are of its RegionConfig."""
+    with reserved_region_config(home) as reserved:
+        config = replace(reserved, **settings)
         daemon.start(config)
         try:
             yield RunningRegion(config)

@@ -1,4 +1,4 @@
-"""Bootstrap, releases, migrations and rollbacks while the region behaves as AWS on a bad day."""
+"""Bootstrap, releases, migrations and rollbacks while the region simulates AWS under load."""
 
 from __future__ import annotations
 

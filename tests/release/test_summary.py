@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 from alva.release.ledger import Release
 from alva.release.summary import markdown, shown
@@ -26,12 +28,17 @@ def test_release_shows_outcome_digests_and_the_longest_step_first() -> None:
     assert "<http://example.com/>" in text
 
 
+def recorded(*releases: Release) -> Any:
+    """A ledger of these releases, newest first."""
+    return SimpleNamespace(history=lambda: list(releases), latest=lambda: releases[0])
+
+
 def test_page_of_a_run_shows_the_release_of_that_run_alone() -> None:
     run, other = "https://github.com/o/r/actions/runs/1", "https://github.com/o/r/actions/runs/2"
     newer, own = replace(RELEASE, number=8, run=other), replace(RELEASE, run=run)
-    assert shown([newer, own], run) == own
-    assert shown([newer, own], "") == newer
-    refused = shown([newer], run)
+    assert shown(recorded(newer, own), run) == own
+    assert shown(recorded(newer, own), "") == newer
+    refused = shown(recorded(newer), run)
     assert refused is None
     assert "This run recorded no release" in markdown("staging", refused, run=run)
     assert f"[Run]({run})" in markdown("staging", own, run=run)

@@ -17,9 +17,8 @@ READY_WITHIN = "PT15M"
 # https://docs.aws.amazon.com/vpc/latest/userguide/work-with-nat-instances.html
 #
 # Forwarding comes first, because it needs no download. Then swap: without it, `dnf` runs out of memory on an instance
-# with 512 MB (https://github.com/amazonlinux/amazon-linux-2023/issues/404). Downloads are
-# repeated, because the instance's network may not be ready. The script signals the result to CloudFormation.
-# None of this has run on AWS.
+# with 512 MB (https://github.com/amazonlinux/amazon-linux-2023/issues/404). Downloads are repeated, because the
+# instance's network may not be ready yet. The script signals the result to CloudFormation. None of this has run on AWS.
 USER_DATA = """#!/bin/bash
 set -uo pipefail
 

@@ -21,9 +21,8 @@ def command(invocation: Invocation) -> None:
 
     synthesise(invocation.environment, invocation.assembly_folder)
     manifest = invocation.manifest
-    ledger = Ledger(invocation.aws, manifest)
     run = run_address()
-    release = shown(ledger.history(), run)
+    release = shown(Ledger(invocation.aws, manifest), run)
     if invocation.as_json:
         invocation.print_json(asdict(release) if release is not None else None)
         return

@@ -1,5 +1,5 @@
-"""Makes the region behave as AWS does on an ordinary bad day: reads lag behind writes, requests are throttled, roles
-work some seconds after their creation, and tasks need as long to start as on Fargate.
+"""Simulates AWS under load: reads lag behind writes, requests are throttled, roles work some seconds after their
+creation, and tasks need as long to start as on Fargate.
 
 `ALVA_ADVERSE_CONDITIONS` turns this on; its value divides AWS's seconds. Without it, nothing here runs. Calls between
 services within the region are not affected, as AWS's own services retry them.
@@ -11,15 +11,15 @@ import json
 import random
 import time
 from collections import OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
 
 from alva.region import json_protocol
 from alva.region.asgi import READ_ONLY, ASGIApplication
 from alva.region.aws_error import AwsError
 from alva.region.config import RegionConfig
 from alva.region.control_plane import ControlPlane, ServiceError
-from alva.region.requests import Request, Response, read_request, receive_again, respond, send_response
+from alva.region.requests import Request, Response, intercept
 from alva.region.unexpected import error_response
 
 READ_LAG_SECONDS = 5.0
@@ -39,7 +39,7 @@ NAME_IS_TAKEN_SECONDS = 30.0
 """https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html"""
 
 TASK_START_SECONDS = (30.0, 60.0)
-"""From RunTask to RUNNING on Fargate, an experience rather than a documented figure."""
+"""From RunTask to RUNNING on Fargate. An estimate: AWS names no figure."""
 
 THROTTLE_EVERY = 20
 """Of this many requests to one service, the last one is throttled."""
@@ -70,21 +70,13 @@ class AdverseConditions:
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
         """The application under adverse conditions."""
+        return intercept(application, self._answer)
 
-        async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
-            if scope["type"] != "http":
-                await application(scope, receive, send)
-                return
-            request, messages = await read_request(scope, receive)
-            response = await self._refuse(request)
-            if response is None and request.service not in LAGGING:
-                await application(scope, receive_again(messages, receive), send)
-                return
-            if response is None:
-                response = await self._lagging(request, application, scope, receive_again(messages, receive))
-            await send_response(send, response)
-
-        return guarded
+    async def _answer(self, request: Request, respond: Callable[[], Awaitable[Response]]) -> Response | None:
+        refused = await self._refuse(request)
+        if refused is not None or request.service not in LAGGING:
+            return refused
+        return await self._lagging(request, respond)
 
     async def _refuse(self, request: Request) -> Response | None:
         if not request.service:
@@ -117,13 +109,13 @@ class AdverseConditions:
         message = f"User is not authorized to perform: sts:AssumeRole on resource: {arn}"
         return error_response(request.service, request.headers, AwsError("AccessDenied", message, 403))
 
-    async def _lagging(self, request: Request, application: ASGIApplication, scope: Any, receive: Any) -> Response:
+    async def _lagging(self, request: Request, respond: Callable[[], Awaitable[Response]]) -> Response:
         key = (request.service, request.action, request.body)
         is_read = request.action.startswith(READ_ONLY)
         kept = self._answers.get(key) if is_read else None
         if kept is not None and time.monotonic() - kept[0] < READ_LAG_SECONDS / self._scale:
             return self._without_new(request, kept[1])
-        response = await respond(application, scope, receive)
+        response = await respond()
         if is_read:
             self._answers[key] = (time.monotonic(), response)
             self._answers.move_to_end(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ class RegionConfig:
     network: str = "auto"
     """`namespaces`, `loopback`, or `auto`: the first where this machine allows it. See `network/`."""
     adverse_conditions: float = 0.0
-    """Behave as AWS on a bad day, with AWS's delays divided by this number; 0 is off. See `adverse_conditions.py`."""
+    """Simulate AWS under load, with AWS's delays divided by this number; 0 is off. See `adverse_conditions.py`."""
     account_id: str = "000000000000"
     region: str = "us-east-1"
 
@@ -77,15 +79,15 @@ class RegionConfig:
 
         def number(name: str, default: Number) -> Number:
             text = os.environ.get(name)
-            try:
-                value = type(default)(text) if text else default
-            except ValueError:
-                value = type(default)(-1)
-            if value < 0:
-                raise UsageError(
-                    f"cannot read {name}: {text!r} is not a number", next_step=f"correct it, or unset {name}"
-                )
-            return value
+            if not text:
+                return default
+            with contextlib.suppress(ValueError):
+                value = type(default)(text)
+                if 0 <= value < math.inf:
+                    return value
+            raise UsageError(
+                f"cannot read {name}: {text!r}; expected a number of 0 or more", next_step=f"correct or unset {name}"
+            )
 
         return cls(
             home=Path(os.environ.get("ALVA_HOME", default_home)).absolute(),

@@ -52,7 +52,35 @@ class Request:
         return {} if self.body.startswith(b"{") else parse_qs(self.body.decode("utf-8", errors="replace"))
 
 
-async def read_request(scope: dict[str, Any], receive: Any) -> tuple[Request, list[dict[str, Any]]]:
+def intercept(
+    application: ASGIApplication,
+    answer: Callable[[Request, Callable[[], Awaitable[Response]]], Awaitable[Response | None]],
+) -> ASGIApplication:
+    """The application behind a decision about each HTTP request.
+
+    `answer` gets the request and a function that returns the application's response. It returns the response to send,
+    or None: then the application answers.
+    """
+
+    async def intercepted(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await application(scope, receive, send)
+            return
+        request, messages = await _read(scope, receive)
+
+        async def receive_again() -> Any:
+            return messages.pop(0) if messages else await receive()
+
+        response = await answer(request, lambda: _respond(application, scope, receive_again))
+        if response is None:
+            await application(scope, receive_again, send)
+        else:
+            await _send(send, response)
+
+    return intercepted
+
+
+async def _read(scope: dict[str, Any], receive: Any) -> tuple[Request, list[dict[str, Any]]]:
     """A request with its body, and its ASGI messages. The body of an upload to S3 is not read."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", ())}
     credential = headers.get("authorization", "").partition("Credential=")[2].split("/")
@@ -76,16 +104,7 @@ async def read_request(scope: dict[str, Any], receive: Any) -> tuple[Request, li
     return request, messages
 
 
-def receive_again(messages: list[dict[str, Any]], receive: Any) -> Callable[[], Awaitable[Any]]:
-    """An ASGI `receive` that begins with messages that were read already."""
-
-    async def again() -> Any:
-        return messages.pop(0) if messages else await receive()
-
-    return again
-
-
-async def send_response(send: Any, response: Response) -> None:
+async def _send(send: Any, response: Response) -> None:
     """Send a response through ASGI."""
     status, headers, body = response
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -93,7 +112,7 @@ async def send_response(send: Any, response: Response) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond(application: ASGIApplication, scope: dict[str, Any], receive: Any) -> Response:
+async def _respond(application: ASGIApplication, scope: dict[str, Any], receive: Any) -> Response:
     """The response of an ASGI application, without its Content-Length: a caller may change the body."""
     sent: list[dict[str, Any]] = []
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from alva.region.asgi import ASGIApplication
 from alva.region.control_plane import ControlPlane, ServiceError
-from alva.region.requests import Request, Response, read_request, receive_again, send_response
+from alva.region.requests import Request, Response, intercept
 
 NAMESPACES = {"monitoring": "cloudwatch", "acm": "acm"}
 """Signing name of a service -> prefix of its actions in a policy, where they differ."""
@@ -62,19 +62,7 @@ class Roles:
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
         """The application behind a permission check. A request without permission gets AWS's refusal."""
-
-        async def guarded(scope: dict[str, Any], receive: Any, send: Any) -> None:
-            if scope["type"] != "http":
-                await application(scope, receive, send)
-                return
-            request, messages = await read_request(scope, receive)
-            refused = await self.refuse(request)
-            if refused is None:
-                await application(scope, receive_again(messages, receive), send)
-            else:
-                await send_response(send, refused)
-
-        return guarded
+        return intercept(application, lambda request, _: self.refuse(request))
 
     async def refuse(self, request: Request) -> Response | None:
         """AWS's refusal of a request, or None."""

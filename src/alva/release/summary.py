@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from alva.release.ledger import Release
+from alva.release.ledger import Ledger, Release
 
 OUTCOME_MARKS = {"succeeded": "✅", "rolled back": "↩️", "failed": "❌", "interrupted": "⏸️"}
 
 
-def shown(history: Iterable[Release], run: str) -> Release | None:
+def shown(ledger: Ledger, run: str) -> Release | None:
     """Return the release that the page of a pipeline's run shows; outside of a pipeline, the newest one.
 
-    `history` is newest first. A run that recorded no release shows none.
+    A run that recorded no release shows none.
     """
-    return next((release for release in history if not run or release.run == run), None)
+    if not run:
+        return ledger.latest()
+    return next((release for release in ledger.history() if release.run == run), None)
 
 
 def markdown(environment: str, release: Release | None, *, url: str = "", run: str = "") -> str:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,34 +14,23 @@ from botocore.exceptions import ClientError
 
 from alva.region import daemon
 from alva.region.adverse_conditions import THROTTLE_EVERY
-from tests.conftest import RunningRegion, reserved_region_config
+from tests.conftest import RunningRegion, running_region
 from tests.rehearsal.environment import until
 
 TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
 
 
-@contextmanager
-def adverse_region(home: Path, divisor: float) -> Iterator[RunningRegion]:
-    with reserved_region_config(home) as reserved:
-        config = replace(reserved, adverse_conditions=divisor)
-        daemon.start(config)
-        try:
-            yield RunningRegion(config)
-        finally:
-            daemon.stop(config)
-
-
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
     """Lags of minutes, which no busy machine outlasts."""
-    with adverse_region(tmp_path_factory.mktemp("slow"), 0.02) as region:
+    with running_region(tmp_path_factory.mktemp("slow"), adverse_conditions=0.02) as region:
         yield region
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
     """Lags of a second and less."""
-    with adverse_region(tmp_path_factory.mktemp("quick"), 20) as region:
+    with running_region(tmp_path_factory.mktemp("quick"), adverse_conditions=20) as region:
         yield region
 
 
