@@ -16,11 +16,13 @@ from botocore.stub import Stubber
 
 from alva.aws import Aws, Target
 from alva.errors import PreflightRefused
-from alva.release import account
+from alva.release import account, refusals
 from alva.release.account import AccountChecks
 from alva.release.change_sets import ChangeSet, ChangeSets
 from alva.release.manifest import Manifest
+from alva.release.plan import ApplyStack, Observed, Plan, Wanted
 from alva.release.refusals import refuse_account
+from alva.release.stack_state import Action
 from alva.release.verify import Verdict
 
 from .conftest import manifest_values
@@ -101,6 +103,30 @@ def test_release_that_creates_a_stack_is_refused_before_its_first_change(
         refuse_account(aws, manifest)  # what cannot be asked here is no reason
     assert [line.partition(":")[0] for line in refused.value.evidence] == ["account"]
     assert "has expired" in refused.value.evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("action", "checks", "refuses"), [("CREATE", True, True), ("CREATE", False, False), ("UPDATE", True, False)]
+)
+def test_account_is_asked_when_a_release_to_aws_creates_a_stack(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, checks: bool, refuses: bool
+) -> None:
+    class Passed(Exception):
+        """The release was not refused."""
+
+    def no_bootstrap(_: Aws) -> None:
+        raise Passed
+
+    manifest = templates(tmp_path)
+    stack = manifest.stack("database")
+    plan = Plan(steps=(ApplyStack(key="database", title="database", stack=stack, action=Action[action]),))
+    wanted = Wanted(manifest=manifest, templates={stack.name: {}}, digests={})
+    monkeypatch.setattr(refusals, "refuse_asleep", lambda *_: None)
+    monkeypatch.setattr(refusals, "bootstrap_roles_of", no_bootstrap)  # what is asked next
+    monkeypatch.setattr(AccountChecks, "checks", lambda _: [("account: plan", lambda: (Verdict.FAIL, "has expired"))])
+    builder: Any = None
+    with pytest.raises(PreflightRefused if refuses else Passed):
+        refusals.refuse(aws, wanted, Observed(stacks={}), plan, builder, makes_secrets=False, checks_account=checks)
 
 
 def test_account_without_budgets_is_a_warning(aws: Aws, tmp_path: Path) -> None:

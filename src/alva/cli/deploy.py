@@ -263,6 +263,7 @@ def prepare(
     return builds, Request(
         digests=digests,
         commit=current_commit(),
+        checks_account=not invocation.is_local,
         is_forced=is_forced,
         revisions=builds.revisions(digests.get(manifest.migration.service)),
         findings=lambda: findings(invocation),

@@ -72,7 +72,15 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 left_seconds -= time.monotonic() - began_to_settle
                 wanted, observed = observe(aws, manifest, request)
         plan = make_plan(wanted, observed)
-        refusals.refuse(aws, wanted, observed, plan, builder, makes_secrets=request.secret_values is not None)
+        refusals.refuse(
+            aws,
+            wanted,
+            observed,
+            plan,
+            builder,
+            makes_secrets=request.secret_values is not None,
+            checks_account=request.checks_account,
+        )
         diff = _preview_changes(aws, wanted, observed, plan, request, _touched(plan, observed))
         if not plan.is_empty:
             _warn(aws, manifest, reporter)

@@ -20,10 +20,19 @@ from alva.release.stacks import Stacks
 from alva.release.verify import Verdict
 
 
-def refuse(aws: Aws, wanted: Wanted, observed: Observed, plan: Plan, builder: Builder, *, makes_secrets: bool) -> None:
+def refuse(
+    aws: Aws,
+    wanted: Wanted,
+    observed: Observed,
+    plan: Plan,
+    builder: Builder,
+    *,
+    makes_secrets: bool,
+    checks_account: bool,
+) -> None:
     """Run the checks; raises PreflightRefused with everything that is certain to fail."""
     refuse_asleep(aws, wanted.manifest)
-    if any(step.action is Action.CREATE for step in plan.stack_steps()):
+    if checks_account and any(step.action is Action.CREATE for step in plan.stack_steps()):
         refuse_account(aws, wanted.manifest)
     if not plan.is_empty:
         _ = bootstrap_roles_of(aws).deployer  # raises if the deploy role cannot be assumed

@@ -23,6 +23,8 @@ class Request:
     commit: str
     secret_values: Mapping[str, str] | None = None
     """As in `Executor`."""
+    checks_account: bool = False
+    """Whether to check, before the first change, that the account can create new stacks. A local region always can."""
     is_forced: bool = False
     revisions: tuple[Revision, ...] | None = None
     """The revisions in the migration's new image; None if they are not known."""
