@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
 
 
-def read_alarms(aws: Aws, manifest: Manifest) -> list[MetricAlarmTypeDef]:
-    """Return all alarms of the environment. Raises AlvaError."""
+def read_alarms(aws: Aws, manifest: Manifest, **filters: str) -> list[MetricAlarmTypeDef]:
+    """Return the environment's alarms, or those that match DescribeAlarms' `filters`. Raises AlvaError."""
+    client, prefix = aws.client("cloudwatch"), manifest.alarm_prefix
     with explained("read the alarms"):
-        return list(
-            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=manifest.alarm_prefix)
-        )
+        return list(pages(client, "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix, **filters))
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:

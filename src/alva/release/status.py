@@ -228,8 +228,7 @@ def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
             reason=alarm.get("StateReason", ""),
             since=alarm["StateUpdatedTimestamp"],
         )
-        for alarm in read_alarms(aws, manifest)
-        if alarm["StateValue"] == "ALARM"
+        for alarm in read_alarms(aws, manifest, StateValue="ALARM")
     )
 
 

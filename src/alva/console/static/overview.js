@@ -38,7 +38,7 @@ export async function start() {
 
 export const stop = stopReleaseLog;
 
-// The picture that came with the page. `showEnvironment` has it read again after a release.
+// The picture that came with the page. `showEnvironment` reads it again after a release.
 export function usePicture(found) {
   if (!found) return;
   picture = found;
