@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 def read_alarms(aws: Aws, manifest: Manifest, **filters: str) -> list[MetricAlarmTypeDef]:
     """Return the environment's alarms, or those that match DescribeAlarms' `filters`. Raises AlvaError."""
-    client, prefix = aws.client("cloudwatch"), manifest.alarm_prefix
+    prefix = manifest.alarm_prefix
     with explained("read the alarms"):
-        return list(pages(client, "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix, **filters))
+        return list(
+            pages(aws.client("cloudwatch"), "describe_alarms", "MetricAlarms", AlarmNamePrefix=prefix, **filters)
+        )
 
 
 def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
