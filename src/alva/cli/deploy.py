@@ -16,7 +16,7 @@ import click
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import Progress, step
 from alva.cli.synth import synth_step
-from alva.errors import PreflightRefused, UsageError
+from alva.errors import BuildFailed, PreflightRefused, UsageError
 from alva.release.risks import Kind
 
 if TYPE_CHECKING:
@@ -54,8 +54,12 @@ class Builds:
             try:
                 return {name: future.result() for name, future in futures.items()}
             except BaseException:  # after Ctrl-C or a failed build, do not wait for the others
-                self._cancelled.set()
+                self.cancel()
                 raise
+
+    def cancel(self) -> None:
+        """End running builds soon."""
+        self._cancelled.set()
 
     def revisions(self, digest: str | None) -> tuple[Revision, ...] | None:
         """Return the revisions in the migration's image; None if they are not known."""
@@ -78,7 +82,12 @@ class Builds:
                 self._progress.note(text)
 
         with step(self._progress, key, f"build {name}") as result:
-            digest = self.builder.build(self._manifest.service(name), line)
+            try:
+                digest = self.builder.build(self._manifest.service(name), line)
+            except BuildFailed:
+                if self._cancelled.is_set():
+                    result.outcome = "cancelled"
+                raise
             result.detail = digest[7:19]
             # The builder prints nothing when its cache has every instruction.
             result.outcome = "done" if executed else "unchanged"

@@ -49,13 +49,14 @@ def choose_progress(stream: TextIO, *, as_json: bool, verbose: bool) -> Progress
 
 @contextmanager
 def step(progress: Progress, key: str, title: str) -> Iterator[StepResult]:
-    """Report the block as a step: failed if it raises, else as set in the `StepResult`."""
+    """Report the block as a step: failed if it raises, unless it was cancelled; else as set in the `StepResult`."""
     result = StepResult()
     progress.step_started(key, title)
     try:
         yield result
     except BaseException as error:
-        progress.step_finished(key, "failed" if isinstance(error, Exception) else "cancelled")
+        is_cancelled = not isinstance(error, Exception) or result.outcome == "cancelled"
+        progress.step_finished(key, "cancelled" if is_cancelled else "failed")
         raise
     progress.step_finished(key, result.outcome, result.detail)
 

@@ -39,7 +39,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
     started = time.monotonic()
     config = invocation.region_config
     with invocation.progress as progress:
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="up") as pool:
+        with ThreadPoolExecutor(max_workers=3, thread_name_prefix="up") as pool:
 
             def start_region() -> None:
                 with step(progress, "region", "start the local region") as result:
@@ -49,14 +49,19 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                         daemon.start(config)
                         result.detail = f"network: {daemon.status(config).network}"
 
-            region, templates = pool.submit(start_region), pool.submit(synth_step, invocation)
-            region.result()  # report errors such as a port in use before building images
-            templates.result()
-            require_paths(invocation)
-            account = pool.submit(_bootstrap_account, invocation)
+            region = pool.submit(start_region)
+            synth_step(invocation)
             builds = Builds(invocation, progress)
-            digests = builds.build_all()
-            account.result()
+            images = pool.submit(builds.build_all)
+            try:
+                region.result()
+                require_paths(invocation)
+                account = pool.submit(_bootstrap_account, invocation)
+                digests = images.result()
+                account.result()
+            except BaseException:
+                builds.cancel()
+                raise
         api_keys = {s.name: STANDIN_KEY for s in invocation.manifest.secrets if s.kind == "api-key"}
         result = deploy(
             invocation.aws,

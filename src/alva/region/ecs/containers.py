@@ -30,6 +30,8 @@ DEFAULT_STOP_TIMEOUT_SECONDS = 30.0
 HOST_NAME = "HOSTNAME"
 RDS_BUNDLE = "/app/certificates/rds-global-bundle.pem"
 TRUST_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_START_INTERVAL_SECONDS = 1.0
+"""The longest interval between health checks in the start period."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,15 +271,20 @@ class RunningContainer:
         loop = asyncio.get_running_loop()
         started, failures = loop.time(), 0
 
+        def is_starting() -> bool:
+            return self.record.health is Health.UNKNOWN and loop.time() - started < check.start_period_seconds
+
         async def look() -> None:
             nonlocal failures
-            # Like Docker, wait one interval before the first check.
-            await asyncio.sleep(check.interval_seconds)
-            in_start_period = loop.time() - started < check.start_period_seconds
+            # Like Docker, wait one interval before the first check. In the start period, in which failures do not
+            # count, more frequent checks find the same result sooner (Docker's --health-start-interval).
+            interval = check.interval_seconds
+            await asyncio.sleep(min(interval, _START_INTERVAL_SECONDS) if is_starting() else interval)
+            still_starting = is_starting()
             if await self._passes(process, check):
                 failures = 0
                 self._set_health(Health.HEALTHY)
-            elif process.is_running and not (in_start_period and self.record.health is Health.UNKNOWN):
+            elif process.is_running and not still_starting:
                 failures += 1
                 if failures >= check.retries:
                     self._set_health(Health.UNHEALTHY)

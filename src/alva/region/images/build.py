@@ -22,6 +22,7 @@ from threading import Event
 
 from alva.errors import BuildFailed, SandboxFailed
 from alva.region.images import tree
+from alva.region.images.bytecode import cache_folder, compile_python
 from alva.region.images.bases import find_base_name, find_outside_image
 from alva.region.images.context import Context, Ignored, NotInContext, describe
 from alva.region.images.dockerfile import (
@@ -387,10 +388,10 @@ class _Build:
         chmod = instruction.flag("chmod")
         if chmod is not None:
             tree.change_mode(root, int(chmod, 8))
-        tree.compile_python(root)
         if chown is not None:
             uid, _, gid = chown.partition(":")
             tree.change_owner(root, int(uid), int(gid or uid))
+        compile_python(root, cache_folder())  # last, because the cache's files are shared by hard links
         return self._store.add_step(key, root, owner=chown or "")
 
     def _is_folder(self, stage: _Stage, inside: str) -> bool:
@@ -454,7 +455,7 @@ class _Build:
                     failure = DockerfileError(instruction.line, f"RUN {instruction.text[:200]}: exit code {error.code}")
                     failure.evidence = tuple(error.last_lines)
                     raise failure from error
-                tree.compile_python(root)
+                compile_python(root, cache_folder())
                 return self._store.add_step(key, root)
 
     def _mount_source(self, mount: Mount) -> Path:

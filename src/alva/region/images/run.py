@@ -162,7 +162,8 @@ def _environment(declared: Mapping[str, str], *, has_bundle: bool) -> dict[str, 
     passed = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
     if has_bundle:
         passed |= {"SSL_CERT_FILE": _CA_BUNDLE, "PIP_CERT": _CA_BUNDLE, "NODE_EXTRA_CA_CERTS": _CA_BUNDLE}
-    return {**passed, "UV_CACHE_DIR": _UV_CACHE, **declared}
+    # The bytecode of what a command installs comes from the cache of `bytecode.py`.
+    return {**passed, "UV_CACHE_DIR": _UV_CACHE, **declared, "UV_COMPILE_BYTECODE": "0"}
 
 
 def _certificate_bundle() -> Path | None:

@@ -1,13 +1,11 @@
-"""Operations on folder trees: digests, copies, bytecode."""
+"""Operations on folder trees: digests, copies."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import py_compile
 import shutil
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -112,29 +110,6 @@ def change_mode(root: Path, mode: int) -> None:
     for _, entry in walk(root):
         if entry.is_file(follow_symlinks=False):
             Path(entry.path).chmod(mode)
-
-
-def compile_python(root: Path) -> None:
-    """Compile each Python file below `root` that has no bytecode, since a task cannot write it.
-
-    Python does not check the bytecode against its source (PEP 552, unchecked), since an image does not change. A file
-    that does not compile is skipped; importing it fails, as in Docker's image.
-    """
-    tag = f".{sys.implementation.cache_tag}.pyc"
-    for path, entry in walk(root):
-        if not path.endswith(".py") or not entry.is_file(follow_symlinks=False):
-            continue
-        file = Path(entry.path)
-        bytecode = file.parent / _BYTECODE / (file.stem + tag)
-        if bytecode.exists():
-            continue
-        py_compile.compile(
-            str(file),
-            cfile=str(bytecode),
-            dfile=f"/{path}",
-            quiet=2,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        )
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

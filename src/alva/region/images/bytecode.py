@@ -1,0 +1,98 @@
+"""Compiles the Python files of an image, since a task cannot write bytecode. Equal files are compiled once per machine.
+
+The cache is in the user's cache folder, like uv's: services of one product install mostly the same packages, and so
+does each clone of the repository.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from alva.region.images.tree import link_file
+
+_TAG = f".{sys.implementation.cache_tag}.pyc"
+_UNUSED_SECONDS = 30 * 86400.0
+_DAY_SECONDS = 86400.0
+
+
+def cache_folder() -> Path:
+    """The folder of the cache: `alva/bytecode` in XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alva" / "bytecode"
+
+
+def compile_python(root: Path, cache: Path) -> None:
+    """Compile each Python file below `root` that has no bytecode, through the cache in the folder `cache`.
+
+    Python does not check the bytecode against its source (PEP 552, unchecked), since an image does not change. A file
+    that does not compile is skipped; importing it fails, as in Docker's image. Raises OSError.
+    """
+    files = [(source, bytecode, cache / _key(source, name)) for source, name, bytecode in _uncompiled(root)]
+    if not files:
+        return
+    missing: list[tuple[Path, Path, Path]] = []
+    for source, bytecode, cached in files:
+        if _is_cached(cached):
+            bytecode.parent.mkdir(exist_ok=True)
+            link_file(cached, bytecode)
+        else:
+            missing.append((source, bytecode, cached))
+    if missing:
+        # In a process of its own, because builds run side by side in the threads of one process.
+        command = [sys.executable, "-I", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
+        names = "\n".join(str(source) for source, *_ in missing)
+        subprocess.run([*command, "-s", str(root), "-p", "/", "-i", "-"], input=names, text=True, check=False)
+    for _, bytecode, cached in missing:
+        if bytecode.exists():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            link_file(bytecode, cached)
+    _prune(cache)
+
+
+def _uncompiled(root: Path) -> Iterator[tuple[Path, str, Path]]:
+    """Each source file without bytecode: its path, its path in the image, and the path of its bytecode."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        compiled = Path(folder) / "__pycache__"
+        for name in files:
+            source = Path(folder) / name
+            bytecode = compiled / (name.removesuffix(".py") + _TAG)
+            if name.endswith(".py") and not source.is_symlink() and not bytecode.exists():
+                yield source, f"/{source.relative_to(root)}", bytecode
+
+
+def _key(source: Path, name: str) -> str:
+    """The path in the cache of the bytecode of a file. It depends on the content, the path and the version of Python."""
+    content = hashlib.sha256(importlib.util.MAGIC_NUMBER + name.encode() + b"\0")
+    content.update(source.read_bytes())
+    digest = content.hexdigest()
+    return f"{digest[:2]}/{digest}.pyc"
+
+
+def _is_cached(file: Path) -> bool:
+    """Whether the cache has the file, which then counts as used today."""
+    try:
+        if time.time() - file.stat().st_mtime > _DAY_SECONDS:
+            file.touch()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _prune(cache: Path) -> None:
+    """Remove what was not used for a month. Looks once a day."""
+    stamp = cache / "pruned"
+    if stamp.exists() and time.time() - stamp.stat().st_mtime < _DAY_SECONDS:
+        return
+    stamp.touch()
+    for file in cache.glob("*/*.pyc*"):
+        with contextlib.suppress(FileNotFoundError):  # another build prunes too
+            if time.time() - file.stat().st_mtime > _UNUSED_SECONDS:
+                file.unlink()
