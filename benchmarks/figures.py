@@ -21,10 +21,10 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 TARGET_SECONDS = {
-    "fresh clone to serving": 240.0,
-    "up, everything installed": 30.0,
-    "up, nothing to do": 4.0,
-    "release of one service": 20.0,
+    "fresh clone to serving": 25.0,
+    "up, everything installed": 15.0,
+    "up, nothing to do": 1.5,
+    "release of one service": 7.0,
     "down": 5.0,
 }
 TARGET_RESIDENT_MB = 900.0

@@ -20,13 +20,13 @@ PROGRAMS = (
 FAKE_PYTHON = """\
 #!/bin/sh
 case "$*" in
-    *runpy*" install --disable-pip-version-check uv==0."*) {pip} ;;
+    *runpy*" install --disable-pip-version-check --no-deps --no-compile uv==0."*) {pip} ;;
     *version_info*) echo {version} ;;
     *ensurepip*) exit {ensurepip} ;;
     "-c ") ;;
     *fcntl*) exec {real} "$@" ;;
     "-m venv --clear --without-pip "*) mkdir -p "$5/bin" && cp "$0" "$5/bin/python" ;;
-    *) echo "unexpected: $*" >&2; exit 99 ;;
+    *) echo "unexpected: $*${{PYTHONDONTWRITEBYTECODE:+ without bytecode}}" >&2; exit 99 ;;
 esac
 """
 
@@ -110,10 +110,10 @@ class Machine:
         file.unlink(missing_ok=True)
         return lines
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.root / "alva"), *arguments],
-            env={"PATH": str(self.path), "HOME": str(self.root)},
+            env={"PATH": str(self.path), "HOME": str(self.root), **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -150,6 +150,11 @@ def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, comm
     assert machine.calls() == AWS
     assert machine.run(*command).stderr.startswith("unexpected"), "the second time nothing is installed"
     assert machine.calls() == []
+
+
+def test_packages_keep_their_bytecode_whatever_the_environment_says(machine: Machine) -> None:
+    machine.add_python("3.13.5")
+    assert machine.run("synth", PYTHONDONTWRITEBYTECODE="1").stderr.endswith(f"{STARTED} synth\n")
 
 
 @pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64"])

@@ -333,7 +333,8 @@ def test_end_of_an_essential_container_stops_the_others(workbench: Workbench) ->
     assert {c["name"]: c["exitCode"] for c in task["containers"]} == {"main": 0, "side": 137}
 
 
-def test_container_health_check_runs_in_the_containers_view(workbench: Workbench) -> None:
+@pytest.mark.parametrize("timing", [{"interval": 5}, {"interval": 300, "startPeriod": 300}], ids=str)
+def test_container_health_check_runs_in_the_containers_view(workbench: Workbench, timing: dict[str, int]) -> None:
     check = (
         "import os, urllib.request; "
         "urllib.request.urlopen(f\"http://{os.environ['HOST']}:{os.environ['PORT']}/\", timeout=1)"
@@ -344,12 +345,12 @@ def test_container_health_check_runs_in_the_containers_view(workbench: Workbench
             "name": "main",
             "image": workbench.image(SERVER),
             "environment": [{"name": "PORT", "value": "3000"}],
-            "healthCheck": {"command": ["CMD", "python3", "-c", check], "interval": 5, "timeout": 2, "retries": 1},
+            "healthCheck": {"command": ["CMD", "python3", "-c", check], "timeout": 2, "retries": 1, **timing},
         },
     )
     arn = workbench.run(definition)
     assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
-    until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY", 15)
+    until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY", 60)
     workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == 0
 

@@ -22,8 +22,8 @@ from threading import Event
 
 from alva.errors import BuildFailed, SandboxFailed
 from alva.region.images import tree
-from alva.region.images.bytecode import cache_folder, compile_python
 from alva.region.images.bases import find_base_name, find_outside_image
+from alva.region.images.bytecode import cache_folder, compile_python
 from alva.region.images.context import Context, Ignored, NotInContext, describe
 from alva.region.images.dockerfile import (
     Dockerfile,

@@ -69,8 +69,12 @@ def _uncompiled(root: Path) -> Iterator[tuple[Path, str, Path]]:
 
 
 def _key(source: Path, name: str) -> str:
-    """The path in the cache of the bytecode of a file. It depends on the content, the path and the version of Python."""
-    content = hashlib.sha256(importlib.util.MAGIC_NUMBER + name.encode() + b"\0")
+    """The path in the cache of a file's bytecode, for this version of Python.
+
+    It depends on the file's content, its path, and its permissions, which the bytecode has too.
+    """
+    mode = source.stat().st_mode
+    content = hashlib.sha256(importlib.util.MAGIC_NUMBER + f"{mode:o} {name}\0".encode())
     content.update(source.read_bytes())
     digest = content.hexdigest()
     return f"{digest[:2]}/{digest}.pyc"
@@ -91,6 +95,7 @@ def _prune(cache: Path) -> None:
     stamp = cache / "pruned"
     if stamp.exists() and time.time() - stamp.stat().st_mtime < _DAY_SECONDS:
         return
+    cache.mkdir(parents=True, exist_ok=True)
     stamp.touch()
     for file in cache.glob("*/*.pyc*"):
         with contextlib.suppress(FileNotFoundError):  # another build prunes too
