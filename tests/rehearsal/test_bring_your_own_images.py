@@ -106,7 +106,8 @@ def test_image_in_typescript_is_released_broken_rolled_back_and_removed(
 
     if request.config.getoption("--all") and shutil.which("skopeo") is not None:
         image = built_elsewhere(rehearsal, rehearsal.project / "notes-image")
-        run_blocks([push], rehearsal, shell)
+        trusting = {**shell, "SSL_CERT_FILE": str(rehearsal.home / "state" / "certificates" / "trust-bundle.pem")}
+        run_blocks([push], rehearsal, trusting)
         assert digest_of(rehearsal, "notes") == image.digest
         assert [each["text"] for each in read(rehearsal).json()["notes"]] == ["of release 1"]
 

@@ -1,15 +1,10 @@
-"""The HTTP server for AWS's APIs, and how it reads the service and the action of a request."""
+"""ASGI applications, and how they read the service and the action of a request to AWS's APIs."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import json
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-from alva.region.ports import port_in_use
 
 ASGIApplication = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
@@ -50,31 +45,3 @@ def requested_action(scope: dict[str, Any], body: bytes) -> tuple[str, str]:
         if part.startswith(b"Action="):
             return service, part[7:].decode("latin-1")
     return service, scope.get("method", "").capitalize().replace("Head", "Get")
-
-
-def listen(port: int) -> socket.socket:
-    """Bind the API's port on loopback. Raises RegionFailed when it is in use."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise port_in_use("start the local region", "127.0.0.1", port, "ALVA_API_PORT", error) from error
-    return listener
-
-
-async def serve(application: ASGIApplication, listener: socket.socket, stopping: asyncio.Event) -> None:
-    """Serve HTTP until `stopping` is set."""
-    from hypercorn.asyncio import serve as serve_asgi
-    from hypercorn.config import Config
-
-    server = Config()
-    server.bind = [f"fd://{listener.detach()}"]
-    server.keep_alive_timeout = 75
-    server.loglevel = "WARNING"
-    server.graceful_timeout = 0.2
-    server.shutdown_timeout = 0.5
-    await serve_asgi(application, server, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]

@@ -32,7 +32,8 @@ from alva.region import (
 from alva.region.addresses import Addresses
 from alva.region.adverse_conditions import AdverseConditions
 from alva.region.alarms import Alarms
-from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, listen, requested_action, serve
+from alva.region.api_server import ApiServer, listen
+from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, requested_action
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation import extension
@@ -139,8 +140,9 @@ async def run(config: RegionConfig) -> None:
         services = AdverseConditions(config).guard(services)
         logger.info("adverse conditions: AWS's delays divided by %g", config.adverse_conditions)
     application = _application(Roles(config.account_id, config.region).guard(services), region)
-    server = asyncio.ensure_future(serve(application, listener, stopping))
-    stopped = asyncio.ensure_future(stopping.wait())
+    certificate = region.certificates.issue("127.0.0.1", "localhost")
+    server = ApiServer(application, listener, certificate, region.background)
+    server.start()
     started: list[Component] = []
     try:
         for component in components:
@@ -151,19 +153,12 @@ async def run(config: RegionConfig) -> None:
         extension.resume_interrupted(region.background)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
-        await asyncio.wait([server, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.is_set():
-            raise RegionFailed(
-                "cannot go on serving the local region's API",
-                evidence=[str(server.exception() or "its server ended")],
-                next_step=f"see {config.logs_folder / 'region.log'}, then ./alva up",
-            )
+        await stopping.wait()
     finally:
         began = time.monotonic()
-        stopping.set()
         config.running_file.unlink(missing_ok=True)
+        await server.stop()
         await _stop(region, list(reversed(started)))
-        await asyncio.wait([server], timeout=1.0)
         logger.info("stopped in %.1f s", time.monotonic() - began)
 
 
@@ -189,12 +184,6 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
         if scope["type"] == "http" and region.serve_registry is not None and is_for_registry(scope):
             await region.serve_registry(scope, receive, send)
             return
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
         body = b""
 
         async def receive_and_keep_body() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -354,31 +355,26 @@ def test_content_in_parts_and_content_of_another_repository_are_taken(ecr: Ecr) 
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
-def test_skopeo_pushes_and_pulls(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+def test_skopeo_pushes_and_pulls_over_tls(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     image = small_system(tmp_path / "image")
     target = f"docker://{ecr.repository('skopeo')}:latest"
-    options = ("--insecure-policy",)
     credentials = f"AWS:{ecr.password}"
-    subprocess.run(
-        [
-            "skopeo",
-            *options,
-            "copy",
-            "--dest-tls-verify=false",
-            "--dest-creds",
-            credentials,
-            f"oci:{image.folder}",
-            target,
-        ],
-        check=True,
-        capture_output=True,
-    )
+    trusting = {"SSL_CERT_FILE": str(workbench.config.trust_bundle_file)}
+
+    def skopeo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["skopeo", "--insecure-policy", "copy", *arguments]
+        return subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+
+    refused = skopeo("--dest-creds", credentials, f"oci:{image.folder}", target)
+    assert refused.returncode != 0
+    assert "certificate signed by unknown authority" in refused.stderr
+    pushed = skopeo("--dest-creds", credentials, f"oci:{image.folder}", target, **trusting)
+    assert pushed.returncode == 0, pushed.stderr
     back = tmp_path / "back"
-    subprocess.run(
-        ["skopeo", *options, "copy", "--src-tls-verify=false", "--src-creds", credentials, target, f"oci:{back}"],
-        check=True,
-        capture_output=True,
-    )
+    pulled = skopeo("--src-creds", credentials, target, f"oci:{back}", **trusting)
+    assert pulled.returncode == 0, pulled.stderr
     assert Layout.read(back).digest == image.digest
     assert shell(workbench, f"{target.removeprefix('docker://')}", "echo from skopeo") == ["from skopeo"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from alva.errors import RegionFailed
-from alva.region.asgi import listen
+from alva.region.api_server import listen
 from alva.region.ports import listener_of, port_in_use
 
 
