@@ -10,7 +10,7 @@ import click
 from alva.cli.invocation import ROOT
 
 # Most tests wait for servers, not for the CPU. A folder's tests share servers, so one worker runs them.
-SIDE_BY_SIDE = ("-n", "2", "--no-loadscope-reorder")
+SIDE_BY_SIDE = ("-n", "4", "--no-loadscope-reorder")
 
 
 @click.command(

@@ -363,9 +363,7 @@ def test_skopeo_pushes_and_pulls_over_tls(workbench: Workbench, ecr: Ecr, tmp_pa
 
     def skopeo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["skopeo", "--insecure-policy", "copy", *arguments]
-        return subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
     refused = skopeo("--dest-creds", credentials, f"oci:{image.folder}", target)
     assert refused.returncode != 0

@@ -219,8 +219,13 @@ class Rig:
     answer = staticmethod(simple_answer)
     echo = staticmethod(echo_head)
 
-    async def until(self, condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
-        await until(condition, timeout_seconds)
+    async def until(
+        self, condition: Callable[[], bool], timeout_seconds: float = 60, *, is_accepted: bool = True
+    ) -> None:
+        """Return once the condition holds and Envoy serves the configuration that it led to, if that is accepted."""
+        async with asyncio.timeout(timeout_seconds):
+            while not (condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())):
+                await asyncio.sleep(0.02)
 
     async def until_listening(self, timeout_seconds: float = 20) -> None:
         """Return once the edge accepts connections."""
@@ -236,15 +241,7 @@ class Rig:
         return self.load_balancers.health(group, target.address, target.port).state.value
 
     async def until_state(self, group: str, target: Target, state: str, timeout_seconds: float = 20) -> None:
-        await until(lambda: self.state(group, target) == state, timeout_seconds)
-
-
-async def until(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
-    """Return once the condition holds, checked every 20 ms, and Envoy's file watch has run once more."""
-    async with asyncio.timeout(timeout_seconds):
-        while not condition():  # noqa: ASYNC110 - the condition has no event
-            await asyncio.sleep(0.02)
-    await asyncio.sleep(0.1)
+        await self.until(lambda: self.state(group, target) == state, timeout_seconds)
 
 
 async def called(handle_request: Any, action: str, request: dict[str, Any]) -> ElementTree.Element:

@@ -504,6 +504,6 @@ def test_configuration_that_envoy_rejects_is_logged(make_rig, caplog):
             taken.listen()
             certificate = rig.certificates.issue("cache.example.com")
             rig.load_balancers.tls_proxy("cache", address, 6379, "127.0.0.1", 1, certificate)
-            await rig.until(lambda: "Envoy rejected its configuration" in caplog.text)
+            await rig.until(lambda: "Envoy rejected its configuration" in caplog.text, is_accepted=False)
 
     run(make_rig, test)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -47,6 +48,8 @@ class Envoy:
         self._admin_socket = _socket_path(folder)
         self._process: Process | None = None
         self._written: dict[Path, str] = {}
+        self._versions: dict[Path, str] = {}
+        self._numbers = itertools.count(1)
 
     @property
     def process(self) -> Process | None:
@@ -117,18 +120,28 @@ class Envoy:
         self.files.folder.mkdir(parents=True, exist_ok=True)
         changed = False
         for path, resources in configuration.items():
-            text = json.dumps({"resources": resources}, separators=(",", ":"))
+            text = json.dumps(resources, separators=(",", ":"))
             if self._written.get(path) != text:
+                version = str(next(self._numbers))
                 new = path.with_suffix(".new")
-                new.write_text(text)
+                new.write_text(f'{{"version_info":"{version}","resources":{text}}}')
                 new.replace(path)
-                self._written[path] = text
+                self._written[path], self._versions[path] = text, version
                 changed = True
         for path in [path for path in self._written if path not in configuration]:
             if path not in (self.files.clusters, self.files.listeners):
                 path.unlink(missing_ok=True)
-                del self._written[path]
+                del self._written[path], self._versions[path]
         return changed
+
+    async def has_loaded(self) -> bool:
+        """Whether Envoy serves the written configuration; it notices a new file some milliseconds later."""
+        try:
+            answer = await self._admin("GET", "/stats?filter=version_text")
+        except (OSError, TimeoutError):
+            return False
+        loaded = {line.partition(": ")[2].strip('"') for line in answer.splitlines()}
+        return loaded.issuperset(self._versions.values())
 
     async def requests_in_flight(self) -> dict[str, dict[tuple[str, int], tuple[bool, int]]]:
         """By cluster and target: whether Envoy treats the target as draining, and its number of requests in flight."""

@@ -55,7 +55,11 @@ def bootstrap(files: Files, admin_socket: Path) -> Json:
             "cds_config": from_file(files.clusters),
         },
         # Statistics cost memory per target group, and the metrics come from the access log.
-        "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": [{"suffix": "update_rejected"}]}}},
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {"patterns": [{"suffix": "update_rejected"}, {"suffix": "version_text"}]}
+            }
+        },
     }
 
 
