@@ -46,8 +46,8 @@ LONGEST_FIRST = (
 
 def folder_of(nodeid: str) -> str:
     """The folder whose tests run in one process: `release`, or below `region`, whose tests share less, `region/elb`."""
-    _, folder, name, *_ = nodeid.split("/") + [""]
-    return f"{folder}/{name}" if folder == "region" and not name.partition("::")[0].endswith(".py") else folder
+    _, folder, *below = nodeid.partition("::")[0].split("/")
+    return f"{folder}/{below[0]}" if folder == "region" and len(below) > 1 else folder
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -224,7 +224,9 @@ class Rig:
     ) -> None:
         """Return once the condition holds and Envoy serves the configuration that it led to, if that is accepted."""
         async with asyncio.timeout(timeout_seconds):
-            while not (condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())):
+            while not (  # noqa: ASYNC110 - neither the condition nor Envoy has an event
+                condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())
+            ):
                 await asyncio.sleep(0.02)
 
     async def until_listening(self, timeout_seconds: float = 20) -> None:
