@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import pytest
 from ministack.services import cloudwatch
 
+from alva.region import retention
+from alva.region.elb import metrics
 from alva.region.elb.metrics import AccessLog, read_request, request_metrics
 
 
@@ -73,6 +76,29 @@ def test_a_half_written_line_is_read_when_it_is_whole(tmp_path):
     path.write_text(line(200) + "\n" + line(200) + "\n")
     assert len(log.read()) == 1
     assert log.read() == []
+
+
+@pytest.mark.parametrize("emptied_by", ["its reader", "the retention"])
+def test_log_that_was_emptied_is_read_on(tmp_path, monkeypatch, emptied_by):
+    assert metrics.LARGEST_LOG_BYTES < retention.LOG_FILE_BYTES
+    monkeypatch.setattr(metrics, "LARGEST_LOG_BYTES", 8_000)
+    monkeypatch.setattr(retention, "LOG_FILE_BYTES", 10_000)
+    path = tmp_path / "access.log"
+    log = AccessLog(path)
+    request = line(200) + "\n"
+
+    def append(size):
+        with path.open("a") as file:
+            file.write(request * (size // len(request)))
+
+    append(7_000 if emptied_by == "the retention" else 9_000)
+    assert log.read()
+    if emptied_by == "the retention":
+        append(4_000)
+        retention.rotate_files(tmp_path)
+    assert path.stat().st_size == 0
+    append(3 * len(request))
+    assert len(log.read()) == 3
 
 
 def points(name, **dimensions):

@@ -21,7 +21,8 @@ NAMESPACE = "AWS/ApplicationELB"
 PUBLISH_SECONDS = 10.0
 HOST_COUNT_SECONDS = 30.0
 
-LARGEST_LOG_BYTES = 16 * 2**20
+LARGEST_LOG_BYTES = 8 * 2**20
+"""Less than `retention.LOG_FILE_BYTES`, so that the log is emptied when all of it has been read."""
 
 Dimensions = tuple[tuple[str, str], ...]
 
@@ -108,6 +109,8 @@ class AccessLog:
         """The requests since the last call."""
         if not self._path.exists():
             return []
+        if self._path.stat().st_size < self._offset:  # emptied by `retention.rotate_files`
+            self._offset = 0
         with self._path.open("rb") as file:
             file.seek(self._offset)
             text = file.read()
