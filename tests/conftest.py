@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.rehearsal.environment import Rehearsal
 
 WAIT_SECONDS = 60.0
+NIGHTLY_LIMIT_SECONDS = 1800.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
 
@@ -54,10 +55,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Begin with the folders that take longest. Leave nightly tests out, and say so, unless --all is given."""
     folders = {name: position for position, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: folders.get(folder_of(item.nodeid), len(folders)))
-    if config.getoption("--all"):
-        return
     for item in items:
-        if item.get_closest_marker("nightly") is not None:
+        if item.get_closest_marker("nightly") is None:
+            continue
+        item.add_marker(pytest.mark.timeout(NIGHTLY_LIMIT_SECONDS))
+        if not config.getoption("--all"):
             item.add_marker(pytest.mark.skip(reason="nightly: ./alva test --all runs it"))
 
 
