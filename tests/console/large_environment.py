@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,8 @@ from alva.aws import Aws, Target
 from alva.console.server import Console
 from alva.console.session import Session
 from alva.release.manifest import Manifest
+
+from .serving import serving
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVICES = 40
@@ -193,13 +194,5 @@ def console_of(aws: Aws, manifest: Manifest, values: Mapping[str, Any]) -> Itera
         extra={"target": "local"},
         read_savings=dict,
     )
-    console, ready = Console(session), threading.Event()
-    thread = threading.Thread(target=console.serve, args=(ready.set,), daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    try:
+    with serving(session) as console:
         yield console
-    finally:
-        console.stop()
-        thread.join(30)
-        assert not thread.is_alive()

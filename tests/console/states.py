@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +31,8 @@ from alva.release.status import (
     TargetStatus,
     TaskStatus,
 )
+
+from .serving import serving
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -501,12 +502,5 @@ class StateSession(Session):
 @contextmanager
 def served(state: State) -> Iterator[Console]:
     """Serve a console of this state during the block."""
-    console, ready = Console(StateSession(state)), threading.Event()
-    thread = threading.Thread(target=console.serve, args=(ready.set,), daemon=True)
-    thread.start()
-    assert ready.wait(60)
-    try:
+    with serving(StateSession(state)) as console:
         yield console
-    finally:
-        console.stop()
-        thread.join(30)

@@ -23,6 +23,7 @@ from alva.release.manifest import Manifest, Migration
 
 from .conftest import Synthesised
 from .large_environment import LargeEnvironment, console_of
+from .serving import serving
 
 MANIFEST = Manifest(
     environment="test",
@@ -47,16 +48,8 @@ def served(aws: Aws, charts: Path) -> Iterator[Console]:
     session = Session(
         aws, MANIFEST, {}, seconds_between_looks=60, chart_library=charts, extra={}, read_savings=dict
     )  # fmt: skip
-    console, ready = Console(session), threading.Event()
-    thread = threading.Thread(target=console.serve, args=(ready.set,), daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    try:
+    with serving(session) as console:
         yield console
-    finally:
-        console.stop()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
