@@ -129,8 +129,9 @@ def test_judgements_are_kept_until_a_revision_changes(tmp_path: Path, monkeypatc
     monkeypatch.setattr(revisions_module, "_render", lambda _: pytest.fail("rendered again"))
     assert read_revisions(folder, cache) == first
     monkeypatch.setattr(revisions_module, "_render", render)
-    write(folder, "1", None, 'op.drop_table("b")')
+    write(folder, "1", None, 'op.drop_table("b")')  # in the same second, and of the same size
     assert read_revisions(folder, cache)[0].contractions == ("drops table b",)
+    assert not list(folder.rglob("*.pyc"))
 
 
 def test_judging_programs_do_not_get_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
