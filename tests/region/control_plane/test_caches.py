@@ -72,6 +72,7 @@ class Cache:
     def __init__(self, region: RunningRegion) -> None:
         self.region = region
         self.host = region.create("cache", template()).outputs["Host"]
+        self.exists = True
 
     @property
     def address(self) -> str:
@@ -108,9 +109,17 @@ class Cache:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cache]]:
+    """The one cache of the module, in a list because `cache` replaces it."""
     with running_region(tmp_path_factory.mktemp("cache")) as region:
-        yield Cache(region)
+        yield [Cache(region)]
+
+
+@pytest.fixture
+def cache(shared: list[Cache]) -> Cache:
+    """The module's cache, made again if a test has deleted it."""
+    shared[0] = shared[0] if shared[0].exists else Cache(shared[0].region)
+    return shared[0]
 
 
 def test_a_verifying_client_with_the_token_is_served(cache: Cache) -> None:
@@ -263,8 +272,8 @@ def test_operations_without_a_node_are_refused(cache: Cache) -> None:
 
 
 def test_deletion_removes_name_and_node(cache: Cache) -> None:
-    """The last test, since it deletes the group."""
     address = cache.address
+    cache.exists = False
     assert cache.region.delete("cache").status == "DELETE_COMPLETE"
     with pytest.raises(StopIteration):
         _ = cache.address

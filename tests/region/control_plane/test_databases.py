@@ -87,6 +87,7 @@ class Database:
     def __init__(self, region: RunningRegion) -> None:
         self.region = region
         self.host = region.create("database", template()).outputs["Host"]
+        self.exists = True
 
     @property
     def address(self) -> str:
@@ -131,9 +132,17 @@ class Database:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Database]]:
+    """The one database of the module, in a list because `database` replaces it."""
     with running_region(tmp_path_factory.mktemp("database")) as region:
-        yield Database(region)
+        yield [Database(region)]
+
+
+@pytest.fixture
+def database(shared: list[Database]) -> Database:
+    """The module's database, made again if a test has deleted it."""
+    shared[0] = shared[0] if shared[0].exists else Database(shared[0].region)
+    return shared[0]
 
 
 def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(database: Database) -> None:
@@ -338,7 +347,7 @@ def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> 
 
 
 def test_deletion_leaves_a_snapshot_if_the_policy_says_so(database: Database) -> None:
-    """The last test, since it deletes the database."""
+    database.exists = False
     assert database.region.delete("database").status == "DELETE_COMPLETE"
     rds = database.region.client("rds")
     assert rds.describe_db_instances()["DBInstances"] == []
