@@ -27,6 +27,7 @@ from alva.region.images.pushed import find_pushed, prune
 from alva.region.images.store import ImageStore
 from tests.layouts import entry, file_entry, tar, write_layout
 from tests.region.ecs.workbench import Workbench
+from tests.waiting import until
 
 BUSYBOX = shutil.which("busybox")
 MUSL = Path("/lib") / f"ld-musl-{platform.machine()}.so.1"
@@ -331,9 +332,7 @@ def test_wrong_digest_and_interrupted_upload_leave_nothing(workbench: Workbench,
     connection.putheader("Content-Length", "1000000")
     connection.endheaders(b"x" * 1000)
     connection.close()
-    from tests.region.ecs.workbench import until
-
-    assert until(lambda: not kept())
+    until(lambda: not kept())
     assert ecr.request("GET", location)[0] == 404
 
 
@@ -363,9 +362,7 @@ def test_skopeo_pushes_and_pulls_over_tls(workbench: Workbench, ecr: Ecr, tmp_pa
 
     def skopeo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["skopeo", "--insecure-policy", "copy", *arguments]
-        return subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
     refused = skopeo("--dest-creds", credentials, f"oci:{image.folder}", target)
     assert refused.returncode != 0

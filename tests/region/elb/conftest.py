@@ -31,6 +31,7 @@ from alva.region.network import Loopback
 from alva.region.query_protocol import flatten
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
+from tests.waiting import async_until
 
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -222,15 +223,18 @@ class Rig:
     async def until(self, condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
         await until(condition, timeout_seconds)
 
-    async def until_listening(self, timeout_seconds: float = 20) -> None:
+    async def until_listening(self) -> None:
         """Return once the edge accepts connections."""
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.02)
+
+        async def listens() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
+            except OSError:
+                return False
+            writer.close()
+            return True
+
+        await async_until(listens, "the edge to listen")
 
     def state(self, group: str, target: Target) -> str:
         return self.load_balancers.health(group, target.address, target.port).state.value
@@ -241,9 +245,7 @@ class Rig:
 
 async def until(condition: Callable[[], bool], timeout_seconds: float = 10) -> None:
     """Return once the condition holds, checked every 20 ms, and Envoy's file watch has run once more."""
-    async with asyncio.timeout(timeout_seconds):
-        while not condition():  # noqa: ASYNC110 - the condition has no event
-            await asyncio.sleep(0.02)
+    await async_until(condition, seconds=timeout_seconds)
     await asyncio.sleep(0.1)
 
 
