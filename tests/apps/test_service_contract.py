@@ -21,7 +21,8 @@ import pytest
 
 from common import serve
 from tests.apps.api.conftest import sign_token
-from tests.apps.conftest import KeyPair, RunningProcess, free_port, launch, wait_until, wait_until_ready
+from tests.apps.conftest import KeyPair, RunningProcess, free_port, launch, wait_until_ready
+from tests.waiting import until
 
 JSON = "application/json"
 NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
@@ -326,8 +327,7 @@ def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secre
     def lines() -> list[dict[str, Any]]:
         return [one for one in service.running.log_lines if one.get("request_id") == request_id and "path" in one]
 
-    wait_until(lambda: bool(lines()), "the request's line")
-    (line,) = lines()
+    (line,) = until(lines, "the request's line")
     assert line["time"]
     assert line["level"] in {"INFO", "WARNING", "ERROR"}
     assert (line["service"], line["method"], line["path"]) == (
@@ -356,11 +356,9 @@ def test_running_request_is_answered_before_the_end(service: Service) -> None:
         # An incomplete body keeps the request running.
         fields = f"Host: x\r\nContent-Type: {form.content_type}\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(f"{form.method} {form.path} HTTP/1.1\r\n{fields}\r\n".encode() + body[:5])
-        wait_until(
-            lambda: "alva_requests_in_flight 2" in get(f"{service.url}/metrics").text, "the request to be in hand"
-        )
+        until(lambda: "alva_requests_in_flight 2" in get(f"{service.url}/metrics").text, "the request to be in hand")
         service.running.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: not takes_connections(port), "no new connections to be taken")
+        until(lambda: not takes_connections(port), "no new connections to be taken")
         connection.sendall(body[5:])
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 "), answer

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from lib.config.services import SERVICES
 
-from tests.rehearsal.environment import Rehearsal, until
+from tests.rehearsal.environment import Rehearsal
+from tests.waiting import until
 
 from .conftest import Call
 
@@ -70,7 +71,7 @@ def test_logs_hold_what_a_service_was_asked(aws: Call, rehearsal: Rehearsal) -> 
         events = answer(aws, "logs", "filter-log-events", "--log-group-name", "/alva/staging/admin")["events"]
         return [event["message"] for event in events if "/admin/x" in event["message"]]
 
-    assert until(lines, seconds=30, what="the log line of the request")
+    assert until(lines, "the log line of the request")
 
 
 def test_secret_is_written_and_read_with_its_stages(aws: Call) -> None:
@@ -100,7 +101,7 @@ def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call,
     def deploy(*more: str, check: bool = True) -> Any:
         """Deploy in another second than before: the AWS CLI names change sets by the second."""
         begun = int(time.time())
-        until(lambda: int(time.time()) > begun, seconds=5, what="the next second")
+        until(lambda: int(time.time()) > begun, "the next second")
         arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)
         return aws("cloudformation", "deploy", *arguments, check=check)
 

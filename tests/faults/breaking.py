@@ -14,7 +14,7 @@ import psycopg
 
 from tests.aws_cli import aws_cli
 from tests.region.processes.found import engines, region_process, running
-from tests.rehearsal.environment import until
+from tests.waiting import until
 
 from .conftest import CLUSTER, Environment
 
@@ -190,8 +190,7 @@ def _until_database(environment: Environment, status: str) -> None:
     rds, name = environment.client("rds"), "alva-staging-database"
     until(
         lambda: rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"] == status,
-        seconds=60,
-        what=f"database {status}",
+        f"the database to be {status}",
     )
 
 

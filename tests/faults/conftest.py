@@ -15,10 +15,10 @@ from lib.config.services import SERVICES
 
 from alva.region.config import RegionConfig
 from tests.region_network import network_of
-from tests.rehearsal.environment import Rehearsal, rehearsal_in, until
+from tests.rehearsal.environment import Rehearsal, rehearsal_in
+from tests.waiting import until
 
 CLUSTER = "alva-staging-cluster"
-SETTLED_SECONDS = 60.0
 
 SHORTER = """
 ENVIRONMENTS = MappingProxyType({
@@ -98,8 +98,7 @@ class Environment(Rehearsal):
             yield
             until(
                 lambda: (now := self.standing()).unsettled == () and None not in now.digests.values(),
-                seconds=SETTLED_SECONDS,
-                what="a settled environment",
+                "a settled environment",
             )
         assert self.standing() == before
         verified = self.alva("verify")

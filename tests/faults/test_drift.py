@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.rehearsal.environment import until
+from tests.waiting import until
 
 from . import breaking
 from .catalogue import API_ALONE, AUTH_ALONE, REFUSED
@@ -46,7 +46,7 @@ def test_service_with_another_task_definition_is_reported_and_restored(environme
 def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Environment, count: int) -> None:
     ecs = environment.client("ecs")
     ecs.update_service(cluster=CLUSTER, service="alva-web", desiredCount=count)
-    until(lambda: service_of(environment, "web")["runningCount"] == count, seconds=60, what=f"{count} tasks")
+    until(lambda: service_of(environment, "web")["runningCount"] == count, f"{count} tasks")
     said = f"web: its desired count is {count}, its stack says 1; {OUTSIDE}"
     assert said in environment.alva("status").stdout
     verified = environment.alva("verify")
@@ -54,7 +54,7 @@ def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Env
     healed = environment.alva("deploy", "--allow", "drift")
     assert healed.returncode == 0, healed.stderr
     assert service_of(environment, "web")["desiredCount"] == 1
-    until(lambda: environment.standing().unsettled == (), seconds=60, what="a settled environment")
+    until(lambda: environment.standing().unsettled == (), "a settled environment")
 
 
 @pytest.mark.nightly
@@ -120,8 +120,8 @@ def point_web_at_another_environment(environment: Environment) -> str:
             [d["taskDefinition"] for d in service_of(environment, "web")["deployments"]] == [made]
             and service_of(environment, "web")["deployments"][0]["rolloutState"] == "COMPLETED"
         ),
+        "the other task definition",
         seconds=120,
-        what="the other task definition",
     )
     return str(made.rpartition("/")[2])
 

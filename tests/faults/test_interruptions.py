@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.region.processes.found import alive, descendants, engines, region_process
-from tests.rehearsal.environment import until
+from tests.waiting import until
 
 from . import breaking
 from .catalogue import API_ALONE, AUTH_ALONE, ROLLED_BACK, WEB_ALONE
@@ -83,7 +83,7 @@ def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(env
         back = environment.alva(*WEB_ALONE)
         assert back.returncode == 0, back.stderr
         # The release ends when the new version serves; the old task has its stop timeout yet.
-        stopped = until(lambda: stopped_task(environment, task), seconds=60, what=f"the end of task {task}")
+        stopped = until(lambda: stopped_task(environment, task), f"the end of task {task}")
     assert stopped["containers"][0]["exitCode"] == 137
 
 
@@ -100,9 +100,9 @@ def test_removed_listener_rule_is_found_by_verification(environment: Environment
         found = environment.alva("verify")
         assert found.returncode == 7, found.stderr
         assert "admin answers /admin/x: HTTP 404 from" in found.stderr
-        until(lambda: problems, seconds=10, what="a user of admin who reaches web")
+        until(lambda: problems, "a user of admin who reaches web")
     assert {problem.partition(":")[0] for problem in problems} == {"/admin/x"}
-    until(lambda: environment.standing() == before, seconds=60, what="the environment as it was before")
+    until(lambda: environment.standing() == before, "the environment as it was before")
     assert environment.alva("verify").returncode == 0
 
 
@@ -111,10 +111,8 @@ def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Envir
     with environment.unharmed():
         (killed,) = engines(environment.home, program)
         os.kill(killed, signal.SIGKILL)
-        until(
-            lambda: (now := engines(environment.home, program)) and killed not in now, seconds=30, what="another engine"
-        )
-        until(lambda: environment.ask_database("SELECT 1"), seconds=30, what="an answer of the database")
+        until(lambda: (now := engines(environment.home, program)) and killed not in now, "another engine")
+        until(lambda: environment.ask_database("SELECT 1"), "an answer of the database")
 
 
 @pytest.mark.nightly
@@ -166,12 +164,12 @@ def test_killed_region_restarts_with_its_former_state(environment: Environment) 
     children = descendants(pid)
     assert {"envoy", "postgres", "valkey-server", "python"} <= set(children.values())
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not alive([pid, *children]), seconds=10, what="the end of everything that the region started")
+    until(lambda: not alive([pid, *children]), "the end of everything that the region started")
 
     up = environment.alva("up", "--json")
     assert up.returncode == 0, up.stderr
     assert json.loads(up.stdout)["changed"] is False
-    until(lambda: environment.standing() == before, seconds=60, what="everything running as it was before")
+    until(lambda: environment.standing() == before, "everything running as it was before")
     assert what_is_kept(environment) == kept
     assert environment.alva("verify").returncode == 0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rehearsal.environment import until
+from tests.waiting import until
 
 from . import breaking
 from .conftest import Environment
@@ -35,8 +35,7 @@ def alarm(environment: Environment) -> Iterator[str]:
     try:
         until(
             lambda: cloudwatch.describe_alarms(AlarmNames=[ALARM], StateValue="ALARM")["MetricAlarms"],
-            seconds=60,
-            what="the alarm",
+            "the alarm",
         )
         yield ALARM
     finally:

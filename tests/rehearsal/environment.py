@@ -11,8 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,16 +190,6 @@ def _client(service: str, endpoint: str) -> Any:
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     make_client: Any = session.client
     return make_client(service, endpoint_url=endpoint, config=Config(retries={"max_attempts": 0}))
-
-
-def until(fetch: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """The first true answer of `fetch`, or a failure that names what did not happen."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := fetch():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
 
 
 def copy_of_the_project(folder: Path) -> Path:

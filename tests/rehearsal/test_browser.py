@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from .environment import Rehearsal, until
+from tests.waiting import until
+
+from .environment import Rehearsal
 from .test_flow import link_in, mails_to
 
 pytestmark = pytest.mark.browser
@@ -46,9 +48,7 @@ def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
     page.get_by_label("E-mail address").fill(address)
     page.get_by_role("button", name="link").click()
     expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
-    mails = until(
-        lambda: (now := mails_to(rehearsal, address))[before:] and now, seconds=15, what=f"a new mail to {address}"
-    )
+    mails = until(lambda: (now := mails_to(rehearsal, address))[before:] and now, f"a new mail to {address}")
     page.goto(link_in(mails[0]["text"], rehearsal))
 
 

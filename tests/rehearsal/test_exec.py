@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .environment import Rehearsal, until
+from tests.waiting import until
+
+from .environment import Rehearsal
 
 SETTING = ("infrastructure/lib/config/settings.py", "exec_enabled: bool = False", "exec_enabled: bool = True")
 
@@ -34,8 +36,7 @@ def test_exec_setting_needs_approval_and_then_allows_sessions_in_tasks(rehearsal
                 lambda: logs.filter_log_events(logGroupName="/alva/staging/exec", filterPattern='"for the record"')[
                     "events"
                 ],
-                seconds=30,
-                what="the transcript",
+                "the transcript",
             )
     finally:
         # What was said goes with its log group: that stands out too.

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from lib.config.services import SERVICES
 
-from .environment import Rehearsal, until
+from tests.waiting import until
 
-PLAN_SECONDS = 60.0
+from .environment import Rehearsal
 
 
 def mails_to(rehearsal: Rehearsal, address: str) -> list[dict[str, str]]:
@@ -42,9 +42,7 @@ def sign_up(browser: httpx.Client, rehearsal: Rehearsal, address: str) -> None:
     assert browser.get("/").status_code == 200
     before = len(mails_to(rehearsal, address))
     assert browser.post("/signup", data={"email": address}).status_code == 200
-    mails = until(
-        lambda: (now := mails_to(rehearsal, address))[before:] and now, seconds=15, what=f"a new mail to {address}"
-    )
+    mails = until(lambda: (now := mails_to(rehearsal, address))[before:] and now, f"a new mail to {address}")
     landed = browser.get(link_in(mails[0]["text"], rehearsal))
     assert landed.status_code == 200, landed.text
 
@@ -68,8 +66,7 @@ def test_customer_signs_up_describes_a_business_and_sees_the_plan_that_the_worke
 
     plan = until(
         lambda: (made := browser.get(f"/api{plan_path}").json()) and made["status"] == "ready" and made,
-        seconds=PLAN_SECONDS,
-        what="the plan",
+        "the plan",
     )
     page = browser.get(plan_path).text
     assert "Bread &amp; Salt" in page

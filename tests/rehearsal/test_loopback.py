@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.rehearsal.environment import DATABASE_RULE, NETWORK_STACK, PATHS, Rehearsal, rehearsal_in, until
+from tests.rehearsal.environment import DATABASE_RULE, NETWORK_STACK, PATHS, Rehearsal, rehearsal_in
+from tests.waiting import until
 
 pytestmark = [pytest.mark.nightly, pytest.mark.region]
 
@@ -60,7 +61,7 @@ def test_rule_that_somebody_revoked_closes_the_load_balancer_here_too(loopback: 
         assert "no answer" in verified.stdout
     finally:
         ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=rules)
-    until(lambda: answers(loopback), seconds=30, what="an answer of web")
+    until(lambda: answers(loopback), "an answer of web")
 
 
 def answers(rehearsal: Rehearsal) -> bool:

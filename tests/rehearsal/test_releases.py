@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 from .environment import Rehearsal
 
@@ -101,10 +102,9 @@ def test_one_off_task_gives_its_output_and_its_exit_code(rehearsal: Rehearsal) -
 
 def test_logs_hold_what_a_service_was_asked_and_name_it(rehearsal: Rehearsal) -> None:
     rehearsal.get("/admin/x?marker=find-me")
-    deadline = time.monotonic() + 10
-    found: list[dict[str, Any]] = []
-    while not found and time.monotonic() < deadline:
+
+    def found() -> list[dict[str, Any]]:
         lines = rehearsal.alva("logs", "admin", "--json", "--since", "1m").stdout.splitlines()
-        found = [line for line in map(json.loads, lines) if "/admin/x" in str(line["message"])]
-    assert found
-    assert {line["source"] for line in found} == {"admin"}
+        return [line for line in map(json.loads, lines) if "/admin/x" in str(line["message"])]
+
+    assert {line["source"] for line in until(found, "the line of the request")} == {"admin"}

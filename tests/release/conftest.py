@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from alva.aws import Aws, Poll, Target
 from alva.release.manifest import Manifest
+from tests.waiting import until
 
 
 @contextmanager
@@ -42,16 +42,17 @@ def ministack(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+        until(listens, "MiniStack to listen")
         yield f"http://127.0.0.1:{port}", process
     finally:
         if process.poll() is None:

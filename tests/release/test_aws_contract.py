@@ -13,7 +13,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from alva.release.secret_audit import SecretAudit
 from alva.release.secrets import UNSET, Secrets
 from alva.release.stacks import Stacks
 from alva.release.teardown import Kind, Resource, forget
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,16 +56,17 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+        until(listens, "moto's server to listen")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

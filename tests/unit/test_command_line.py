@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from alva.cli import command_line
 from alva.errors import TimedOut
+from tests.waiting import until
 
 # Starts a child that keeps the output open, then says nothing for an hour: as a build that hangs in a RUN.
 HANGS = """
@@ -33,17 +33,12 @@ def run(program: str, folder: Path, lines: list[str], **options: object) -> comm
     )
 
 
-def ends(pid: int) -> bool:
-    """Whether a process ends, which it does a moment after its output; one that nobody has waited for yet has."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, which it does a moment after its output; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_output_is_passed_on_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
@@ -58,7 +53,7 @@ def test_silent_program_is_stopped_at_the_deadline_with_its_children(tmp_path: P
     with pytest.raises(TimedOut, match=r"cannot build web: .* was still running after 1 s") as caught:
         run(HANGS, tmp_path, lines, timeout_seconds=1.0)
     assert caught.value.exit_code == 6
-    assert all(ends(int(line.split()[1])) for line in lines)
+    until(lambda: all(has_ended(int(line.split()[1])) for line in lines), "the end of its children")
 
 
 def test_cancelled_silent_program_is_stopped(tmp_path: Path) -> None:
@@ -72,4 +67,4 @@ def test_cancelled_silent_program_is_stopped(tmp_path: Path) -> None:
 
     ended = run(HANGS, tmp_path, Telling(), cancelled=cancelled, timeout_seconds=3600.0)
     assert ended.exit_code < 0
-    assert ends(int(lines[0].split()[1]))
+    until(lambda: has_ended(int(lines[0].split()[1])), "the end of its child")

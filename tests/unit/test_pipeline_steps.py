@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from alva.release.deploy import ROLLBACK_SECONDS
 from alva.release.drift_detection import DETECTION_SECONDS
 from alva.release.risks import Kind
 from alva.release.stacks import Stacks
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy-staging.yml").read_text())
@@ -107,14 +107,12 @@ def end(number, _):
 signal.signal(signal.SIGINT, end)
 signal.signal(signal.SIGTERM, end)
 pathlib.Path("runs").touch()
-time.sleep(60)
+while True:  # a signal that arrives just before one long sleep would not end it
+    time.sleep(0.1)
 """
     folder = workspace(tmp_path, script)
     process = start(folder, name, ALLOW="", RELEASE="3")
-    deadline = time.monotonic() + 60
-    while not (folder / "runs").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until((folder / "runs").exists, "the release to run")
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 130

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable
 from html import unescape
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.waiting import until
 
 Visit = Callable[..., httpx.Client]
 PAGES = ("/admin", "/admin/", "/admin/users", "/admin/plans", "/admin/jobs", "/admin/audit")
@@ -54,12 +55,9 @@ def customer(visit: Visit, sign_up: Callable[..., Any], people: dict[str, Any]) 
     return _sign_in(visit(), people["customer"])
 
 
-def _until(client: httpx.Client, path: str, pattern: str, seconds: float = 60) -> str:
-    deadline = time.monotonic() + seconds
-    while not re.search(pattern, text := client.get(path).text, re.DOTALL):
-        assert time.monotonic() < deadline, f"{pattern!r} did not appear at {path}:\n{text}"
-        time.sleep(0.1)
-    return text
+def _page_with(pattern: str, client: httpx.Client, path: str) -> str:
+    """The page at `path` once the pattern is found in it."""
+    return until(lambda: re.search(pattern, text := client.get(path).text) and text, f"{pattern!r} at {path}")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -109,7 +107,7 @@ def test_links_and_files_stay_under_the_prefix(office: httpx.Client) -> None:
 
 
 def test_overview_shows_the_queue_and_what_runs(office: httpx.Client, worker: Any) -> None:  # noqa: ARG001
-    text = _until(office, "/admin", r"1 worker\b")
+    text = _page_with(r"1 worker\b", office, "/admin")
     for service in ("web", "api", "auth", "admin"):
         assert re.search(rf'<th scope="row">{service}</th>.*?sha256:a{{64}}', text, re.DOTALL)
 
@@ -161,14 +159,14 @@ def test_failed_job_is_seen_and_made_after_all(
     outside.plan_faults.append(401)
     path = customer.post("/onboarding", data=BUSINESS).headers["location"]
     plan_id = path.rsplit("/", 1)[1]
-    _until(office, "/admin/jobs?state=failed", plan_id)
+    _page_with(plan_id, office, "/admin/jobs?state=failed")
     assert "Back <office> bakery" in unescape(office.get("/admin/plans").text)
     assert "Back <office> bakery" not in office.get("/admin/plans").text
 
     answer = office.post(f"/admin/jobs/{plan_id}/retry", follow_redirects=True)
     assert "The job is back in the queue." in answer.text
-    _until(customer, path, "Quick wins")
-    _until(office, "/admin/jobs?state=completed", plan_id)
+    _page_with("Quick wins", customer, path)
+    _page_with(plan_id, office, "/admin/jobs?state=completed")
     for action in ("retry", "cancel"):
         answer = office.post(f"/admin/jobs/{plan_id}/{action}", follow_redirects=True)
         assert "no longer possible" in answer.text, "a button that somebody else pressed before is no error page"

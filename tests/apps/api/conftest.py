@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from tests.apps.conftest import (
     launch,
     start_process,
     start_valkey,
-    wait_until,
     wait_until_ready,
 )
+from tests.waiting import until
 
 PROFILE = {
     "business_name": "Crumb & Co",
@@ -71,15 +71,14 @@ def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
     return plan
 
 
-def wait_for(client: httpx.Client, plan_id: str, status: str, seconds: float = 60) -> dict[str, Any]:
-    """Wait until a plan has a status."""
+def wait_for(client: httpx.Client, plan_id: str, status: str) -> dict[str, Any]:
+    """The plan once it has a status."""
 
-    def plan() -> dict[str, Any]:
+    def plan() -> dict[str, Any] | None:
         body: dict[str, Any] = client.get(f"/plans/{plan_id}").json()
-        return body
+        return body if body["status"] == status else None
 
-    wait_until(lambda: plan()["status"] == status, f"the plan to be {status}", seconds)
-    return plan()
+    return until(plan, f"the plan to be {status}")
 
 
 @pytest.fixture
@@ -177,15 +176,3 @@ def laboratory(laboratory_server: Laboratory, postgres: PostgresServer, outside:
     for worker in laboratory.workers:
         if worker.process.poll() is None:
             assert worker.stop(seconds=60) == 0, worker.log[-3000:]
-
-
-def eventually(is_true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """`wait_until`, for what an api that is being disturbed answers."""
-
-    def holds() -> bool:
-        try:
-            return is_true()
-        except (httpx.TransportError, KeyError, ValueError):
-            return False
-
-    wait_until(holds, what, seconds)

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.apps.api.conftest import ask, sign_token, wait_for
-from tests.apps.conftest import EXAMPLE_PLAN, KeyPair, Outside, RunningProcess, wait_until
+from tests.apps.conftest import EXAMPLE_PLAN, KeyPair, Outside, RunningProcess
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("worker", "outside")
 
@@ -57,7 +58,7 @@ def test_cancelled_plan_stays_cancelled_and_its_worker_stops(
     wait_for(customer, plan["id"], "running")
     assert customer.post(f"/plans/{plan['id']}/cancel").json()["status"] == "cancelled"
     assert customer.post(f"/plans/{plan['id']}/cancel").status_code == 200
-    wait_until(lambda: f"plan {plan['id']}: cancelled" in worker.log, "the worker to notice")
+    until(lambda: f"plan {plan['id']}: cancelled" in worker.log, "the worker to notice")
     assert customer.get(f"/plans/{plan['id']}").json()["content"] is None
 
 

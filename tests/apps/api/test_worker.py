@@ -11,8 +11,9 @@ import redis
 from bullmq import Queue
 from redis.asyncio import Redis
 
-from tests.apps.api.conftest import Laboratory, ask, eventually, wait_for
-from tests.apps.conftest import Outside, PostgresServer, wait_until
+from tests.apps.api.conftest import Laboratory, ask, wait_for
+from tests.apps.conftest import Outside, PostgresServer
+from tests.waiting import until
 
 
 def status_of(client: httpx.Client, plan_id: str) -> str:
@@ -51,7 +52,7 @@ def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: La
     outside.seconds_per_chunk = 0.04
     worker = laboratory.start_worker(finish_seconds=25)
     plan = ask(laboratory.customer)
-    wait_until(lambda: laboratory.customer.get(f"/plans/{plan['id']}").json()["progress"] >= 45, "half the plan")
+    until(lambda: laboratory.customer.get(f"/plans/{plan['id']}").json()["progress"] >= 45, "half the plan")
     assert worker.stop(signal.SIGTERM) == 0
     assert status_of(laboratory.customer, plan["id"]) == "ready"
 
@@ -64,7 +65,14 @@ def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Out
     laboratory.stop_cache()
     time.sleep(1)  # Long enough for broken connections to be detected.
     laboratory.start_cache()
-    eventually(lambda: status_of(laboratory.customer, plan["id"]) == "ready", "the plan")
+
+    def is_ready() -> bool:
+        try:
+            return status_of(laboratory.customer, plan["id"]) == "ready"
+        except (httpx.TransportError, KeyError, ValueError):
+            return False  # the api is disturbed yet
+
+    until(is_ready, "the plan")
     assert worker.process.poll() is None
     outside.seconds_per_chunk = 0.0
     wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready")
@@ -106,7 +114,7 @@ def test_plan_fails_after_all_attempts_and_an_administrator_can_retry_it(
         asyncio.run(_promote(laboratory))  # Skip the delays of the back-off.
         return status_of(laboratory.customer, plan["id"]) == "failed"
 
-    wait_until(promote, "the last attempt")
+    until(promote, "the last attempt")
     failed = laboratory.customer.get(f"/plans/{plan['id']}").json()
     assert failed["problem"] == "The planning service gave an incomplete plan."
     job = laboratory.admin.get("/jobs", params={"state": "failed"}).json()["items"][0]
@@ -155,7 +163,7 @@ def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) ->
 def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
     worker = laboratory.start_worker()
     # What the metric filter of the services stack reads.
-    wait_until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
+    until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
 
 
 def test_deep_health_names_the_worker_that_is_not_there(laboratory: Laboratory) -> None:

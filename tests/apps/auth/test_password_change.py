@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.apps.conftest import Outside, Person, PostgresServer
-from tests.apps.processes import wait_until
+from tests.waiting import until
 
 PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "another password, long enough"
@@ -76,7 +76,7 @@ def test_password_change_ends_the_other_sessions_and_mails_the_owner(
     assert person.auth.put("/password", json={"password": NEW_PASSWORD}).status_code == 204, "a fresh sign-in"
     assert phone.post("/refresh").status_code == 401
     assert person.auth.post("/refresh").status_code == 200
-    wait_until(lambda: len(outside.mails_to(person.email)) == 2, "the mail that tells of the change")
+    until(lambda: len(outside.mails_to(person.email)) == 2, "the mail that tells of the change")
     mail = outside.mails_to(person.email)[-1]
     assert mail["subject"] == "Your password for Alva was changed"
     assert "/account" in mail["text"]

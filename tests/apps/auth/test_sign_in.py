@@ -22,8 +22,8 @@ from tests.apps.conftest import (
     RunningProcess,
     ValkeyServer,
     new_email,
-    wait_until,
 )
+from tests.waiting import until
 
 Browser = Callable[[], httpx.Client]
 PASSWORD = "correct horse battery staple"
@@ -89,7 +89,7 @@ def test_link_opened_in_another_browser_signs_in_after_a_question(
 ) -> None:
     person, phone = sign_up(), browser()
     person.auth.post("/link", json={"email": person.email})
-    wait_until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
+    until(lambda: len(outside.mails_to(person.email)) == 2, "the second mail")
     token = outside.link_for(person.email)
     phone.post("/link", json={"email": new_email("somebody-else")})  # The cookie of another request must not count.
     assert phone.get("/verify", params={"token": token}).headers["location"].startswith("/signin/confirm")

@@ -21,7 +21,8 @@ from sqlalchemy.engine import make_url
 
 from migrations import history
 from tests.apps.conftest import Outside, PostgresServer, RunningProcess, base_environment, launch, wait_until_ready
-from tests.apps.processes import free_port, wait_until
+from tests.apps.processes import free_port
+from tests.waiting import until
 
 from .recording import Statement, command, functions_of, questions, read, read_notes, replay, shorten, write
 from .test_history import REVISIONS, silent
@@ -76,7 +77,7 @@ def walk_auth(auth: httpx.Client, promote: Callable[[str], None], outside: Outsi
     promote(email)
     before = len(outside.mails_to(email))
     auth.post("/link", json={"email": email}).raise_for_status()
-    wait_until(lambda: len(outside.mails_to(email)) > before, "the second mail")
+    until(lambda: len(outside.mails_to(email)) > before, "the second mail")
     auth.get("/verify", params={"token": outside.link_for(email)})
     handed_over = auth.post("/login/link", json={"email": email, "password": PASSWORD + "!"}).raise_for_status()
     with httpx.Client(base_url=auth.base_url, headers=auth.headers, trust_env=False, timeout=60) as elsewhere:
@@ -106,7 +107,7 @@ def walk_api(api: httpx.Client, outside: Outside) -> None:
     outside.plan_faults.append(401)
     failed = api.post("/plans").raise_for_status().json()
     _follow(api, failed["id"])
-    wait_until(lambda: api.get("/admin/jobs", params={"state": "failed"}).json()["total"] == 1, "the job to fail")
+    until(lambda: api.get("/admin/jobs", params={"state": "failed"}).json()["total"] == 1, "the job to fail")
     api.post(f"/admin/jobs/{failed['id']}/retry").raise_for_status()
     _follow(api, failed["id"])
     outside.seconds_per_chunk = 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from tests.waiting import until
 from web.app import WebSettings, create_app
 
 
@@ -32,11 +32,12 @@ def serving(app: FastAPI, port: int) -> Iterator[None]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
+
+    def has_started() -> bool:
         assert thread.is_alive(), "the server ended before it served"
-        assert time.monotonic() < deadline, "the server did not start within 10 s"
-        time.sleep(0.01)
+        return server.started
+
+    until(has_started, "the server to start")
     try:
         yield
     finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Callable
 from html import unescape
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.waiting import until
 
 BUSINESS = {
     "business_name": "Hagen’s <Bakery>",
@@ -35,12 +36,9 @@ def _hidden(text: str, name: str) -> str:
     return unescape(found.group(1))
 
 
-def _until(client: httpx.Client, path: str, words: str, seconds: float = 60) -> str:
-    deadline = time.monotonic() + seconds
-    while words not in (text := client.get(path).text):
-        assert time.monotonic() < deadline, f"{words!r} did not appear at {path}:\n{text}"
-        time.sleep(0.1)
-    return text
+def _page_with(words: str, client: httpx.Client, path: str) -> str:
+    """The page at `path` once it has these words."""
+    return until(lambda: words in (text := client.get(path).text) and text, f"{words!r} at {path}")
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def ready_plan(signed_in: httpx.Client, worker: Any) -> str:  # noqa: ARG001 - i
     answer = signed_in.post("/onboarding", data=BUSINESS)
     assert answer.status_code == 303, answer.text
     path: str = answer.headers["location"]
-    _until(signed_in, path, "Quick wins")
+    _page_with("Quick wins", signed_in, path)
     return path
 
 
@@ -83,7 +81,7 @@ def test_visitor_gets_from_the_first_page_to_a_finished_plan(visit: Visit, outsi
     assert f'data-events="/api{making.url.path}/events"' in making.text
     assert '<noscript><meta http-equiv="refresh"' in making.text
 
-    text = _until(client, making.url.path, "Quick wins")
+    text = _page_with("Quick wins", client, making.url.path)
     assert '<h1 class="break">Hagen’s &lt;Bakery&gt;</h1>' in text
     assert "A neighbourhood bakery that more people should know." in text
     assert making.url.path in client.get("/plans").text
@@ -110,7 +108,7 @@ def test_plan_in_the_making_can_be_stopped(signed_in: httpx.Client, outside: Any
 def test_plan_that_cannot_be_made_says_so(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
     outside.plan_faults.extend([401] * 10)  # Final: a retry with a wrong key cannot succeed.
     path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
-    text = _until(signed_in, path, "This plan could not be made")
+    text = _page_with("This plan could not be made", signed_in, path)
     assert "Your answers are saved" in text
     assert "401" not in text
 
@@ -336,16 +334,15 @@ def test_cookies_are_secure_under_https_and_work_without(visit: Visit, outside: 
 def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: Any, api: Any) -> None:
     request_id = secrets.token_hex(16)
     signed_in.get("/plans", headers={"X-Request-Id": request_id})
+
+    def lines(service: Any) -> list[dict[str, Any]]:
+        return [one for one in service.log_lines if one.get("request_id") == request_id and "path" in one]
+
     for service in (web, api):
-        deadline = time.monotonic() + 10  # A line is written after the response is sent.
-        while not (
-            lines := [one for one in service.log_lines if one.get("request_id") == request_id and "path" in one]
-        ):
-            assert time.monotonic() < deadline, service.log[-2000:]
-            time.sleep(0.05)
-        assert len(lines) == 1
-        assert lines[0]["user"]
-        assert lines[0]["client"].startswith("198.51."), "the person's address, not web's"
+        # A line is written after the response is sent.
+        (line,) = until(lambda service=service: lines(service), "the request's line")
+        assert line["user"]
+        assert line["client"].startswith("198.51."), "the person's address, not web's"
 
 
 def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001

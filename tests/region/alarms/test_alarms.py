@@ -10,6 +10,7 @@ import pytest
 from ministack.services import cloudwatch
 
 from alva.region.alarms import calculate, evaluate, judge
+from tests.waiting import until
 
 STARTS = [180.0, 120.0, 60.0]
 
@@ -251,22 +252,14 @@ def test_an_alarm_on_the_load_balancers_errors_rings(region):
     def state():
         return client.describe_alarms(AlarmNames=["elb-rings"])["MetricAlarms"][0]
 
-    def wait_for(value):
-        deadline = time.monotonic() + 40
-        while state()["StateValue"] != value:
-            assert time.monotonic() < deadline, state()
-            time.sleep(0.2)
-
-    wait_for("OK")
-    deadline = time.monotonic() + 10
-    while True:
+    def answered():
         try:
-            answered = [httpx.get(stack.outputs["Url"]).status_code for _ in range(5)]
-            break
+            return [httpx.get(stack.outputs["Url"]).status_code for _ in range(5)]
         except httpx.ConnectError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert answered == [503] * 5
-    wait_for("ALARM")
+            return None
+
+    until(lambda: state()["StateValue"] == "OK", "the alarm to be OK")
+    assert until(answered, "the load balancer to listen") == [503] * 5
+    until(lambda: state()["StateValue"] == "ALARM", "the alarm to ring")
     assert "was greater than the threshold (2.0)" in state()["StateReason"]
     assert region.delete("alarm-rings").status == "DELETE_COMPLETE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from alva.region import daemon
 from alva.region.adverse_conditions import THROTTLE_EVERY
 from tests.conftest import RunningRegion, running_region
-from tests.rehearsal.environment import until
+from tests.waiting import until
 
 TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}}
 
@@ -47,17 +47,13 @@ def code_of(call: Any, **arguments: Any) -> str:
     return code
 
 
-def eventually(call: Any, is_right: Callable[[Any], bool] = bool, **arguments: Any) -> Any:
-    """The answer of a call once it is right; a refused call is repeated."""
-
-    def answer() -> Any:
-        try:
-            found = call(**arguments)
-        except ClientError:
-            return None
-        return found if is_right(found) else None
-
-    return until(answer, seconds=60, what=f"{call} answers")
+def answer(call: Any, **arguments: Any) -> dict[str, Any]:
+    """What a call answers; nothing if it is refused."""
+    try:
+        found: dict[str, Any] = call(**arguments)
+    except ClientError:
+        return {}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -122,13 +118,14 @@ def test_new_role_cannot_be_assumed_yet(slow: RunningRegion) -> None:
 def test_all_of_it_passes(quick: RunningRegion) -> None:
     ssm, ecs, sts = (quick.client(name) for name in ("ssm", "ecs", "sts"))
     ssm.put_parameter(Name="/one", Value="1", Type="String")
-    assert eventually(ssm.get_parameter, Name="/one")["Parameter"]["Value"] == "1"
+    assert until(lambda: answer(ssm.get_parameter, Name="/one"))["Parameter"]["Value"] == "1"
     ssm.delete_parameter(Name="/one")
-    assert eventually(ssm.put_parameter, Name="/one", Value="2", Type="String")["Version"] == 1
+    assert until(lambda: answer(ssm.put_parameter, Name="/one", Value="2", Type="String"))["Version"] == 1
     assert ecs.list_clusters()["clusterArns"] == []
     ecs.create_cluster(clusterName="late")
-    assert eventually(ecs.list_clusters, lambda answer: answer["clusterArns"])
-    assert eventually(sts.assume_role, RoleArn=role(quick)[1], RoleSessionName="tester")
+    until(lambda: answer(ecs.list_clusters).get("clusterArns"), "the cluster to be seen")
+    arn = role(quick)[1]
+    until(lambda: answer(sts.assume_role, RoleArn=arn, RoleSessionName="tester"), "the role to be assumed")
 
 
 def test_setting_is_shown(quick: RunningRegion) -> None:

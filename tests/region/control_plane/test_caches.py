@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_databases import network
 from tests.region.processes.found import engines
 from tests.region_network import is_enforced, network_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -185,10 +185,7 @@ def test_metrics_of_the_node_reach_cloudwatch(cache: Cache) -> None:
         return float(points[-1]["Maximum"]) if points else None
 
     cache.ask(("SET", "large", "x" * 20_000_000))
-    deadline = time.monotonic() + 40
-    while (latest("DatabaseMemoryUsagePercentage") or 0) < 3:
-        assert time.monotonic() < deadline, latest("DatabaseMemoryUsagePercentage")
-        time.sleep(0.2)
+    until(lambda: (latest("DatabaseMemoryUsagePercentage") or 0) >= 3, "the use of memory")
     cache.ask(("DEL", "large"))
     assert (latest("CurrItems") or 0) >= 1
     assert (latest("CurrConnections") or 0) >= 1
@@ -259,10 +256,10 @@ def test_crashed_engine_is_restarted_on_its_data(cache: Cache) -> None:
     cache.ask(("RPUSH", "written", "one"))
     (killed,) = engines(cache.region.config.home, "valkey-server")
     os.kill(killed, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while engines(cache.region.config.home, "valkey-server") in ([], [killed]) or not cache.answers():
-        assert time.monotonic() < deadline, "Valkey did not come back"
-        time.sleep(0.05)
+    until(
+        lambda: engines(cache.region.config.home, "valkey-server") not in ([], [killed]) and cache.answers(),
+        "Valkey to come back",
+    )
     assert cache.ask(("LLEN", "written")) == ":1"
 
 

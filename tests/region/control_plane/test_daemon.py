@@ -20,6 +20,7 @@ from alva.errors import RegionFailed
 from alva.region import daemon
 from alva.region.config import RegionConfig
 from tests.conftest import RunningRegion, reserved_region_config, running_region
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -30,23 +31,23 @@ PARAMETER = {
 }
 
 
-def wait_until_saved(config: RegionConfig, word: str, seconds: float = 5) -> None:
+def wait_until_saved(config: RegionConfig, word: str, *, seconds: float = 60.0) -> None:
     """Wait until the state on disk mentions `word`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        file = config.state_folder / "control-plane.sqlite"
-        if file.exists():
-            connection = sqlite3.connect(file)
-            try:
-                rows = connection.execute("SELECT payload FROM state").fetchall()
-            except sqlite3.OperationalError:
-                rows = []  # the table does not exist yet
-            finally:
-                connection.close()
-            if any(word.encode() in payload for (payload,) in rows):
-                return
-        time.sleep(0.05)
-    pytest.fail(f"{word} was not saved within {seconds} s")
+    file = config.state_folder / "control-plane.sqlite"
+
+    def is_saved() -> bool:
+        if not file.exists():
+            return False
+        connection = sqlite3.connect(file)
+        try:
+            rows = connection.execute("SELECT payload FROM state").fetchall()
+        except sqlite3.OperationalError:
+            return False  # the table does not exist yet
+        finally:
+            connection.close()
+        return any(word.encode() in payload for (payload,) in rows)
+
+    until(is_saved, f"{word} to be saved", seconds=seconds)
 
 
 def test_umask_does_not_hide_from_tasks_what_they_read(tmp_path: Path) -> None:
@@ -141,9 +142,7 @@ def test_state_survives_sigkill(tmp_path: Path) -> None:
         pid = daemon.status(running.config).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5
-        while daemon.status(running.config).pid is not None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: daemon.status(running.config).pid is None, "the end of the region")
         assert not daemon.status(running.config).is_running
         daemon.start(running.config)
         assert running.settled("kept").status == "CREATE_COMPLETE"
@@ -197,10 +196,7 @@ def test_wipe_deletes_all_data(tmp_path: Path) -> None:
         assert not running.config.images_folder.exists()
         daemon.start(running.config)
         assert running.client("cloudformation").describe_stacks()["Stacks"] == []
-        deadline = time.monotonic() + 30
-        while left := list(tmp_path.glob(".wiped-*")):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+        until(lambda: not list(tmp_path.glob(".wiped-*")), "all data to be deleted")
 
 
 def test_the_process_stays_small(region: RunningRegion) -> None:
@@ -228,7 +224,7 @@ def test_region_survives_a_full_disk(tmp_path: Path) -> None:
                 except OSError:
                     pass
             running.client("ssm").put_parameter(Name="/late", Type="String", Value="x" * 4000)
-            with pytest.raises(pytest.fail.Exception):
+            with pytest.raises(AssertionError, match="/late to be saved"):
                 wait_until_saved(running.config, "/late", seconds=2)
             filler.unlink()
             wait_until_saved(running.config, "/late")

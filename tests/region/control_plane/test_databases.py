@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,6 +17,7 @@ from alva.region.rds import metrics
 from tests.conftest import RunningRegion, running_region
 from tests.region.processes.found import engines
 from tests.region_network import in_region, network_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -125,10 +124,7 @@ class Database:
         return str(answer["DBInstances"][0]["DBInstanceStatus"])
 
     def wait_for(self, status: str) -> None:
-        deadline = time.monotonic() + 90
-        while self.status() != status:
-            assert time.monotonic() < deadline, self.status()
-            time.sleep(0.05)
+        until(lambda: self.status() == status, f"the instance to be {status}", seconds=90)
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +171,7 @@ def latest(region: RunningRegion, metric: str) -> float | None:
 def test_metrics_of_the_server_reach_cloudwatch(database: Database) -> None:
     connections = [database.connect() for _ in range(3)]
     try:
-        deadline = time.monotonic() + 40
-        while (latest(database.region, "DatabaseConnections") or 0) < 3:
-            assert time.monotonic() < deadline, latest(database.region, "DatabaseConnections")
-            time.sleep(0.2)
+        until(lambda: (latest(database.region, "DatabaseConnections") or 0) >= 3, "the number of connections")
     finally:
         for connection in connections:
             connection.close()
@@ -225,18 +218,17 @@ def test_the_master_user_is_no_superuser(database: Database) -> None:
 
 def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
     logs = database.region.client("logs")
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def has_arrived() -> bool:
         try:
             events = logs.get_log_events(
                 logGroupName=f"/aws/rds/instance/{NAME}/postgresql", logStreamName=f"{NAME}.0"
             )["events"]
         except ClientError:
-            events = []
-        if any("ready to accept connections" in event["message"] for event in events):
-            return
-        time.sleep(0.1)
-    pytest.fail("no line arrived")
+            return False
+        return any("ready to accept connections" in event["message"] for event in events)
+
+    until(has_arrived, "a line of the server")
 
 
 def test_a_dynamic_parameter_applies_at_once_and_a_static_one_after_a_reboot(database: Database) -> None:
@@ -288,9 +280,7 @@ def test_data_survive_sigkill_of_the_region(database: Database) -> None:
     pid = daemon.status(database.region.config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and daemon.status(database.region.config).pid and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: daemon.status(database.region.config).pid is None, "the end of the region")
     daemon.start(database.region.config)
     assert database.ask("SELECT answer FROM committed") == "yes"
 
@@ -299,10 +289,11 @@ def test_crashed_engine_is_restarted_on_its_data(database: Database) -> None:
     database.ask("CREATE TABLE written AS SELECT 'yes' AS answer")
     (killed,) = engines(database.region.config.home, "postgres")
     os.kill(killed, signal.SIGKILL)
-    deadline = time.monotonic() + 90
-    while engines(database.region.config.home, "postgres") in ([], [killed]) or not database.answers():
-        assert time.monotonic() < deadline, "PostgreSQL did not come back"
-        time.sleep(0.05)
+    until(
+        lambda: engines(database.region.config.home, "postgres") not in ([], [killed]) and database.answers(),
+        "PostgreSQL to come back",
+        seconds=90,
+    )
     assert database.ask("SELECT answer FROM written") == "yes"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from alva.region import daemon
 from tests.conftest import RunningRegion, running_region
 from tests.region.control_plane.test_daemon import wait_until_saved
 from tests.region.control_plane.test_databases import NAME, template
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -22,10 +22,7 @@ def kill(region: RunningRegion) -> None:
     pid = daemon.status(region.config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while daemon.status(region.config).pid is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: daemon.status(region.config).pid is None, "the end of the region")
 
 
 def test_interrupted_creation_is_rolled_back(tmp_path: Path) -> None:

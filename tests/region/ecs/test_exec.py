@@ -35,8 +35,9 @@ from alva.sessions.commands import wrapped
 from alva.sessions.messages import Message, PayloadType
 from tests.aws_cli import aws_variables
 from tests.release.conftest import manifest_values
+from tests.waiting import until
 
-from .workbench import Json, Workbench, until
+from .workbench import Json, Workbench
 
 pytestmark = pytest.mark.region
 
@@ -154,7 +155,7 @@ class Terminal:
 
     def sees(self, what: bytes) -> None:
         """Wait until the terminal shows this, and drop everything before it."""
-        until(lambda: what in self.shown or self._look(), 60)
+        until(lambda: what in self.shown or self._look(), repr(what))
         self.shown = self.shown.partition(what)[2]
 
     def _look(self) -> bool:

@@ -15,8 +15,9 @@ from alva.region import daemon
 from alva.region.memory import MemoryLimits, group_of
 from tests.region.control_plane.test_daemon import wait_until_saved
 from tests.region.processes.found import alive, region_process
+from tests.waiting import until
 
-from .workbench import Workbench, running_region, until
+from .workbench import Workbench, running_region
 
 pytestmark = pytest.mark.region
 
@@ -91,7 +92,7 @@ def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_o
             (left,) = (each for each in folder.iterdir() if each.is_dir())
             processes = [int(pid) for pid in (left / "main" / "cgroup.procs").read_text().split()]
             assert alive(processes)
-            wait_until_saved(bench.config, "task-definition/sleeper", seconds=30)
+            wait_until_saved(bench.config, "task-definition/sleeper")
             region = region_process(bench.config.home)
             os.kill(region, signal.SIGKILL)
             os.waitpid(region, 0)

@@ -27,6 +27,7 @@ from alva.region.images.pushed import find_pushed, prune
 from alva.region.images.store import ImageStore
 from tests.layouts import entry, file_entry, tar, write_layout
 from tests.region.ecs.workbench import Workbench
+from tests.waiting import until
 
 BUSYBOX = shutil.which("busybox")
 MUSL = Path("/lib") / f"ld-musl-{platform.machine()}.so.1"
@@ -331,9 +332,7 @@ def test_wrong_digest_and_interrupted_upload_leave_nothing(workbench: Workbench,
     connection.putheader("Content-Length", "1000000")
     connection.endheaders(b"x" * 1000)
     connection.close()
-    from tests.region.ecs.workbench import until
-
-    assert until(lambda: not kept())
+    until(lambda: not kept())
     assert ecr.request("GET", location)[0] == 404
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from alva.region import daemon
 from tests.region.control_plane.test_daemon import wait_until_saved
+from tests.waiting import until
 
-from .workbench import SERVER, running_region, until
+from .workbench import SERVER, running_region
 
 pytestmark = pytest.mark.region
 
@@ -31,7 +32,7 @@ def test_services_run_again_after_a_restart_and_former_tasks_are_stopped(tmp_pat
             cluster=bench.cluster, services=["kept"], WaiterConfig={"Delay": 1, "MaxAttempts": 10}
         )
 
-        wait_until_saved(bench.config, "deployment completed.", seconds=30)
+        wait_until_saved(bench.config, "deployment completed.")
         if ending == "stopped":
             daemon.stop(bench.config)
         else:

@@ -12,8 +12,9 @@ from alva.release import drift_cures, rollout
 from alva.release.drift import MissingLogGroup, RestoreService
 from alva.release.manifest import Manifest
 from tests.release.conftest import manifest_values
+from tests.waiting import until
 
-from .workbench import SERVER, Workbench, until
+from .workbench import SERVER, Workbench
 
 pytestmark = pytest.mark.region
 
@@ -46,7 +47,7 @@ def test_next_update_recovers_a_service_whose_rollback_failed(workbench: Workben
     ecs.stop_task(cluster=workbench.cluster, task=running["taskArn"])
     until(lambda: workbench.service("stuck")["runningCount"] == 0)
     ecs.update_service(cluster=workbench.cluster, service="stuck", taskDefinition=other)
-    assert workbench.deployed("stuck", 120)["status"] == "ROLLBACK_FAILED"
+    assert workbench.deployed("stuck", seconds=120)["status"] == "ROLLBACK_FAILED"
     until(lambda: workbench.service("stuck")["runningCount"] == 0)
 
     manifest = Manifest.from_values(manifest_values("stuck"), tmp_path)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .workbench import SERVER, Json, Workbench, until
+from tests.waiting import until
+
+from .workbench import SERVER, Json, Workbench
 
 pytestmark = pytest.mark.region
 
@@ -188,7 +190,7 @@ def test_failing_update_rolls_back_and_no_request_fails(web: Web) -> None:
     good = web.workbench.service("web")["taskDefinition"]
     with web.load() as answers:
         web.update(taskDefinition=web.definition(STATUS="500", GREETING="broken"))
-        deployment = web.workbench.deployed("web", 60)
+        deployment = web.workbench.deployed("web")
     assert deployment["status"] == "ROLLBACK_SUCCESSFUL"
     assert deployment["deploymentCircuitBreaker"] == {"status": "TRIGGERED", "failureCount": 2, "threshold": 2}
     assert set(answers) == {serving}, answers
@@ -390,20 +392,19 @@ def test_service_waits_for_a_free_address_says_so_and_runs_once_there_is_one(wor
     ]
     assert len(tasks) == 11
     for task in tasks:
-        workbench.running(task, 60)
+        workbench.running(task)
     workbench.ecs.create_service(**request, serviceName="crowded", networkConfiguration=full, desiredCount=1)
     until(
         lambda: any(
             "was unable to place a task. Reason: " in event["message"]
             and f"not enough free addresses in subnet '{subnet}'" in event["message"]
             for event in workbench.service("crowded")["events"]
-        ),
-        60,
+        )
     )
     assert workbench.service("crowded")["runningCount"] == 0
     for task in tasks:
         workbench.ecs.stop_task(cluster=workbench.cluster, task=task)
-    until(lambda: workbench.service("crowded")["runningCount"] == 1, 60)
+    until(lambda: workbench.service("crowded")["runningCount"] == 1)
     workbench.ecs.delete_service(cluster=workbench.cluster, service="crowded", force=True)
     for task in tasks:
-        workbench.stopped(task, 60)
+        workbench.stopped(task)

@@ -10,8 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.region_network import in_region, is_enforced
+from tests.waiting import until
 
-from .workbench import SERVER, Workbench, until
+from .workbench import SERVER, Workbench
 
 pytestmark = pytest.mark.region
 
@@ -350,7 +351,7 @@ def test_container_health_check_runs_in_the_containers_view(workbench: Workbench
     )
     arn = workbench.run(definition)
     assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
-    until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY", 60)
+    until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY")
     workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == 0
 

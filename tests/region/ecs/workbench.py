@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import boto3
 
@@ -17,8 +16,8 @@ from alva.region.config import RegionConfig
 from alva.region.images.registry import push
 from alva.region.images.store import Configuration, ImageStore
 from tests.conftest import reserved_region_config
+from tests.waiting import until
 
-T = TypeVar("T")
 Json = dict[str, Any]
 
 SERVER = """
@@ -178,13 +177,13 @@ class Workbench:
         found: Json = self.ecs.describe_tasks(cluster=self.cluster, tasks=[arn])["tasks"][0]
         return found
 
-    def stopped(self, arn: str, timeout_seconds: float = 20) -> Json:
+    def stopped(self, arn: str) -> Json:
         """The task once it is STOPPED."""
-        return until(lambda: (t := self.task(arn))["lastStatus"] == "STOPPED" and t, timeout_seconds)
+        return until(lambda: (t := self.task(arn))["lastStatus"] == "STOPPED" and t, f"{arn} to be STOPPED")
 
-    def running(self, arn: str, timeout_seconds: float = 20) -> Json:
+    def running(self, arn: str) -> Json:
         """The task once it is RUNNING."""
-        return until(lambda: (t := self.task(arn))["lastStatus"] == "RUNNING" and t, timeout_seconds)
+        return until(lambda: (t := self.task(arn))["lastStatus"] == "RUNNING" and t, f"{arn} to be RUNNING")
 
     def log_lines(self, arn: str, container: str) -> list[str]:
         """A container's output in CloudWatch Logs."""
@@ -231,10 +230,11 @@ class Workbench:
         ][0]
         return found
 
-    def deployed(self, name: str, timeout_seconds: float = 40) -> Json:
+    def deployed(self, name: str, *, seconds: float = 60.0) -> Json:
         """The latest service deployment once it has ended."""
         over = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
-        return until(lambda: (d := self.deployment(name))["status"] in over and d, timeout_seconds)
+        what = f"the end of {name}'s deployment"
+        return until(lambda: (d := self.deployment(name))["status"] in over and d, what, seconds=seconds)
 
     def events(self, name: str) -> list[str]:
         """The service's events, oldest first, without the service's name."""
@@ -243,17 +243,6 @@ class Workbench:
 
 def digest_tag(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
-
-
-def until(probe: Callable[[], T | bool], timeout_seconds: float = 20) -> T:
-    """The result of `probe` once it is true; AssertionError with its last result after the timeout."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer  # type: ignore[return-value]
-        assert time.monotonic() < deadline, f"not within {timeout_seconds} s; last answer: {answer!r}"
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from alva.region.network import Loopback
 from alva.region.query_protocol import flatten
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
+from tests.waiting import async_until
 
 Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -223,26 +224,29 @@ class Rig:
         self, condition: Callable[[], bool], timeout_seconds: float = 60, *, is_accepted: bool = True
     ) -> None:
         """Return once the condition holds and Envoy serves the configuration that it led to, if that is accepted."""
-        async with asyncio.timeout(timeout_seconds):
-            while not (  # noqa: ASYNC110 - neither the condition nor Envoy has an event
-                condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())
-            ):
-                await asyncio.sleep(0.02)
 
-    async def until_listening(self, timeout_seconds: float = 20) -> None:
+        async def holds() -> bool:
+            return condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())
+
+        await async_until(holds, seconds=timeout_seconds)
+
+    async def until_listening(self) -> None:
         """Return once the edge accepts connections."""
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                with contextlib.suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
-                    writer.close()
-                    return
-                await asyncio.sleep(0.02)
+
+        async def listens() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
+            except OSError:
+                return False
+            writer.close()
+            return True
+
+        await async_until(listens, "the edge to listen")
 
     def state(self, group: str, target: Target) -> str:
         return self.load_balancers.health(group, target.address, target.port).state.value
 
-    async def until_state(self, group: str, target: Target, state: str, timeout_seconds: float = 20) -> None:
+    async def until_state(self, group: str, target: Target, state: str, timeout_seconds: float = 60) -> None:
         await self.until(lambda: self.state(group, target) == state, timeout_seconds)
 
 

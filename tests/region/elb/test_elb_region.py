@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 
 from tests.region_network import address_beside_the_load_balancer, is_enforced, network_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.region
 
@@ -118,13 +118,6 @@ def target(region):
     server.server_close()
 
 
-def wait_for(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_stack_with_a_load_balancer_serves_changes_rolls_back_and_is_deleted(region, target):
     stack = region.create("elb-serves", TEMPLATE)
     assert stack.status == "CREATE_COMPLETE", stack.events
@@ -136,19 +129,19 @@ def test_stack_with_a_load_balancer_serves_changes_rolls_back_and_is_deleted(reg
     seen = next(each for each in described if each["LoadBalancerArn"].endswith(stack.outputs["FullName"]))
     assert [zone["ZoneName"] for zone in seen["AvailabilityZones"]] == ["us-east-1a", "us-east-1b"]
     assert f"http://{seen['DNSName']}" == url
-    wait_for(lambda: httpx.get(f"{url}/x").text == "nothing")
+    until(lambda: httpx.get(f"{url}/x").text == "nothing")
     assert httpx.get(f"{url}/api").status_code == 503
     elb.register_targets(TargetGroupArn=group, Targets=[target])
     elb.get_waiter("target_in_service").wait(
         TargetGroupArn=group, Targets=[target], WaiterConfig={"Delay": 1, "MaxAttempts": 15}
     )
-    wait_for(lambda: httpx.get(f"{url}/api/plans").text == "hello from /api/plans")
+    until(lambda: httpx.get(f"{url}/api/plans").text == "hello from /api/plans")
 
     changed = copy.deepcopy(TEMPLATE)
     conditions = changed["Resources"]["Rule"]["Properties"]["Conditions"]
     conditions[0]["PathPatternConfig"]["Values"] = ["/v2/*"]
     assert region.update("elb-serves", changed).status == "UPDATE_COMPLETE"
-    wait_for(lambda: httpx.get(f"{url}/v2/plans").text == "hello from /v2/plans")
+    until(lambda: httpx.get(f"{url}/v2/plans").text == "hello from /v2/plans")
     assert httpx.get(f"{url}/api/plans").status_code == 404
 
     broken = copy.deepcopy(TEMPLATE)
@@ -183,14 +176,14 @@ def test_listener_answers_only_while_a_security_group_opens_its_port(region):
     ec2, elb = region.client("ec2"), region.client("elbv2")
     everybody = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
     inside = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}]
-    wait_for(lambda: answer_of(url) == "nothing")
+    until(lambda: answer_of(url) == "nothing")
 
     ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=everybody)
-    wait_for(lambda: answer_of(url) == "ConnectTimeout")
+    until(lambda: answer_of(url) == "ConnectTimeout")
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=inside)
     assert answer_of(url) == "ConnectTimeout", "who visits is not in the VPC"
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=everybody)
-    wait_for(lambda: answer_of(url) == "nothing")
+    until(lambda: answer_of(url) == "nothing")
 
     (balancer,) = (
         each["LoadBalancerArn"]
@@ -199,12 +192,12 @@ def test_listener_answers_only_while_a_security_group_opens_its_port(region):
     )
     default = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
     elb.set_security_groups(LoadBalancerArn=balancer, SecurityGroups=[default[-1]["GroupId"]])
-    wait_for(lambda: answer_of(url) == "ConnectTimeout")
+    until(lambda: answer_of(url) == "ConnectTimeout")
     template = copy.deepcopy(TEMPLATE)
     template["Resources"]["Visitors"]["Properties"]["SecurityGroupIngress"][0]["ToPort"] = 81
     assert region.update("elb-closed", template).status == "UPDATE_COMPLETE"
     assert region.delete("elb-closed").status == "DELETE_COMPLETE"
-    wait_for(lambda: answer_of(url) == "ConnectError")
+    until(lambda: answer_of(url) == "ConnectError")
 
 
 def test_tasks_names_for_the_outside_apis_resolve_to_the_standins(region):

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from alva.errors import RegionFailed
+from tests.waiting import async_until
 
 
 def run(make_rig, test):
@@ -454,12 +455,12 @@ def test_a_second_load_balancer_serves_beside_the_first(make_rig):
         described = await rig.call("DescribeLoadBalancers", LoadBalancerArns=[second])
         name = described.findtext(".//DNSName")
         assert (await client.get("/")).text == "first"
-        async with asyncio.timeout(20):
-            while True:  # until Envoy has opened the second address
-                with contextlib.suppress(httpx.ConnectError):
-                    assert (await client.get(f"http://{name}/")).text == "second"
-                    return
-                await asyncio.sleep(0.05)
+
+        async def answer():
+            with contextlib.suppress(httpx.ConnectError):
+                return (await client.get(f"http://{name}/")).text
+
+        assert await async_until(answer, "Envoy to open the second address") == "second"
 
     run(make_rig, test)
 
@@ -475,10 +476,8 @@ def test_envoy_is_restarted_when_it_ends(make_rig):
                 return (await client.get("/")).text == "fine"
             return False
 
-        async with asyncio.timeout(10):
-            await asyncio.sleep(0.3)
-            while not await answers():  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
+        await async_until(answers, "an answer of another Envoy")
 
     run(make_rig, test)
 

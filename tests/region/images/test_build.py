@@ -26,6 +26,7 @@ from alva.region.images import Image, ImageStore, build
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, start_process
 from alva.release.manifest import Service
+from tests.waiting import until
 
 
 async def start(image: Image, *command: str, **options: Any) -> Process:
@@ -351,8 +352,7 @@ def test_cancelled_build_ends_at_once_and_leaves_nothing(project: Any) -> None:
     project.write("Dockerfile", "FROM python:3.11-slim\nRUN echo up; sleep 66.5\n")
     thread = threading.Thread(target=one)
     thread.start()
-    while "up" not in lines:
-        time.sleep(0.01)
+    until(lambda: "up" in lines, "the step to run")
     cancelled.set()
     started = time.monotonic()
     thread.join()
@@ -396,10 +396,7 @@ def test_killed_build_leaves_no_partial_layer_and_no_process(project: Any) -> No
     builder.wait()
     builder.stdout.close()
     assert list((project.store.folder / "work").iterdir()) != [], "it was killed in the middle"
-    deadline = time.monotonic() + 5
-    while any(b"sleep 65.5" in line for line in command_lines()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(b"sleep 65.5" in line for line in command_lines())
+    until(lambda: not any(b"sleep 65.5" in line for line in command_lines()), "the end of its processes")
 
     assert project.files(project.build("FROM python:3.11-slim\nWORKDIR /app\nRUN echo whole > whole\n")) == {
         "app/whole": "whole\n"
@@ -498,13 +495,12 @@ def test_fastapi_service_is_installed_by_uv_and_answers(project: Any) -> None:
 
 
 def get(url: str) -> dict[str, str]:
-    deadline = time.monotonic() + 20
-    while True:
+    def answer() -> dict[str, str] | None:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                result: dict[str, str] = json.load(answer)
+            with urllib.request.urlopen(url, timeout=5) as response:
+                result: dict[str, str] = json.load(response)
                 return result
         except urllib.error.URLError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+            return None
+
+    return until(answer, f"an answer at {url}")

@@ -15,9 +15,10 @@ import pytest
 
 from alva.region import daemon
 from alva.region.network.mode import missing
-from tests.region.ecs.workbench import SERVER, Workbench, running_region, until
+from tests.region.ecs.workbench import SERVER, Workbench, running_region
 from tests.region.processes.found import descendants, region_process
 from tests.region_network import is_enforced, network_of
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.region,

@@ -19,6 +19,7 @@ import pytest
 from alva.region.config import RegionConfig
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Supervisor
+from tests.waiting import until
 
 IGNORE_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -40,13 +41,6 @@ def command_lines() -> dict[int, str]:
             with contextlib.suppress(OSError):
                 found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
-
-
-def wait_until_gone(*pids: int) -> None:
-    deadline = time.monotonic() + 10
-    while any(map(is_alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(map(is_alive, pids))
 
 
 def test_lines_come_in_order_and_all_before_the_end(workbench: Any) -> None:
@@ -233,13 +227,11 @@ def session_members(pid: int) -> list[int]:
 
 def test_processes_of_a_killed_region_end_and_the_next_one_kills_the_rest(tmp_path: Path) -> None:
     region, pids = start_region(tmp_path)
-    deadline = time.monotonic() + 5
-    while any(len(session_members(pid)) < 3 for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: all(len(session_members(pid)) >= 3 for pid in pids), "the children of both programs")
     plain_group, sandbox_group = session_members(pids[0]), session_members(pids[1])
     region.send_signal(signal.SIGKILL)
     region.wait()
-    wait_until_gone(*pids, *sandbox_group)
+    until(lambda: not any(map(is_alive, (*pids, *sandbox_group))), "the end of the processes")
 
     left = [pid for pid in plain_group if is_alive(pid)]
     assert left, "the plain program's own children outlive it: that is what the record is for"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
 
 import pytest
 
 from alva.region import background
 from alva.region.background import Background, end
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 scope: contextvars.ContextVar[str] = contextvars.ContextVar("scope", default="the region's")
@@ -18,12 +18,6 @@ scope: contextvars.ContextVar[str] = contextvars.ContextVar("scope", default="th
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-async def wait_until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - the condition has no event
-            await asyncio.sleep(0.01)
 
 
 async def test_loop_goes_on_after_an_exception(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,7 +77,7 @@ async def test_step_that_runs_on_after_a_failure_counts_as_recovered() -> None:
         await asyncio.Event().wait()
 
     work.run_forever("follow", step)
-    await wait_until(lambda: rounds == 2 and not work.failures)
+    await async_until(lambda: rounds == 2 and not work.failures)
     await work.stop()
 
 

@@ -15,6 +15,7 @@ from alva.region.engine import Engine
 from alva.region.rds import api
 from alva.region.rds.databases import Databases
 from alva.region.rds.server import ServerFailed
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -139,9 +140,7 @@ async def test_failed_change_is_on_record_and_shown(
     monkeypatch.setattr(api, "_single", lambda *_: (200, {}, b""))
     server.fails = True
     await api.reboot(databases, {"DBInstanceIdentifier": "main"})
-    async with asyncio.timeout(10):
-        while not databases.region.background.failures:  # noqa: ASYNC110 - a job has no event
-            await asyncio.sleep(0.01)
+    await async_until(lambda: databases.region.background.failures, "the failure of the job")
     assert record["DBInstanceStatus"] == "failed"
     assert databases.region.background.failures[0].name == "change DB instance main"
 

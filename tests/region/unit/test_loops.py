@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from alva.region.ecs.state import State
 from alva.region.log_stream import LogStream
 from alva.region.network.namespaces import Namespaces
 from alva.region.recovery import keep_running
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -36,12 +36,6 @@ def anyio_backend() -> str:
 @pytest.fixture
 def background() -> Background:
     return Background(retry_seconds=0.01)
-
-
-async def wait_until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - the condition has no event
-            await asyncio.sleep(0.01)
 
 
 class Once:
@@ -114,7 +108,7 @@ async def test_controller_goes_on_after_each_of_its_loops_raised(
     monkeypatch.setattr(controller._alarms, "look", looked)
     monkeypatch.setattr(controller._metrics, "publish", published)
     await controller.start()
-    await wait_until(lambda: min(forget.calls, look.calls, publish.calls) >= 3 and not background.failures)
+    await async_until(lambda: min(forget.calls, look.calls, publish.calls) >= 3 and not background.failures)
     await controller.stop()
 
 
@@ -134,7 +128,7 @@ async def test_alarms_are_evaluated_although_one_cannot_be(
     region: Any = SimpleNamespace(background=background)
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()
-    await wait_until(lambda: seen.count("good") >= 2)
+    await async_until(lambda: seen.count("good") >= 2)
     assert [failure.name for failure in background.failures] == ["evaluate alarm broken"]
     await component.stop()
 
@@ -147,7 +141,7 @@ async def test_alarms_go_on_after_the_records_could_not_be_read(
     region: Any = SimpleNamespace(background=background)
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()
-    await wait_until(lambda: values.calls >= 2 and not background.failures)
+    await async_until(lambda: values.calls >= 2 and not background.failures)
     await component.stop()
 
 
@@ -160,9 +154,9 @@ async def test_engines_are_measured_again_after_a_failure(background: Background
     publisher = engine_metrics.Publisher(background, "databases", measure)
     publisher.start()
     publisher.wake()
-    await wait_until(lambda: measured.calls == 1)
+    await async_until(lambda: measured.calls == 1)
     publisher.wake()
-    await wait_until(lambda: measured.calls == 2 and not background.failures)
+    await async_until(lambda: measured.calls == 2 and not background.failures)
     await publisher.stop()
 
 
@@ -206,7 +200,7 @@ async def test_container_is_checked_again_after_the_check_itself_failed(backgrou
     supervisor: Any = Supervisor()
     container = RunningContainer(record, plan, supervisor, background, None, lambda: None)
     await container.start()
-    await wait_until(lambda: record.health is Health.HEALTHY and not background.failures)
+    await async_until(lambda: record.health is Health.HEALTHY and not background.failures)
     assert starting.calls >= 2
     await container.stop()
     assert record.last_status == "STOPPED"
@@ -227,10 +221,10 @@ async def test_log_events_are_sent_after_some_were_refused(
     plane: Any = Plane()
     stream = LogStream(background, plane, "group", "stream")
     stream.write("lost")
-    await wait_until(lambda: bool(background.failures))
+    await async_until(lambda: bool(background.failures))
     assert background.failures[0].name == "write log events to group"
     stream.write("kept")
-    await wait_until(lambda: sent == ["kept"])
+    await async_until(lambda: sent == ["kept"])
     await stream.close()
     assert background.failures == []
 
@@ -261,7 +255,7 @@ async def test_network_rules_are_applied_again_after_a_failure(
     monkeypatch.setattr(network, "_apply", applied)
     monkeypatch.setattr("alva.region.network.namespaces.RETRY_SECONDS", 0.01)
     network.changed()
-    await wait_until(lambda: apply.calls == 2 and not background.failures)
+    await async_until(lambda: apply.calls == 2 and not background.failures)
 
 
 async def test_engine_is_restarted_although_the_first_attempt_failed(
@@ -278,7 +272,7 @@ async def test_engine_is_restarted_although_the_first_attempt_failed(
 
     process: Any = SimpleNamespace(name="rds/main", wait=ended)
     keep_running(background, process, lambda: True, start)
-    await wait_until(lambda: starting.calls == 2 and not background.failures)
+    await async_until(lambda: starting.calls == 2 and not background.failures)
 
 
 async def test_background_readers_see_the_regions_records_in_every_request_scope(
@@ -307,6 +301,6 @@ async def test_background_readers_see_the_regions_records_in_every_request_scope
     with request_scope("222222222222", "eu-west-1"):
         network.changed()
         controller.start_task(task, {})
-    await wait_until(lambda: len(seen) == 2)
+    await async_until(lambda: len(seen) == 2)
     assert set(seen.values()) == {own}
     assert own[1] != "eu-west-1"
