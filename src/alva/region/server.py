@@ -21,6 +21,7 @@ from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
 from alva.region import (
+    cloudwatch_api,
     filter_patterns,
     log_events,
     metric_filters,
@@ -126,6 +127,7 @@ async def run(config: RegionConfig) -> None:
     log_events.install()
     filter_patterns.install()
     metric_filters.install()
+    cloudwatch_api.install(ministack_app.SERVICE_HANDLERS)
     for component in components:
         component.install()
     extension.finish_install()
