@@ -23,6 +23,7 @@ from alva.errors import RegionFailed
 from alva.region import (
     cloudwatch_api,
     filter_patterns,
+    iam_api,
     log_events,
     metric_filters,
     offered_services,
@@ -124,6 +125,7 @@ async def run(config: RegionConfig) -> None:
 
     extension.install(stacks_changed, region.background)
     policy_simulation.install()
+    iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
     filter_patterns.install()
     metric_filters.install()

@@ -22,6 +22,7 @@ ACTIONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "AWS::IAM::Role": ("iam", "CreateRole", {}),
     "AWS::Logs::LogGroup": ("logs", "CreateLogGroup", {}),
     "AWS::Logs::MetricFilter": ("logs", "PutMetricFilter", {}),
+    "AWS::SNS::Topic": ("sns", "CreateTopic", {"TopicName": "Name"}),
     "AWS::SSM::Parameter": ("ssm", "PutParameter", {}),
 }
 """Resource type -> service, action, and the properties that have another name in the action."""
