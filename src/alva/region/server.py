@@ -25,6 +25,7 @@ from alva.region import (
     filter_patterns,
     iam_api,
     log_events,
+    malformed,
     metric_filters,
     offered_services,
     policy_simulation,
@@ -136,6 +137,7 @@ async def run(config: RegionConfig) -> None:
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
     validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
+    malformed.install(ministack_app.SERVICE_HANDLERS)
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 

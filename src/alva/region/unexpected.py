@@ -24,7 +24,8 @@ Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[
 
 logger = logging.getLogger("alva.region")
 
-_MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
+MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
+"""The services whose name in botocore is not MiniStack's."""
 _OF_EVERY_SERVICE = frozenset({
     "Code", "ErrorResponse", "Error", "Errors", "Message", "RequestID", "RequestId", "Resource", "Response",
     "ResponseMetadata", "Type", "entry", "item", "key", "member", "requestId", "return", "value", "xml",
@@ -65,7 +66,7 @@ def _readable(service: str, answer: bytes) -> bytes:
         ElementTree.fromstring(answer)  # noqa: S314 - this process wrote it
     except ElementTree.ParseError:
         text = query_protocol.NOT_XML.sub("\ufffd", _AMPERSAND.sub("&amp;", answer.decode(errors="replace")))
-        names = _element_names(_MODELS.get(service, service))
+        names = _element_names(MODELS.get(service, service))
         return _TAG.sub(lambda tag: tag[0] if tag[1] in names else f"&lt;{tag[0][1:]}", text).encode()
     return answer
 

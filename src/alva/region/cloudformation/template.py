@@ -176,7 +176,7 @@ def check(template: Json) -> None:
         _check_condition(definition.get("Condition"), template, "Outputs")
         _check_export(name, definition.get("Export", {"Name": name}))
     for section in ("Conditions", "Resources", "Outputs"):
-        _check_functions(template.get(section) or {}, template)
+        _check_functions(list((template.get(section) or {}).values()), template)
     _check_dynamic_references(template)
 
 
