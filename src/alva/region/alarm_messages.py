@@ -22,7 +22,7 @@ LONGEST_SUBJECT = 100
 
 def topics(alarm: Mapping[str, Any], state: str) -> list[str]:
     """The topics that get a message when the alarm's state changes to `state`."""
-    actions = alarm.get(ACTIONS[state]) or [] if alarm.get("ActionsEnabled", True) else []
+    actions = alarm.get(ACTIONS.get(state, "")) or [] if alarm.get("ActionsEnabled", True) else []
     return [action for action in actions if action.startswith("arn:aws:sns:")]
 
 

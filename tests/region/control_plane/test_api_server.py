@@ -95,7 +95,7 @@ def test_upload_over_tls_is_read_back_over_http(region: RunningRegion) -> None:
 def test_request_that_no_service_reads_is_refused_readably(
     region: RunningRegion, method: str, path: str, headers: dict[str, str], content: str, status: int, answer: str
 ) -> None:
-    service = "monitoring" if status == 415 else "s3" if method == "PUT" else "iam" if "Action" in path else "nothing"
+    service = "monitoring" if status == 415 else "iam" if "Action" in path else "s3"
     signed = f"AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/{service}/aws4_request, SignedHeaders=, Signature="
     said = httpx.request(
         method,
