@@ -1,4 +1,4 @@
-"""Secrets Manager, Parameter Store, IAM, SNS, STS and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
+"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
 
 The facts are `aws_facts/leaf_refusals.json`, each with its source. The services answer in this process.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from ministack.services import cloudwatch_logs, iam, secretsmanager, sns, ssm, sts
+from ministack.services import cloudwatch_logs, ec2, iam, secretsmanager, sns, ssm, sts
 
 from alva.region import iam_api, validation
 from alva.region.query_protocol import flatten, read_error, read_xml
@@ -23,7 +23,8 @@ from alva.region.validation.constraints import service_model
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts" / "leaf_refusals.json").read_text())
 MODULES = {
-    "iam": iam, "logs": cloudwatch_logs, "secretsmanager": secretsmanager, "sns": sns, "ssm": ssm, "sts": sts,
+    "ec2": ec2, "iam": iam, "logs": cloudwatch_logs, "secretsmanager": secretsmanager, "sns": sns, "ssm": ssm,
+    "sts": sts,
 }  # fmt: skip
 TRUST = json.dumps(
     {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
@@ -38,7 +39,7 @@ class Refused(Exception):
 
 
 class Services:
-    """The region's six services, without records."""
+    """The region's seven services, without records."""
 
     def __init__(self) -> None:
         for module in MODULES.values():

@@ -22,6 +22,7 @@ def create(resource_type: str, properties: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("resource_type", "properties", "reason"),
     [
+        ("AWS::EC2::SecurityGroup", {"GroupDescription": "the app's port"}, "Invalid security group description."),
         ("AWS::IAM::Role", {"RoleName": "x" * 65, "AssumeRolePolicyDocument": TRUST}, "less than or equal to 64"),
         ("AWS::IAM::Role", {"RoleName": "two words", "AssumeRolePolicyDocument": TRUST}, "regular expression pattern"),
         ("AWS::IAM::Role", {"AssumeRolePolicyDocument": {"Version": "2012-10-17"}}, "Syntax errors in policy."),
