@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextvars
+import json
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +21,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch
 
+from alva.region import alarm_messages
 from alva.region.background import end
+from alva.region.control_plane import call_query
 
 if TYPE_CHECKING:
     from alva.region.region import Region
@@ -50,8 +55,9 @@ class Alarms:
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Replace MiniStack's evaluation, also that of PutMetricAlarm."""
+        """Replace MiniStack's evaluation, also that of PutMetricAlarm, and its messages to topics."""
         cloudwatch._evaluate_alarm = partial(evaluate, known_since=self._started_at)
+        cloudwatch._dispatch_alarm_actions = self._notify
 
     async def start(self) -> None:
         """Start to evaluate."""
@@ -61,6 +67,21 @@ class Alarms:
         """Stop evaluating; states stay as they are."""
         await end(self._task)
         self._task = None
+
+    def _notify(self, alarm: Alarm, before: str, state: str, reason: str) -> None:
+        """Send a message to each topic among the alarm's actions for its new state."""
+        account, region = get_account_id(), get_region()
+        for topic in alarm_messages.topics(alarm, state):
+            form = {
+                "TopicArn": topic,
+                "Subject": alarm_messages.subject(alarm, state, region),
+                "Message": json.dumps(alarm_messages.message(alarm, before, state, reason, account, region)),
+            }
+            self._region.background.spawn(
+                f"send alarm {alarm['AlarmName']} to {topic}",
+                call_query("sns", "Publish", form),
+                context=contextvars.copy_context(),
+            )
 
     async def _evaluate_all(self) -> None:
         for alarm in list(cloudwatch._alarms.values()):

@@ -25,7 +25,7 @@ Parameters = Mapping[str, str]
 Response = tuple[int, dict[str, str], bytes]
 
 # Characters that XML 1.0 cannot contain, not even as a reference: https://www.w3.org/TR/xml/#charsets
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 __all__ = [
     "ConstraintViolated",
     "flatten",
@@ -256,4 +256,4 @@ def text(value: str) -> str:
     """Text for XML: characters that XML cannot contain become U+FFFD, the replacement character."""
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\r", "&#13;")):
         value = value.replace(character, entity)
-    return _NOT_XML.sub("\ufffd", value)
+    return NOT_XML.sub("\ufffd", value)

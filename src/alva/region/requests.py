@@ -41,7 +41,7 @@ class Request:
         if self.body.startswith(b"{"):
             try:
                 return json.loads(self.body).get(name)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
         values = self.form.get(name) or self.query.get(name)
         return values[0] if values else None

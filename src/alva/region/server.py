@@ -21,8 +21,11 @@ from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
 from alva.region import (
+    cloudwatch_api,
     filter_patterns,
+    iam_api,
     log_events,
+    malformed,
     metric_filters,
     offered_services,
     policy_simulation,
@@ -123,15 +126,18 @@ async def run(config: RegionConfig) -> None:
 
     extension.install(stacks_changed, region.background)
     policy_simulation.install()
+    iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
     filter_patterns.install()
     metric_filters.install()
+    cloudwatch_api.install(ministack_app.SERVICE_HANDLERS)
     for component in components:
         component.install()
     extension.finish_install()
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
     validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
+    malformed.install(ministack_app.SERVICE_HANDLERS)
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 

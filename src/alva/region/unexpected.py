@@ -1,11 +1,20 @@
-"""Answers every request in AWS's format, also when a handler raises an unexpected exception."""
+"""Answers every request in AWS's format, also when a handler raises an unexpected exception or writes unreadable XML.
+
+MiniStack's IAM, EC2, SNS, CloudWatch and ElastiCache do not escape the texts of records. One `&` in a description would
+make every list with that record unreadable.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from xml.etree import ElementTree
+
+from botocore.model import ListShape, MapShape, StructureShape
 
 from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
@@ -14,6 +23,15 @@ Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
 
 logger = logging.getLogger("alva.region")
+
+MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
+"""The services whose name in botocore is not MiniStack's."""
+_OF_EVERY_SERVICE = frozenset({
+    "Code", "ErrorResponse", "Error", "Errors", "Message", "RequestID", "RequestId", "Resource", "Response",
+    "ResponseMetadata", "Type", "entry", "item", "key", "member", "requestId", "return", "value", "xml",
+})  # fmt: skip
+_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9A-Fa-f]+);)")
+_TAG = re.compile(r"<(?:[/?]?([A-Za-z][\w.-]*)(?:\s[^<>]*|/|\?)?>)?")
 
 CODE = "InternalFailure"
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html"""
@@ -30,13 +48,46 @@ def _answering(service: str, handler: Handler) -> Handler:
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
         try:
-            return await handler(method, path, headers, body, query_params)
+            status, answer_headers, answer = await handler(method, path, headers, body, query_params)
+            return status, answer_headers, answer if service == "s3" else _readable(service, answer)
         except Exception as error:
             logger.exception("cannot answer a request of %s", service)
             text = f"the local region failed: {type(error).__name__}: {error}"
             return error_response(service, headers, AwsError(CODE, text, 500))
 
     return handle
+
+
+def _readable(service: str, answer: bytes) -> bytes:
+    """The answer; if it is XML that cannot be read, with its texts escaped. Elements are the names of AWS's model."""
+    if not isinstance(answer, bytes) or not answer.lstrip().startswith(b"<"):
+        return answer
+    try:
+        ElementTree.fromstring(answer)  # noqa: S314 - this process wrote it
+    except ElementTree.ParseError:
+        text = query_protocol.NOT_XML.sub("\ufffd", _AMPERSAND.sub("&amp;", answer.decode(errors="replace")))
+        names = _element_names(MODELS.get(service, service))
+        return _TAG.sub(lambda tag: tag[0] if tag[1] in names else f"&lt;{tag[0][1:]}", text).encode()
+    return answer
+
+
+@functools.cache
+def _element_names(service: str) -> frozenset[str]:
+    """The names of the elements in a service's answers."""
+    model = query_protocol.service_model(service)
+    names = set(_OF_EVERY_SERVICE)
+    for operation in model.operation_names:
+        names |= {f"{operation}Response", f"{operation}Result"}
+    for shape in map(model.shape_for, model.shape_names):
+        members = {}
+        if isinstance(shape, StructureShape):
+            members = shape.members
+        elif isinstance(shape, ListShape):
+            members = {"member": shape.member}
+        elif isinstance(shape, MapShape):
+            members = {"key": shape.key, "value": shape.value}
+        names |= {member.serialization.get("name", name) for name, member in members.items()}
+    return frozenset(names)
 
 
 def error_response(service: str, headers: Mapping[str, str], error: AwsError) -> Response:

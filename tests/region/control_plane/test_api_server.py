@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 from botocore.exceptions import SSLError
 
@@ -71,3 +72,37 @@ def test_upload_over_tls_is_read_back_over_http(region: RunningRegion) -> None:
     content = bytes(range(256)) * 32768
     secure_client(region, "s3").put_object(Bucket="over-tls", Key="upload", Body=content)
     assert s3.get_object(Bucket="over-tls", Key="upload")["Body"].read() == content
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "content", "status", "answer"),
+    [
+        ("POST", "/", {"X-Amz-Target": "Nothing_20200101.Do"}, "{}", 400, "UnknownOperationException"),
+        ("PUT", "/malformed", {}, "<not xml", 400, "MalformedXML"),
+        (
+            "POST",
+            "/?Action=ListRoles&Version=1999-01-01",
+            {},
+            "",
+            400,
+            "Could not find operation ListRoles for version",
+        ),
+        ("POST", "/", {"Smithy-Protocol": "rpc-v2-cbor"}, "\0", 415, "does not honour the protocol"),
+        ("POST", "/?Action=GetPolicy&PolicyArn=arn:aws:iam::000000000000:policy/a%26b", {}, "", 404, "a&amp;b"),
+    ],
+    ids=["unknown service", "malformed XML", "other version", "CBOR", "unescaped text"],
+)
+def test_request_that_no_service_reads_is_refused_readably(
+    region: RunningRegion, method: str, path: str, headers: dict[str, str], content: str, status: int, answer: str
+) -> None:
+    service = "monitoring" if status == 415 else "iam" if "Action" in path else "s3"
+    signed = f"AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/{service}/aws4_request, SignedHeaders=, Signature="
+    said = httpx.request(
+        method,
+        region.config.endpoint_url + path,
+        content=content,
+        headers={"Authorization": signed, **headers},
+        timeout=60,
+    )
+    assert said.status_code == status
+    assert answer in str(said.headers) + said.text

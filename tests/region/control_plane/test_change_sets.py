@@ -180,6 +180,28 @@ def test_a_deleted_stack_is_known_by_its_id_alone_also_when_its_name_is_used_aga
     assert client.describe_change_set(ChangeSetName=change_set["Id"])["ExecutionStatus"] == "EXECUTE_COMPLETE"
 
 
+@pytest.mark.parametrize(
+    ("call", "request_", "message"),
+    [
+        ("describe_change_set", {"StackName": "nowhere", "ChangeSetName": "x"}, "Stack [nowhere] does not exist"),
+        ("get_template", {"StackName": "nowhere"}, "Stack with id nowhere does not exist"),
+        (
+            "list_stacks",
+            {"StackStatusFilter": ["NOPE"]},
+            "at 'stackStatusFilter.1.member' failed to satisfy constraint",
+        ),
+    ],
+)
+def test_what_is_not_there_is_a_validation_error(
+    region: RunningRegion, call: str, request_: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ClientError) as refused:
+        getattr(region.client("cloudformation"), call)(**request_)
+    error = refused.value.response["Error"]
+    assert error["Code"] == "ValidationError"
+    assert error["Message"] == message if "satisfy" not in message else message in error["Message"]
+
+
 def test_descriptions_have_the_members_that_aws_shows_and_no_empty_ones(region: RunningRegion) -> None:
     """The members of each shape, counted over all snapshots: `tests/region/aws_facts/cloudformation.json`."""
     client = region.client("cloudformation")

@@ -13,6 +13,7 @@ import boto3
 import httpx
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from alva.region import daemon
 from tests.conftest import RunningRegion, running_region
@@ -127,7 +128,9 @@ def test_requests_to_other_accounts_and_regions_do_not_change_the_regions_own_re
     expected = records(region, "home")
     for where in ELSEWHERE:
         make_records(region, where)
-        client(region, where, "ecs").describe_clusters()
+        assert client(region, where, "ecs").list_clusters()["clusterArns"] == []
+        with pytest.raises(ClientError, match="UnsupportedFeatureException"):
+            client(region, where, "ecs").create_cluster(clusterName=NAME)
         assert client(region, where, "elbv2").describe_target_groups()["TargetGroups"] == []
         assert client(region, where, "cloudformation").describe_stacks()["Stacks"] == []
 

@@ -61,6 +61,15 @@ def test_a_dynamic_reference_reads_one_key_of_a_secret(region: RunningRegion) ->
     assert region.client("ssm").get_parameter(Name="/reader")["Parameter"]["Value"] == "found"
 
 
+def test_a_secret_without_a_value_is_empty_until_an_update_gives_it_one(region: RunningRegion) -> None:
+    assert region.create("empty", one("AWS::SecretsManager::Secret", Name="empty")).status == "CREATE_COMPLETE"
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        secret_value(region, "empty")
+    filled = one("AWS::SecretsManager::Secret", Name="empty", SecretString="x")
+    assert region.update("empty", filled).status == "UPDATE_COMPLETE"
+    assert secret_value(region, "empty") == "x"
+
+
 def test_a_secret_that_exists_is_not_overwritten(region: RunningRegion) -> None:
     region.client("secretsmanager").create_secret(Name="precious", SecretString="by hand")
     stack = region.create("precious", one("AWS::SecretsManager::Secret", Name="precious", SecretString="alva:unset"))

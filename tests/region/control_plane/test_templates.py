@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from alva.region.cloudformation import intrinsics, parameters, rules, template
+from alva.region import query_protocol
+from alva.region.cloudformation import intrinsics, parameters, rules, submissions, template
+from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import NO_VALUE, Scope, TemplateError
+from alva.region.cloudformation.wire import Wire
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts/cloudformation.json").read_text())
 TYPES = ["AWS::SSM::Parameter", "AWS::SNS::Topic"]
@@ -175,3 +182,122 @@ def test_unused_branch_can_name_a_missing_resource() -> None:
         }
     )
     read(body)
+
+
+EVERYTHING = {
+    "Description": "d",
+    "Parameters": {
+        "P": {"Type": "String", "Default": "a", "AllowedValues": ["a", "b"], "MinLength": 1, "AllowedPattern": ".*"},
+        "N": {"Type": "Number", "Default": "3", "MinValue": 1, "MaxValue": 9},
+        "L": {"Type": "CommaDelimitedList", "Default": "a,b"},
+    },
+    "Mappings": {"M": {"a": {"b": "c"}}},
+    "Conditions": {
+        "C": {"Fn::Equals": [{"Ref": "P"}, "a"]},
+        "D": {"Fn::And": [{"Condition": "C"}, {"Fn::Not": [{"Condition": "C"}]}]},
+    },
+    "Rules": {
+        "R": {
+            "RuleCondition": {"Fn::Equals": [{"Ref": "P"}, "a"]},
+            "Assertions": [{"Assert": {"Fn::Contains": [["a", "b"], {"Ref": "P"}]}, "AssertDescription": "x"}],
+        }
+    },
+    "Resources": {
+        "A": {
+            "Type": "AWS::SSM::Parameter", "Condition": "C", "DependsOn": ["B"], "DeletionPolicy": "Retain",
+            "Metadata": {"x": 1},
+            "Properties": {
+                "Type": "String",
+                "Tags": [{"Key": "a", "Value": "b"}],
+                "Value": {"Fn::Join": ["-", [
+                    {"Ref": "P"}, {"Fn::Sub": ["${x}${P}", {"x": "1"}]}, {"Fn::Select": [0, {"Ref": "L"}]},
+                    {"Fn::FindInMap": ["M", "a", "b", {"DefaultValue": "d"}]}, {"Fn::GetAtt": ["B", "TopicName"]},
+                    {"Fn::If": ["C", "x", {"Ref": "AWS::NoValue"}]}, {"Fn::Split": ["-", "a-b"]},
+                    {"Fn::Cidr": ["10.0.0.0/16", 2, 8]}, {"Fn::Base64": "x"}, {"Fn::ImportValue": "x"},
+                    {"Fn::GetAZs": ""}, {"Fn::ToJsonString": {"a": {"Ref": "B"}}},
+                ]]},
+            },
+        },
+        "B": {"Type": "AWS::SNS::Topic"},
+    },
+    "Outputs": {
+        "O": {
+            "Value": {"Ref": "B"}, "Description": "x", "Condition": "C",
+            "Export": {"Name": {"Fn::Sub": "${AWS::StackName}-x"}},
+        },
+    },
+}  # fmt: skip
+JUNK = (
+    None, 5, -1, True, "", "x", [], {}, ["x"], {"x": "y"}, [[]], {"Ref": "P"}, {"Fn::Select": 5}, 1.5, {"Ref": ["x"]},
+    [None], {"Fn::If": [{"a": 1}, 1, 2]}, {"Fn::FindInMap": ["M", "a", "z", {}]}, {"Fn::Split": ["", "a"]},
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def with_junk(path: tuple[Any, ...], junk: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(EVERYTHING)
+    node: Any = changed
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = copy.deepcopy(junk)
+    return changed
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=json.dumps)
+def test_a_template_of_any_shape_is_read_or_refused(junk: Any) -> None:
+    """Every place of a template that has everything, with a value that does not belong there."""
+    for path in places(EVERYTHING):
+        body = json.dumps(with_junk(path, junk))
+        try:
+            source, scope = read(body)
+            submissions.get_template_summary({"TemplateBody": body})
+            deployed = {**vars(scope), "export": lambda _: "exported", "unknown": lambda name: name}
+            Scope(**deployed).resolve([source["Resources"], source.get("Outputs") or {}])
+        except (TemplateError, Refused):
+            continue
+        except Exception as error:
+            raise AssertionError(f"{'/'.join(map(str, path))} = {junk!r}") from error
+
+
+@pytest.mark.parametrize(
+    ("path", "junk", "message"),
+    [
+        # https://github.com/cloudtools/troposphere/issues/982 and .../709
+        ("Resources/A/DependsOn", [{"Ref": "B"}], "Template format error: Every DependsOn value must be a string."),
+        (
+            "Resources/A/DependsOn", {"Ref": "B"},
+            "Template format error: DependsOn must be a string or list of strings.",
+        ),
+        # https://repost.aws/knowledge-center/cloudformation-template-validation
+        ("Resources/A/Condition", {"Ref": "P"}, "Template format error: Every Condition member must be a string."),
+        ("Outputs/O/Condition", ["C"], "Template format error: Every Condition member must be a string."),
+        # https://github.com/aws-samples/startup-kit-templates/issues/45
+        (
+            "Outputs/O/Export", "x",
+            "Template format error: Output O is malformed. The Name field of every Export member must be specified and "
+            "consist only of alphanumeric characters, colons, or hyphens.",
+        ),
+        ("Conditions", ["C"], "Template format error: Conditions must be an object."),
+    ],
+)  # fmt: skip
+def test_a_wrong_shape_is_refused_in_awss_words(path: str, junk: Any, message: str) -> None:
+    assert refusal(json.dumps(with_junk(tuple(path.split("/")), junk))) == message
+
+
+def test_a_template_that_is_nested_too_deep_is_refused() -> None:
+    body = resource("v").replace('"v"', "[" * 9000 + "]" * 9000)
+    form = urlencode({"Action": "ValidateTemplate", "TemplateBody": body}).encode()
+    wire = Wire({"ValidateTemplate": submissions.validate_template}, others=None)  # type: ignore[arg-type]
+    try:
+        status, _, answer = asyncio.run(wire.handle_request("POST", "/", {}, form, {}))
+    except RecursionError:
+        pytest.fail("RecursionError", pytrace=False)
+    assert (status, *query_protocol.read_error(answer)) == (
+        400, "ValidationError", "Template format error: unsupported structure.",
+    )  # fmt: skip

@@ -154,14 +154,21 @@ def test_secrets_reach_the_environment_whole_or_by_key(workbench: Workbench) -> 
             "failed to fetch secret {arn} from secrets manager: "
             "ResourceNotFoundException: Secrets Manager can't find the specified secret.",
         ),
+        (
+            "",
+            "failed to fetch secret {arn} from secrets manager: ResourceNotFoundException: "
+            "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT",
+        ),
         (None, "retrieved secret from Secrets Manager did not contain json key port"),
     ],
-    ids=["secret", "key"],
+    ids=["secret", "value", "key"],
 )
-def test_missing_secret_or_key_stops_the_task_in_awss_words(
+def test_missing_secret_value_or_key_stops_the_task_in_awss_words(
     workbench: Workbench, suffix: str | None, reason: str
 ) -> None:
-    if suffix is None:
+    if suffix == "":
+        arn = value_from = workbench.client("secretsmanager").create_secret(Name="valueless")["ARN"]
+    elif suffix is None:
         arn = workbench.client("secretsmanager").create_secret(Name="portless", SecretString="{}")["ARN"]
         value_from = f"{arn}:port::"
     else:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from ministack.core.responses import request_scope
 from ministack.services import cloudwatch
 
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
-from alva.region.ecs import dependencies, metrics, support
+from alva.region.ecs import cloudformation, dependencies, metrics, support
+from alva.region.ecs.api import Api
 from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
 from alva.region.ecs.errors import EcsError
@@ -263,3 +269,179 @@ def test_container_that_asks_for_more_than_its_task_is_refused(container: dict[s
         task_definitions._check(request)
     assert error.value.code == "ClientException"
     assert message in error.value.message
+
+
+HOME = ("000000000000", "us-east-1")
+EC2 = """<r><subnetSet><item><subnetId>subnet-1</subnetId></item></subnetSet><securityGroupInfo><item>
+<groupId>sg-1</groupId></item></securityGroupInfo><TargetGroups><member><TargetType>ip</TargetType><LoadBalancerArns>
+<member>arn</member></LoadBalancerArns></member></TargetGroups></r>"""
+AWSVPC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "ENABLED"}}
+TAGS = [{"key": "a", "value": "b"}]
+STRATEGY = [{"capacityProvider": "FARGATE", "weight": 1, "base": 0}]
+MAIN = {
+    "name": "main", "image": "image", "cpu": 10, "memory": 64, "memoryReservation": 32, "essential": True,
+    "entryPoint": ["x"], "command": ["x"], "environment": [{"name": "A", "value": "b"}],
+    "secrets": [{"name": "S", "valueFrom": "x"}], "mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}],
+    "dependsOn": [{"containerName": "side", "condition": "START"}], "startTimeout": 5, "stopTimeout": 5,
+    "healthCheck": {"command": ["CMD", "x"], "interval": 5, "timeout": 5, "retries": 1, "startPeriod": 0},
+    "portMappings": [{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}], "dockerLabels": {"a": "b"},
+    "logConfiguration": {"logDriver": "awslogs", "options": {
+        "awslogs-group": "g", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p",
+    }},
+    "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+}  # fmt: skip
+EVERYTHING = {
+    "CreateCluster": {
+        "clusterName": "c", "tags": TAGS, "settings": [{"name": "containerInsights", "value": "enabled"}],
+        "capacityProviders": ["FARGATE"], "defaultCapacityProviderStrategy": STRATEGY,
+    },
+    "UpdateCluster": {"cluster": "c", "settings": [{"name": "containerInsights", "value": "enabled"}]},
+    "PutClusterCapacityProviders": {
+        "cluster": "c", "capacityProviders": ["FARGATE"], "defaultCapacityProviderStrategy": STRATEGY,
+    },
+    "RegisterTaskDefinition": {
+        "family": "f", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512",
+        "executionRoleArn": "arn:aws:iam::000000000000:role/execution", "tags": TAGS, "volumes": [{"name": "v"}],
+        "containerDefinitions": [MAIN, {"name": "side", "image": "image"}],
+        "runtimePlatform": {"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"},
+        "ephemeralStorage": {"sizeInGiB": 21},
+    },
+    "CreateService": {
+        "serviceName": "s", "cluster": "c", "taskDefinition": "f", "desiredCount": 1, "launchType": "FARGATE",
+        "networkConfiguration": AWSVPC, "tags": TAGS, "healthCheckGracePeriodSeconds": 5,
+        "loadBalancers": [{"targetGroupArn": "arn", "containerName": "main", "containerPort": 80}],
+        "serviceRegistries": [{"registryArn": "arn", "containerName": "main", "containerPort": 80}],
+        "deploymentConfiguration": {
+            "deploymentCircuitBreaker": {"enable": True, "rollback": True}, "maximumPercent": 200,
+            "minimumHealthyPercent": 50, "alarms": {"alarmNames": ["a"], "rollback": True, "enable": True},
+        },
+    },
+    "UpdateService": {"cluster": "c", "service": "s", "desiredCount": 2, "forceNewDeployment": True},
+    "RunTask": {
+        "cluster": "c", "taskDefinition": "f", "count": 1, "launchType": "FARGATE", "tags": TAGS, "group": "g",
+        "networkConfiguration": AWSVPC,
+        "overrides": {"containerOverrides": [{"name": "main", "environment": [{"name": "A", "value": "b"}]}]},
+    },
+    "TagResource": {"resourceArn": "arn:aws:ecs:us-east-1:000000000000:cluster/c", "tags": TAGS},
+    "DescribeClusters": {"clusters": ["c"], "include": ["TAGS"]},
+    "DescribeServices": {"cluster": "c", "services": ["s"], "include": ["TAGS"]},
+    "DescribeTasks": {"cluster": "c", "tasks": ["t"], "include": ["TAGS"]},
+    "ListTasks": {"cluster": "c", "serviceName": "s", "maxResults": 1},
+    "DeleteService": {"cluster": "c", "service": "s", "force": True},
+}  # fmt: skip
+JUNK: tuple[Any, ...] = (None, "", "x", [], {}, [{}], [None], -5, 99999, True, "aws:x", [""], {"key": "aws:x"})
+
+
+class Ecs:
+    """The API without tasks, with what the requests above name."""
+
+    def __init__(self) -> None:
+        async def query(*_: Any, **__: Any) -> Any:
+            return ElementTree.fromstring(EC2)  # noqa: S314 - our own
+
+        async def call(*_: Any, **__: Any) -> Any:
+            return {}
+
+        nothing: Any = SimpleNamespace(
+            changed=lambda: None, start_task=lambda *_: None, stop_task=lambda *_: None, query=query, call=call
+        )
+        self.state = State(*HOME)
+        self.api = Api(self.state, nothing, nothing, nothing, 0)
+        for action in ("CreateCluster", "RegisterTaskDefinition", "CreateService"):
+            assert self.ask(action, EVERYTHING[action])[0] == 200
+
+    def ask(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, Any]:
+        headers = {"x-amz-target": f"AmazonEC2ContainerServiceV20141113.{action}"}
+        with request_scope(*scope):
+            status, _, body = asyncio.run(
+                self.api.handle_request("POST", "/", headers, json.dumps(request).encode(), {})
+            )
+        return status, json.loads(body)
+
+
+def variants(value: Any) -> Any:
+    """The value with one place removed or replaced, for each place and each replacement."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        if isinstance(value, dict):
+            yield {name: item for name, item in value.items() if name != key}
+        for item in (*JUNK, *variants(value[key])):
+            changed = copy.copy(value)
+            changed[key] = item
+            yield changed
+
+
+@pytest.mark.parametrize("action", EVERYTHING)
+def test_no_input_makes_a_5xx(action: str) -> None:
+    ecs = Ecs()
+    for request in variants(EVERYTHING[action]):
+        try:
+            status, _ = ecs.ask(action, request)
+        except Exception as error:
+            raise AssertionError(request) from error
+        assert status in (200, 400), request
+    # What was accepted can still be described.
+    for name in ("Clusters", "Services"):
+        members = [each.name for each in getattr(ecs.state, name.lower()).values()][:10]
+        request = {} if name == "Clusters" else {"cluster": "c"}
+        assert ecs.ask(f"Describe{name}", {**request, name.lower(): members, "include": ["TAGS"]})[0] == 200
+
+
+CONTAINER = ("RegisterTaskDefinition", "containerDefinitions", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code"),
+    [
+        (("CreateCluster", "tags", 0), {"value": "b"}, "InvalidParameterException"),
+        (("CreateCluster", "tags", 0), {"key": "aws:x"}, "InvalidParameterException"),
+        (("CreateCluster", "settings", 0), {"value": "enabled"}, "InvalidParameterException"),
+        (("RegisterTaskDefinition", "tags", 0), {"key": "aws:x"}, "InvalidParameterException"),
+        (("RegisterTaskDefinition", "volumes", 0), {}, "ClientException"),
+        ((*CONTAINER, "environment", 0), {"value": "b"}, "ClientException"),
+        ((*CONTAINER, "portMappings", 0), {"protocol": "tcp"}, "ClientException"),
+        ((*CONTAINER, "portMappings", 0), {"containerPort": 99999}, "ClientException"),
+        ((*CONTAINER, "memory"), 5, "ClientException"),
+        ((*CONTAINER, "memory"), -5, "ClientException"),
+        ((*CONTAINER, "memoryReservation"), 5, "ClientException"),
+        ((*CONTAINER, "cpu"), -5, "ClientException"),
+        ((*CONTAINER, "healthCheck", "command"), [], "ClientException"),
+        (("CreateService", "serviceRegistries", 0), {"containerName": "main"}, "InvalidParameterException"),
+        (("CreateService", "taskDefinition"), None, "InvalidParameterException"),
+        (("DescribeServices", "services"), [], "InvalidParameterException"),
+        (("DescribeTasks", "tasks"), [], "InvalidParameterException"),
+    ],
+)
+def test_input_that_the_model_allows_and_aws_refuses_is_refused(path: tuple[Any, ...], value: Any, code: str) -> None:
+    action, *keys, last = path
+    request: Any = copy.deepcopy(EVERYTHING[action])
+    node = request
+    for key in keys:
+        node = node[key]
+    node[last] = value
+    if action == "CreateCluster":
+        request["clusterName"] = "new"
+    ecs = Ecs()
+    status, answer = ecs.ask(action, request)
+    assert (status, answer.get("__type")) == (400, code)
+    assert "new" not in ecs.state.clusters
+    if (action, last) == ("CreateService", "taskDefinition"):
+        assert answer["message"] == "TaskDefinition can not be blank."
+
+
+@pytest.mark.parametrize("scope", [("000000000000", "eu-west-1"), ("222222222222", "us-east-1")])
+def test_another_account_or_region_has_no_clusters_and_changes_none(scope: tuple[str, str]) -> None:
+    ecs = Ecs()
+    before = repr(ecs.state)
+    assert ecs.ask("ListClusters", {}, scope) == (200, {"clusterArns": []})
+    assert ecs.ask("DescribeClusters", {"clusters": ["c"]}, scope)[1]["failures"] == [
+        {"arn": f"arn:aws:ecs:{scope[1]}:{scope[0]}:cluster/c", "reason": "MISSING"}
+    ]
+    assert ecs.ask("DescribeServices", {"cluster": "c", "services": ["s"]}, scope)[0] == 400
+    for action in sorted(support.ACTIONS):
+        if not action.startswith(("Describe", "List")):
+            status, answer = ecs.ask(action, EVERYTHING.get(action, {}), scope)
+            assert (status, answer["__type"]) == (400, "UnsupportedFeatureException"), action
+    types = cloudformation._Types(ecs.api, SimpleNamespace(), ecs.state)  # type: ignore[arg-type]
+    with request_scope(*scope), pytest.raises(HandlerFailed, match="outside account 000000000000 and region us-east-1"):
+        asyncio.run(types.create_cluster("New", {"ClusterName": "new"}, "stack"))
+    assert repr(ecs.state) == before

@@ -237,6 +237,8 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
 def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(make_rig):
     async def test(rig):
         good = rig.placement()
+        with pytest.raises(HandlerFailed, match="At least two subnets in two different Availability Zones"):
+            await of("LoadBalancer").create("Alb", {**good, "Subnets": rig.subnets[:1]}, "stack")
         with pytest.raises(ValueError, match=r"unsupported property Subnet$"):
             await of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
         unknown = {"LoadBalancerAttributes": [{"Key": "routing.surprise", "Value": "1"}]}

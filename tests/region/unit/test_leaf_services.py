@@ -1,4 +1,4 @@
-"""Secrets Manager, Parameter Store, IAM, STS and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
+"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
 
 The facts are `aws_facts/leaf_refusals.json`, each with its source. The services answer in this process.
 """
@@ -14,14 +14,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from ministack.services import cloudwatch_logs, iam, secretsmanager, ssm, sts
+from ministack.services import cloudwatch_logs, ec2, iam, secretsmanager, sns, ssm, sts
 
-from alva.region import validation
+from alva.region import iam_api, validation
 from alva.region.query_protocol import flatten, read_error, read_xml
+from alva.region.unexpected import answer_exceptions
 from alva.region.validation.constraints import service_model
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts" / "leaf_refusals.json").read_text())
-MODULES = {"iam": iam, "logs": cloudwatch_logs, "secretsmanager": secretsmanager, "ssm": ssm, "sts": sts}
+MODULES = {
+    "ec2": ec2, "iam": iam, "logs": cloudwatch_logs, "secretsmanager": secretsmanager, "sns": sns, "ssm": ssm,
+    "sts": sts,
+}  # fmt: skip
 TRUST = json.dumps(
     {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 )
@@ -35,13 +39,15 @@ class Refused(Exception):
 
 
 class Services:
-    """The region's five services, without records."""
+    """The region's seven services, without records."""
 
     def __init__(self) -> None:
         for module in MODULES.values():
             module.reset()
         self._handlers: dict[str, Any] = {name: module.handle_request for name, module in MODULES.items()}
+        iam_api.install(self._handlers)
         validation.install(self._handlers)
+        answer_exceptions(self._handlers)
 
     def __call__(self, service: str, action: str, **request: Any) -> Any:
         """Call an action; returns the response of a JSON service, or the XML of another one. Raises Refused."""
@@ -79,6 +85,8 @@ def fill(call: Services) -> dict[str, Any]:
     call("secretsmanager", "DeleteSecret", SecretId="deleted")
     call("ssm", "PutParameter", Name="/there", Value="x", Type="String")
     call("iam", "CreateRole", RoleName="there", AssumeRolePolicyDocument=TRUST)
+    call("iam", "CreateServiceLinkedRole", AWSServiceName="ecs.amazonaws.com")
+    call("sns", "CreateTopic", Name="there", Tags=[{"Key": "a", "Value": "b"}])
     call("logs", "CreateLogGroup", logGroupName="there")
     call("logs", "CreateLogStream", logGroupName="there", logStreamName="there")
     return {
@@ -105,6 +113,38 @@ def test_request_that_aws_refuses_is_refused(call: Services, fact: dict[str, Any
         call(fact["service"], fact["action"], **request)
     assert refused.value.code == fact["code"]
     assert fact["message"] in refused.value.message
+
+
+@pytest.mark.aws_fact
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("ecs", "AWSServiceRoleForECS"),
+        ("rds", "AWSServiceRoleForRDS"),
+        ("elasticache", "AWSServiceRoleForElastiCache"),
+        ("ecs.application-autoscaling", "AWSServiceRoleForApplicationAutoScaling_ECSService"),
+        ("example", "AWSServiceRoleForExample"),
+    ],
+)
+def test_service_linked_role_has_its_services_name(call: Services, service: str, name: str) -> None:
+    made = call(
+        "iam", "CreateServiceLinkedRole", AWSServiceName=f"{service}.amazonaws.com", Description="GetRole & <x>"
+    )
+    arn = f"arn:aws:iam::000000000000:role/aws-service-role/{service}.amazonaws.com/{name}"
+    for shown in (made, call("iam", "GetRole", RoleName=name), call("iam", "ListRoles")):
+        assert (shown.findtext(".//RoleName"), shown.findtext(".//Arn")) == (name, arn)
+        assert shown.findtext(".//Description") == "GetRole & <x>"
+    assert made.tag == "CreateServiceLinkedRoleResponse"
+    suffixed = call("iam", "CreateServiceLinkedRole", AWSServiceName="autoscaling.amazonaws.com", CustomSuffix="x")
+    assert suffixed.findtext(".//RoleName") == "AWSServiceRoleForAutoScaling_x"
+
+
+@pytest.mark.aws_fact
+def test_permissions_boundary_is_a_policy(call: Services) -> None:
+    """https://docs.aws.amazon.com/cli/latest/reference/iam/get-user.html (the example)"""
+    boundary = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    call("iam", "CreateRole", RoleName="r", AssumeRolePolicyDocument=TRUST, PermissionsBoundary=boundary)
+    assert call("iam", "GetRole", RoleName="r").findtext(".//PermissionsBoundaryType") == "Policy"
 
 
 def labels_of(call: Services, secret: str) -> dict[str, list[str]]:

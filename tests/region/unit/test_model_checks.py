@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from ministack.services import cloudwatch_logs, iam, ssm
+from ministack.services import cloudwatch_logs, iam, sns, ssm
 
 from alva.region.cloudformation import provisioning
 from alva.region.cloudformation.handler_failure import HandlerFailed
@@ -22,12 +22,14 @@ def create(resource_type: str, properties: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("resource_type", "properties", "reason"),
     [
+        ("AWS::EC2::SecurityGroup", {"GroupDescription": "the app's port"}, "Invalid security group description."),
         ("AWS::IAM::Role", {"RoleName": "x" * 65, "AssumeRolePolicyDocument": TRUST}, "less than or equal to 64"),
         ("AWS::IAM::Role", {"RoleName": "two words", "AssumeRolePolicyDocument": TRUST}, "regular expression pattern"),
         ("AWS::IAM::Role", {"AssumeRolePolicyDocument": {"Version": "2012-10-17"}}, "Syntax errors in policy."),
         ("AWS::IAM::Role", {"MaxSessionDuration": "60", "AssumeRolePolicyDocument": TRUST}, "equal to 3600"),
         ("AWS::IAM::ManagedPolicy", {"ManagedPolicyName": "a b", "PolicyDocument": TRUST}, "at 'policyName' failed"),
         ("AWS::Logs::LogGroup", {"LogGroupName": "two words"}, "at 'logGroupName' failed"),
+        ("AWS::SNS::Topic", {"TopicName": "two words"}, "Invalid parameter: Topic Name"),
         ("AWS::SSM::Parameter", {"Name": "a/b", "Type": "String", "Value": "x"}, "fully qualified name"),
         ("AWS::SSM::Parameter", {"Name": "x", "Type": "String", "Value": "x" * 4097}, "4096 characters"),
         ("AWS::SSM::Parameter", {"Name": "x", "Type": "Number", "Value": "1"}, "enum value set"),
@@ -42,10 +44,11 @@ def test_properties_that_the_api_refuses_fail_in_a_template(
 
 
 def test_good_resources_and_changes_pass() -> None:
-    for module in (iam, cloudwatch_logs, ssm):
+    for module in (iam, cloudwatch_logs, sns, ssm):
         module.reset()
     assert create("AWS::IAM::Role", {"AssumeRolePolicyDocument": TRUST, "Tags": [{"Key": "a", "Value": "b"}]})
     assert create("AWS::Logs::LogGroup", {"LogGroupName": "/web", "RetentionInDays": "7"}) == "/web"
+    assert create("AWS::SNS::Topic", {"DisplayName": "x", "Tags": [{"Key": "a", "Value": "b"}]})
     properties = {"Name": "/x", "Type": "String", "Value": "x"}
     name = create("AWS::SSM::Parameter", properties)
     changed = provisioning.update(

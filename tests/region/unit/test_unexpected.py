@@ -1,14 +1,17 @@
-"""An exception of a handler becomes an error response in the protocol of the request."""
+"""Every answer is readable: exceptions become error responses, and texts that MiniStack does not escape are escaped."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
+from ministack.services import cloudwatch, ec2, elasticache, iam, rds, sns
 
+from alva.region.query_protocol import flatten, read_xml
 from alva.region.unexpected import Handler, Response, answer_exceptions
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -56,3 +59,63 @@ def test_response_of_a_working_handler_is_unchanged() -> None:
         return await handlers["sns"]("POST", "/", {}, b"", {})
 
     assert asyncio.run(ask()) == (200, {}, b"fine")
+
+
+MODULES = {"iam": iam, "ec2": ec2, "sns": sns, "monitoring": cloudwatch, "rds": rds, "elasticache": elasticache}
+ALLOW = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": [ALLOW]})
+TEXTS = ("a & b", "a < b > c", "<b>&", "</Description", "<Role", "a\0b\x1f", "&amp", '"&quot"\'', "<!-- <?x <![CDATA[")
+TAGS = [{"Key": "k", "Value": "$"}]
+ALARM = {"MetricName": "m", "Namespace": "n", "Threshold": 1, "EvaluationPeriods": 1, "Period": 60, "Statistic": "Sum"}
+POLICY = "arn:aws:iam::000000000000:policy/p"
+TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    ("service", "create", "read", "path"),
+    [
+        ("iam", {"Action": "CreateRole", "RoleName": "r", "AssumeRolePolicyDocument": TRUST, "Description": "$"},
+         {"Action": "ListRoles"}, "Description"),
+        ("iam", {"Action": "CreateRole", "RoleName": "r", "AssumeRolePolicyDocument": TRUST, "Tags": TAGS},
+         {"Action": "GetRole", "RoleName": "r"}, "Value"),
+        ("iam", {"Action": "CreatePolicy", "PolicyName": "p", "PolicyDocument": TRUST, "Description": "$"},
+         {"Action": "GetPolicy", "PolicyArn": POLICY}, "Description"),
+        ("iam", {}, {"Action": "GetRole", "RoleName": "$"}, "Message"),
+        ("ec2", {"Action": "CreateSecurityGroup", "GroupName": "g", "GroupDescription": "$"},
+         {"Action": "DescribeSecurityGroups", "GroupName.1": "g"}, "groupDescription"),
+        ("sns", {"Action": "CreateTopic", "Name": "t", "Tags": TAGS},
+         {"Action": "ListTagsForResource", "ResourceArn": TOPIC}, "Value"),
+        ("monitoring", {"Action": "PutMetricAlarm", "AlarmName": "$", **ALARM},
+         {"Action": "DescribeAlarms"}, "AlarmName"),
+        ("rds", {"Action": "CreateDBParameterGroup", "DBParameterGroupName": "x",
+                 "DBParameterGroupFamily": "postgres16", "Description": "$"},
+         {"Action": "DescribeDBParameterGroups"}, "Description"),
+        ("elasticache", {"Action": "CreateCacheParameterGroup", "CacheParameterGroupName": "x",
+                         "CacheParameterGroupFamily": "valkey8", "Description": "$"},
+         {"Action": "DescribeCacheParameterGroups"}, "Description"),
+    ],
+    ids=lambda value: value["Action"] if isinstance(value, dict) and value else None,
+)  # fmt: skip
+def test_text_is_readable_in_every_answer(
+    service: str, create: dict[str, Any], read: dict[str, Any], path: str, text: str
+) -> None:
+    module = MODULES[service]
+    module.reset()
+    handlers: dict[str, Handler] = {service: module.handle_request}
+    answer_exceptions(handlers)
+
+    def ask(request: dict[str, Any]) -> ElementTree.Element:
+        body = urlencode({key: value.replace("$", text) for key, value in flatten(request).items()}).encode()
+        _, _, answer = asyncio.run(handlers[service]("POST", "/", FORM, body, {}))
+        return read_xml(answer)
+
+    try:
+        if create and (refused := ask(create).findtext("Error/Code")):
+            # IAM's descriptions have no control characters.
+            assert (refused, "\0" in text) == ("ValidationError", True)
+            return
+        found = "".join(element.text or "" for element in ask(read).iter(path))
+    finally:
+        module.reset()
+    assert text.replace("\0", "\ufffd").replace("\x1f", "\ufffd") in found

@@ -24,6 +24,10 @@ KNOWN_AFTER_APPLY = "{{changeSet:KNOWN_AFTER_APPLY}}"
 """What a change set shows for a value that exists only after its execution."""
 
 CONDITION_FUNCTIONS = ("Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals", "Condition")
+SPLIT_REFUSED = (
+    "Template error: every Fn::Split object requires two parameters, (1) a string delimiter and (2) a string to be "
+    "split or a function that returns a string to be split."
+)
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
@@ -297,7 +301,10 @@ def _select(scope: Scope, argument: Any) -> Any:
 
 def _split(scope: Scope, argument: Any) -> Any:
     # AWS documents a string as the delimiter, but some templates use a function.
-    return text(scope.resolve(argument[1])).split(text(scope.resolve(argument[0])))
+    delimiter = text(scope.resolve(argument[0]))
+    if not delimiter:
+        raise TemplateError(SPLIT_REFUSED)
+    return text(scope.resolve(argument[1])).split(delimiter)
 
 
 def _if(scope: Scope, argument: Any) -> Any:
@@ -313,7 +320,7 @@ def _find_in_map(scope: Scope, argument: Any) -> Any:
     found = (scope.mappings.get(name) or {}).get(first) or {}
     if second in found:
         return found[second]
-    if len(argument) > 3:
+    if len(argument) > 3 and isinstance(argument[3], dict) and "DefaultValue" in argument[3]:
         return scope.resolve(argument[3]["DefaultValue"])
     raise TemplateError(f"Template error: Unable to get mapping for {name}::{first}::{second}")
 

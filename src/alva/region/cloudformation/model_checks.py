@@ -13,7 +13,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from alva.region.aws_error import AwsError
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.validation import RULES, constraints
+from alva.region.validation import RULES, constraints, ec2
 
 Properties = Mapping[str, Any]
 
@@ -22,6 +22,7 @@ ACTIONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "AWS::IAM::Role": ("iam", "CreateRole", {}),
     "AWS::Logs::LogGroup": ("logs", "CreateLogGroup", {}),
     "AWS::Logs::MetricFilter": ("logs", "PutMetricFilter", {}),
+    "AWS::SNS::Topic": ("sns", "CreateTopic", {"TopicName": "Name"}),
     "AWS::SSM::Parameter": ("ssm", "PutParameter", {}),
 }
 """Resource type -> service, action, and the properties that have another name in the action."""
@@ -29,6 +30,11 @@ ACTIONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
 
 def check(resource_type: str, properties: Properties) -> None:
     """Raise HandlerFailed where the action that creates this resource would refuse its properties."""
+    if resource_type == "AWS::EC2::SecurityGroup":
+        try:
+            ec2.check_group(properties)
+        except AwsError as error:
+            raise _refused(error, "ec2") from error
     if resource_type not in ACTIONS:
         return
     service, action, renamed = ACTIONS[resource_type]
@@ -48,7 +54,11 @@ def check(resource_type: str, properties: Properties) -> None:
         if action in rules.checks and all(name in named for name in shape.required_members):
             rules.checks[action](named)
     except (constraints.ConstraintViolated, constraints.WrongType, AwsError) as error:
-        raise HandlerFailed(f"{error} (Service: {service}, Status Code: 400)", "InvalidRequest") from error
+        raise _refused(error, service) from error
+
+
+def _refused(error: Exception, service: str) -> HandlerFailed:
+    return HandlerFailed(f"{error} (Service: {service}, Status Code: 400)", "InvalidRequest")
 
 
 def _input(value: Any, shape: Shape) -> Any:

@@ -34,6 +34,19 @@ def resolved(template: Json, given: Iterable[Mapping[str, Any]], previous: Mappi
     return {name: _resolved(name, definitions[name], value or "") for name, value in values.items()}
 
 
+def check_definition(name: str, definition: Json) -> None:
+    """Raise TemplateError for a constraint that no value can be compared with."""
+    try:
+        for member in ("MinLength", "MaxLength"):
+            int(definition.get(member, 0))
+        for member in ("MinValue", "MaxValue"):
+            float(definition.get(member, 0))
+        list(map(text, definition.get("AllowedValues", [])))
+        re.compile(definition.get("AllowedPattern", ""))
+    except (TypeError, ValueError, re.error) as error:
+        raise TemplateError(f"Template format error: Parameter '{name}' has an invalid constraint: {error}") from error
+
+
 def _value(name: str, definition: Json, entry: Mapping[str, Any] | None, previous: Mapping[str, Json]) -> str | None:
     if entry is not None and entry.get("UsePreviousValue"):
         if name not in previous:
@@ -77,14 +90,9 @@ def _check(name: str, definition: Json, parameter_type: str, value: str) -> None
     allowed = definition.get("AllowedValues")
     if allowed and not {*items} <= {text(each) for each in allowed}:
         raise _refusal(name, definition, "must be one of AllowedValues")
-    pattern = definition.get("AllowedPattern")
-    if pattern is not None and parameter_type != "Number":
-        try:
-            matches = all(re.fullmatch(text(pattern), item) for item in items)
-        except re.error as error:
-            raise TemplateError(f"Parameter '{name}' has an invalid AllowedPattern: {error}") from error
-        if not matches:
-            raise _refusal(name, definition, f"must match pattern {pattern}")
+    pattern = None if parameter_type == "Number" else definition.get("AllowedPattern")
+    if pattern is not None and not all(re.fullmatch(pattern, item) for item in items):
+        raise _refusal(name, definition, f"must match pattern {pattern}")
 
 
 def _check_numbers(name: str, definition: Json, items: list[str]) -> None:

@@ -36,7 +36,7 @@ def _value(expression: Any, scope: Scope) -> Any:
     if not name:
         return expression
     if name == "Ref":
-        return scope.reference(argument)
+        return scope.reference(text(argument))
     if name in _NOT_HONOURED:
         raise TemplateError(f"Template error: the local region does not honour {name} in Rules")
     values = _value(argument, scope)

@@ -21,6 +21,8 @@ from alva.region.cloudformation.intrinsics import Json, Scope, TemplateError, te
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 LARGEST_INLINE_BYTES = 51200
 LARGEST_OBJECT_BYTES = 1_000_000
+SHOWN_CHARACTERS = 1000
+"""How much of a template that is too long its refusal shows."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ async def with_template(request: Json) -> Json:
     body, url = request.get("TemplateBody"), request.get("TemplateURL")
     if body is not None and len(body.encode()) > LARGEST_INLINE_BYTES:
         raise Refused(
-            f"1 validation error detected: Value '{body}' at 'templateBody' failed to satisfy constraint: Member must "
-            f"have length less than or equal to {LARGEST_INLINE_BYTES}"
+            f"1 validation error detected: Value '{body[:SHOWN_CHARACTERS]}...' at 'templateBody' failed to satisfy "
+            f"constraint: Member must have length less than or equal to {LARGEST_INLINE_BYTES}"
         )
     if body is not None or not url:
         return request

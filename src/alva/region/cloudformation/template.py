@@ -13,9 +13,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from alva.region.cloudformation import parameters
 from alva.region.cloudformation.graph import circular_names
 from alva.region.cloudformation.intrinsics import (
     CONDITION_FUNCTIONS,
+    SPLIT_REFUSED,
     Json,
     Scope,
     TemplateError,
@@ -61,8 +63,7 @@ _ARITIES = {
     "Fn::Equals": ((2,), "Template error: every Fn::Equals object requires a list of 2 string parameters."),
     "Fn::Split": (
         (2,),
-        "Template error: every Fn::Split object requires two parameters, (1) a string delimiter and (2) a string to be "
-        "split or a function that returns a string to be split.",
+        SPLIT_REFUSED,
     ),
     "Fn::Join": (
         (2,),
@@ -147,8 +148,11 @@ def check(template: Json) -> None:
             if isinstance(description, str)
             else "Template format error: Every Description member must be a string."
         )
+    for section in ("Parameters", "Mappings", "Conditions", "Rules", "Resources", "Outputs"):
+        if not isinstance(template.get(section, {}), dict):
+            raise TemplateError(f"Template format error: {section} must be an object.")
     for section, most in LIMITS.items():
-        _check_names(template.get(section), section, most)
+        _check_names(template.get(section) or {}, section, most)
     if not template.get("Resources"):
         raise TemplateError("Template format error: At least one Resources member must be defined.")
     _check_mappings(template.get("Mappings") or {})
@@ -157,10 +161,12 @@ def check(template: Json) -> None:
             raise TemplateError("Template format error: Every Parameters object must contain a Type member.")
         if not re.fullmatch(r"String|Number|CommaDelimitedList|List<.+>|AWS::.+", text(definition["Type"])):
             raise TemplateError(f"Template format error: Unrecognized parameter type: {definition['Type']}")
-        del name
+        if isinstance(definition.get("Default"), dict | list):
+            raise TemplateError("Template format error: Every Default member must be a string.")
+        parameters.check_definition(name, definition)
     for name, definition in template["Resources"].items():
         _check_resource(name, definition, template)
-    for definition in (template.get("Outputs") or {}).values():
+    for name, definition in (template.get("Outputs") or {}).items():
         if not isinstance(definition, dict) or "Value" not in definition:
             raise TemplateError("Template format error: Every Outputs member must contain a Value object")
         if function_of(definition["Value"])[0] in CONDITION_FUNCTIONS:
@@ -168,8 +174,9 @@ def check(template: Json) -> None:
                 "Template format error: The Value field of every Outputs member must evaluate to a String."
             )
         _check_condition(definition.get("Condition"), template, "Outputs")
+        _check_export(name, definition.get("Export", {"Name": name}))
     for section in ("Conditions", "Resources", "Outputs"):
-        _check_functions(template.get(section) or {}, template)
+        _check_functions(list((template.get(section) or {}).values()), template)
     _check_dynamic_references(template)
 
 
@@ -237,12 +244,8 @@ def _nulls(value: Any, path: str) -> Iterator[str]:
             yield from _nulls(item, f"{path}/{index}")
 
 
-def _check_names(members: Any, section: str, most: int) -> None:
-    if members is None:
-        return
+def _check_names(members: Json, section: str, most: int) -> None:
     singular = section.removesuffix("s")
-    if not isinstance(members, dict):
-        raise TemplateError(f"Template format error: {section} must be an object.")
     if len(members) > most:
         raise TemplateError(
             f"Template format error: Number of {section.lower()}, {len(members)}, is greater than maximum allowed, "
@@ -265,7 +268,7 @@ def _check_mappings(mappings: Json) -> None:
 def _check_resource(name: str, definition: Any, template: Json) -> None:
     if not isinstance(definition, dict):
         raise TemplateError("Template format error: Any Resources member must be an object.")
-    if not definition.get("Type"):
+    if not definition.get("Type") or not isinstance(definition["Type"], str):
         raise TemplateError(
             f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
         )
@@ -280,8 +283,12 @@ def _check_resource(name: str, definition: Any, template: Json) -> None:
         raise TemplateError("Template format error: [Properties] must be an object.")
     _check_condition(definition.get("Condition"), template, "Resources")
     depends_on = definition.get("DependsOn") or []
-    names = {depends_on} if isinstance(depends_on, str) else set(depends_on)
-    if missing := sorted(names - set(template["Resources"])):
+    names = [depends_on] if isinstance(depends_on, str) else depends_on
+    if not isinstance(names, list):
+        raise TemplateError("Template format error: DependsOn must be a string or list of strings.")
+    if not all(isinstance(each, str) for each in names):
+        raise TemplateError("Template format error: Every DependsOn value must be a string.")
+    if missing := sorted(set(names) - set(template["Resources"])):
         raise TemplateError(
             f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] in the Resources block of "
             "the template"
@@ -289,9 +296,20 @@ def _check_resource(name: str, definition: Any, template: Json) -> None:
 
 
 def _check_condition(name: Any, template: Json, section: str) -> None:
+    if not isinstance(name, str | None):
+        raise TemplateError("Template format error: Every Condition member must be a string.")
     if name is not None and name not in (template.get("Conditions") or {}):
         raise TemplateError(
             f"Template format error: Unresolved condition dependency {name} in the {section} block of the template"
+        )
+
+
+def _check_export(output: str, export: Any) -> None:
+    name = export.get("Name") if isinstance(export, dict) else None
+    if not isinstance(name, dict) and not re.fullmatch(r"[A-Za-z0-9:-]+", text(name or "")):
+        raise TemplateError(
+            f"Template format error: Output {output} is malformed. The Name field of every Export member must be "
+            "specified and consist only of alphanumeric characters, colons, or hyphens."
         )
 
 
@@ -302,6 +320,9 @@ def _check_functions(value: Any, template: Json) -> None:
             _check_functions(item, template)
     if not isinstance(value, dict):
         return
+    name, argument = function_of(value)
+    if name == "Ref" and not isinstance(argument, str):
+        raise TemplateError("Template error: every Ref object must have a single String value.")
     for name, argument in value.items():
         if name in _ARITIES:
             allowed, message = _ARITIES[name]
@@ -311,6 +332,8 @@ def _check_functions(value: Any, template: Json) -> None:
             get_att_parts(argument)
         elif name == "Fn::Select":
             _check_select(*argument)
+        elif name == "Fn::If" and not isinstance(argument[0], str):
+            raise TemplateError(_ARITIES[name][1])
         elif name == "Fn::If" and argument[0] not in (template.get("Conditions") or {}):
             raise TemplateError(f"Template error: unresolved condition dependency {argument[0]} in Fn::If")
         elif name.startswith("Fn::") and name not in _KNOWN_FUNCTIONS:
@@ -356,14 +379,14 @@ def _taken(value: Any, scope: Scope) -> Any:
 
 
 def _literals(value: Any, scope: Scope) -> Iterator[Json]:
-    """Every `Fn::Select` and `Fn::FindInMap`, without unused branches of `Fn::If`."""
+    """Every `Fn::Select`, `Fn::Split` and `Fn::FindInMap`, without unused branches of `Fn::If`."""
     pending = [_taken(value, scope)]
     while pending:
         each = pending.pop()
         if isinstance(each, list):
             pending += each
         elif isinstance(each, dict):
-            if function_of(each)[0] in ("Fn::Select", "Fn::FindInMap"):
+            if function_of(each)[0] in ("Fn::Select", "Fn::Split", "Fn::FindInMap"):
                 yield each
             pending += each.values()
 

@@ -39,6 +39,9 @@ class Wire:
                 events.client_request_token.reset(token)
         except (TemplateError, query_protocol.ConstraintViolated) as error:
             return query_protocol.refuse(self._model, AwsError("ValidationError", str(error)))
+        except RecursionError:
+            too_deep = AwsError("ValidationError", "Template format error: unsupported structure.")
+            return query_protocol.refuse(self._model, too_deep)
         except AwsError as error:
             return query_protocol.refuse(self._model, error)
         return query_protocol.answer(self._model, name, answer)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+
+from ministack.core.responses import get_account_id, get_region
 
 from alva.region import json_protocol
 from alva.region.aws_error import AwsError
@@ -33,6 +35,24 @@ _REFUSED = {
     "StartTask": "container instances (StartTask): Fargate alone",
 }
 
+READS: Mapping[str, Callable[[State, Json], Json]] = {
+    "DescribeCapacityProviders": clusters.describe_capacity_providers,
+    "DescribeClusters": clusters.describe_clusters,
+    "DescribeServiceDeployments": service_deployments.describe_service_deployments,
+    "DescribeServiceRevisions": service_deployments.describe_service_revisions,
+    "DescribeServices": services.describe_services,
+    "DescribeTaskDefinition": task_definitions.describe_task_definition,
+    "DescribeTasks": tasks.describe_tasks,
+    "ListClusters": clusters.list_clusters,
+    "ListServiceDeployments": service_deployments.list_service_deployments,
+    "ListServices": services.list_services,
+    "ListTagsForResource": tags.list_tags_for_resource,
+    "ListTaskDefinitionFamilies": task_definitions.list_task_definition_families,
+    "ListTaskDefinitions": task_definitions.list_task_definitions,
+    "ListTasks": tasks.list_tasks,
+}
+"""The actions that another account or region has, too: it has no records."""
+
 
 class Api:
     """The actions of ECS. `call` is for our own code, `handle_request` for HTTP; `port` is where clients reach it."""
@@ -40,54 +60,47 @@ class Api:
     def __init__(
         self, state: State, controller: Controller, control_plane: ControlPlane, sessions: ExecSessions, port: int
     ) -> None:
-        self._controller = controller
+        self._home = (state.account_id, state.region)
         running = (state, controller)
         outward = (state, controller, control_plane)
         self._calls: dict[str, Call] = {
+            **{name: partial(call, state) for name, call in READS.items()},
             "CreateCluster": partial(clusters.create_cluster, state),
             "UpdateCluster": partial(clusters.update_cluster, state),
             "UpdateClusterSettings": partial(clusters.update_cluster, state),
             "PutClusterCapacityProviders": partial(clusters.put_cluster_capacity_providers, state),
             "DeleteCluster": partial(clusters.delete_cluster, state),
-            "DescribeClusters": partial(clusters.describe_clusters, state),
-            "ListClusters": partial(clusters.list_clusters, state),
-            "DescribeCapacityProviders": partial(clusters.describe_capacity_providers, state),
             "RegisterTaskDefinition": partial(task_definitions.register_task_definition, state),
             "DeregisterTaskDefinition": partial(task_definitions.deregister_task_definition, state),
             "DeleteTaskDefinitions": partial(task_definitions.delete_task_definitions, state),
-            "DescribeTaskDefinition": partial(task_definitions.describe_task_definition, state),
-            "ListTaskDefinitions": partial(task_definitions.list_task_definitions, state),
-            "ListTaskDefinitionFamilies": partial(task_definitions.list_task_definition_families, state),
             "CreateService": partial(services.create_service, *outward),
             "UpdateService": partial(services.update_service, *outward),
             "DeleteService": partial(services.delete_service, *running),
-            "DescribeServices": partial(services.describe_services, state),
-            "ListServices": partial(services.list_services, state),
-            "DescribeServiceDeployments": partial(service_deployments.describe_service_deployments, state),
-            "ListServiceDeployments": partial(service_deployments.list_service_deployments, state),
-            "DescribeServiceRevisions": partial(service_deployments.describe_service_revisions, state),
             "StopServiceDeployment": partial(service_deployments.stop_service_deployment, *running),
             "RunTask": partial(tasks.run_task, *outward),
             "StopTask": partial(tasks.stop_task, *running),
-            "DescribeTasks": partial(tasks.describe_tasks, state),
-            "ListTasks": partial(tasks.list_tasks, state),
             "ExecuteCommand": partial(execute_command.execute_command, *outward, sessions, port),
             "TagResource": partial(tags.tag_resource, state),
             "UntagResource": partial(tags.untag_resource, state),
-            "ListTagsForResource": partial(tags.list_tags_for_resource, state),
         }
 
     async def call(self, action: str, request: Json) -> Json:
-        """Carry out an action. Raises EcsError, as AWS would answer."""
+        """Carry out an action for the running request's account and region. Raises EcsError, as AWS would answer."""
         if action in _REFUSED:
             raise not_honoured(_REFUSED[action])
         if action not in self._calls:
             if action in service_model("ecs").operation_names:
                 raise not_honoured(f"the action {action}")
             raise EcsError("UnknownOperationException", f"Unknown operation: {action}")
+        call, scope = self._calls[action], (get_account_id(), get_region())
+        if scope != self._home:
+            if action not in READS:
+                raise not_honoured(f"{action} outside account {self._home[0]} and region {self._home[1]}")
+            call = partial(READS[action], State(*scope))
+        request = shapes.without_nulls(request)
         shapes.check_types(action, request)
         shapes.check_honoured(request, support.ACTIONS[action])
-        answer = self._calls[action](request)
+        answer = call(request)
         if inspect.isawaitable(answer):
             answer = await answer
         return answer

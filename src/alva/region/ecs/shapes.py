@@ -6,13 +6,36 @@ The model is botocore's: https://docs.aws.amazon.com/AmazonECS/latest/APIReferen
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from botocore.validate import ParamValidator
 
-from alva.region.ecs.errors import EcsError, invalid_parameter, not_honoured
+from alva.region.ecs.errors import EcsError, client_error, invalid_parameter, not_honoured
 from alva.region.ecs.model import Json
 from alva.region.ecs.support import Honoured
 from alva.region.validation import constraints
+
+_NEEDED = {
+    "environment": "name",
+    "portMappings": "containerPort",
+    "serviceRegistries": "registryArn",
+    "settings": "name",
+    "tags": "key",
+    "volumes": "name",
+}
+"""Lists whose structures need a member that the model calls optional: a record without it has no meaning.
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Types.html"""
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without members that are null: in AWS's JSON protocols they count as absent.
+
+    https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
+    """
+    if isinstance(value, dict):
+        return {name: without_nulls(item) for name, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def check_types(action: str, request: Json) -> None:
@@ -32,8 +55,21 @@ def check_types(action: str, request: Json) -> None:
         raise EcsError("SerializationException", text)
     try:
         constraints.check(shape, request)
+    except constraints.WrongType as error:
+        raise EcsError("SerializationException", str(error)) from error
     except constraints.ConstraintViolated as error:
         raise invalid_parameter(str(error)) from error
+    _check_needed(request, client_error if action == "RegisterTaskDefinition" else invalid_parameter)
+
+
+def _check_needed(request: Json, refusal: Callable[[str], EcsError]) -> None:
+    for name, value in request.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                if name in _NEEDED and item.get(_NEEDED[name]) in (None, ""):
+                    needed = _NEEDED[name]
+                    raise refusal(f"{needed[0].upper()}{needed[1:]} can not be blank in {name}.")
+                _check_needed(item, refusal)
 
 
 def check_honoured(request: Json, honoured: Honoured, path: str = "") -> None:

@@ -87,12 +87,12 @@ class Api:
         """The empty store that serves requests for another account or region."""
 
     async def call(self, action: str, request: Mapping[str, Any]) -> Json:
-        """Carry out an action, in the local region's own account and region.
+        """Carry out an action for the running request's account and region.
 
         `request` is the action's input; its scalars may be strings, as CloudFormation's properties are. Raises Invalid,
         as AWS would answer, and NotHonoured.
         """
-        return await self._call(self._calls, action, query_protocol.flatten(request))
+        return await self._call(action, query_protocol.flatten(request))
 
     async def handle_request(
         self,
@@ -106,13 +106,12 @@ class Api:
         form = query_protocol.read_form(body, query_params)
         action = form.get("Action", "")
         try:
-            is_home = (get_account_id(), get_region()) == self._home
-            answer = await self._call(self._calls if is_home else self._calls_elsewhere, action, form)
-            return query_protocol.answer(_MODEL, action, answer)
+            return query_protocol.answer(_MODEL, action, await self._call(action, form))
         except AwsError as error:
             return query_protocol.refuse(_MODEL, error)
 
-    async def _call(self, actions: Mapping[str, Call], action: str, parameters: query_protocol.Parameters) -> Json:
+    async def _call(self, action: str, parameters: query_protocol.Parameters) -> Json:
+        actions = self._calls if (get_account_id(), get_region()) == self._home else self._calls_elsewhere
         if action not in _MODEL.operation_names:
             version = _MODEL.metadata.get("apiVersion")
             raise Invalid(f"Could not find operation {action} for version {version}", "InvalidAction")

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
-from alva.region.validation import constraints, iam, logs, secrets_manager, ssm, sts
+from alva.region.validation import constraints, ec2, iam, logs, secrets_manager, sns, ssm, sts
 
 if TYPE_CHECKING:
     from alva.region.unexpected import Handler, Response
@@ -46,6 +46,7 @@ RULES: Mapping[str, Rules] = {
     "iam": Rules(code="ValidationError", checks=iam.CHECKS, references=iam.REFERENCES, shows_values=False),
     "logs": Rules(code="InvalidParameterException", checks=logs.CHECKS, answers=logs.ANSWERS),
     "secretsmanager": Rules(code="ValidationException", checks=secrets_manager.CHECKS, answers=secrets_manager.ANSWERS),
+    "sns": Rules(code="ValidationError", checks=sns.CHECKS, references=sns.REFERENCES),
     "ssm": Rules(code="ValidationException", checks=ssm.CHECKS),
     "sts": Rules(code="ValidationError", checks=sts.CHECKS),
 }
@@ -57,6 +58,7 @@ def install(handlers: dict[str, Handler], more: Mapping[str, Mapping[str, Answer
         rules = replace(rules, answers={**rules.answers, **(more or {}).get(service, {})})
         guard = guard_json if constraints.service_model(service).metadata["protocol"] == "json" else _guard_query
         handlers[service] = guard(service, rules, handlers[service])
+    handlers["ec2"] = ec2.guard(handlers["ec2"])
 
 
 def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:

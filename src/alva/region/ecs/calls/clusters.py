@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from alva.region.ecs import render
+from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json
 from alva.region.ecs.paging import page
@@ -19,6 +20,7 @@ def create_cluster(state: State, request: Json) -> Json:
     name = request.get("clusterName") or "default"
     if not _NAME.fullmatch(name):
         raise invalid_parameter(f"Cluster must match ^{_NAME.pattern}$, but was {name}")
+    tags = check_tags(request.get("tags"))
     existing = state.clusters.get(name)
     if existing is None or existing.status != "ACTIVE":
         existing = Cluster(
@@ -30,7 +32,7 @@ def create_cluster(state: State, request: Json) -> Json:
             default_capacity_provider_strategy=request.get("defaultCapacityProviderStrategy") or [],
         )
         state.clusters[name] = existing
-        state.tags[existing.arn] = {t["key"]: t.get("value", "") for t in request.get("tags") or []}
+        state.tags[existing.arn] = tags
     return {"cluster": render.cluster(state, existing, ("TAGS", "SETTINGS", "CONFIGURATIONS"))}
 
 

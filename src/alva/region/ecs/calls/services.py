@@ -268,6 +268,8 @@ def delete_service(state: State, controller: Controller, request: Json) -> Json:
 def describe_services(state: State, request: Json) -> Json:
     """DescribeServices; unknown ones are failures, not errors."""
     cluster = state.cluster(request.get("cluster"))
+    if not request["services"]:
+        raise invalid_parameter("Services cannot be empty.")
     if len(request["services"]) > 10:
         raise invalid_parameter("Services cannot have more than 10 elements.")
     services, failures = [], []

@@ -6,6 +6,7 @@ import re
 import time
 
 from alva.region.ecs import dependencies, render
+from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.errors import EcsError, client_error, invalid_parameter
 from alva.region.ecs.model import Json
 from alva.region.ecs.paging import page
@@ -23,11 +24,14 @@ _FARGATE_MEMORY_MIB: dict[int, range | tuple[int, ...]] = {
     16384: range(32768, 122880 + 1, 8192),
 }
 """https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html"""
+LEAST_MEMORY_MIB = 6
+"""https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html (memory)"""
 
 
 def register_task_definition(state: State, request: Json) -> Json:
     """RegisterTaskDefinition: a new revision of its family."""
     _check(request)
+    tags = check_tags(request.get("tags"))
     family = request["family"]
     revision = state.revisions.get(family, 0) + 1
     state.revisions[family] = revision
@@ -46,7 +50,7 @@ def register_task_definition(state: State, request: Json) -> Json:
     }
     arn = definition["taskDefinitionArn"]
     state.task_definitions[arn] = definition
-    state.tags[arn] = {t["key"]: t.get("value", "") for t in request.get("tags") or []}
+    state.tags[arn] = tags
     return {"taskDefinition": definition, "tags": render.tags_list(state, arn)}
 
 
@@ -125,10 +129,17 @@ def _check_size(request: Json) -> None:
     containers = request["containerDefinitions"]
     for container in containers:
         for member in ("memory", "memoryReservation"):
+            if int(container.get(member) or LEAST_MEMORY_MIB) < LEAST_MEMORY_MIB:
+                raise client_error(
+                    f"Invalid setting for container '{container.get('name')}'. '{member}' must be at least "
+                    f"{LEAST_MEMORY_MIB}."
+                )
             if int(container.get(member) or 0) > int(memory):
                 raise client_error(
                     f"The '{member}' setting for container '{container.get('name')}' is greater than for the task."
                 )
+    if any(int(container.get("cpu") or 0) < 0 for container in containers):
+        raise client_error("The 'cpu' setting for a container can not be negative.")
     if sum(int(container.get("cpu") or 0) for container in containers) > int(cpu):
         raise client_error("The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'.")
 
@@ -163,6 +174,8 @@ def _check_container(container: Json, names: list[str | None], volumes: list[str
         raise client_error("The stopTimeout value of a container must be between 0 and 120 seconds on Fargate.")
     _check_health(container.get("healthCheck"))
     for mapping in container.get("portMappings") or []:
+        if not 0 <= mapping["containerPort"] <= 65535:
+            raise client_error("The containerPort of a port mapping must be between 0 and 65535.")
         if mapping.get("hostPort") not in (None, 0, mapping["containerPort"]):
             raise client_error(
                 "When networkMode=awsvpc, the host ports and container ports in port mappings must match."
@@ -170,6 +183,8 @@ def _check_container(container: Json, names: list[str | None], volumes: list[str
 
 
 def _check_health(check: Json | None) -> None:
+    if check is not None and not check["command"]:
+        raise client_error("The command of a health check can not be empty.")
     limits = {"interval": (5, 300), "timeout": (2, 60), "retries": (1, 10), "startPeriod": (0, 300)}
     for member, (low, high) in limits.items():
         value = (check or {}).get(member)

@@ -121,6 +121,8 @@ def stop_task(state: State, controller: Controller, request: Json) -> Json:
 def describe_tasks(state: State, request: Json) -> Json:
     """DescribeTasks; unknown ones are failures, not errors."""
     cluster = state.cluster(request.get("cluster"))
+    if not request["tasks"]:
+        raise invalid_parameter("Tasks cannot be empty.")
     if len(request["tasks"]) > 100:
         raise invalid_parameter("Tasks cannot have more than 100 elements.")
     tasks, failures = [], []
