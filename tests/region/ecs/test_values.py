@@ -14,6 +14,7 @@ import pytest
 from ministack.services import cloudwatch
 
 from alva.region.cloudformation.inputs import from_properties
+from alva.region.constraints import service_model
 from alva.region.ecs import dependencies, metrics, support
 from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
@@ -22,7 +23,6 @@ from alva.region.ecs.model import Container, Health, Service, Task, TaskStatus, 
 from alva.region.ecs.paging import page
 from alva.region.ecs.pull import SecretReference
 from alva.region.ecs.state import State
-from alva.region.validation.constraints import service_model
 
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:database-AbCdEf"
 

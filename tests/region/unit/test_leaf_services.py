@@ -17,8 +17,8 @@ import pytest
 from ministack.services import cloudwatch_logs, iam, secretsmanager, ssm, sts
 
 from alva.region import validation
+from alva.region.constraints import service_model
 from alva.region.query_protocol import flatten, read_error, read_xml
-from alva.region.validation.constraints import service_model
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts" / "leaf_refusals.json").read_text())
 MODULES = {"iam": iam, "logs": cloudwatch_logs, "secretsmanager": secretsmanager, "ssm": ssm, "sts": sts}

@@ -9,10 +9,10 @@ import re
 
 from botocore.validate import ParamValidator
 
+from alva.region import constraints
 from alva.region.ecs.errors import EcsError, invalid_parameter, not_honoured
 from alva.region.ecs.model import Json
 from alva.region.ecs.support import Honoured
-from alva.region.validation import constraints
 
 
 def check_types(action: str, request: Json) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from alva.region import json_protocol, query_protocol
+from alva.region import constraints, json_protocol, query_protocol
 from alva.region.aws_error import AwsError
-from alva.region.validation import constraints, iam, logs, secrets_manager, ssm, sts
+from alva.region.validation import iam, logs, secrets_manager, ssm, sts
 
 if TYPE_CHECKING:
     from alva.region.unexpected import Handler, Response
