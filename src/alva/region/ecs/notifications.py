@@ -36,19 +36,21 @@ class Notifications:
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
         self._background = background
-        self._published: dict[str, str] = {}
+        self._published: dict[str, dict[str, str]] = {}
+        """By service: the last reason that was sent for each of its deployments."""
         self._published_tasks: dict[str, tuple[str, ...]] = {}
 
     def remember_restored(self, services: Iterable[Service]) -> None:
         """Remember the restored state without sending events."""
         for service in services:
-            self._published.update({d.id: d.rollout_state_reason for d in service.deployments})
+            self._remember(service)
 
     def publish_deployments(self, service: Service) -> None:
         """Send an event for each deployment of the service whose rollout changed."""
+        before = self._published.get(service.arn, {})
+        self._remember(service)
         for deployment in service.deployments:
-            if self._published.get(deployment.id) != deployment.rollout_state_reason:
-                self._published[deployment.id] = deployment.rollout_state_reason
+            if before.get(deployment.id) != deployment.rollout_state_reason:
                 self._send(service, deployment)
 
     def publish_task(self, task: Task) -> None:
@@ -60,6 +62,12 @@ class Notifications:
         if task.last_status is TaskStatus.STOPPED:
             del self._published_tasks[task.arn]
         self._put(_TASK, task.arn, lambda: task_detail(self._state, task))
+
+    def _remember(self, service: Service) -> None:
+        """Remember the service's present deployments, and forget the former ones."""
+        self._published.pop(service.arn, None)
+        if service.deployments:
+            self._published[service.arn] = {each.id: each.rollout_state_reason for each in service.deployments}
 
     def _send(self, service: Service, deployment: Deployment) -> None:
         event_type, name = _EVENTS[deployment.rollout_state]
