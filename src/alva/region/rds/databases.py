@@ -92,11 +92,12 @@ class Databases:
             await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
             await self._bring_up(record, server)
 
-    def reload(self, record: Record) -> None:
+    async def reload(self, record: Record) -> None:
         """Apply the recorded dynamic parameters."""
         server = self._server(record)
-        self._configure(record, server)
-        server.reload()
+        async with server.lock:
+            self._configure(record, server)
+            server.reload()
 
     async def snapshot(self, record: Record, snapshot_id: str) -> None:
         """Copy the instance's data to the snapshot's folder."""

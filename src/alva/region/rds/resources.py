@@ -104,7 +104,7 @@ class DBInstance:
                 await self._databases.restart(record)
             elif "DBParameterGroupName" in changed:
                 # Static parameters of a new group apply after a reboot (RDS User Guide, "Parameter groups").
-                self._databases.reload(record)
+                await self._databases.reload(record)
                 record["DBParameterGroups"][0]["ParameterApplyStatus"] = "pending-reboot"
         except ServerFailed as error:
             raise HandlerFailed(f"DB instance {physical_id} could not be modified: {error}", "NotStabilized") from error
@@ -151,7 +151,7 @@ class DBParameterGroup:
         for record in list(rds._instances.values()):
             (membership, *_) = record["DBParameterGroups"]
             if membership["DBParameterGroupName"] == physical_id and record["DBInstanceStatus"] == "available":
-                self._databases.reload(record)
+                await self._databases.reload(record)
                 if parameters.needs_restart(changed, known):
                     membership["ParameterApplyStatus"] = "pending-reboot"
         return made
