@@ -49,7 +49,7 @@ class Caches:
 
     async def start(self) -> None:
         """Start every restored group, in parallel. A group that does not start is shown as `create-failed`."""
-        records = [record for record in elasticache._replication_groups._data.values() if record.get("_addresses")]
+        records = [record for record in elasticache._replication_groups.all_values() if record.get("_addresses")]
         for record in records:
             subnets = self._subnets(record)
             record["_addresses"] = [

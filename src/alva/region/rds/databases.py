@@ -47,7 +47,7 @@ class Databases:
 
     async def start(self) -> None:
         """Start every restored instance, in parallel. An instance that does not start is shown as `failed`."""
-        records = [record for record in rds._instances._data.values() if record.get("_address")]
+        records = [record for record in rds._instances.all_values() if record.get("_address")]
         for record in records:
             block = str(self._subnet(record)["CidrBlock"])
             record["_address"] = self.region.addresses.restored(record["_address"], block)
