@@ -184,8 +184,7 @@ def test_utilization_is_usage_in_percent_of_the_reservation() -> None:
     measured = metrics.utilization(
         {"cpu": "512", "memory": "1024"},
         metrics.Usage(cpu_seconds=10),
-        metrics.Usage(cpu_seconds=16, memory_bytes=256 * 2**20),
-        60,
+        metrics.Usage(cpu_seconds=16, memory_bytes=256 * 2**20, at=60),
     )
     assert measured == metrics.Utilization(cpu_percent=20, memory_percent=25)
 

@@ -287,9 +287,7 @@ def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any],
         holder = store.exports.get(name)
         if holder and holder["StackId"] != context.id:
             other = holder["StackId"].split("/")[1]
-            raise Refused(
-                f"Export with name {name} is already exported by stack {other}. Rollback requested by user."
-            )
+            raise Refused(f"Export with name {name} is already exported by stack {other}. Rollback requested by user.")
     for output in (previous_stack or {}).get("Outputs") or []:
         name = output.get("ExportName")
         if not name or (name in exports and exports[name]["Value"] == output["OutputValue"]):
