@@ -11,10 +11,9 @@ import pytest
 
 from alva.region.aws_error import AwsError
 from alva.region.background import Background
-from alva.region.engine import Engine
+from alva.region.engine import Engine, EngineFailed
 from alva.region.rds import api
 from alva.region.rds.databases import Databases
-from alva.region.rds.server import ServerFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +41,7 @@ class Server:
         self._at_work = False
         self.calls.append(name)
         if self.fails:
-            raise ServerFailed("no disk")
+            raise EngineFailed("no disk")
 
     async def stop(self) -> None:
         await self._work("stop")
@@ -126,7 +125,7 @@ async def test_operation_that_waited_for_a_deletion_does_not_make_the_database_a
 ) -> None:
     deleting = asyncio.ensure_future(databases.delete(record))
     await asyncio.sleep(0)
-    with pytest.raises(ServerFailed, match="was deleted"):
+    with pytest.raises(EngineFailed, match="was deleted"):
         await databases.restart(record)
     await deleting
     assert server.calls == ["delete"]
