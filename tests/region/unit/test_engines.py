@@ -112,9 +112,9 @@ async def test_database_that_is_changed_cannot_be_rebooted_or_stopped(
     monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
     changing = asyncio.ensure_future(databases.set_password(record))
     await asyncio.sleep(0)
-    for operation in (api.reboot, api.stop):
+    for action in ("RebootDBInstance", "StopDBInstance"):
         with pytest.raises(AwsError, match="is in modifying state") as refused:
-            await operation(databases, {"DBInstanceIdentifier": "main"})
+            await api.change_state(databases, {"Action": action, "DBInstanceIdentifier": "main"})
         assert refused.value.code == "InvalidDBInstanceState"
     await changing
     assert server.calls == ["stop", "set password", "start"]
@@ -135,9 +135,9 @@ async def test_failed_change_is_on_record_and_shown(
     databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
-    monkeypatch.setattr(api, "_single", lambda *_: (200, {}, b""))
+    monkeypatch.setattr("alva.region.rds.api.rds._single_instance_response", lambda *_: (200, {}, b""))
     server.fails = True
-    await api.reboot(databases, {"DBInstanceIdentifier": "main"})
+    await api.change_state(databases, {"Action": "RebootDBInstance", "DBInstanceIdentifier": "main"})
     async with asyncio.timeout(10):
         while not databases.region.background.failures:  # noqa: ASYNC110 - a job has no event
             await asyncio.sleep(0.01)
