@@ -288,6 +288,16 @@ class Service:
         return next((d for d in self.service_deployments if not d.status.is_final), None)
 
 
+def task_health(task: Task, checked: set[str]) -> Health:
+    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without health checks."""
+    healths = [c.health for c in task.containers if c.name in checked]
+    if Health.UNHEALTHY in healths:
+        return Health.UNHEALTHY
+    if not healths or Health.UNKNOWN in healths:
+        return Health.UNKNOWN
+    return Health.HEALTHY
+
+
 def state_of(record: Any) -> Json:
     """A record as JSON values."""
     return dataclasses.asdict(record)

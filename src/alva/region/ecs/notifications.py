@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from alva.region.background import Background
+from alva.region.ecs import render
 from alva.region.ecs.model import Deployment, Json, RolloutState, Service, Task, TaskStatus
 from alva.region.ecs.state import State
 
@@ -102,8 +103,6 @@ class Notifications:
 
 def task_detail(state: State, task: Task) -> Json:
     """A task in its event: as in DescribeTasks, with times as text and the interface's type as `eni`."""
-    from alva.region.ecs import render  # an import at the top would be circular, through the controller
-
     detail = render.task(state, task)
     for left_out in ("attributes", "healthStatus", "platformFamily", "tags"):
         detail.pop(left_out, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alva.region.ecs import exec_agent
-from alva.region.ecs.controller import task_health
 from alva.region.ecs.model import (
     Cluster,
     Deployment,
@@ -16,6 +15,7 @@ from alva.region.ecs.model import (
     ServiceDeployment,
     Task,
     TaskStatus,
+    task_health,
 )
 from alva.region.ecs.state import State
 
