@@ -58,5 +58,5 @@ def announce(physical_id: str) -> None:
 
     CloudFormation then shows it ("Resource creation Initiated"), and deletes it if the creation fails.
     """
-    if tell := _announcement.get():
-        tell(physical_id)
+    if announced := _announcement.get():
+        announced(physical_id)
