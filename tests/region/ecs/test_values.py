@@ -19,7 +19,7 @@ from alva.region.ecs import dependencies, metrics, support
 from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
 from alva.region.ecs.errors import EcsError
-from alva.region.ecs.model import Container, Health, Service, Task, TaskStatus, from_state, state_of
+from alva.region.ecs.model import Container, Health, Service, ServiceDeployment, Task, TaskStatus, from_state, state_of
 from alva.region.ecs.paging import page
 from alva.region.ecs.pull import SecretReference
 from alva.region.ecs.state import State
@@ -110,6 +110,15 @@ def test_records_survive_conversion_to_json_and_back() -> None:
     assert restored == task
     assert restored.last_status is TaskStatus.RUNNING
     assert restored.containers[0].health is Health.HEALTHY
+
+
+def test_state_of_an_earlier_version_is_restored_without_its_former_fields() -> None:
+    deployment = ServiceDeployment(
+        arn="a", deployment_id="d", created_at=1.0, updated_at=2.0, target_revision_arn="r", source_revision_arns=[],
+        deployment_configuration={},
+    )  # fmt: skip
+    former = {**state_of(deployment), "rollback_deployment_id": "ecs-svc/1"}
+    assert from_state(ServiceDeployment, former) == deployment
 
 
 def test_state_of_a_newer_version_is_refused() -> None:
