@@ -189,6 +189,33 @@ def test_honoured_members_exist_in_awss_model() -> None:
         check(honoured, service_model("ecs").operation_model(action).input_shape, action)
 
 
+def test_actions_that_are_honoured_as_a_whole_have_the_known_members() -> None:
+    """A member that a new version of AWS's model adds is not honoured yet: list the action's members then."""
+    known = """
+        DeleteCluster: cluster
+        DeleteService: cluster force service
+        DeleteTaskDefinitions: taskDefinitions
+        DeregisterTaskDefinition: taskDefinition
+        DescribeClusters: clusters include
+        DescribeServiceDeployments: serviceDeploymentArns
+        DescribeServiceRevisions: serviceRevisionArns
+        DescribeServices: cluster include services
+        DescribeTaskDefinition: include taskDefinition
+        DescribeTasks: cluster include tasks
+        ExecuteCommand: cluster command container interactive task
+        ListClusters: maxResults nextToken
+        ListServiceDeployments: cluster createdAt maxResults nextToken service status
+        ListTagsForResource: resourceArn
+        ListTaskDefinitionFamilies: familyPrefix maxResults nextToken status
+        ListTaskDefinitions: familyPrefix maxResults nextToken sort status
+        StopServiceDeployment: serviceDeploymentArn stopType
+        StopTask: cluster reason task
+        UntagResource: resourceArn tagKeys
+    """
+    found = [f"{action}: {' '.join(sorted(support.ACTIONS[action]))}" for action in support.WHOLE]
+    assert found == [line.strip() for line in known.strip().splitlines()]
+
+
 def test_utilization_is_usage_in_percent_of_the_reservation() -> None:
     measured = metrics.utilization(
         {"cpu": "512", "memory": "1024"},
