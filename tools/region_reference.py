@@ -132,11 +132,11 @@ def resource_types() -> Iterator[str]:
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     """By type: the honoured properties, those without effect, and a note."""
     from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
+    from alva.region.constraints import service_model
     from alva.region.ecs import support
     from alva.region.elasticache import resources as elasticache
     from alva.region.elb import cloudformation as elb
     from alva.region.rds import resources as rds
-    from alva.region.validation.constraints import service_model
 
     prefix = "AWS::ElasticLoadBalancingV2::"
     tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
@@ -300,8 +300,8 @@ def keys_of(module_name: str) -> set[str]:
 
 
 def ecs() -> Iterator[str]:
+    from alva.region.constraints import service_model
     from alva.region.ecs import support
-    from alva.region.validation.constraints import service_model
 
     yield "## ECS: members of each call"
     yield ""

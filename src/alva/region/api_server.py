@@ -59,7 +59,7 @@ class ApiServer:
         self._listener = listener
         self._background = background
         self._context = WorkerContext(None)
-        self._connections: set[asyncio.Task[object]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate.certificate_file, certificate.key_file)
         self._tls.set_alpn_protocols(["http/1.1"])
@@ -80,7 +80,7 @@ class ApiServer:
 
     async def _accept(self) -> None:
         connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-        self._keep(asyncio.ensure_future(self._open(connection)))
+        self._keep(self._background.spawn("open a connection to the API", self._open(connection)))
 
     async def _open(self, connection: socket.socket) -> None:
         """Begin to serve a connection, with TLS if the client begins with a handshake."""
@@ -102,7 +102,7 @@ class ApiServer:
         self._keep(task)
         await TCPServer(self._application, asyncio.get_running_loop(), self._config, self._context, {}, reader, writer)
 
-    def _keep(self, task: asyncio.Task[object]) -> None:
+    def _keep(self, task: asyncio.Task[None]) -> None:
         """Refer to a task until it ends: the event loop itself does not."""
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME = timedelta(days=3650)
 _RENEWAL_MARGIN = timedelta(days=30)
+_CHECK_SECONDS = 3600.0
 _HOST_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -50,6 +52,8 @@ class CertificateAuthority:
         self.trust_bundle_file = folder / "trust-bundle.pem"
         """The machine's authorities and the region's, PEM. They replace ca-certificates.crt."""
         self._key_file = folder / "authority.key"
+        self._check_at: dict[Certificate, float] = {}
+        """When each issued certificate is read and verified again, by the monotonic clock."""
         if not self._is_made():
             self._make()
         self._key = serialization.load_pem_private_key(self._key_file.read_bytes(), password=None)
@@ -65,8 +69,10 @@ class CertificateAuthority:
             raise ValueError("a certificate needs at least one name")
         stem = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
         certificate = Certificate(self._folder / "issued" / f"{stem}.pem", self._folder / "issued" / f"{stem}.key")
-        if not self._is_current(certificate):
-            self._issue(certificate, names)
+        if time.monotonic() >= self._check_at.get(certificate, 0.0):
+            if not self._is_current(certificate):
+                self._issue(certificate, names)
+            self._check_at[certificate] = time.monotonic() + _CHECK_SECONDS
         return certificate
 
     def _is_made(self) -> bool:

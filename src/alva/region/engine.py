@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from alva.region.network import Namespace
     from alva.region.supervisor import Process, Supervisor
 
+START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 4.0
 POLL_SECONDS = 0.02
 LINES_KEPT = 20
+
+
+class EngineFailed(Exception):
+    """An engine did not start or refused a command; the text ends with its last lines."""
 
 
 class Engine:
@@ -65,6 +70,17 @@ class Engine:
         """Stop the server and delete its data."""
         await self.stop()
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _wait_until(self, is_ready: Callable[[], Awaitable[bool]], process: Process, program: str) -> None:
+        """Return when the started server is ready. Raises EngineFailed with its last lines."""
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
+        while not await is_ready():
+            if not process.is_running:
+                raise EngineFailed(f"{program} ended while it started: {self._evidence()}")
+            if asyncio.get_running_loop().time() > deadline:
+                await process.stop(STOP_TIMEOUT_SECONDS)
+                raise EngineFailed(f"{program} did not answer within {START_TIMEOUT_SECONDS:.0f} s: {self._evidence()}")
+            await asyncio.sleep(POLL_SECONDS)
 
     def _restart_after_crash(self, process: Process, launch: Callable[[], Awaitable[None]]) -> None:
         """Call `launch` when `process` ends before `stop`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +32,8 @@ class EngineLog:
         """`group` returns the log group for each line, or None; `event` formats the message."""
         self._background = background
         self._control_plane = ControlPlane(config.account_id, config.region)
-        self._file = file
+        self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, self._file)
         self._stream_name = stream
         self._group = group
         self._event = event
@@ -38,8 +41,7 @@ class EngineLog:
 
     def write(self, line: str) -> None:
         """Write one line."""
-        with self._file.open("a") as log:
-            log.write(line + "\n")
+        os.write(self._file, f"{line}\n".encode())
         group = self._group()
         if group is None or not line:
             return

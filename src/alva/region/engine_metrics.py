@@ -21,11 +21,11 @@ Data = Mapping[str, tuple[float, str]]
 
 @dataclass(frozen=True)
 class Usage:
-    """Usage of an engine's processes: CPU time so far, memory now, and the time of measurement."""
+    """Usage of some processes: CPU time so far, memory now, and the time of measurement."""
 
-    cpu_seconds: float
-    memory_bytes: int
-    at: float
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    at: float = 0.0
     """Time of the monotonic clock."""
 
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ministack.services import cloudwatch, cloudwatch_logs
+from ministack.services import cloudwatch_logs
 
-from alva.region import filter_patterns
+from alva.region import filter_patterns, metric_points
 from alva.region.filter_patterns import PatternError
 
 logger = logging.getLogger(__name__)
@@ -70,17 +70,8 @@ def _value(metric_value: str, message: str) -> float | None:
 
 
 def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
-    cloudwatch._store_datum(
-        transformation["metricNamespace"],
-        transformation["metricName"],
-        dict(dimensions),
-        at,
-        transformation.get("unit") or "None",
-        value,
-        None,
-        None,
-        None,
-    )
+    name, unit = transformation["metricName"], transformation.get("unit") or "None"
+    metric_points.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)
 
 
 def install() -> None:

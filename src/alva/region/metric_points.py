@@ -15,8 +15,9 @@ def put(
     unit: str,
     values: Sequence[float],
     counts: Sequence[float] = (1.0,),
+    *,
+    at: float | None = None,
 ) -> None:
-    """Publish the values of a metric, each with its count, at the present time."""
-    cloudwatch._store_datum(
-        namespace, name, dict(dimensions), time.time(), unit, None, list(values), list(counts), None
-    )
+    """Publish the values of a metric, each with its count; `at` is seconds since 1970, the present time by default."""
+    moment = time.time() if at is None else at
+    cloudwatch._store_datum(namespace, name, dict(dimensions), moment, unit, None, list(values), list(counts), None)

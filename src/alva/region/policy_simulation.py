@@ -1,67 +1,61 @@
-"""iam:SimulatePrincipalPolicy for every requested resource, within the role's permissions boundary.
+"""iam:SimulatePrincipalPolicy and SimulateCustomPolicy for every requested resource, within the permissions boundary.
 
-MiniStack evaluates only the first resource, and no boundary. The evaluator is the same as for execution roles when a
-task starts (`ecs/permissions.py`). https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+MiniStack evaluates only the first resource, and no boundary.
+https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 
 from __future__ import annotations
 
 from typing import Any
-from xml.sax.saxutils import escape
+
+from ministack import app
+from ministack.core.iam_evaluator import PrincipalInfo, parse_policy_document
+from ministack.core.responses import get_account_id, get_region
+
+from alva.region import iam_policies, query_protocol
+from alva.region.query_protocol import Json, Response
 
 DECISIONS = {"Allow": "allowed", "Deny": "explicitDeny"}
 
 
 def install() -> None:
-    """Replace two functions of MiniStack's IAM with these."""
-    from ministack.services import iam
+    """Answer both actions, and pass all others to IAM."""
+    others = app.SERVICE_HANDLERS["iam"]
+    model = query_protocol.service_model("iam")
 
-    iam._extract_simulate_params = read_parameters
-    iam._build_simulate_results_real = evaluate
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Response:
+        form = query_protocol.read_form(body, query_params)
+        action = form.get("Action", "")
+        if action not in ("SimulatePrincipalPolicy", "SimulateCustomPolicy"):
+            answer: Response = await others(method, path, headers, body, query_params)
+            return answer
+        request = query_protocol.parse(model, action, form)
+        results = {"EvaluationResults": evaluate(request), "IsTruncated": False}
+        return query_protocol.answer(model, action, results)
 
-
-def read_parameters(parameters: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The actions and resources of the request; without a resource, `*`."""
-    return _members(parameters, "ActionNames"), _members(parameters, "ResourceArns") or ["*"]
-
-
-def evaluate(actions: list[str], resources: list[str], principal: str, account: str, policies: list[Any]) -> str:
-    """An evaluation result for each action on each resource."""
-    from ministack.core import iam_evaluator
-    from ministack.core.responses import get_region
-    from ministack.services import iam
-
-    boundary: list[Any] = []
-    if ":role/" in principal:
-        boundary = iam_evaluator._permissions_boundary(iam._roles, principal.rpartition("/")[2], account)
-    results = []
-    for action in actions:
-        for resource in resources:
-            found = iam_evaluator.evaluate(
-                iam_evaluator.EvalContext(
-                    principal_arn=principal,
-                    principal_type="AssumedRole" if ":role/" in principal else "User",
-                    principal_account=account,
-                    action=action,
-                    resource_arn=resource,
-                    region=get_region(),
-                ),
-                policies,
-                *boundary,
-            )
-            results.append(
-                f"<member><EvalActionName>{escape(action)}</EvalActionName>"
-                f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
-                f"<EvalDecision>{DECISIONS.get(found.decision, 'implicitDeny')}</EvalDecision>"
-                "<MatchedStatements></MatchedStatements><MissingContextValues></MissingContextValues></member>"
-            )
-    return "".join(results)
+    app.SERVICE_HANDLERS["iam"] = handle
 
 
-def _members(parameters: dict[str, Any], name: str) -> list[str]:
-    from ministack.services import iam
-
-    found: list[str] = []
-    while value := iam._p(parameters, f"{name}.member.{len(found) + 1}"):
-        found.append(value)
-    return found
+def evaluate(request: Json) -> list[Json]:
+    """An evaluation result for each action on each resource; without a resource, `*`."""
+    account_id = get_account_id()
+    if "PolicySourceArn" in request:
+        principal = iam_policies.principal_of(request["PolicySourceArn"], account_id)
+    else:
+        policies = [parse_policy_document(document) for document in request["PolicyInputList"]]
+        principal = PrincipalInfo(f"arn:aws:iam::{account_id}:root", "User", account_id, policies)
+    return [
+        {
+            "EvalActionName": action,
+            "EvalResourceName": resource,
+            "EvalDecision": DECISIONS.get(
+                iam_policies.decide(principal, action, resource, get_region(), {}), "implicitDeny"
+            ),
+            "MatchedStatements": [],
+            "MissingContextValues": [],
+        }
+        for action in request["ActionNames"]
+        for resource in request.get("ResourceArns") or ["*"]
+    ]

@@ -1,6 +1,6 @@
 """AWS's query protocol, from botocore's service models: reads forms into typed input, writes responses as XML.
 
-The input is checked against the model's constraints (`validation.constraints`).
+The input is checked against the model's constraints (`constraints`).
 https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 """
 
@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
+from alva.region import constraints
 from alva.region.aws_error import AwsError
-from alva.region.validation import constraints
-from alva.region.validation.constraints import ConstraintViolated, service_model
+from alva.region.constraints import ConstraintViolated, service_model
 
 Json = dict[str, Any]
 Parameters = Mapping[str, str]

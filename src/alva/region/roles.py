@@ -1,19 +1,18 @@
 """Enforces IAM roles: trust policies when a role is assumed, and the role's policies for requests with its credentials.
 
-Requests signed with any other key have the account's full permissions. MiniStack evaluates the policies
-(`ministack.core.iam_evaluator` and `iam_actions`, with private names), as for tasks' execution roles
-(`ecs/permissions.py`); this module adds the resources of ECS's requests. CloudFormation acts with the account's
-permissions, also when it has a role.
+Requests signed with any other key have the account's full permissions. `iam_policies` evaluates the policies, as for
+tasks' execution roles (`ecs/permissions.py`); this module adds the resources of ECS's requests. CloudFormation acts
+with the account's permissions, also when it has a role.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from alva.region import iam_policies
 from alva.region.asgi import ASGIApplication
 from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.requests import Request, Response, intercept
@@ -33,6 +32,7 @@ RIGHTS = {
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsbudgetservice.html
 """
 
+_CLOUDFORMATION = "cloudformation.amazonaws.com"
 ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity"})
 
 # By action, the members of ECS's requests that name the resources on which a policy is evaluated.
@@ -88,54 +88,26 @@ class Roles:
         wanted = [(action, resource, self._context(request)) for resource in self._resources(request)]
         wanted += [("iam:PassRole", arn, {"iam:passedtoservice": to}) for arn, to in await self._passed_roles(request)]
         for each, resource, context in wanted:
-            found = iam_evaluator.evaluate(
-                iam_evaluator.EvalContext(
-                    principal_arn=principal.arn,
-                    principal_type=principal.type,
-                    principal_account=principal.account,
-                    action=each,
-                    resource_arn=resource,
-                    region=self._region,
-                    service_context={"aws:resourceaccount": self._account_id, **context},
-                    principal_keys=principal.keys,
-                ),
-                principal.policies or [],
-                *principal.limits,
-            )
-            if found.decision != "Allow":
-                message = iam_actions.identity_denial_message(each, principal.arn, resource, found.decision == "Deny")
+            keys = {"aws:resourceaccount": self._account_id, **context}
+            decision = iam_policies.decide(principal, each, resource, self._region, keys)
+            if decision != "Allow":
+                message = iam_actions.identity_denial_message(each, principal.arn, resource, decision == "Deny")
                 return self._answer(request, each, principal.arn, message=message, resource=resource)
         return None
 
     def _refuse_assuming(self, request: Request) -> Response | None:
         """AccessDenied for a role that does not exist or does not trust the caller, as on AWS."""
-        from ministack.core import iam_evaluator
-        from ministack.services import iam
-
-        arn = str(request.member("RoleArn"))
-        role = iam._roles.get_scoped(self._account_id, None, arn.rpartition("/")[2])
-        caller = self._caller(request)
-        context = iam_evaluator.EvalContext(
-            principal_arn=caller,
-            principal_type="AssumedRole" if request.is_session else "User",
-            principal_account=self._account_id,
-            action="sts:AssumeRole",
-            resource_arn=arn,
-            region=self._region,
-            service_context={"sts:externalid": request.member("ExternalId")},
-        )
-        if role is not None and _trusts(role["AssumeRolePolicyDocument"], caller, context):
+        arn, caller = str(request.member("RoleArn")), self._caller(request)
+        context = {"sts:externalid": request.member("ExternalId")}
+        if iam_policies.trusts_caller(arn, caller, self._account_id, self._region, context):
             return None
         message = f"User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"
         return self._answer(request, "sts:AssumeRole", caller, message=message)
 
     def _refuse_passing_to_cloudformation(self, request: Request, arn: str) -> Response | None:
         """CloudFormation's ValidationError for a role that it cannot assume."""
-        from ministack.services import iam
-
-        role = iam._roles.get_scoped(self._account_id, None, arn.rpartition("/")[2])
-        trust = json.dumps(role["AssumeRolePolicyDocument"]) if role is not None else ""
-        if "cloudformation.amazonaws.com" in trust:
+        session = f"arn:aws:sts::{self._account_id}:assumed-role/{arn.rpartition('/')[2]}/AWSCloudFormation"
+        if iam_policies.trusts_service(arn, _CLOUDFORMATION, session, self._account_id, self._region):
             return None
         message = f"Role {arn} is invalid or cannot be assumed"
         return self._answer(request, "cloudformation", "", code="ValidationError", message=message)
@@ -198,7 +170,7 @@ class Roles:
     async def _passed_roles(self, request: Request) -> list[tuple[str, str]]:
         """The roles that the request passes to a service, with that service; the caller needs iam:PassRole."""
         if request.service == "cloudformation" and (role := request.member("RoleARN")):
-            return [(str(role), "cloudformation.amazonaws.com")]
+            return [(str(role), _CLOUDFORMATION)]
         if (request.service, request.action) == ("ecs", "RunTask"):
             definition = await self._task_definition(request.member("taskDefinition"))
             roles = (definition.get(member) for member in ("executionRoleArn", "taskRoleArn"))
@@ -237,17 +209,3 @@ class Roles:
             resource_arn=resource,
         )
         return (400, *answer[1:]) if code == "ValidationError" else answer
-
-
-def _trusts(document: Any, caller: str, context: Any) -> bool:
-    """Whether a role's trust policy names the caller. A service is not a caller, so its statements are left out."""
-    from ministack.core import iam_evaluator
-
-    statements = (json.loads(document) if isinstance(document, str) else document).get("Statement", [])
-    relevant = [each for each in ([statements] if isinstance(statements, dict) else statements) if _names_callers(each)]
-    return bool(iam_evaluator.evaluate_trust_policy({"Statement": relevant}, caller, context))
-
-
-def _names_callers(statement: Mapping[str, Any]) -> bool:
-    principal = statement.get("Principal")
-    return principal == "*" or (isinstance(principal, dict) and "AWS" in principal)

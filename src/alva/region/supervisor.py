@@ -221,7 +221,7 @@ class Supervisor:
         """
         process = await start_process(spec, self._forget)
         self._processes[process.pid] = process
-        self._record.write(self._processes)
+        self._save(process)
         return process
 
     async def stop_all(self, timeout_seconds: float = 5.0) -> None:
@@ -234,7 +234,12 @@ class Supervisor:
 
     def _forget(self, process: Process) -> None:
         del self._processes[process.pid]
-        self._record.write(self._processes)
+        self._save(process)
+
+    def _save(self, changed: Process) -> None:
+        """Record the processes, except those that end with the process that they are inside of."""
+        if changed.spec.inside is None:
+            self._record.write(pid for pid, process in self._processes.items() if process.spec.inside is None)
 
 
 async def start_process(spec: ProcessSpec, on_end: Callable[[Process], None] | None = None) -> Process:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from ministack import app
 from ministack.services.cloudformation import provisioners
 
@@ -26,6 +28,17 @@ def used_names() -> Iterator[tuple[str, str, str]]:
 
 def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Every name of a MiniStack module that a scope uses; `outside` are the modules that enclosing scopes import."""
+    for nodes, modules in scopes_in(scope, outside):
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
+                names = (alias.name for alias in node.names if not _is_module(f"{node.module}.{alias.name}"))
+                yield from ((str(node.module), name) for name in names)
+            elif (name := _named(node, modules)) is not None:
+                yield name
+
+
+def scopes_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[list[ast.AST], Mapping[str, str]]]:
+    """The nodes of each scope, without those of inner functions, and the MiniStack modules that its names mean."""
     modules = dict(outside)
     if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         for argument in ast.walk(scope.args):
@@ -42,17 +55,33 @@ def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, 
             pending += ast.iter_child_nodes(node)
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                if _is_module(full):
-                    modules[alias.asname or alias.name] = full
-                else:
-                    yield str(node.module), alias.name
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            yield modules[node.value.id], node.attr
+            found = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name: full for name, full in found.items() if _is_module(full)}
+    yield nodes, modules
     for node in inner:
-        yield from names_in(node, modules)
+        yield from scopes_in(node, modules)
+
+
+def _named(node: ast.AST, modules: Mapping[str, str]) -> tuple[str, str] | None:
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+        return modules[node.value.id], node.attr
+    return None
+
+
+def private_calls() -> Iterator[tuple[str, str, int, tuple[str, ...], bool]]:
+    """Every call of a private function of MiniStack: the module, the name, the number of positional arguments, the
+    names of the others, and whether these are all. `run(function, ...)` is a call of `function`, too.
+    """
+    for file in sorted(REGION.rglob("*.py")):
+        for nodes, modules in scopes_in(ast.parse(file.read_text()), {}):
+            for node in (node for node in nodes if isinstance(node, ast.Call)):
+                for called, arguments in ((node.func, node.args), *((each, node.args[1:]) for each in node.args[:1])):
+                    name = _named(called, modules)
+                    if name is not None and name[1].startswith("_"):
+                        positional = [each for each in arguments if not isinstance(each, ast.Starred)]
+                        keywords = tuple(each.arg for each in node.keywords if each.arg is not None)
+                        is_whole = len(positional) + len(keywords) == len(arguments) + len(node.keywords)
+                        yield *name, len(positional), keywords, is_whole
 
 
 def _is_module(name: str) -> bool:
@@ -68,6 +97,16 @@ def test_every_name_that_the_region_uses_is_there() -> None:
     assert len(used) > 100, "the scan finds too few names"
     missing = [each for each in used if not hasattr(importlib.import_module(each[1]), each[2])]
     assert missing == []
+
+
+@pytest.mark.parametrize(("module", "name", "count", "keywords", "is_whole"), sorted(set(private_calls())))
+def test_private_function_accepts_the_arguments_of_the_regions_call(
+    module: str, name: str, count: int, keywords: tuple[str, ...], is_whole: bool
+) -> None:
+    called = getattr(importlib.import_module(module), name)
+    if callable(called):
+        signature = inspect.signature(called)
+        (signature.bind if is_whole else signature.bind_partial)(*range(count), **dict.fromkeys(keywords))
 
 
 def test_an_argument_that_has_a_modules_name_is_not_the_module() -> None:

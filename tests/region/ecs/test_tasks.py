@@ -228,7 +228,7 @@ def test_ignored_sigterm_ends_in_sigkill_after_the_stop_timeout(workbench: Workb
     task = workbench.stopped(arn)
     assert task["containers"][0]["exitCode"] == 137
     assert (task["stopCode"], task["stoppedReason"]) == ("UserInitiated", "enough")
-    assert 2 <= (task["executionStoppedAt"] - task["stoppingAt"]).total_seconds() < 4
+    assert 2 <= (task["executionStoppedAt"] - task["stoppingAt"]).total_seconds() < 20
 
 
 @pytest.mark.parametrize(("has_init", "exit_code", "stop_timeout"), [(False, 137, 1), (True, 143, 30)])

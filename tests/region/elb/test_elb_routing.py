@@ -277,7 +277,7 @@ def test_target_without_a_response_within_the_idle_timeout_gives_504(make_rig):
         started = time.monotonic()
         answer = await client.get("/")
         assert answer.status_code == 504
-        assert 0.9 < time.monotonic() - started < 4
+        assert 0.9 < time.monotonic() - started < 20
 
     run(make_rig, test)
 

@@ -300,7 +300,7 @@ async def test_the_internet_needs_an_egress_rule_and_a_route_through_a_nat_gatew
     vpc = bench.vpc
     vpc.group("tasks")
     task = await bench.interface("tasks")
-    bench.network.serve_outside((OUTSIDE,), (8080,))
+    await bench.network.serve_outside((OUTSIDE,), (8080,))
     await bench.network.settled()
     for port in (443, 8080):
         listener = bench.network.socket()
@@ -332,7 +332,7 @@ async def test_an_internet_gateway_is_for_public_addresses(bench: Bench) -> None
     vpc.group("tasks")
     vpc.let_out("tasks", 443, block="0.0.0.0/0")
     route(vpc, vpc.public, GatewayId=internet_gateway(vpc))
-    bench.network.serve_outside((OUTSIDE,), ())
+    await bench.network.serve_outside((OUTSIDE,), ())
     listener = bench.network.socket()
     listener.bind((OUTSIDE, 443))
     listener.listen(8)

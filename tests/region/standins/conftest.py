@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ministack.services import alb
 
 from alva.region.addresses import Addresses
 from alva.region.background import Background
@@ -90,7 +89,6 @@ class Rig:
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Running stand-ins, shared by the tests of a module."""
-    alb.reset()
     rig = Rig(tmp_path_factory.mktemp("standins"))
     yield rig.start()
     rig.stop()

@@ -11,10 +11,9 @@ import pytest
 
 from alva.region.aws_error import AwsError
 from alva.region.background import Background
-from alva.region.engine import Engine
+from alva.region.engine import Engine, EngineFailed
 from alva.region.rds import api
 from alva.region.rds.databases import Databases
-from alva.region.rds.server import ServerFailed
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +42,7 @@ class Server:
         self._at_work = False
         self.calls.append(name)
         if self.fails:
-            raise ServerFailed("no disk")
+            raise EngineFailed("no disk")
 
     async def stop(self) -> None:
         await self._work("stop")
@@ -114,9 +113,9 @@ async def test_database_that_is_changed_cannot_be_rebooted_or_stopped(
     monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
     changing = asyncio.ensure_future(databases.set_password(record))
     await asyncio.sleep(0)
-    for operation in (api.reboot, api.stop):
+    for action in ("RebootDBInstance", "StopDBInstance"):
         with pytest.raises(AwsError, match="is in modifying state") as refused:
-            await operation(databases, {"DBInstanceIdentifier": "main"})
+            await api.change_state(databases, {"Action": action, "DBInstanceIdentifier": "main"})
         assert refused.value.code == "InvalidDBInstanceState"
     await changing
     assert server.calls == ["stop", "set password", "start"]
@@ -127,7 +126,7 @@ async def test_operation_that_waited_for_a_deletion_does_not_make_the_database_a
 ) -> None:
     deleting = asyncio.ensure_future(databases.delete(record))
     await asyncio.sleep(0)
-    with pytest.raises(ServerFailed, match="was deleted"):
+    with pytest.raises(EngineFailed, match="was deleted"):
         await databases.restart(record)
     await deleting
     assert server.calls == ["delete"]
@@ -137,9 +136,9 @@ async def test_failed_change_is_on_record_and_shown(
     databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
-    monkeypatch.setattr(api, "_single", lambda *_: (200, {}, b""))
+    monkeypatch.setattr("alva.region.rds.api.rds._single_instance_response", lambda *_: (200, {}, b""))
     server.fails = True
-    await api.reboot(databases, {"DBInstanceIdentifier": "main"})
+    await api.change_state(databases, {"Action": "RebootDBInstance", "DBInstanceIdentifier": "main"})
     await async_until(lambda: databases.region.background.failures, "the failure of the job")
     assert record["DBInstanceStatus"] == "failed"
     assert databases.region.background.failures[0].name == "change DB instance main"

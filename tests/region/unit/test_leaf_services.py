@@ -17,9 +17,9 @@ import pytest
 from ministack.services import cloudwatch_logs, ec2, iam, secretsmanager, sns, ssm, sts
 
 from alva.region import iam_api, validation
+from alva.region.constraints import service_model
 from alva.region.query_protocol import flatten, read_error, read_xml
 from alva.region.unexpected import answer_exceptions
-from alva.region.validation.constraints import service_model
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts" / "leaf_refusals.json").read_text())
 MODULES = {

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from alva.region import constraints
 from alva.region.query_protocol import (
     ConstraintViolated,
     flatten,
@@ -15,7 +16,6 @@ from alva.region.query_protocol import (
     render_error,
     service_model,
 )
-from alva.region.validation import constraints
 
 ELBV2 = service_model("elbv2")
 

@@ -26,6 +26,7 @@ from alva.region.cloudformation.context import (
     replace_exports,
 )
 from alva.region.cloudformation.deletion import delete_resource
+from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
 from alva.region.cloudformation.rollback import roll_back
 from alva.region.cloudformation.store import Stack
@@ -137,7 +138,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
         if problems := schemas.problems(resource_type, properties):
             # AWS too validates the properties against the type's schema before it calls the handler.
             listed = "\n".join(problems)
-            raise ValueError(f"Properties validation failed for resource {logical_id} with message:\n[{listed}]")
+            raise Refused(f"Properties validation failed for resource {logical_id} with message:\n[{listed}]")
         new = context.with_tags(resource_type, logical_id, properties, operation["stack_tags"])
         step["new"] = new
 
@@ -216,7 +217,7 @@ async def _change(
     step = operation["steps"][logical_id]
     physical_id = previous["PhysicalResourceId"]
     if previous.get("ResourceType") != resource_type:
-        raise ValueError(
+        raise Refused(
             "Update of resource type is not permitted. The new template modifies resource type of the "
             f"following resources: [{logical_id}]"
         )
@@ -279,16 +280,14 @@ def _resolved_properties(
 
 
 def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any], dict[str, Any]]:
-    """The stack's outputs and exports. Raises ValueError in AWS's words where an export cannot be made or changed."""
+    """The stack's outputs and exports. Raises Refused where an export cannot be made or changed."""
     surviving = {name: record for name, record in context.stack["_resources"].items() if name in context.definitions}
     outputs, exports = context.outputs(surviving)
     for name in exports:
         holder = store.exports.get(name)
         if holder and holder["StackId"] != context.id:
             other = holder["StackId"].split("/")[1]
-            raise ValueError(
-                f"Export with name {name} is already exported by stack {other}. Rollback requested by user."
-            )
+            raise Refused(f"Export with name {name} is already exported by stack {other}. Rollback requested by user.")
     for output in (previous_stack or {}).get("Outputs") or []:
         name = output.get("ExportName")
         if not name or (name in exports and exports[name]["Value"] == output["OutputValue"]):
@@ -296,7 +295,7 @@ def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any],
         users = importing_stacks(name, context.name)
         if users:
             what = "updated" if name in exports else "deleted"
-            raise ValueError(f"Export {name} cannot be {what} as it is in use by {', '.join(users)}")
+            raise Refused(f"Export {name} cannot be {what} as it is in use by {', '.join(users)}")
     return outputs, exports
 
 

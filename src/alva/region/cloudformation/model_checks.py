@@ -11,9 +11,10 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
+from alva.region import constraints
 from alva.region.aws_error import AwsError
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.validation import RULES, constraints, ec2
+from alva.region.validation import RULES, ec2
 
 Properties = Mapping[str, Any]
 

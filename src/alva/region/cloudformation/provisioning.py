@@ -13,7 +13,7 @@ from ministack.services.cloudformation import drift, provisioners, stacks
 
 from alva.region.cloudformation import model_checks, registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties
+from alva.region.cloudformation.registry import Properties
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ async def create(
         return Made(made[0], made[1], seed)
     token = registry._announcement.set(announced)
     try:
-        physical_id, attributes = await _call(handlers, handlers.create, logical_id, properties, stack_name)
+        physical_id, attributes = await _call(handlers.create, logical_id, properties, stack_name)
     finally:
         registry._announcement.reset(token)
     return Made(physical_id, attributes)
@@ -96,7 +96,7 @@ async def update(
         return Made(made[0], made[1], seed, pending)
     if is_replacement(resource_type, old, new):
         return await create(resource_type, logical_id, new, stack_name, announced)
-    new_id, new_attributes = await _call(handlers, handlers.update, physical_id, old, new, stack_name)
+    new_id, new_attributes = await _call(handlers.update, physical_id, old, new, stack_name)
     return Made(new_id, new_attributes)
 
 
@@ -118,7 +118,7 @@ async def delete(
     """Delete a resource; one that no longer exists is no error."""
     handlers = registry.registered.get(resource_type)
     if handlers is not None:
-        await _call(handlers, handlers.delete, physical_id, properties)
+        await _call(handlers.delete, physical_id, properties)
     elif stacks._runs_on_worker_thread(resource_type):
         await run_reentrant(
             provisioners._delete_resource, resource_type, physical_id, properties, stack_name, logical_id
@@ -133,7 +133,7 @@ async def snapshot(resource_type: str, physical_id: str, properties: Properties)
     if handlers is None:
         provisioners._snapshot_resource(resource_type, physical_id, properties)
     elif handlers.snapshot is not None:
-        await _call(handlers, handlers.snapshot, physical_id, properties)
+        await _call(handlers.snapshot, physical_id, properties)
 
 
 def is_replacement(resource_type: str, old: Properties, new: Properties) -> bool:
@@ -141,11 +141,7 @@ def is_replacement(resource_type: str, old: Properties, new: Properties) -> bool
     return bool(provisioners._replacing_change(resource_type, old, new))
 
 
-async def _call(handlers: Handlers, function: Callable[..., Any], *arguments: Any) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    if handlers.blocking:
-        return await run_reentrant(function, *arguments)
+async def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     result = function(*arguments)
     return await result if inspect.isawaitable(result) else result
 

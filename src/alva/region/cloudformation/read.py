@@ -29,8 +29,8 @@ def page(items: list[Any], request: Json, action: str, size: int = PAGE_SIZE) ->
     """The page of items for a request, and the token of the next page. Raises Refused for an unknown token."""
     start = 0
     if token := request.get("NextToken"):
-        of, _, offset = str(token).partition(":")
-        if of != action or not offset.isdigit():
+        issuer, _, offset = str(token).partition(":")
+        if issuer != action or not offset.isdigit():
             raise Refused("Invalid NextToken")
         start = int(offset)
     following = start + size

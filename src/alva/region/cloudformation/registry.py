@@ -24,7 +24,7 @@ class Handlers:
 
     Each may be a plain function or a coroutine function. A coroutine function runs on the region's event loop in
     parallel with other resources, and is cancelled when another resource of the stack fails. A plain function runs on
-    the loop too, or on a thread of its own if `blocking` is set; a thread is not cancelled.
+    the loop too.
 
     A slow `create` calls `announce` with the physical id as soon as there is something to delete. The rollback deletes
     it when the creation fails or is cancelled.
@@ -35,7 +35,6 @@ class Handlers:
     delete: Callable[[str, Properties], Awaitable[None] | None]
     snapshot: Callable[[str, Properties], Awaitable[None] | None] | None = None
     """`snapshot(physical_id, properties)` runs before `delete` where the deletion policy is Snapshot."""
-    blocking: bool = False
     replacing_properties: tuple[str, ...] = ()
     """Properties whose change replaces the resource ("Update requires: Replacement" in the type's reference)."""
 
@@ -59,5 +58,5 @@ def announce(physical_id: str) -> None:
 
     CloudFormation then shows it ("Resource creation Initiated"), and deletes it if the creation fails.
     """
-    if tell := _announcement.get():
-        tell(physical_id)
+    if announced := _announcement.get():
+        announced(physical_id)

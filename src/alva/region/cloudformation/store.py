@@ -90,4 +90,4 @@ def find_change_set(name_or_id: str, stack: Stack | None) -> ChangeSet | None:
 
 def scopes() -> set[tuple[str, str]]:
     """The accounts and regions that have stacks."""
-    return {(account_id, region) for account_id, region, _ in records._stacks._data}
+    return {(account_id, region) for (account_id, region, _), _ in records._stacks.all_items()}

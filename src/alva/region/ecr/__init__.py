@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alva.region.aws_error import AwsError
 from alva.region.background import end
 from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecr.lifecycle import expired
+from alva.region.ecr.registry import SIGNATURE, Registry
 from alva.region.images.blobs import Blobs
 from alva.region.images.pushed import prune
+from alva.region.validation import Answer, Forward, Json, Rules, guard_json
 
 if TYPE_CHECKING:
     from alva.region.region import Region
@@ -31,64 +32,35 @@ class ContainerRegistry:
 
     def __init__(self, region: Region) -> None:
         self._region = region
+        self._blobs = Blobs(region.config.images_folder)
+        self._host = f"127.0.0.1:{region.config.api_port}"
+        self._password = secrets.token_urlsafe(24)
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Serve the registry, and return its address from `repositoryUri` and GetAuthorizationToken."""
-        from ministack.services import ecr
+        """Serve the registry, and return its address from ECR's API."""
+        from ministack import app
 
-        from alva.region.ecr.registry import SIGNATURE, Registry
-
-        blobs = Blobs(self._region.config.images_folder)
-        host = f"127.0.0.1:{self._region.config.api_port}"
-        password = secrets.token_urlsafe(24)
-        shape, answer_token = ecr._repo_shape, ecr._get_authorization_token
-
-        def local_shape(repository: dict[str, object]) -> dict[str, object]:
-            return {**shape(repository), "repositoryUri": f"{host}/{repository['repositoryName']}"}
-
-        def local_token(data: dict[str, object]) -> object:
-            status, headers, body = answer_token(data)
-            answer = json.loads(body)
-            for each in answer["authorizationData"]:
-                each["authorizationToken"] = base64.b64encode(f"AWS:{password}".encode()).decode()
-                each["proxyEndpoint"] = f"http://{host}"
-            return status, headers, json.dumps(answer).encode()
-
-        download_url = ecr._get_download_url_for_layer
-
-        def local_download_url(data: dict[str, object]) -> object:
-            name, digest = str(data.get("repositoryName")), str(data.get("layerDigest"))
-            images = ecr._images.get(name, [])
-            if not _has(blobs, name, digest) and not _link_built(blobs, name, digest, images):
-                refused: tuple[int, dict[str, str], bytes] = download_url(data)
-                return refused if refused[0] != 200 else _layer_not_found(digest)
-            url = f"http://{host}/v2/{name}/blobs/{digest}?{SIGNATURE}={password}"
-            body = json.dumps({"downloadUrl": url, "layerDigest": digest}).encode()
-            return 200, {"Content-Type": "application/x-amz-json-1.1"}, body
-
-        describe_images = ecr._describe_images
-
-        def local_images(data: dict[str, Any]) -> object:
-            name, wanted = str(data.get("repositoryName")), data.get("imageIds") or []
-            for each in wanted if name in ecr._repositories else []:
-                if not ecr._find_image(name, each):
-                    return _image_not_found(name, each, self._region.config.account_id)
-            return describe_images(data)
-
-        ecr._describe_images = local_images
-        ecr._repo_shape, ecr._get_authorization_token = local_shape, local_token
-        ecr._get_download_url_for_layer = local_download_url
+        answers = {
+            "CreateRepository": self._repository("CreateRepository"),
+            "DeleteRepository": self._repository("DeleteRepository"),
+            "DescribeImages": self._describe_images,
+            "DescribeRepositories": self._repositories,
+            "GetAuthorizationToken": self._authorization_token,
+            "GetDownloadUrlForLayer": self._download_url,
+        }
+        rules = Rules(code="InvalidParameterException", answers=answers)
+        app.SERVICE_HANDLERS["ecr"] = guard_json("ecr", rules, app.SERVICE_HANDLERS["ecr"])
         self._region.serve_registry = Registry(
-            blobs,
+            self._blobs,
             self._region.config,
-            password,
+            self._password,
             changed=self._region.persistence.mark_changed,
         )
 
     async def start(self) -> None:
         """Delete unfinished uploads of an earlier run, and expire images once a day."""
-        Blobs(self._region.config.images_folder).clear_uploads()
+        self._blobs.clear_uploads()
         self._task = self._region.background.run_forever("expire images", self._expire_and_wait)
 
     async def stop(self) -> None:
@@ -126,36 +98,58 @@ class ContainerRegistry:
             kept.update(image["imageDigest"] for image in images if image["imageDigest"] not in gone)
         return await asyncio.to_thread(prune, self._region.images, kept)
 
+    def _repository(self, action: str) -> Answer:
+        async def answer(request: Json, forward: Forward) -> Json:
+            return {"repository": self._with_uri((await forward(action, request))["repository"])}
 
-def _link_built(blobs: Blobs, repository: str, digest: str, images: Sequence[Mapping[str, Any]]) -> bool:
-    """Add the configuration of an image that was built here and registered only with PutImage."""
-    if not any(digest in image["imageManifest"] for image in images) or not blobs.file(digest).is_file():
-        return False
-    blobs.link(repository, digest)
-    return True
+        return answer
 
+    async def _repositories(self, request: Json, forward: Forward) -> Json:
+        answer = await forward("DescribeRepositories", request)
+        return {**answer, "repositories": [self._with_uri(each) for each in answer["repositories"]]}
 
-def _image_not_found(name: str, wanted: Mapping[str, str], account_id: str) -> tuple[int, dict[str, str], bytes]:
-    said = f"{{imageDigest:'{wanted.get('imageDigest', 'null')}', imageTag:'{wanted.get('imageTag', 'null')}'}}"
-    message = (
-        f"The image with imageId {said} does not exist within the repository with name '{name}' "
-        f"in the registry with id '{account_id}'"
-    )
-    return _refusal("ImageNotFoundException", message)
+    def _with_uri(self, repository: Json) -> Json:
+        return {**repository, "repositoryUri": f"{self._host}/{repository['repositoryName']}"}
 
+    async def _describe_images(self, request: Json, forward: Forward) -> Json:
+        """DescribeImages: an image that does not exist is an error."""
+        name = request["repositoryName"]
+        wanted = {"repositoryName": name, "imageIds": request.get("imageIds", [])}
+        for each in (await forward("BatchGetImage", wanted))["failures"]:
+            digest, tag = (each["imageId"].get(key, "null") for key in ("imageDigest", "imageTag"))
+            raise AwsError(
+                "ImageNotFoundException",
+                f"The image with imageId {{imageDigest:'{digest}', imageTag:'{tag}'}} does not exist within the "
+                f"repository with name '{name}' in the registry with id '{self._region.config.account_id}'",
+            )
+        return await forward("DescribeImages", request)
 
-def _layer_not_found(digest: str) -> tuple[int, dict[str, str], bytes]:
-    message = f"The layer with digest '{digest}' could not be found, or is not valid for this repository."
-    return _refusal("LayersNotFoundException", message)
+    async def _authorization_token(self, request: Json, forward: Forward) -> Json:
+        answer = await forward("GetAuthorizationToken", request)
+        token = base64.b64encode(f"AWS:{self._password}".encode()).decode()
+        own = {"authorizationToken": token, "proxyEndpoint": f"http://{self._host}"}
+        return {"authorizationData": [{**each, **own} for each in answer["authorizationData"]]}
 
+    async def _download_url(self, request: Json, forward: Forward) -> Json:
+        """GetDownloadUrlForLayer: the address at the registry, with the password."""
+        answer = await forward("GetDownloadUrlForLayer", request)
+        name, digest = request["repositoryName"], request["layerDigest"]
+        try:
+            is_known = self._blobs.has(name, digest) or await self._link_built(name, digest, forward)
+        except ValueError:  # not a SHA-256 digest
+            is_known = False
+        if not is_known:
+            raise AwsError(
+                "LayersNotFoundException",
+                f"The layer with digest '{digest}' could not be found, or is not valid for this repository.",
+            )
+        return {**answer, "downloadUrl": f"http://{self._host}/v2/{name}/blobs/{digest}?{SIGNATURE}={self._password}"}
 
-def _refusal(code: str, message: str) -> tuple[int, dict[str, str], bytes]:
-    body = json.dumps({"__type": code, "message": message}).encode()
-    return 400, {"Content-Type": "application/x-amz-json-1.1"}, body
-
-
-def _has(blobs: Blobs, repository: str, digest: str) -> bool:
-    try:
-        return blobs.has(repository, digest)
-    except ValueError:
-        return False
+    async def _link_built(self, repository: str, digest: str, forward: Forward) -> bool:
+        """Add the configuration of an image that was built here and registered only with PutImage."""
+        ids = (await forward("ListImages", {"repositoryName": repository}))["imageIds"]
+        images = (await forward("BatchGetImage", {"repositoryName": repository, "imageIds": ids}))["images"]
+        if not any(digest in image["imageManifest"] for image in images) or not self._blobs.file(digest).is_file():
+            return False
+        self._blobs.link(repository, digest)
+        return True

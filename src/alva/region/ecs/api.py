@@ -10,6 +10,7 @@ from ministack.core.responses import get_account_id, get_region
 
 from alva.region import json_protocol
 from alva.region.aws_error import AwsError
+from alva.region.constraints import service_model
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import shapes, support
 from alva.region.ecs.calls import (
@@ -26,7 +27,6 @@ from alva.region.ecs.errors import EcsError, not_honoured
 from alva.region.ecs.exec_sessions import ExecSessions
 from alva.region.ecs.model import Json
 from alva.region.ecs.state import State
-from alva.region.validation.constraints import service_model
 
 Call = Callable[[Json], Json | Awaitable[Json]]
 

@@ -12,12 +12,12 @@ from alva.region.cloudformation import drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce, register
+from alva.region.constraints import service_model
 from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError
 from alva.region.ecs.model import Json, RolloutState, Service, ServiceDeployment, ServiceDeploymentStatus
 from alva.region.ecs.state import State, new_short_id
-from alva.region.validation.constraints import service_model
 
 STABILISATION_SECONDS = 3 * 3600.0
 """How long CloudFormation waits for a service to become stable."""

@@ -20,7 +20,7 @@ from alva.region.ecs.alarms import DeploymentAlarms
 from alva.region.ecs.containers import RunningContainer
 from alva.region.ecs.discovery import Discovery
 from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
-from alva.region.ecs.model import Container, Deployment, Health, Json, Service, Task, TaskStatus
+from alva.region.ecs.model import Container, Deployment, Json, Service, Task, TaskStatus, task_health
 from alva.region.ecs.notifications import Notifications
 from alva.region.ecs.state import State, add_event, new_task_id
 from alva.region.ecs.tasks import RunningTask
@@ -325,16 +325,6 @@ class Controller:
             tags["aws:ecs:serviceName"] = service.name
         if tags:
             self._state.tags[task.arn] = tags
-
-
-def task_health(task: Task, checked: set[str]) -> Health:
-    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without health checks."""
-    healths = [c.health for c in task.containers if c.name in checked]
-    if Health.UNHEALTHY in healths:
-        return Health.UNHEALTHY
-    if not healths or Health.UNKNOWN in healths:
-        return Health.UNKNOWN
-    return Health.HEALTHY
 
 
 def new_containers(state: State, cluster: str, task_id: str, definition: Json) -> list[Container]:

@@ -94,7 +94,7 @@ class MetadataEndpoint:
         """Start to serve, if the network has the address."""
         if not self._network.is_enforced:
             return
-        self._network.serve_all_interfaces(ADDRESS, PORT)
+        await self._network.serve_all_interfaces(ADDRESS, PORT)
         listener = self._network.socket()
         listener.bind((ADDRESS, PORT))
         self._server = await asyncio.start_server(self._answer, sock=listener, limit=_LONGEST_REQUEST_BYTES)

@@ -15,18 +15,11 @@ from dataclasses import dataclass
 from alva.region import engine_metrics, procfs
 from alva.region.ecs.model import Json, Service, Task
 from alva.region.ecs.state import State
+from alva.region.engine_metrics import Usage
 
 NAMESPACE = "AWS/ECS"
 PERIOD_SECONDS = 30.0
 """Half of CloudWatch's shortest period, so that each period of an alarm has a value even if one is late."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Usage of some processes: CPU time so far, memory now."""
-
-    cpu_seconds: float = 0.0
-    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,9 @@ def usage_by_namespace() -> dict[str, Usage]:
     return found
 
 
-def utilization(definition: Json, before: Usage, now: Usage, seconds: float) -> Utilization:
-    """A task's utilization over `seconds`, against the task definition's cpu (1024 a vCPU) and memory (MiB)."""
-    reserved_cpu_seconds = seconds * int(definition["cpu"]) / 1024
+def utilization(definition: Json, before: Usage, now: Usage) -> Utilization:
+    """A task's utilization between two times, against the task definition's cpu (1024 a vCPU) and memory (MiB)."""
+    reserved_cpu_seconds = (now.at - before.at) * int(definition["cpu"]) / 1024
     return Utilization(
         cpu_percent=max(0.0, 100 * (now.cpu_seconds - before.cpu_seconds) / reserved_cpu_seconds),
         memory_percent=100 * now.memory_bytes / (int(definition["memory"]) * 2**20),
@@ -64,19 +57,16 @@ class Metrics:
     def __init__(self, state: State) -> None:
         self._state = state
         self._before: dict[str, Usage] = {}
-        self._at = time.monotonic()
 
     async def publish(self, processes: Mapping[str, Iterable[int]]) -> None:
         """Measure and publish. `processes` are the first processes of each running task's containers, by its ARN."""
-        seconds = time.monotonic() - self._at
-        self._at += seconds
         now = await asyncio.to_thread(_usage_of, processes)
         for arn, usage in now.items():
             task = self._state.tasks.get(arn)
             service = self._state.services.get(task.service_arn or "") if task else None
             if task and service and arn in self._before:
                 definition = self._state.task_definitions[task.task_definition_arn]
-                self._put(task, service, utilization(definition, self._before[arn], usage, seconds))
+                self._put(task, service, utilization(definition, self._before[arn], usage))
         self._before = now
 
     def _put(self, task: Task, service: Service, measured: Utilization) -> None:
@@ -90,10 +80,10 @@ class Metrics:
 
 
 def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:
-    by_namespace = usage_by_namespace()
+    at, by_namespace = time.monotonic(), usage_by_namespace()
     found = {}
     for arn, pids in processes.items():
         with contextlib.suppress(OSError, KeyError):  # The process has ended, or is not readable.
             usages = [by_namespace[procfs.process_namespace(pid)] for pid in pids]
-            found[arn] = Usage(sum(u.cpu_seconds for u in usages), sum(u.memory_bytes for u in usages))
+            found[arn] = Usage(sum(u.cpu_seconds for u in usages), sum(u.memory_bytes for u in usages), at)
     return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from typing import Any, TypeVar
 
 Json = dict[str, Any]
 Record = TypeVar("Record")
+
+FORMER_FIELDS = frozenset({"rollback_deployment_id"})
+"""Fields of earlier versions' records, which are ignored."""
 
 
 class TaskStatus(enum.StrEnum):
@@ -229,7 +233,6 @@ class ServiceDeployment:
     status: ServiceDeploymentStatus = ServiceDeploymentStatus.PENDING
     status_reason: str | None = None
     rollback: Json | None = None
-    rollback_deployment_id: str | None = None
     breaker_status: str = "DISABLED"
     breaker_failures: int = 0
     breaker_threshold: int = 0
@@ -288,6 +291,16 @@ class Service:
         return next((d for d in self.service_deployments if not d.status.is_final), None)
 
 
+def task_health(task: Task, checked: set[str]) -> Health:
+    """A task's health from its containers with health checks (`checked`, by name); UNKNOWN without health checks."""
+    healths = [c.health for c in task.containers if c.name in checked]
+    if Health.UNHEALTHY in healths:
+        return Health.UNHEALTHY
+    if not healths or Health.UNKNOWN in healths:
+        return Health.UNKNOWN
+    return Health.HEALTHY
+
+
 def state_of(record: Any) -> Json:
     """A record as JSON values."""
     return dataclasses.asdict(record)
@@ -295,21 +308,18 @@ def state_of(record: Any) -> Json:
 
 def from_state(kind: type[Record], state: Json) -> Record:
     """The record that `state_of` wrote. A missing field has its default; an unknown one raises ValueError."""
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
+    state = {name: value for name, value in state.items() if name not in FORMER_FIELDS}
     unknown = set(state) - set(hints)
     if unknown:
         raise ValueError(f"cannot restore a {kind.__name__} of ECS: unknown fields {', '.join(sorted(unknown))}")
     return kind(**{name: _restored(hints[name], value) for name, value in state.items()})
 
 
-_known_hints: dict[type, dict[str, Any]] = {}
-
-
+@functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    if kind not in _known_hints:
-        names = {f.name for f in dataclasses.fields(kind)}
-        _known_hints[kind] = {k: v for k, v in typing.get_type_hints(kind).items() if k in names}
-    return _known_hints[kind]
+    names = {f.name for f in dataclasses.fields(kind)}
+    return {k: v for k, v in typing.get_type_hints(kind).items() if k in names}
 
 
 def _restored(hint: Any, value: Any) -> Any:

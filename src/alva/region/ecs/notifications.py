@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from alva.region.background import Background
+from alva.region.ecs import render
 from alva.region.ecs.model import Deployment, Json, RolloutState, Service, Task, TaskStatus
 from alva.region.ecs.state import State
 
@@ -36,19 +37,21 @@ class Notifications:
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
         self._background = background
-        self._published: dict[str, str] = {}
+        self._published: dict[str, dict[str, str]] = {}
+        """By service: the last reason that was sent for each of its deployments."""
         self._published_tasks: dict[str, tuple[str, ...]] = {}
 
     def remember_restored(self, services: Iterable[Service]) -> None:
         """Remember the restored state without sending events."""
         for service in services:
-            self._published.update({d.id: d.rollout_state_reason for d in service.deployments})
+            self._remember(service)
 
     def publish_deployments(self, service: Service) -> None:
         """Send an event for each deployment of the service whose rollout changed."""
+        before = self._published.get(service.arn, {})
+        self._remember(service)
         for deployment in service.deployments:
-            if self._published.get(deployment.id) != deployment.rollout_state_reason:
-                self._published[deployment.id] = deployment.rollout_state_reason
+            if before.get(deployment.id) != deployment.rollout_state_reason:
                 self._send(service, deployment)
 
     def publish_task(self, task: Task) -> None:
@@ -60,6 +63,12 @@ class Notifications:
         if task.last_status is TaskStatus.STOPPED:
             del self._published_tasks[task.arn]
         self._put(_TASK, task.arn, lambda: task_detail(self._state, task))
+
+    def _remember(self, service: Service) -> None:
+        """Remember the service's present deployments, and forget the former ones."""
+        self._published.pop(service.arn, None)
+        if service.deployments:
+            self._published[service.arn] = {each.id: each.rollout_state_reason for each in service.deployments}
 
     def _send(self, service: Service, deployment: Deployment) -> None:
         event_type, name = _EVENTS[deployment.rollout_state]
@@ -94,8 +103,6 @@ class Notifications:
 
 def task_detail(state: State, task: Task) -> Json:
     """A task in its event: as in DescribeTasks, with times as text and the interface's type as `eni`."""
-    from alva.region.ecs import render  # an import at the top would be circular, through the controller
-
     detail = render.task(state, task)
     for left_out in ("attributes", "healthStatus", "platformFamily", "tags"):
         detail.pop(left_out, None)

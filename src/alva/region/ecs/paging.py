@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from alva.region.ecs.errors import invalid_parameter
 from alva.region.ecs.model import Json
 
 PAGE = 100
+T = TypeVar("T")
 
 
 def page(key: str, items: Sequence[object], request: Json) -> Json:
@@ -22,6 +24,16 @@ def page(key: str, items: Sequence[object], request: Json) -> Json:
     if start + size < len(items):
         answer["nextToken"] = base64.b64encode(str(start + size).encode()).decode()
     return answer
+
+
+def described(
+    key: str, found: Sequence[tuple[str, T | None]], render: Callable[[T], Json], arn: Callable[[str], str] = str
+) -> Json:
+    """A Describe action's answer: under `key`, what the references name, and a failure for each that names nothing."""
+    return {
+        key: [render(each) for _, each in found if each is not None],
+        "failures": [{"arn": arn(reference), "reason": "MISSING"} for reference, each in found if each is None],
+    }
 
 
 def _offset(token: str | None) -> int:

@@ -1,11 +1,19 @@
-"""Converts records to responses of the ECS API: dictionaries in AWS's camelCase, times as seconds since the epoch."""
+"""Converts records to responses of the ECS API: dictionaries in AWS's camelCase, times as seconds since the epoch.
+
+A field with the name of a member of AWS's output shape, in snake_case, is shown as it is; the functions here add the
+other members.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
+from botocore import xform_name
+from botocore.model import StructureShape
+
+from alva.region.constraints import service_model
 from alva.region.ecs import exec_agent
-from alva.region.ecs.controller import task_health
 from alva.region.ecs.model import (
     Cluster,
     Deployment,
@@ -16,6 +24,7 @@ from alva.region.ecs.model import (
     ServiceDeployment,
     Task,
     TaskStatus,
+    task_health,
 )
 from alva.region.ecs.state import State
 
@@ -23,6 +32,27 @@ from alva.region.ecs.state import State
 def without_none(record: Json) -> Json:
     """The members that have a value: AWS leaves out the others."""
     return {key: value for key, value in record.items() if value is not None}
+
+
+def _shown(shape: str, own: Json, *records: object) -> Json:
+    """The members of an output shape: those of `own`, and the fields of the first record that has them. AWS leaves out
+    members without a value.
+    """
+    values = {
+        name: own[name]
+        if name in own
+        else next((getattr(each, field) for each in records if hasattr(each, field)), None)
+        for name, field in _fields(shape).items()
+    }
+    return without_none(values)
+
+
+@functools.cache
+def _fields(shape: str) -> dict[str, str]:
+    """The members of an output shape, each with its name in snake_case."""
+    found = service_model("ecs").shape_for(shape)
+    assert isinstance(found, StructureShape)  # noqa: S101 - every shape here is one
+    return {name: xform_name(name) for name in found.members}
 
 
 def tags_list(state: State, arn: str) -> list[Json]:
@@ -33,10 +63,9 @@ def tags_list(state: State, arn: str) -> list[Json]:
 def cluster(state: State, record: Cluster, include: Sequence[str] = ()) -> Json:
     """A cluster, as DescribeClusters shows it."""
     tasks = [t for t in state.tasks.values() if t.cluster_arn == record.arn]
-    shown: Json = {
+    own = {
         "clusterArn": record.arn,
         "clusterName": record.name,
-        "status": record.status,
         "registeredContainerInstancesCount": 0,
         "runningTasksCount": _running(tasks),
         "pendingTasksCount": _pending(tasks),
@@ -44,14 +73,11 @@ def cluster(state: State, record: Cluster, include: Sequence[str] = ()) -> Json:
             1 for s in state.services.values() if s.cluster_arn == record.arn and s.status == "ACTIVE"
         ),
         "statistics": [],
-        "capacityProviders": record.capacity_providers,
-        "defaultCapacityProviderStrategy": record.default_capacity_provider_strategy,
         "tags": tags_list(state, record.arn) if "TAGS" in include else [],
         "settings": record.settings if "SETTINGS" in include else [],
+        "configuration": record.configuration if "CONFIGURATIONS" in include else None,
     }
-    if "CONFIGURATIONS" in include and record.configuration is not None:
-        shown["configuration"] = record.configuration
-    return shown
+    return _shown("Cluster", own, record)
 
 
 def _running(tasks: Sequence[Task]) -> int:
@@ -67,44 +93,22 @@ def task(state: State, record: Task, include: Sequence[str] = ()) -> Json:
     """A task, as DescribeTasks shows it."""
     definition = state.task_definitions[record.task_definition_arn]
     checked = {c["name"] for c in definition["containerDefinitions"] if c.get("healthCheck")}
-    return without_none(
-        {
-            "attachments": [_attachment(record)],
-            "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
-            "availabilityZone": record.availability_zone,
-            "capacityProviderName": record.capacity_provider,
-            "clusterArn": record.cluster_arn,
-            "connectivity": "CONNECTED" if record.connectivity_at else None,
-            "connectivityAt": record.connectivity_at,
-            "containers": _containers(record, checked),
-            "cpu": record.overrides.get("cpu") or definition.get("cpu"),
-            "createdAt": record.created_at,
-            "desiredStatus": record.desired_status,
-            "enableExecuteCommand": record.enable_execute_command,
-            "ephemeralStorage": definition.get("ephemeralStorage") or {"sizeInGiB": 20},
-            "executionStoppedAt": record.execution_stopped_at,
-            "group": record.group,
-            "healthStatus": str(task_health(record, checked)),
-            "lastStatus": str(record.last_status),
-            "launchType": record.launch_type,
-            "memory": record.overrides.get("memory") or definition.get("memory"),
-            "overrides": _overrides(record),
-            "platformFamily": "Linux",
-            "platformVersion": record.platform_version,
-            "pullStartedAt": record.pull_started_at,
-            "pullStoppedAt": record.pull_stopped_at,
-            "startedAt": record.started_at,
-            "startedBy": record.started_by,
-            "stopCode": record.stop_code,
-            "stoppedAt": record.stopped_at,
-            "stoppedReason": record.stopped_reason,
-            "stoppingAt": record.stopping_at,
-            "tags": tags_list(state, record.arn) if "TAGS" in include else [],
-            "taskArn": record.arn,
-            "taskDefinitionArn": record.task_definition_arn,
-            "version": record.version,
-        }
-    )
+    own = {
+        "attachments": [_attachment(record)],
+        "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
+        "capacityProviderName": record.capacity_provider,
+        "connectivity": "CONNECTED" if record.connectivity_at else None,
+        "containers": _containers(record, checked),
+        "cpu": record.overrides.get("cpu") or definition.get("cpu"),
+        "ephemeralStorage": definition.get("ephemeralStorage") or {"sizeInGiB": 20},
+        "healthStatus": str(task_health(record, checked)),
+        "memory": record.overrides.get("memory") or definition.get("memory"),
+        "overrides": _overrides(record),
+        "platformFamily": "Linux",
+        "tags": tags_list(state, record.arn) if "TAGS" in include else [],
+        "taskArn": record.arn,
+    }
+    return _shown("Task", own, record)
 
 
 def _attachment(record: Task) -> Json:
@@ -128,25 +132,17 @@ def _containers(record: Task, checked: set[str]) -> list[Json]:
     attachment_id = record.attachment_id or record.id
     interfaces = [{"attachmentId": attachment_id, "privateIpv4Address": record.address}] if record.address else []
     return [
-        without_none(
+        _shown(
+            "Container",
             {
                 "containerArn": c.arn,
                 "taskArn": record.arn,
-                "name": c.name,
-                "image": c.image,
-                "imageDigest": c.image_digest,
-                "runtimeId": c.runtime_id,
-                "lastStatus": c.last_status,
-                "exitCode": c.exit_code,
-                "reason": c.reason,
                 "networkBindings": [],
                 "networkInterfaces": interfaces,
                 "healthStatus": str(c.health) if c.name in checked else "UNKNOWN",
-                "cpu": c.cpu,
-                "memory": c.memory,
-                "memoryReservation": c.memory_reservation,
                 "managedAgents": exec_agent.status(c) or None,
-            }
+            },
+            c,
         )
         for c in record.containers
     ]
@@ -166,45 +162,28 @@ def service(state: State, record: Service, include: Sequence[str] = ()) -> Json:
     tasks = state.tasks_of(record)
     revision = record.revision(record.primary.revision_arn) if record.deployments else record.revisions[-1]
     open_deployment = record.open_service_deployment
-    return without_none(
-        {
-            "serviceArn": record.arn,
-            "serviceName": record.name,
-            "clusterArn": record.cluster_arn,
-            "loadBalancers": revision.load_balancers,
-            "serviceRegistries": revision.service_registries,
-            "status": record.status,
-            "desiredCount": record.desired_count,
-            "runningCount": _running(tasks),
-            "pendingCount": _pending(tasks),
-            "launchType": revision.launch_type,
-            "capacityProviderStrategy": revision.capacity_provider_strategy or None,
-            "platformVersion": "LATEST",
-            "platformFamily": "Linux",
-            "taskDefinition": revision.task_definition_arn,
-            "deploymentConfiguration": record.deployment_configuration,
-            "deployments": [deployment(record, d, tasks) for d in record.deployments],
-            "roleArn": f"arn:aws:iam::{state.account_id}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
-            "events": record.events,
-            "createdAt": record.created_at,
-            "createdBy": record.created_by,
-            "currentServiceDeployment": open_deployment.arn if open_deployment else None,
-            "currentServiceRevisions": [
-                _revision_summary(record, d.revision_arn, tasks) | {"arn": d.revision_arn} for d in record.deployments
-            ],
-            "placementConstraints": [],
-            "placementStrategy": [],
-            "networkConfiguration": revision.network_configuration,
-            "healthCheckGracePeriodSeconds": record.health_check_grace_period_seconds,
-            "schedulingStrategy": "REPLICA",
-            "deploymentController": {"type": "ECS"},
-            "enableECSManagedTags": record.enable_ecs_managed_tags,
-            "propagateTags": record.propagate_tags,
-            "enableExecuteCommand": record.enable_execute_command,
-            "availabilityZoneRebalancing": record.availability_zone_rebalancing,
-            "tags": tags_list(state, record.arn) if "TAGS" in include else None,
-        }
-    )
+    own = {
+        "serviceArn": record.arn,
+        "serviceName": record.name,
+        "runningCount": _running(tasks),
+        "pendingCount": _pending(tasks),
+        "capacityProviderStrategy": revision.capacity_provider_strategy or None,
+        "platformVersion": "LATEST",
+        "platformFamily": "Linux",
+        "taskDefinition": revision.task_definition_arn,
+        "deployments": [deployment(record, d, tasks) for d in record.deployments],
+        "roleArn": f"arn:aws:iam::{state.account_id}:role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS",
+        "currentServiceDeployment": open_deployment.arn if open_deployment else None,
+        "currentServiceRevisions": [
+            _revision_summary(record, d.revision_arn, tasks) | {"arn": d.revision_arn} for d in record.deployments
+        ],
+        "placementConstraints": [],
+        "placementStrategy": [],
+        "schedulingStrategy": "REPLICA",
+        "deploymentController": {"type": "ECS"},
+        "tags": tags_list(state, record.arn) if "TAGS" in include else None,
+    }
+    return _shown("Service", own, record, revision)
 
 
 def deployment(owner: Service, record: Deployment, tasks: Sequence[Task]) -> Json:
@@ -212,26 +191,15 @@ def deployment(owner: Service, record: Deployment, tasks: Sequence[Task]) -> Jso
     mine = [t for t in tasks if t.started_by == record.id]
     revision = owner.revision(record.revision_arn)
     is_primary = record.status is DeploymentStatus.PRIMARY
-    return without_none(
-        {
-            "id": record.id,
-            "status": str(record.status),
-            "taskDefinition": revision.task_definition_arn,
-            "desiredCount": owner.desired_count if is_primary else sum(1 for t in mine if not t.is_stopping),
-            "pendingCount": _pending(mine),
-            "runningCount": _running(mine),
-            "failedTasks": record.failed_tasks,
-            "createdAt": record.created_at,
-            "updatedAt": record.updated_at,
-            "launchType": revision.launch_type,
-            "capacityProviderStrategy": revision.capacity_provider_strategy or None,
-            "platformVersion": revision.platform_version,
-            "platformFamily": "Linux",
-            "networkConfiguration": revision.network_configuration,
-            "rolloutState": str(record.rollout_state),
-            "rolloutStateReason": record.rollout_state_reason,
-        }
-    )
+    own = {
+        "taskDefinition": revision.task_definition_arn,
+        "desiredCount": owner.desired_count if is_primary else sum(1 for t in mine if not t.is_stopping),
+        "pendingCount": _pending(mine),
+        "runningCount": _running(mine),
+        "capacityProviderStrategy": revision.capacity_provider_strategy or None,
+        "platformFamily": "Linux",
+    }
+    return _shown("Deployment", own, record, revision)
 
 
 def _revision_summary(owner: Service, revision_arn: str, tasks: Sequence[Task]) -> Json:
@@ -248,56 +216,38 @@ def _revision_summary(owner: Service, revision_arn: str, tasks: Sequence[Task]) 
 def service_deployment(state: State, owner: Service, record: ServiceDeployment) -> Json:
     """A service deployment, as DescribeServiceDeployments shows it."""
     tasks = state.tasks_of(owner)
-    return without_none(
-        {
-            "serviceDeploymentArn": record.arn,
-            "serviceArn": owner.arn,
-            "clusterArn": owner.cluster_arn,
-            "createdAt": record.created_at,
-            "startedAt": record.started_at,
-            "finishedAt": record.finished_at,
-            "stoppedAt": record.stopped_at,
-            "updatedAt": record.updated_at,
-            "sourceServiceRevisions": [
-                {"arn": arn, **_revision_summary(owner, arn, tasks)} for arn in record.source_revision_arns
-            ],
-            "targetServiceRevision": {
-                "arn": record.target_revision_arn,
-                **_revision_summary(owner, record.target_revision_arn, tasks),
-            },
-            "status": str(record.status),
-            "statusReason": record.status_reason,
-            "deploymentConfiguration": record.deployment_configuration,
-            "rollback": record.rollback,
-            "deploymentCircuitBreaker": {
-                "status": record.breaker_status,
-                "failureCount": record.breaker_failures,
-                "threshold": record.breaker_threshold,
-            },
-            "alarms": {
-                "status": record.alarms_status,
-                "alarmNames": (record.deployment_configuration.get("alarms") or {}).get("alarmNames", []),
-                "triggeredAlarmNames": record.triggered_alarms,
-            },
-        }
-    )
+    own = {
+        "serviceDeploymentArn": record.arn,
+        "serviceArn": owner.arn,
+        "sourceServiceRevisions": [
+            {"arn": arn, **_revision_summary(owner, arn, tasks)} for arn in record.source_revision_arns
+        ],
+        "targetServiceRevision": {
+            "arn": record.target_revision_arn,
+            **_revision_summary(owner, record.target_revision_arn, tasks),
+        },
+        "deploymentCircuitBreaker": {
+            "status": record.breaker_status,
+            "failureCount": record.breaker_failures,
+            "threshold": record.breaker_threshold,
+        },
+        "alarms": {
+            "status": record.alarms_status,
+            "alarmNames": (record.deployment_configuration.get("alarms") or {}).get("alarmNames", []),
+            "triggeredAlarmNames": record.triggered_alarms,
+        },
+    }
+    return _shown("ServiceDeployment", own, record, owner)
 
 
 def service_deployment_brief(owner: Service, record: ServiceDeployment) -> Json:
     """A service deployment, as ListServiceDeployments shows it."""
-    return without_none(
-        {
-            "serviceDeploymentArn": record.arn,
-            "serviceArn": owner.arn,
-            "clusterArn": owner.cluster_arn,
-            "createdAt": record.created_at,
-            "startedAt": record.started_at,
-            "finishedAt": record.finished_at,
-            "targetServiceRevisionArn": record.target_revision_arn,
-            "status": str(record.status),
-            "statusReason": record.status_reason,
-        }
-    )
+    own = {
+        "serviceDeploymentArn": record.arn,
+        "serviceArn": owner.arn,
+        "targetServiceRevisionArn": record.target_revision_arn,
+    }
+    return _shown("ServiceDeploymentBrief", own, record, owner)
 
 
 def revision(state: State, owner: Service, record: Revision) -> Json:
@@ -311,24 +261,16 @@ def revision(state: State, owner: Service, record: Revision) -> Json:
         for c in t.containers
         if c.image_digest
     }
-    return without_none(
-        {
-            "serviceRevisionArn": record.arn,
-            "serviceArn": owner.arn,
-            "clusterArn": owner.cluster_arn,
-            "taskDefinition": record.task_definition_arn,
-            "capacityProviderStrategy": record.capacity_provider_strategy or None,
-            "launchType": record.launch_type,
-            "platformVersion": record.platform_version,
-            "platformFamily": "Linux",
-            "loadBalancers": record.load_balancers,
-            "serviceRegistries": record.service_registries,
-            "networkConfiguration": record.network_configuration,
-            "containerImages": [
-                without_none({"containerName": c["name"], "image": c["image"], "imageDigest": digests.get(c["name"])})
-                for c in definition["containerDefinitions"]
-            ],
-            "guardDutyEnabled": False,
-            "createdAt": record.created_at,
-        }
-    )
+    own = {
+        "serviceRevisionArn": record.arn,
+        "serviceArn": owner.arn,
+        "taskDefinition": record.task_definition_arn,
+        "capacityProviderStrategy": record.capacity_provider_strategy or None,
+        "platformFamily": "Linux",
+        "containerImages": [
+            without_none({"containerName": c["name"], "image": c["image"], "imageDigest": digests.get(c["name"])})
+            for c in definition["containerDefinitions"]
+        ],
+        "guardDutyEnabled": False,
+    }
+    return _shown("ServiceRevision", own, record, owner)

@@ -102,12 +102,11 @@ def stop_on_request(service: Service, record: ServiceDeployment, stop_type: str,
     if target is None:
         stop(record, reason, now)
         return
-    back = roll_back(service, target, "ECS deployment stopped", now)
+    roll_back(service, target, "ECS deployment stopped", now)
     record.status = ServiceDeploymentStatus.ROLLBACK_IN_PROGRESS
     record.status_reason = reason
     record.updated_at = now
     record.rollback = {"reason": reason, "startedAt": now, "serviceRevisionArn": target}
-    record.rollback_deployment_id = back.id
     _end_monitors(record)
 
 
@@ -188,7 +187,7 @@ def fail(
             record.status_reason = _status_reason(cause, rolls_back=False)
             record.stopped_at = record.finished_at = now
         return
-    back = roll_back(service, rollback_to, cause.partition(":")[0], now)
+    roll_back(service, rollback_to, cause.partition(":")[0], now)
     if record is not None:
         record.status = ServiceDeploymentStatus.ROLLBACK_IN_PROGRESS
         record.status_reason = _status_reason(cause, rolls_back=True)
@@ -197,7 +196,6 @@ def fail(
             "startedAt": now,
             "serviceRevisionArn": rollback_to,
         }
-        record.rollback_deployment_id = back.id
 
 
 def _tail(cause: str) -> str:
@@ -211,7 +209,7 @@ def _status_reason(cause: str, *, rolls_back: bool) -> str:
     return f"Service deployment {what} because of a deployment alarm: alarm detected."
 
 
-def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -> Deployment:
+def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -> None:
     """Make the revision primary again, in the deployment that still has its tasks or else in a new one."""
     failed = service.primary
     failed.status = DeploymentStatus.ACTIVE
@@ -234,7 +232,6 @@ def roll_back(service: Service, revision_arn: str, initiator: str, now: float) -
     back.stable_since = None
     service.is_steady = False
     add_event(service, f"rolling back to deployment {target}.")
-    return back
 
 
 def note_healthy_task(service: Service, task: Task) -> None:

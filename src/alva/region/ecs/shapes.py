@@ -11,10 +11,10 @@ from typing import Any
 
 from botocore.validate import ParamValidator
 
+from alva.region import constraints
 from alva.region.ecs.errors import EcsError, client_error, invalid_parameter, not_honoured
 from alva.region.ecs.model import Json
 from alva.region.ecs.support import Honoured
-from alva.region.validation import constraints
 
 _NEEDED = {
     "environment": "name",

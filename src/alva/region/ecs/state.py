@@ -40,6 +40,10 @@ class State:
         """An ECS ARN: `arn("service", cluster, name)`."""
         return f"arn:aws:ecs:{self.region}:{self.account_id}:{'/'.join((kind, *parts))}"
 
+    def arn_in(self, kind: str, cluster: Cluster, name_or_arn: str) -> str:
+        """The ARN that a name in the cluster, or an ARN, refers to."""
+        return name_or_arn if name_or_arn.startswith("arn:") else self.arn(kind, cluster.name, name_or_arn)
+
     # Look-up functions
 
     def cluster(self, name_or_arn: str | None) -> Cluster:

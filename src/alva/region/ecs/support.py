@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from alva.region.constraints import input_members
+
 HONOURED: Final = "honoured"
 WITHOUT_EFFECT: Final = "accepted without effect"
 
@@ -130,7 +132,16 @@ _SERVICE = {
     "availabilityZoneRebalancing": WITHOUT_EFFECT,
 }
 
+WHOLE = (
+    "DeleteCluster", "DeleteService", "DeleteTaskDefinitions", "DeregisterTaskDefinition", "DescribeClusters",
+    "DescribeServiceDeployments", "DescribeServiceRevisions", "DescribeServices", "DescribeTaskDefinition",
+    "DescribeTasks", "ExecuteCommand", "ListClusters", "ListServiceDeployments", "ListTagsForResource",
+    "ListTaskDefinitionFamilies", "ListTaskDefinitions", "StopServiceDeployment", "StopTask", "UntagResource",
+)  # fmt: skip
+"""Actions with every member of AWS's model."""
+
 ACTIONS: dict[str, Honoured] = {
+    **{action: dict.fromkeys(input_members("ecs", action), HONOURED) for action in WHOLE},
     "CreateCluster": {
         "clusterName": HONOURED,
         "tags": _TAGS,
@@ -146,9 +157,6 @@ ACTIONS: dict[str, Honoured] = {
         "capacityProviders": frozenset({"FARGATE", "FARGATE_SPOT"}),
         "defaultCapacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
     },
-    "DeleteCluster": {"cluster": HONOURED},
-    "DescribeClusters": {"clusters": HONOURED, "include": HONOURED},
-    "ListClusters": {"nextToken": HONOURED, "maxResults": HONOURED},
     "DescribeCapacityProviders": {
         "capacityProviders": HONOURED,
         "include": HONOURED,
@@ -175,22 +183,6 @@ ACTIONS: dict[str, Honoured] = {
             "operatingSystemFamily": frozenset({"LINUX"}),
         },
     },
-    "DeregisterTaskDefinition": {"taskDefinition": HONOURED},
-    "DeleteTaskDefinitions": {"taskDefinitions": HONOURED},
-    "DescribeTaskDefinition": {"taskDefinition": HONOURED, "include": HONOURED},
-    "ListTaskDefinitions": {
-        "familyPrefix": HONOURED,
-        "status": HONOURED,
-        "sort": HONOURED,
-        "nextToken": HONOURED,
-        "maxResults": HONOURED,
-    },
-    "ListTaskDefinitionFamilies": {
-        "familyPrefix": HONOURED,
-        "status": HONOURED,
-        "nextToken": HONOURED,
-        "maxResults": HONOURED,
-    },
     "CreateService": {
         **_SERVICE,
         "serviceName": HONOURED,
@@ -201,8 +193,6 @@ ACTIONS: dict[str, Honoured] = {
         "tags": _TAGS,
     },
     "UpdateService": {**_SERVICE, "service": HONOURED, "forceNewDeployment": HONOURED},
-    "DeleteService": {"cluster": HONOURED, "service": HONOURED, "force": HONOURED},
-    "DescribeServices": {"cluster": HONOURED, "services": HONOURED, "include": HONOURED},
     "ListServices": {
         "cluster": HONOURED,
         "launchType": HONOURED,
@@ -210,17 +200,6 @@ ACTIONS: dict[str, Honoured] = {
         "nextToken": HONOURED,
         "maxResults": HONOURED,
     },
-    "DescribeServiceDeployments": {"serviceDeploymentArns": HONOURED},
-    "ListServiceDeployments": {
-        "service": HONOURED,
-        "cluster": HONOURED,
-        "status": HONOURED,
-        "createdAt": HONOURED,
-        "nextToken": HONOURED,
-        "maxResults": HONOURED,
-    },
-    "DescribeServiceRevisions": {"serviceRevisionArns": HONOURED},
-    "StopServiceDeployment": {"serviceDeploymentArn": HONOURED, "stopType": HONOURED},
     "RunTask": {
         "capacityProviderStrategy": _CAPACITY_PROVIDER_STRATEGY,
         "cluster": HONOURED,
@@ -253,15 +232,6 @@ ACTIONS: dict[str, Honoured] = {
         "taskDefinition": HONOURED,
         "clientToken": HONOURED,
     },
-    "ExecuteCommand": {
-        "cluster": HONOURED,
-        "container": HONOURED,
-        "command": HONOURED,
-        "interactive": HONOURED,
-        "task": HONOURED,
-    },
-    "StopTask": {"cluster": HONOURED, "task": HONOURED, "reason": HONOURED},
-    "DescribeTasks": {"cluster": HONOURED, "tasks": HONOURED, "include": HONOURED},
     "ListTasks": {
         "cluster": HONOURED,
         "family": HONOURED,
@@ -273,7 +243,5 @@ ACTIONS: dict[str, Honoured] = {
         "maxResults": HONOURED,
     },
     "TagResource": {"resourceArn": HONOURED, "tags": _TAGS},
-    "UntagResource": {"resourceArn": HONOURED, "tagKeys": HONOURED},
-    "ListTagsForResource": {"resourceArn": HONOURED},
 }
 """All other actions are refused."""

@@ -15,8 +15,9 @@ from ministack.services import ec2, elasticache
 
 from alva.region import engine_metrics
 from alva.region.elasticache import api, metrics, parameters, resources
-from alva.region.elasticache.node import CacheNode, NodeFailed
+from alva.region.elasticache.node import CacheNode
 from alva.region.elasticache.parameters import Node
+from alva.region.engine import EngineFailed
 from alva.region.engine_log import EngineLog
 from alva.region.network import Interface, NetworkFailed
 
@@ -49,7 +50,7 @@ class Caches:
 
     async def start(self) -> None:
         """Start every restored group, in parallel. A group that does not start is shown as `create-failed`."""
-        records = [record for record in elasticache._replication_groups._data.values() if record.get("_addresses")]
+        records = [record for record in elasticache._replication_groups.all_values() if record.get("_addresses")]
         for record in records:
             subnets = self._subnets(record)
             record["_addresses"] = [
@@ -65,7 +66,7 @@ class Caches:
         await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
 
     async def create(self, record: Record, port: int) -> None:
-        """Start a new group's nodes; returns when they answer. Raises NodeFailed."""
+        """Start a new group's nodes; returns when they answer. Raises EngineFailed."""
         record["Status"] = "creating"
         count = 1 + int(record["_replicas_per_node_group"])
         blocks = [str(subnet["CidrBlock"]) for subnet in self._subnets(record)]
@@ -159,7 +160,7 @@ class Caches:
                     continue
                 try:
                     info = metrics.read_info(await node.info())
-                except (OSError, NodeFailed) as error:
+                except (OSError, EngineFailed) as error:
                     logger.warning("cannot read the metrics of node %s: %s", node.name, error)
                     continue
                 now = (engine_metrics.usage(engine_metrics.processes_under(pid)), info)
@@ -189,7 +190,7 @@ class Caches:
                     )
                 )
             except NetworkFailed as error:
-                raise NodeFailed(f"cannot attach a network interface: {error}") from error
+                raise EngineFailed(f"cannot attach a network interface: {error}") from error
 
     def _configuration(self, record: Record, index: int) -> Node:
         has_tls = record["TransitEncryptionEnabled"]
@@ -251,11 +252,11 @@ class Caches:
     def _subnets(self, record: Record) -> list[Record]:
         group = elasticache._subnet_groups.get(record["CacheSubnetGroupName"])
         if not group:
-            raise NodeFailed(f"CacheSubnetGroupName: {record['CacheSubnetGroupName']} doesn't exist.")
+            raise EngineFailed(f"CacheSubnetGroupName: {record['CacheSubnetGroupName']} doesn't exist.")
         ids = [each["SubnetIdentifier"] for each in group["Subnets"]]
         subnets: list[Record] = [ec2._subnets[each] for each in ids if each in ec2._subnets]
         if not subnets:
-            raise NodeFailed(f"cache subnet group {record['CacheSubnetGroupName']} has no subnet that exists")
+            raise EngineFailed(f"cache subnet group {record['CacheSubnetGroupName']} has no subnet that exists")
         return subnets
 
     def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:

@@ -11,18 +11,13 @@ from pathlib import Path
 from alva.region.background import Background
 from alva.region.elasticache import parameters
 from alva.region.elasticache.parameters import Node
-from alva.region.engine import POLL_SECONDS, STOP_TIMEOUT_SECONDS, Engine
+from alva.region.engine import Engine, EngineFailed
 from alva.region.network import Network
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import ProcessSpec, Supervisor
 
 USER = (6379, 6379)
-START_TIMEOUT_SECONDS = 20.0
 PROGRAM_INSIDE = "/opt/valkey/valkey-server"
-
-
-class NodeFailed(Exception):
-    """Valkey did not start or refused a command; the text ends with its last lines."""
 
 
 class CacheNode(Engine):
@@ -42,7 +37,7 @@ class CacheNode(Engine):
         self._node: Node | None = None
 
     async def start(self, node: Node, values: Mapping[str, str]) -> None:
-        """Start the server with this configuration and return when it answers. Raises NodeFailed.
+        """Start the server with this configuration and return when it answers. Raises EngineFailed.
 
         Until `stop`, it is restarted whenever it ends.
         """
@@ -77,24 +72,17 @@ class CacheNode(Engine):
             )
         )
         self._process = process
-        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
-        while True:
-            try:
-                if await self._ask("PING") == "PONG":
-                    self._restart_after_crash(process, lambda: self._launch(self._node or node, values))
-                    return
-            except (OSError, NodeFailed) as error:
-                if not process.is_running:
-                    raise NodeFailed(f"Valkey ended while it started: {self._evidence()}") from error
-                if asyncio.get_running_loop().time() > deadline:
-                    await process.stop(STOP_TIMEOUT_SECONDS)
-                    raise NodeFailed(
-                        f"Valkey did not answer within {START_TIMEOUT_SECONDS:.0f} s: {error}: {self._evidence()}"
-                    ) from error
-            await asyncio.sleep(POLL_SECONDS)
+        await self._wait_until(self._is_ready, process, "Valkey")
+        self._restart_after_crash(process, lambda: self._launch(self._node or node, values))
+
+    async def _is_ready(self) -> bool:
+        try:
+            return await self._ask("PING") == "PONG"
+        except (OSError, EngineFailed):
+            return False
 
     async def change(self, node: Node, values: Mapping[str, str]) -> None:
-        """Apply parameters and AUTH tokens without a restart. Raises NodeFailed when Valkey refuses one."""
+        """Apply parameters and AUTH tokens without a restart. Raises EngineFailed when Valkey refuses one."""
         assert self._node is not None  # noqa: S101 - it was started
         prefix = self._node.own_name
         await self._ask(f"{prefix}-acl", "SETUSER", "default", *parameters.user_rules(node.tokens))
@@ -103,13 +91,13 @@ class CacheNode(Engine):
             await self._ask(f"{prefix}-config", "SET", name, value)
 
     async def info(self) -> str:
-        """INFO's answer. Raises NodeFailed or OSError when the server does not answer."""
+        """INFO's answer. Raises EngineFailed or OSError when the server does not answer."""
         return await self._ask("INFO")
 
     async def _ask(self, *command: str) -> str:
         """Send one command over a new connection. Returns the answer's first line, or the text of a bulk string.
 
-        Raises NodeFailed for an error reply.
+        Raises EngineFailed for an error reply.
         """
         assert self._node is not None  # noqa: S101 - it was started
         reader, writer = await self._network.open_connection(self._node.address, self._node.port)
@@ -128,7 +116,7 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     await writer.drain()
     answer = (await reader.readline()).decode().rstrip("\r\n")
     if not answer or answer.startswith("-"):
-        raise NodeFailed(f"{command[0]}: {answer[1:] or 'the connection was closed'}")
+        raise EngineFailed(f"{command[0]}: {answer[1:] or 'the connection was closed'}")
     if answer.startswith("$") and answer != "$-1":
         return (await reader.readexactly(int(answer[1:]) + 2)).decode()
     return answer[1:]

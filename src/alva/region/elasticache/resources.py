@@ -12,7 +12,7 @@ from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
 from alva.region.elasticache import parameters
-from alva.region.elasticache.node import NodeFailed
+from alva.region.engine import EngineFailed
 
 if TYPE_CHECKING:
     from alva.region.elasticache.caches import Caches
@@ -64,7 +64,7 @@ class ReplicationGroup:
         registry.announce(name)
         try:
             await self._caches.create(record, int(properties.get("Port") or DEFAULT_PORT))
-        except NodeFailed as error:
+        except EngineFailed as error:
             record["Status"] = "create-failed"
             raise HandlerFailed(f"Replication group {name} could not be created: {error}", "NotStabilized") from error
         return name, provisioners._ec_rg_attrs(name)
@@ -90,7 +90,7 @@ class ReplicationGroup:
             record["_auth_tokens"] = _tokens(tokens, new)
         try:
             await self._caches.change(record)
-        except NodeFailed as error:
+        except EngineFailed as error:
             raise HandlerFailed(f"Replication group {physical_id} could not be modified: {error}") from error
         return physical_id, provisioners._ec_rg_attrs(physical_id)
 

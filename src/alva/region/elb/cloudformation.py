@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from alva.region.cloudformation import drift
+from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
 from alva.region.elb import describing, reading
@@ -369,4 +370,4 @@ def _only(properties: Properties, names: Container[str]) -> dict[str, Any]:
 def _refuse_unknown(properties: Properties, known: Container[str]) -> None:
     for name in properties:
         if name not in known:
-            raise ValueError(f"Encountered unsupported property {name}")
+            raise Refused(f"Encountered unsupported property {name}")

@@ -81,7 +81,7 @@ class LoadBalancers:
         self._attached: dict[str, LoadBalancer] = {}
         """The load balancer of each attached target group, by the group's ARN."""
         self._tls_proxies: dict[str, TlsProxy] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_started = False
         self._is_update_pending = False
         self._is_verification_pending = False
         self._rejected: set[tuple[str, str]] = set()
@@ -104,7 +104,7 @@ class LoadBalancers:
         """
         _require_free(self._edge.port, "ALVA_EDGE_PORT")
         _require_free(self._edge.tls_port, "ALVA_EDGE_TLS_PORT")
-        self._loop = asyncio.get_running_loop()
+        self._is_started = True
         await self._complete_records()
         self._targets.restore()
         await self._interfaces.follow()
@@ -127,7 +127,7 @@ class LoadBalancers:
         """Stop the health checks and Envoy, and keep the records."""
         await end(*self._loops)
         self._targets.stop()
-        self._loop = None
+        self._is_started = False
         self._silent.close()
         await self._envoy.stop()
 
@@ -233,10 +233,10 @@ class LoadBalancers:
         return next(f"{address}:{port}" for address in candidates if f"{address}:{port}" not in taken)
 
     def changed(self) -> None:
-        """Update the data plane from the store, soon. Can be called from any thread."""
-        if self._loop is not None and not self._is_update_pending:
+        """Update the data plane from the store, soon."""
+        if self._is_started and not self._is_update_pending:
             self._is_update_pending = True
-            self._loop.call_soon_threadsafe(self._update_soon, context=self._region.background.context)
+            asyncio.get_running_loop().call_soon(self._update_soon, context=self._region.background.context)
 
     def security_groups_may_have_changed(self) -> None:
         """Update the edge, soon, if the security groups admit other clients than before."""
@@ -250,7 +250,7 @@ class LoadBalancers:
 
     def _update_soon(self) -> None:
         self._is_update_pending = False
-        if self._loop is not None:
+        if self._is_started:
             self._region.background.spawn("configure the load balancers", self._reconcile())
 
     async def _reconcile(self) -> None:
@@ -302,7 +302,7 @@ class LoadBalancers:
                 access_log=self._envoy.access_log,
             )
         )
-        if self._loop is None:
+        if not self._is_started:
             return
         if self._silent.are_missing:
             self._region.background.spawn("take the ports without an admitted client", self._silent.take())
@@ -311,7 +311,7 @@ class LoadBalancers:
             self._region.background.spawn("verify Envoy's configuration", self._verify_soon())
 
     def _health_changed(self) -> None:
-        if self._loop is not None:
+        if self._is_started:
             self._configure()
 
     def _host_counts(self) -> dict[tuple[str, str], tuple[int, int]]:

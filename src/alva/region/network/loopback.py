@@ -36,10 +36,10 @@ class Loopback:
     async def serve(self, interface: Interface) -> None:
         """Do nothing: all of 127.0.0.0/8 exists."""
 
-    def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
+    async def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
         """Do nothing: all of 127.0.0.0/8 exists."""
 
-    def serve_all_interfaces(self, address: str, port: int) -> None:
+    async def serve_all_interfaces(self, address: str, port: int) -> None:
         """Do nothing: the address does not exist here."""
 
     async def detach(self, address: str) -> None:

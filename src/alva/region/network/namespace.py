@@ -66,7 +66,7 @@ class Place:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def run_now(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run a function in the namespace and wait for it. For short work, and before the event loop runs."""
+        """Run a function in the namespace and wait for it: short work, or work before anything is served."""
         return self._executor.submit(work, *arguments).result()
 
     def make_neighbour(self, prepare: Callable[[Namespace], None]) -> Namespace:

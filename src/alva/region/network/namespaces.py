@@ -100,26 +100,27 @@ class Namespaces:
     async def serve(self, interface: Interface) -> None:
         """Route an interface's address to the services, which listen on it."""
         if interface.address not in self._interfaces:
-            await self._services.run(run, "ip", "address", "replace", f"{interface.address}/32", "dev", "eth0")
-            await self._router.run(run, "ip", "route", "replace", f"{interface.address}/32", "dev", self._services_link)
+            await self._route_to_services(interface.address)
         self._interfaces[interface.address] = interface
         self._write_map()
         await self._apply()
 
-    def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
+    async def serve_outside(self, addresses: tuple[str, ...], hidden_ports: tuple[int, ...]) -> None:
         """Add addresses outside the VPCs, which represent the internet, to the services' namespace."""
         for address in addresses:
-            self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
-            self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
+            await self._route_to_services(address)
         self._outside = Outside(addresses=addresses, hidden_ports=hidden_ports)
         self.changed()
 
-    def serve_all_interfaces(self, address: str, port: int) -> None:
+    async def serve_all_interfaces(self, address: str, port: int) -> None:
         """Add an address to the services that every interface reaches on a port, independent of groups and routes."""
-        self._services.run_now(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
-        self._router.run_now(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
+        await self._route_to_services(address)
         self._open_to_all = (*self._open_to_all, (address, port))
         self.changed()
+
+    async def _route_to_services(self, address: str) -> None:
+        await self._services.run(run, "ip", "address", "replace", f"{address}/32", "dev", "eth0")
+        await self._router.run(run, "ip", "route", "replace", f"{address}/32", "dev", self._services_link)
 
     async def detach(self, address: str) -> None:
         """Remove an interface; unknown addresses are ignored."""

@@ -107,4 +107,4 @@ def _number(value: object) -> int | None:
 
 def _all(store: Any) -> dict[str, Any]:
     """Every record of a store by its id. The region has one account, whatever the scope of the running request."""
-    return {key[-1]: record for key, record in list(store._data.items())}
+    return {key[-1]: record for key, record in store.all_items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ministack import app as ministack_app
@@ -33,13 +33,18 @@ REFUSED = frozenset({
 ABSENT = frozenset({"DescribeOrderableDBInstanceOptions"})
 """Operations about AWS's offerings, which have no meaning here."""
 
+STATES = {
+    "RebootDBInstance": ("available", "rebooting"),
+    "StopDBInstance": ("available", "stopping"),
+    "StartDBInstance": ("stopped", "starting"),
+}
+"""Operation -> the required state of the instance, and its state meanwhile."""
+
 
 def install(databases: Databases) -> None:
     """Handle these operations before MiniStack does."""
     operations: dict[str, Callable[[Databases, Parameters], Awaitable[Response]]] = {
-        "RebootDBInstance": reboot,
-        "StopDBInstance": stop,
-        "StartDBInstance": start,
+        **dict.fromkeys(STATES, change_state),
         "CreateDBSnapshot": create_snapshot,
         "DeleteDBSnapshot": delete_snapshot,
     }
@@ -64,32 +69,23 @@ def install(databases: Databases) -> None:
     ministack_app.SERVICE_HANDLERS["rds"] = handle
 
 
-async def reboot(databases: Databases, parameters: Parameters) -> Response:
-    """RebootDBInstance, which applies static parameters."""
-    record = _in_state(parameters, "available")
-    record["DBInstanceStatus"] = "rebooting"
-    response = _single("RebootDBInstance", record)
-    _in_background(databases, databases.restart(record, "rebooting"), record)
-    return response
+async def change_state(databases: Databases, parameters: Parameters) -> Response:
+    """RebootDBInstance, which applies static parameters, StopDBInstance and StartDBInstance.
 
-
-async def stop(databases: Databases, parameters: Parameters) -> Response:
-    """StopDBInstance. The instance stays stopped when the region restarts."""
-    record = _in_state(parameters, "available")
-    record["DBInstanceStatus"] = "stopping"
-    record["_stopped"] = True
-    response = _single("StopDBInstance", record)
-    _in_background(databases, databases.stop_server(record), record)
-    return response
-
-
-async def start(databases: Databases, parameters: Parameters) -> Response:
-    """StartDBInstance."""
-    record = _in_state(parameters, "stopped")
-    record["DBInstanceStatus"] = "starting"
-    record.pop("_stopped", None)
-    response = _single("StartDBInstance", record)
-    _in_background(databases, databases.restart(record, "starting"), record)
+    The work goes on after the answer. A stopped instance stays stopped when the region restarts.
+    """
+    action = parameters["Action"]
+    before, status = STATES[action]
+    record = _in_state(parameters, before)
+    record["DBInstanceStatus"] = status
+    record["_stopped"] = status == "stopping"
+    response: Response = rds._single_instance_response(f"{action}Response", f"{action}Result", record)
+    databases.region.background.spawn(
+        f"change DB instance {record['DBInstanceIdentifier']}",
+        databases.stop_server(record) if status == "stopping" else databases.restart(record, status),
+        # In the caller's context, since the records are those of the caller's account and region.
+        context=contextvars.copy_context(),
+    )
     return response
 
 
@@ -124,15 +120,3 @@ def _in_state(parameters: Parameters, *states: str) -> dict[str, Any]:
             f"but expected it to be one of {', '.join(states)}.",
         )
     return record
-
-
-def _in_background(databases: Databases, work: Coroutine[Any, Any, None], record: dict[str, Any]) -> None:
-    # In the caller's context, since the records are those of the caller's account and region.
-    databases.region.background.spawn(
-        f"change DB instance {record['DBInstanceIdentifier']}", work, context=contextvars.copy_context()
-    )
-
-
-def _single(action: str, record: dict[str, Any]) -> Response:
-    response: Response = rds._single_instance_response(f"{action}Response", f"{action}Result", record)
-    return response

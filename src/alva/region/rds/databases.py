@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import ec2, rds
 
 from alva.region import engine_metrics
+from alva.region.engine import EngineFailed
 from alva.region.engine_log import EngineLog
 from alva.region.network import Interface, NetworkFailed
 from alva.region.rds import api, metrics, parameters, resources
 from alva.region.rds.parameters import Endpoint
-from alva.region.rds.server import Login, PostgresServer, ServerFailed, known_parameters
+from alva.region.rds.server import Login, PostgresServer, known_parameters
 
 if TYPE_CHECKING:
     from alva.region.region import Region
@@ -47,7 +48,7 @@ class Databases:
 
     async def start(self) -> None:
         """Start every restored instance, in parallel. An instance that does not start is shown as `failed`."""
-        records = [record for record in rds._instances._data.values() if record.get("_address")]
+        records = [record for record in rds._instances.all_values() if record.get("_address")]
         for record in records:
             block = str(self._subnet(record)["CidrBlock"])
             record["_address"] = self.region.addresses.restored(record["_address"], block)
@@ -60,7 +61,7 @@ class Databases:
         await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     async def create(self, record: Record, snapshot_id: str | None) -> None:
-        """Create the server of a new record; returns when it accepts connections. Raises ServerFailed."""
+        """Create the server of a new record; returns when it accepts connections. Raises EngineFailed."""
         name = record["DBInstanceIdentifier"]
         # The endpoint is published last, once the server accepts connections.
         record["_address"] = self.region.addresses.allocate(str(self._subnet(record)["CidrBlock"]))
@@ -74,7 +75,7 @@ class Databases:
             await self._bring_up(record, server)
 
     async def restart(self, record: Record, status: str = "modifying") -> None:
-        """Restart the server with the configuration of its record. Raises ServerFailed."""
+        """Restart the server with the configuration of its record. Raises EngineFailed."""
         async with self._changing(record, status) as server:
             await server.stop()
             await self._bring_up(record, server)
@@ -86,17 +87,18 @@ class Databases:
             record["DBInstanceStatus"] = "stopped"
 
     async def set_password(self, record: Record) -> None:
-        """Apply the recorded password; the server restarts. Raises ServerFailed."""
+        """Apply the recorded password; the server restarts. Raises EngineFailed."""
         async with self._changing(record, "modifying") as server:
             await server.stop()
             await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
             await self._bring_up(record, server)
 
-    def reload(self, record: Record) -> None:
+    async def reload(self, record: Record) -> None:
         """Apply the recorded dynamic parameters."""
         server = self._server(record)
-        self._configure(record, server)
-        server.reload()
+        async with server.lock:
+            self._configure(record, server)
+            server.reload()
 
     async def snapshot(self, record: Record, snapshot_id: str) -> None:
         """Copy the instance's data to the snapshot's folder."""
@@ -145,7 +147,7 @@ class Databases:
         server = self._server(record)
         try:
             if not server.is_initialised:
-                raise ServerFailed("its data folder is missing or incomplete")
+                raise EngineFailed("its data folder is missing or incomplete")
             async with self._changing(record, "starting"):
                 await self._bring_up(record, server)
         except Exception as error:
@@ -157,13 +159,13 @@ class Databases:
     async def _changing(self, record: Record, status: str) -> AsyncIterator[PostgresServer]:
         """Lock the server for the caller. The record has `status` meanwhile, and `failed` after an error.
 
-        Raises ServerFailed when the instance was deleted before the lock was free.
+        Raises EngineFailed when the instance was deleted before the lock was free.
         """
         server = self._server(record)
         record["DBInstanceStatus"] = status
         async with server.lock:
             if self._servers.get(record["DbiResourceId"]) is not server:
-                raise ServerFailed(f"DB instance {record['DBInstanceIdentifier']} was deleted")
+                raise EngineFailed(f"DB instance {record['DBInstanceIdentifier']} was deleted")
             record["DBInstanceStatus"] = status
             try:
                 yield server
@@ -181,7 +183,7 @@ class Databases:
         try:
             server.namespace = await self.region.network.attach(interface)
         except NetworkFailed as error:
-            raise ServerFailed(f"cannot attach a network interface: {error}") from error
+            raise EngineFailed(f"cannot attach a network interface: {error}") from error
         await server.start()
         self.region.names.publish(record["Endpoint"]["Address"], [record["_address"]])
         record["DBInstanceStatus"] = "available"
@@ -255,14 +257,14 @@ class Databases:
         """A subnet of the subnet group, in the instance's zone if possible."""
         group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
         if not group:
-            raise ServerFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")
+            raise EngineFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")
         subnets = [
             ec2._subnets[each["SubnetIdentifier"]]
             for each in group["Subnets"]
             if each["SubnetIdentifier"] in ec2._subnets
         ]
         if not subnets:
-            raise ServerFailed(f"DB subnet group {group['DBSubnetGroupName']} has no subnet that exists")
+            raise EngineFailed(f"DB subnet group {group['DBSubnetGroupName']} has no subnet that exists")
         zone = record.get("AvailabilityZone")
         chosen: Record = next((subnet for subnet in subnets if subnet["AvailabilityZone"] == zone), subnets[0])
         return chosen

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alva.region import engine_metrics
+from alva.region import engine_metrics, procfs
 from alva.region.engine_metrics import Data, Usage
 
 NAMESPACE = "AWS/RDS"
@@ -58,7 +58,7 @@ def count_clients(titles: Iterable[str]) -> int:
 def _titles(pids: Iterable[int]) -> Iterable[str]:
     for pid in pids:
         with contextlib.suppress(OSError):
-            yield Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace") + " "
+            yield procfs.command_line(pid) + " "
 
 
 def _stored_bytes(folder: Path) -> int:

@@ -12,8 +12,8 @@ from ministack.services.cloudformation import provisioners
 from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.engine import EngineFailed
 from alva.region.rds import parameters
-from alva.region.rds.server import ServerFailed
 
 if TYPE_CHECKING:
     from alva.region.rds.databases import Databases
@@ -76,7 +76,7 @@ class DBInstance:
             await self._databases.create(record, snapshot_id)
             if snapshot_id and properties.get("MasterUserPassword"):
                 await self._databases.set_password(record)
-        except ServerFailed as error:
+        except EngineFailed as error:
             record["DBInstanceStatus"] = "failed"
             raise HandlerFailed(f"DB instance {name} could not be created: {error}", "NotStabilized") from error
         return name, _attributes(record)
@@ -104,9 +104,9 @@ class DBInstance:
                 await self._databases.restart(record)
             elif "DBParameterGroupName" in changed:
                 # Static parameters of a new group apply after a reboot (RDS User Guide, "Parameter groups").
-                self._databases.reload(record)
+                await self._databases.reload(record)
                 record["DBParameterGroups"][0]["ParameterApplyStatus"] = "pending-reboot"
-        except ServerFailed as error:
+        except EngineFailed as error:
             raise HandlerFailed(f"DB instance {physical_id} could not be modified: {error}", "NotStabilized") from error
         return physical_id, _attributes(record)
 
@@ -151,7 +151,7 @@ class DBParameterGroup:
         for record in list(rds._instances.values()):
             (membership, *_) = record["DBParameterGroups"]
             if membership["DBParameterGroupName"] == physical_id and record["DBInstanceStatus"] == "available":
-                self._databases.reload(record)
+                await self._databases.reload(record)
                 if parameters.needs_restart(changed, known):
                     membership["ParameterApplyStatus"] = "pending-reboot"
         return made

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from alva.errors import RegionFailed
 from alva.region import procfs
-from alva.region.engine import POLL_SECONDS, STOP_TIMEOUT_SECONDS, Engine
+from alva.region.engine import Engine, EngineFailed
 from alva.region.rds import parameters
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import ProcessSpec, Supervisor
@@ -25,16 +25,11 @@ if TYPE_CHECKING:
 
 # PostgreSQL refuses to run as root. No distribution uses this number.
 USER = (5432, 5432)
-START_TIMEOUT_SECONDS = 30.0
 NODE_NAMES_OF_PROCESSORS = {"x86_64": "x64", "aarch64": "arm64"}
 """The kernel's name of a processor -> Node's (`process.arch`), which npm's packages use."""
 
 PROGRAMS_INSIDE = "/opt/postgresql"
 FOLDER_INSIDE = "/var/lib/postgresql"
-
-
-class ServerFailed(Exception):
-    """PostgreSQL failed; the text ends with its last lines."""
 
 
 def programs_folder() -> Path:
@@ -101,7 +96,7 @@ class PostgresServer(Engine):
         self._write("key.pem", certificate.key_file.read_text())
 
     async def start(self) -> None:
-        """Start the server and return when it accepts connections. Raises ServerFailed with its last lines.
+        """Start the server and return when it accepts connections. Raises EngineFailed with its last lines.
 
         Until `stop`, it is restarted whenever it ends.
         """
@@ -117,16 +112,7 @@ class PostgresServer(Engine):
         spec = self._spec("postgres", "-D", f"{FOLDER_INSIDE}/data")
         process = await self._supervisor.start(replace(spec, network=self.namespace))
         self._process = process
-        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_SECONDS
-        while not self._is_ready():
-            if not process.is_running:
-                raise ServerFailed(f"PostgreSQL ended while it started: {self._evidence()}")
-            if asyncio.get_running_loop().time() > deadline:
-                await process.stop(STOP_TIMEOUT_SECONDS)
-                raise ServerFailed(
-                    f"PostgreSQL accepted no connection within {START_TIMEOUT_SECONDS:.0f} s: {self._evidence()}"
-                )
-            await asyncio.sleep(POLL_SECONDS)
+        await self._wait_until(self._is_ready, process, "PostgreSQL")
         self._restart_after_crash(process, self._launch)
 
     def reload(self) -> None:
@@ -150,7 +136,7 @@ class PostgresServer(Engine):
                     os.kill(pid, signal.SIGCONT)
         new.rename(destination)
 
-    def _is_ready(self) -> bool:
+    async def _is_ready(self) -> bool:
         """PostgreSQL writes its state as the eighth line of postmaster.pid (pg_ctl reads it the same way)."""
         try:
             lines = (self._folder / "data/postmaster.pid").read_text().splitlines()
@@ -219,7 +205,7 @@ class PostgresServer(Engine):
             process.kill()
             raise
         if result.code != 0:
-            raise ServerFailed(f"{title} ended with code {result.code}: {self._evidence()}")
+            raise EngineFailed(f"{title} ended with code {result.code}: {self._evidence()}")
 
 
 async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
@@ -237,7 +223,7 @@ async def known_parameters(supervisor: Supervisor) -> Mapping[str, str]:
     )
     result = await process.wait()
     if result.code != 0:
-        raise ServerFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
+        raise EngineFailed(f"postgres --describe-config ended with code {result.code}: {' | '.join(lines[-3:])}")
     return {name: context for name, context, *_ in (line.split("\t") for line in lines)}
 
 

@@ -75,7 +75,7 @@ class StandIns:
             logger.warning("%s", self.problem)
         page = inbox.application(self._mailbox, self.faults, self.problem)
         self._serve(page, _listen(stream_socket(), "127.0.0.1", self._region.config.inbox_port))
-        self._region.network.serve_outside(tuple(self._addresses.values()), (PLAIN_PORT,))
+        await self._region.network.serve_outside(tuple(self._addresses.values()), (PLAIN_PORT,))
         for name, application in applications.items():
             address = self._addresses[name]
             self._serve(application, _listen(self._region.network.socket(), address, PLAIN_PORT))

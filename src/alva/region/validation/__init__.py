@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from alva.region import json_protocol, query_protocol
+from alva.region import constraints, json_protocol, query_protocol
 from alva.region.aws_error import AwsError
-from alva.region.validation import constraints, ec2, iam, logs, secrets_manager, sns, ssm, sts
+from alva.region.validation import ec2, iam, logs, secrets_manager, sns, ssm, sts
 
 if TYPE_CHECKING:
     from alva.region.unexpected import Handler, Response

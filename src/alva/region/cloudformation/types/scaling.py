@@ -6,7 +6,7 @@ from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
 from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
-from alva.region.validation.constraints import service_model
+from alva.region.constraints import service_model
 
 _SERVICE = "application-autoscaling"
 _TARGET = ("MinCapacity", "MaxCapacity", "RoleARN", "SuspendedState")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from alva.region.ecs import render
 from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json
-from alva.region.ecs.paging import page
+from alva.region.ecs.paging import described, page
 from alva.region.ecs.state import State
 
 _NAME = re.compile(r"[a-zA-Z0-9\-_]{1,255}")
@@ -75,15 +76,11 @@ def delete_cluster(state: State, request: Json) -> Json:
 
 def describe_clusters(state: State, request: Json) -> Json:
     """DescribeClusters; unknown ones are failures, not errors."""
-    clusters, failures = [], []
-    for reference in request.get("clusters") or ["default"]:
-        name = reference.rpartition("/")[2]
-        found = state.clusters.get(name)
-        if found is None:
-            failures.append({"arn": state.arn("cluster", name), "reason": "MISSING"})
-        else:
-            clusters.append(render.cluster(state, found, request.get("include") or ()))
-    return {"clusters": clusters, "failures": failures}
+    names = [each.rpartition("/")[2] for each in request.get("clusters") or ["default"]]
+    rendered = partial(render.cluster, state, include=request.get("include") or ())
+    return described(
+        "clusters", [(each, state.clusters.get(each)) for each in names], rendered, partial(state.arn, "cluster")
+    )
 
 
 def list_clusters(state: State, request: Json) -> Json:

@@ -9,7 +9,7 @@ from alva.region.ecs import render, rollouts
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, service_not_found
 from alva.region.ecs.model import Json, Service, ServiceDeployment
-from alva.region.ecs.paging import page
+from alva.region.ecs.paging import described, page
 from alva.region.ecs.state import State
 
 
@@ -23,14 +23,8 @@ def _find(state: State, arn: str) -> tuple[Service, ServiceDeployment] | None:
 
 def describe_service_deployments(state: State, request: Json) -> Json:
     """DescribeServiceDeployments; unknown ones are failures, not errors."""
-    found, failures = [], []
-    for arn in request["serviceDeploymentArns"]:
-        pair = _find(state, arn)
-        if pair is None:
-            failures.append({"arn": arn, "reason": "MISSING"})
-        else:
-            found.append(render.service_deployment(state, *pair))
-    return {"serviceDeployments": found, "failures": failures}
+    found = [(arn, _find(state, arn)) for arn in request["serviceDeploymentArns"]]
+    return described("serviceDeployments", found, lambda pair: render.service_deployment(state, *pair))
 
 
 def list_service_deployments(state: State, request: Json) -> Json:
@@ -58,14 +52,9 @@ def _seconds(value: Any, default: float) -> float:
 
 def describe_service_revisions(state: State, request: Json) -> Json:
     """DescribeServiceRevisions; unknown ones are failures, not errors."""
-    found, failures = [], []
-    for arn in request["serviceRevisionArns"]:
-        pair = next(((s, r) for s in state.services.values() for r in s.revisions if r.arn == arn), None)
-        if pair is None:
-            failures.append({"arn": arn, "reason": "MISSING"})
-        else:
-            found.append(render.revision(state, *pair))
-    return {"serviceRevisions": found, "failures": failures}
+    revisions = {revision.arn: (each, revision) for each in state.services.values() for revision in each.revisions}
+    found = [(arn, revisions.get(arn)) for arn in request["serviceRevisionArns"]]
+    return described("serviceRevisions", found, lambda pair: render.revision(state, *pair))
 
 
 def stop_service_deployment(state: State, controller: Controller, request: Json) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 
 from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs import exec_agent, render, rollouts
@@ -12,7 +13,7 @@ from alva.region.ecs.calls.tasks import check_network, launch_of
 from alva.region.ecs.controller import Controller
 from alva.region.ecs.errors import EcsError, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Revision, Service
-from alva.region.ecs.paging import page
+from alva.region.ecs.paging import described, page
 from alva.region.ecs.state import State, new_deployment_number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -272,15 +273,9 @@ def describe_services(state: State, request: Json) -> Json:
         raise invalid_parameter("Services cannot be empty.")
     if len(request["services"]) > 10:
         raise invalid_parameter("Services cannot have more than 10 elements.")
-    services, failures = [], []
-    for reference in request["services"]:
-        service = state.find_service(cluster, reference)
-        if service is None:
-            arn = reference if reference.startswith("arn:") else state.arn("service", cluster.name, reference)
-            failures.append({"arn": arn, "reason": "MISSING"})
-        else:
-            services.append(render.service(state, service, request.get("include") or ()))
-    return {"services": services, "failures": failures}
+    found = [(each, state.find_service(cluster, each)) for each in request["services"]]
+    rendered = partial(render.service, state, include=request.get("include") or ())
+    return described("services", found, rendered, partial(state.arn_in, "service", cluster))
 
 
 def list_services(state: State, request: Json) -> Json:

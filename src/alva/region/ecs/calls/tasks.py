@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import exec_agent, network, render
@@ -11,7 +12,7 @@ from alva.region.ecs.calls.tags import check_tags
 from alva.region.ecs.controller import Controller, new_containers
 from alva.region.ecs.errors import client_error, invalid_parameter
 from alva.region.ecs.model import Cluster, Json, Task, TaskStatus
-from alva.region.ecs.paging import page
+from alva.region.ecs.paging import described, page
 from alva.region.ecs.state import State, new_task_id
 
 MOST_TASKS = 10
@@ -125,15 +126,9 @@ def describe_tasks(state: State, request: Json) -> Json:
         raise invalid_parameter("Tasks cannot be empty.")
     if len(request["tasks"]) > 100:
         raise invalid_parameter("Tasks cannot have more than 100 elements.")
-    tasks, failures = [], []
-    for reference in request["tasks"]:
-        task = state.find_task(cluster, reference)
-        if task is None:
-            arn = reference if reference.startswith("arn:") else state.arn("task", cluster.name, reference)
-            failures.append({"arn": arn, "reason": "MISSING"})
-        else:
-            tasks.append(render.task(state, task, request.get("include") or ()))
-    return {"tasks": tasks, "failures": failures}
+    found = [(each, state.find_task(cluster, each)) for each in request["tasks"]]
+    rendered = partial(render.task, state, include=request.get("include") or ())
+    return described("tasks", found, rendered, partial(state.arn_in, "task", cluster))
 
 
 def list_tasks(state: State, request: Json) -> Json:

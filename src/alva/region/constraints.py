@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import regex
@@ -42,6 +42,12 @@ def service_model(name: str) -> ServiceModel:
     """botocore's model of a service, `elbv2` for example."""
     # Without a session: importing it takes a quarter of a second at every start of the region.
     return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+
+
+def input_members(service: str, action: str) -> Mapping[str, Shape]:
+    """The members of an action's input, by name."""
+    shape = service_model(service).operation_model(action).input_shape
+    return shape.members if shape is not None else {}
 
 
 def check(shape: Shape | None, value: Any, *, path: str = "", shows_values: bool = True) -> None:
