@@ -6,6 +6,7 @@ service that is not offered: it has no resources, and its functions refuse.
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import os
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+
+import botocore.session
 
 # The names are those of MiniStack's SERVICE_REGISTRY.
 OFFERED = (
@@ -121,7 +124,23 @@ def disable_other_entry_points(application: ModuleType) -> None:
     async def nothing(*_: object) -> None:
         return None
 
+    from ministack.core import router
+
     application._handle_special_data_plane_request = s3_only  # type: ignore[attr-defined]
     application._resolve_custom_domain_request = lambda host, path: None  # type: ignore[attr-defined]  # noqa: ARG005
     application._handle_admin_reset = refuse_reset  # type: ignore[attr-defined]
     application._handle_admin_config_request = nothing  # type: ignore[attr-defined]
+    # MiniStack reads the models of all of AWS's services for this: 10 s and 400 MB at the first unknown name.
+    router._is_aws_service_name = is_aws_service_name
+
+
+def is_aws_service_name(name: str) -> bool:
+    """Whether a request can be signed for a service of AWS of this name."""
+    return name in _service_names()
+
+
+@functools.cache
+def _service_names() -> frozenset[str]:
+    session = botocore.session.get_session()
+    partition, *_ = session.get_data("endpoints")["partitions"]
+    return frozenset([*session.get_available_services(), *partition["services"]])
