@@ -112,6 +112,10 @@ class Service:
     environment: dict[str, str]
     running: RunningProcess
 
+    def start(self, folder: Path) -> None:
+        name = self.implementation.service
+        self.running = launch(self.implementation.command, self.environment, folder, name=name)
+
     @property
     def name(self) -> str:
         return self.implementation.service
@@ -157,9 +161,19 @@ def services(
         assert service.running.stop() == 0, service.running.log[-3000:]
 
 
+@pytest.fixture
+def running_services(services: dict[str, Service]) -> dict[str, Service]:
+    """The services; one that a test has stopped is started again."""
+    for service in services.values():
+        if service.running.process.poll() is not None:
+            service.start(service.running.log_file.parent)
+            wait_until_ready(service.running)
+    return services
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
-def service(request: pytest.FixtureRequest, services: dict[str, Service]) -> Service:
-    return services[request.param]
+def service(request: pytest.FixtureRequest, running_services: dict[str, Service]) -> Service:
+    return running_services[request.param]
 
 
 def get(url: str, **headers: str) -> httpx.Response:
@@ -215,11 +229,11 @@ def test_responses_have_security_headers(service: Service) -> None:
     assert "server" not in headers
 
 
-def test_connection_outlives_an_answer_and_the_load_balancers_patience(services: dict[str, Service]) -> None:
+def test_connection_outlives_an_answer_and_the_load_balancers_patience(running_services: dict[str, Service]) -> None:
     assert serve.KEEP_ALIVE_SECONDS > 60, "the load balancer's idle timeout"
     connections = {
         name: http.client.HTTPConnection("127.0.0.1", int(service.environment["PORT"]), timeout=60)
-        for name, service in services.items()
+        for name, service in running_services.items()
     }
     sockets = {}
     for name, connection in connections.items():
@@ -273,8 +287,8 @@ def test_unset_secret_ends_the_start(service: Service) -> None:
     assert named == {"PORT", *GIVEN_SECRETS[service.name]}
 
 
-def test_worker_with_an_unset_secret_does_not_start(services: dict[str, Service]) -> None:
-    environment = {**services["api"].environment, "OPENAI_API_KEY": "alva:unset"}
+def test_worker_with_an_unset_secret_does_not_start(running_services: dict[str, Service]) -> None:
+    environment = {**running_services["api"].environment, "OPENAI_API_KEY": "alva:unset"}
     command = [sys.executable, "-m", "api.worker"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stderr.splitlines()[1:]) == (78, ["  OPENAI_API_KEY: this secret is not set"])
@@ -346,10 +360,7 @@ def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secre
 
 
 def test_running_request_is_answered_before_the_end(service: Service) -> None:
-    """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken.
-
-    The last test of this file: it ends what the others ask.
-    """
+    """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken."""
     port, form = int(service.environment["PORT"]), service.implementation.form
     body = b"email=x&password=y"
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
