@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import elasticache
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce
 from alva.region.elasticache import parameters
 from alva.region.engine import EngineFailed
 
@@ -35,6 +34,7 @@ DEFAULT_PORT = 6379
 
 def register(caches: Caches) -> None:
     """Register both types for the component."""
+    registry = caches.region.resource_types
     group = ReplicationGroup(caches)
     registry.register(
         "AWS::ElastiCache::ReplicationGroup", Handlers(create=group.create, update=group.update, delete=group.delete)
@@ -61,7 +61,7 @@ class ReplicationGroup:
         record = elasticache._replication_groups[name]
         _name_nodes(record)
         record["_security_groups"] = list(properties.get("SecurityGroupIds") or ())
-        registry.announce(name)
+        announce(name)
         try:
             await self._caches.create(record, int(properties.get("Port") or DEFAULT_PORT))
         except EngineFailed as error:
