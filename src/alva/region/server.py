@@ -42,7 +42,7 @@ from alva.region.config import RegionConfig
 from alva.region.daemon import FAILURES_PATH, hold_lock
 from alva.region.ecr import ContainerRegistry
 from alva.region.ecs import ContainerService
-from alva.region.elasticache import Caches
+from alva.region.elasticache import CacheService
 from alva.region.elb import LoadBalancers
 from alva.region.images.store import ImageStore
 from alva.region.memory import MemoryLimits
@@ -50,7 +50,7 @@ from alva.region.names import Names
 from alva.region.network import open_network
 from alva.region.persistence import Persistence
 from alva.region.query_definitions import QueryDefinitions
-from alva.region.rds import Databases
+from alva.region.rds import DatabaseService
 from alva.region.region import Region
 from alva.region.retention import Retention
 from alva.region.roles import Roles
@@ -87,8 +87,8 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         region.load_balancers,
         Alarms(region),
         StandIns(region),
-        Databases(region),
-        Caches(region),
+        DatabaseService(region),
+        CacheService(region),
         ContainerRegistry(region),
         ContainerService(region),
     ]

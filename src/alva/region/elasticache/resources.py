@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.services import elasticache
 from ministack.services.cloudformation import provisioners
@@ -11,10 +11,8 @@ from ministack.services.cloudformation import provisioners
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce
 from alva.region.elasticache import parameters
+from alva.region.elasticache.caches import Caches
 from alva.region.engine import EngineFailed
-
-if TYPE_CHECKING:
-    from alva.region.elasticache.caches import Caches
 
 # Properties with an effect here.
 HONOURED = {

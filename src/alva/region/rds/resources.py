@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.services import rds
 from ministack.services.cloudformation import provisioners
@@ -13,9 +13,7 @@ from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce
 from alva.region.engine import EngineFailed
 from alva.region.rds import parameters
-
-if TYPE_CHECKING:
-    from alva.region.rds.databases import Databases
+from alva.region.rds.databases import Databases
 
 # Properties with an effect here.
 HONOURED = {
