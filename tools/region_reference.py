@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from alva.region import environment
+from alva.region.cloudformation.registry import Handlers
 from alva.region.config import RegionConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
@@ -32,6 +33,7 @@ MODELS = {
     "application-autoscaling": "application-autoscaling",
 }
 WIDTH = 150
+Types = Mapping[str, Handlers]
 
 
 def main() -> int:
@@ -48,13 +50,13 @@ def main() -> int:
 
 def reference(home: Path) -> str:
     """The whole document; `home` is a folder for the region's files."""
-    install(home)
-    parts = [*introduction(), *resource_types(), *calls(), *ecs(), *load_balancing(), *drift(), *metrics()]
+    types = install(home)
+    parts = [*introduction(), *resource_types(types), *calls(), *ecs(), *load_balancing(), *drift(), *metrics()]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def install(home: Path) -> None:
-    """Construct the region in this process, as `server.run` does before it restores and serves."""
+def install(home: Path) -> Types:
+    """Construct the region in this process, as `server.run` does before it restores and serves; returns its types."""
     config = RegionConfig(home=home)
     environment.prepare(config)
     from ministack import app
@@ -64,10 +66,11 @@ def install(home: Path) -> None:
 
     offered_services.disable_other_entry_points(app)
     region, components = server.build(config)
-    extension.install(lambda: None, region.background)
+    extension.install(region.resource_types, lambda: None, region.background)
     for component in components:
         component.install()
-    extension.finish_install()
+    extension.finish_install(region.resource_types)
+    return region.resource_types.types
 
 
 def introduction() -> Iterator[str]:
@@ -94,10 +97,10 @@ def introduction() -> Iterator[str]:
 # CloudFormation
 
 
-def resource_types() -> Iterator[str]:
+def resource_types(types: Types) -> Iterator[str]:
     from ministack.services.cloudformation import provisioners
 
-    from alva.region.cloudformation import registry, schemas
+    from alva.region.cloudformation import schemas
 
     yield "## CloudFormation: resource types"
     yield ""
@@ -106,7 +109,7 @@ def resource_types() -> Iterator[str]:
     for name in sorted(used):
         schema = schemas.all_schemas()[name]
         settable = set(schema["properties"]) - {key for key in schema["read_only"] if "/" not in key}
-        ours = name in registry.registered
+        ours = name in types
         yield f"### {name}"
         if name in tables:
             honoured, without_effect, note = tables[name]
@@ -116,7 +119,7 @@ def resource_types() -> Iterator[str]:
             if note:
                 yield from wrapped(note)
         else:
-            read = set(mentioned(functions_of(name))) & settable
+            read = set(mentioned(functions_of(types, name))) & settable
             yield from entry("Read" if ours else "On record", read)
             yield from entry("Without effect", settable - read)
         if replacing := provisioners._REPLACING_PROPERTIES.get(name):
@@ -169,14 +172,13 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     return tables
 
 
-def functions_of(type_name: str) -> list[Callable[..., Any]]:
+def functions_of(types: Types, type_name: str) -> list[Callable[..., Any]]:
     """The functions that create and update a resource of this type."""
     from ministack.services.cloudformation import provisioners
 
     from alva.region import scaling
-    from alva.region.cloudformation import registry
 
-    if handlers := registry.registered.get(type_name):
+    if handlers := types.get(type_name):
         called = {
             "AWS::ApplicationAutoScaling::ScalableTarget": [scaling.Scaling.register_scalable_target],
             "AWS::ApplicationAutoScaling::ScalingPolicy": [scaling.Scaling.put_scaling_policy],

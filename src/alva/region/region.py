@@ -9,6 +9,7 @@ from alva.region.addresses import Addresses
 from alva.region.asgi import ASGIApplication
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
+from alva.region.cloudformation.registry import Registry
 from alva.region.config import RegionConfig
 from alva.region.images.store import ImageStore
 from alva.region.memory import MemoryLimits
@@ -39,6 +40,8 @@ class Region:
     """`persistence.mark_changed()` after a change of state outside an API request, for example when a task stops."""
     load_balancers: LoadBalancers = field(init=False)
     """Set before any component's `install`."""
+    resource_types: Registry = field(default_factory=Registry)
+    """CloudFormation's types that components add, in their `install`."""
     serve_websocket: ASGIApplication | None = None
     """The handler of WebSockets at the API's port, set by the component that has one."""
     serve_registry: ASGIApplication | None = None

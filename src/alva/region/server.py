@@ -45,7 +45,7 @@ from alva.region.config import RegionConfig
 from alva.region.daemon import FAILURES_PATH, hold_lock
 from alva.region.ecr import ContainerRegistry
 from alva.region.ecs import ContainerService
-from alva.region.elasticache import Caches
+from alva.region.elasticache import CacheService
 from alva.region.elb import LoadBalancers
 from alva.region.images.store import ImageStore
 from alva.region.memory import MemoryLimits
@@ -53,7 +53,7 @@ from alva.region.names import Names
 from alva.region.network import open_network
 from alva.region.persistence import Persistence
 from alva.region.query_definitions import QueryDefinitions
-from alva.region.rds import Databases
+from alva.region.rds import DatabaseService
 from alva.region.region import Region
 from alva.region.retention import Retention
 from alva.region.roles import Roles
@@ -90,8 +90,8 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         region.load_balancers,
         Alarms(region),
         StandIns(region),
-        Databases(region),
-        Caches(region),
+        DatabaseService(region),
+        CacheService(region),
         ContainerRegistry(region),
         ContainerService(region),
     ]
@@ -124,7 +124,7 @@ async def run(config: RegionConfig) -> None:
         region.network.changed()
         region.load_balancers.security_groups_may_have_changed()
 
-    extension.install(stacks_changed, region.background)
+    operations = extension.install(region.resource_types, stacks_changed, region.background)
     policy_simulation.install()
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
@@ -133,7 +133,7 @@ async def run(config: RegionConfig) -> None:
     cloudwatch_api.install(ministack_app.SERVICE_HANDLERS)
     for component in components:
         component.install()
-    extension.finish_install()
+    extension.finish_install(region.resource_types)
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
     validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
@@ -156,7 +156,7 @@ async def run(config: RegionConfig) -> None:
             await component.start()
         region.persistence.start()
         region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
-        extension.resume_interrupted(region.background)
+        extension.resume_interrupted(operations)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)
         await stopping.wait()

@@ -23,6 +23,7 @@ from ministack.services import ec2
 from alva.region.addresses import Addresses
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
+from alva.region.cloudformation.registry import Registry
 from alva.region.config import RegionConfig
 from alva.region.control_plane import ControlPlane
 from alva.region.elb import LoadBalancers
@@ -109,7 +110,9 @@ class Rig:
             addresses=Addresses(self.config),
             certificates=self.certificates,
             persistence=SimpleNamespace(mark_changed=lambda: None),
+            resource_types=Registry(),
         )
+        self.resource_types = region.resource_types.types
         self.load_balancers = LoadBalancers(region, registration_seconds=0.05, publish_seconds=0.2)
         self.url = f"http://127.0.0.1:{config.edge_port}"
         self.tls_url = f"https://127.0.0.1:{config.edge_tls_port}"

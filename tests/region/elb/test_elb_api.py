@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from alva.region.cloudformation.registry import registered
+from alva.region.aws_error import AwsError
 from alva.region.elb import reading
 from alva.region.elb.cloudformation import HandlerFailed
 from alva.region.elb.records import Redirect
@@ -177,8 +177,8 @@ def test_deletion_protection_is_honoured_and_deletion_takes_the_listeners_along(
     run(make_rig, test)
 
 
-def of(name):
-    return registered[f"AWS::ElasticLoadBalancingV2::{name}"]
+def of(rig, name):
+    return rig.resource_types[f"AWS::ElasticLoadBalancingV2::{name}"]
 
 
 def test_a_template_gets_the_attributes_of_its_resources(make_rig):
@@ -190,12 +190,12 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
             "SecurityGroups": [rig.open_group],
             "LoadBalancerAttributes": [{"Key": "idle_timeout.timeout_seconds", "Value": "30"}],
         }
-        load_balancer, attributes = await of("LoadBalancer").create("Alb", properties, "alva-staging-alb")
+        load_balancer, attributes = await of(rig, "LoadBalancer").create("Alb", properties, "alva-staging-alb")
         assert attributes["DNSName"] == f"127.0.0.1:{rig.config.edge_port}"
         assert attributes["LoadBalancerFullName"] == load_balancer.partition("loadbalancer/")[2]
         assert attributes["CanonicalHostedZoneID"] == "Z35SXDOTRQ7X7K"
         assert rig.store.load_balancer(load_balancer).idle_timeout_seconds == 30
-        group, attributes = await of("TargetGroup").create(
+        group, attributes = await of(rig, "TargetGroup").create(
             "Api",
             {
                 "Port": 3001,
@@ -211,7 +211,7 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
             "alva-staging-services",
         )
         assert attributes["TargetGroupFullName"] == group.rpartition(":")[2]
-        listener, _ = await of("Listener").create(
+        listener, _ = await of(rig, "Listener").create(
             "Http", {"LoadBalancerArn": load_balancer, "Port": 80, "Protocol": "HTTP", "DefaultActions": [FIXED]}, "s"
         )
         rule_properties = {
@@ -220,15 +220,15 @@ def test_a_template_gets_the_attributes_of_its_resources(make_rig):
             "Conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/api", "/api/*"]}}],
             "Actions": [{"Type": "forward", "TargetGroupArn": group}],
         }
-        rule, _ = await of("ListenerRule").create("Rule", rule_properties, "s")
+        rule, _ = await of(rig, "ListenerRule").create("Rule", rule_properties, "s")
         assert rig.store.users_of(group) == [load_balancer]
         changed = rule_properties | {"Priority": 20, "Actions": [FIXED]}
-        assert (await of("ListenerRule").update(rule, rule_properties, changed, "s"))[0] == rule
+        assert (await of(rig, "ListenerRule").update(rule, rule_properties, changed, "s"))[0] == rule
         assert (rig.store.rule(rule)[1].priority, rig.store.users_of(group)) == (20, [])
         for name, arn in (("ListenerRule", rule), ("Listener", listener), ("TargetGroup", group)):
-            await of(name).delete(arn, {})
-            await of(name).delete(arn, {})
-        await of("LoadBalancer").delete(load_balancer, {})
+            await of(rig, name).delete(arn, {})
+            await of(rig, name).delete(arn, {})
+        await of(rig, "LoadBalancer").delete(load_balancer, {})
         assert rig.store.as_json() == {"load_balancers": [], "target_groups": []}
 
     run(make_rig, test)
@@ -238,12 +238,12 @@ def test_a_template_with_an_unknown_property_or_attribute_leaves_nothing_behind(
     async def test(rig):
         good = rig.placement()
         with pytest.raises(HandlerFailed, match="At least two subnets in two different Availability Zones"):
-            await of("LoadBalancer").create("Alb", {**good, "Subnets": rig.subnets[:1]}, "stack")
-        with pytest.raises(ValueError, match=r"unsupported property Subnet$"):
-            await of("LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
+            await of(rig, "LoadBalancer").create("Alb", {**good, "Subnets": rig.subnets[:1]}, "stack")
+        with pytest.raises(AwsError, match=r"unsupported property Subnet$"):
+            await of(rig, "LoadBalancer").create("Alb", good | {"Subnet": "x"}, "s")
         unknown = {"LoadBalancerAttributes": [{"Key": "routing.surprise", "Value": "1"}]}
         with pytest.raises(HandlerFailed, match=r"routing\.surprise"):
-            await of("LoadBalancer").create("Alb", good | unknown, "s")
+            await of(rig, "LoadBalancer").create("Alb", good | unknown, "s")
         assert not rig.store.load_balancers
 
     run(make_rig, test)
@@ -256,8 +256,8 @@ def test_attribute_that_a_template_drops_returns_to_its_default(make_rig):
             "HealthCheckPath": "/health",
             "TargetGroupAttributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "15"}],
         }
-        arn, _ = await of("TargetGroup").create("Api", old, "s")
-        await of("TargetGroup").update(arn, old, base, "s")
+        arn, _ = await of(rig, "TargetGroup").create("Api", old, "s")
+        await of(rig, "TargetGroup").update(arn, old, base, "s")
         group = rig.store.target_group(arn)
         assert (group.health_check.path, group.deregistration_delay_seconds) == ("/", 300)
 

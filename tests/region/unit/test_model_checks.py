@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from ministack.services import cloudwatch_logs, iam, sns, ssm
 
-from alva.region.cloudformation import provisioning
 from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.cloudformation.provisioning import Provisioner
 
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 
 
 def create(resource_type: str, properties: dict[str, Any]) -> str:
-    made = asyncio.run(provisioning.create(resource_type, "Thing", properties, "stack", lambda _: None))
+    made = asyncio.run(Provisioner({}).create(resource_type, "Thing", properties, "stack", lambda _: None))
     return made.physical_id
 
 
@@ -51,7 +51,7 @@ def test_good_resources_and_changes_pass() -> None:
     assert create("AWS::SNS::Topic", {"DisplayName": "x", "Tags": [{"Key": "a", "Value": "b"}]})
     properties = {"Name": "/x", "Type": "String", "Value": "x"}
     name = create("AWS::SSM::Parameter", properties)
-    changed = provisioning.update(
+    changed = Provisioner({}).update(
         "AWS::SSM::Parameter", "Thing", name, properties, {**properties, "Value": ""}, {}, "stack", name_seed="",
         retains_replaced=False, announced=lambda _: None,
     )  # fmt: skip

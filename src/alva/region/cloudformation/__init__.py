@@ -1,4 +1,4 @@
 """CloudFormation: the API, the stacks' operations, and the resource types that MiniStack lacks or gets wrong.
 
-`registry.register` is how every part of the region adds a resource type or replaces MiniStack's.
+`Registry.register` is how every part of the region adds a resource type or replaces MiniStack's.
 """

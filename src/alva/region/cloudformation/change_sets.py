@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from alva.region.cloudformation import differences, drift, importing, store, submissions
-from alva.region.cloudformation.context import Context, scope_of
+from alva.region.cloudformation.context import Context, OperationContext, scope_of
 from alva.region.cloudformation.differences import Side
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json, TemplateError
@@ -57,7 +57,9 @@ class ChangeSets:
         change_set = _new_change_set(request, stack, submission, kind)
         if is_new:
             store.add(stack)
-            Context(stack, {}, {}).stack_event("REVIEW_IN_PROGRESS", "User Initiated")
+            OperationContext(self._operations.provisioner, stack, {}, {}).stack_event(
+                "REVIEW_IN_PROGRESS", "User Initiated"
+            )
         store.change_sets[change_set["ChangeSetId"]] = change_set
         return {"Id": change_set["ChangeSetId"], "StackId": stack["StackId"]}
 
@@ -89,7 +91,7 @@ class ChangeSets:
         stack["ChangeSetId"] = change_set["ChangeSetId"]
         submission = _submission_of(change_set, stack)
         if change_set["ChangeSetType"] == "IMPORT":
-            work = importing.import_resources(stack, submission, change_set)
+            work = importing.import_resources(self._operations.provisioner, stack, submission, change_set)
             self._operations.run(stack, _recorded(work, stack, change_set))
             return {}
         disable_rollback = on_failure == "DO_NOTHING" or bool(request.get("DisableRollback"))

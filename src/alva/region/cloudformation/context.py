@@ -1,8 +1,8 @@
-"""A stack during an operation: resolves its template, records events, and knows its exports."""
+"""A stack with its template and exports, and during an operation with what the operation needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from ministack.services.cloudformation import stacks
 
 from alva.region.cloudformation import events, intrinsics, store, template
 from alva.region.cloudformation.intrinsics import NO_VALUE, Json, Scope, TemplateError, text
+from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import Stack
 
 Operation = dict[str, Any]
@@ -43,10 +44,7 @@ def export_value(name: str) -> str:
 
 
 class Context:
-    """A stack with one of its templates. Resolves the template's values and records events."""
-
-    stacks_changed: Callable[[], None] = staticmethod(lambda: None)
-    """Called after every step of an operation; `extension.install` uses it to save the state."""
+    """A stack with one of its templates. Resolves the template's values."""
 
     def __init__(self, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> None:
         self.stack = stack
@@ -106,10 +104,28 @@ class Context:
         tagged = stacks._with_stack_tags(resource_type, properties, tags, self.name, self.id, logical_id)
         return dict(tagged)
 
+
+class OperationContext(Context):
+    """A stack during an operation, which provisions resources and records events. Its template is the present one, or
+    the one that is deployed.
+    """
+
+    def __init__(
+        self,
+        provisioner: Provisioner,
+        stack: Stack,
+        source: Json | None = None,
+        parameters: Mapping[str, Json] | None = None,
+    ) -> None:
+        source = stack.get("_template") or {} if source is None else source
+        parameters = stack.get("_resolved_params") or {} if parameters is None else parameters
+        super().__init__(stack, source, parameters)
+        self.provisioner = provisioner
+
     def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
         """Record an event of a resource."""
         events.add(self.stack, logical_id, resource_type, status, reason, physical_id)
-        self.stacks_changed()
+        self.provisioner.changed()
 
     def stack_event(self, status: str, reason: str = "") -> None:
         """Set the stack's status and record its event."""

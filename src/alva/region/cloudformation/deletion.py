@@ -7,15 +7,15 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from alva.region.cloudformation import provisioning
-from alva.region.cloudformation.context import RETAINING_POLICIES, Context, replace_exports
+from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext, replace_exports
 from alva.region.cloudformation.graph import STOP_POLL_SECONDS, reversed_dependencies, run_in_order
+from alva.region.cloudformation.provisioning import Provisioner, yield_to_requests
 from alva.region.cloudformation.store import Stack
 
 logger = logging.getLogger("alva.cloudformation")
 
 
-async def delete_resource(context: Context, logical_id: str, record: Mapping[str, Any], policy: str) -> None:
+async def delete_resource(context: OperationContext, logical_id: str, record: Mapping[str, Any], policy: str) -> None:
     """Delete one resource as its policy says, and record the events."""
     resource_type, physical_id = record["ResourceType"], record.get("PhysicalResourceId", "")
     if policy in RETAINING_POLICIES:
@@ -24,10 +24,10 @@ async def delete_resource(context: Context, logical_id: str, record: Mapping[str
     context.event(logical_id, resource_type, "DELETE_IN_PROGRESS", physical_id=physical_id)
     properties = record.get("Properties") or {}
     try:
-        await provisioning.yield_to_requests()
+        await yield_to_requests()
         if policy == "Snapshot":
-            await provisioning.snapshot(resource_type, physical_id, properties)
-        await provisioning.delete(resource_type, logical_id, physical_id, properties, context.name)
+            await context.provisioner.snapshot(resource_type, physical_id, properties)
+        await context.provisioner.delete(resource_type, logical_id, physical_id, properties, context.name)
     except Exception as error:
         logger.error("cannot delete %s (%s) of %s: %s", logical_id, physical_id, context.name, error)
         context.event(logical_id, resource_type, "DELETE_FAILED", str(error), physical_id)
@@ -35,7 +35,9 @@ async def delete_resource(context: Context, logical_id: str, record: Mapping[str
     context.event(logical_id, resource_type, "DELETE_COMPLETE", physical_id=physical_id)
 
 
-async def delete_stack(stack: Stack, retain_resources: Collection[str] = (), *, force: bool = False) -> None:
+async def delete_stack(
+    provisioner: Provisioner, stack: Stack, retain_resources: Collection[str] = (), *, force: bool = False
+) -> None:
     """Delete a stack's resources, dependents first.
 
     With `force` (DeletionMode FORCE_DELETE_STACK), a resource that cannot be deleted is retained, with its
@@ -47,7 +49,7 @@ async def delete_stack(stack: Stack, retain_resources: Collection[str] = (), *, 
         while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
             await asyncio.sleep(STOP_POLL_SECONDS / 4)  # as often as the operation's own loop
     stack.pop("_operation", None)
-    context = Context.of(stack)
+    context = OperationContext(provisioner, stack)
     context.stack_event("DELETE_IN_PROGRESS")
     resources: dict[str, Any] = stack.get("_resources") or {}
 

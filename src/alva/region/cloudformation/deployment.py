@@ -21,6 +21,7 @@ from alva.region.cloudformation.context import (
     STACK_TYPE,
     Context,
     Operation,
+    OperationContext,
     Step,
     importing_stacks,
     replace_exports,
@@ -28,6 +29,7 @@ from alva.region.cloudformation.context import (
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
+from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.rollback import roll_back
 from alva.region.cloudformation.store import Stack
 from alva.region.cloudformation.submissions import Submission
@@ -64,14 +66,14 @@ def new_operation(
     }
 
 
-async def deploy(stack: Stack, operation: Operation) -> None:
+async def deploy(provisioner: Provisioner, stack: Stack, operation: Operation) -> None:
     """Create or update a stack, and roll it back if that fails."""
     for leftover in ("_failed_operation", "_rollback_failed", "_cancel_requested", "_cancel_token"):
         stack.pop(leftover, None)
     stack["_operation"] = operation
     is_update, previous = operation["is_update"], operation["previous_stack"]
     verb = "UPDATE" if is_update else "CREATE"
-    context = Context(stack, operation["template"], operation["param_values"])
+    context = OperationContext(provisioner, stack, operation["template"], operation["param_values"])
     dependencies = context.dependencies()
     if not stack.get("_disable_validation") and stacks._fail_property_validation(
         stack,
@@ -91,7 +93,7 @@ async def deploy(stack: Stack, operation: Operation) -> None:
     outcome = await run_in_order(
         dependencies,
         lambda name: _provision(context, operation, name),
-        may_cancel=lambda name: provisioning.is_cancellable(context.definitions[name].get("Type", "")),
+        may_cancel=lambda name: provisioner.is_cancellable(context.definitions[name].get("Type", "")),
         stop_requested=lambda: bool(stack.get("_cancel_requested") if is_update else stack.get("_delete_requested")),
     )
     _record_failures(context, operation, outcome)
@@ -119,7 +121,7 @@ async def deploy(stack: Stack, operation: Operation) -> None:
     context.stack_event(f"{verb}_COMPLETE")
 
 
-async def _provision(context: Context, operation: Operation, logical_id: str) -> None:
+async def _provision(context: OperationContext, operation: Operation, logical_id: str) -> None:
     """Create or update one resource, and record its progress. Raises what its handler raises."""
     await provisioning.yield_to_requests()
     stack, definition = context.stack, context.definitions[logical_id]
@@ -165,7 +167,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
                 made = adopt(context, logical_id, resource_type, identifier)
             else:
                 imports.refuse_existing(resource_type, new)
-                made = await provisioning.create(resource_type, logical_id, new, context.name, announced)
+                made = await context.provisioner.create(resource_type, logical_id, new, context.name, announced)
         step["physical_id"] = made.physical_id
         step["state"] = "done"
         resources[logical_id] = {
@@ -189,7 +191,9 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
         raise
 
 
-def adopt(context: Context, logical_id: str, resource_type: str, identifier: dict[str, str]) -> provisioning.Made:
+def adopt(
+    context: OperationContext, logical_id: str, resource_type: str, identifier: dict[str, str]
+) -> provisioning.Made:
     """Import an existing resource into the stack, and record the events. Raises HandlerFailed where there is none."""
     context.event(logical_id, resource_type, "IMPORT_IN_PROGRESS", "Resource import started.")
     physical_id, attributes = imports.adopt(resource_type, identifier)
@@ -204,7 +208,7 @@ def adopt(context: Context, logical_id: str, resource_type: str, identifier: dic
 
 
 async def _change(
-    context: Context,
+    context: OperationContext,
     operation: Operation,
     logical_id: str,
     resource_type: str,
@@ -232,7 +236,7 @@ async def _change(
         context.event(logical_id, resource_type, "UPDATE_IN_PROGRESS", physical_id=physical_id)
     if refused:
         step["action"] = "refused"
-    made = await provisioning.update(
+    made = await context.provisioner.update(
         resource_type,
         logical_id,
         physical_id,
@@ -260,7 +264,11 @@ class PendingDeletes(dict[str, Any]):
 
 
 def _resolved_properties(
-    context: Context, operation: Operation, logical_id: str, definition: dict[str, Any], previous: dict[str, Any] | None
+    context: OperationContext,
+    operation: Operation,
+    logical_id: str,
+    definition: dict[str, Any],
+    previous: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The properties with functions and dynamic references resolved, and the values of the dynamic references."""
     resolved = context.resolve(definition.get("Properties") or {}, context.stack["_resources"])
@@ -279,7 +287,7 @@ def _resolved_properties(
     )
 
 
-def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any], dict[str, Any]]:
+def _outputs(context: OperationContext, previous_stack: Stack | None) -> tuple[list[Any], dict[str, Any]]:
     """The stack's outputs and exports. Raises Refused where an export cannot be made or changed."""
     surviving = {name: record for name, record in context.stack["_resources"].items() if name in context.definitions}
     outputs, exports = context.outputs(surviving)
@@ -299,7 +307,7 @@ def _outputs(context: Context, previous_stack: Stack | None) -> tuple[list[Any],
     return outputs, exports
 
 
-async def _clean_up_after_update(context: Context, operation: Operation) -> None:
+async def _clean_up_after_update(context: OperationContext, operation: Operation) -> None:
     """Delete what the update removed or replaced, dependents first. A failure here does not fail the update."""
     previous: Stack = operation["previous_stack"]
     old_resources: dict[str, Any] = previous.get("_resources") or {}
@@ -330,7 +338,7 @@ async def _clean_up_after_update(context: Context, operation: Operation) -> None
             record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=store.now())
 
 
-def _record_failures(context: Context, operation: Operation, outcome: Outcome) -> None:
+def _record_failures(context: OperationContext, operation: Operation, outcome: Outcome) -> None:
     for name, error in outcome.failed.items():
         step = operation["steps"][name]
         logger.error("%s (%s) of %s failed: %s", name, step["type"], context.name, error)
@@ -359,7 +367,7 @@ def _failure_reason(operation: Operation, outcome: Outcome) -> str:
     return "".join(parts)
 
 
-async def _fail(context: Context, operation: Operation, reason: str, *, is_output: bool = False) -> None:
+async def _fail(context: OperationContext, operation: Operation, reason: str, *, is_output: bool = False) -> None:
     """Roll back, or keep the failed state where the request says so."""
     verb = "UPDATE" if operation["is_update"] else "CREATE"
     stack = context.stack
@@ -370,10 +378,10 @@ async def _fail(context: Context, operation: Operation, reason: str, *, is_outpu
         return
     if is_output:
         context.event(context.name, STACK_TYPE, f"{verb}_FAILED", reason, context.id)
-    await roll_back(stack, operation, reason)
+    await roll_back(context.provisioner, stack, operation, reason)
 
 
-def _keep_unfinished(context: Context, operation: Operation) -> None:
+def _keep_unfinished(context: OperationContext, operation: Operation) -> None:
     """Add the resources that a stopped creation had begun to the stack's resources, so that they are deleted."""
     for name, step in operation["steps"].items():
         if step.get("physical_id") and name not in context.stack["_resources"]:

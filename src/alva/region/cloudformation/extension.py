@@ -18,13 +18,13 @@ from alva.region.cloudformation import (
     imports,
     operations,
     read,
-    registry,
     schemas,
     store,
     submissions,
 )
-from alva.region.cloudformation.context import Context
 from alva.region.cloudformation.operations import Operations
+from alva.region.cloudformation.provisioning import Provisioner
+from alva.region.cloudformation.registry import Registry
 from alva.region.cloudformation.types import register_all
 from alva.region.cloudformation.wire import Action, Wire
 from alva.region.scaling import Scaling
@@ -44,9 +44,8 @@ WITHHELD = frozenset({
 })  # fmt: skip
 
 
-def actions(background: Background) -> dict[str, Action]:
+def actions(begun: Operations) -> dict[str, Action]:
     """The actions of the region; those of drift detection and signals are MiniStack's."""
-    begun = Operations(background)
     sets = change_sets.ChangeSets(begun)
     return {
         "CancelUpdateStack": begun.cancel_update_stack,
@@ -78,28 +77,29 @@ def actions(background: Background) -> dict[str, Action]:
     }
 
 
-def install(stacks_changed: Callable[[], None], background: Background) -> None:
+def install(registry: Registry, stacks_changed: Callable[[], None], background: Background) -> Operations:
     """Serve CloudFormation, and register the types that belong to no component.
 
     `stacks_changed` is called after every step of an operation.
     """
-    Context.stacks_changed = staticmethod(stacks_changed)
+    begun = Operations(background, Provisioner(registry.types, stacks_changed))
     others = ministack_app.SERVICE_HANDLERS["cloudformation"]
-    ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(background), others).handle_request
+    ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun), others).handle_request
     service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
-    register_all()
+    register_all(registry)
     imports.install()
     drift.install()
+    return begun
 
 
-def finish_install() -> None:
+def finish_install(registry: Registry) -> None:
     """Register all types with MiniStack, including the components'. Called after every component's `install`."""
     for type_name in list(provisioners._RESOURCE_HANDLERS):
         if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
             del provisioners._RESOURCE_HANDLERS[type_name]
     for type_name in schemas.all_schemas():
         provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
-    for type_name, type_handlers in registry.registered.items():
+    for type_name, type_handlers in registry.types.items():
         # MiniStack needs an entry for the type but does not use it: the stack operations call our handlers.
         theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
         provisioners._RESOURCE_HANDLERS[type_name] = {key: theirs[key] for key in ("import",) if key in theirs}
@@ -109,13 +109,13 @@ def finish_install() -> None:
         provisioners._RESOURCE_HANDLERS[type_name]["import"] = imports.import_handler(type_name)
 
 
-def resume_interrupted(background: Background) -> None:
+def resume_interrupted(begun: Operations) -> None:
     """Finish every stack operation that was interrupted because the region was killed."""
 
     def resume(account_id: str, region: str) -> None:
         set_request_account_id(account_id)
         set_request_region(region)
-        for stack in Operations(background).resume_interrupted():
+        for stack in begun.resume_interrupted():
             logger.warning("the operation on stack %s was interrupted; finishing it", stack["StackName"])
 
     for account_id, region in store.scopes():

@@ -9,10 +9,11 @@ import logging
 from typing import Any
 
 from alva.region.cloudformation import deployment, imports, store
-from alva.region.cloudformation.context import RETAINING_POLICIES, Context
+from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.operations import take_over
+from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import ChangeSet, Stack
 from alva.region.cloudformation.submissions import Submission
 
@@ -192,11 +193,13 @@ def _unretained(entries: list[Json], resources: Json) -> str | None:
     )
 
 
-async def import_resources(stack: Stack, submission: Submission, change_set: ChangeSet) -> None:
+async def import_resources(
+    provisioner: Provisioner, stack: Stack, submission: Submission, change_set: ChangeSet
+) -> None:
     """Execute an IMPORT change set: import its resources unchanged, and roll back if one cannot be read."""
     is_new = stack["StackStatus"] == "REVIEW_IN_PROGRESS"
     stack["LastUpdatedTime"] = store.now()
-    context = Context(stack, submission.template, submission.parameters)
+    context = OperationContext(provisioner, stack, submission.template, submission.parameters)
     context.stack_event("IMPORT_IN_PROGRESS", "User Initiated")
     identifiers: dict[str, dict[str, str]] = change_set["_imports"]
     adopted: list[str] = []
@@ -214,7 +217,7 @@ async def import_resources(stack: Stack, submission: Submission, change_set: Cha
     context.stack_event("IMPORT_COMPLETE")
 
 
-def _adopt(context: Context, name: str, identifier: dict[str, str]) -> None:
+def _adopt(context: OperationContext, name: str, identifier: dict[str, str]) -> None:
     definition, resources = context.definitions[name], context.stack["_resources"]
     made = deployment.adopt(context, name, definition["Type"], identifier)
     resources[name] = {
@@ -228,7 +231,7 @@ def _adopt(context: Context, name: str, identifier: dict[str, str]) -> None:
     }
 
 
-def _roll_back(context: Context, adopted: list[str], reason: str, *, is_new: bool) -> None:
+def _roll_back(context: OperationContext, adopted: list[str], reason: str, *, is_new: bool) -> None:
     context.stack_event("IMPORT_ROLLBACK_IN_PROGRESS", reason)
     for name in reversed(adopted):
         record: dict[str, Any] = context.stack["_resources"].pop(name, {})

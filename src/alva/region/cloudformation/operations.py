@@ -14,9 +14,10 @@ from ministack.core.responses import get_account_id, get_region
 
 from alva.region.background import Background
 from alva.region.cloudformation import deletion, deployment, drift, events, rollback, store, submissions
-from alva.region.cloudformation.context import Context, importing_stacks
+from alva.region.cloudformation.context import OperationContext, importing_stacks
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json
+from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import Stack
 from alva.region.cloudformation.submissions import Submission
 
@@ -36,8 +37,9 @@ _STATUSES_OF_FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK
 class Operations:
     """CreateStack, UpdateStack, DeleteStack and the calls for a running or failed operation."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, provisioner: Provisioner) -> None:
         self._background = background
+        self.provisioner = provisioner
 
     def run(self, stack: Stack, work: Work) -> None:
         """Run an operation in the background, with the account, region and token of the request."""
@@ -112,7 +114,7 @@ class Operations:
             stack["LastUpdatedTime"] = store.now()
         take_over(stack, submission, request)
         stack["_disable_validation"] = bool(request.get("DisableValidation"))
-        context = Context(stack, submission.template, submission.parameters)
+        context = OperationContext(self.provisioner, stack, submission.template, submission.parameters)
         context.stack_event("UPDATE_IN_PROGRESS" if is_update else "CREATE_IN_PROGRESS", "User Initiated")
         operation = deployment.new_operation(
             stack,
@@ -123,8 +125,8 @@ class Operations:
             imports=imports or {},
             drifted=drifted,
         )
-        work = deployment.deploy(stack, operation)
-        self.run(stack, around(_deleted_after_failure(stack, work) if deletes_on_failure else work))
+        work = deployment.deploy(self.provisioner, stack, operation)
+        self.run(stack, around(self._deleted_after_failure(stack, work) if deletes_on_failure else work))
 
     def delete_stack(self, request: Json) -> Json:
         """DeleteStack. It succeeds for a stack that does not exist.
@@ -144,7 +146,7 @@ class Operations:
             export = output.get("ExportName")
             if export and (users := importing_stacks(export, name)):
                 reason = f"Delete canceled. Cannot delete export {export} as it is in use by {_enumerated(users)}."
-                Context.of(stack).stack_event(status, reason)
+                OperationContext(self.provisioner, stack).stack_event(status, reason)
                 return {}
         retained, mode = request.get("RetainResources") or [], request.get("DeletionMode")
         if mode == "FORCE_DELETE_STACK" and status != "DELETE_FAILED":
@@ -161,7 +163,7 @@ class Operations:
             raise Refused(f"Resource(s) [{', '.join(unknown)}] do not exist in stack [{name}]")
         if mode:
             stack["DeletionMode"] = mode
-        self.run(stack, deletion.delete_stack(stack, retained, force=mode == "FORCE_DELETE_STACK"))
+        self.run(stack, deletion.delete_stack(self.provisioner, stack, retained, force=mode == "FORCE_DELETE_STACK"))
         return {}
 
     def cancel_update_stack(self, request: Json) -> Json:
@@ -184,7 +186,7 @@ class Operations:
                 f"Resource(s) [{', '.join(unknown)}] cannot be skipped: only resources whose rollback failed can be "
                 "skipped"
             )
-        self.run(stack, rollback.continue_rollback(stack, skipped))
+        self.run(stack, rollback.continue_rollback(self.provisioner, stack, skipped))
         return {}
 
     def rollback_stack(self, request: Json) -> Json:
@@ -196,8 +198,13 @@ class Operations:
         if "RetainExceptOnCreate" in request:
             operation["retain_except_on_create"] = request["RetainExceptOnCreate"]
         stack["StackStatus"] = "UPDATE_ROLLBACK_IN_PROGRESS" if operation["is_update"] else "ROLLBACK_IN_PROGRESS"
-        self.run(stack, rollback.roll_back(stack, operation, "User Initiated"))
+        self.run(stack, rollback.roll_back(self.provisioner, stack, operation, "User Initiated"))
         return {"StackId": stack["StackId"]}
+
+    async def _deleted_after_failure(self, stack: Stack, work: Work) -> None:
+        await work
+        if stack["StackStatus"] in _STATUSES_OF_FAILED_CREATIONS:
+            await deletion.delete_stack(self.provisioner, stack)
 
     def resume_interrupted(self) -> list[Stack]:
         """Finish every interrupted stack operation, as AWS would; return those stacks.
@@ -212,18 +219,12 @@ class Operations:
             resumed.append(stack)
             operation = stack.get("_operation")
             if status == "DELETE_IN_PROGRESS":
-                self.run(stack, deletion.delete_stack(stack))
+                self.run(stack, deletion.delete_stack(self.provisioner, stack))
             elif operation is not None:
-                self.run(stack, rollback.roll_back(stack, operation, "The local region was stopped."))
+                self.run(stack, rollback.roll_back(self.provisioner, stack, operation, "The local region was stopped."))
             else:
                 stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
         return resumed
-
-
-async def _deleted_after_failure(stack: Stack, work: Work) -> None:
-    await work
-    if stack["StackStatus"] in _STATUSES_OF_FAILED_CREATIONS:
-        await deletion.delete_stack(stack)
 
 
 def _make_obsolete(stack: Stack) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ministack.services.cloudformation import drift, provisioners, stacks
 
 from alva.region.cloudformation import model_checks, registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Properties
+from alva.region.cloudformation.registry import Handlers, Properties
 
 
 @dataclass(frozen=True)
@@ -28,76 +28,109 @@ class Made:
     """Deletions of a predecessor that MiniStack's handler left to the clean-up phase."""
 
 
-def is_cancellable(resource_type: str) -> bool:
-    """Whether a running step of this type can be cancelled: a coroutine can, a thread cannot."""
-    handlers = registry.registered.get(resource_type)
-    return handlers is not None and inspect.iscoroutinefunction(handlers.create)
+class Provisioner:
+    """Creates, updates and deletes resources, through our handlers or MiniStack's."""
 
+    def __init__(self, types: Mapping[str, Handlers], changed: Callable[[], None] = lambda: None) -> None:
+        self._types = types
+        self.changed = changed
+        """Called after every step of an operation, to save the state."""
 
-def is_reverted_after_failure(resource_type: str) -> bool:
-    """Whether the rollback reverts a resource whose own update failed.
+    def is_cancellable(self, resource_type: str) -> bool:
+        """Whether a running step of this type can be cancelled: a coroutine can, a thread cannot."""
+        handlers = self._types.get(resource_type)
+        return handlers is not None and inspect.iscoroutinefunction(handlers.create)
 
-    Our handlers may have changed the resource before they failed (an ECS service has a new deployment). MiniStack's
-    handlers change nothing, or declare that they do.
-    """
-    return resource_type in registry.registered or bool(stacks._sends_back_failed_update(resource_type))
+    def is_reverted_after_failure(self, resource_type: str) -> bool:
+        """Whether the rollback reverts a resource whose own update failed.
 
+        Our handlers may have changed the resource before they failed (an ECS service has a new deployment). MiniStack's
+        handlers change nothing, or declare that they do.
+        """
+        return resource_type in self._types or bool(stacks._sends_back_failed_update(resource_type))
 
-async def create(
-    resource_type: str, logical_id: str, properties: Properties, stack_name: str, announced: Callable[[str], None]
-) -> Made:
-    """Create a resource. Raises what its handler raises; the text is the reason in the event."""
-    model_checks.check(resource_type, properties)
-    handlers = registry.registered.get(resource_type)
-    if handlers is None:
-        if stacks._runs_on_worker_thread(resource_type):
-            made, seed = await run_reentrant(
-                stacks._provision_keeping_seed, resource_type, logical_id, properties, stack_name
+    async def create(
+        self,
+        resource_type: str,
+        logical_id: str,
+        properties: Properties,
+        stack_name: str,
+        announced: Callable[[str], None],
+    ) -> Made:
+        """Create a resource. Raises what its handler raises; the text is the reason in the event."""
+        model_checks.check(resource_type, properties)
+        handlers = self._types.get(resource_type)
+        if handlers is None:
+            if stacks._runs_on_worker_thread(resource_type):
+                made, seed = await run_reentrant(
+                    stacks._provision_keeping_seed, resource_type, logical_id, properties, stack_name
+                )
+            else:
+                made, seed = stacks._provision_keeping_seed(resource_type, logical_id, properties, stack_name)
+            return Made(made[0], made[1], seed)
+        token = registry._announcement.set(announced)
+        try:
+            physical_id, attributes = await _call(handlers.create, logical_id, properties, stack_name)
+        finally:
+            registry._announcement.reset(token)
+        return Made(physical_id, attributes)
+
+    async def update(
+        self,
+        resource_type: str,
+        logical_id: str,
+        physical_id: str,
+        old: Properties,
+        new: Properties,
+        attributes: dict[str, Any],
+        stack_name: str,
+        *,
+        name_seed: str,
+        retains_replaced: bool,
+        announced: Callable[[str], None],
+    ) -> Made:
+        """Update a resource, or create its replacement (a new physical id). The clean-up deletes the predecessor."""
+        model_checks.check(resource_type, new)
+        handlers = self._types.get(resource_type)
+        if handlers is None:
+            _refuse_deleted(resource_type, physical_id, old)
+            pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
+            # Each resource has a task of its own, so these context variables affect no other resource.
+            provisioners._RETAIN_REPLACED.set(retains_replaced)
+            provisioners._DEFERRED_PREDECESSOR_DELETES.set(pending)
+            provisioners._NAME_SEED.set(name_seed)
+            arguments = (resource_type, physical_id, old, new, stack_name, logical_id, attributes)
+            if stacks._runs_on_worker_thread(resource_type):
+                made, seed = await run_reentrant(stacks._update_keeping_seed, *arguments)
+            else:
+                made, seed = stacks._update_keeping_seed(*arguments)
+            return Made(made[0], made[1], seed, pending)
+        if is_replacement(resource_type, old, new):
+            return await self.create(resource_type, logical_id, new, stack_name, announced)
+        new_id, new_attributes = await _call(handlers.update, physical_id, old, new, stack_name)
+        return Made(new_id, new_attributes)
+
+    async def delete(
+        self, resource_type: str, logical_id: str, physical_id: str, properties: Properties, stack_name: str
+    ) -> None:
+        """Delete a resource; one that no longer exists is no error."""
+        handlers = self._types.get(resource_type)
+        if handlers is not None:
+            await _call(handlers.delete, physical_id, properties)
+        elif stacks._runs_on_worker_thread(resource_type):
+            await run_reentrant(
+                provisioners._delete_resource, resource_type, physical_id, properties, stack_name, logical_id
             )
         else:
-            made, seed = stacks._provision_keeping_seed(resource_type, logical_id, properties, stack_name)
-        return Made(made[0], made[1], seed)
-    token = registry._announcement.set(announced)
-    try:
-        physical_id, attributes = await _call(handlers.create, logical_id, properties, stack_name)
-    finally:
-        registry._announcement.reset(token)
-    return Made(physical_id, attributes)
+            provisioners._delete_resource(resource_type, physical_id, properties, stack_name, logical_id)
 
-
-async def update(
-    resource_type: str,
-    logical_id: str,
-    physical_id: str,
-    old: Properties,
-    new: Properties,
-    attributes: dict[str, Any],
-    stack_name: str,
-    *,
-    name_seed: str,
-    retains_replaced: bool,
-    announced: Callable[[str], None],
-) -> Made:
-    """Update a resource, or create its replacement (a new physical id). The clean-up deletes the predecessor."""
-    model_checks.check(resource_type, new)
-    handlers = registry.registered.get(resource_type)
-    if handlers is None:
-        _refuse_deleted(resource_type, physical_id, old)
-        pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
-        # Each resource has a task of its own, so these context variables affect no other resource.
-        provisioners._RETAIN_REPLACED.set(retains_replaced)
-        provisioners._DEFERRED_PREDECESSOR_DELETES.set(pending)
-        provisioners._NAME_SEED.set(name_seed)
-        arguments = (resource_type, physical_id, old, new, stack_name, logical_id, attributes)
-        if stacks._runs_on_worker_thread(resource_type):
-            made, seed = await run_reentrant(stacks._update_keeping_seed, *arguments)
-        else:
-            made, seed = stacks._update_keeping_seed(*arguments)
-        return Made(made[0], made[1], seed, pending)
-    if is_replacement(resource_type, old, new):
-        return await create(resource_type, logical_id, new, stack_name, announced)
-    new_id, new_attributes = await _call(handlers.update, physical_id, old, new, stack_name)
-    return Made(new_id, new_attributes)
+    async def snapshot(self, resource_type: str, physical_id: str, properties: Properties) -> None:
+        """Create the snapshot for the deletion policy Snapshot; a type without snapshots gets none, as on AWS."""
+        handlers = self._types.get(resource_type)
+        if handlers is None:
+            provisioners._snapshot_resource(resource_type, physical_id, properties)
+        elif handlers.snapshot is not None:
+            await _call(handlers.snapshot, physical_id, properties)
 
 
 def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties) -> None:
@@ -110,30 +143,6 @@ def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties
         raise HandlerFailed(
             f"Resource of type '{resource_type}' with identifier '{physical_id}' was not found.", "NotFound"
         )
-
-
-async def delete(
-    resource_type: str, logical_id: str, physical_id: str, properties: Properties, stack_name: str
-) -> None:
-    """Delete a resource; one that no longer exists is no error."""
-    handlers = registry.registered.get(resource_type)
-    if handlers is not None:
-        await _call(handlers.delete, physical_id, properties)
-    elif stacks._runs_on_worker_thread(resource_type):
-        await run_reentrant(
-            provisioners._delete_resource, resource_type, physical_id, properties, stack_name, logical_id
-        )
-    else:
-        provisioners._delete_resource(resource_type, physical_id, properties, stack_name, logical_id)
-
-
-async def snapshot(resource_type: str, physical_id: str, properties: Properties) -> None:
-    """Create the snapshot for the deletion policy Snapshot; a type without snapshots gets none, as on AWS."""
-    handlers = registry.registered.get(resource_type)
-    if handlers is None:
-        provisioners._snapshot_resource(resource_type, physical_id, properties)
-    elif handlers.snapshot is not None:
-        await _call(handlers.snapshot, physical_id, properties)
 
 
 def is_replacement(resource_type: str, old: Properties, new: Properties) -> bool:

@@ -39,15 +39,18 @@ class Handlers:
     """Properties whose change replaces the resource ("Update requires: Replacement" in the type's reference)."""
 
 
-registered: dict[str, Handlers] = {}
+class Registry:
+    """The resource types that the region adds to MiniStack or replaces in it, each with its handlers."""
 
+    def __init__(self) -> None:
+        self.types: dict[str, Handlers] = {}
 
-def register(type_name: str, handlers: Handlers) -> None:
-    """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one.
+    def register(self, type_name: str, handlers: Handlers) -> None:
+        """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one.
 
-    Call it from a component's `install`, before the first stack operation.
-    """
-    registered[type_name] = handlers
+        Call it from a component's `install`, before the first stack operation.
+        """
+        self.types[type_name] = handlers
 
 
 _announcement: ContextVar[Callable[[str], None] | None] = ContextVar("announcement", default=None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from alva.region.cloudformation import provisioning, store
-from alva.region.cloudformation.context import Context, Operation, Step, exports_of, replace_exports
+from alva.region.cloudformation import store
+from alva.region.cloudformation.context import Context, Operation, OperationContext, Step, exports_of, replace_exports
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.graph import reversed_dependencies, run_in_order
+from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import Stack
 
 
-async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> None:
+async def roll_back(provisioner: Provisioner, stack: Stack, operation: Operation, reason: str = "") -> None:
     """Roll back the steps that an operation has done.
 
     Changed resources return to their previous properties, in dependency order; then new resources are deleted. Each
@@ -22,7 +23,7 @@ async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> Non
     stack["_operation"] = operation
     operation.setdefault("steps", {})
     previous: Stack | None = operation.get("previous_stack") if operation.get("is_update") else None
-    context = Context(stack, operation.get("template") or {}, operation.get("param_values") or {})
+    context = OperationContext(provisioner, stack, operation.get("template") or {}, operation.get("param_values") or {})
     context.stack_event("UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason)
     if previous is not None:
         failed = await _revert_changes(context, operation, previous)
@@ -40,7 +41,7 @@ async def roll_back(stack: Stack, operation: Operation, reason: str = "") -> Non
     context.stack_event("UPDATE_ROLLBACK_COMPLETE" if previous is not None else "ROLLBACK_COMPLETE")
 
 
-async def _revert_changes(context: Context, operation: Operation, previous: Stack) -> list[str]:
+async def _revert_changes(context: OperationContext, operation: Operation, previous: Stack) -> list[str]:
     """Return changed resources to their previous properties; returns the names of those that failed."""
     steps: dict[str, Step] = operation["steps"]
     old_resources: dict[str, Any] = previous["_resources"]
@@ -54,14 +55,14 @@ async def _revert_changes(context: Context, operation: Operation, previous: Stac
         step = steps[name]
         record = old_resources[name]
         if step["action"] == "refused" or (
-            step["state"] == "failed" and not provisioning.is_reverted_after_failure(step["type"])
+            step["state"] == "failed" and not context.provisioner.is_reverted_after_failure(step["type"])
         ):
             context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=step["old_physical_id"])
             step["state"] = "reverted"
             return
         context.event(name, step["type"], "UPDATE_IN_PROGRESS", physical_id=step["physical_id"])
         try:
-            made = await provisioning.update(
+            made = await context.provisioner.update(
                 step["type"],
                 name,
                 step["physical_id"],
@@ -94,7 +95,7 @@ async def _revert_changes(context: Context, operation: Operation, previous: Stac
     return sorted(touched - outcome.done)
 
 
-async def _delete_made(context: Context, operation: Operation) -> list[str]:
+async def _delete_made(context: OperationContext, operation: Operation) -> list[str]:
     """Delete the operation's new resources, dependents first; returns the names of those that failed."""
     steps: dict[str, Step] = operation["steps"]
     resources: dict[str, Any] = context.stack["_resources"]
@@ -139,24 +140,26 @@ async def _delete_made(context: Context, operation: Operation) -> list[str]:
     return sorted(made - outcome.done)
 
 
-def _rollback_failed(context: Context, operation: Operation, failed: Collection[str], status: str, verb: str) -> None:
+def _rollback_failed(
+    context: OperationContext, operation: Operation, failed: Collection[str], status: str, verb: str
+) -> None:
     context.stack.pop("_operation", None)
     context.stack["_rollback_failed"] = {name: {"ResourceType": operation["steps"][name]["type"]} for name in failed}
     context.stack["_rollback_operation"] = operation
     context.stack_event(status, f"The following resource(s) failed to {verb}: [{', '.join(sorted(failed))}]. ")
 
 
-async def continue_rollback(stack: Stack, resources_to_skip: Collection[str]) -> None:
+async def continue_rollback(provisioner: Provisioner, stack: Stack, resources_to_skip: Collection[str]) -> None:
     """ContinueUpdateRollback: retry the failed resources; those to skip keep their state."""
     operation = stack.pop("_rollback_operation", {})
     stack.pop("_rollback_failed", None)
-    context = Context.of(stack)
+    context = OperationContext(provisioner, stack)
     for name in resources_to_skip:
         step = operation["steps"][name]
         step["state"] = "skipped"
         reason, physical_id = "Resource rollback skipped by user", step.get("physical_id", "")
         context.event(name, step["type"], "UPDATE_COMPLETE", reason, physical_id)
-    await roll_back(stack, operation, "User Initiated")
+    await roll_back(provisioner, stack, operation, "User Initiated")
 
 
 def restore_description(stack: Stack, previous: Stack) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from alva.region.cloudformation import drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce, register
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry, announce
 from alva.region.constraints import service_model
 from alva.region.ecs.api import Api
 from alva.region.ecs.controller import Controller
@@ -23,10 +23,10 @@ STABILISATION_SECONDS = 3 * 3600.0
 """How long CloudFormation waits for a service to become stable."""
 
 
-def install(api: Api, controller: Controller, state: State) -> None:
+def install(registry: Registry, api: Api, controller: Controller, state: State) -> None:
     """Register the types."""
     types = _Types(api, controller, state)
-    register(
+    registry.register(
         "AWS::ECS::Cluster",
         Handlers(
             create=types.create_cluster,
@@ -35,7 +35,7 @@ def install(api: Api, controller: Controller, state: State) -> None:
             replacing_properties=("ClusterName",),
         ),
     )
-    register(
+    registry.register(
         "AWS::ECS::ClusterCapacityProviderAssociations",
         Handlers(
             create=types.create_associations,
@@ -44,7 +44,7 @@ def install(api: Api, controller: Controller, state: State) -> None:
             replacing_properties=("Cluster",),
         ),
     )
-    register(
+    registry.register(
         "AWS::ECS::TaskDefinition",
         Handlers(
             create=types.create_task_definition,
@@ -52,7 +52,7 @@ def install(api: Api, controller: Controller, state: State) -> None:
             delete=types.delete_task_definition,
         ),
     )
-    register(
+    registry.register(
         "AWS::ECS::Service",
         Handlers(
             create=types.create_service,

@@ -26,6 +26,7 @@ class ContainerService:
         self.controller = Controller(region, self.state, control_plane, timing)
         self.metadata = MetadataEndpoint(region.network, self.state)
         self.sessions = ExecSessions(region.supervisor, region.background)
+        self._resource_types = region.resource_types
         region.serve_websocket = self.sessions.serve
         self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
 
@@ -37,7 +38,7 @@ class ContainerService:
 
         replace_service("ecs", self)
         session_manager.install(self.sessions)
-        cloudformation.install(self.api, self.controller, self.state)
+        cloudformation.install(self._resource_types, self.api, self.controller, self.state)
 
     async def start(self) -> None:
         """Start the controller: services of the restored state start new tasks."""

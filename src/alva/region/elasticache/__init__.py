@@ -2,10 +2,11 @@
 
 parameters.py   pure: node type, parameter group and address -> Valkey's configuration
 node.py         one Valkey server: its folder and process
-caches.py       the component, which runs the nodes of each record
+caches.py       runs the nodes of each record
 resources.py    AWS::ElastiCache::ReplicationGroup and ParameterGroup
+component.py    the component, which installs all of them
 """
 
-from alva.region.elasticache.caches import Caches
+from alva.region.elasticache.component import CacheService
 
-__all__ = ["Caches"]
+__all__ = ["CacheService"]

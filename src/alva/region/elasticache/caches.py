@@ -1,4 +1,4 @@
-"""The component: runs Valkey nodes for every recorded replication group, behind TLS, and publishes their DNS names."""
+"""Runs Valkey nodes for every recorded replication group, behind TLS, and publishes their DNS names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ministack.services import ec2, elasticache
 
 from alva.region import engine_metrics
-from alva.region.elasticache import api, metrics, parameters, resources
+from alva.region.elasticache import metrics, parameters
 from alva.region.elasticache.node import CacheNode
 from alva.region.elasticache.parameters import Node
 from alva.region.engine import EngineFailed
@@ -40,13 +40,6 @@ class Caches:
         self._folder = region.config.state_folder / "elasticache"
         self._seen: dict[str, tuple[engine_metrics.Usage, metrics.Info]] = {}
         self._metrics = engine_metrics.Publisher(region.background, "caches", self._measure)
-
-    def install(self) -> None:
-        """Register the resource types, and refuse unsupported operations."""
-        resources.register(self)
-        api.install()
-        # MiniStack would restart containers at the first request; here `start` restarts the nodes.
-        elasticache._ensure_live_containers = lambda: None
 
     async def start(self) -> None:
         """Start every restored group, in parallel. A group that does not start is shown as `create-failed`."""

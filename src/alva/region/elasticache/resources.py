@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.services import elasticache
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce
 from alva.region.elasticache import parameters
+from alva.region.elasticache.caches import Caches
 from alva.region.engine import EngineFailed
-
-if TYPE_CHECKING:
-    from alva.region.elasticache.caches import Caches
 
 # Properties with an effect here.
 HONOURED = {
@@ -35,6 +32,7 @@ DEFAULT_PORT = 6379
 
 def register(caches: Caches) -> None:
     """Register both types for the component."""
+    registry = caches.region.resource_types
     group = ReplicationGroup(caches)
     registry.register(
         "AWS::ElastiCache::ReplicationGroup", Handlers(create=group.create, update=group.update, delete=group.delete)
@@ -61,7 +59,7 @@ class ReplicationGroup:
         record = elasticache._replication_groups[name]
         _name_nodes(record)
         record["_security_groups"] = list(properties.get("SecurityGroupIds") or ())
-        registry.announce(name)
+        announce(name)
         try:
             await self._caches.create(record, int(properties.get("Port") or DEFAULT_PORT))
         except EngineFailed as error:

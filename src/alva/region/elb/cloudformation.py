@@ -15,7 +15,7 @@ from typing import Any
 from alva.region.cloudformation import drift
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, register
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 from alva.region.elb import describing, reading
 from alva.region.elb.api import Api
 from alva.region.elb.attributes import LISTENER_DEFAULTS, LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
@@ -79,11 +79,11 @@ _HEALTH_CHECK_DEFAULTS = {
 _NOT_FOUND = ("LoadBalancerNotFound", "TargetGroupNotFound", "ListenerNotFound", "RuleNotFound")
 
 
-def install(api: Api, store: Store) -> None:
+def install(registry: Registry, api: Api, store: Store) -> None:
     """Register the four types."""
     types = _Types(api, store)
     prefix = "AWS::ElasticLoadBalancingV2::"
-    register(
+    registry.register(
         f"{prefix}LoadBalancer",
         Handlers(
             create=types.create_load_balancer,
@@ -92,7 +92,7 @@ def install(api: Api, store: Store) -> None:
             replacing_properties=("Name", "Scheme", "Type"),
         ),
     )
-    register(
+    registry.register(
         f"{prefix}TargetGroup",
         Handlers(
             create=types.create_target_group,
@@ -109,7 +109,7 @@ def install(api: Api, store: Store) -> None:
             ),
         ),
     )
-    register(
+    registry.register(
         f"{prefix}Listener",
         Handlers(
             create=types.create_listener,
@@ -118,7 +118,7 @@ def install(api: Api, store: Store) -> None:
             replacing_properties=("LoadBalancerArn",),
         ),
     )
-    register(
+    registry.register(
         f"{prefix}ListenerRule",
         Handlers(
             create=types.create_rule,

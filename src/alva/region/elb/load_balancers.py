@@ -94,7 +94,7 @@ class LoadBalancers:
         from alva.region.service_table import replace_service
 
         replace_service("elasticloadbalancing", self)
-        cloudformation.install(self.api, self.store)
+        cloudformation.install(self._region.resource_types, self.api, self.store)
 
     async def start(self) -> None:
         """Start Envoy and the health checks for the restored records.

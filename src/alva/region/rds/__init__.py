@@ -2,11 +2,12 @@
 
 parameters.py   pure: instance class, parameter group and address -> PostgreSQL's configuration
 server.py       one PostgreSQL server: its folder and processes
-databases.py    the component, which runs a server for each record
+databases.py    runs a server for each record
 resources.py    AWS::RDS::DBInstance and DBParameterGroup
 api.py          the API's operations that act on a server
+component.py    the component, which installs all of them
 """
 
-from alva.region.rds.databases import Databases
+from alva.region.rds.component import DatabaseService
 
-__all__ = ["Databases"]
+__all__ = ["DatabaseService"]

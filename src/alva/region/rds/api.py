@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import shutil
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack import app as ministack_app
 from ministack.services import rds
@@ -17,9 +17,7 @@ from ministack.services import rds
 from alva.region import query_protocol
 from alva.region.aws_error import AwsError
 from alva.region.query_protocol import Response
-
-if TYPE_CHECKING:
-    from alva.region.rds.databases import Databases
+from alva.region.rds.databases import Databases
 
 Parameters = dict[str, str]
 

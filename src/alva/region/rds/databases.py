@@ -1,4 +1,4 @@
-"""The component: runs a PostgreSQL server for every recorded DB instance."""
+"""Runs a PostgreSQL server for every recorded DB instance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alva.region import engine_metrics
 from alva.region.engine import EngineFailed
 from alva.region.engine_log import EngineLog
 from alva.region.network import Interface, NetworkFailed
-from alva.region.rds import api, metrics, parameters, resources
+from alva.region.rds import metrics, parameters
 from alva.region.rds.parameters import Endpoint
 from alva.region.rds.server import Login, PostgresServer, known_parameters
 
@@ -38,13 +38,6 @@ class Databases:
         self._folder = region.config.state_folder / "rds"
         self._usage: dict[str, engine_metrics.Usage] = {}
         self._metrics = engine_metrics.Publisher(region.background, "databases", self._measure)
-
-    def install(self) -> None:
-        """Register the resource types and the operations that act on servers."""
-        resources.register(self)
-        api.install(self)
-        # MiniStack would restart containers; here `start` restarts the servers.
-        rds.load_persisted_state = lambda data: rds._restore_state(data, resume_runtime=False)
 
     async def start(self) -> None:
         """Start every restored instance, in parallel. An instance that does not start is shown as `failed`."""

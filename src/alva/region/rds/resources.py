@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ministack.services import rds
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, announce
 from alva.region.engine import EngineFailed
 from alva.region.rds import parameters
-
-if TYPE_CHECKING:
-    from alva.region.rds.databases import Databases
+from alva.region.rds.databases import Databases
 
 # Properties with an effect here.
 HONOURED = {
@@ -38,6 +35,7 @@ INSTALLED_VERSION = "16.14"
 
 def register(databases: Databases) -> None:
     """Register both types for the component."""
+    registry = databases.region.resource_types
     instance = DBInstance(databases)
     registry.register(
         "AWS::RDS::DBInstance",
@@ -71,7 +69,7 @@ class DBInstance:
         if not properties.get("DBName"):
             # PostgreSQL without DBName: "no database is created" (API reference); the database `postgres` exists.
             record["DBName"] = record["DBName"] if snapshot_id else "postgres"
-        registry.announce(name)
+        announce(name)
         try:
             await self._databases.create(record, snapshot_id)
             if snapshot_id and properties.get("MasterUserPassword"):

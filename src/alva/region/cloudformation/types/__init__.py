@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 
+from alva.region.cloudformation.registry import Registry
+
 MODULES = (
     "alarm", "budget", "elastic_ip", "nat_gateway", "oidc_provider", "query_definition", "scaling", "secret",
     "security_group_rule",
 )  # fmt: skip
 
 
-def register_all() -> None:
+def register_all(registry: Registry) -> None:
     """Register them; types with a data plane are registered by their components."""
     for name in MODULES:
-        importlib.import_module(f"{__name__}.{name}").register()
+        importlib.import_module(f"{__name__}.{name}").register(registry)

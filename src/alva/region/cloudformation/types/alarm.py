@@ -11,9 +11,8 @@ from typing import Any
 from ministack.services import cloudwatch
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 _OF_ONE_METRIC = ("MetricName", "Namespace", "Statistic", "ExtendedStatistic", "Period", "Dimensions", "Unit")
 
@@ -68,7 +67,7 @@ def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     cloudwatch.cloudformation_delete_metric_alarm(physical_id, refuse_dependents=True)
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::CloudWatch::Alarm",
         Handlers(create=create, update=update, delete=delete, replacing_properties=("AlarmName",)),

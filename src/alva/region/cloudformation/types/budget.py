@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
@@ -47,5 +46,5 @@ def _account() -> str:
     return str(get_account_id())
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register("AWS::Budgets::Budget", Handlers(create=create, update=update, delete=delete))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ministack.services import ec2
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 HONOURED = {"Domain", "Tags"}
 
@@ -51,7 +50,7 @@ def _allocation(public_ip: str) -> str | None:
     return next((key for key, address in ec2._addresses.items() if address["PublicIp"] == public_ip), None)
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::EC2::EIP",
         Handlers(create=create, update=update, delete=delete, replacing_properties=("Domain",)),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from ministack.services import ec2
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 HONOURED = {"SubnetId", "AllocationId", "ConnectivityType", "Tags"}
 
@@ -42,7 +41,7 @@ def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
         ec2._delete_nat_gateway({"NatGatewayId": [physical_id]})
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::EC2::NatGateway",
         Handlers(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import call_query
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
@@ -27,7 +26,7 @@ async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG
     await call_query("iam", "DeleteOpenIDConnectProvider", {"OpenIDConnectProviderArn": physical_id})
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::IAM::OIDCProvider",
         Handlers(create=create, update=update, delete=delete, replacing_properties=("Url",)),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
@@ -35,5 +34,5 @@ async def _put(request: dict[str, Any], properties: Properties) -> Provisioned:
     return answer["queryDefinitionId"], {"QueryDefinitionId": answer["queryDefinitionId"]}
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register("AWS::Logs::QueryDefinition", Handlers(create=create, update=update, delete=delete))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
 from alva.region.cloudformation.inputs import from_properties
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 from alva.region.constraints import service_model
 
 _SERVICE = "application-autoscaling"
@@ -64,7 +63,7 @@ async def _delete(action: str, request: Properties) -> None:
             raise
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::ApplicationAutoScaling::ScalableTarget",
         Handlers(create=create_target, update=update_target, delete=delete_target, replacing_properties=_KEY),

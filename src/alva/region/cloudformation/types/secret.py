@@ -12,9 +12,8 @@ from typing import Any
 from ministack.services import secretsmanager
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 HONOURED = {"Name", "Description", "SecretString", "GenerateSecretString", "KmsKeyId", "Tags"}
 _PASSWORD_OPTIONS = (
@@ -102,7 +101,7 @@ def _refuse_unknown(properties: Properties) -> None:
         )
 
 
-def register() -> None:
+def register(registry: Registry) -> None:
     registry.register(
         "AWS::SecretsManager::Secret",
         Handlers(create=create, update=update, delete=delete, replacing_properties=("Name",)),

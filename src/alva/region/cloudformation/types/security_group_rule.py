@@ -9,12 +9,11 @@ from typing import Any
 from ministack.services import ec2
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties, Provisioned
+from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
-def _register_direction(type_name: str, permissions_key: str) -> None:
+def _register_direction(registry: Registry, type_name: str, permissions_key: str) -> None:
     def permissions_of(group_id: str) -> list[dict[str, Any]]:
         group = ec2._security_groups.get(group_id)
         if group is None:
@@ -56,6 +55,6 @@ def _key(permission: dict[str, Any]) -> str:
     return json.dumps(ec2._strip_descriptions(permission), sort_keys=True)
 
 
-def register() -> None:
-    _register_direction("AWS::EC2::SecurityGroupIngress", "IpPermissions")
-    _register_direction("AWS::EC2::SecurityGroupEgress", "IpPermissionsEgress")
+def register(registry: Registry) -> None:
+    _register_direction(registry, "AWS::EC2::SecurityGroupIngress", "IpPermissions")
+    _register_direction(registry, "AWS::EC2::SecurityGroupEgress", "IpPermissionsEgress")
