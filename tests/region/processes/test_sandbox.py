@@ -346,7 +346,8 @@ def test_all_tests_above_pass_without_root(request: pytest.FixtureRequest) -> No
     result = subprocess.run(
         [
             *as_nobody,
-            *(interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={home}/tmp"),  # noqa: S108
+            *(interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout"),
+            f"--basetemp={home}/tmp",  # noqa: S108
             *(str(Path(__file__)), str(Path(__file__).with_name("test_supervisor.py"))),
         ],
         cwd=repository,

@@ -19,7 +19,7 @@ import pytest
 from alva.region.config import RegionConfig
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Supervisor
-from tests.waiting import until
+from tests.waiting import async_until, until
 
 IGNORE_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -273,7 +273,6 @@ def test_cancelled_start_leaves_nothing(workbench: Any) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 (await task).kill()
         await bench.supervisor.stop_all(0)
-        await asyncio.sleep(0.1)
-        assert f"sleep {nap} " not in command_lines().values()
+        await async_until(lambda: f"sleep {nap} " not in command_lines().values(), "the end of the process")
 
     workbench(test)
