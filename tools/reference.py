@@ -198,14 +198,15 @@ def checks() -> str:
             "Run after every release and by `./alva verify`. A release that fails a check is rolled back.",
         ),
         (
-            "Verification in depth, from outside",
+            "Further checks",
             "deep_checks",
             "Run by `./alva verify --deep`, in addition to the checks above and `alarms are quiet`.",
         ),
         (
-            "Verification in depth, from inside",
+            "Dependency checks",
             "deep_check",
-            "Run by `python -m common.deep_check` in a one-off task with the api's image, environment and network.",
+            "Run after every release, restart and rotation, and by `./alva verify`, as a one-off task with the api's "
+            "image, environment and network (`python -m common.deep_check`).",
         ),
     ):
         lines += [f"## {title}", "", said, ""]

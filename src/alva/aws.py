@@ -109,7 +109,7 @@ class Poll:
     ) -> Value:
         """Call `look` until it returns a value other than None, and return that value.
 
-        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, or when the limit has passed
+        Raises `TimedOut` ("cannot wait longer for {what}") after `timeout_seconds`, or when the limit has passed
         and `is_limited` is true. Raises `Interrupted` when the wait is cancelled.
         """
         started = time.monotonic()
@@ -119,10 +119,14 @@ class Poll:
                 return answer
             waited = time.monotonic() - started
             if waited >= timeout_seconds:
-                raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
+                raise TimedOut(
+                    f"cannot wait longer for {what}: its time limit of {timeout_seconds:.0f} s has passed",
+                    next_step="./alva status",
+                )
             if is_limited and self.limit.has_passed:
                 raise TimedOut(
-                    f"cannot wait any longer for {what}: the time limit of {self.limit.seconds:.0f} s has passed"
+                    f"cannot wait longer for {what}: the time limit of {self.limit.seconds:.0f} s has passed",
+                    next_step="./alva status",
                 )
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 

@@ -277,7 +277,7 @@ ALARM = AlarmStatus(
     since=ago(minutes=4),
 )
 EXPIRED = PreflightRefused(
-    "cannot look at the stacks: the AWS credentials have expired",
+    "cannot read the stacks: the AWS credentials have expired",
     evidence=["ExpiredTokenException: The security token included in the request is expired"],
     next_step="sign in again, for example with aws sso login",
 )

@@ -170,7 +170,7 @@ def test_watch_shares_one_look_and_reports_only_changes() -> None:
             turn.release()
     watch.close()
     assert received[:2] == [("environment", 1), ("problem", "cannot look")]
-    assert ("problem", "cannot look at the environment: surprise") in received
+    assert ("problem", "cannot read the environment: surprise") in received
     assert received[-1] == ("environment", 3)
 
 

@@ -22,7 +22,7 @@ def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_st
     with environment.unharmed(), password_changed_by_hand(environment):
         restarted = environment.alva("secrets", "restart", "database")
         assert restarted.returncode == REFUSED, restarted.stderr
-        assert "nothing was restarted" in restarted.stderr
+        assert "no task was replaced" in restarted.stderr
         assert "password authentication failed" in restarted.stderr
         assert CURE in restarted.stderr
         assert environment.tasks() == tasks

@@ -77,7 +77,7 @@ def test_step_that_does_not_end_is_cancelled_and_the_former_version_runs(rehears
     with rehearsal.edited("apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), rehearsal.users() as problems:
         deploy = rehearsal.alva("deploy", "--service", "web", "--timeout", "6")
     assert deploy.returncode == 6, deploy.stderr
-    assert f"cannot wait any longer for stack {STACK}: 6 s have passed" in deploy.stderr
+    assert f"cannot wait longer for stack {STACK}: its time limit of 6 s has passed" in deploy.stderr
     assert "the update was cancelled: the stack is UPDATE_ROLLBACK_COMPLETE" in deploy.stderr
     assert rehearsal.digests() == before
     assert problems == []

@@ -78,7 +78,7 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 1, Verdict.WARN, "closes the account"),
         ({"accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}, 1, Verdict.FAIL, "has expired"),
         ("ResourceNotFoundException", 7, Verdict.OK, "older than AWS's plans"),
-        ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
+        ("UnknownOperationException", 7, Verdict.SKIP, "this endpoint does not have the operation"),
     ],
 )
 def test_plan_that_refuses_the_database_is_reported(

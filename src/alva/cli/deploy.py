@@ -166,7 +166,7 @@ deadline_option = click.option(
     type=click.FloatRange(min=1),
     default=5400,
     show_default=True,
-    help="Seconds after which the whole release is cancelled and rolled back. The time for approval and --watch is not "
+    help="Seconds after which the whole release is cancelled and rolled back. The wait for your approval is not "
     "counted.",
 )
 
@@ -192,7 +192,7 @@ deadline_option = click.option(
     type=click.FloatRange(min=0),
     default=0,
     show_default=True,
-    help="Watch for this many seconds after verification; roll back on failure.",
+    help="Watch for this many seconds after verification; roll back on failure. This time is not part of --deadline.",
 )
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")

@@ -117,4 +117,7 @@ def _require_name(environment: str, confirm: str | None) -> None:
             )
         confirm = click.prompt(f"Type {environment} to destroy it", err=True)
     if confirm != environment:
-        raise UsageError(f"cannot destroy {environment}: {confirm!r} is not its name; nothing was changed")
+        raise UsageError(
+            f"cannot destroy {environment}: {confirm!r} is not its name; nothing was changed",
+            next_step=f"--confirm {environment}",
+        )

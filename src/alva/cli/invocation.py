@@ -98,7 +98,9 @@ class Invocation:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise UsageError(f"cannot ask: {question}", next_step="give --yes")
+            raise UsageError(
+                f'cannot ask "{question}": standard input is not a terminal', next_step="--yes answers yes"
+            )
         click.confirm(question, abort=True, err=True)
 
     def print(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -31,11 +32,12 @@ def command(invocation: Invocation, watch: bool) -> None:
     if not watch:
         show(invocation)
         return
-    while True:
-        if sys.stdout.isatty() and not invocation.as_json:
-            click.clear()
-        show(invocation)
-        invocation.aws.poll.pause(WATCH_SECONDS)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if sys.stdout.isatty() and not invocation.as_json:
+                click.clear()
+            show(invocation)
+            invocation.aws.poll.pause(WATCH_SECONDS)
 
 
 def show(invocation: Invocation) -> None:

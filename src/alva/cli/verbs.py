@@ -29,7 +29,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "Release",
         (
-            _verb("synth", "write the templates to .alva/cdk.out"),
+            _verb("synth", "write the templates to .alva/cdk.out/ENVIRONMENT/"),
             _verb("preflight", "check a release without changing anything"),
             _verb("build", "build images; prints NAME=DIGEST for deploy --image"),
             _verb("diff", "show what a release would change, risky changes first"),

@@ -96,7 +96,7 @@ class ReleaseProgress:
 
     def _images(self, since: datetime) -> Iterator[StepProgress]:
         for service in self._manifest.services:
-            with explained(f"look at the images of {service.repository}"):
+            with explained(f"read the images of {service.repository}"):
                 try:
                     images = list(
                         pages(self._aws.ecr, "describe_images", "imageDetails", repositoryName=service.repository)
@@ -114,7 +114,7 @@ class ReleaseProgress:
                 )
 
     def _stacks(self, since: datetime) -> Iterator[StepProgress]:
-        with explained("look at the stacks"):
+        with explained("read the stacks"):
             every = {s["StackName"]: s for s in pages(self._aws.cloudformation, "describe_stacks", "Stacks")}
         for stack in self._manifest.stacks:
             found = every.get(stack.name)
@@ -142,7 +142,7 @@ class ReleaseProgress:
 
     def _migration(self, since: datetime) -> Iterator[StepProgress]:
         manifest = self._manifest
-        with explained("look at the migration's tasks"):
+        with explained("read the migration's tasks"):
             try:
                 arns = [
                     arn

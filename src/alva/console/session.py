@@ -98,7 +98,7 @@ class Watch:
         except AlvaError as error:
             seen = ("problem", error.as_json())
         except Exception as error:  # the page shows it, and the next look tries again
-            seen = ("problem", {"message": f"cannot look at the environment: {error}", "evidence": [], "next": ""})
+            seen = ("problem", {"message": f"cannot read the environment: {error}", "evidence": [], "next": ""})
         with self._news:
             self._looked_at = time.monotonic()
             if _without_time(seen) != _without_time(self._latest):

@@ -232,7 +232,7 @@ def _asking(what: str) -> Iterator[None]:
             code = error_code(error)
             # Where another server answers, botocore has only the HTTP status.
             if code.isdigit() or code in MISSING_CODES:
-                raise NotHere(f"cannot {what}: not available here") from error
+                raise NotHere(f"cannot {what}: this endpoint does not have the operation") from error
             raise
 
 

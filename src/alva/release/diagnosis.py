@@ -57,6 +57,8 @@ class Failure:
     ran_seconds: float | None = None
     count: int = 1
     """The number of failed tasks."""
+    generated_name: str = "NAME"
+    """The short name of the secret with the generated password, as `./alva secrets rotate` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,12 @@ def diagnose(failure: Failure) -> Diagnosis:
         for each in told:
             found = re.search(known.pattern, each.text, re.IGNORECASE) if each.source in known.sources else None
             if found is not None:
-                values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}
+                values = {
+                    **found.groupdict(default=""),
+                    "subject": failure.subject,
+                    "port": failure.port,
+                    "generated_name": failure.generated_name,
+                }
                 return Diagnosis(
                     subject=failure.subject,
                     kind=known.kind,
@@ -135,7 +142,8 @@ def _from_effects(failure: Failure) -> tuple[str, str, str]:
         if code == 143:
             return "terminated", f"its container {name} was stopped with SIGTERM{after}", "./alva status"
         return "crash", f"its container {name} ended with exit code {code}{after}", logs
-    if "time limit" in words or "still running" in words:
+    of_tasks = "\n".join(each.text for each in failure.said if each.source in (Source.TASK, Source.SERVICE))
+    if "time limit" in of_tasks or "still running" in words:
         return "hanging", "it did not end within its time limit", logs
     if failure.exit_codes and "Essential container" in words:
         return "exit", f"its container {failure.exit_codes[0][0]} exited{after}: a service must keep running", logs

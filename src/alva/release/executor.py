@@ -88,7 +88,11 @@ class Executor:
 
     def _run_step(self, step: Step) -> None:
         if self.aws.poll.limit.has_passed:
-            raise TimedOut(f"cannot {step.title}: the time limit of {self.aws.poll.limit.seconds:.0f} s has passed")
+            raise TimedOut(
+                f'cannot start the step "{step.title}": the time limit of {self.aws.poll.limit.seconds:.0f} s has '
+                "passed",
+                next_step="./alva status",
+            )
         started = time.monotonic()
         self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)

@@ -165,7 +165,7 @@ class Hibernation:
 
         def there() -> bool | None:
             nonlocal asked
-            with explained(f"look at database {name}"):
+            with explained(f"read database {name}"):
                 status = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"]
             if status == wanted:
                 return True

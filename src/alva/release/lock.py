@@ -193,8 +193,9 @@ class Lock:
             _forget(mine)
             if holder is None:
                 raise Locked(
-                    f"cannot lock {self._environment}: its parameter does not exist, but its name is still taken",
-                    next_step="try again",
+                    f"cannot lock {self._environment}: Parameter Store does not accept the name of a deleted "
+                    "parameter yet",
+                    next_step="run the same command again in 30 seconds",
                 )
             raise Locked(
                 f"cannot lock {self._environment}: somebody else holds the lock",

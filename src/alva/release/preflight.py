@@ -182,7 +182,7 @@ class Preflight:
             service = self.manifest.service(name)
             if digest is None or not is_published(self.aws, service.repository, digest):
                 continue
-            with explained(f"look at the scan of {service.repository}"):
+            with explained(f"read the scan of {service.repository}"):
                 (image, *_) = self.aws.ecr.describe_images(
                     repositoryName=service.repository, imageIds=[{"imageDigest": digest}]
                 )["imageDetails"]
@@ -226,7 +226,7 @@ class Preflight:
                 self.aws, [each.template() for each in self.manifest.stacks], [stack.template for stack in deployed]
             )
         except quotas.NoQuotas:
-            return Verdict.SKIP, "not available here: there is no Service Quotas"
+            return Verdict.SKIP, "this endpoint has no Service Quotas"
         if short := [each for each in found if not each.is_met]:
             return Verdict.FAIL, "; ".join(f"{each}: {each.increase(each.total)}" for each in short)
         if tight := [each for each in found if not each.is_met_at_most]:

@@ -66,7 +66,7 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
             "cannot verify the restart: services cannot reach their dependencies",
             evidence=failed,
             next_step=cure_of(manifest, failed)
-            or "./alva secrets list shows when each changed; set the right value, then restart",
+            or "./alva secrets list shows when each secret changed; ./alva secrets set NAME --restart",
         )
 
 
@@ -76,8 +76,8 @@ def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence
         return
     if failed := failures(DependencyChecks(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
         raise PreflightRefused(
-            f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in with what it "
-            "reads now; nothing was restarted, and the tasks that run keep their connections",
+            f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in to the "
+            "database or the cache with the stored secrets; no task was replaced",
             evidence=failed,
             next_step=cure_of(manifest, failed) or "./alva verify",
         )

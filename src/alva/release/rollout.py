@@ -106,7 +106,7 @@ def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]
     """Return the environment's existing ECS services by name."""
     names = [service.service for service in manifest.services]
     found: dict[str, ServiceTypeDef] = {}
-    with explained(f"look at the services of cluster {manifest.cluster}"):
+    with explained(f"read the services of cluster {manifest.cluster}"):
         try:
             for start in range(0, len(names), 10):  # DescribeServices takes ten at a time
                 answer = aws.ecs.describe_services(cluster=manifest.cluster, services=names[start : start + 10])
@@ -151,7 +151,7 @@ class TaskDefinitionImages:
 
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
     """Return the service's newest service deployment; None if ECS has none (it keeps them for 90 days)."""
-    with explained(f"look at the deployments of {service.service}"):
+    with explained(f"read the deployments of {service.service}"):
         # ListServiceDeployments does not document an order, so the newest can be on any page.
         # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListServiceDeployments.html
         briefs: list[ServiceDeploymentBriefTypeDef] = []
@@ -209,7 +209,11 @@ def roll_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
     try:
         return stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
     except StackFailed as error:
-        raise RollbackFailed("cannot roll back to the former version", evidence=error.evidence) from error
+        raise RollbackFailed(
+            "cannot roll back to the former version",
+            evidence=error.evidence,
+            next_step="./alva why; ./alva deploy releases again",
+        ) from error
 
 
 @dataclass

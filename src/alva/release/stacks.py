@@ -171,8 +171,8 @@ class Stacks:
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
-            raise RollbackFailed(f"cannot roll back stack {name}", evidence=evidence)
-        raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence)
+            raise RollbackFailed(f"cannot roll back stack {name}", evidence=evidence, next_step="./alva why")
+        raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence, next_step="./alva why")
 
     def preview(
         self,
@@ -255,7 +255,11 @@ class Stacks:
             roles.deployer.cloudformation.delete_stack(StackName=name, **roles.handed)
         status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
-            raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
+            raise StackFailed(
+                f"cannot delete stack {name}",
+                evidence=[*first_failure(events), f"the stack is {status}"],
+                next_step="./alva why",
+            )
 
     def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
         """Cancel an update at the deadline, rather than wait for hours; return the error to raise."""

@@ -68,7 +68,9 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         return tuple(found)
     told = (*said(_source(error), error.evidence), *said(Source.RELEASE, [error.message]))
     exit_codes = tuple((name, int(code)) for each in told for name, code in ENDED.findall(each.text))
-    return (diagnose(Failure(subject=_subject(error), said=told, exit_codes=exit_codes)),)
+    names = (secret.short_name for secret in manifest.secrets if secret.kind == "generated")
+    failure = Failure(subject=_subject(error), said=told, exit_codes=exit_codes, generated_name=next(names, "NAME"))
+    return (diagnose(failure),)
 
 
 def services_causes(
@@ -214,7 +216,7 @@ def _look(
 
 
 def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: datetime | None) -> list[TaskTypeDef]:
-    with explained(f"look at the stopped tasks of {service.service}"):
+    with explained(f"read the stopped tasks of {service.service}"):
         try:
             arns = aws.ecs.list_tasks(
                 cluster=manifest.cluster, serviceName=service.service, desiredStatus="STOPPED", maxResults=100
