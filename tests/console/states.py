@@ -193,8 +193,8 @@ def progress(*, fails: bool) -> dict[str, Any]:
         "started_at": LOCK.since,
         "expected_seconds": 214.0,
         "steps": [
-            step("image web", "done", 0.0, 0.4, "3c99b6ccedd1"),
-            step("migration", "done", 21.5, 19.0),
+            step("publish the image of web", "done", 0.0, 0.4, "3c99b6ccedd1"),
+            step("migrate the database", "done", 21.5, 19.0),
             step("stack alva-staging-database", "done", 4.2, None),
             step(
                 "stack alva-staging-services",

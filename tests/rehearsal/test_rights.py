@@ -61,10 +61,10 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     checks = Preflight(aws=pipeline, manifest=manifest, digests={**before, "web": digest}, builder=builder).run()
     assert [f"{each.name}: {each.reason}" for each in checks if "not authorized" in each.reason] == []
     found = {each.name: each for each in checks}
-    assert {name: found[name].verdict for name in ("services run", "awake", "tasks' roles may start them")} == {
+    assert {name: found[name].verdict for name in ("services run", "awake", "execution roles have their permissions")} == {
         "services run": Verdict.OK,
         "awake": Verdict.OK,
-        "tasks' roles may start them": Verdict.OK,
+        "execution roles have their permissions": Verdict.OK,
     }
     assert found["quotas suffice"].verdict is Verdict.SKIP
     assert found["quotas suffice"].reason == "this endpoint has no Service Quotas"
@@ -147,7 +147,7 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
         checked = rehearsal.alva("preflight")
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
-    (line,) = [line for line in checked.stdout.splitlines() if "tasks' roles may start them" in line]
+    (line,) = [line for line in checked.stdout.splitlines() if "execution roles have their permissions" in line]
     assert line.startswith("WARN"), "a release may repair it"
     assert f"{role} (alva-auth) may not secretsmanager:GetSecretValue on arn:aws:secretsmanager" in line
     (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "tasks' roles may" in line]

@@ -268,7 +268,7 @@ def test_findings_of_cloudformations_validation_are_quoted(aws: Aws) -> None:
             {**finding, "ValidationStatus": "SKIPPED"},
         ]
         cloudformation.add_response("describe_events", {"OperationEvents": events}, {"ChangeSetName": change_set.arn})
-        fatal, warning = ChangeSets(aws).foreseen(change_set)
+        fatal, warning = ChangeSets(aws).validation_findings(change_set)
     assert (fatal.fails, warning.fails) == (True, False)
     assert fatal.text == (
         "Bucket /Resources/Bucket/Properties/BucketName: Resource of this name exists (NAME_CONFLICT_VALIDATION)"

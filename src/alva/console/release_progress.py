@@ -110,7 +110,7 @@ class ReleaseProgress:
                 newest = max(pushed, key=lambda image: image["imagePushedAt"])
                 at = newest["imagePushedAt"]
                 yield self._step(
-                    f"image:{service.name}", f"image {service.name}", "done", at, at, newest["imageDigest"][7:19]
+                    f"image:{service.name}", f"publish the image of {service.name}", "done", at, at, newest["imageDigest"][7:19]
                 )
 
     def _stacks(self, since: datetime) -> Iterator[StepProgress]:
@@ -166,7 +166,7 @@ class ReleaseProgress:
             failed = stopped is not None and any(code != 0 for code in codes)
             state = "failed" if failed else "done" if stopped is not None else "running"
             detail = task.get("stoppedReason", "") if failed else "" if stopped else task.get("lastStatus", "")
-            yield self._step("migration", "migration", state, task["createdAt"], stopped, detail)
+            yield self._step("migration", "migrate the database", state, task["createdAt"], stopped, detail)
 
     def _causes(self, since: datetime) -> list[dict[str, object]]:
         try:

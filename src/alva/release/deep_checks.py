@@ -52,8 +52,8 @@ class DeepChecks:
         customer = f"verify-{uuid.uuid4().hex[:12]}@example.com"
         walks = self.manifest.journey_command is not None and self.inbox_url is not None
         checks: list[tuple[str, Callable[[], Said]]] = [
-            ("inner pages stay inside", lambda: self._inner_pages(endpoint)),
-            ("nothing else is open", self._nothing_else_is_open),
+            ("metrics and deep health are private", lambda: self._private_pages(endpoint)),
+            ("only the load balancer is public", self._only_load_balancer_is_public),
             *((f"{s.name} writes its log", self._log_check(endpoint, s)) for s in self.manifest.services if s.port),
             ("customer's journey", lambda: self._walk(endpoint, customer)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
@@ -62,7 +62,7 @@ class DeepChecks:
             seen = list(pool.map(run_check, checks))
         return [*DependencyChecks(self.aws, self.manifest).run(customer if walks else None), *seen]
 
-    def _inner_pages(self, endpoint: PublicEndpoint) -> Said:
+    def _private_pages(self, endpoint: PublicEndpoint) -> Said:
         """The load balancer must not serve metrics or the results of the deep health check."""
         metrics = endpoint.fetch(f"{endpoint.url}/metrics")
         if metrics.status == 200 and _PROMETHEUS.search(metrics.body):
@@ -72,7 +72,7 @@ class DeepChecks:
             return Verdict.FAIL, "the result of /health?deep=1 is public"
         return Verdict.OK, f"/metrics answers {metrics.status}, and /health has no results"
 
-    def _nothing_else_is_open(self) -> Said:
+    def _only_load_balancer_is_public(self) -> Said:
         """Only the load balancer's deployed security groups admit the internet."""
         count, ways = public_rules(self.aws, self.manifest)
         if ways:

@@ -177,7 +177,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     images = [
         PublishImage(
             key=f"image:{service.name}",
-            title=f"image {service.name}",
+            title=f"publish the image of {service.name}",
             after=registry_keys,
             reasons=((wanted.digests[service.name] or "to be built").removeprefix("sha256:")[:12],),
             service=service.name,
@@ -217,7 +217,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     ]
     migration = _migration(wanted, observed, changes, steps)
     if services or migration is not None or not observed.secrets_ready:
-        secrets = CheckSecrets(key="secrets", title="secrets are set", after=_keys(data))
+        secrets = CheckSecrets(key="secrets", title="check the secrets", after=_keys(data))
         steps.append(secrets)
         services = [_after(step, secrets.key) for step in services]
         if migration is not None:
@@ -373,7 +373,7 @@ def _migration(
     revisions = pending(wanted.revisions, observed.revision) if wanted.revisions is not None and is_known else ()
     return Migrate(
         key="migration",
-        title="migration",
+        title="migrate the database",
         after=_keys(before),
         reasons=(reason, *(f"{revision.revision} {revision.title}" for revision in revisions)),
         revisions=revisions,

@@ -16,7 +16,7 @@ from alva.errors import PreflightRefused
 from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
 from alva.release.alarms import alarms_are_quiet
 from alva.release.bootstrap_roles import bootstrap_roles_of
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ValidationFinding, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
 from alva.release.ledger import SUCCEEDED, Ledger
@@ -56,9 +56,9 @@ class Preflight:
             ("region", self._region),
             ("CDK bootstrap", self._bootstrap),
             ("lock", self._lock),
-            ("stacks are settled", self._stacks),
+            ("stacks can be updated", self._stacks),
             ("templates are valid", self._templates),
-            ("CloudFormation foresees no failure", self._foreseen),
+            ("CloudFormation's validation passes", self._validation),
             *(
                 (f"rule {rule}", partial(rule_verdict, rule, found, is_allowed=Kind.RULES in self.allowed))
                 for rule, found in (self.findings or {}).items()
@@ -67,7 +67,7 @@ class Preflight:
             ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
             ("secrets are set", self._secrets),
-            ("tasks' roles may start them", self._execution_roles),
+            ("execution roles have their permissions", self._execution_roles),
             ("quotas suffice", self._quotas),
             *account.AccountChecks(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", self._awake),
@@ -132,23 +132,23 @@ class Preflight:
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
-    def _foreseen(self) -> Said:
+    def _validation(self) -> Said:
         """CloudFormation's validation of the changes finds no error: existing names, properties, quotas."""
         unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
         known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
         parameters = {self.manifest.migration.image_parameter: ANY_DIGEST, **unknown, **known}
         stacks = Stacks(self.aws)
 
-        def foresee(stack: Stack) -> list[Foreseen]:
+        def validate_changes(stack: Stack) -> list[ValidationFinding]:
             template = stack.template()
-            return stacks.foresee(stack.name, template, parameters, self.manifest.tags)
+            return stacks.validate_changes(stack.name, template, parameters, self.manifest.tags)
 
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="foresee") as pool:
-            found = list(pool.map(foresee, self.manifest.stacks))
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
+            found = list(pool.map(validate_changes, self.manifest.stacks))
         said = [
             (each.fails, f"{stack.name}: {each.text}")
-            for stack, foreseen in zip(self.manifest.stacks, found, strict=True)
-            for each in foreseen
+            for stack, findings in zip(self.manifest.stacks, found, strict=True)
+            for each in findings
         ]
         if not said:
             return Verdict.OK, f"{len(found)} stacks"

@@ -18,7 +18,7 @@ from alva.release.change_sets import (
     INLINE_TEMPLATE_BYTES,
     ChangeSet,
     ChangeSets,
-    Foreseen,
+    ValidationFinding,
     ResourceChange,
     minified,
 )
@@ -196,9 +196,9 @@ class Stacks:
         finally:
             change_sets.delete(name, change_set)
 
-    def foresee(
+    def validate_changes(
         self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
-    ) -> list[Foreseen]:
+    ) -> list[ValidationFinding]:
         """Return the findings of CloudFormation's validation, from a change set that is deleted again.
 
         Nothing for a stack without changes, with an operation in progress, or with an import that another stack does
@@ -216,12 +216,12 @@ class Stacks:
             if change_set is None:
                 return []
             try:
-                return change_sets.foreseen(change_set)
+                return change_sets.validation_findings(change_set)
             finally:
                 change_sets.delete(name, change_set)
         except StackFailed as error:
             reason = "; ".join(error.evidence)
-            return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
+            return [] if "No export named" in reason else [ValidationFinding(text=reason, fails=True)]
         finally:
             # The change set of a new stack creates an empty stack.
             if observed is None:

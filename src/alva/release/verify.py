@@ -96,7 +96,7 @@ class Verification:
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(service, found)))
             if service.host is not None:
-                checks.append((f"{service.host} leads here", self._leads_here(endpoint, service.host)))
+                checks.append((f"{service.host} resolves to the load balancer", self._resolves_to_load_balancer(endpoint, service.host)))
             checks += [
                 (f"{service.name} answers {path}", self._answers(endpoint, service, path, digest))
                 for path in probe_paths(service)
@@ -180,7 +180,7 @@ class Verification:
         return look
 
     @staticmethod
-    def _leads_here(endpoint: PublicEndpoint, host: str) -> Look:
+    def _resolves_to_load_balancer(endpoint: PublicEndpoint, host: str) -> Look:
         """The service's host name resolves to the load balancer, from this machine."""
 
         def look() -> tuple[Verdict, str]:
