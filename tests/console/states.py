@@ -402,6 +402,7 @@ class StateSession(Session):
             raise status
         return {
             **asdict(status),
+            "outcome_in_words": status.release.outcome_in_words if status.release is not None else "",
             "condition": asdict(judge(status)),
             "drifts": [],
             "lock": str(status.lock) if status.lock is not None else None,
@@ -434,7 +435,7 @@ class StateSession(Session):
         older = [release(number) for number in range(min(newest.number - 1, 7), 0, -1)]
         older[2] = replace(older[2], outcome="failed", cause='cannot migrate: relation "plans" does not exist')
         older[3] = replace(older[3], rollback_of=2)
-        return {"releases": [asdict(each) for each in (newest, *older)]}
+        return {"releases": [{**asdict(each), "outcome_in_words": each.outcome_in_words} for each in (newest, *older)]}
 
     def causes(self, release: int | None) -> dict[str, Any]:
         self._check()

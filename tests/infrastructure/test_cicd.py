@@ -153,7 +153,7 @@ def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging:
 
 
 def test_services_are_put_back_within_the_cluster_only(staging: Any) -> None:
-    """A release repairs drift. It registers no task definition, so it can only use those of a stack."""
+    """A release reverts drift. It registers no task definition, so it can only use those of a stack."""
     (statement,) = [each for each in statements(staging) if "ecs:UpdateService" in each["Action"]]
     assert text(statement["Resource"]).endswith(":service/alva-staging-cluster/*")
 

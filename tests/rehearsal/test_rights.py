@@ -61,7 +61,9 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     checks = Preflight(aws=pipeline, manifest=manifest, digests={**before, "web": digest}, builder=builder).run()
     assert [f"{each.name}: {each.reason}" for each in checks if "not authorized" in each.reason] == []
     found = {each.name: each for each in checks}
-    assert {name: found[name].verdict for name in ("services run", "awake", "execution roles have their permissions")} == {
+    assert {
+        name: found[name].verdict for name in ("services run", "awake", "execution roles have their permissions")
+    } == {
         "services run": Verdict.OK,
         "awake": Verdict.OK,
         "execution roles have their permissions": Verdict.OK,

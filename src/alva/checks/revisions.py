@@ -1,7 +1,7 @@
 """Judges a migration's revisions by their SQL, from SQL files or rendered by Alembic.
 
-During a rollout, the old version uses the new schema; after a rollback, it keeps using it. So a revision may add
-things. A revision that removes something from the old version is a contraction, and belongs in a later release.
+During a rollout, the running version uses the new schema; after a rollback, it keeps using it. So a revision may add
+things. A revision that removes something from the running version is a contraction, and belongs in a later release.
 """
 
 from __future__ import annotations

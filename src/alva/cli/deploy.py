@@ -172,7 +172,9 @@ deadline_option = click.option(
 
 
 @verb(summary="Release all or some services: stacks, images, migration, services, verification.", asks=True)
-@click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME", help="Build only this service's image; repeatable."
+)
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
 @click.option("--migrate-again", is_flag=True, help="Run the migration even if this image has migrated already.")
 @click.option("--infra-only", is_flag=True, help="Release only the templates; services keep their images.")

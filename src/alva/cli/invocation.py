@@ -154,7 +154,7 @@ def verb(
                 "environment",
                 default=lambda: os.environ.get("ALVA_ENV", "staging"),
                 show_default="staging",
-                help="The environment.",
+                help="The environment (also ALVA_ENV).",
             )(decorated)
             decorated = click.option(
                 "--target",

@@ -156,6 +156,6 @@ def _wants_no_colour() -> bool:
 
 def main() -> None:
     """The entry point of the console script and of `python -m alva`."""
-    # A cancelled pipeline sends SIGTERM: handle it like Ctrl-C, to report the open steps and release the lock.
+    # A cancelled pipeline sends SIGTERM: handle it like Ctrl-C, to report the open steps and free the lock.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

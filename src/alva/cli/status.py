@@ -86,7 +86,7 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield from _failures(region["failures"])
     if found.release is not None:
         yield (
-            f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
+            f"release {found.release.number} {found.release.outcome_in_words}, commit {found.release.commit}, "
             f"by {found.release.by} at {found.release.started_at}"
         )
         if found.release.outcome != SUCCEEDED:

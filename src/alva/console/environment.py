@@ -57,6 +57,7 @@ class Environment:
             self._has_looked = True
             return {
                 **asdict(found),
+                "outcome_in_words": found.release.outcome_in_words if found.release is not None else "",
                 "condition": asdict(judge(replace(found, drifts=self._drifts))),
                 "drifts": [str(drift) for drift in self._drifts],
                 "lock": str(found.lock) if found.lock is not None else None,

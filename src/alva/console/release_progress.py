@@ -110,7 +110,12 @@ class ReleaseProgress:
                 newest = max(pushed, key=lambda image: image["imagePushedAt"])
                 at = newest["imagePushedAt"]
                 yield self._step(
-                    f"image:{service.name}", f"publish the image of {service.name}", "done", at, at, newest["imageDigest"][7:19]
+                    f"image:{service.name}",
+                    f"publish the image of {service.name}",
+                    "done",
+                    at,
+                    at,
+                    newest["imageDigest"][7:19],
                 )
 
     def _stacks(self, since: datetime) -> Iterator[StepProgress]:

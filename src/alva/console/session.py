@@ -196,7 +196,8 @@ class Session:
 
     def releases(self) -> dict[str, Any]:
         """Return the releases of the ledger, newest first."""
-        return {"releases": [asdict(release) for release in Ledger(self._aws, self._manifest).history()]}
+        history = Ledger(self._aws, self._manifest).history()
+        return {"releases": [{**asdict(each), "outcome_in_words": each.outcome_in_words} for each in history]}
 
     def causes(self, release: int | None) -> dict[str, Any]:
         """Return what `./alva why` shows: current failures and the last failed release, or one release alone."""

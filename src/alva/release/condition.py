@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK
+from alva.release.serving import tasks_run
 from alva.release.status import AlarmStatus, ServiceStatus, Status
 
 MISSING = "does not exist"
@@ -164,13 +165,14 @@ def _of_service(service: ServiceStatus) -> Iterator[Finding]:
     failing = [each for each in service.deployments if each.state == "FAILED"]
     failing += [each for each in service.deployments if each.state == "IN_PROGRESS" and each.failed]
     starting = any(each.state == "IN_PROGRESS" for each in service.deployments) and not failing
-    count = f"{service.running} of {_count(service.desired, 'task')} run{'' if service.desired != 1 else 's'}"
+    count = tasks_run(service.running, service.desired)
     if service.desired == 0:
         yield finding(Level.WARNING, "0 tasks: its desired count is 0", "./alva deploy")
     elif service.running < service.desired:
         yield finding(Level.BUSY if starting else Level.BAD if service.running == 0 else Level.WARNING, count)
     for deployment in failing:
-        text = f"its new deployment fails: {_count(deployment.failed, 'task')} failed"
+        text = f"its last deployment is {deployment.state}"
+        text += f", {_count(deployment.failed, 'task')} failed" if deployment.failed else ""
         yield finding(Level.BAD, f"{text}. {deployment.reason}" if deployment.state == "FAILED" else text)
     unhealthy = [target for target in service.targets if target.state == "unhealthy"]
     if unhealthy and not starting:

@@ -41,7 +41,7 @@ def heal(aws: Aws, manifest: Manifest, cures: Sequence[Cure]) -> None:
                 continue
             if cure.needs_deployment and status in rollout.DEPLOYMENT_ENDED and status != "SUCCESSFUL":
                 raise AlvaError(
-                    f"cannot restore {name} to its stack's template: its deployment ended as {status}",
+                    f"cannot restore {name} to its stack's template: its last deployment is {status}",
                     next_step=f"./alva why {name.removeprefix('alva-')}",
                 )
             service = found[name]

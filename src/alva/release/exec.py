@@ -87,8 +87,8 @@ def _check_accepts_sessions(task: TaskTypeDef, container: str, service: str, env
             f"cannot open a session in {service}: the agent of ECS Exec in task {found} is "
             f"{agents[0].get('lastStatus')}",
             evidence=[agents[0].get("reason", "no reason is given")],
-            next_step="if it was started a moment ago, try again; otherwise its task role lacks ssmmessages:*Channel, "
-            "or its file system is read-only",
+            next_step="if it was started a moment ago, run the same command again; otherwise its task role lacks "
+            "ssmmessages:*Channel, or its file system is read-only",
         )
 
 

@@ -76,7 +76,8 @@ class Hibernation:
             services = rollout.describe_services(self._aws, self._manifest)
             if not services:
                 raise UsageError(
-                    f"cannot put {self._manifest.environment} to sleep: nothing runs there", next_step="./alva status"
+                    f"cannot put {self._manifest.environment} to sleep: nothing is deployed yet",
+                    next_step="./alva status",
                 )
             holder = Holder.this_process("sleep")
             asleep = Asleep(

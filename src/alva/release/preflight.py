@@ -25,6 +25,7 @@ from alva.release.manifest import Manifest, Stack
 from alva.release.refusals import invalid_templates, is_awake, wrong_secret
 from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
+from alva.release.serving import tasks_run
 from alva.release.stacks import Stacks
 from alva.release.verify import Result, Said, Verdict, run_check
 
@@ -246,7 +247,7 @@ class Preflight:
             return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
         if not found:
-            return Verdict.SKIP, "nothing is released yet"
+            return Verdict.SKIP, "nothing is deployed yet"
         last = next((r for r in Ledger(self.aws, self.manifest).history() if r.outcome == SUCCEEDED), None)
         wrong = []
         for service in self.manifest.services:
@@ -255,7 +256,7 @@ class Preflight:
                 wrong.append(f"{service.name} does not exist")
                 continue
             if there.get("runningCount", 0) < there.get("desiredCount", 0):
-                wrong.append(f"{service.name}: {there.get('runningCount', 0)} of {there.get('desiredCount', 0)} tasks")
+                wrong.append(f"{service.name}: {tasks_run(there.get('runningCount', 0), there.get('desiredCount', 0))}")
             digest = rollout.running_digest(self.aws, there["taskDefinition"], service.name)
             if last is not None and last.digests.get(service.name, digest) != digest:
                 wrong.append(f"{service.name} runs another image than that of release {last.number}")
@@ -265,7 +266,7 @@ class Preflight:
         return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
     def _drift(self) -> Said:
-        """Resources match their stacks. Only warns: a release restores services and log groups."""
+        """Resources match their stacks. Only warns: a release reverts the drift of services and log groups."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))

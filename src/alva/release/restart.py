@@ -53,7 +53,7 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
                 del pending[name]
             elif status in rollout.DEPLOYMENT_ENDED:
                 raise AlvaError(
-                    f"cannot restart {name}: its deployment ended as {status}; the former tasks serve",
+                    f"cannot restart {name}: its last deployment is {status}; the former tasks serve",
                     evidence=[deployment.get("statusReason", "")],
                     next_step=f"./alva why {name}",
                 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
 from alva.release.manifest import Manifest, Service
+from alva.release.serving import tasks_run
 from alva.release.stack_state import ObservedStack
 from alva.release.stacks import Stacks
 
@@ -98,7 +99,7 @@ def confirm(
         return True if not pending else None
 
     aws.poll.until(
-        all_confirmed, timeout_seconds=timeout_seconds, what=f"the old tasks of {', '.join(pending)} to stop"
+        all_confirmed, timeout_seconds=timeout_seconds, what=f"the former tasks of {', '.join(pending)} to stop"
     )
 
 
@@ -180,11 +181,11 @@ def _problem(
     if deployment is not None:
         status = deployment["status"]
         if status not in DEPLOYMENT_ENDED:
-            return f"its deployment is {status}"
+            return f"its last deployment is {status}"
         # An older deployment may have been rolled back; what the service runs is checked below.
         if status != "SUCCESSFUL" and deployment["createdAt"] >= since:
             raise RolledBack(
-                f"cannot release {service.name}: its deployment ended as {status}",
+                f"cannot release {service.name}: its last deployment is {status}",
                 evidence=[deployment.get("statusReason", "")],
             )
     runs = running_digest(aws, found["taskDefinition"], service.name)
@@ -194,9 +195,9 @@ def _problem(
             evidence=[f"requested {digest}", f"runs {runs}"],
         )
     if len(found.get("deployments", [])) > 1:
-        return "old tasks still run"
+        return "former tasks still run"
     if found.get("runningCount", 0) < found.get("desiredCount", 0):
-        return f"{found.get('runningCount', 0)} of {found.get('desiredCount', 0)} tasks run"
+        return tasks_run(found.get("runningCount", 0), found.get("desiredCount", 0))
     return None
 
 

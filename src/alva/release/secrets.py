@@ -90,7 +90,7 @@ class Secrets:
         wrong = [status for status in self.check() if status.state is not State.SET and status.secret.used_by]
         if wrong:
             raise PreflightRefused(
-                "cannot release: secrets are not ready",
+                "cannot release: secrets are not set",
                 evidence=[
                     f"{s.secret.name}: {s.problem or s.state.value} (used by {', '.join(s.secret.used_by)})"
                     for s in wrong

@@ -18,8 +18,8 @@ from alva.release.change_sets import (
     INLINE_TEMPLATE_BYTES,
     ChangeSet,
     ChangeSets,
-    ValidationFinding,
     ResourceChange,
+    ValidationFinding,
     minified,
 )
 from alva.release.stack_state import Action, ObservedStack, compare

@@ -96,7 +96,12 @@ class Verification:
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(service, found)))
             if service.host is not None:
-                checks.append((f"{service.host} resolves to the load balancer", self._resolves_to_load_balancer(endpoint, service.host)))
+                checks.append(
+                    (
+                        f"{service.host} resolves to the load balancer",
+                        self._resolves(endpoint, service.host),
+                    )
+                )
             checks += [
                 (f"{service.name} answers {path}", self._answers(endpoint, service, path, digest))
                 for path in probe_paths(service)
@@ -134,7 +139,7 @@ class Verification:
                 return Verdict.FAIL, f"ECS has no service {service.service}"
             running, desired = found.get("runningCount", 0), found.get("desiredCount", 0)
             if running < desired:
-                return Verdict.FAIL, f"{running} of {desired} tasks run"
+                return Verdict.FAIL, serving.tasks_run(running, desired)
             runs = rollout.running_digest(self._aws, found["taskDefinition"], service.name)
             if digest is not None and runs != digest:
                 return Verdict.FAIL, f"{runs} is deployed, {digest} should be"
@@ -143,7 +148,7 @@ class Verification:
                 if others := serving.other_images(tasks, service.name, runs):
                     return Verdict.FAIL, "; ".join(others)
             deployment = rollout.last_deployment(self._aws, self._manifest, service)
-            said = f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
+            said = f"{serving.tasks_run(running, desired)}, {(runs or 'no digest')[7:19]}"
             status = deployment["status"] if deployment is not None else "SUCCESSFUL"
             if status not in ("SUCCESSFUL", "ROLLBACK_SUCCESSFUL"):
                 return Verdict.FAIL, f"its last deployment is {status}"
@@ -180,7 +185,7 @@ class Verification:
         return look
 
     @staticmethod
-    def _resolves_to_load_balancer(endpoint: PublicEndpoint, host: str) -> Look:
+    def _resolves(endpoint: PublicEndpoint, host: str) -> Look:
         """The service's host name resolves to the load balancer, from this machine."""
 
         def look() -> tuple[Verdict, str]:

@@ -29,7 +29,7 @@ function releaseLine(found) {
   const links = [found.url ? element("a", { href: found.url, rel: "noreferrer" }, found.url) : "",
     found.extra.inbox ? element("a", { href: found.extra.inbox, rel: "noreferrer" }, "inbox") : ""].filter(Boolean);
   return [
-    ...(release ? [`Release ${release.number} ${release.outcome} `, since(release.started_at), ` ago, commit ${release.commit.slice(0, 12)}, by ${release.by}`] : ["No release yet"]),
+    ...(release ? [`Release ${release.number} ${found.outcome_in_words}, `, since(release.started_at), ` ago, commit ${release.commit.slice(0, 12)}, by ${release.by}`] : ["No release yet"]),
     ...links.flatMap((link) => [" · ", link]),
   ];
 }

@@ -57,7 +57,7 @@ VERIFICATION = (
         "no-target",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP 503|no target is healthy",
-        "the load balancer has no healthy target for it",
+        "no target is healthy",
         "./alva status shows its targets",
     ),
     KnownCause(
