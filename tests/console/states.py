@@ -198,13 +198,13 @@ def progress(*, fails: bool) -> dict[str, Any]:
             step("stack alva-staging-database", "done", 4.2, None),
             step(
                 "stack alva-staging-services",
-                "back" if fails else "running",
+                "rolling back" if fails else "running",
                 None,
                 171.0,
                 "UPDATE_ROLLBACK_IN_PROGRESS" if fails else "UPDATE_IN_PROGRESS",
             ),
         ],
-        "is_going_back": fails,
+        "is_rolling_back": fails,
         "causes": [CAUSE.as_json()] if fails else [],
     }
 
@@ -388,7 +388,7 @@ class StateSession(Session):
             Aws(Target.local("http://127.0.0.1:9")),
             MANIFEST,
             {},
-            seconds_between_looks=1.0,
+            seconds_between_readings=1.0,
             chart_library=PROJECT / "node_modules" / "uplot" / "dist",
             extra={},
             read_savings=lambda: {"savings": [SAVING]},

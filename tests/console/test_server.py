@@ -46,7 +46,7 @@ MANIFEST = Manifest(
 def served(aws: Aws, charts: Path) -> Iterator[Console]:
     """Serve a console of an environment without services during the block."""
     session = Session(
-        aws, MANIFEST, {}, seconds_between_looks=60, chart_library=charts, extra={}, read_savings=dict
+        aws, MANIFEST, {}, seconds_between_readings=60, chart_library=charts, extra={}, read_savings=dict
     )  # fmt: skip
     with serving(session) as console:
         yield console

@@ -88,7 +88,7 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     assert [text for text in notes if "not authorized" in text] == []
     tags = rehearsal.client("ecr").describe_images(repositoryName="alva-web", imageIds=[{"imageDigest": digest}])
     assert f"released-{number}" in tags["imageDetails"][0]["imageTags"]
-    assert {service.name for service in status.look(pipeline, manifest).services} == set(before)
+    assert {service.name for service in status.read_status(pipeline, manifest).services} == set(before)
     release({"web": before["web"]}, is_forced=False)
     assert rehearsal.digests() == before
 

@@ -38,7 +38,7 @@ def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     said: list[str] = []
-    aws = Aws(Target.local(f"http://127.0.0.1:{port}"), tell=said.append)
+    aws = Aws(Target.local(f"http://127.0.0.1:{port}"), report=said.append)
     attempts: list[int] = []
     aws.ssm.meta.events.register("before-send", lambda **_: attempts.append(len(said)))
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_endpoint_that_answers_again_is_reported() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         said: list[str] = []
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        aws = Aws(Target.local(url), tell=said.append)
+        aws = Aws(Target.local(url), report=said.append)
         for _ in range(2):
             with pytest.raises(aws.ssm.exceptions.ParameterNotFound):
                 aws.ssm.get_parameter(Name="x")

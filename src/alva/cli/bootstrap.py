@@ -34,7 +34,7 @@ def command(invocation: Invocation) -> None:
         if not invocation.is_local:
             refuse_unset_settings(manifest)
         with step(progress, "account", "read the account") as result:
-            account = bootstrap.look(aws)
+            account = bootstrap.read_account(aws)
             result.detail = f"{account.id} as {account.arn.rpartition(':')[2]}"
     if aws.target.region != manifest.region:
         raise PreflightRefused(

@@ -225,7 +225,7 @@ def command(
             infra_only=infra_only,
             is_forced=migrate_again,
             allowed=frozenset(map(Kind, allowed)),
-            ask=person(invocation),
+            ask=asker(invocation),
         )
         request = replace(
             request,
@@ -312,7 +312,7 @@ def require_paths(invocation: Invocation) -> None:
         )
 
 
-def person(invocation: Invocation) -> Ask | None:
+def asker(invocation: Invocation) -> Ask | None:
     """Return a function that asks at the terminal; None if nobody can answer."""
     if not sys.stdin.isatty() or invocation.as_json:
         return None

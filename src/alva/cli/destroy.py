@@ -36,12 +36,12 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     from alva.checks.cost import Prices, bill, total
     from alva.release.hibernation import Hibernation
     from alva.release.lock import Lock
-    from alva.release.teardown import Kind, forget, look, take_down
+    from alva.release.teardown import Kind, forget, read_teardown, take_down
 
     with invocation.progress:
         synth_step(invocation)
     aws, manifest = invocation.aws, invocation.manifest
-    teardown = look(aws, manifest)
+    teardown = read_teardown(aws, manifest)
     prices = Prices.read()
     month = total(bill(Assembly.read(invocation.assembly_folder), prices)) if teardown.waves else 0.0
     kinds = frozenset(map(Kind, forgotten))

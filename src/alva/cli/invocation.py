@@ -77,13 +77,13 @@ class Invocation:
         from alva.region import daemon
 
         if not self.is_local:
-            return Aws(Target.aws(), tell=self.progress.note)
+            return Aws(Target.aws(), report=self.progress.note)
         if not daemon.status(self.region_config).is_running:
             raise RegionNotRunning("cannot reach the local region: it does not run", next_step="./alva up")
         config = self.region_config
         return Aws(
             Target.local(config.endpoint_url, config.region, ca_bundle=config.trust_bundle_file),
-            tell=self.progress.note,
+            report=self.progress.note,
         )
 
     @functools.cached_property

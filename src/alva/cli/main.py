@@ -115,7 +115,7 @@ def _explain(error: Exception) -> AlvaError:
 
 
 def _print_error(error: AlvaError, as_json: bool) -> None:
-    _tell_pipeline(error)
+    _report_to_pipeline(error)
     if as_json:
         click.echo(json.dumps(error.as_json()), err=True)
         return
@@ -125,7 +125,7 @@ def _print_error(error: AlvaError, as_json: bool) -> None:
         click.echo(line, err=True)
 
 
-def _tell_pipeline(error: AlvaError) -> None:
+def _report_to_pipeline(error: AlvaError) -> None:
     """Write the error to the summary of a GitHub Actions run: an early refusal leaves no other trace there.
 
     https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary

@@ -46,7 +46,7 @@ def show(invocation: Invocation) -> None:
     from alva.release.condition import judge
 
     region = _region(invocation) if invocation.is_local else None
-    found = status.look(invocation.aws, invocation.manifest)
+    found = status.read_status(invocation.aws, invocation.manifest)
     if invocation.as_json:
         invocation.print_json(
             {

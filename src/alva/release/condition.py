@@ -61,7 +61,7 @@ class Condition:
 
 
 def judge(found: Status) -> Condition:
-    """Judge an environment by what `status.look` found."""
+    """Judge an environment by what `status.read_status` found."""
     if all(stack.status == MISSING for stack in found.stacks) and not _exist(found.services):
         return Condition(level=Level.EMPTY, summary="nothing is deployed yet", next_step="./alva deploy")
     findings = sorted(_findings(found), key=lambda each: list(Level).index(each.level))
@@ -103,7 +103,10 @@ def _count(number: int, what: str) -> str:
 
 
 def _of_alarm(alarm: AlarmStatus, found: Status) -> Finding:
-    """The name of an alarm begins with that of its service, or tells which other part it measures."""
+    """Return the finding for an alarm.
+
+    Its name begins with the name of its service, or with a prefix of PART_OF_ALARM.
+    """
     # One service's name can begin like another's: the longest name that fits is the alarm's service.
     owners = (service.name for service in found.services if alarm.name.startswith(f"{service.name}-"))
     service = max(owners, key=len, default="")
@@ -144,7 +147,7 @@ def _findings(found: Status) -> Iterator[Finding]:
             level=Level.WARNING,
             subject="drift",
             text=f"{drift.subject}: {drift.message}",
-            next_step="./alva deploy" if drift.cure is not None else drift.next_step,
+            next_step="./alva deploy" if drift.repair is not None else drift.next_step,
             part=drift.subject if drift.subject in {service.name for service in found.services} else "",
         )
 

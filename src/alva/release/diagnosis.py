@@ -23,17 +23,17 @@ _QUOTED_LOG = re.compile(rf"(?:[\w-]+: )?{LAST_LOG}(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Said:
+class ReportedText:
     """A text about a failure, with its origin."""
 
     source: Source
     text: str
 
 
-def said(source: Source, texts: Iterable[str]) -> tuple[Said, ...]:
+def reported(source: Source, texts: Iterable[str]) -> tuple[ReportedText, ...]:
     """Attribute the texts to `source`; a quoted log line to the log."""
     return tuple(
-        Said(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else Said(source, text)
+        ReportedText(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else ReportedText(source, text)
         for text in texts
         if text
     )
@@ -45,7 +45,7 @@ class Failure:
 
     subject: str
     """The service (`api`), stack or step."""
-    said: tuple[Said, ...] = ()
+    said: tuple[ReportedText, ...] = ()
     """The most specific first."""
     exit_codes: tuple[tuple[str, int], ...] = ()
     """The exit codes of containers that ended."""
@@ -89,7 +89,7 @@ class Diagnosis:
 
 def diagnose(failure: Failure) -> Diagnosis:
     """Return the cause, or "unknown", with the lines that show it."""
-    told = (*failure.said, *said(Source.LOG, reversed(failure.logs)))
+    told = (*failure.said, *reported(Source.LOG, reversed(failure.logs)))
     for known in KNOWN_CAUSES:
         for each in told:
             found = re.search(known.pattern, each.text, re.IGNORECASE) if each.source in known.sources else None
@@ -150,7 +150,7 @@ def _from_effects(failure: Failure) -> tuple[str, str, str]:
     return "unknown", failure.said[0].text if failure.said else "no cause is reported", f"./alva status; {logs}"
 
 
-def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
+def _evidence(failure: Failure, telling: ReportedText | None) -> tuple[str, ...]:
     """Return the reported texts, the exit codes and the end of the log, always with the line that identified the
     cause.
     """
@@ -160,12 +160,12 @@ def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
         lines[0] += f" ({failure.count} tasks)"
     lines += [f"container {name} ended with exit code {code}" for name, code in failure.exit_codes if code != 0]
     told = [line for line in failure.logs if not _SAYS_NOTHING.search(line)]
-    last = list(said(Source.LOG, (told or failure.logs)[-3:]))
+    last = list(reported(Source.LOG, (told or failure.logs)[-3:]))
     if telling is not None and telling not in (*shown, *last):
         last = [telling, *last[1:]] if telling.source is Source.LOG and last else [telling, *last]
     lines += [_line(each) for each in last]
     return tuple(line[:SHOWN_CHARACTERS] for line in dict.fromkeys(lines))
 
 
-def _line(each: Said) -> str:
+def _line(each: ReportedText) -> str:
     return f"{LAST_LOG}{each.text}" if each.source is Source.LOG else each.text

@@ -57,7 +57,7 @@ class Hibernation:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
         self._manifest = manifest
-        self._parameter_name = f"/{manifest.prefix}/asleep"
+        self._parameter_name = manifest.parameters.asleep
 
     def state(self) -> Asleep | None:
         """Return the state from before the sleep, or None if the environment is awake."""

@@ -64,7 +64,7 @@ class Holder:
     def this_process(cls, what: str) -> Self:
         """Return the current process as a holder that does `what`."""
         return cls(
-            user=person(),
+            user=user_name(),
             host=socket.gethostname(),
             boot=_boot_id(),
             pid=os.getpid(),
@@ -109,7 +109,7 @@ class Lock:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
         self._environment = manifest.environment
-        self.parameter_name = f"/{manifest.prefix}/lock"
+        self.parameter_name = manifest.parameters.lock
 
     @contextmanager
     def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[Holder | None]:
@@ -258,7 +258,7 @@ def _forget(holder: Holder) -> None:
         _file_of(holder.id).unlink(missing_ok=True)
 
 
-def person() -> str:
+def user_name() -> str:
     """Return the user: on GitHub the account that started the run, elsewhere the user of this machine."""
     if actor := os.environ.get("GITHUB_ACTOR"):
         return actor

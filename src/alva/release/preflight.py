@@ -27,7 +27,7 @@ from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
 from alva.release.serving import tasks_run
 from alva.release.stacks import Stacks
-from alva.release.verify import Result, Said, Verdict, run_check
+from alva.release.verify import Finding, Result, Verdict, run_check
 
 BOOTSTRAP_VERSION = 23
 """The first version whose deploy role can continue a stuck rollback (CDK: "Bootstrap template version history")."""
@@ -52,7 +52,7 @@ class Preflight:
 
     def run(self) -> list[Result]:
         """Run all checks in parallel; return their results in order."""
-        checks: list[tuple[str, Callable[[], Said]]] = [
+        checks: list[tuple[str, Callable[[], Finding]]] = [
             ("credentials", self._credentials),
             ("region", self._region),
             ("CDK bootstrap", self._bootstrap),
@@ -79,19 +79,19 @@ class Preflight:
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
 
-    def _credentials(self) -> Said:
+    def _credentials(self) -> Finding:
         """AWS accepts the credentials."""
         with explained("read the caller's identity"):
             caller = self.aws.sts.get_caller_identity()
         return Verdict.OK, f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}"
 
-    def _region(self) -> Said:
+    def _region(self) -> Finding:
         """The templates are for the target's region."""
         if self.manifest.region != self.aws.target.region:
             return Verdict.FAIL, f"the templates are for {self.manifest.region}, this is {self.aws.target.region}"
         return Verdict.OK, self.manifest.region
 
-    def _bootstrap(self) -> Said:
+    def _bootstrap(self) -> Finding:
         """The account has a bootstrap, and its roles can be assumed."""
         large = [
             stack.name
@@ -108,7 +108,7 @@ class Preflight:
         assumed = [roles.deployer, *([roles.publisher] if large else [])]
         return Verdict.OK, f"version {roles.version}, {len(assumed)} of its roles assumed"
 
-    def _lock(self) -> Said:
+    def _lock(self) -> Finding:
         """The environment's lock is free."""
         holder = Lock(self.aws, self.manifest).holder()
         if holder is None:
@@ -117,23 +117,23 @@ class Preflight:
             return Verdict.WARN, f"its holder has ended; the next release takes it over ({holder})"
         return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, while it is held by {holder}"
 
-    def _stacks(self) -> Said:
+    def _stacks(self) -> Finding:
         """No stack has an operation in progress or a stuck rollback."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = list(pool.map(lambda s: stacks.observe(s.name, with_template=False), self.manifest.stacks))
         there = [stack for stack in observed if stack is not None]
-        unsettled = [f"{stack.name} is {stack.status}" for stack in there if not stack.is_settled]
-        if unsettled:
-            return Verdict.WARN, f"{', '.join(unsettled)}: a release waits for it, or continues its rollback"
+        not_ready = [f"{stack.name} is {stack.status}" for stack in there if not stack.can_be_updated]
+        if not_ready:
+            return Verdict.WARN, f"{', '.join(not_ready)}: a release waits for it, or continues its rollback"
         return Verdict.OK, f"{len(there)} of {len(observed)} exist"
 
-    def _templates(self) -> Said:
+    def _templates(self) -> Finding:
         """CloudFormation accepts the templates."""
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
-    def _validation(self) -> Said:
+    def _validation(self) -> Finding:
         """CloudFormation's validation of the changes finds no error: existing names, properties, quotas."""
         unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
         known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
@@ -156,7 +156,7 @@ class Preflight:
         is_fatal = any(fails for fails, _ in said)
         return (Verdict.FAIL if is_fatal else Verdict.WARN), "; ".join(text for _, text in said)
 
-    def _images(self) -> Said:
+    def _images(self) -> Finding:
         """Each image is in its repository, or can be pushed from this machine."""
         missing = []
         for name, digest in self.digests.items():
@@ -169,11 +169,11 @@ class Preflight:
             return Verdict.FAIL, f"neither in its repository nor on this machine: {', '.join(missing)}"
         return Verdict.OK, f"{len(self.digests)} images"
 
-    def _architectures(self) -> Said:
+    def _architectures(self) -> Finding:
         """The existing images have the CPU architecture of their task definitions."""
         return account.architectures(self.aws, self.manifest, self.digests)
 
-    def _scans(self) -> Said:
+    def _scans(self) -> Finding:
         """ECR's scan on push of the existing images.
 
         A severe finding only warns: the release may fix it, and a base image often has no fix yet.
@@ -198,7 +198,7 @@ class Preflight:
             return Verdict.WARN, ", ".join((*severe, *unscanned))
         return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has scanned none of them")
 
-    def _secrets(self) -> Said:
+    def _secrets(self) -> Finding:
         """Every secret that a container reads has a well-formed value. A missing one warns: a release creates it."""
         used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
         if all(status.state is State.MISSING for status in used):
@@ -209,7 +209,7 @@ class Preflight:
         is_created = any(status.state is State.MISSING for status in wrong)
         return (Verdict.WARN if is_created else Verdict.FAIL), "; ".join(map(wrong_secret, wrong))
 
-    def _execution_roles(self) -> Said:
+    def _execution_roles(self) -> Finding:
         """Each task's execution role can pull its image, read its secrets and write its log. Only warns: a release may
         repair it.
         """
@@ -218,7 +218,7 @@ class Preflight:
             return Verdict.WARN, "; ".join(wrong)
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "the first release creates them")
 
-    def _quotas(self) -> Said:
+    def _quotas(self) -> Finding:
         """The account's quotas are enough for the templates."""
         stacks = Stacks(self.aws)
         deployed = [stack for each in self.manifest.stacks if (stack := stacks.observe(each.name)) and stack.was_made]
@@ -237,11 +237,11 @@ class Preflight:
             )
         return Verdict.OK, ", ".join(map(str, found))
 
-    def _awake(self) -> Said:
+    def _awake(self) -> Finding:
         """The environment is awake: a release needs its database."""
         return is_awake(self.aws, self.manifest)
 
-    def _services(self) -> Said:
+    def _services(self) -> Finding:
         """All tasks of the last release run, and their deployments succeeded. Only warns: a release may repair it."""
         if Hibernation(self.aws, self.manifest).state() is not None:
             return Verdict.SKIP, "asleep"
@@ -265,7 +265,7 @@ class Preflight:
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
         return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
-    def _drift(self) -> Said:
+    def _drift(self) -> Finding:
         """Resources match their stacks. Only warns: a release reverts the drift of services and log groups."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
@@ -278,7 +278,7 @@ class Preflight:
             return Verdict.WARN, f"not known for {'; '.join(found.unseen)}"
         return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
-    def _alarms(self) -> Said:
+    def _alarms(self) -> Finding:
         """No alarm of the environment is in the state ALARM. Only warns: a release may fix the cause."""
         verdict, reason = alarms_are_quiet(self.aws, self.manifest)
         return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
@@ -295,8 +295,8 @@ def require(results: Sequence[Result], environment: str) -> None:
         )
 
 
-def rule_verdict(rule: str, found: Sequence[str], *, is_allowed: bool = False) -> Said:
-    """A template rule has no findings: see the rules at the top of this page."""
+def rule_verdict(rule: str, found: Sequence[str], *, is_allowed: bool = False) -> Finding:
+    """A template rule has no findings. docs/reference/checks.md lists the rules."""
     if not found:
         return Verdict.OK, ""
     return (Verdict.WARN if is_allowed or rule in GUESSES else Verdict.FAIL), "; ".join(found)

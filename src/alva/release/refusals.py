@@ -66,9 +66,9 @@ def refuse_account(aws: Aws, manifest: Manifest) -> None:
     """Raise PreflightRefused if the account cannot create what the templates need. What cannot be asked is left out."""
 
     def failure(check: tuple[str, Callable[[], tuple[Verdict, str]]]) -> str | None:
-        name, look = check
+        name, function = check
         try:
-            verdict, reason = look()
+            verdict, reason = function()
         except AlvaError:
             return None
         return f"{name}: {reason}" if verdict is Verdict.FAIL else None
@@ -112,7 +112,7 @@ def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
     around the services loses its exports last, when the importing stacks have their new templates.
     """
     updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
-    contracted = {step.stack.name for step in plan.contractions}
+    contracted = {step.stack.name for step in plan.clean_up}
     found = []
     for name in updated:
         before = observed.stacks[name]

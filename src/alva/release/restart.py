@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from alva.aws import Aws, explained
 from alva.errors import AlvaError, PreflightRefused, UsageError, VerificationFailed
 from alva.release import rollout
-from alva.release.dependency_checks import PATIENCE_SECONDS, DependencyChecks, cure_of, failures
+from alva.release.dependency_checks import PATIENCE_SECONDS, DependencyChecks, failures, next_step_of
 from alva.release.manifest import Manifest, Service
 
 Line = Callable[[str], None]
@@ -65,7 +65,7 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
         raise VerificationFailed(
             "cannot verify the restart: services cannot reach their dependencies",
             evidence=failed,
-            next_step=cure_of(manifest, failed)
+            next_step=next_step_of(manifest, failed)
             or "./alva secrets list shows when each secret changed; ./alva secrets set NAME --restart",
         )
 
@@ -79,7 +79,7 @@ def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence
             f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in to the "
             "database or the cache with the stored secrets; no task was replaced",
             evidence=failed,
-            next_step=cure_of(manifest, failed) or "./alva verify",
+            next_step=next_step_of(manifest, failed) or "./alva verify",
         )
 
 
