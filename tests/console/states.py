@@ -20,7 +20,7 @@ from alva.release.diagnosis import Diagnosis
 from alva.release.hibernation import Asleep
 from alva.release.ledger import Release
 from alva.release.lock import Holder
-from alva.release.manifest import Manifest, Migration
+from alva.release.manifest import Manifest, Migration, Parameters
 from alva.release.status import (
     AlarmStatus,
     DeploymentStatus,
@@ -48,6 +48,13 @@ MANIFEST = Manifest(
     load_balancer="alva-staging-alb",
     dashboard="alva-staging",
     alarm_prefix="alva-staging-",
+    parameters=Parameters(
+        lock="/alva-staging/lock",
+        releases="/alva-staging/release",
+        causes="/alva-staging/why",
+        secrets="/alva-staging/secrets",
+        asleep="/alva-staging/asleep",
+    ),
     tags={},
     stacks=(),
     services=(),

@@ -19,7 +19,7 @@ from alva.aws import Aws, Target
 from alva.console.server import Console
 from alva.console.session import Session, Watch
 from alva.errors import AlvaError
-from alva.release.manifest import Manifest, Migration
+from alva.release.manifest import Manifest, Migration, Parameters
 
 from .conftest import Synthesised
 from .large_environment import LargeEnvironment, console_of
@@ -34,6 +34,13 @@ MANIFEST = Manifest(
     load_balancer="alva-test-alb",
     dashboard="alva-test",
     alarm_prefix="alva-test-",
+    parameters=Parameters(
+        lock="/alva-test/lock",
+        releases="/alva-test/release",
+        causes="/alva-test/why",
+        secrets="/alva-test/secrets",
+        asleep="/alva-test/asleep",
+    ),
     tags={},
     stacks=(),
     services=(),
