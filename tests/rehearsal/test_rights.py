@@ -152,7 +152,7 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
     (line,) = [line for line in checked.stdout.splitlines() if "execution roles have their permissions" in line]
     assert line.startswith("WARN"), "a release may repair it"
     assert f"{role} (alva-auth) may not secretsmanager:GetSecretValue on arn:aws:secretsmanager" in line
-    (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "tasks' roles may" in line]
+    (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "execution roles have" in line]
     assert well.split()[0] == "OK"
     assert "5 roles" in well
 
