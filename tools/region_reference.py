@@ -255,9 +255,15 @@ def calls() -> Iterator[str]:
         operations = set(session.get_service_model(MODELS.get(name, name)).operation_names)
         yield f"### {MODELS.get(name, name)}"
         if name == "s3":
-            yield from wrapped("MiniStack's buckets and objects. S3's calls are paths, so the code does not name them.")
+            yield from wrapped(
+                "MiniStack's buckets and objects. S3's API uses URL paths instead of action names, so no action is "
+                "listed."
+            )
         elif name == "account":
-            yield from wrapped("MiniStack's contacts and regions of the account. These calls are paths too.")
+            yield from wrapped(
+                "MiniStack's records of the account's contacts and regions. Its API uses URL paths instead of action "
+                "names, so no action is listed."
+            )
         elif name == "elasticloadbalancing":
             yield from entry("Answered", elb.ACTIONS)
             yield from entry("Refused by name", operations - elb.ACTIONS)

@@ -89,7 +89,7 @@ class PlanWorker:
     async def _process(self, job: Job, token: str, plan_id: UUID) -> str:
         plan = await self._change(plan_id, status="running", step="Starting", progress=1)
         if plan is None:
-            return "nothing left to do"
+            return "already finished or cancelled"
         making = asyncio.create_task(self._planner.make(plan.profile, partial(self._report, plan_id)))
         stopping = asyncio.create_task(self._hand_back.wait())
         cancelled = asyncio.create_task(self._wait_for_cancellation(plan_id))
@@ -101,7 +101,7 @@ class PlanWorker:
                 return "cancelled"
             await self._change(plan_id, status="queued", step="Waiting for a worker", progress=0)
             await job.moveToDelayed(int(time.time() * 1000), token)
-            log.info("plan %s: handed back, since this worker stops", plan_id)
+            log.info("plan %s: returned to the queue: the worker stops", plan_id)
             raise DelayedError
         except DelayedError:
             raise
@@ -143,7 +143,7 @@ class PlanWorker:
             if plan is not None:
                 await repository.replace_tasks(db, plan_id, board(content))
         await self._queue.announce(str(plan_id))
-        return "ready" if plan is not None else "cancelled at the last moment"
+        return "ready" if plan is not None else "cancelled before it was saved"
 
     async def _fail(self, plan_id: UUID, sentence: str) -> None:
         await self._change(plan_id, status="failed", step="Failed", problem=sentence, finished_at=datetime.now(UTC))
@@ -274,7 +274,7 @@ async def run(
     ]
     log.info("working on the queue %s", QUEUE_NAME)
     await told_to_stop.wait()
-    log.info("told to stop")
+    log.info("received SIGTERM")
     for task in background:
         task.cancel()
     # Pause the worker instead of closing it: a closing worker renews no locks, so another worker could take its jobs.

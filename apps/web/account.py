@@ -210,4 +210,4 @@ def _problems(refusal: Refused) -> dict[str, str]:
     problems = {name: text for name, text in refusal.fields.items() if name in {"email", "password"}}
     if "email" in problems:
         problems["email"] = _NOT_AN_ADDRESS
-    return problems or {"form": refusal.reason or "That did not come through right. Please try again."}
+    return problems or {"form": refusal.reason or "We cannot read this request. Please try again."}

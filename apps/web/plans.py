@@ -25,7 +25,7 @@ COLUMNS = (("todo", "To do"), ("doing", "Doing"), ("done", "Done"))
 MOVES = {
     "todo": (("doing", "Start"),),
     "doing": (("done", "Done"), ("todo", "Not now")),
-    "done": (("doing", "Take up again"),),
+    "done": (("doing", "Reopen"),),
 }
 """Status of a task -> the next statuses, with the labels of their buttons."""
 _PER_PAGE = 20

@@ -1,6 +1,6 @@
 """Synthesises an environment once for each saving, for `./alva cost`: templates to `CDK_OUTDIR/<saving>/`.
 
-Also writes `CDK_OUTDIR/savings.json`: the savings in order, each with its name and what it costs otherwise.
+Also writes `CDK_OUTDIR/savings.json`: the savings in order, each with its name and its drawback (`price`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> int:
     for saving in found:
         compose(saving.environment, folder / saving.name).synth()
         write_manifest(saving.environment, folder / saving.name)
-    index = [{"name": saving.name, "price": saving.price} for saving in found]
+    index = [{"name": saving.name, "price": saving.drawback} for saving in found]
     (folder / "savings.json").write_text(json.dumps(index, indent=1) + "\n")
     return 0
 

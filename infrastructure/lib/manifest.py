@@ -39,6 +39,13 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "load_balancer": f"{environment.prefix}-alb",
         "dashboard": environment.prefix,
         "alarm_prefix": f"{environment.prefix}-",
+        "parameters": {
+            "lock": f"/{environment.prefix}/lock",
+            "releases": f"/{environment.prefix}/release",
+            "causes": f"/{environment.prefix}/why",
+            "secrets": f"/{environment.prefix}/secrets",
+            "asleep": f"/{environment.prefix}/asleep",
+        },
         "tags": {"Project": "alva", "Environment": environment.name},
         "architecture": environment.architecture,
         "pipeline": {

@@ -105,24 +105,28 @@ class Poll:
             self.limit.seconds, self.limit.ends_at = former
 
     def until(
-        self, look: Callable[[], Value | None], *, timeout_seconds: float, what: str, is_limited: bool = True
+        self, poll: Callable[[], Value | None], *, timeout_seconds: float, what: str, is_limited: bool = True
     ) -> Value:
-        """Call `look` until it returns a value other than None, and return that value.
+        """Call `poll` until it returns a value other than None, and return that value.
 
-        Raises `TimedOut` ("cannot wait any longer for {what}") after `timeout_seconds`, or when the limit has passed
+        Raises `TimedOut` ("cannot wait longer for {what}") after `timeout_seconds`, or when the limit has passed
         and `is_limited` is true. Raises `Interrupted` when the wait is cancelled.
         """
         started = time.monotonic()
         while True:
-            answer = look()
+            answer = poll()
             if answer is not None:
                 return answer
             waited = time.monotonic() - started
             if waited >= timeout_seconds:
-                raise TimedOut(f"cannot wait any longer for {what}: {timeout_seconds:.0f} s have passed")
+                raise TimedOut(
+                    f"cannot wait longer for {what}: its time limit of {timeout_seconds:.0f} s has passed",
+                    next_step="./alva status",
+                )
             if is_limited and self.limit.has_passed:
                 raise TimedOut(
-                    f"cannot wait any longer for {what}: the time limit of {self.limit.seconds:.0f} s has passed"
+                    f"cannot wait longer for {what}: the time limit of {self.limit.seconds:.0f} s has passed",
+                    next_step="./alva status",
                 )
             self.pause(min(self.longest_seconds, max(self.shortest_seconds, waited / 10)))
 
@@ -141,13 +145,13 @@ class Aws:
         poll: Poll | None = None,
         *,
         role: AssumedRole | None = None,
-        tell: Callable[[str], None] | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:
-        """`tell` receives a line when an endpoint stops answering and when it answers again."""
+        """`report` receives a line when an endpoint stops answering and when it answers again."""
         self.target = target
         self.poll = poll or Poll()
         self._role = role
-        self._tell = tell
+        self._report = report
         self._silent: set[str] = set()
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
@@ -165,7 +169,7 @@ class Aws:
         """Return an `Aws` for the same target with the credentials of a role, which are renewed before they expire."""
         role = AssumedRole(self, role_arn, session_name)
         role.load_credentials()
-        return Aws(self.target, self.poll, role=role, tell=self._tell)
+        return Aws(self.target, self.poll, role=role, report=self._report)
 
     @functools.cached_property
     def _session(self) -> boto3.Session:
@@ -207,10 +211,10 @@ class Aws:
                         s3={"addressing_style": "path" if self.target.endpoint_url else "auto"},
                     ),
                 )
-                self._clients[service].meta.events.register("needs-retry", self._tell_connection)
+                self._clients[service].meta.events.register("needs-retry", self._report_connection)
             return self._clients[service]
 
-    def _tell_connection(self, endpoint: Any, caught_exception: Exception | None, **_: Any) -> None:
+    def _report_connection(self, endpoint: Any, caught_exception: Exception | None, **_: Any) -> None:
         """Report a lost connection at once: botocore calls this after each attempt, and would retry silently."""
         from botocore import exceptions
 
@@ -219,8 +223,8 @@ class Aws:
             was_silent = host in self._silent
             is_silent = isinstance(caught_exception, exceptions.ConnectionError | exceptions.HTTPClientError)
             (self._silent.add if is_silent else self._silent.discard)(host)
-        if self._tell is not None and is_silent != was_silent:
-            self._tell(f"{caught_exception}: trying again" if is_silent else f"{host} answers again")
+        if self._report is not None and is_silent != was_silent:
+            self._report(f"{caught_exception}: trying again" if is_silent else f"{host} answers again")
 
     @property
     def cloudformation(self) -> CloudFormationClient:

@@ -31,7 +31,7 @@ SERVICES = 40
 LOG_LINES = 100_000
 LOG_MINUTES = 5
 """The age of the oldest line. The page reads the last 15 minutes, and a busy machine can be some minutes late."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_READINGS = 1.0
 
 Answers = Mapping[str, Callable[..., Any]]
 
@@ -189,7 +189,7 @@ def console_of(aws: Aws, manifest: Manifest, values: Mapping[str, Any]) -> Itera
         aws,
         manifest,
         values,
-        seconds_between_looks=SECONDS_BETWEEN_LOOKS,
+        seconds_between_readings=SECONDS_BETWEEN_READINGS,
         chart_library=PROJECT / "node_modules" / "uplot" / "dist",
         extra={"target": "local"},
         read_savings=dict,

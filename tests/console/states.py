@@ -20,7 +20,7 @@ from alva.release.diagnosis import Diagnosis
 from alva.release.hibernation import Asleep
 from alva.release.ledger import Release
 from alva.release.lock import Holder
-from alva.release.manifest import Manifest, Migration
+from alva.release.manifest import Manifest, Migration, Parameters
 from alva.release.status import (
     AlarmStatus,
     DeploymentStatus,
@@ -48,6 +48,13 @@ MANIFEST = Manifest(
     load_balancer="alva-staging-alb",
     dashboard="alva-staging",
     alarm_prefix="alva-staging-",
+    parameters=Parameters(
+        lock="/alva-staging/lock",
+        releases="/alva-staging/release",
+        causes="/alva-staging/why",
+        secrets="/alva-staging/secrets",
+        asleep="/alva-staging/asleep",
+    ),
     tags={},
     stacks=(),
     services=(),
@@ -193,18 +200,18 @@ def progress(*, fails: bool) -> dict[str, Any]:
         "started_at": LOCK.since,
         "expected_seconds": 214.0,
         "steps": [
-            step("image web", "done", 0.0, 0.4, "3c99b6ccedd1"),
-            step("migration", "done", 21.5, 19.0),
+            step("publish the image of web", "done", 0.0, 0.4, "3c99b6ccedd1"),
+            step("migrate the database", "done", 21.5, 19.0),
             step("stack alva-staging-database", "done", 4.2, None),
             step(
                 "stack alva-staging-services",
-                "back" if fails else "running",
+                "rolling back" if fails else "running",
                 None,
                 171.0,
                 "UPDATE_ROLLBACK_IN_PROGRESS" if fails else "UPDATE_IN_PROGRESS",
             ),
         ],
-        "is_going_back": fails,
+        "is_rolling_back": fails,
         "causes": [CAUSE.as_json()] if fails else [],
     }
 
@@ -277,7 +284,7 @@ ALARM = AlarmStatus(
     since=ago(minutes=4),
 )
 EXPIRED = PreflightRefused(
-    "cannot look at the stacks: the AWS credentials have expired",
+    "cannot read the stacks: the AWS credentials have expired",
     evidence=["ExpiredTokenException: The security token included in the request is expired"],
     next_step="sign in again, for example with aws sso login",
 )
@@ -388,7 +395,7 @@ class StateSession(Session):
             Aws(Target.local("http://127.0.0.1:9")),
             MANIFEST,
             {},
-            seconds_between_looks=1.0,
+            seconds_between_readings=1.0,
             chart_library=PROJECT / "node_modules" / "uplot" / "dist",
             extra={},
             read_savings=lambda: {"savings": [SAVING]},
@@ -402,6 +409,7 @@ class StateSession(Session):
             raise status
         return {
             **asdict(status),
+            "outcome_in_words": status.release.outcome_in_words if status.release is not None else "",
             "condition": asdict(judge(status)),
             "drifts": [],
             "lock": str(status.lock) if status.lock is not None else None,
@@ -434,7 +442,7 @@ class StateSession(Session):
         older = [release(number) for number in range(min(newest.number - 1, 7), 0, -1)]
         older[2] = replace(older[2], outcome="failed", cause='cannot migrate: relation "plans" does not exist')
         older[3] = replace(older[3], rollback_of=2)
-        return {"releases": [asdict(each) for each in (newest, *older)]}
+        return {"releases": [{**asdict(each), "outcome_in_words": each.outcome_in_words} for each in (newest, *older)]}
 
     def causes(self, release: int | None) -> dict[str, Any]:
         self._check()

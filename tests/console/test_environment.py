@@ -22,7 +22,7 @@ def large(forty: Synthesised) -> LargeEnvironment:
 
 def test_page_and_verb_report_the_same(large: LargeEnvironment) -> None:
     page = Environment(large, large.manifest).look()
-    found = status.look(large, large.manifest, with_drift=False)
+    found = status.read_status(large, large.manifest, with_drift=False)
     verb = asdict(found)
     assert page["condition"] == asdict(judge(found))
     for each in (*page["services"], *verb["services"]):

@@ -19,7 +19,7 @@ from alva.aws import Aws, Target
 from alva.console.server import Console
 from alva.console.session import Session, Watch
 from alva.errors import AlvaError
-from alva.release.manifest import Manifest, Migration
+from alva.release.manifest import Manifest, Migration, Parameters
 
 from .conftest import Synthesised
 from .large_environment import LargeEnvironment, console_of
@@ -34,6 +34,13 @@ MANIFEST = Manifest(
     load_balancer="alva-test-alb",
     dashboard="alva-test",
     alarm_prefix="alva-test-",
+    parameters=Parameters(
+        lock="/alva-test/lock",
+        releases="/alva-test/release",
+        causes="/alva-test/why",
+        secrets="/alva-test/secrets",
+        asleep="/alva-test/asleep",
+    ),
     tags={},
     stacks=(),
     services=(),
@@ -46,7 +53,7 @@ MANIFEST = Manifest(
 def served(aws: Aws, charts: Path) -> Iterator[Console]:
     """Serve a console of an environment without services during the block."""
     session = Session(
-        aws, MANIFEST, {}, seconds_between_looks=60, chart_library=charts, extra={}, read_savings=dict
+        aws, MANIFEST, {}, seconds_between_readings=60, chart_library=charts, extra={}, read_savings=dict
     )  # fmt: skip
     with serving(session) as console:
         yield console
@@ -170,7 +177,7 @@ def test_watch_shares_one_look_and_reports_only_changes() -> None:
             turn.release()
     watch.close()
     assert received[:2] == [("environment", 1), ("problem", "cannot look")]
-    assert ("problem", "cannot look at the environment: surprise") in received
+    assert ("problem", "cannot read the environment: surprise") in received
     assert received[-1] == ("environment", 3)
 
 

@@ -51,8 +51,8 @@ def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Env
     assert said in environment.alva("status").stdout
     verified = environment.alva("verify")
     assert (verified.returncode, said in verified.stderr) == ((7, True) if count == 0 else (0, False))
-    healed = environment.alva("deploy", "--allow", "drift")
-    assert healed.returncode == 0, healed.stderr
+    reverted = environment.alva("deploy", "--allow", "drift")
+    assert reverted.returncode == 0, reverted.stderr
     assert service_of(environment, "web")["desiredCount"] == 1
     until(lambda: environment.standing().unsettled == (), "a settled environment")
 

@@ -13,7 +13,7 @@ from .catalogue import API_ALONE, MIGRATION_FAILED, REFUSED
 from .conftest import Environment
 
 DATABASE_SECRET = "alva-staging-database"
-CURE = "next: ./alva secrets rotate database"
+NEXT_STEP = "next: ./alva secrets rotate database"
 
 
 @pytest.mark.nightly
@@ -22,15 +22,15 @@ def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_st
     with environment.unharmed(), password_changed_by_hand(environment):
         restarted = environment.alva("secrets", "restart", "database")
         assert restarted.returncode == REFUSED, restarted.stderr
-        assert "nothing was restarted" in restarted.stderr
+        assert "no task was replaced" in restarted.stderr
         assert "password authentication failed" in restarted.stderr
-        assert CURE in restarted.stderr
+        assert NEXT_STEP in restarted.stderr
         assert environment.tasks() == tasks
 
         verified = environment.alva("verify")
         assert verified.returncode == 7, verified.stdout
         assert "FAIL  inside: database" in verified.stdout
-        assert CURE in verified.stderr
+        assert NEXT_STEP in verified.stderr
 
         with breaking.new_version("api")(environment):
             released = environment.alva(*API_ALONE)
@@ -45,7 +45,7 @@ def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_st
 
 @contextmanager
 def password_changed_by_hand(environment: Environment) -> Iterator[None]:
-    """The database's secret has another password, and the database did not get it; put back if nothing heals it."""
+    """The database's secret has another password, and the database did not get it; restored if nothing repairs it."""
     secrets = environment.client("secretsmanager")
     before = secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"]
     wrong = json.dumps({**json.loads(before), "password": "x" * 40})

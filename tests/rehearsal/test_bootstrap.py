@@ -100,7 +100,7 @@ def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) ->
     assert checked.returncode == 0, checked.stdout
     unset = alva(account, "deploy", "--yes")
     assert unset.returncode == 3, unset.stderr
-    assert "secrets are not ready" in unset.stderr
+    assert "secrets are not set" in unset.stderr
     assert "next: ./alva secrets init" in unset.stderr
     assert alva(account, "secrets", "init").returncode == 0
     for name in ("openai-api-key", "resend-api-key"):

@@ -90,5 +90,5 @@ def test_deep_verification_passes_across_all_hosts(site: Rehearsal) -> None:
     for service, host in HOSTS.items():
         assert checks[f"{service} answers {HOMES[service]}"]["verdict"] == "OK"
         # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
-        assert checks[f"{host} leads here"]["verdict"] == "WARN"
+        assert checks[f"{host} resolves to the load balancer"]["verdict"] == "WARN"
     assert checks["customer's journey"]["verdict"] == "OK", checks["customer's journey"]

@@ -133,7 +133,7 @@ def test_release_in_which_any_operation_fails_once_leaves_the_environment_whole(
             problems.append(f"{says}: was not called")
         if lock.holder() is not None:
             problems.append(f"{says}: the lock is still held")
-            lock.release_by_force()
+            lock.free_by_force()
         entries = [entry for entry in ledger.history() if entry.number > before]
         serving = rehearsal.digests()["web"]
         if failure is None:

@@ -77,7 +77,7 @@ def test_step_that_does_not_end_is_cancelled_and_the_former_version_runs(rehears
     with rehearsal.edited("apps/web/__main__.py", "import time\n\ntime.sleep(600)\n"), rehearsal.users() as problems:
         deploy = rehearsal.alva("deploy", "--service", "web", "--timeout", "6")
     assert deploy.returncode == 6, deploy.stderr
-    assert f"cannot wait any longer for stack {STACK}: 6 s have passed" in deploy.stderr
+    assert f"cannot wait longer for stack {STACK}: its time limit of 6 s has passed" in deploy.stderr
     assert "the update was cancelled: the stack is UPDATE_ROLLBACK_COMPLETE" in deploy.stderr
     assert rehearsal.digests() == before
     assert problems == []
@@ -136,7 +136,7 @@ def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(re
     preflight = rehearsal.alva("preflight", "--json")
     assert preflight.returncode == 0, preflight.stdout
     verdicts = {check["check"]: check["verdict"] for check in json.loads(preflight.stdout)}
-    for name in ("credentials", "stacks are settled", "images exist", "secrets are set", "services run"):
+    for name in ("credentials", "stacks can be updated", "images exist", "secrets are set", "services run"):
         assert verdicts[name] == "OK", name
     missing = rehearsal.alva("preflight", "--image", f"web=sha256:{'0' * 64}")
     assert missing.returncode == 3
@@ -190,4 +190,4 @@ def test_port_that_somebody_opened_to_the_internet_is_found(rehearsal: Rehearsal
         ec2.revoke_security_group_ingress(**opened)
     assert verify.returncode == 7
     reasons = {check["check"]: check["reason"] for check in json.loads(verify.stdout) if check["verdict"] == "FAIL"}
-    assert reasons["nothing else is open"] == "alva-staging-rds admits 0.0.0.0/0 on tcp 5432"
+    assert reasons["only the load balancer is public"] == "alva-staging-rds admits 0.0.0.0/0 on tcp 5432"

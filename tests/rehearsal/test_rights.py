@@ -61,13 +61,15 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     checks = Preflight(aws=pipeline, manifest=manifest, digests={**before, "web": digest}, builder=builder).run()
     assert [f"{each.name}: {each.reason}" for each in checks if "not authorized" in each.reason] == []
     found = {each.name: each for each in checks}
-    assert {name: found[name].verdict for name in ("services run", "awake", "tasks' roles may start them")} == {
+    assert {
+        name: found[name].verdict for name in ("services run", "awake", "execution roles have their permissions")
+    } == {
         "services run": Verdict.OK,
         "awake": Verdict.OK,
-        "tasks' roles may start them": Verdict.OK,
+        "execution roles have their permissions": Verdict.OK,
     }
     assert found["quotas suffice"].verdict is Verdict.SKIP
-    assert found["quotas suffice"].reason.startswith("not available here")
+    assert found["quotas suffice"].reason == "this endpoint has no Service Quotas"
 
     notes: list[str] = []
 
@@ -86,7 +88,7 @@ def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
     assert [text for text in notes if "not authorized" in text] == []
     tags = rehearsal.client("ecr").describe_images(repositoryName="alva-web", imageIds=[{"imageDigest": digest}])
     assert f"released-{number}" in tags["imageDetails"][0]["imageTags"]
-    assert {service.name for service in status.look(pipeline, manifest).services} == set(before)
+    assert {service.name for service in status.read_status(pipeline, manifest).services} == set(before)
     release({"web": before["web"]}, is_forced=False)
     assert rehearsal.digests() == before
 
@@ -147,10 +149,10 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
         checked = rehearsal.alva("preflight")
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
-    (line,) = [line for line in checked.stdout.splitlines() if "tasks' roles may start them" in line]
+    (line,) = [line for line in checked.stdout.splitlines() if "execution roles have their permissions" in line]
     assert line.startswith("WARN"), "a release may repair it"
     assert f"{role} (alva-auth) may not secretsmanager:GetSecretValue on arn:aws:secretsmanager" in line
-    (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "tasks' roles may" in line]
+    (well,) = [line for line in rehearsal.alva("preflight").stdout.splitlines() if "execution roles have" in line]
     assert well.split()[0] == "OK"
     assert "5 roles" in well
 

@@ -40,7 +40,7 @@ def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_g
         assert "UPDATE_ROLLBACK_FAILED" in json.dumps(error)
         assert "LogGroup" in json.dumps(error), "what is in the way is named"
         assert status_of(rehearsal) == "UPDATE_ROLLBACK_FAILED"
-        (line,) = [x for x in rehearsal.alva("preflight").stdout.splitlines() if "stacks are settled" in x]
+        (line,) = [x for x in rehearsal.alva("preflight").stdout.splitlines() if "stacks can be updated" in x]
         assert f"{STACK} is UPDATE_ROLLBACK_FAILED" in line
         latest = json.loads(rehearsal.alva("releases", "--json", "--last", "1").stdout)[0]
         assert latest["outcome"] == "failed"

@@ -120,6 +120,13 @@ def manifest_values(prefix: str) -> dict[str, object]:
         "load_balancer": f"{prefix}-alb",
         "dashboard": prefix,
         "alarm_prefix": f"{prefix}-",
+        "parameters": {
+            "lock": f"/{prefix}/lock",
+            "releases": f"/{prefix}/release",
+            "causes": f"/{prefix}/why",
+            "secrets": f"/{prefix}/secrets",
+            "asleep": f"/{prefix}/asleep",
+        },
         "tags": {"Project": "alva"},
         "stacks": [
             stack("network", "data"),

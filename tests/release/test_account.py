@@ -78,7 +78,7 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ({"accountPlanType": "FREE", "accountPlanStatus": "ACTIVE"}, 1, Verdict.WARN, "closes the account"),
         ({"accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}, 1, Verdict.FAIL, "has expired"),
         ("ResourceNotFoundException", 7, Verdict.OK, "older than AWS's plans"),
-        ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
+        ("UnknownOperationException", 7, Verdict.SKIP, "this endpoint does not have the operation"),
     ],
 )
 def test_plan_that_refuses_the_database_is_reported(
@@ -268,7 +268,7 @@ def test_findings_of_cloudformations_validation_are_quoted(aws: Aws) -> None:
             {**finding, "ValidationStatus": "SKIPPED"},
         ]
         cloudformation.add_response("describe_events", {"OperationEvents": events}, {"ChangeSetName": change_set.arn})
-        fatal, warning = ChangeSets(aws).foreseen(change_set)
+        fatal, warning = ChangeSets(aws).validation_findings(change_set)
     assert (fatal.fails, warning.fails) == (True, False)
     assert fatal.text == (
         "Bucket /Resources/Bucket/Properties/BucketName: Resource of this name exists (NAME_CONFLICT_VALIDATION)"

@@ -177,7 +177,7 @@ def test_retained_resources_are_deleted_permanently_and_deleting_twice_is_no_err
 
 
 def test_empty_account_is_recognised_and_its_roles_are_made_once(aws: Aws) -> None:
-    account = bootstrap.look(aws)
+    account = bootstrap.read_account(aws)
     assert account.id == "123456789012"
     assert account.bootstrap_version is None
     assert account.github_provider_arn is None

@@ -88,14 +88,14 @@ def test_missing_stack_and_stack_that_failed_are_problems() -> None:
 
 
 def test_drift_has_the_command_or_the_instruction_that_removes_it() -> None:
-    healed = Drift(
+    reverted = Drift(
         kind=Kind.LOG_GROUP,
         subject="web",
         message="its log group is missing",
-        cure=MissingLogGroup(name="g", retention_days=14),
+        repair=MissingLogGroup(name="g", retention_days=14),
     )
     asked = Drift(kind=Kind.RESOURCE, subject="s/X", message="differs", next_step="change it back by hand")
-    found = judge(replace(GOOD, drifts=(healed, asked))).findings
+    found = judge(replace(GOOD, drifts=(reverted, asked))).findings
     assert [(str(each), each.next_step) for each in found] == [
         ("drift: web: its log group is missing", "./alva deploy"),
         ("drift: s/X: differs", "change it back by hand"),

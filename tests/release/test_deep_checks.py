@@ -41,7 +41,7 @@ def test_journey_is_a_command_of_the_product(
     aws: Aws, manifest: Manifest, command: tuple[str, ...] | None, verdict: Verdict, reason: str
 ) -> None:
     checks = with_journey(aws, manifest, command, inbox_url="http://inbox")
-    found, said = checks._walk(ENDPOINT, "verify-1@example.com")
+    found, said = checks._journey(ENDPOINT, "verify-1@example.com")
     assert found is verdict
     assert reason in said
 
@@ -50,7 +50,7 @@ def test_journey_gets_the_products_urls_and_the_customers_address(aws: Aws, mani
     names = ("BASE_URL", "LOAD_BALANCER", "API_URL", "INBOX_URL", "CUSTOMER_EMAIL")
     program = f"import os; print(*(os.environ[name] for name in {names}))"
     checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
-    assert checks._walk(ENDPOINT, "verify-1@example.com") == (
+    assert checks._journey(ENDPOINT, "verify-1@example.com") == (
         Verdict.OK,
         "http://127.0.0.1:9 127.0.0.1:9 http://127.0.0.1:9 http://inbox verify-1@example.com",
     )
@@ -58,10 +58,10 @@ def test_journey_gets_the_products_urls_and_the_customers_address(aws: Aws, mani
 
 def test_journey_that_needs_mail_is_skipped_where_none_can_be_read(aws: Aws, manifest: Manifest) -> None:
     checks = with_journey(aws, manifest, ("python", "-c", "raise SystemExit(1)"))
-    assert checks._walk(ENDPOINT, "a@example.com")[0] is Verdict.SKIP
+    assert checks._journey(ENDPOINT, "a@example.com")[0] is Verdict.SKIP
 
 
 def test_journey_runs_in_the_repositorys_root(aws: Aws, manifest: Manifest) -> None:
     program = "from pathlib import Path; print(Path.cwd())"
     checks = with_journey(aws, manifest, ("python", "-c", program), inbox_url="http://inbox")
-    assert checks._walk(ENDPOINT, "a@example.com") == (Verdict.OK, str(Path(__file__).parent))
+    assert checks._journey(ENDPOINT, "a@example.com") == (Verdict.OK, str(Path(__file__).parent))

@@ -18,7 +18,7 @@ import pytest
 
 from alva.aws import Aws, Target
 from alva.release import oneoff
-from alva.release.dependency_checks import DependencyChecks, cure_of, read_results
+from alva.release.dependency_checks import DependencyChecks, next_step_of, read_results
 from alva.release.manifest import Manifest, Secret, Service
 from alva.release.oneoff import IDLE_COMMAND
 from alva.release.verify import Verdict
@@ -127,9 +127,11 @@ def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(man
     generated = Secret(name=f"{manifest.prefix}-database", short_name="database", kind="generated", used_by=("api",))
     manifest = replace(manifest, secrets=(generated,))
     refused = 'inside: database: OperationalError: FATAL:  password authentication failed for user "alva_admin"'
-    assert (cure_of(manifest, [refused]) or "").startswith("./alva secrets rotate database")
-    assert (cure_of(manifest, ["inside: queue: WRONGPASS invalid username-password pair"]) or "").startswith("./alva")
-    assert cure_of(manifest, ["inside: queue: TimeoutError"]) is None
+    assert (next_step_of(manifest, [refused]) or "").startswith("./alva secrets rotate database")
+    assert (next_step_of(manifest, ["inside: queue: WRONGPASS invalid username-password pair"]) or "").startswith(
+        "./alva"
+    )
+    assert next_step_of(manifest, ["inside: queue: TimeoutError"]) is None
 
 
 def test_dependency_checks_are_skipped_without_a_deep_check_command(aws: Aws, manifest: Manifest) -> None:

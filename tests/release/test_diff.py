@@ -77,7 +77,7 @@ def test_service_whose_environment_and_size_change_is_shown_with_both(manifest: 
 
 def test_contraction_asks_unless_the_database_is_new(manifest: Manifest) -> None:
     revision = Revision(revision="3", down_revision="2", title="tidy", contractions=("drops column a.b",))
-    plan = Plan(steps=(Migrate(key="migration", title="migration", revisions=(revision,)),))
+    plan = Plan(steps=(Migrate(key="migration", title="migrate the database", revisions=(revision,)),))
     wanted = Wanted(manifest=manifest, templates={}, digests={})
     with_data = make_diff(wanted, Observed(stacks={}, revision="2"), plan, {})
     assert [risk.kind for risk in with_data.risks] == [Kind.CONTRACTION]

@@ -8,18 +8,18 @@ from typing import Any, cast
 import pytest
 
 from alva.aws import Poll
-from alva.release import drift, drift_cures, rollout
+from alva.release import drift, drift_repairs, rollout
 from alva.release.drift import Drift, Found, Kind, MissingLogGroup, RestoreService, updates
 from alva.release.manifest import Manifest
-from alva.release.plan import ApplyServices, Observed, PutBack, Wanted, make_plan
+from alva.release.plan import ApplyServices, Observed, RevertDrift, Wanted, make_plan
 from alva.release.stack_state import ObservedStack
 
 WEB_BACK = RestoreService(service="alva-web", task_definition="web:12", desired_count=1, needs_deployment=True)
 LOGS_BACK = MissingLogGroup(name="/alva/api", retention_days=30)
 DRIFTS = (
-    Drift(kind=Kind.TASK_DEFINITION, subject="web", message="runs web:13, its stack says web:12", cure=WEB_BACK),
-    Drift(kind=Kind.DESIRED_COUNT, subject="web", message="its desired count is 0", cure=WEB_BACK),
-    Drift(kind=Kind.LOG_GROUP, subject="api", message="its log group does not exist", cure=LOGS_BACK),
+    Drift(kind=Kind.TASK_DEFINITION, subject="web", message="runs web:13, its stack says web:12", repair=WEB_BACK),
+    Drift(kind=Kind.DESIRED_COUNT, subject="web", message="its desired count is 0", repair=WEB_BACK),
+    Drift(kind=Kind.LOG_GROUP, subject="api", message="its log group does not exist", repair=LOGS_BACK),
     Drift(kind=Kind.RESOURCE, subject="s/Rule", message="the listener rule does not exist", next_step="aws ..."),
 )
 
@@ -64,8 +64,8 @@ def plan_of(manifest: Manifest, digests: dict[str, str], **environment: str) -> 
 def test_release_without_a_change_reverts_drift(manifest: Manifest) -> None:
     plan = plan_of(manifest, {"web": "sha256:1", "api": "sha256:1"})
     (step,) = plan.steps
-    assert isinstance(step, PutBack)
-    assert step.cures == (WEB_BACK, LOGS_BACK)
+    assert isinstance(step, RevertDrift)
+    assert step.repairs == (WEB_BACK, LOGS_BACK)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_drift_of_an_updated_service_is_reverted_by_its_update(
     manifest: Manifest, digest: str, environment: dict[str, str]
 ) -> None:
     plan = plan_of(manifest, {"web": digest, "api": "sha256:1"}, **environment)
-    put_back, *_, services = plan.steps
-    assert isinstance(put_back, PutBack)
-    assert put_back.cures == (LOGS_BACK,)
+    revert, *_, services = plan.steps
+    assert isinstance(revert, RevertDrift)
+    assert revert.repairs == (LOGS_BACK,)
     assert isinstance(services, ApplyServices)
-    assert put_back.key in services.after
+    assert revert.key in services.after
 
 
 def test_service_counts_as_updated_by_its_own_task_definition_only(manifest: Manifest) -> None:
@@ -111,8 +111,8 @@ def test_service_whose_rollback_failed_gets_a_new_deployment(
     properties = {"TaskDefinition": {"Ref": "Task"}, "DesiredCount": 1}
     (found,) = drift._service(aws, manifest, stack, web, properties, {"Task": "web:12"}, cast("Any", running))
     assert (found.kind, found.asks) == (Kind.DEPLOYMENT, False)
-    assert found.cure is not None
-    drift_cures.heal(aws, manifest, [found.cure])
+    assert found.repair is not None
+    drift_repairs.revert_drift(aws, manifest, [found.repair])
     assert [(each["forceNewDeployment"], each["taskDefinition"], each["desiredCount"]) for each in updated] == [
         (True, "web:12", 1)
     ]

@@ -182,5 +182,5 @@ def test_known_digest_is_pushed_without_a_build(aws: Aws, manifest: Manifest) ->
     digest = "sha256:" + "ab" * 32
     wanted = Wanted(manifest=manifest, templates={}, digests={"web": digest})
     run = Executor(aws=aws, wanted=wanted, builder=Holder(), reporter=Record())
-    run.run(Plan(steps=(PublishImage(key="image:web", title="image web", service="web"),)))
+    run.run(Plan(steps=(PublishImage(key="image:web", title="publish the image of web", service="web"),)))
     assert pushed == [f"{manifest.prefix}-web:{'ab' * 10}@{digest}"]

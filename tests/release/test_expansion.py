@@ -82,17 +82,17 @@ def test_network_drops_the_former_port_only_after_the_services_have_verified(man
     (services,) = [s for s in plan.steps if isinstance(s, ApplyServices)]
     assert expand.template == expanded(wanted, now)
     assert expand.key in services.after
-    (contract,) = plan.contractions
+    (contract,) = plan.clean_up
     assert (contract.stack.name, contract.template, contract.reasons) == (network, None, ("Old",))
 
 
 def test_release_that_only_removes_something_leaves_it_to_the_contraction(manifest: Manifest) -> None:
     plan = plan_of(manifest, template({"Old": rule(1), "Kept": rule(2)}), template({"Kept": rule(2)}))
     assert not [s for s in plan.steps if isinstance(s, ApplyStack) and not isinstance(s, ApplyServices)]
-    assert [step.stack.name for step in plan.contractions] == [manifest.stack("network").name]
+    assert [step.stack.name for step in plan.clean_up] == [manifest.stack("network").name]
 
 
 def test_release_that_only_adds_something_has_no_contraction(manifest: Manifest) -> None:
     plan = plan_of(manifest, template({"Kept": rule(2)}), template({"New": rule(1), "Kept": rule(2)}))
-    assert plan.contractions == ()
+    assert plan.clean_up == ()
     assert [s.template for s in plan.steps if isinstance(s, ApplyStack)] == [None, None]

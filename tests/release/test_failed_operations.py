@@ -343,7 +343,7 @@ def test_lost_endpoint_is_reported_with_the_operations_that_failed(
     assert url in str(error)
     said = "; ".join(reporter.notes)
     assert "cannot write the ledger" in said
-    assert "the lock could not be released" in said
+    assert "cannot free the lock" in said
 
 
 def wrong_after(
@@ -353,7 +353,7 @@ def wrong_after(
     found: list[str] = [] if fault.has_struck else ["the operation was not called"]
     if small.lock.holder() is not None:
         found.append("the lock is held")
-        small.lock.release_by_force()
+        small.lock.free_by_force()
     runs, outcomes = small.runs(), [entry.outcome for entry in entries]
     if error is None:
         if outcomes != [SUCCEEDED] or runs != {**before, "web": other}:

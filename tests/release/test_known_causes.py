@@ -7,7 +7,7 @@ import re
 import pytest
 
 from alva.release.causes import KNOWN_CAUSES, Source
-from alva.release.diagnosis import Failure, Said, diagnose, said
+from alva.release.diagnosis import Failure, ReportedText, diagnose, reported
 
 TASK, SERVICE, STACK, RELEASE, LOG = Source
 
@@ -160,7 +160,7 @@ DEED = re.compile(r"\b(?:delete|remove|raise|larger|fewer|increase|rotate|import
 
 
 def recognised(source: Source, text: str) -> str:
-    return diagnose(Failure(subject="web", said=(Said(source, text),), exit_codes=(("web", 1),))).kind
+    return diagnose(Failure(subject="web", said=(ReportedText(source, text),), exit_codes=(("web", 1),))).kind
 
 
 def test_missing_health_path_is_recognised_by_the_dependency_checks_too() -> None:
@@ -176,7 +176,7 @@ def test_every_known_cause_has_an_example_for_each_origin() -> None:
 
 @pytest.mark.parametrize(("kind", "source"), EXAMPLES, ids=lambda value: getattr(value, "value", value))
 def test_cause_is_recognised_in_its_own_origin(kind: str, source: Source) -> None:
-    found = diagnose(Failure(subject="web", said=(Said(source, EXAMPLES[kind, source]),), port=3000))
+    found = diagnose(Failure(subject="web", said=(ReportedText(source, EXAMPLES[kind, source]),), port=3000))
     assert found.kind == kind
     assert found.subject == "web"
     assert found.next_step
@@ -202,27 +202,27 @@ def test_next_step_for_a_log_line_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("kind", "failure"),
     [
-        ("crash", Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 1),), ran_seconds=2)),
-        ("exit", Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 0),))),
-        ("settings", Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 78),))),
-        ("killed", Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 137),))),
-        ("terminated", Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 143),))),
+        ("crash", Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 1),), ran_seconds=2)),
+        ("exit", Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 0),))),
+        ("settings", Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 78),))),
+        ("killed", Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 137),))),
+        ("terminated", Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 143),))),
         (
             "slow-start",
-            Failure(subject="web", said=said(TASK, [ELB]), grace_seconds=60, port=3000),
+            Failure(subject="web", said=reported(TASK, [ELB]), grace_seconds=60, port=3000),
         ),
         (
             "wrong-port",
             Failure(
                 subject="web",
-                said=said(TASK, [ELB]),
+                said=reported(TASK, [ELB]),
                 logs=('{"message": "Uvicorn running on http://10.0.10.7:3100 (Press CTRL+C to quit)"}',),
                 port=3000,
             ),
         ),
-        ("hanging", Failure(subject="migration", said=said(RELEASE, ["still running after 900 s, stopped"]))),
-        ("unknown", Failure(subject="release", said=said(RELEASE, ["the moon is full"]))),
-        ("unknown", Failure(subject="release", said=said(LOG, ["health checks and time limit and still running"]))),
+        ("hanging", Failure(subject="migration", said=reported(RELEASE, ["still running after 900 s, stopped"]))),
+        ("unknown", Failure(subject="release", said=reported(RELEASE, ["the moon is full"]))),
+        ("unknown", Failure(subject="release", said=reported(LOG, ["health checks and time limit and still running"]))),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -244,7 +244,7 @@ def test_message_of_an_error_is_shown_and_not_the_end_of_its_stack_trace() -> No
         "",
         "Node.js v24.19.0",
     )
-    found = diagnose(Failure(subject="api", said=said(TASK, [EXITED]), exit_codes=(("api", 1),), logs=logs))
+    found = diagnose(Failure(subject="api", said=reported(TASK, [EXITED]), exit_codes=(("api", 1),), logs=logs))
     assert found.evidence[-2:] == (
         'last log: throw new Error("broken on purpose");',
         "last log: Error: broken on purpose",
@@ -255,7 +255,7 @@ def test_cause_precedes_its_effect() -> None:
     found = diagnose(
         Failure(
             subject="api",
-            said=said(TASK, [EXITED]),
+            said=reported(TASK, [EXITED]),
             exit_codes=(("api", 1),),
             logs=("starting", 'FATAL:  password authentication failed for user "alva"', "a", "b", "c", "ended"),
             count=3,
@@ -273,9 +273,9 @@ def test_cause_precedes_its_effect() -> None:
 
 
 def test_values_from_the_text_are_named_in_the_cause() -> None:
-    found = diagnose(Failure(subject="web", said=said(SERVICE, [CODES.format(404)])))
+    found = diagnose(Failure(subject="web", said=reported(SERVICE, [CODES.format(404)])))
     assert "404" in found.cause
-    found = diagnose(Failure(subject="web", said=said(TASK, [EXITED]), exit_codes=(("web", 3),), ran_seconds=71))
+    found = diagnose(Failure(subject="web", said=reported(TASK, [EXITED]), exit_codes=(("web", 3),), ran_seconds=71))
     assert found.cause == "its container web ended with exit code 3, 71 s after its start"
 
 
@@ -297,7 +297,7 @@ def test_values_from_the_text_are_named_in_the_cause() -> None:
 )
 @pytest.mark.parametrize("as_evidence", ["", "last log: ", "api: last log: "])
 def test_words_of_aws_in_an_applications_log_are_no_cause(line: str, as_evidence: str) -> None:
-    told = said(TASK, [EXITED, as_evidence + line] if as_evidence else [EXITED])
+    told = reported(TASK, [EXITED, as_evidence + line] if as_evidence else [EXITED])
     found = diagnose(Failure(subject="api", said=told, exit_codes=(("api", 1),), logs=() if as_evidence else (line,)))
     assert found.kind == "crash"
     assert not any(word in found.next_step for word in ("delete", "raise", "quota"))

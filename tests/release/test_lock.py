@@ -125,9 +125,9 @@ def test_run_releases_only_its_own_lock(aws: Aws, manifest: Manifest, monkeypatc
     lock = Lock(aws, manifest)
     monkeypatch.setenv("GITHUB_RUN_ID", "17")
     aws.ssm.put_parameter(Name=lock.parameter_name, Value=Holder.this_process("killed").to_text(), Type="String")
-    assert lock.release_of_run("18/1") is None
-    assert lock.release_of_run("") is None
-    taken = lock.release_of_run("17/1")
+    assert lock.free_of_run("18/1") is None
+    assert lock.free_of_run("") is None
+    taken = lock.free_of_run("17/1")
     assert taken is not None
     assert lock.holder() is None
 
@@ -139,7 +139,7 @@ def test_release_waits_for_the_lock_as_long_as_it_is_told_to(aws: Aws, manifest:
 
     def free(text: str) -> None:
         notes.append(text)
-        lock.release_by_force(other)
+        lock.free_by_force(other)
 
     with lock.held("rollback", free, wait_seconds=30):
         holder = lock.holder()
@@ -167,9 +167,9 @@ def test_lock_waits_while_the_deleted_name_is_still_taken(
 
 def test_forced_unlock_returns_the_holder(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
-    assert lock.release_by_force() is None
+    assert lock.free_by_force() is None
     aws.ssm.put_parameter(Name=lock.parameter_name, Value=Holder.this_process("stuck").to_text(), Type="String")
-    taken = lock.release_by_force()
+    taken = lock.free_by_force()
     assert taken is not None
     assert taken.what == "stuck"
     assert lock.holder() is None
@@ -183,13 +183,13 @@ def test_lock_that_a_person_took_outlives_the_command_and_is_never_taken_over(aw
         pass
     assert "by hand" in str(caught.value)
     assert "./alva unlock" in str(caught.value)
-    assert lock.release_by_force() == taken
+    assert lock.free_by_force() == taken
 
 
 def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     with lock.held("a release that began meanwhile", ignore):
-        assert lock.release_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
+        assert lock.free_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
         assert lock.holder() is not None
 
 
@@ -207,7 +207,7 @@ def test_failed_unlock_hides_no_error_and_the_next_command_takes_the_lock_over(a
     aws.ssm.meta.events.register("before-call.ssm.DeleteParameter", lambda **_: fail(left))
     with pytest.raises(ZeroDivisionError), lock.held("x", notes.append):
         raise ZeroDivisionError
-    assert "the lock could not be released" in notes[0]
+    assert "cannot free the lock" in notes[0]
     assert "./alva unlock" in notes[0]
     left[0] = 0
     holder = lock.holder()

@@ -72,7 +72,7 @@ def test_task_that_ecs_never_knows_is_stopped_and_named(
 ) -> None:
     monkeypatch.setattr(oneoff, "UNKNOWN_SECONDS", 0.1)
     stopped = ecs([])
-    with pytest.raises(AlvaError, match="ECS does not know it") as caught:
+    with pytest.raises(AlvaError, match="ECS has no such task") as caught:
         run(aws)
     assert stopped == [ARN]
     assert f"task {ARN}: stopped" in caught.value.evidence

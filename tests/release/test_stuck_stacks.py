@@ -62,10 +62,10 @@ def test_stuck_rollback_is_continued(aws: Aws) -> None:
         answers.add_response("describe_stack_events", events(("1", "Api", "UPDATE_FAILED", "no capacity")))
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
         answers.add_response("get_template", {"TemplateBody": "{}"})
-        settled = Stacks(aws).settle(NAME, ignore)
+        ready = Stacks(aws).wait_until_ready(NAME, ignore)
         answers.assert_no_pending_responses()
-    assert settled is not None
-    assert settled.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert ready is not None
+    assert ready.status == "UPDATE_ROLLBACK_COMPLETE"
 
 
 def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can_do(aws: Aws) -> None:
@@ -79,7 +79,7 @@ def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can
             "describe_stack_events", events(("2", "Api", "UPDATE_FAILED", "the target group is gone"), before)
         )
         with pytest.raises(RollbackFailed) as caught:
-            Stacks(aws).settle(NAME, ignore)
+            Stacks(aws).wait_until_ready(NAME, ignore)
     assert caught.value.exit_code == 9
     assert "Api (AWS::ECS::Service): the target group is gone" in str(caught.value)
     assert "the first time" not in str(caught.value)
@@ -105,7 +105,7 @@ def test_foreign_operation_that_does_not_end_is_cancelled_with_its_pending_resou
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_COMPLETE"))
         answers.add_response("describe_stack_events", waiting)
         with pytest.raises(TimedOut) as caught, aws.poll.limited(release_seconds):
-            Stacks(aws, timeout_seconds=step_seconds).settle(NAME, ignore)
+            Stacks(aws, timeout_seconds=step_seconds).wait_until_ready(NAME, ignore)
         answers.assert_no_pending_responses()
     assert caught.value.exit_code == 6
     assert "Api is UPDATE_IN_PROGRESS" in str(caught.value)

@@ -52,4 +52,4 @@ def test_cause_cannot_leave_its_block() -> None:
 
 
 def test_environment_without_a_release_says_so() -> None:
-    assert "There is no release yet" in markdown("staging", None)
+    assert "No release yet" in markdown("staging", None)

@@ -38,7 +38,7 @@ def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     said: list[str] = []
-    aws = Aws(Target.local(f"http://127.0.0.1:{port}"), tell=said.append)
+    aws = Aws(Target.local(f"http://127.0.0.1:{port}"), report=said.append)
     attempts: list[int] = []
     aws.ssm.meta.events.register("before-send", lambda **_: attempts.append(len(said)))
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_endpoint_that_answers_again_is_reported() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         said: list[str] = []
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        aws = Aws(Target.local(url), tell=said.append)
+        aws = Aws(Target.local(url), report=said.append)
         for _ in range(2):
             with pytest.raises(aws.ssm.exceptions.ParameterNotFound):
                 aws.ssm.get_parameter(Name="x")
@@ -68,7 +68,7 @@ def test_limit_ends_all_limited_waits_in_all_threads() -> None:
     poll = Poll(shortest_seconds=0.01, longest_seconds=0.01)
     looks = iter([None, None, "there"])
     with poll.limited(0), ThreadPoolExecutor(1) as pool:
-        with pytest.raises(TimedOut, match="cannot wait any longer for the moon: the time limit of 0 s has passed"):
+        with pytest.raises(TimedOut, match="cannot wait longer for the moon: the time limit of 0 s has passed"):
             pool.submit(poll.until, lambda: None, timeout_seconds=600, what="the moon").result()
         found = poll.until(lambda: next(looks), timeout_seconds=600, what="the end", is_limited=False)
     assert found == "there"

@@ -70,7 +70,7 @@ def test_wiping_asks_and_keeps_everything_where_nobody_answers(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     (nowhere / "state").mkdir()
     assert main.run(["down", "--wipe"]) == 2
-    assert "give --yes" in capsys.readouterr().err
+    assert "--yes answers yes" in capsys.readouterr().err
     assert (nowhere / "state").exists()
     assert main.run(["down", "--wipe", "--yes"]) == 0
     assert not (nowhere / "state").exists()

@@ -248,7 +248,7 @@ def test_second_launcher_waits_for_the_first(machine: Machine) -> None:
         text=True,
     )
     assert waiting.stderr is not None
-    assert waiting.stderr.readline() == "alva: waiting for another alva that is installing\n"
+    assert waiting.stderr.readline() == "alva: waiting for another ./alva that installs packages\n"
     assert waiting.poll() is None
     lock.close()
     _, errors = waiting.communicate(timeout=30)

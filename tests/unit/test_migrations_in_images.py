@@ -19,7 +19,7 @@ from alva.cli.docker_builder import DockerBuilder
 from alva.cli.revisions import revisions_in_image
 from alva.errors import AlvaError
 from alva.oci import Layout, read_folder
-from alva.release.manifest import Manifest, Migration, Service
+from alva.release.manifest import Manifest, Migration, Parameters, Service
 from tests.layouts import entry, file_entry, tar, write_layout
 
 FOLDER = "/app/drizzle"
@@ -32,6 +32,13 @@ MANIFEST = Manifest(
     load_balancer="l",
     dashboard="p",
     alarm_prefix="p-",
+    parameters=Parameters(
+        lock="/p/lock",
+        releases="/p/release",
+        causes="/p/why",
+        secrets="/p/secrets",
+        asleep="/p/asleep",
+    ),
     tags={},
     stacks=(),
     services=(

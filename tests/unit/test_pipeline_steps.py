@@ -79,7 +79,7 @@ def test_several_kinds_of_risk_are_allowed_in_one_run(tmp_path: Path, separator:
 
 def test_rollback_allows_the_kinds_of_risk_that_were_named(tmp_path: Path) -> None:
     folder = workspace(tmp_path, RECORD)
-    start(folder, "Go back to an earlier release", RELEASE="7", ALLOW="drift, outage").communicate(timeout=60)
+    start(folder, "Roll back to an earlier release", RELEASE="7", ALLOW="drift, outage").communicate(timeout=60)
     name, *words = (folder / "calls").read_text().split()
     parsed = rollback_command.make_context(name, words)
     assert (parsed.params["number"], parsed.params["allowed"]) == (7, ("drift", "outage"))
@@ -93,7 +93,7 @@ def test_without_a_choice_nothing_is_allowed(tmp_path: Path) -> None:
     assert "--allow" not in deploy
 
 
-@pytest.mark.parametrize("name", ["Release what was built", "Go back to an earlier release"])
+@pytest.mark.parametrize("name", ["Release what was built", "Roll back to an earlier release"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_cancelled_run_reaches_the_release(tmp_path: Path, name: str, number: signal.Signals) -> None:
     """GitHub signals the step's shell only: the release must have taken its place."""
@@ -119,14 +119,14 @@ while True:  # a signal that arrives just before one long sleep would not end it
     assert (folder / "ended-by").read_text() == str(int(number))
 
 
-@pytest.mark.parametrize("name", ["Release what was built", "Go back to an earlier release"])
+@pytest.mark.parametrize("name", ["Release what was built", "Roll back to an earlier release"])
 def test_rollback_ends_before_the_job_and_the_credentials_do(name: str) -> None:
-    """The longest way: the lock is waited for, all time passes, a stack is called off, and the rollback likewise."""
+    """The longest way: the lock is waited for, all time passes, a stack update is cancelled, and so is the rollback."""
     words = step(name)["run"].split()
     wait_seconds, deadline_seconds = (int(words[words.index(option) + 1]) for option in ("--wait", "--deadline"))
-    call_off_seconds = inspect.signature(Stacks).parameters["cancel_timeout_seconds"].default
+    cancel_seconds = inspect.signature(Stacks).parameters["cancel_timeout_seconds"].default
     looking_seconds = DETECTION_SECONDS + 180  # drift is detected, and change sets are made, before any step
-    longest = wait_seconds + looking_seconds + deadline_seconds + call_off_seconds + ROLLBACK_SECONDS + call_off_seconds
+    longest = wait_seconds + looking_seconds + deadline_seconds + cancel_seconds + ROLLBACK_SECONDS + cancel_seconds
     job_seconds = RELEASE["timeout-minutes"] * 60
     assert longest + PREPARATION_SECONDS <= job_seconds
     assert job_seconds < step("Assume the deploy role")["with"]["role-duration-seconds"]
@@ -139,10 +139,10 @@ def test_rollback_is_in_another_group_than_pushes() -> None:
     }
 
 
-def test_lock_is_released_and_the_summary_written_after_every_outcome() -> None:
+def test_lock_is_freed_and_the_summary_written_after_every_outcome() -> None:
     for name, command in (
-        ("Release this run's lock, where the run was killed", "./alva unlock --of-this-run"),
-        ("Say what happened", "./alva summary"),
+        ("Free the lock of this run", "./alva unlock --of-this-run"),
+        ("Write the summary", "./alva summary"),
     ):
         assert step(name)["if"].startswith("${{ always()")
         assert command in step(name)["run"]

@@ -135,7 +135,7 @@ def test_running_step_shows_how_long_it_took_the_last_time() -> None:
 
     live = LiveProgress(io.StringIO())
     live.expect({"migration": 12.4})
-    live.step_started("migration", "migration")
+    live.step_started("migration", "migrate the database")
     live.step_started("verify", "verify")
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as captured:

@@ -38,14 +38,14 @@ OTHER_SITE = Problem(
     "This form came from elsewhere",
     "Your browser says that it was not sent from one of our pages. Nothing was changed.",
 )
-BAD_REQUEST = Problem(400, "That did not come through right", "Something in the form or the address cannot be read.")
+BAD_REQUEST = Problem(400, "We cannot read this request", "Something in the form or the address cannot be read.")
 TOO_LONG = Problem(413, "That is more than we can take", "Please send a shorter text. Nothing was changed.")
 TOO_MANY = Problem(429, "Too many tries", "Please wait a few minutes, then try again. Nothing was changed.")
 UNAVAILABLE = Problem(
     503, "We cannot do this right now", "A part of Alva does not answer. Please try again in a minute."
 )
 BROKEN = Problem(
-    500, "Something went wrong on our side", "It is noted, with the reference below. Trying again may work."
+    500, "Something went wrong on our side", "The error is logged under the reference below. Trying again may work."
 )
 SIGN_IN_UNCHECKED = Problem(
     503,

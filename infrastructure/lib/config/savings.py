@@ -11,10 +11,10 @@ from lib.config.settings import CACHE_NODE_TYPES, DATABASE_CLASSES, WorkingHours
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """One saving: its name, its disadvantage, and the environment with it."""
+    """One saving: its name, its drawback, and the environment with it."""
 
     name: str
-    price: str
+    drawback: str
     environment: Environment
 
 
@@ -25,13 +25,13 @@ def savings(environment: Environment) -> list[Saving]:
     """Return the savings that the environment does not have yet, and last all of them together."""
     found: list[Saving] = []
     together = environment
-    for name, price, settings in _candidates(environment):
+    for name, drawback, settings in _candidates(environment):
         changed = environment.with_settings(**settings)
         if changed != environment:
-            found.append(Saving(name=name, price=price, environment=changed))
+            found.append(Saving(name=name, drawback=drawback, environment=changed))
             together = together.with_settings(**settings)
     if len(found) > 1:
-        found.append(Saving(name=ALL, price="all of the above", environment=together))
+        found.append(Saving(name=ALL, drawback="all of the above", environment=together))
     return found
 
 

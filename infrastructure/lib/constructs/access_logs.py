@@ -61,7 +61,10 @@ class AccessLogs(Construct):
         bucket.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
         bucket.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
         accept(
-            bucket, "It holds the logs itself; logs of reading them would go nowhere", "AwsSolutions-S1", "CKV_AWS_18"
+            bucket,
+            "This bucket holds the access logs; nobody would read the logs of its own access",
+            "AwsSolutions-S1",
+            "CKV_AWS_18",
         )
         self.bucket_name = bucket.ref
         # In regions from before August 2022 an account of Elastic Load Balancing writes the logs. AWS's current page

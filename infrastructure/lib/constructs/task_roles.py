@@ -44,7 +44,11 @@ class TaskRoles(Construct):
         if secret_arns:
             statements.append(allow(["secretsmanager:GetSecretValue"], list(secret_arns)))
         self.execution_role = self._role("ExecutionRole", "Starts the task", statements)
-        accept(self.execution_role, "GetAuthorizationToken knows no resource", "AwsSolutions-IAM5[Resource::*]")
+        accept(
+            self.execution_role,
+            "IAM does not support resources for GetAuthorizationToken",
+            "AwsSolutions-IAM5[Resource::*]",
+        )
         self.execution_role_arn = self.execution_role.attr_arn
 
         # Its streams have the names of the sessions.
@@ -68,11 +72,12 @@ class TaskRoles(Construct):
             ),
         ]
         is_entered = exec_log_group_name is not None
-        self.task_role = self._role("TaskRole", "What the task's code may do", exec_statements if is_entered else [])
+        self.task_role = self._role("TaskRole", "Permissions of the task's code", exec_statements if is_entered else [])
         if is_entered:
             accept(
                 self.task_role,
-                "ECS Exec's channels and the list of log groups know no resource, its streams have no names beforehand",
+                "IAM does not support resources for ECS Exec's channels and DescribeLogGroups, and the names of the "
+                "log streams are not known in advance",
                 "AwsSolutions-IAM5[Resource::*]",
                 f"AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:{streams}]",
             )

@@ -34,8 +34,12 @@ def url_secret(
         # The URLs need no escapes in JSON: the password has letters and digits only.
         secret_string=json.dumps(urls, separators=(",", ":")),
     )
-    accept(secret, "One account, one reader role each: a key of its own ($1 a month) adds nothing", "CKV_AWS_149")
-    accept(secret, "Made of the generated password, and rotated with it", "AwsSolutions-SMG4")
+    accept(
+        secret,
+        "Each secret has one reader role in one account: a customer managed key ($1 a month) protects nothing more",
+        "CKV_AWS_149",
+    )
+    accept(secret, "It contains the generated password and is rotated with it", "AwsSolutions-SMG4")
     return secret
 
 

@@ -73,7 +73,7 @@ class CicdStack(EnvironmentStack):
         build_role = self._role("Build", settings, provider_arn, build, hours=1)
         if settings.user:
             user = iam.CfnUser(self, "User", user_name=USER_NAME, managed_policy_arns=[release.ref, build.ref])
-            accept(user, "One machine's user with its policies: a group would have no second member", "CKV_AWS_40")
+            accept(user, "The policies belong to one user; a group would have one member", "CKV_AWS_40")
         cdk.CfnOutput(self, "DeployRoleArn", value=deploy_role.attr_arn)
         cdk.CfnOutput(self, "BuildRoleArn", value=build_role.attr_arn)
 
@@ -87,7 +87,8 @@ class CicdStack(EnvironmentStack):
         )
         accept(
             policy,
-            "Each wildcard ends a name that begins with the environment's prefix, or belongs to calls that only list",
+            "Each wildcard ends a name that begins with the environment's prefix, or belongs to operations that only "
+            "list",
             *_wildcard_findings(statements),
             "CKV_AWS_111",
         )

@@ -183,12 +183,13 @@ class DatabaseStack(EnvironmentStack):
         )
         accept(
             self.instance,
-            "Tasks get the generated password from Secrets Manager; IAM tokens last 15 minutes, pools longer",
+            "Tasks get the generated password from Secrets Manager; IAM tokens last 15 minutes, connection "
+            "pools live longer",
             "CKV_AWS_161",
         )
         accept(
             self.instance,
-            "CloudWatch's own metrics are what the alarms need; the operating system's are read when one rings",
+            "The alarms need CloudWatch's metrics only, not those of Enhanced Monitoring",
             "CKV_AWS_118",
         )
         accept(
@@ -199,7 +200,8 @@ class DatabaseStack(EnvironmentStack):
         if settings.snapshot is not None:
             accept(
                 self.instance,
-                "The instance is as encrypted as its snapshot, which is one of an instance of ours",
+                "A restored instance has the encryption of its snapshot, which comes from an encrypted instance of "
+                "this environment",
                 "AwsSolutions-RDS2",
                 "CKV_AWS_16",
             )

@@ -105,7 +105,8 @@ class MonitoringStack(EnvironmentStack):
         )
         accept(
             topic,
-            "Alarm names only; CloudWatch can publish to an encrypted topic only with a customer key ($1 a month)",
+            "Messages contain alarm names only; CloudWatch can publish to an encrypted topic only with a customer key "
+            "($1 a month)",
             "CKV_AWS_26",
         )
         arn = str(topic.ref)

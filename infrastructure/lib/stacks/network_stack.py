@@ -24,7 +24,7 @@ ANYWHERE = "0.0.0.0/0"
 
 # EC2 adds an egress rule for all traffic to a group that has none. This rule matches no traffic.
 NO_EGRESS = ec2.CfnSecurityGroup.EgressProperty(
-    ip_protocol="icmp", from_port=252, to_port=86, cidr_ip="255.255.255.255/32", description="Nothing may leave"
+    ip_protocol="icmp", from_port=252, to_port=86, cidr_ip="255.255.255.255/32", description="No egress"
 )
 
 

@@ -75,5 +75,5 @@ class RegistryStack(EnvironmentStack):
             # them.
             repository.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             repository.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
-            accept(repository, "Images hold no secret and no customer's data: ECR's own key does", "CKV_AWS_136")
+            accept(repository, "Images hold no secret and no customer data: ECR's own key is enough", "CKV_AWS_136")
             self.repositories[service.name] = repository

@@ -42,11 +42,14 @@ class SecretsStack(EnvironmentStack):
             secret.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.RETAIN
             secret.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
             accept(
-                secret, "One account, one reader role each: a key of its own ($1 a month) adds nothing", "CKV_AWS_149"
+                secret,
+                "Each secret has one reader role in one account: a customer managed key ($1 a month) protects nothing "
+                "more",
+                "CKV_AWS_149",
             )
             accept(
                 secret,
-                "Rotated on purpose, by a runbook: tasks read a new value only when they start",
+                "An operator rotates it with a runbook, because tasks read a new value only when they start",
                 "AwsSolutions-SMG4",
             )
             self.secrets[each.name] = secret

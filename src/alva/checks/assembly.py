@@ -1,7 +1,7 @@
 """A synthesised environment as a graph: all resources of all stacks, with references resolved across stacks.
 
-Reads only `cdk.out/`: the templates and `alva.json`. Unknown input is an error, never skipped, because a check of a
-partial template proves nothing.
+Reads only `.alva/cdk.out/ENVIRONMENT/`: the templates and `alva.json`. Unknown input is an error, never skipped,
+because a check of a partial template proves nothing.
 """
 
 from __future__ import annotations

@@ -166,7 +166,10 @@ class _Estimate:
     def _service(self, resource: Resource) -> Iterator[Item]:
         definition = self.assembly.target(resource.properties["TaskDefinition"])
         if definition is None:
-            raise AlvaError(f"cannot follow {resource} to its task definition")
+            raise AlvaError(
+                f"cannot price {resource}: the templates lack its task definition",
+                next_step="correct infrastructure/, then ./alva synth",
+            )
         architecture = definition.properties["RuntimePlatform"]["CpuArchitecture"]
         vcpus = int(definition.properties["Cpu"]) / 1024
         gigabytes = int(definition.properties["Memory"]) / 1024

@@ -214,7 +214,10 @@ def _groups(
 def _subnets_of_group(assembly: Assembly, value: object) -> Sequence[object]:
     group = assembly.target(value)
     if group is None:
-        raise AlvaError(f"cannot follow {value} to a subnet group")
+        raise AlvaError(
+            f"cannot check {value}: it names no subnet group of the templates",
+            next_step="correct infrastructure/, then ./alva synth",
+        )
     return list(group.properties["SubnetIds"])
 
 

@@ -1,7 +1,7 @@
 """Judges a migration's revisions by their SQL, from SQL files or rendered by Alembic.
 
-During a rollout, the old version uses the new schema; after a rollback, it keeps using it. So a revision may add
-things. A revision that removes something from the old version is a contraction, and belongs in a later release.
+During a rollout, the running version uses the new schema; after a rollback, it keeps using it. So a revision may add
+things. A revision that removes something from the running version is a contraction, and belongs in a later release.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def _read_alembic(files: Sequence[Path], cache: Path | None) -> list[Revision]:
 def _revision(name: str, tree: ast.Module, judgement: Judgement) -> Revision:
     values = dict(_assignments(tree))
     if not isinstance(values.get("revision"), str):
-        raise AlvaError(f"cannot read the migration {name}: it has no revision = ...")
+        raise AlvaError(
+            f"cannot read the migration {name}: it does not set `revision`",
+            next_step='write revision = "..." in the file',
+        )
     down = values.get("down_revision")
     return Revision(
         revision=str(values["revision"]),
@@ -105,7 +108,11 @@ def _in_one_line(revisions: Sequence[Revision], folder: Path) -> tuple[Revision,
         at = ordered[-1].revision
     if len(ordered) != len(revisions):
         lost = sorted({r.revision for r in revisions} - {r.revision for r in ordered})
-        raise AlvaError(f"cannot read the migrations: {', '.join(lost)} follow nothing", evidence=[str(folder)])
+        raise AlvaError(
+            f"cannot read the migrations: the down_revision of {', '.join(lost)} names no migration of the folder",
+            evidence=[str(folder)],
+            next_step="correct down_revision",
+        )
     return tuple(ordered)
 
 

@@ -43,7 +43,10 @@ def listener_rules(assembly: Assembly) -> list[ListenerRule]:
     for each in assembly.of_type("ElasticLoadBalancingV2::ListenerRule"):
         listener = assembly.target(each.properties["ListenerArn"])
         if listener is None:
-            raise AlvaError(f"cannot follow the rule {each} to its listener")
+            raise AlvaError(
+                f"cannot check {each}: the templates lack its listener",
+                next_step="correct infrastructure/, then ./alva synth",
+            )
         forward = next((action for action in each.properties["Actions"] if action["Type"] == "forward"), None)
         rules.append(
             ListenerRule(

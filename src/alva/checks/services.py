@@ -76,7 +76,10 @@ def deployed_services(assembly: Assembly) -> list[DeployedService]:
         task_definition = assembly.target(service.properties["TaskDefinition"])
         target_group = assembly.target(balancers[0]["TargetGroupArn"]) if len(balancers) == 1 else None
         if task_definition is None or (target_group is None) != (entry["port"] is None):
-            raise AlvaError(f"cannot follow {service} to its task definition and its one target group")
+            raise AlvaError(
+                f"cannot check {service}: the templates lack its task definition or its target group",
+                next_step="correct infrastructure/, then ./alva synth",
+            )
         found.append(
             DeployedService(
                 name=entry["name"],

@@ -100,9 +100,9 @@ class Judgement:
     """The effects of a migration."""
 
     contractions: tuple[str, ...] = ()
-    """What it takes away from the version that runs, or is not known not to, in words."""
+    """What it removes from the running version, or may remove, as text."""
     locks: tuple[str, ...] = ()
-    """What others wait for while it runs, in words."""
+    """What blocks other sessions while it runs, as text."""
 
 
 CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
@@ -223,8 +223,8 @@ def _judge_change(table: str, command: Node) -> Iterator[str]:
         constraint = command["def"]["Constraint"]
         kind = constraint["contype"].removeprefix("CONSTR_").lower()
         yield (
-            f"adds {kind} constraint {constraint.get('conname', '')} to table {table}: it may refuse what the version "
-            "that runs writes"
+            f"adds {kind} constraint {constraint.get('conname', '')} to table {table}: it may refuse what the "
+            "running version writes"
         ).replace("  ", " ")
     else:
         said = CHANGES.get(change, "changes table {table} in a way that is not known to only add: " + change[3:])

@@ -34,17 +34,19 @@ def command(invocation: Invocation) -> None:
         if not invocation.is_local:
             refuse_unset_settings(manifest)
         with step(progress, "account", "read the account") as result:
-            account = bootstrap.look(aws)
+            account = bootstrap.read_account(aws)
             result.detail = f"{account.id} as {account.arn.rpartition(':')[2]}"
     if aws.target.region != manifest.region:
         raise PreflightRefused(
-            f"cannot prepare {aws.target.region}: {manifest.environment} belongs to {manifest.region}",
+            f"cannot prepare region {aws.target.region}: environment {manifest.environment} is in region "
+            f"{manifest.region}",
             next_step=f"AWS_REGION={manifest.region} ./alva bootstrap ...",
         )
     bootstrap.refuse_second_provider(aws, manifest, account)
     trusted = f"branch {manifest.branch} of {manifest.repository or '(no repository is set)'}"
     invocation.confirm(
-        f"Prepare account {account.id} for {manifest.environment} in {manifest.region}, releasable by {trusted}?"
+        f"Prepare account {account.id} for {manifest.environment} in {manifest.region}, and let {trusted} release to "
+        "it?"
     )
     with invocation.progress as progress:
         patience_seconds = bootstrap.IAM_SECONDS if _bootstrap_cdk(invocation, account) else 0.0

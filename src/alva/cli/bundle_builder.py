@@ -37,7 +37,11 @@ class BundleBuilder:
         """Build from the service's Dockerfile and context; return the image's digest."""
         dockerfile = self._root / service.dockerfile
         if not dockerfile.exists():
-            raise BuildFailed(f"cannot build {service.name}: {service.dockerfile} does not exist")
+            raise BuildFailed(
+                f"cannot build {service.name}: {service.dockerfile} does not exist",
+                next_step="create it, or set context and dockerfile of the service's entry "
+                "(infrastructure/lib/config/services.py)",
+            )
         # When the caller stops waiting, the build ends with the other builds.
         cancelled, late = self._cancelled or Event(), Event()
 

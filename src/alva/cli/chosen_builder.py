@@ -59,7 +59,8 @@ class ChosenBuilder:
                 raise BuildFailed(
                     refused.message,
                     evidence=refused.evidence,
-                    next_step="Docker can build it: install Docker with buildx or start it, then run the command again",
+                    next_step="Docker can build it: install Docker with buildx or start it, then run the same command "
+                    "again",
                 ) from refused
             line(f"Docker builds {service.name}: {refused.message.partition(': ')[2]}")
             return self._docker.build(service, line)

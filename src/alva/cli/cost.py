@@ -52,7 +52,7 @@ def command(invocation: Invocation, no_savings: bool) -> None:
 
 
 def read_savings(environment: str, folder: Path) -> list[dict[str, object]]:
-    """Return each saving setting: `name`, `price` (its disadvantage), `usd` and `saves_usd`."""
+    """Return each saving setting: `name`, `price` (its drawback), `usd` and `saves_usd`."""
     from alva.checks.assembly import Assembly
     from alva.checks.cost import Prices, bill, total
 
@@ -73,11 +73,14 @@ def _lines(items: Iterable[Item], sum_usd: float, savings: Iterable[dict[str, ob
         elif item.usd:
             yield f"{item.usd:>9.2f}  {item.subject:<36} {item.what}"
     yield f"{small:>9.2f}  {'secrets, alarms and other small things':<36}"
-    yield f"{sum_usd:>9.2f}  a month in USD, list prices of {as_of}; traffic, requests and log lines come on top"
+    yield f"{sum_usd:>9.2f}  a month in USD, list prices of {as_of}; without traffic, requests and log lines"
     for number, saving in enumerate(savings):
         if number == 0:
             yield "\nsavings"
-        yield f"{saving['saves_usd']:>9.2f}  {saving['name']:<24} {saving['usd']:>8} left; price: {saving['price']}"
+        yield (
+            f"{saving['saves_usd']:>9.2f}  {saving['name']:<24} {saving['usd']:>8} a month then; "
+            f"drawback: {saving['price']}"
+        )
 
 
 def _savings_folder(assembly_folder: Path) -> Path:

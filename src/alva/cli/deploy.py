@@ -166,13 +166,15 @@ deadline_option = click.option(
     type=click.FloatRange(min=1),
     default=5400,
     show_default=True,
-    help="Seconds after which the whole release is cancelled and rolled back. The time for approval and --watch is not "
+    help="Seconds after which the whole release is cancelled and rolled back. The wait for your approval is not "
     "counted.",
 )
 
 
 @verb(summary="Release all or some services: stacks, images, migration, services, verification.", asks=True)
-@click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME", help="Build only this service's image; repeatable."
+)
 @click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Release this image; repeatable.")
 @click.option("--migrate-again", is_flag=True, help="Run the migration even if this image has migrated already.")
 @click.option("--infra-only", is_flag=True, help="Release only the templates; services keep their images.")
@@ -192,7 +194,7 @@ deadline_option = click.option(
     type=click.FloatRange(min=0),
     default=0,
     show_default=True,
-    help="Watch for this many seconds after verification; roll back on failure.",
+    help="Watch for this many seconds after verification; roll back on failure. This time is not part of --deadline.",
 )
 @wait_option
 @click.option("--dry-run", is_flag=True, help="Show the plan without changing anything.")
@@ -223,7 +225,7 @@ def command(
             infra_only=infra_only,
             is_forced=migrate_again,
             allowed=frozenset(map(Kind, allowed)),
-            ask=person(invocation),
+            ask=asker(invocation),
         )
         request = replace(
             request,
@@ -310,7 +312,7 @@ def require_paths(invocation: Invocation) -> None:
         )
 
 
-def person(invocation: Invocation) -> Ask | None:
+def asker(invocation: Invocation) -> Ask | None:
     """Return a function that asks at the terminal; None if nobody can answer."""
     if not sys.stdin.isatty() or invocation.as_json:
         return None

@@ -21,13 +21,13 @@ FORGETTABLE = ("images", "secrets", "snapshots", "logs")
 
 
 @verb(summary="Delete an environment. Lists what is deleted, what stays, and the costs, then asks for its name.")
-@click.option("--confirm", metavar="NAME", help="The environment's name, which answers the question.")
+@click.option("--confirm", metavar="NAME", help="The environment's name. Answers the question.")
 @click.option(
     "--forget",
     "forgotten",
     multiple=True,
     type=click.Choice(FORGETTABLE),
-    help="Delete these too, which otherwise stay; repeatable.",
+    help="Also delete what otherwise stays, of this kind; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list.")
 def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, ...], dry_run: bool) -> None:
@@ -36,12 +36,12 @@ def command(invocation: Invocation, confirm: str | None, forgotten: tuple[str, .
     from alva.checks.cost import Prices, bill, total
     from alva.release.hibernation import Hibernation
     from alva.release.lock import Lock
-    from alva.release.teardown import Kind, forget, look, take_down
+    from alva.release.teardown import Kind, forget, read_teardown, take_down
 
     with invocation.progress:
         synth_step(invocation)
     aws, manifest = invocation.aws, invocation.manifest
-    teardown = look(aws, manifest)
+    teardown = read_teardown(aws, manifest)
     prices = Prices.read()
     month = total(bill(Assembly.read(invocation.assembly_folder), prices)) if teardown.waves else 0.0
     kinds = frozenset(map(Kind, forgotten))
@@ -80,7 +80,7 @@ def _kept_usd(kept: Iterable[Resource], secret_month: float) -> float:
 
 def _lines(teardown: Teardown, kept: Sequence[Resource], month: float, kept_usd: float) -> Iterable[str]:
     if not teardown.waves:
-        yield "there is nothing to destroy"
+        yield "nothing is deployed yet"
         return
     count = Counter(resource.type.removeprefix("AWS::") for resource in teardown.goes)
     stacks = [name for wave in teardown.waves for name in wave]
@@ -117,4 +117,7 @@ def _require_name(environment: str, confirm: str | None) -> None:
             )
         confirm = click.prompt(f"Type {environment} to destroy it", err=True)
     if confirm != environment:
-        raise UsageError(f"cannot destroy {environment}: {confirm!r} is not its name; nothing was changed")
+        raise UsageError(
+            f"cannot destroy {environment}: {confirm!r} is not its name; nothing was changed",
+            next_step=f"--confirm {environment}",
+        )

@@ -9,9 +9,11 @@ from alva.cli.invocation import Invocation, verb
 
 
 @verb(summary="Show what a release would change, the risky changes first. Changes nothing.")
-@click.option("--service", "services", multiple=True, metavar="NAME", help="Only this service's image; repeatable.")
-@click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="With this image; repeatable.")
-@click.option("--infra-only", is_flag=True, help="Only the templates.")
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME", help="Build only this service's image; repeatable."
+)
+@click.option("--image", "images", multiple=True, metavar="NAME=DIGEST", help="Compare with this image; repeatable.")
+@click.option("--infra-only", is_flag=True, help="Compare only the templates; services keep their images.")
 def command(invocation: Invocation, services: tuple[str, ...], images: tuple[str, ...], infra_only: bool) -> None:
     """Build the images, plan, and print the plan."""
     from alva.release.deploy import plan_only

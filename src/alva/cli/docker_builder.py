@@ -135,7 +135,9 @@ class DockerBuilder:
         """Push a built image to the service's repository; raises BuildFailed."""
         image = self._images.get(digest)
         if image is None:
-            raise BuildFailed(f"cannot push {service.name}: {digest} was not built here", next_step="release again")
+            raise BuildFailed(
+                f"cannot push {service.name}: {digest} was not built here", next_step="run the same command again"
+            )
         with explained(f"find repository {service.repository}"):
             repository = aws.ecr.describe_repositories(repositoryNames=[service.repository])["repositories"][0]
         host, _, name = repository["repositoryUri"].partition("/")

@@ -18,7 +18,9 @@ from alva.cli.synth import synth_step
     "standard error."
 )
 @click.option("--changes", is_flag=True, help="Compare with what is deployed.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file.  [default: standard output]")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.  [default: standard output]"
+)
 def command(invocation: Invocation, changes: bool, output: Path | None) -> None:
     """Synthesise the templates and draw them."""
     from alva.checks.assembly import Assembly

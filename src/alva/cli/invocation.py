@@ -77,13 +77,13 @@ class Invocation:
         from alva.region import daemon
 
         if not self.is_local:
-            return Aws(Target.aws(), tell=self.progress.note)
+            return Aws(Target.aws(), report=self.progress.note)
         if not daemon.status(self.region_config).is_running:
             raise RegionNotRunning("cannot reach the local region: it does not run", next_step="./alva up")
         config = self.region_config
         return Aws(
             Target.local(config.endpoint_url, config.region, ca_bundle=config.trust_bundle_file),
-            tell=self.progress.note,
+            report=self.progress.note,
         )
 
     @functools.cached_property
@@ -98,7 +98,9 @@ class Invocation:
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise UsageError(f"cannot ask: {question}", next_step="give --yes")
+            raise UsageError(
+                f'cannot ask "{question}": standard input is not a terminal', next_step="--yes answers yes"
+            )
         click.confirm(question, abort=True, err=True)
 
     def print(self, text: str) -> None:
@@ -152,7 +154,7 @@ def verb(
                 "environment",
                 default=lambda: os.environ.get("ALVA_ENV", "staging"),
                 show_default="staging",
-                help="The environment.",
+                help="The environment (also ALVA_ENV).",
             )(decorated)
             decorated = click.option(
                 "--target",

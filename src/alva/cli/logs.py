@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from alva.cli.invocation import Invocation, verb
 from alva.errors import UsageError
+
+if TYPE_CHECKING:
+    from alva.release.logs import LogLine
 
 COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan")
 LEVEL_COLOURS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -38,6 +44,12 @@ def command(
         if is_following
         else iter(logs.read(aws, groups, since=start, pattern=pattern))
     )
+    with contextlib.suppress(KeyboardInterrupt) if is_following else contextlib.nullcontext():
+        show(invocation, lines, raw=raw)
+
+
+def show(invocation: Invocation, lines: Iterable[LogLine], *, raw: bool) -> None:
+    """Print each line as it comes."""
     colours: dict[str, str] = {}
     for line in lines:
         if invocation.as_json:

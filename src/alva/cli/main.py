@@ -115,7 +115,7 @@ def _explain(error: Exception) -> AlvaError:
 
 
 def _print_error(error: AlvaError, as_json: bool) -> None:
-    _tell_pipeline(error)
+    _report_to_pipeline(error)
     if as_json:
         click.echo(json.dumps(error.as_json()), err=True)
         return
@@ -125,7 +125,7 @@ def _print_error(error: AlvaError, as_json: bool) -> None:
         click.echo(line, err=True)
 
 
-def _tell_pipeline(error: AlvaError) -> None:
+def _report_to_pipeline(error: AlvaError) -> None:
     """Write the error to the summary of a GitHub Actions run: an early refusal leaves no other trace there.
 
     https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands#adding-a-job-summary
@@ -156,6 +156,6 @@ def _wants_no_colour() -> bool:
 
 def main() -> None:
     """The entry point of the console script and of `python -m alva`."""
-    # A cancelled pipeline sends SIGTERM: handle it like Ctrl-C, to report the open steps and release the lock.
+    # A cancelled pipeline sends SIGTERM: handle it like Ctrl-C, to report the open steps and free the lock.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

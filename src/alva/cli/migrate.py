@@ -18,6 +18,6 @@ def command(invocation: Invocation) -> None:
     with (
         invocation.progress as progress,
         Lock(aws, manifest).held("migration", progress.note),
-        step(progress, "migration", "migration"),
+        step(progress, "migration", "migrate the database"),
     ):
         migration.run(aws, manifest, lambda text: progress.step_line("migration", text), started_by="alva-migrate")

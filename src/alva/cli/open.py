@@ -11,8 +11,8 @@ from alva.aws import explained
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.errors import UsageError
 
-SECONDS_BETWEEN_LOOKS = {"local": 1.0, "aws": 5.0}
-"""AWS throttles calls to its API, and each look makes about 40."""
+SECONDS_BETWEEN_READINGS = {"local": 1.0, "aws": 5.0}
+"""AWS throttles calls to its API, and each reading makes about 40."""
 
 
 @verb(
@@ -47,7 +47,7 @@ def command(invocation: Invocation, port: int, no_browser: bool) -> None:
         invocation.aws,
         manifest,
         values,
-        seconds_between_looks=SECONDS_BETWEEN_LOOKS[invocation.target_name],
+        seconds_between_readings=SECONDS_BETWEEN_READINGS[invocation.target_name],
         chart_library=ROOT / "node_modules" / "uplot" / "dist",
         extra=extra,
         read_savings=read_savings_of_the_checkout,

@@ -10,7 +10,7 @@ from alva.cli.invocation import Invocation, verb
 
 
 @verb(summary="List the releases of this environment, newest first: time, commit, user, outcome, digests.")
-@click.option("--last", default=20, show_default=True, help="How many.")
+@click.option("--last", default=20, show_default=True, help="The number of releases.")
 def command(invocation: Invocation, last: int) -> None:
     """Print the releases."""
     from alva.release.ledger import Ledger
@@ -26,7 +26,7 @@ def command(invocation: Invocation, last: int) -> None:
             f"{release.outcome:<11}  {release.by:<10}  {digests}"
         )
         if release.rollback_of is not None:
-            invocation.print(f"      rolled back to release {release.rollback_of}")
+            invocation.print(f"      rollback to release {release.rollback_of}")
         if release.contractions:
             taken = ", ".join(release.contractions)
             invocation.print(f"      migration {taken} removed something: no earlier release can be restored")

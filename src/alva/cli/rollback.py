@@ -9,9 +9,9 @@ import click
 from alva.cli.deploy import (
     Builds,
     allow_option,
+    asker,
     current_commit,
     deadline_option,
-    person,
     show_plan,
     show_result,
     wait_option,
@@ -70,7 +70,7 @@ def command(
             allowed=frozenset(map(Kind, allowed)),
             lock_wait_seconds=wait_seconds,
             deadline_seconds=deadline_seconds,
-            ask=person(invocation),
+            ask=asker(invocation),
         )
         if dry_run:
             plan, diff = release.plan_only(aws, manifest, request)

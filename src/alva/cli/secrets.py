@@ -67,7 +67,7 @@ def init(invocation: Invocation) -> None:
     for name in made:
         invocation.print(f"made {name}")
     for name in left:
-        invocation.print(f"not set yet: {name}")
+        invocation.print(f"not set: {name}")
 
 
 @verb(summary="Set a secret from standard input, or from a prompt without echo.")
@@ -175,7 +175,7 @@ def audit(invocation: Invocation) -> None:
         invocation.print("no secret was set yet")
 
 
-@verb(summary="Check that every secret is set and well-formed. Ends with 3 when one is not.")
+@verb(summary="Check that every secret is set and well-formed. Exits with 3 if one is not.")
 def check(invocation: Invocation) -> None:
     """Raise PreflightRefused if one is not."""
     from alva.release.secrets import Secrets

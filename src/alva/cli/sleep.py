@@ -45,8 +45,8 @@ def command(invocation: Invocation) -> None:
         return
     invocation.print(
         f"{manifest.environment} is asleep. This saves {saved / prices.hours:.2f} USD an hour "
-        f"({saved:.0f} of {total(items):.0f} USD in a whole month; NAT, load balancer, cache and storage go on)"
+        f"({saved:.0f} of {total(items):.0f} USD in a whole month; NAT, load balancer, cache and storage still cost)"
     )
     if asleep.databases and not invocation.is_local:
         invocation.print(f"AWS starts a stopped database again after {DAYS_UNTIL_RDS_STARTS} days")
-    invocation.print("next: ./alva wake, which a release needs too")
+    invocation.print("next: ./alva wake (run it before the next release)")

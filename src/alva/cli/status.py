@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -31,11 +32,12 @@ def command(invocation: Invocation, watch: bool) -> None:
     if not watch:
         show(invocation)
         return
-    while True:
-        if sys.stdout.isatty() and not invocation.as_json:
-            click.clear()
-        show(invocation)
-        invocation.aws.poll.pause(WATCH_SECONDS)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if sys.stdout.isatty() and not invocation.as_json:
+                click.clear()
+            show(invocation)
+            invocation.aws.poll.pause(WATCH_SECONDS)
 
 
 def show(invocation: Invocation) -> None:
@@ -44,7 +46,7 @@ def show(invocation: Invocation) -> None:
     from alva.release.condition import judge
 
     region = _region(invocation) if invocation.is_local else None
-    found = status.look(invocation.aws, invocation.manifest)
+    found = status.read_status(invocation.aws, invocation.manifest)
     if invocation.as_json:
         invocation.print_json(
             {
@@ -84,7 +86,7 @@ def in_words(found: Status, region: dict[str, object] | None, now: datetime) -> 
         yield from _failures(region["failures"])
     if found.release is not None:
         yield (
-            f"release {found.release.number} {found.release.outcome}, commit {found.release.commit}, "
+            f"release {found.release.number} {found.release.outcome_in_words}, commit {found.release.commit}, "
             f"by {found.release.by} at {found.release.started_at}"
         )
         if found.release.outcome != SUCCEEDED:

@@ -9,8 +9,8 @@ from alva.cli.synth import synthesise
 
 
 @verb(
-    summary="Print the release of this GitHub Actions run, or else the last release, as Markdown: outcome, digests, "
-    "duration of each step, and the cause of a failure."
+    summary="Print the release that this GitHub Actions run recorded, as Markdown: outcome, digests, duration of each "
+    "step, and the cause of a failure. Outside of GitHub Actions, print the last release."
 )
 def command(invocation: Invocation) -> None:
     """Print the summary."""

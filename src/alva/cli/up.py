@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from alva.cli.deploy import Builds, current_commit, findings, person, require_paths, show_result
+from alva.cli.deploy import Builds, asker, current_commit, findings, require_paths, show_result
 from alva.cli.invocation import ROOT, Invocation, only_local, verb
 from alva.cli.progress import step
 from alva.cli.synth import synth_step
@@ -73,7 +73,7 @@ def command(invocation: Invocation, allowed: tuple[str, ...]) -> None:
                 revisions=builds.revisions(digests[invocation.manifest.migration.service]),
                 findings=lambda: findings(invocation),
                 allowed=SHOWN_ONLY | frozenset(map(Kind, allowed)),
-                ask=person(invocation),
+                ask=asker(invocation),
             ),
             builds.builder,
             progress,

@@ -29,7 +29,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
     (
         "Release",
         (
-            _verb("synth", "write the templates to .alva/cdk.out"),
+            _verb("synth", "write the templates to .alva/cdk.out/ENVIRONMENT/"),
             _verb("preflight", "check a release without changing anything"),
             _verb("build", "build images; prints NAME=DIGEST for deploy --image"),
             _verb("diff", "show what a release would change, risky changes first"),
@@ -42,7 +42,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
         ),
     ),
     (
-        "Look",
+        "Observe",
         (
             _verb("open", "show the environment in a browser"),
             _verb("status", "show what runs, and whether it works"),
@@ -59,7 +59,7 @@ GROUPS: tuple[tuple[str, tuple[Verb, ...]], ...] = (
             _verb("exec", "open a shell or run a command in a running task"),
             _verb("secrets", "list, generate, set, rotate and check secrets"),
             _verb("lock", "show who holds the environment's lock, or take it"),
-            _verb("unlock", "release the environment's lock"),
+            _verb("unlock", "free the environment's lock"),
             _verb("sleep", "stop all tasks and the database until wake"),
             _verb("wake", "start what sleep stopped, and verify it"),
             _verb("bootstrap", "prepare an AWS account, once"),

@@ -30,7 +30,7 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
     """Run the checks, and print each with its verdict and reason."""
     from alva.release import verify
     from alva.release.deep_checks import DeepChecks
-    from alva.release.dependency_checks import DependencyChecks, cure_of, failures
+    from alva.release.dependency_checks import DependencyChecks, failures, next_step_of
     from alva.release.drift import compare
     from alva.release.hibernation import Hibernation
     from alva.release.stacks import Stacks
@@ -51,9 +51,9 @@ def command(invocation: Invocation, deep: bool, inbox: str | None) -> None:
         if asleep is None:
             observed = {each.name: Stacks(aws).observe(each.name) for each in manifest.stacks}
             drifts = compare(aws, manifest, observed).drifts
-            cure = "./alva deploy restores what was changed" if any(each.cure for each in drifts) else None
-            cure = cure_of(manifest, error.evidence) or cure
-            raise error.because([f"drift: {each}" for each in drifts], cure) from None
+            revert = "./alva deploy reverts the drift" if any(each.repair for each in drifts) else None
+            next_step = next_step_of(manifest, error.evidence) or revert
+            raise error.because([f"drift: {each}" for each in drifts], next_step) from None
         said = f"{manifest.environment} is {asleep}"
         raise error.because([said], "./alva wake, which verifies it too") from None
 

@@ -34,23 +34,23 @@ def command(invocation: Invocation, number: int | None, services: tuple[str, ...
             *why.services_causes(aws, manifest, since=None if names else datetime.now(UTC) - why.RECENT, names=names),
             *([] if names else why.stacks_causes(aws, manifest)),
         ]
-    account = why.FailedReleases(aws, manifest).find(number)
-    if names and account is not None:
-        account = account if any(cause.subject in names for cause in account.causes) else None
+    stored = why.FailedReleases(aws, manifest).find(number)
+    if names and stored is not None:
+        stored = stored if any(cause.subject in names for cause in stored.causes) else None
     if invocation.as_json:
         invocation.print_json(
             {
                 "now": [cause.as_json() for cause in now],
-                "release": account.as_json() if account is not None else None,
+                "release": stored.as_json() if stored is not None else None,
             }
         )
         return
-    for line in in_words(now, account, number, is_recent=not names):
+    for line in in_words(now, stored, number, is_recent=not names):
         invocation.print(line)
 
 
 def in_words(
-    now: Sequence[Diagnosis], account: FailedRelease | None, number: int | None, *, is_recent: bool = True
+    now: Sequence[Diagnosis], stored: FailedRelease | None, number: int | None, *, is_recent: bool = True
 ) -> list[str]:
     """Format current failures and the stored causes as lines of text."""
     from alva.release.why import RECENT
@@ -58,12 +58,12 @@ def in_words(
     lines = []
     for cause in now:
         lines += _cause(cause)
-    if account is not None:
+    if stored is not None:
         lines += ([""] if lines else []) + [
-            f"release {account.release} ended with exit code {account.exit_code}: {account.message}"
+            f"release {stored.release} ended with exit code {stored.exit_code}: {stored.message}"
         ]
         known = {(cause.subject, cause.cause) for cause in now}
-        for cause in account.causes:
+        for cause in stored.causes:
             lines += _cause(cause) if (cause.subject, cause.cause) not in known else []
     elif number is not None:
         lines.append(

@@ -18,7 +18,7 @@ from alva.release.manifest import Manifest
 from alva.release.rollout import TaskDefinitionImages
 
 SECONDS_BETWEEN_COMPARISONS = 60.0
-"""A comparison of what runs with the stacks reads every template, which is too slow for each look."""
+"""A comparison of what runs with the stacks reads every template, which is too slow for each reading."""
 
 
 class Environment:
@@ -37,13 +37,13 @@ class Environment:
     def look(self) -> dict[str, Any]:
         """Read everything that the first view shows. Raises AlvaError.
 
-        The first look omits the comparison with the stacks, so that the page has content sooner.
+        The first reading omits the comparison with the stacks, so that the page has content sooner.
         """
         with self._lock:
             now = time.monotonic()
             is_due = self._compared_at is None or now - self._compared_at >= SECONDS_BETWEEN_COMPARISONS
             try:
-                found = status.look(self._aws, self._manifest, with_drift=is_due and self._has_looked)
+                found = status.read_status(self._aws, self._manifest, with_drift=is_due and self._has_looked)
                 progress = self._progress.look(found)
             except AlvaError:
                 self._aws.once(TaskDefinitionImages).forget()
@@ -57,6 +57,7 @@ class Environment:
             self._has_looked = True
             return {
                 **asdict(found),
+                "outcome_in_words": found.release.outcome_in_words if found.release is not None else "",
                 "condition": asdict(judge(replace(found, drifts=self._drifts))),
                 "drifts": [str(drift) for drift in self._drifts],
                 "lock": str(found.lock) if found.lock is not None else None,

@@ -16,13 +16,11 @@ from alva.errors import AlvaError
 from alva.release import why
 from alva.release.ledger import SUCCEEDED, Ledger
 from alva.release.manifest import Manifest
+from alva.release.recording import RELEASING
 from alva.release.status import Status
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
-
-RELEASE = "release of "
-"""How the text of a release's lock begins. The locks of sleep, restart and others begin otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class StepProgress:
     key: str
     title: str
     state: str
-    """`running`, `done`, `failed` or `back` (rolling back)."""
+    """`running`, `done`, `failed` or `rolling back`."""
     started_at: str
     seconds: float | None
     """How long it took; None while it runs."""
@@ -55,7 +53,7 @@ class ReleaseProgress:
 
     def look(self, found: Status) -> dict[str, Any] | None:
         """Return the release that holds the lock, with its steps, or None where no release does."""
-        if found.lock is None or not found.lock.what.startswith(RELEASE):
+        if found.lock is None or not found.lock.what.startswith(RELEASING):
             self._since = None
             return None
         if self._since != found.lock.since:
@@ -63,15 +61,15 @@ class ReleaseProgress:
         since = datetime.fromisoformat(found.lock.since)
         steps = [*self._images(since), *self._stacks(since), *self._migration(since)]
         steps.sort(key=lambda step: step.started_at)
-        is_going_back = any(step.state in ("back", "failed") for step in steps)
+        is_rolling_back = any(step.state in ("rolling back", "failed") for step in steps)
         return {
             "what": found.lock.what,
             "by": f"{found.lock.user} on {found.lock.host}",
             "started_at": found.lock.since,
             "expected_seconds": self._expected_total,
             "steps": [asdict(step) for step in steps],
-            "is_going_back": is_going_back,
-            "causes": self._causes(since) if is_going_back or _has_failures(found, since) else [],
+            "is_rolling_back": is_rolling_back,
+            "causes": self._causes(since) if is_rolling_back or _has_failures(found, since) else [],
         }
 
     def _begin(self, since: str) -> None:
@@ -96,7 +94,7 @@ class ReleaseProgress:
 
     def _images(self, since: datetime) -> Iterator[StepProgress]:
         for service in self._manifest.services:
-            with explained(f"look at the images of {service.repository}"):
+            with explained(f"read the images of {service.repository}"):
                 try:
                     images = list(
                         pages(self._aws.ecr, "describe_images", "imageDetails", repositoryName=service.repository)
@@ -110,11 +108,16 @@ class ReleaseProgress:
                 newest = max(pushed, key=lambda image: image["imagePushedAt"])
                 at = newest["imagePushedAt"]
                 yield self._step(
-                    f"image:{service.name}", f"image {service.name}", "done", at, at, newest["imageDigest"][7:19]
+                    f"image:{service.name}",
+                    f"publish the image of {service.name}",
+                    "done",
+                    at,
+                    at,
+                    newest["imageDigest"][7:19],
                 )
 
     def _stacks(self, since: datetime) -> Iterator[StepProgress]:
-        with explained("look at the stacks"):
+        with explained("read the stacks"):
             every = {s["StackName"]: s for s in pages(self._aws.cloudformation, "describe_stacks", "Stacks")}
         for stack in self._manifest.stacks:
             found = every.get(stack.name)
@@ -126,7 +129,7 @@ class ReleaseProgress:
                 continue
             is_busy = now.endswith("_IN_PROGRESS")
             state = "failed" if now.endswith("_FAILED") or "ROLLBACK_COMPLETE" in now else "done"
-            state = ("back" if "ROLLBACK" in now else "running") if is_busy else state
+            state = ("rolling back" if "ROLLBACK" in now else "running") if is_busy else state
             end = None if is_busy else self._end_of(found, start)
             detail = now if state != "done" else ""
             yield self._step(f"stack:{stack.name}", f"stack {stack.name}", state, start, end, detail)
@@ -142,7 +145,7 @@ class ReleaseProgress:
 
     def _migration(self, since: datetime) -> Iterator[StepProgress]:
         manifest = self._manifest
-        with explained("look at the migration's tasks"):
+        with explained("read the migration's tasks"):
             try:
                 arns = [
                     arn
@@ -166,13 +169,13 @@ class ReleaseProgress:
             failed = stopped is not None and any(code != 0 for code in codes)
             state = "failed" if failed else "done" if stopped is not None else "running"
             detail = task.get("stoppedReason", "") if failed else "" if stopped else task.get("lastStatus", "")
-            yield self._step("migration", "migration", state, task["createdAt"], stopped, detail)
+            yield self._step("migration", "migrate the database", state, task["createdAt"], stopped, detail)
 
     def _causes(self, since: datetime) -> list[dict[str, object]]:
         try:
             return [cause.as_json() for cause in why.services_causes(self._aws, self._manifest, since=since)]
         except AlvaError:
-            return []  # the next look tries again
+            return []  # the next reading tries again
 
 
 def _has_failures(found: Status, since: datetime) -> bool:

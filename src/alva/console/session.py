@@ -33,9 +33,9 @@ PICTURE_SECONDS = 20.0
 class Watch:
     """Reads the environment in a thread while it has followers."""
 
-    def __init__(self, look: Callable[[], Any], seconds_between_looks: float) -> None:
+    def __init__(self, look: Callable[[], Any], seconds_between_readings: float) -> None:
         self._look = look
-        self._seconds = seconds_between_looks
+        self._seconds = seconds_between_readings
         self._news = threading.Condition()
         self._version = 0
         self._latest: tuple[str, Any] | None = None
@@ -58,7 +58,7 @@ class Watch:
                 self._news.notify_all()
 
     def start(self) -> None:
-        """Start the thread, which looks once and then while there are followers."""
+        """Start the thread, which reads once and then while there are followers."""
         with self._news:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="console-watch", daemon=True)
@@ -71,13 +71,13 @@ class Watch:
 
     @property
     def latest(self) -> Any:
-        """The latest look, or None: there was none, or it failed, or nobody follows and it is old."""
+        """The latest reading, or None: there was none, or it failed, or nobody follows and it is old."""
         name, value = self._latest or ("waiting", None)
         is_recent = time.monotonic() - self._looked_at <= 2 * self._seconds
         return value if name == "environment" and is_recent else None
 
     def newer_than(self, version: int, *, timeout_seconds: float) -> tuple[int, str, Any]:
-        """Return the latest look when its version differs from `version`, or after the timeout."""
+        """Return the latest reading when its version differs from `version`, or after the timeout."""
         deadline = time.monotonic() + timeout_seconds
         with self._news:
             while (self._latest is None or self._version == version) and not self._is_closed:
@@ -97,8 +97,8 @@ class Watch:
             seen = ("environment", self._look())
         except AlvaError as error:
             seen = ("problem", error.as_json())
-        except Exception as error:  # the page shows it, and the next look tries again
-            seen = ("problem", {"message": f"cannot look at the environment: {error}", "evidence": [], "next": ""})
+        except Exception as error:  # the page shows it, and the next reading tries again
+            seen = ("problem", {"message": f"cannot read the environment: {error}", "evidence": [], "next": ""})
         with self._news:
             self._looked_at = time.monotonic()
             if _without_time(seen) != _without_time(self._latest):
@@ -133,7 +133,7 @@ class Session:
         manifest: Manifest,
         manifest_values: Mapping[str, Any],
         *,
-        seconds_between_looks: float,
+        seconds_between_readings: float,
         chart_library: Path,
         extra: Mapping[str, str],
         read_savings: Callable[[], dict[str, Any]],
@@ -146,7 +146,7 @@ class Session:
         self._manifest = manifest
         self._manifest_values = manifest_values
         environment = Environment(aws, manifest)
-        self._watch = Watch(lambda: {**environment.look(), "extra": dict(extra)}, seconds_between_looks)
+        self._watch = Watch(lambda: {**environment.look(), "extra": dict(extra)}, seconds_between_readings)
         self._read_savings = read_savings
         self._kept: dict[str, tuple[float, Any]] = {}
         self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -196,7 +196,8 @@ class Session:
 
     def releases(self) -> dict[str, Any]:
         """Return the releases of the ledger, newest first."""
-        return {"releases": [asdict(release) for release in Ledger(self._aws, self._manifest).history()]}
+        history = Ledger(self._aws, self._manifest).history()
+        return {"releases": [{**asdict(each), "outcome_in_words": each.outcome_in_words} for each in history]}
 
     def causes(self, release: int | None) -> dict[str, Any]:
         """Return what `./alva why` shows: current failures and the last failed release, or one release alone."""
@@ -206,10 +207,10 @@ class Session:
                 *why.services_causes(self._aws, self._manifest, since=datetime.now(UTC) - why.RECENT),
                 *why.stacks_causes(self._aws, self._manifest),
             ]
-        account = why.FailedReleases(self._aws, self._manifest).find(release)
+        stored = why.FailedReleases(self._aws, self._manifest).find(release)
         return {
             "now": [cause.as_json() for cause in now],
-            "release": account.as_json() if account is not None else None,
+            "release": stored.as_json() if stored is not None else None,
         }
 
     def charts(self, minutes: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from alva.errors import AlvaError
 from alva.release.images import is_published, open_blob, read_manifest
 from alva.release.manifest import Manifest
 from alva.release.stacks import Stacks
-from alva.release.verify import Said, Verdict
+from alva.release.verify import Finding, Verdict
 
 PLAN_REGION = "us-east-1"
 """The only region with the API of the account's plan: https://docs.aws.amazon.com/general/latest/gr/billing.html"""
@@ -68,9 +68,9 @@ class AccountChecks:
     aws: Aws
     manifest: Manifest
 
-    def checks(self) -> list[tuple[str, Callable[[], Said]]]:
+    def checks(self) -> list[tuple[str, Callable[[], Finding]]]:
         """Return the checks by name, in order."""
-        looks: list[tuple[str, Callable[[], Said]]] = [
+        checks: list[tuple[str, Callable[[], Finding]]] = [
             ("account: plan", self._plan),
             ("account: budgets", self._budgets),
             ("account: service-linked roles", self._service_linked_roles),
@@ -78,9 +78,9 @@ class AccountChecks:
             ("account: database class", self._database_class),
             ("account: cache node type", self._cache_node_type),
         ]
-        return [(name, _skipping(look)) for name, look in looks]
+        return [(name, _skipping(check)) for name, check in checks]
 
-    def _plan(self) -> Said:
+    def _plan(self) -> Finding:
         """The account's plan allows the templates: the free plan limits databases and their backups."""
         freetier = Aws(replace(self.aws.target, region=PLAN_REGION), self.aws.poll).client("freetier")
         with _asking("read the account's plan"):
@@ -108,7 +108,7 @@ class AccountChecks:
         ends = plan.get("accountPlanExpirationDate")
         return Verdict.WARN, f"free plan: AWS closes the account when it ends{f', {ends:%Y-%m-%d}' if ends else ''}"
 
-    def _budgets(self) -> Said:
+    def _budgets(self) -> Finding:
         """The account can create a budget, which a new member of an organization cannot. A release continues without
         it.
         """
@@ -124,7 +124,7 @@ class AccountChecks:
                 raise
         return Verdict.OK, "allowed"
 
-    def _service_linked_roles(self) -> Said:
+    def _service_linked_roles(self) -> Finding:
         """The service-linked roles exist before the first resource that needs them."""
         missing, asked = [], 0
         for name in sorted(SERVICE_LINKED_ROLES[kind] for kind in self._types_to_come() & set(SERVICE_LINKED_ROLES)):
@@ -136,7 +136,7 @@ class AccountChecks:
             return Verdict.WARN, f"missing for {', '.join(missing)}; ./alva bootstrap creates them"
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "all exist")
 
-    def _load_balancers(self) -> Said:
+    def _load_balancers(self) -> Finding:
         """The account's limits allow the load balancers, rules and target groups."""
         with _asking("read the account's limits on load balancers"):
             limits = {
@@ -152,7 +152,7 @@ class AccountChecks:
             )
         return Verdict.OK, ", ".join(f"{name} {needed[name]} of {limits[name]}" for name in limits)
 
-    def _database_class(self) -> Said:
+    def _database_class(self) -> Finding:
         """RDS offers the class, with this engine and storage, in the zones of the private subnets."""
         wrong, said = [], []
         for database in self._properties("AWS::RDS::DBInstance"):
@@ -183,7 +183,7 @@ class AccountChecks:
             said.append(what)
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, ", ".join(said))
 
-    def _cache_node_type(self) -> Said:
+    def _cache_node_type(self) -> Finding:
         """ElastiCache offers the node type in the region, by its reserved node offerings. No API has the zones."""
         wrong: list[str] = []
         said: list[str] = []
@@ -232,23 +232,23 @@ def _asking(what: str) -> Iterator[None]:
             code = error_code(error)
             # Where another server answers, botocore has only the HTTP status.
             if code.isdigit() or code in MISSING_CODES:
-                raise NotHere(f"cannot {what}: not available here") from error
+                raise NotHere(f"cannot {what}: this endpoint does not have the operation") from error
             raise
 
 
-def _skipping(look: Callable[[], Said]) -> Callable[[], Said]:
+def _skipping(check: Callable[[], Finding]) -> Callable[[], Finding]:
     """Skip the check where the endpoint does not have the operation."""
 
-    def looking() -> Said:
+    def checking() -> Finding:
         try:
-            return look()
+            return check()
         except NotHere as error:
             return Verdict.SKIP, error.message
 
-    return looking
+    return checking
 
 
-def architectures(aws: Aws, manifest: Manifest, digests: Mapping[str, str | None]) -> Said:
+def architectures(aws: Aws, manifest: Manifest, digests: Mapping[str, str | None]) -> Finding:
     """Each pushed image has the architecture of its task definition."""
     wrong, known = [], 0
     for name, digest in digests.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alva.aws import Aws, explained, pages
 from alva.release.manifest import Manifest
-from alva.release.verify import Said, Verdict
+from alva.release.verify import Finding, Verdict
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricAlarmTypeDef
@@ -21,7 +21,7 @@ def read_alarms(aws: Aws, manifest: Manifest, **filters: str) -> list[MetricAlar
         )
 
 
-def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Said:
+def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Finding:
     """Whether no alarm of the environment is in the state ALARM.
 
     ECS ignores alarms that are already in ALARM when a deployment starts (AWS: "How CloudWatch alarms detect Amazon ECS

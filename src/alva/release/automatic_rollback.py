@@ -67,7 +67,7 @@ def roll_back(
             evidence=[*failure.evidence, error.message, *error.evidence],
             next_step=error.next_step or "./alva status and ./alva logs; ./alva deploy releases again",
         )
-    failure = failure.because(persisting, dependency_checks.cure_of(manifest, persisting))
+    failure = failure.because(persisting, dependency_checks.next_step_of(manifest, persisting))
     if isinstance(failure, TimedOut):
         return TimedOut(f"{failure.message}; {BACK}", evidence=failure.evidence, next_step=failure.next_step)
     message = failure.message if isinstance(failure, RolledBack) else f"cannot release: {_without_cannot(failure)}"
@@ -89,10 +89,10 @@ def with_causes(failure: AlvaError, causes: Sequence[Diagnosis]) -> AlvaError:
 
 def keep(aws: Aws, manifest: Manifest, release: int, failure: AlvaError, causes: Sequence[Diagnosis]) -> None:
     """Store the causes under the number of the release."""
-    account = why.FailedRelease(
+    stored = why.FailedRelease(
         release=release, message=failure.message, exit_code=failure.exit_code, causes=tuple(causes)
     )
-    why.FailedReleases(aws, manifest).keep(account)
+    why.FailedReleases(aws, manifest).keep(stored)
 
 
 def is_rolled_back(former: Mapping[str, Any], released: Mapping[str, Any]) -> bool:
@@ -118,7 +118,7 @@ def _restore_what_it_needs(aws: Aws, former: ObservedStack, reporter: Reporter) 
     """
     key = f"restore:{former.name}"
     stacks = Stacks(aws)
-    now = stacks.settle(former.name, lambda text: reporter.step_line(key, text))
+    now = stacks.wait_until_ready(former.name, lambda text: reporter.step_line(key, text))
     if now is None or not now.was_made or holds(now.template, former.template):
         return
     reporter.step_started(key, f"restore in {former.name} what the former version needs")

@@ -47,7 +47,7 @@ class Account:
     github_provider_arn: str | None
 
 
-def look(aws: Aws) -> Account:
+def read_account(aws: Aws) -> Account:
     """Read the account; raises PreflightRefused without credentials."""
     with explained("find out which AWS account this is"):
         identity = aws.sts.get_caller_identity()

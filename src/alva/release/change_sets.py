@@ -69,7 +69,7 @@ class ResourceChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foreseen:
+class ValidationFinding:
     """One finding of CloudFormation's validation of a change set."""
 
     text: str
@@ -161,12 +161,12 @@ class ChangeSets:
             self.delete(name, change_set)
             return None
         try:
-            foreseen = [each.text for each in self.foreseen(change_set)]
+            findings = [each.text for each in self.validation_findings(change_set)]
         finally:
             self.delete(name, change_set)
-        raise StackFailed(f"cannot {what}", evidence=[*foreseen, reason])
+        raise StackFailed(f"cannot {what}", evidence=[*findings, reason])
 
-    def foreseen(self, change_set: ChangeSet) -> list[Foreseen]:
+    def validation_findings(self, change_set: ChangeSet) -> list[ValidationFinding]:
         """Return the findings of CloudFormation's validation of the change set.
 
         https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/validate-stack-deployments.html
@@ -176,7 +176,7 @@ class ChangeSets:
                 pages(self._aws.cloudformation, "describe_events", "OperationEvents", ChangeSetName=change_set.arn)
             )
         return [
-            Foreseen(
+            ValidationFinding(
                 text=f"{event.get('LogicalResourceId', '')} {event.get('ValidationPath', '')}: "
                 f"{event.get('ValidationStatusReason', '')} ({event.get('ValidationName', '')})",
                 fails=event.get("ValidationFailureMode") != "WARN",

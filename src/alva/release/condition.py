@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK
+from alva.release.serving import tasks_run
 from alva.release.status import AlarmStatus, ServiceStatus, Status
 
 MISSING = "does not exist"
@@ -60,7 +61,7 @@ class Condition:
 
 
 def judge(found: Status) -> Condition:
-    """Judge an environment by what `status.look` found."""
+    """Judge an environment by what `status.read_status` found."""
     if all(stack.status == MISSING for stack in found.stacks) and not _exist(found.services):
         return Condition(level=Level.EMPTY, summary="nothing is deployed yet", next_step="./alva deploy")
     findings = sorted(_findings(found), key=lambda each: list(Level).index(each.level))
@@ -102,7 +103,10 @@ def _count(number: int, what: str) -> str:
 
 
 def _of_alarm(alarm: AlarmStatus, found: Status) -> Finding:
-    """The name of an alarm begins with that of its service, or tells which other part it measures."""
+    """Return the finding for an alarm.
+
+    Its name begins with the name of its service, or with a prefix of PART_OF_ALARM.
+    """
     # One service's name can begin like another's: the longest name that fits is the alarm's service.
     owners = (service.name for service in found.services if alarm.name.startswith(f"{service.name}-"))
     service = max(owners, key=len, default="")
@@ -143,7 +147,7 @@ def _findings(found: Status) -> Iterator[Finding]:
             level=Level.WARNING,
             subject="drift",
             text=f"{drift.subject}: {drift.message}",
-            next_step="./alva deploy" if drift.cure is not None else drift.next_step,
+            next_step="./alva deploy" if drift.repair is not None else drift.next_step,
             part=drift.subject if drift.subject in {service.name for service in found.services} else "",
         )
 
@@ -164,13 +168,14 @@ def _of_service(service: ServiceStatus) -> Iterator[Finding]:
     failing = [each for each in service.deployments if each.state == "FAILED"]
     failing += [each for each in service.deployments if each.state == "IN_PROGRESS" and each.failed]
     starting = any(each.state == "IN_PROGRESS" for each in service.deployments) and not failing
-    count = f"{service.running} of {_count(service.desired, 'task')} run{'' if service.desired != 1 else 's'}"
+    count = tasks_run(service.running, service.desired)
     if service.desired == 0:
         yield finding(Level.WARNING, "0 tasks: its desired count is 0", "./alva deploy")
     elif service.running < service.desired:
         yield finding(Level.BUSY if starting else Level.BAD if service.running == 0 else Level.WARNING, count)
     for deployment in failing:
-        text = f"its new deployment fails: {_count(deployment.failed, 'task')} failed"
+        text = f"its last deployment is {deployment.state}"
+        text += f", {_count(deployment.failed, 'task')} failed" if deployment.failed else ""
         yield finding(Level.BAD, f"{text}. {deployment.reason}" if deployment.state == "FAILED" else text)
     unhealthy = [target for target in service.targets if target.state == "unhealthy"]
     if unhealthy and not starting:

@@ -25,7 +25,7 @@ from alva.release.dependency_checks import DependencyChecks
 from alva.release.exposure import public_rules
 from alva.release.manifest import Manifest, Service
 from alva.release.public_endpoint import PublicEndpoint
-from alva.release.verify import Result, Said, Verdict, run_check
+from alva.release.verify import Finding, Result, Verdict, run_check
 
 LOG_SECONDS = 30
 JOURNEY_SECONDS = 300
@@ -50,19 +50,19 @@ class DeepChecks:
         """Run every check and return the results in order. The checks of the public endpoint run in parallel."""
         endpoint = PublicEndpoint.of(self.aws, self.manifest)
         customer = f"verify-{uuid.uuid4().hex[:12]}@example.com"
-        walks = self.manifest.journey_command is not None and self.inbox_url is not None
-        checks: list[tuple[str, Callable[[], Said]]] = [
-            ("inner pages stay inside", lambda: self._inner_pages(endpoint)),
-            ("nothing else is open", self._nothing_else_is_open),
+        runs_journey = self.manifest.journey_command is not None and self.inbox_url is not None
+        checks: list[tuple[str, Callable[[], Finding]]] = [
+            ("metrics and deep health are private", lambda: self._private_pages(endpoint)),
+            ("only the load balancer is public", self._only_load_balancer_is_public),
             *((f"{s.name} writes its log", self._log_check(endpoint, s)) for s in self.manifest.services if s.port),
-            ("customer's journey", lambda: self._walk(endpoint, customer)),
+            ("customer's journey", lambda: self._journey(endpoint, customer)),
             ("alarms are quiet", lambda: alarms_are_quiet(self.aws, self.manifest)),
         ]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="deep") as pool:
             seen = list(pool.map(run_check, checks))
-        return [*DependencyChecks(self.aws, self.manifest).run(customer if walks else None), *seen]
+        return [*DependencyChecks(self.aws, self.manifest).run(customer if runs_journey else None), *seen]
 
-    def _inner_pages(self, endpoint: PublicEndpoint) -> Said:
+    def _private_pages(self, endpoint: PublicEndpoint) -> Finding:
         """The load balancer must not serve metrics or the results of the deep health check."""
         metrics = endpoint.fetch(f"{endpoint.url}/metrics")
         if metrics.status == 200 and _PROMETHEUS.search(metrics.body):
@@ -72,17 +72,17 @@ class DeepChecks:
             return Verdict.FAIL, "the result of /health?deep=1 is public"
         return Verdict.OK, f"/metrics answers {metrics.status}, and /health has no results"
 
-    def _nothing_else_is_open(self) -> Said:
+    def _only_load_balancer_is_public(self) -> Finding:
         """Only the load balancer's deployed security groups admit the internet."""
         count, ways = public_rules(self.aws, self.manifest)
         if ways:
             return Verdict.FAIL, "; ".join(ways)
         return Verdict.OK, f"{count} security groups, only the load balancer's admits the internet"
 
-    def _log_check(self, endpoint: PublicEndpoint, service: Service) -> Callable[[], Said]:
+    def _log_check(self, endpoint: PublicEndpoint, service: Service) -> Callable[[], Finding]:
         """A request with a random path appears in the service's log group."""
 
-        def look() -> Said:
+        def check() -> Finding:
             marker = f"verify-{uuid.uuid4().hex[:12]}"
             prefix = service.paths[0].removesuffix("*").rstrip("/") if service.paths else ""
             since = datetime.now(UTC) - timedelta(minutes=1)
@@ -108,9 +108,9 @@ class DeepChecks:
                 return Verdict.WARN, f"{service.log_group} has no line with the request's path after {LOG_SECONDS} s"
             return Verdict.OK, f"the request is in {service.log_group} after {time.monotonic() - started:.1f} s"
 
-        return look
+        return check
 
-    def _walk(self, endpoint: PublicEndpoint, customer: str) -> Said:
+    def _journey(self, endpoint: PublicEndpoint, customer: str) -> Finding:
         """The product's own command acts as a new customer (`journey_command` in a service's entry)."""
         command = self.manifest.journey_command
         if command is None:

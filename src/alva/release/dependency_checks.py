@@ -174,8 +174,8 @@ def failures(results: Sequence[Result]) -> list[str]:
     return [f"{result.name}: {result.reason}" for result in results if result.verdict is Verdict.FAIL]
 
 
-def cure_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
-    """Return the command that repairs the failure, if known: a rotation where an engine refuses the password."""
+def next_step_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
+    """Return the next step for the failure, if known: a rotation where an engine refuses the password."""
     if not any(_WRONG_PASSWORD.search(each) for each in failed):
         return None
     generated = next((secret for secret in manifest.secrets if secret.kind == "generated"), None)

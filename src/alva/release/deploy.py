@@ -27,7 +27,7 @@ from alva.release.diff import Diff
 from alva.release.executor import Executor
 from alva.release.images import Builder
 from alva.release.ledger import Release
-from alva.release.lock import Lock, person
+from alva.release.lock import Lock, user_name
 from alva.release.manifest import Manifest
 from alva.release.observation import observe
 from alva.release.plan import Observed, Plan, Wanted, make_plan
@@ -67,9 +67,9 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
         wanted, observed = observe(aws, manifest, request)
         left_seconds = request.deadline_seconds
         with aws.poll.limited(left_seconds):
-            began_to_settle = time.monotonic()
-            if _settle(aws, observed, reporter):
-                left_seconds -= time.monotonic() - began_to_settle
+            began_to_wait = time.monotonic()
+            if _wait_for_operations(aws, observed, reporter):
+                left_seconds -= time.monotonic() - began_to_wait
                 wanted, observed = observe(aws, manifest, request)
         plan = make_plan(wanted, observed)
         refusals.refuse(
@@ -109,7 +109,7 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 revision=schema.revision,
                 contractions=schema.contractions,
                 rollback_of=request.rollback_of,
-                by=person(),
+                by=user_name(),
                 run=recording.run_address(),
                 started_at=utc(started_at),
                 seconds=round(time.monotonic() - started, 2),
@@ -124,8 +124,8 @@ def deploy(aws: Aws, manifest: Manifest, request: Request, builder: Builder, rep
                 judging_seconds = _judging_seconds(wanted, observed, executor)
                 checks = _verify(aws, manifest, executor, reporter, judging_seconds)
                 _watch(aws, manifest, executor, reporter, max(judging_seconds, request.watch_seconds))
-                if plan.contractions:
-                    executor.run(Plan(steps=plan.contractions))
+                if plan.clean_up:
+                    executor.run(Plan(steps=plan.clean_up))
                     checks = _verify(aws, manifest, executor, reporter, judging_seconds)
         except KeyboardInterrupt:
             recording.record_failure(aws, manifest, entry(ledger.INTERRUPTED, "interrupted"), reporter)
@@ -194,23 +194,23 @@ def _warn(aws: Aws, manifest: Manifest, reporter: Reporter) -> None:
         reporter.note(f"alarms: {said}")
 
 
-def _settle(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
+def _wait_for_operations(aws: Aws, observed: Observed, reporter: Reporter) -> bool:
     """Wait for operations of an interrupted release or of somebody else; False if there are none.
 
     A stack in an update already has its new template and parameters: a plan made now would find nothing to do, and
     would not wait for the update.
     """
-    unsettled = [stack for stack in observed.stacks.values() if stack is not None and not stack.is_settled]
-    for stack in unsettled:
-        key = f"settle:{stack.name}"
+    not_ready = [stack for stack in observed.stacks.values() if stack is not None and not stack.can_be_updated]
+    for stack in not_ready:
+        key = f"wait:{stack.name}"
         reporter.step_started(key, f"wait for {stack.name} ({stack.status})")
         try:
-            settled = Stacks(aws).settle(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
+            ready = Stacks(aws).wait_until_ready(stack.name, lambda text, key=key: reporter.step_line(key, text))  # type: ignore[misc]
         except AlvaError as error:
             reporter.step_finished(key, "failed", error.evidence[0] if error.evidence else "")
             raise
-        reporter.step_finished(key, "done", settled.status if settled is not None else "gone")
-    return bool(unsettled)
+        reporter.step_finished(key, "done", ready.status if ready is not None else "gone")
+    return bool(not_ready)
 
 
 def plan_only(aws: Aws, manifest: Manifest, request: Request) -> tuple[Plan, Diff]:
@@ -258,7 +258,7 @@ def _verify(
         verify.require(results)
     except AlvaError as failure:
         reporter.step_finished(key, "failed", failure.evidence[0])
-        raise failure.because([], dependency_checks.cure_of(manifest, failure.evidence)) from None
+        raise failure.because([], dependency_checks.next_step_of(manifest, failure.evidence)) from None
     reporter.step_finished(key, "done", f"{len(results)} checks")
     return results
 

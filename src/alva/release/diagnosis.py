@@ -23,17 +23,17 @@ _QUOTED_LOG = re.compile(rf"(?:[\w-]+: )?{LAST_LOG}(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Said:
+class ReportedText:
     """A text about a failure, with its origin."""
 
     source: Source
     text: str
 
 
-def said(source: Source, texts: Iterable[str]) -> tuple[Said, ...]:
+def reported(source: Source, texts: Iterable[str]) -> tuple[ReportedText, ...]:
     """Attribute the texts to `source`; a quoted log line to the log."""
     return tuple(
-        Said(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else Said(source, text)
+        ReportedText(Source.LOG, quoted[1]) if (quoted := _QUOTED_LOG.match(text)) else ReportedText(source, text)
         for text in texts
         if text
     )
@@ -45,7 +45,7 @@ class Failure:
 
     subject: str
     """The service (`api`), stack or step."""
-    said: tuple[Said, ...] = ()
+    said: tuple[ReportedText, ...] = ()
     """The most specific first."""
     exit_codes: tuple[tuple[str, int], ...] = ()
     """The exit codes of containers that ended."""
@@ -57,6 +57,8 @@ class Failure:
     ran_seconds: float | None = None
     count: int = 1
     """The number of failed tasks."""
+    generated_name: str = "NAME"
+    """The short name of the secret with the generated password, as `./alva secrets rotate` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +89,17 @@ class Diagnosis:
 
 def diagnose(failure: Failure) -> Diagnosis:
     """Return the cause, or "unknown", with the lines that show it."""
-    told = (*failure.said, *said(Source.LOG, reversed(failure.logs)))
+    told = (*failure.said, *reported(Source.LOG, reversed(failure.logs)))
     for known in KNOWN_CAUSES:
         for each in told:
             found = re.search(known.pattern, each.text, re.IGNORECASE) if each.source in known.sources else None
             if found is not None:
-                values = {**found.groupdict(default=""), "subject": failure.subject, "port": failure.port}
+                values = {
+                    **found.groupdict(default=""),
+                    "subject": failure.subject,
+                    "port": failure.port,
+                    "generated_name": failure.generated_name,
+                }
                 return Diagnosis(
                     subject=failure.subject,
                     kind=known.kind,
@@ -135,14 +142,15 @@ def _from_effects(failure: Failure) -> tuple[str, str, str]:
         if code == 143:
             return "terminated", f"its container {name} was stopped with SIGTERM{after}", "./alva status"
         return "crash", f"its container {name} ended with exit code {code}{after}", logs
-    if "time limit" in words or "still running" in words:
+    of_tasks = "\n".join(each.text for each in failure.said if each.source in (Source.TASK, Source.SERVICE))
+    if "time limit" in of_tasks or "still running" in words:
         return "hanging", "it did not end within its time limit", logs
     if failure.exit_codes and "Essential container" in words:
         return "exit", f"its container {failure.exit_codes[0][0]} exited{after}: a service must keep running", logs
     return "unknown", failure.said[0].text if failure.said else "no cause is reported", f"./alva status; {logs}"
 
 
-def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
+def _evidence(failure: Failure, telling: ReportedText | None) -> tuple[str, ...]:
     """Return the reported texts, the exit codes and the end of the log, always with the line that identified the
     cause.
     """
@@ -152,12 +160,12 @@ def _evidence(failure: Failure, telling: Said | None) -> tuple[str, ...]:
         lines[0] += f" ({failure.count} tasks)"
     lines += [f"container {name} ended with exit code {code}" for name, code in failure.exit_codes if code != 0]
     told = [line for line in failure.logs if not _SAYS_NOTHING.search(line)]
-    last = list(said(Source.LOG, (told or failure.logs)[-3:]))
+    last = list(reported(Source.LOG, (told or failure.logs)[-3:]))
     if telling is not None and telling not in (*shown, *last):
         last = [telling, *last[1:]] if telling.source is Source.LOG and last else [telling, *last]
     lines += [_line(each) for each in last]
     return tuple(line[:SHOWN_CHARACTERS] for line in dict.fromkeys(lines))
 
 
-def _line(each: Said) -> str:
+def _line(each: ReportedText) -> str:
     return f"{LAST_LOG}{each.text}" if each.source is Source.LOG else each.text

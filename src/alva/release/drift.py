@@ -3,7 +3,7 @@
 CloudFormation compares templates, not resources: it does not update a stack whose template is unchanged, even if its
 resources changed. So this module compares directly what a release depends on most: each service with its stack (task
 definition, desired count, last deployment), log groups, and listener rules. `drift_detection.py` runs CloudFormation's
-detection for the rest, `drift_cures.py` reverts drift. See docs/decisions/finding-drift.md.
+detection for the rest, `drift_repairs.py` reverts drift. See docs/decisions/finding-drift.md.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class MissingLogGroup:
     retention_days: int | None
 
 
-Cure = RestoreService | MissingLogGroup
+Repair = RestoreService | MissingLogGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Drift:
     subject: str
     """A service's short name, or `STACK/LOGICAL-ID`."""
     message: str
-    cure: Cure | None = None
+    repair: Repair | None = None
     """How a release reverts it; None: it does not, and `next_step` names what to do."""
     asks: bool = False
     """Whether reverting it needs approval: it may be intended, or users may notice."""
@@ -84,7 +84,7 @@ class Drift:
             "kind": self.kind.value,
             "subject": self.subject,
             "message": self.message,
-            "healed_by_a_release": self.cure is not None,
+            "healed_by_a_release": self.repair is not None,
             "next": self.next_step,
         }
 
@@ -114,7 +114,7 @@ def compare(aws: Aws, manifest: Manifest, stacks: Mapping[str, ObservedStack | N
 
 def comparable(stacks: Mapping[str, ObservedStack | None]) -> list[ObservedStack]:
     """Return the stacks that exist and are not being changed."""
-    return [stack for stack in stacks.values() if stack is not None and stack.was_made and stack.is_settled]
+    return [stack for stack in stacks.values() if stack is not None and stack.was_made and stack.can_be_updated]
 
 
 def updates(service: Service, former: Template, template: Template) -> bool:
@@ -193,7 +193,7 @@ def _service(
     other_definition = bool(expected) and found["taskDefinition"] != expected
     deployment = rollout.last_deployment(aws, manifest, service)
     has_failed = deployment is not None and deployment["status"] == "ROLLBACK_FAILED"
-    cure = RestoreService(
+    repair = RestoreService(
         service=service.service,
         task_definition=expected or found["taskDefinition"],
         desired_count=desired_count,
@@ -204,7 +204,7 @@ def _service(
             kind=Kind.TASK_DEFINITION,
             subject=service.name,
             message=f"runs {_short(found['taskDefinition'])}, its stack says {_short(expected)}; {OUTSIDE}",
-            cure=cure,
+            repair=repair,
             asks=True,
         )
     if desired_count is not None and found.get("desiredCount", 0) != desired_count:
@@ -212,7 +212,7 @@ def _service(
             kind=Kind.DESIRED_COUNT,
             subject=service.name,
             message=f"its desired count is {found.get('desiredCount', 0)}, its stack says {desired_count}; {OUTSIDE}",
-            cure=cure,
+            repair=repair,
             asks=found.get("desiredCount", 0) > desired_count,
         )
     if has_failed and not other_definition:
@@ -220,7 +220,7 @@ def _service(
             kind=Kind.DEPLOYMENT,
             subject=service.name,
             message="its last deployment is ROLLBACK_FAILED: ECS starts no task for it any more",
-            cure=cure,
+            repair=repair,
         )
 
 
@@ -247,7 +247,7 @@ def _log_groups(
                 kind=Kind.LOG_GROUP,
                 subject=users.get(name, f"{stack}/{logical_id}"),
                 message=f"its log group {name} does not exist, so no new task can start; {OUTSIDE}",
-                cure=MissingLogGroup(name=name, retention_days=retention if isinstance(retention, int) else None),
+                repair=MissingLogGroup(name=name, retention_days=retention if isinstance(retention, int) else None),
             )
 
 

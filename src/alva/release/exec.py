@@ -37,12 +37,12 @@ class Target:
 def choose(
     aws: Aws, cluster: str, service: str, *, environment: str, container: str, task: str | None = None
 ) -> Target:
-    """Return the container to enter: of `task` (its id, or the beginning of it), or of the service's newest running
-    task.
+    """Return the container for a session: of `task` (its id, or the beginning of it), or of the service's newest
+    running task.
 
-    Raises UsageError without such a task or container, SessionFailed when ECS Exec cannot enter the task.
+    Raises UsageError without such a task or container, SessionFailed when the task accepts no session.
     """
-    with explained(f"look at the tasks of {service}"):
+    with explained(f"read the tasks of {service}"):
         arns = aws.ecs.list_tasks(cluster=cluster, serviceName=service, desiredStatus="RUNNING")["taskArns"]
         tasks = aws.ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
     running = [each for each in tasks if each.get("lastStatus") == "RUNNING"]
@@ -62,15 +62,15 @@ def choose(
         raise UsageError(
             f"cannot find a container {container!r} in {service}", evidence=[f"there are {', '.join(names)}"]
         )
-    _check_enterable(chosen, container, service, environment)
+    _check_accepts_sessions(chosen, container, service, environment)
     return Target(cluster=cluster, task_arn=chosen["taskArn"], container=container)
 
 
-def _check_enterable(task: TaskTypeDef, container: str, service: str, environment: str) -> None:
+def _check_accepts_sessions(task: TaskTypeDef, container: str, service: str, environment: str) -> None:
     found = task["taskArn"].rpartition("/")[2]
     if not task.get("enableExecuteCommand"):
         raise SessionFailed(
-            f"cannot enter {service}: ECS Exec is off in {environment}",
+            f"cannot open a session in {service}: ECS Exec is off in {environment}",
             evidence=[f"task {found} was started without it, and it cannot be switched on in a running task"],
             next_step=f"set {SETTING} for {environment} in infrastructure/lib/config/environments.py, then ./alva "
             "deploy: new tasks have it",
@@ -84,17 +84,18 @@ def _check_enterable(task: TaskTypeDef, container: str, service: str, environmen
     ]
     if agents and agents[0].get("lastStatus") != "RUNNING":
         raise SessionFailed(
-            f"cannot enter {service}: the agent of ECS Exec in task {found} is {agents[0].get('lastStatus')}",
+            f"cannot open a session in {service}: the agent of ECS Exec in task {found} is "
+            f"{agents[0].get('lastStatus')}",
             evidence=[agents[0].get("reason", "no reason is given")],
-            next_step="if it was started a moment ago, try again; otherwise its task role lacks ssmmessages:*Channel, "
-            "or its file system is read-only",
+            next_step="if it was started a moment ago, run the same command again; otherwise its task role lacks "
+            "ssmmessages:*Channel, or its file system is read-only",
         )
 
 
 def start(aws: Aws, target: Target, command: str) -> Session:
     """Start a session in which ECS runs `command` (split as a shell would). Raises SessionFailed with AWS's message."""
     try:
-        with explained(f"enter task {target.task}"):
+        with explained(f"open a session in task {target.task}"):
             answer = aws.ecs.execute_command(
                 cluster=target.cluster,
                 task=target.task_arn,
@@ -119,6 +120,6 @@ def signature(aws: Aws, session: Session) -> dict[str, str]:
 
 
 def end(aws: Aws, session: Session) -> None:
-    """End a session that is still open. AWS ends any session after 20 minutes without input."""
+    """End a session that is still open. AWS ends a session that is idle for 20 minutes."""
     with contextlib.suppress(AlvaError), explained(f"end session {session.id}"):
         aws.ssm.terminate_session(SessionId=session.id)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from alva.aws import Aws, Interrupted
 from alva.errors import AlvaError, StackFailed, TimedOut
-from alva.release import drift_cures, images, migration, rollout
+from alva.release import drift_repairs, images, migration, rollout
 from alva.release.plan import (
     ApplyServices,
     ApplyStack,
@@ -17,7 +17,7 @@ from alva.release.plan import (
     Migrate,
     Plan,
     PublishImage,
-    PutBack,
+    RevertDrift,
     Step,
     Wanted,
     stack_parameters,
@@ -88,7 +88,11 @@ class Executor:
 
     def _run_step(self, step: Step) -> None:
         if self.aws.poll.limit.has_passed:
-            raise TimedOut(f"cannot {step.title}: the time limit of {self.aws.poll.limit.seconds:.0f} s has passed")
+            raise TimedOut(
+                f'cannot start the step "{step.title}": the time limit of {self.aws.poll.limit.seconds:.0f} s has '
+                "passed",
+                next_step="./alva status",
+            )
         started = time.monotonic()
         self.begun.add(step.key)
         self.reporter.step_started(step.key, step.title)
@@ -139,8 +143,8 @@ class Executor:
                     said = "; ".join((error.message, *error.evidence))
                     self.reporter.note(f"the release continues without stack {step.stack.name}: {said}")
                     return "failed; the release continues without it"
-            case PutBack():
-                drift_cures.heal(self.aws, manifest, step.cures)
+            case RevertDrift():
+                drift_repairs.revert_drift(self.aws, manifest, step.repairs)
             case CheckSecrets():
                 secrets = Secrets(self.aws, manifest)
                 made = secrets.initialise(self.secret_values) if self.secret_values is not None else []

@@ -46,7 +46,7 @@ def holds(template: Template, needed: Template) -> bool:
 
 
 def left_over(template: Template, former: Template) -> tuple[str, ...]:
-    """Return the sorted logical ids that only `former` has: a contraction removes them.
+    """Return the sorted logical ids that only `former` has: the clean-up removes them.
 
     A security group is listed when only some of its rules are removed.
     """

@@ -57,7 +57,7 @@ class Hibernation:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
         self._manifest = manifest
-        self._parameter_name = f"/{manifest.prefix}/asleep"
+        self._parameter_name = manifest.parameters.asleep
 
     def state(self) -> Asleep | None:
         """Return the state from before the sleep, or None if the environment is awake."""
@@ -76,7 +76,8 @@ class Hibernation:
             services = rollout.describe_services(self._aws, self._manifest)
             if not services:
                 raise UsageError(
-                    f"cannot put {self._manifest.environment} to sleep: nothing runs there", next_step="./alva status"
+                    f"cannot put {self._manifest.environment} to sleep: nothing is deployed yet",
+                    next_step="./alva status",
                 )
             holder = Holder.this_process("sleep")
             asleep = Asleep(
@@ -165,7 +166,7 @@ class Hibernation:
 
         def there() -> bool | None:
             nonlocal asked
-            with explained(f"look at database {name}"):
+            with explained(f"read database {name}"):
                 status = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"][0]["DBInstanceStatus"]
             if status == wanted:
                 return True

@@ -78,7 +78,7 @@ class Ledger:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._history = History(
             aws,
-            f"/{manifest.prefix}/release",
+            manifest.parameters.releases,
             of="the ledger",
             description="Releases of this environment",
             read=Release.from_text,

@@ -2,7 +2,7 @@
 
 PutParameter without Overwrite is atomic: a second call is refused (AWS: ParameterAlreadyExists). A lock is taken over
 only if its holder has provably ended: a process of this machine that no longer runs, or an earlier attempt of the same
-pipeline run. Any other lock stays until its holder or a person releases it.
+pipeline run. Any other lock stays until its holder or a person frees it.
 
 Host names, machine ids and boot ids do not prove that a holder belongs to this machine, because cloned machines share
 them. So each holder has a random id, and its machine keeps a file of that name while it holds the lock.
@@ -35,8 +35,8 @@ AWS asks to wait 30 seconds between deleting a parameter and creating one of the
 https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html
 """
 
-RELEASE_ATTEMPTS = 3
-"""The number of attempts to release a lock, in addition to botocore's retries."""
+FREE_ATTEMPTS = 3
+"""The number of attempts to free a lock, in addition to botocore's retries."""
 
 BY_HAND = 0
 """The process id of a lock that a person holds."""
@@ -64,7 +64,7 @@ class Holder:
     def this_process(cls, what: str) -> Self:
         """Return the current process as a holder that does `what`."""
         return cls(
-            user=person(),
+            user=user_name(),
             host=socket.gethostname(),
             boot=_boot_id(),
             pid=os.getpid(),
@@ -109,11 +109,11 @@ class Lock:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._aws = aws
         self._environment = manifest.environment
-        self.parameter_name = f"/{manifest.prefix}/lock"
+        self.parameter_name = manifest.parameters.lock
 
     @contextmanager
     def held(self, what: str, note: Callable[[str], None], *, wait_seconds: float = 0.0) -> Iterator[Holder | None]:
-        """Hold the lock during the block; yields the former holder if it had ended without releasing the lock.
+        """Hold the lock during the block; yields the former holder if it had ended without freeing the lock.
 
         Raises Locked if another holder keeps the lock beyond the wait.
         """
@@ -122,7 +122,7 @@ class Lock:
         try:
             yield gone
         finally:
-            self._release(mine, note)
+            self._free(mine, note)
 
     def holder(self) -> Holder | None:
         """Return the holder, or None."""
@@ -135,21 +135,21 @@ class Lock:
                 raise
 
     def take(self, what: str) -> Holder:
-        """Hold the lock until somebody releases it, beyond the end of this process; raises Locked."""
+        """Hold the lock until somebody frees it, beyond the end of this process; raises Locked."""
         mine = replace(Holder.this_process(what), pid=BY_HAND, process_started="")
         self._acquire(mine, lambda _: None)
         _forget(mine)
         return mine
 
-    def release_of_run(self, run: str) -> Holder | None:
-        """Release the lock if this pipeline run holds it, in this or an earlier attempt; return the holder."""
+    def free_of_run(self, run: str) -> Holder | None:
+        """Free the lock if this pipeline run holds it, in this or an earlier attempt; return the holder."""
         holder = self.holder()
         if holder is None or not run or holder.run.partition("/")[0] != run.partition("/")[0]:
             return None
-        return self.release_by_force(holder)
+        return self.free_by_force(holder)
 
-    def release_by_force(self, expected: Holder | None = None) -> Holder | None:
-        """Release the lock of another holder (only of `expected`, if given); return the holder."""
+    def free_by_force(self, expected: Holder | None = None) -> Holder | None:
+        """Free the lock of another holder (only of `expected`, if given); return the holder."""
         holder = self.holder()
         if holder is None or (expected is not None and holder != expected):
             return None
@@ -193,34 +193,35 @@ class Lock:
             _forget(mine)
             if holder is None:
                 raise Locked(
-                    f"cannot lock {self._environment}: its parameter does not exist, but its name is still taken",
-                    next_step="try again",
+                    f"cannot lock {self._environment}: Parameter Store does not accept the name of a deleted "
+                    "parameter yet",
+                    next_step="run the same command again in 30 seconds",
                 )
             raise Locked(
                 f"cannot lock {self._environment}: somebody else holds the lock",
                 evidence=[str(holder)],
-                next_step="wait for it to end; ./alva unlock releases the lock",
+                next_step="wait for it to end; ./alva unlock frees it",
             )
 
-    def _release(self, mine: Holder, note: Callable[[str], None]) -> None:
-        """Release the lock. A failure is noted, not raised: it must not hide the result of the work.
+    def _free(self, mine: Holder, note: Callable[[str], None]) -> None:
+        """Free the lock. A failure is noted, not raised: it must not hide the result of the work.
 
         The file of the holder's id then stays, so that the next command on this machine takes the lock over.
         """
-        for attempt in range(RELEASE_ATTEMPTS):
+        for attempt in range(FREE_ATTEMPTS):
             try:
                 if self.holder() == mine:
                     self._delete()
             except AlvaError as error:
-                if attempt == RELEASE_ATTEMPTS - 1:
+                if attempt == FREE_ATTEMPTS - 1:
                     said = "; ".join((error.message, *error.evidence))
-                    note(f"the lock could not be released ({said}); ./alva unlock releases it")
+                    note(f"cannot free the lock: {said}; ./alva unlock frees it")
             else:
                 _forget(mine)
                 return
 
     def _delete(self) -> None:
-        with explained("unlock the environment"):
+        with explained("free the lock"):
             try:
                 self._aws.ssm.delete_parameter(Name=self.parameter_name)
             except Exception as error:
@@ -257,7 +258,7 @@ def _forget(holder: Holder) -> None:
         _file_of(holder.id).unlink(missing_ok=True)
 
 
-def person() -> str:
+def user_name() -> str:
     """Return the user: on GitHub the account that started the run, elsewhere the user of this machine."""
     if actor := os.environ.get("GITHUB_ACTOR"):
         return actor

@@ -95,6 +95,22 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """The names of the SSM parameters in which the engine keeps its state."""
+
+    lock: str
+    """The environment's lock."""
+    releases: str
+    """The ledger."""
+    causes: str
+    """Why releases failed."""
+    secrets: str
+    """Who set which secret."""
+    asleep: str
+    """The desired counts before `./alva sleep`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One environment."""
 
@@ -109,6 +125,8 @@ class Manifest:
     """The CloudWatch dashboard's name."""
     alarm_prefix: str
     """What the names of the environment's alarms begin with."""
+    parameters: Parameters
+    """The SSM parameters of the engine."""
     tags: Mapping[str, str]
     """The tags of every stack, which CloudFormation propagates to its resources."""
     stacks: tuple[Stack, ...]
@@ -167,6 +185,7 @@ class Manifest:
             load_balancer=values["load_balancer"],
             dashboard=values["dashboard"],
             alarm_prefix=values["alarm_prefix"],
+            parameters=Parameters(**values["parameters"]),
             tags=dict(values.get("tags", {})),
             stacks=stacks,
             services=tuple(

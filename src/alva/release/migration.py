@@ -37,8 +37,6 @@ def run(
     )
     try:
         ended = oneoff.run(aws, one_off, output=keep, state=line)
-    except TimedOut as error:
-        raise MigrationFailed(f"cannot migrate: {error.message}", evidence=error.evidence) from error
     except AlvaError as error:
         raise MigrationFailed(
             f"cannot migrate: {error.message.removeprefix('cannot ')}", evidence=error.evidence
@@ -70,7 +68,7 @@ def _wait_for_others(aws: Aws, cluster: str, family: str, line: Line, timeout_se
         raise MigrationFailed(
             "cannot migrate: another migration does not end",
             evidence=running,
-            next_step="inspect that task, or stop it",
+            next_step=f"./alva logs migrations; to stop it: aws ecs stop-task --cluster {cluster} --task {running[0]}",
         ) from error
 
 

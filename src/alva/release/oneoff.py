@@ -95,7 +95,7 @@ def run(aws: Aws, one_off: OneOff, *, output: Line, state: Line, given_up: threa
         if not tasks:
             if not seen_status and time.monotonic() - started < UNKNOWN_SECONDS:
                 return None
-            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS does not know it")
+            raise AlvaError(f"cannot follow task {_short(task_arn)}: ECS has no such task", next_step="./alva status")
         status = tasks[0].get("lastStatus", "")
         if status != seen_status:
             seen_status = status
@@ -141,7 +141,7 @@ def _stop(aws: Aws, one_off: OneOff, task_arn: str, error: BaseException) -> str
 
 def network_of_service(aws: Aws, cluster: str, service: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Return the task definition, subnets and security groups of a running service."""
-    with explained(f"look at service {service}"):
+    with explained(f"read service {service}"):
         services = aws.ecs.describe_services(cluster=cluster, services=[service])["services"]
     if not services or services[0].get("status") != "ACTIVE":
         raise AlvaError(f"cannot find service {service} in cluster {cluster}", next_step="./alva status")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from alva.checks.revisions import Revision, pending
-from alva.release.drift import Cure, Found, RestoreService, updates
+from alva.release.drift import Found, Repair, RestoreService, updates
 from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
 from alva.release.stack_state import Action, ObservedStack, StackChange, compare
@@ -91,10 +91,10 @@ class ApplyServices(ApplyStack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PutBack(Step):
+class RevertDrift(Step):
     """Revert drift that no stack update reverts."""
 
-    cures: tuple[Cure, ...]
+    repairs: tuple[Repair, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,18 +115,18 @@ class Plan:
     """The steps, in an order that is valid one by one."""
 
     steps: tuple[Step, ...]
-    contractions: tuple[ApplyStack, ...] = ()
+    clean_up: tuple[ApplyStack, ...] = ()
     """Steps after the new version has verified: remove what only the former version needed."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there are no steps."""
-        return not self.steps and not self.contractions
+        return not self.steps and not self.clean_up
 
     def stack_steps(self) -> Iterator[ApplyStack]:
         """Yield the first step of each changed stack."""
         seen: set[str] = set()
-        for step in (*self.steps, *self.contractions):
+        for step in (*self.steps, *self.clean_up):
             if isinstance(step, ApplyStack) and step.stack.name not in seen:
                 seen.add(step.stack.name)
                 yield step
@@ -135,7 +135,7 @@ class Plan:
         """Return the lines to print."""
         return [
             f"{step.title}" + (f" ({'; '.join(step.reasons)})" if step.reasons else "")
-            for step in (*self.steps, *self.contractions)
+            for step in (*self.steps, *self.clean_up)
         ]
 
     def as_json(self) -> list[dict[str, object]]:
@@ -148,7 +148,7 @@ class Plan:
                 "after": list(step.after),
                 "reasons": list(step.reasons),
             }
-            for step in (*self.steps, *self.contractions)
+            for step in (*self.steps, *self.clean_up)
         ]
 
 
@@ -177,7 +177,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     images = [
         PublishImage(
             key=f"image:{service.name}",
-            title=f"image {service.name}",
+            title=f"publish the image of {service.name}",
             after=registry_keys,
             reasons=((wanted.digests[service.name] or "to be built").removeprefix("sha256:")[:12],),
             service=service.name,
@@ -189,14 +189,14 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     steps += images
     image_keys = {step.service: step.key for step in images}
 
-    cures = _cures(wanted, observed)
-    if cures:
+    repairs = _repairs(wanted, observed)
+    if repairs:
         steps.append(
-            PutBack(
+            RevertDrift(
                 key="drift",
                 title="revert changes made outside CloudFormation",
-                reasons=tuple(f"{d.subject}: {d.kind.value}" for d in observed.drift.drifts if d.cure in cures),
-                cures=cures,
+                reasons=tuple(f"{d.subject}: {d.kind.value}" for d in observed.drift.drifts if d.repair in repairs),
+                repairs=repairs,
             )
         )
 
@@ -217,7 +217,7 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
     ]
     migration = _migration(wanted, observed, changes, steps)
     if services or migration is not None or not observed.secrets_ready:
-        secrets = CheckSecrets(key="secrets", title="secrets are set", after=_keys(data))
+        secrets = CheckSecrets(key="secrets", title="check the secrets", after=_keys(data))
         steps.append(secrets)
         services = [_after(step, secrets.key) for step in services]
         if migration is not None:
@@ -237,11 +237,11 @@ def make_plan(wanted: Wanted, observed: Observed) -> Plan:
         else step
         for step in steps
     ]
-    return Plan(steps=tuple(steps), contractions=tuple(_contractions(wanted, observed, first)))
+    return Plan(steps=tuple(steps), clean_up=tuple(_clean_up_steps(wanted, observed, first)))
 
 
-def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
-    """Return the cures of drift that no update of this release reverts, each once."""
+def _repairs(wanted: Wanted, observed: Observed) -> tuple[Repair, ...]:
+    """Return the repairs of drift that no update of this release reverts, each once."""
     updated: set[str] = set()
     for stack in wanted.manifest.stacks_of("services"):
         before = observed.stacks.get(stack.name)
@@ -252,8 +252,8 @@ def _cures(wanted: Wanted, observed: Observed) -> tuple[Cure, ...]:
             if wanted.digests.get(service.name, "") != running.get(service.name, "")
             or (before is not None and updates(service, before.template, wanted.templates[stack.name]))
         }
-    cures = dict.fromkeys(each.cure for each in observed.drift.drifts if each.cure is not None)
-    return tuple(c for c in cures if not (isinstance(c, RestoreService) and c.service in updated))
+    repairs = dict.fromkeys(each.repair for each in observed.drift.drifts if each.repair is not None)
+    return tuple(c for c in repairs if not (isinstance(c, RestoreService) and c.service in updated))
 
 
 def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[str, Any]]:
@@ -271,7 +271,7 @@ def _expanded_templates(wanted: Wanted, observed: Observed) -> dict[str, dict[st
     return found
 
 
-def _contractions(wanted: Wanted, observed: Observed, first: Mapping[str, Mapping[str, Any]]) -> Iterator[ApplyStack]:
+def _clean_up_steps(wanted: Wanted, observed: Observed, first: Mapping[str, Mapping[str, Any]]) -> Iterator[ApplyStack]:
     """Return the steps from the expanded to the wanted templates: an importing stack before the exporting one."""
     stacks = [stack for stack in reversed(wanted.manifest.stacks) if stack.name in first]
     for stack in stacks:
@@ -373,7 +373,7 @@ def _migration(
     revisions = pending(wanted.revisions, observed.revision) if wanted.revisions is not None and is_known else ()
     return Migrate(
         key="migration",
-        title="migration",
+        title="migrate the database",
         after=_keys(before),
         reasons=(reason, *(f"{revision.revision} {revision.title}" for revision in revisions)),
         revisions=revisions,

@@ -16,7 +16,7 @@ from alva.errors import PreflightRefused
 from alva.release import account, drift, drift_detection, execution_roles, quotas, rollout
 from alva.release.alarms import alarms_are_quiet
 from alva.release.bootstrap_roles import bootstrap_roles_of
-from alva.release.change_sets import INLINE_TEMPLATE_BYTES, Foreseen, minified
+from alva.release.change_sets import INLINE_TEMPLATE_BYTES, ValidationFinding, minified
 from alva.release.hibernation import Hibernation
 from alva.release.images import Builder, is_published
 from alva.release.ledger import SUCCEEDED, Ledger
@@ -25,8 +25,9 @@ from alva.release.manifest import Manifest, Stack
 from alva.release.refusals import invalid_templates, is_awake, wrong_secret
 from alva.release.risks import Kind
 from alva.release.secrets import Secrets, State
+from alva.release.serving import tasks_run
 from alva.release.stacks import Stacks
-from alva.release.verify import Result, Said, Verdict, run_check
+from alva.release.verify import Finding, Result, Verdict, run_check
 
 BOOTSTRAP_VERSION = 23
 """The first version whose deploy role can continue a stuck rollback (CDK: "Bootstrap template version history")."""
@@ -51,14 +52,14 @@ class Preflight:
 
     def run(self) -> list[Result]:
         """Run all checks in parallel; return their results in order."""
-        checks: list[tuple[str, Callable[[], Said]]] = [
+        checks: list[tuple[str, Callable[[], Finding]]] = [
             ("credentials", self._credentials),
             ("region", self._region),
             ("CDK bootstrap", self._bootstrap),
             ("lock", self._lock),
-            ("stacks are settled", self._stacks),
+            ("stacks can be updated", self._stacks),
             ("templates are valid", self._templates),
-            ("CloudFormation foresees no failure", self._foreseen),
+            ("CloudFormation's validation passes", self._validation),
             *(
                 (f"rule {rule}", partial(rule_verdict, rule, found, is_allowed=Kind.RULES in self.allowed))
                 for rule, found in (self.findings or {}).items()
@@ -67,7 +68,7 @@ class Preflight:
             ("images fit their tasks", self._architectures),
             ("images are scanned", self._scans),
             ("secrets are set", self._secrets),
-            ("tasks' roles may start them", self._execution_roles),
+            ("execution roles have their permissions", self._execution_roles),
             ("quotas suffice", self._quotas),
             *account.AccountChecks(aws=self.aws, manifest=self.manifest).checks(),
             ("awake", self._awake),
@@ -78,19 +79,19 @@ class Preflight:
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             return list(pool.map(run_check, checks))
 
-    def _credentials(self) -> Said:
+    def _credentials(self) -> Finding:
         """AWS accepts the credentials."""
         with explained("read the caller's identity"):
             caller = self.aws.sts.get_caller_identity()
         return Verdict.OK, f"account {caller['Account']}, {caller['Arn'].rpartition(':')[2]}"
 
-    def _region(self) -> Said:
+    def _region(self) -> Finding:
         """The templates are for the target's region."""
         if self.manifest.region != self.aws.target.region:
             return Verdict.FAIL, f"the templates are for {self.manifest.region}, this is {self.aws.target.region}"
         return Verdict.OK, self.manifest.region
 
-    def _bootstrap(self) -> Said:
+    def _bootstrap(self) -> Finding:
         """The account has a bootstrap, and its roles can be assumed."""
         large = [
             stack.name
@@ -107,7 +108,7 @@ class Preflight:
         assumed = [roles.deployer, *([roles.publisher] if large else [])]
         return Verdict.OK, f"version {roles.version}, {len(assumed)} of its roles assumed"
 
-    def _lock(self) -> Said:
+    def _lock(self) -> Finding:
         """The environment's lock is free."""
         holder = Lock(self.aws, self.manifest).holder()
         if holder is None:
@@ -116,46 +117,46 @@ class Preflight:
             return Verdict.WARN, f"its holder has ended; the next release takes it over ({holder})"
         return Verdict.WARN, f"a release is refused, or waits with --wait SECONDS, while it is held by {holder}"
 
-    def _stacks(self) -> Said:
+    def _stacks(self) -> Finding:
         """No stack has an operation in progress or a stuck rollback."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = list(pool.map(lambda s: stacks.observe(s.name, with_template=False), self.manifest.stacks))
         there = [stack for stack in observed if stack is not None]
-        unsettled = [f"{stack.name} is {stack.status}" for stack in there if not stack.is_settled]
-        if unsettled:
-            return Verdict.WARN, f"{', '.join(unsettled)}: a release waits for it, or continues its rollback"
+        not_ready = [f"{stack.name} is {stack.status}" for stack in there if not stack.can_be_updated]
+        if not_ready:
+            return Verdict.WARN, f"{', '.join(not_ready)}: a release waits for it, or continues its rollback"
         return Verdict.OK, f"{len(there)} of {len(observed)} exist"
 
-    def _templates(self) -> Said:
+    def _templates(self) -> Finding:
         """CloudFormation accepts the templates."""
         wrong = invalid_templates(self.aws, {stack.name: stack.template() for stack in self.manifest.stacks})
         return (Verdict.FAIL, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(self.manifest.stacks)} templates")
 
-    def _foreseen(self) -> Said:
+    def _validation(self) -> Finding:
         """CloudFormation's validation of the changes finds no error: existing names, properties, quotas."""
         unknown = dict.fromkeys((service.image_parameter for service in self.manifest.services), ANY_DIGEST)
         known = self.manifest.image_parameters({name: d for name, d in self.digests.items() if d is not None})
         parameters = {self.manifest.migration.image_parameter: ANY_DIGEST, **unknown, **known}
         stacks = Stacks(self.aws)
 
-        def foresee(stack: Stack) -> list[Foreseen]:
+        def validate_changes(stack: Stack) -> list[ValidationFinding]:
             template = stack.template()
-            return stacks.foresee(stack.name, template, parameters, self.manifest.tags)
+            return stacks.validate_changes(stack.name, template, parameters, self.manifest.tags)
 
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="foresee") as pool:
-            found = list(pool.map(foresee, self.manifest.stacks))
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="validate") as pool:
+            found = list(pool.map(validate_changes, self.manifest.stacks))
         said = [
             (each.fails, f"{stack.name}: {each.text}")
-            for stack, foreseen in zip(self.manifest.stacks, found, strict=True)
-            for each in foreseen
+            for stack, findings in zip(self.manifest.stacks, found, strict=True)
+            for each in findings
         ]
         if not said:
             return Verdict.OK, f"{len(found)} stacks"
         is_fatal = any(fails for fails, _ in said)
         return (Verdict.FAIL if is_fatal else Verdict.WARN), "; ".join(text for _, text in said)
 
-    def _images(self) -> Said:
+    def _images(self) -> Finding:
         """Each image is in its repository, or can be pushed from this machine."""
         missing = []
         for name, digest in self.digests.items():
@@ -168,11 +169,11 @@ class Preflight:
             return Verdict.FAIL, f"neither in its repository nor on this machine: {', '.join(missing)}"
         return Verdict.OK, f"{len(self.digests)} images"
 
-    def _architectures(self) -> Said:
+    def _architectures(self) -> Finding:
         """The existing images have the CPU architecture of their task definitions."""
         return account.architectures(self.aws, self.manifest, self.digests)
 
-    def _scans(self) -> Said:
+    def _scans(self) -> Finding:
         """ECR's scan on push of the existing images.
 
         A severe finding only warns: the release may fix it, and a base image often has no fix yet.
@@ -182,7 +183,7 @@ class Preflight:
             service = self.manifest.service(name)
             if digest is None or not is_published(self.aws, service.repository, digest):
                 continue
-            with explained(f"look at the scan of {service.repository}"):
+            with explained(f"read the scan of {service.repository}"):
                 (image, *_) = self.aws.ecr.describe_images(
                     repositoryName=service.repository, imageIds=[{"imageDigest": digest}]
                 )["imageDetails"]
@@ -197,7 +198,7 @@ class Preflight:
             return Verdict.WARN, ", ".join((*severe, *unscanned))
         return (Verdict.OK, f"{scanned} images") if scanned else (Verdict.SKIP, "ECR has scanned none of them")
 
-    def _secrets(self) -> Said:
+    def _secrets(self) -> Finding:
         """Every secret that a container reads has a well-formed value. A missing one warns: a release creates it."""
         used = [status for status in Secrets(self.aws, self.manifest).check() if status.secret.used_by]
         if all(status.state is State.MISSING for status in used):
@@ -208,7 +209,7 @@ class Preflight:
         is_created = any(status.state is State.MISSING for status in wrong)
         return (Verdict.WARN if is_created else Verdict.FAIL), "; ".join(map(wrong_secret, wrong))
 
-    def _execution_roles(self) -> Said:
+    def _execution_roles(self) -> Finding:
         """Each task's execution role can pull its image, read its secrets and write its log. Only warns: a release may
         repair it.
         """
@@ -217,7 +218,7 @@ class Preflight:
             return Verdict.WARN, "; ".join(wrong)
         return (Verdict.OK, f"{asked} roles") if asked else (Verdict.SKIP, "the first release creates them")
 
-    def _quotas(self) -> Said:
+    def _quotas(self) -> Finding:
         """The account's quotas are enough for the templates."""
         stacks = Stacks(self.aws)
         deployed = [stack for each in self.manifest.stacks if (stack := stacks.observe(each.name)) and stack.was_made]
@@ -226,7 +227,7 @@ class Preflight:
                 self.aws, [each.template() for each in self.manifest.stacks], [stack.template for stack in deployed]
             )
         except quotas.NoQuotas:
-            return Verdict.SKIP, "not available here: there is no Service Quotas"
+            return Verdict.SKIP, "this endpoint has no Service Quotas"
         if short := [each for each in found if not each.is_met]:
             return Verdict.FAIL, "; ".join(f"{each}: {each.increase(each.total)}" for each in short)
         if tight := [each for each in found if not each.is_met_at_most]:
@@ -236,17 +237,17 @@ class Preflight:
             )
         return Verdict.OK, ", ".join(map(str, found))
 
-    def _awake(self) -> Said:
+    def _awake(self) -> Finding:
         """The environment is awake: a release needs its database."""
         return is_awake(self.aws, self.manifest)
 
-    def _services(self) -> Said:
+    def _services(self) -> Finding:
         """All tasks of the last release run, and their deployments succeeded. Only warns: a release may repair it."""
         if Hibernation(self.aws, self.manifest).state() is not None:
             return Verdict.SKIP, "asleep"
         found = rollout.describe_services(self.aws, self.manifest)
         if not found:
-            return Verdict.SKIP, "nothing is released yet"
+            return Verdict.SKIP, "nothing is deployed yet"
         last = next((r for r in Ledger(self.aws, self.manifest).history() if r.outcome == SUCCEEDED), None)
         wrong = []
         for service in self.manifest.services:
@@ -255,7 +256,7 @@ class Preflight:
                 wrong.append(f"{service.name} does not exist")
                 continue
             if there.get("runningCount", 0) < there.get("desiredCount", 0):
-                wrong.append(f"{service.name}: {there.get('runningCount', 0)} of {there.get('desiredCount', 0)} tasks")
+                wrong.append(f"{service.name}: {tasks_run(there.get('runningCount', 0), there.get('desiredCount', 0))}")
             digest = rollout.running_digest(self.aws, there["taskDefinition"], service.name)
             if last is not None and last.digests.get(service.name, digest) != digest:
                 wrong.append(f"{service.name} runs another image than that of release {last.number}")
@@ -264,8 +265,8 @@ class Preflight:
                 wrong.append(f"{service.name}: its last deployment is {deployment['status']}")
         return (Verdict.WARN, "; ".join(wrong)) if wrong else (Verdict.OK, f"{len(found)} services")
 
-    def _drift(self) -> Said:
-        """Resources match their stacks. Only warns: a release restores services and log groups."""
+    def _drift(self) -> Finding:
+        """Resources match their stacks. Only warns: a release reverts the drift of services and log groups."""
         stacks = Stacks(self.aws)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight") as pool:
             observed = dict(pool.map(lambda stack: (stack.name, stacks.observe(stack.name)), self.manifest.stacks))
@@ -277,7 +278,7 @@ class Preflight:
             return Verdict.WARN, f"not known for {'; '.join(found.unseen)}"
         return Verdict.OK, f"{sum(stack is not None for stack in observed.values())} stacks"
 
-    def _alarms(self) -> Said:
+    def _alarms(self) -> Finding:
         """No alarm of the environment is in the state ALARM. Only warns: a release may fix the cause."""
         verdict, reason = alarms_are_quiet(self.aws, self.manifest)
         return (Verdict.WARN if verdict is Verdict.FAIL else verdict), reason
@@ -294,8 +295,8 @@ def require(results: Sequence[Result], environment: str) -> None:
         )
 
 
-def rule_verdict(rule: str, found: Sequence[str], *, is_allowed: bool = False) -> Said:
-    """A template rule has no findings: see the rules at the top of this page."""
+def rule_verdict(rule: str, found: Sequence[str], *, is_allowed: bool = False) -> Finding:
+    """A template rule has no findings. docs/reference/checks.md lists the rules."""
     if not found:
         return Verdict.OK, ""
     return (Verdict.WARN if is_allowed or rule in GUESSES else Verdict.FAIL), "; ".join(found)

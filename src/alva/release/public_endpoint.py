@@ -48,10 +48,10 @@ class PublicEndpoint:
 
     @classmethod
     def of(cls, aws: Aws, manifest: Manifest) -> PublicEndpoint:
-        """Read the endpoint from the load balancer's stack; raises AlvaError when nothing is released."""
+        """Read the endpoint from the load balancer's stack; raises AlvaError when nothing is deployed."""
         alb = Stacks(aws).observe(manifest.stack("alb").name, with_template=False)
         if alb is None or "Url" not in alb.outputs:
-            raise AlvaError("cannot verify: nothing is released yet", next_step="./alva up")
+            raise AlvaError("cannot verify: nothing is deployed yet", next_step="./alva deploy")
         url = alb.outputs["Url"].rstrip("/")
         # Stacks older than this output use the load balancer's own name.
         address = alb.outputs.get("Address", urlsplit(url).netloc)

@@ -56,7 +56,7 @@ def refuse(
         unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
         if unset and not any(s.state is State.MISSING for s in statuses):
             raise PreflightRefused(
-                "cannot release: secrets are not ready; nothing was changed",
+                "cannot release: secrets are not set; nothing was changed",
                 evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )
@@ -66,9 +66,9 @@ def refuse_account(aws: Aws, manifest: Manifest) -> None:
     """Raise PreflightRefused if the account cannot create what the templates need. What cannot be asked is left out."""
 
     def failure(check: tuple[str, Callable[[], tuple[Verdict, str]]]) -> str | None:
-        name, look = check
+        name, function = check
         try:
-            verdict, reason = look()
+            verdict, reason = function()
         except AlvaError:
             return None
         return f"{name}: {reason}" if verdict is Verdict.FAIL else None
@@ -112,7 +112,7 @@ def exports_in_use(wanted: Wanted, observed: Observed, plan: Plan) -> list[str]:
     around the services loses its exports last, when the importing stacks have their new templates.
     """
     updated = [step.stack.name for step in plan.stack_steps() if step.action is Action.UPDATE]
-    contracted = {step.stack.name for step in plan.contractions}
+    contracted = {step.stack.name for step in plan.clean_up}
     found = []
     for name in updated:
         before = observed.stacks[name]

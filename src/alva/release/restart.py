@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from alva.aws import Aws, explained
 from alva.errors import AlvaError, PreflightRefused, UsageError, VerificationFailed
 from alva.release import rollout
-from alva.release.dependency_checks import PATIENCE_SECONDS, DependencyChecks, cure_of, failures
+from alva.release.dependency_checks import PATIENCE_SECONDS, DependencyChecks, failures, next_step_of
 from alva.release.manifest import Manifest, Service
 
 Line = Callable[[str], None]
@@ -53,7 +53,7 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
                 del pending[name]
             elif status in rollout.DEPLOYMENT_ENDED:
                 raise AlvaError(
-                    f"cannot restart {name}: its deployment ended as {status}; the former tasks serve",
+                    f"cannot restart {name}: its last deployment is {status}; the former tasks serve",
                     evidence=[deployment.get("statusReason", "")],
                     next_step=f"./alva why {name}",
                 )
@@ -65,8 +65,8 @@ def restart(aws: Aws, manifest: Manifest, services: Sequence[Service], line: Lin
         raise VerificationFailed(
             "cannot verify the restart: services cannot reach their dependencies",
             evidence=failed,
-            next_step=cure_of(manifest, failed)
-            or "./alva secrets list shows when each changed; set the right value, then restart",
+            next_step=next_step_of(manifest, failed)
+            or "./alva secrets list shows when each secret changed; ./alva secrets set NAME --restart",
         )
 
 
@@ -76,10 +76,10 @@ def _refuse_what_cannot_sign_in(aws: Aws, manifest: Manifest, services: Sequence
         return
     if failed := failures(DependencyChecks(aws, manifest).run(services=(), patience_seconds=SIGN_IN_SECONDS)):
         raise PreflightRefused(
-            f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in with what it "
-            "reads now; nothing was restarted, and the tasks that run keep their connections",
+            f"cannot restart {', '.join(service.name for service in services)}: a new task cannot sign in to the "
+            "database or the cache with the stored secrets; no task was replaced",
             evidence=failed,
-            next_step=cure_of(manifest, failed) or "./alva verify",
+            next_step=next_step_of(manifest, failed) or "./alva verify",
         )
 
 

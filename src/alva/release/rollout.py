@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained
 from alva.errors import AlvaError, RollbackFailed, RolledBack, StackFailed
 from alva.release.manifest import Manifest, Service
+from alva.release.serving import tasks_run
 from alva.release.stack_state import ObservedStack
 from alva.release.stacks import Stacks
 
@@ -98,7 +99,7 @@ def confirm(
         return True if not pending else None
 
     aws.poll.until(
-        all_confirmed, timeout_seconds=timeout_seconds, what=f"the old tasks of {', '.join(pending)} to stop"
+        all_confirmed, timeout_seconds=timeout_seconds, what=f"the former tasks of {', '.join(pending)} to stop"
     )
 
 
@@ -106,7 +107,7 @@ def describe_services(aws: Aws, manifest: Manifest) -> dict[str, ServiceTypeDef]
     """Return the environment's existing ECS services by name."""
     names = [service.service for service in manifest.services]
     found: dict[str, ServiceTypeDef] = {}
-    with explained(f"look at the services of cluster {manifest.cluster}"):
+    with explained(f"read the services of cluster {manifest.cluster}"):
         try:
             for start in range(0, len(names), 10):  # DescribeServices takes ten at a time
                 answer = aws.ecs.describe_services(cluster=manifest.cluster, services=names[start : start + 10])
@@ -151,7 +152,7 @@ class TaskDefinitionImages:
 
 def last_deployment(aws: Aws, manifest: Manifest, service: Service) -> ServiceDeploymentTypeDef | None:
     """Return the service's newest service deployment; None if ECS has none (it keeps them for 90 days)."""
-    with explained(f"look at the deployments of {service.service}"):
+    with explained(f"read the deployments of {service.service}"):
         # ListServiceDeployments does not document an order, so the newest can be on any page.
         # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListServiceDeployments.html
         briefs: list[ServiceDeploymentBriefTypeDef] = []
@@ -180,11 +181,11 @@ def _problem(
     if deployment is not None:
         status = deployment["status"]
         if status not in DEPLOYMENT_ENDED:
-            return f"its deployment is {status}"
+            return f"its last deployment is {status}"
         # An older deployment may have been rolled back; what the service runs is checked below.
         if status != "SUCCESSFUL" and deployment["createdAt"] >= since:
             raise RolledBack(
-                f"cannot release {service.name}: its deployment ended as {status}",
+                f"cannot release {service.name}: its last deployment is {status}",
                 evidence=[deployment.get("statusReason", "")],
             )
     runs = running_digest(aws, found["taskDefinition"], service.name)
@@ -194,9 +195,9 @@ def _problem(
             evidence=[f"requested {digest}", f"runs {runs}"],
         )
     if len(found.get("deployments", [])) > 1:
-        return "old tasks still run"
+        return "former tasks still run"
     if found.get("runningCount", 0) < found.get("desiredCount", 0):
-        return f"{found.get('runningCount', 0)} of {found.get('desiredCount', 0)} tasks run"
+        return tasks_run(found.get("runningCount", 0), found.get("desiredCount", 0))
     return None
 
 
@@ -209,7 +210,11 @@ def roll_back(aws: Aws, previous: ObservedStack, line: Line) -> bool:
     try:
         return stacks.apply(previous.name, previous.template, previous.parameters, previous.tags, line)
     except StackFailed as error:
-        raise RollbackFailed("cannot roll back to the former version", evidence=error.evidence) from error
+        raise RollbackFailed(
+            "cannot roll back to the former version",
+            evidence=error.evidence,
+            next_step="./alva why; ./alva deploy releases again",
+        ) from error
 
 
 @dataclass

@@ -39,7 +39,7 @@ class SecretAudit:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._history = History(
             aws,
-            f"/{manifest.prefix}/secrets",
+            manifest.parameters.secrets,
             of="the record of who set which secret",
             description="Who set which secret when",
             read=lambda text, _: Entry(**json.loads(text)),

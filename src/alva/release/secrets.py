@@ -75,7 +75,11 @@ class Secrets:
                 and generated is not None
                 and state is State.SET
                 and judged[generated.name][0] is State.SET
-                and (problem := _password_problem(values[generated.name] or "", values[secret.name] or ""))
+                and (
+                    problem := _password_problem(
+                        values[generated.name] or "", values[secret.name] or "", generated.short_name
+                    )
+                )
             ):
                 state = State.MALFORMED
             statuses.append(SecretStatus(secret=secret, state=state, changed_at=changed_at, problem=problem))
@@ -86,7 +90,7 @@ class Secrets:
         wrong = [status for status in self.check() if status.state is not State.SET and status.secret.used_by]
         if wrong:
             raise PreflightRefused(
-                "cannot release: secrets are not ready",
+                "cannot release: secrets are not set",
                 evidence=[
                     f"{s.secret.name}: {s.problem or s.state.value} (used by {', '.join(s.secret.used_by)})"
                     for s in wrong
@@ -117,8 +121,10 @@ class Secrets:
         secret = self.find(name)
         if secret.kind in ("generated", "url"):
             how = "generates it" if secret.kind == "generated" else "builds it from the generated password"
+            generated = next((each for each in self._manifest.secrets if each.kind == "generated"), secret)
             raise UsageError(
-                f"cannot set {secret.name}: the template {how}", next_step="rotate the generated one instead"
+                f"cannot set {secret.name}: the template {how}",
+                next_step=f"./alva secrets rotate {generated.short_name}",
             )
         state, problem = _judge(secret, value)
         if state is not State.SET:
@@ -247,7 +253,7 @@ def _pair_problem(private: str, public: str) -> str:
 
 def _generated_problem(value: str) -> str:
     try:
-        return "" if json.loads(value).get("password") else "without a password"
+        return "" if json.loads(value).get("password") else "a JSON object without a password"
     except (ValueError, AttributeError):
         return "not a JSON object"
 
@@ -260,10 +266,13 @@ def _url_problem(value: str) -> str:
     return "" if passwords and all(passwords) else "a URL without a password"
 
 
-def _password_problem(generated: str, value: str) -> str:
-    """Check that the URL contains the generated password: some tasks read the URL, others the password."""
+def _password_problem(generated: str, value: str, short_name: str) -> str:
+    """Check that the URL contains the generated password: some tasks read the URL, others the password.
+
+    `short_name` is the generated secret's.
+    """
     is_one = _passwords_of(value) == {json.loads(generated)["password"]}
-    return "" if is_one else "a URL with another password than the generated one: ./alva secrets rotate database"
+    return "" if is_one else f"a URL with another password than the generated one: ./alva secrets rotate {short_name}"
 
 
 def _passwords_of(value: str) -> set[str | None]:
@@ -276,4 +285,4 @@ def _random_problem(value: str) -> str:
 
 
 def _text_problem(value: str) -> str:
-    return "with a line break or blanks around it" if value != value.strip() or "\n" in value else ""
+    return "not one line without blanks at its ends" if value != value.strip() or "\n" in value else ""

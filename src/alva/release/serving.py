@@ -66,6 +66,11 @@ def digests_of(task: TaskTypeDef, container: str) -> frozenset[str]:
     return frozenset(digest for digest in (named, found.get("imageDigest")) if digest)
 
 
+def tasks_run(running: int, desired: int) -> str:
+    """Return how many tasks run, as text: "0 of 1 task runs"."""
+    return f"{running} of {desired} task runs" if desired == 1 else f"{running} of {desired} tasks run"
+
+
 def other_images(tasks: Iterable[TaskTypeDef], container: str, digest: str) -> list[str]:
     """Return each running task with another image than `digest`, as text."""
     wrong = []

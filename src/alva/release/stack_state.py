@@ -37,7 +37,7 @@ class ObservedStack:
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
-    def is_settled(self) -> bool:
+    def can_be_updated(self) -> bool:
         """Whether it can be changed: no operation is in progress, and no rollback is stuck."""
         return not self.is_busy and self.status != "UPDATE_ROLLBACK_FAILED"
 

@@ -18,8 +18,8 @@ from alva.release.change_sets import (
     INLINE_TEMPLATE_BYTES,
     ChangeSet,
     ChangeSets,
-    Foreseen,
     ResourceChange,
+    ValidationFinding,
     minified,
 )
 from alva.release.stack_state import Action, ObservedStack, compare
@@ -85,7 +85,7 @@ class Stacks:
             tags={t["Key"]: t["Value"] for t in stack.get("Tags", [])},
         )
 
-    def settle(self, name: str, line: Line) -> ObservedStack | None:
+    def wait_until_ready(self, name: str, line: Line) -> ObservedStack | None:
         """Wait for an operation in progress, and continue a stuck rollback.
 
         Raises TimedOut when the operation does not end (it is cancelled then), RollbackFailed when the rollback cannot
@@ -97,7 +97,7 @@ class Stacks:
             try:
                 self._wait(observed.stack_id, line, since=None)
             except TimedOut as error:
-                raise self._call_off(observed.stack_id, None, line, error) from error
+                raise self._cancel_update(observed.stack_id, None, line, error) from error
             observed = self.observe(name, with_template=False)
         if observed is not None and observed.status == "UPDATE_ROLLBACK_FAILED":
             line("found UPDATE_ROLLBACK_FAILED: continuing the rollback")
@@ -130,7 +130,7 @@ class Stacks:
         Raises StackFailed with the first failed resource's reason when CloudFormation rolled back (or deleted a new
         stack's resources), RollbackFailed when that failed too, TimedOut at the deadline.
         """
-        observed = self.settle(name, line)
+        observed = self.wait_until_ready(name, line)
         change = compare(name, template, parameters, tags, observed)
         if change.action is Action.NONE:
             return False
@@ -166,13 +166,13 @@ class Stacks:
         try:
             status, events = self._wait(change_set.stack_id, line, since=since, while_waiting=while_waiting)
         except TimedOut as error:
-            raise self._call_off(change_set.stack_id, since, line, error) from error
+            raise self._cancel_update(change_set.stack_id, since, line, error) from error
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return
         evidence = [*first_failure(events), f"the stack is {status}"]
         if status in ("UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"):
-            raise RollbackFailed(f"cannot roll back stack {name}", evidence=evidence)
-        raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence)
+            raise RollbackFailed(f"cannot roll back stack {name}", evidence=evidence, next_step="./alva why")
+        raise StackFailed(f"cannot {verb} stack {name}", evidence=evidence, next_step="./alva why")
 
     def preview(
         self,
@@ -196,9 +196,9 @@ class Stacks:
         finally:
             change_sets.delete(name, change_set)
 
-    def foresee(
+    def validate_changes(
         self, name: str, template: Mapping[str, Any], parameters: Mapping[str, str], tags: Mapping[str, str]
-    ) -> list[Foreseen]:
+    ) -> list[ValidationFinding]:
         """Return the findings of CloudFormation's validation, from a change set that is deleted again.
 
         Nothing for a stack without changes, with an operation in progress, or with an import that another stack does
@@ -206,7 +206,9 @@ class Stacks:
         """
         observed = self.observe(name)
         change = compare(name, template, parameters, tags, observed)
-        if change.action not in (Action.CREATE, Action.UPDATE) or (observed is not None and not observed.is_settled):
+        if change.action not in (Action.CREATE, Action.UPDATE) or (
+            observed is not None and not observed.can_be_updated
+        ):
             return []
         change_sets = ChangeSets(self._aws)
         try:
@@ -216,12 +218,12 @@ class Stacks:
             if change_set is None:
                 return []
             try:
-                return change_sets.foreseen(change_set)
+                return change_sets.validation_findings(change_set)
             finally:
                 change_sets.delete(name, change_set)
         except StackFailed as error:
             reason = "; ".join(error.evidence)
-            return [] if "No export named" in reason else [Foreseen(text=reason, fails=True)]
+            return [] if "No export named" in reason else [ValidationFinding(text=reason, fails=True)]
         finally:
             # The change set of a new stack creates an empty stack.
             if observed is None:
@@ -255,9 +257,13 @@ class Stacks:
             roles.deployer.cloudformation.delete_stack(StackName=name, **roles.handed)
         status, events = self._wait(stack.stack_id, line, since=since)
         if status != "DELETE_COMPLETE":
-            raise StackFailed(f"cannot delete stack {name}", evidence=[*first_failure(events), f"it is {status}"])
+            raise StackFailed(
+                f"cannot delete stack {name}",
+                evidence=[*first_failure(events), f"the stack is {status}"],
+                next_step="./alva why",
+            )
 
-    def _call_off(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
+    def _cancel_update(self, stack_id: str, since: str | None, line: Line, deadline: TimedOut) -> TimedOut:
         """Cancel an update at the deadline, rather than wait for hours; return the error to raise."""
         unfinished = {
             event["LogicalResourceId"]: event["ResourceStatus"]

@@ -129,7 +129,7 @@ class Status:
     """The drift of direct comparisons, without CloudFormation's detection."""
 
 
-def look(aws: Aws, manifest: Manifest, *, with_drift: bool = True) -> Status:
+def read_status(aws: Aws, manifest: Manifest, *, with_drift: bool = True) -> Status:
     """Read everything, in parallel. Raises AlvaError.
 
     Without `with_drift`, the stacks are not compared with their resources, and their templates are not read.

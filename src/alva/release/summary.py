@@ -27,7 +27,7 @@ def markdown(environment: str, release: Release | None, *, url: str = "", run: s
             "This run recorded no release: it was refused before the first change, or killed. "
             "`./alva status` shows what runs."
             if run
-            else "There is no release yet."
+            else "No release yet."
         )
         return f"### {environment}\n\n{said}\n"
     mark = OUTCOME_MARKS.get(release.outcome, "")

@@ -126,7 +126,7 @@ def _is_protected(properties: Mapping[str, Any]) -> bool:
     )
 
 
-def look(aws: Aws, manifest: Manifest) -> Teardown:
+def read_teardown(aws: Aws, manifest: Manifest) -> Teardown:
     """Read the deployed stacks and plan the deletion. Changes nothing."""
     stacks = Stacks(aws)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:

@@ -66,10 +66,10 @@ class Result:
         }
 
 
-Said = tuple[Verdict, str]
+Finding = tuple[Verdict, str]
 """A verdict and its reason."""
 
-Look = Callable[[], Said]
+Check = Callable[[], Finding]
 
 
 class Verification:
@@ -89,14 +89,19 @@ class Verification:
             for stack in self._manifest.stacks_of("services"):
                 digests |= _running(self._manifest, stacks, stack.name)
         services = rollout.describe_services(self._aws, self._manifest)
-        checks: list[tuple[str, Look]] = [("secrets are set", self._secrets)]
+        checks: list[tuple[str, Check]] = [("secrets are set", self._secrets)]
         for service in self._manifest.services:
             digest = digests.get(service.name)
             found = services.get(service.service)
             checks.append((f"{service.name} runs", self._runs(service, found, digest)))
             checks.append((f"{service.name} targets are healthy", self._targets(service, found)))
             if service.host is not None:
-                checks.append((f"{service.host} leads here", self._leads_here(endpoint, service.host)))
+                checks.append(
+                    (
+                        f"{service.host} resolves to the load balancer",
+                        self._resolves(endpoint, service.host),
+                    )
+                )
             checks += [
                 (f"{service.name} answers {path}", self._answers(endpoint, service, path, digest))
                 for path in probe_paths(service)
@@ -126,15 +131,15 @@ class Verification:
             return Verdict.FAIL, "; ".join(f"{s.secret.name}: {s.problem or s.state.value}" for s in wrong)
         return Verdict.OK, f"{len(self._manifest.secrets)} secrets"
 
-    def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Look:
+    def _runs(self, service: Service, found: ServiceTypeDef | None, digest: str | None) -> Check:
         """All tasks run, their deployment succeeded, and each task runs the expected image."""
 
-        def look() -> tuple[Verdict, str]:
+        def check() -> tuple[Verdict, str]:
             if found is None:
                 return Verdict.FAIL, f"ECS has no service {service.service}"
             running, desired = found.get("runningCount", 0), found.get("desiredCount", 0)
             if running < desired:
-                return Verdict.FAIL, f"{running} of {desired} tasks run"
+                return Verdict.FAIL, serving.tasks_run(running, desired)
             runs = rollout.running_digest(self._aws, found["taskDefinition"], service.name)
             if digest is not None and runs != digest:
                 return Verdict.FAIL, f"{runs} is deployed, {digest} should be"
@@ -143,19 +148,19 @@ class Verification:
                 if others := serving.other_images(tasks, service.name, runs):
                     return Verdict.FAIL, "; ".join(others)
             deployment = rollout.last_deployment(self._aws, self._manifest, service)
-            said = f"{running} of {desired} tasks, {(runs or 'no digest')[7:19]}"
+            said = f"{serving.tasks_run(running, desired)}, {(runs or 'no digest')[7:19]}"
             status = deployment["status"] if deployment is not None else "SUCCESSFUL"
             if status not in ("SUCCESSFUL", "ROLLBACK_SUCCESSFUL"):
                 return Verdict.FAIL, f"its last deployment is {status}"
             # ECS rolled back to the expected digest.
             return Verdict.OK, said if status == "SUCCESSFUL" else f"{said}, after a rollback"
 
-        return look
+        return check
 
-    def _targets(self, service: Service, found: ServiceTypeDef | None) -> Look:
+    def _targets(self, service: Service, found: ServiceTypeDef | None) -> Check:
         """The load balancer reports every task healthy: each answers the service's health path."""
 
-        def look() -> tuple[Verdict, str]:
+        def check() -> tuple[Verdict, str]:
             groups = [b["targetGroupArn"] for b in (found or {}).get("loadBalancers", []) if "targetGroupArn" in b]
             if not groups:
                 return Verdict.SKIP, "it is behind no load balancer"
@@ -168,22 +173,22 @@ class Verification:
                     return Verdict.FAIL, problem
             return Verdict.OK, f"{len(addresses)} healthy"
 
-        return look
+        return check
 
-    def _answers(self, endpoint: PublicEndpoint, service: Service, path: str, digest: str | None) -> Look:
+    def _answers(self, endpoint: PublicEndpoint, service: Service, path: str, digest: str | None) -> Check:
         """The load balancer forwards `/admin`, `/admin/` and `/admin/x` to the service, and its home page exists."""
 
-        def look() -> tuple[Verdict, str]:
+        def check() -> tuple[Verdict, str]:
             answer = endpoint.fetch(endpoint.base(service) + path)
             return judge_answer(answer, digest, is_page=service.has_pages and is_home(path))
 
-        return look
+        return check
 
     @staticmethod
-    def _leads_here(endpoint: PublicEndpoint, host: str) -> Look:
+    def _resolves(endpoint: PublicEndpoint, host: str) -> Check:
         """The service's host name resolves to the load balancer, from this machine."""
 
-        def look() -> tuple[Verdict, str]:
+        def check() -> tuple[Verdict, str]:
             try:
                 found = find_addresses(host)
             except OSError as error:
@@ -194,7 +199,7 @@ class Verification:
                 return Verdict.OK, ", ".join(sorted(found))
             return Verdict.WARN, f"it resolves to {', '.join(sorted(found))}, not to {', '.join(sorted(ours))}"
 
-        return look
+        return check
 
 
 def probe_paths(service: Service) -> list[str]:
@@ -247,12 +252,12 @@ def require(results: list[Result]) -> None:
         )
 
 
-def run_check(check: tuple[str, Look]) -> Result:
+def run_check(check: tuple[str, Check]) -> Result:
     """Run one check; an exception is a FAIL with its message."""
-    name, look = check
+    name, function = check
     started = time.monotonic()
     try:
-        verdict, reason = look()
+        verdict, reason = function()
     except AlvaError as error:
         verdict, reason = Verdict.FAIL, "; ".join((error.message, *error.evidence))
     except (OSError, http.client.HTTPException) as error:

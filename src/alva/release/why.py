@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from alva.aws import Aws, error_code, explained, pages
 from alva.errors import AlvaError, MigrationFailed, RollbackFailed, RolledBack, StackFailed
 from alva.release.causes import PLATFORM, Source
-from alva.release.diagnosis import Diagnosis, Failure, diagnose, said
+from alva.release.diagnosis import Diagnosis, Failure, diagnose, reported
 from alva.release.history import PARAMETER_BYTES, History
 from alva.release.manifest import Manifest, Service
 from alva.release.stacks import Stacks, first_failure
@@ -66,9 +66,11 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         found = []  # an error here must not hide the failure
     if found:
         return tuple(found)
-    told = (*said(_source(error), error.evidence), *said(Source.RELEASE, [error.message]))
+    told = (*reported(_source(error), error.evidence), *reported(Source.RELEASE, [error.message]))
     exit_codes = tuple((name, int(code)) for each in told for name, code in ENDED.findall(each.text))
-    return (diagnose(Failure(subject=_subject(error), said=told, exit_codes=exit_codes)),)
+    names = (secret.short_name for secret in manifest.secrets if secret.kind == "generated")
+    failure = Failure(subject=_subject(error), said=told, exit_codes=exit_codes, generated_name=next(names, "NAME"))
+    return (diagnose(failure),)
 
 
 def services_causes(
@@ -94,7 +96,7 @@ def stacks_causes(aws: Aws, manifest: Manifest) -> list[Diagnosis]:
             events = list(
                 pages(aws.cloudformation, "describe_stack_events", "StackEvents", StackName=observed.stack_id)
             )
-        told = said(Source.STACK, [*first_failure(events[::-1]), f"the stack is {observed.status}"])
+        told = reported(Source.STACK, [*first_failure(events[::-1]), f"the stack is {observed.status}"])
         found.append(diagnose(Failure(subject=stack.name, said=told)))
     return found
 
@@ -105,7 +107,7 @@ class FailedReleases:
     def __init__(self, aws: Aws, manifest: Manifest) -> None:
         self._history = History(
             aws,
-            f"/{manifest.prefix}/why",
+            manifest.parameters.causes,
             of="the record of why releases failed",
             description="Why releases of this environment failed",
             read=lambda text, _: _from_text(text),
@@ -188,7 +190,7 @@ def _look(
         if not waiting or found is None:
             return None
         return found["createdAt"], Failure(
-            subject=service.name, said=said(Source.SERVICE, list(dict.fromkeys(waiting))[:3])
+            subject=service.name, said=reported(Source.SERVICE, list(dict.fromkeys(waiting))[:3])
         )
     task = most_telling(failed)
     task_id = task["taskArn"].rpartition("/")[2]
@@ -203,7 +205,9 @@ def _look(
     started, ended = task.get("startedAt"), task.get("stoppingAt") or task.get("stoppedAt")
     return task["createdAt"], Failure(
         subject=service.name,
-        said=tuple(dict.fromkeys((*said(Source.TASK, reasons), *said(Source.SERVICE, [*of_task, *of_service])))),
+        said=tuple(
+            dict.fromkeys((*reported(Source.TASK, reasons), *reported(Source.SERVICE, [*of_task, *of_service])))
+        ),
         exit_codes=exit_codes,
         logs=tuple(logs),
         port=service.port,
@@ -214,7 +218,7 @@ def _look(
 
 
 def _stopped_tasks(aws: Aws, manifest: Manifest, service: Service, since: datetime | None) -> list[TaskTypeDef]:
-    with explained(f"look at the stopped tasks of {service.service}"):
+    with explained(f"read the stopped tasks of {service.service}"):
         try:
             arns = aws.ecs.list_tasks(
                 cluster=manifest.cluster, serviceName=service.service, desiredStatus="STOPPED", maxResults=100

@@ -81,7 +81,8 @@ class DataChannel:
             raise SessionFailed(
                 f"cannot open session {self._session.id}",
                 evidence=[f"{type(error).__name__}: {error}"],
-                next_step="try again; a proxy or firewall must let ssmmessages.REGION.amazonaws.com through",
+                next_step="run the same command again; a proxy or firewall must let ssmmessages.REGION.amazonaws.com "
+                "through",
             ) from error
         tasks: list[asyncio.Task[None]] = []
         try:

@@ -39,7 +39,7 @@ def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, 
     plan = ask(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     assert first.stop(signal.SIGTERM) == 0
-    assert "handed back" in first.log
+    assert "returned to the queue" in first.log
     outside.seconds_per_chunk = 0.0
     second = laboratory.start_worker()
     wait_for(laboratory.customer, plan["id"], "ready")

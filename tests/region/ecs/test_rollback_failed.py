@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alva.aws import Aws, Target
-from alva.release import drift_cures, rollout
+from alva.release import drift_repairs, rollout
 from alva.release.drift import MissingLogGroup, RestoreService
 from alva.release.manifest import Manifest
 from tests.release.conftest import manifest_values
@@ -55,7 +55,7 @@ def test_next_update_recovers_a_service_whose_rollback_failed(workbench: Workben
     manifest = replace(manifest, cluster=workbench.cluster, services=(service,))
     aws = Aws(Target.local(workbench.config.endpoint_url))
     back = RestoreService(service="stuck", task_definition=good, desired_count=1, needs_deployment=True)
-    drift_cures.heal(aws, manifest, [MissingLogGroup(name=LOGS, retention_days=7), back])
+    drift_repairs.revert_drift(aws, manifest, [MissingLogGroup(name=LOGS, retention_days=7), back])
     deployment = rollout.last_deployment(aws, manifest, service)
     assert deployment is not None
     assert deployment["status"] == "SUCCESSFUL"

@@ -7,7 +7,7 @@ const capitalised = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export function showCondition(found) {
   const { level, summary } = found.condition;
-  // This is set at each look, because the header also shows when the environment cannot be read.
+  // This is set at each reading, because the header also shows when the environment cannot be read.
   $("state").className = `state ${level}`;
   $("state").textContent = `${SIGNS[level]} ${summary}`;
   renderWhenChanged("condition", [found.condition, found.release, found.url, found.lock, found.extra, Boolean(found.progress)], () => {
@@ -29,7 +29,7 @@ function releaseLine(found) {
   const links = [found.url ? element("a", { href: found.url, rel: "noreferrer" }, found.url) : "",
     found.extra.inbox ? element("a", { href: found.extra.inbox, rel: "noreferrer" }, "inbox") : ""].filter(Boolean);
   return [
-    ...(release ? [`Release ${release.number} ${release.outcome} `, since(release.started_at), ` ago, commit ${release.commit.slice(0, 12)}, by ${release.by}`] : ["No release yet"]),
+    ...(release ? [`Release ${release.number} ${found.outcome_in_words}, `, since(release.started_at), ` ago, commit ${release.commit.slice(0, 12)}, by ${release.by}`] : ["No release yet"]),
     ...links.flatMap((link) => [" · ", link]),
   ];
 }
@@ -68,7 +68,7 @@ async function showCauses(found) {
     const causes = account?.causes.length ? account.causes.map((cause) => causeCard(cause)) : [element("p", { class: "mono" }, release.cause)];
     $("last-causes").replaceChildren(element("h2", {}, `Why release ${release.number} ${wordsOf(release.outcome)}`), ...causes);
   } catch {
-    readFor = null; // the next look tries again
+    readFor = null; // the next reading tries again
   }
 }
 

@@ -52,7 +52,7 @@ function open() {
     stop();
     $("log-state").replaceChildren(problemCard(JSON.parse(event.data)));
   });
-  source.addEventListener("error", () => { stop(); $("log-state").textContent = "cannot read log lines: the console does not answer"; });
+  source.addEventListener("error", () => { stop(); $("log-state").textContent = "cannot read log lines: the console has ended"; });
   source.addEventListener("open", say);
 }
 

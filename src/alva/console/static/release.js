@@ -3,9 +3,8 @@
 import { $, causeCard, element, renderWhenChanged, seconds } from "./dom.js";
 import { lineElement, lineOf } from "./logs.js";
 
-const SIGNS = { running: "…", done: "✓", failed: "✗", back: "↩" };
+const SIGNS = { running: "…", done: "✓", failed: "✗", "rolling back": "↩" };
 const EVENTS = 6;
-const WORDS = { running: "running", done: "done", failed: "failed", back: "rolling back" };
 
 export function showProgress(found) {
   const progress = found.progress;
@@ -19,16 +18,16 @@ export function showProgress(found) {
   const events = eventsSince(progress.started_at, found.services);
   renderWhenChanged("progress", [progress, events, Math.floor(elapsed)], () => box.replaceChildren(
     ...progress.causes.map(causeCard),
-    element("div", { class: progress.is_going_back ? "card bad" : "card busy" },
-      element("p", {}, element("strong", {}, progress.is_going_back ? "The release is rolling back" : "A release is running"), `: ${progress.what}, by ${progress.by}`),
+    element("div", { class: progress.is_rolling_back ? "card bad" : "card busy" },
+      element("p", {}, element("strong", {}, progress.is_rolling_back ? "The release is rolling back" : "A release is running"), `: ${progress.what}, by ${progress.by}`),
       element("p", { class: "quiet" }, `${seconds(elapsed)} so far`, progress.expected_seconds ? `; the last release took ${seconds(progress.expected_seconds)}` : ""),
       element("ol", { class: "steps" }, progress.steps.map((step) => {
         const passed = step.seconds ?? (Date.now() - new Date(step.started_at)) / 1000;
         const share = step.state === "done" ? 1 : step.expected_seconds ? Math.min(0.97, passed / step.expected_seconds) : undefined;
         return element("li", {},
-          element("span", { class: step.state === "failed" || step.state === "back" ? "bad-text" : step.state === "done" ? "good-text" : "busy-text", "aria-label": WORDS[step.state] }, SIGNS[step.state]),
+          element("span", { class: step.state === "failed" || step.state === "rolling back" ? "bad-text" : step.state === "done" ? "good-text" : "busy-text", "aria-label": step.state }, SIGNS[step.state]),
           element("span", {}, step.title),
-          element("progress", { max: 1, value: share, class: step.state, "aria-label": step.title }),
+          element("progress", { max: 1, value: share, class: step.state.replace(" ", "-"), "aria-label": step.title }),
           element("span", { class: "quiet" }, step.state === "running" && step.expected_seconds ? `${seconds(passed)} of about ${seconds(step.expected_seconds)}` : passed >= 0.05 ? seconds(passed) : ""),
           step.detail ? element("span", { class: "detail" }, step.detail) : null);
       })),

@@ -24,8 +24,8 @@ export async function start() {
     const changed = Object.keys(release.digests).filter((name) => previous && previous.digests[name] !== release.digests[name]);
     const total = Object.values(release.step_seconds).reduce((sum, value) => sum + value, 0) || 1;
     return element("li", { class: release.outcome === "succeeded" ? "" : "bad" }, box, element("div", {},
-      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome}`),
-        release.rollback_of ? `, rollback to ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`,
+      element("p", {}, element("strong", {}, `Release ${release.number} ${release.outcome_in_words}`),
+        release.rollback_of ? `, rollback to release ${release.rollback_of}` : "", ` · commit ${release.commit.slice(0, 12)} · by ${release.by} · ${ago(release.started_at)} ago · ${seconds(release.seconds)}`,
         ...(/^https:/.test(release.run) ? [" · ", element("a", { href: release.run, rel: "noreferrer" }, "run")] : [])),
       element("p", { class: "quiet" }, changed.length ? `Changed: ${changed.map((name) => `${name} ${short(release.digests[name])}`).join(", ")}` : previous ? "No image changed" : "The first release"),
       release.cause ? element("p", { class: "bad-text" }, release.cause, " ", element("a", { href: `#why/${release.number}` }, "Why")) : null,

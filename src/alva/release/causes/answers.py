@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alva.release.causes.known_cause import AWS, ECS, LOGS, RELEASE, KnownCause, Source
 
+QUOTA = "./alva preflight names the quota and the command that requests an increase"
+
 HEALTH = (
     # From the load balancer. A verification quotes the targets' reasons.
     KnownCause(
@@ -42,20 +44,20 @@ VERIFICATION = (
         RELEASE,
         r"(?P<what>\S+) runs: \S+ is deployed, \S+ should be",
         "{what} runs another image than its stack says: somebody changed it outside CloudFormation",
-        "./alva deploy puts it back",
+        "./alva deploy reverts it",
     ),
     KnownCause(
         "wrong-answerer",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP \d+ from (?P<other>[0-9a-f]{12}), not from",
         "another image answers than the released one ({what}): its listener rule is missing, or comes after another",
-        "./alva diff: is the listener's rule as the template has it?",
+        "./alva diff shows the rule's drift, and the command that reverts it",
     ),
     KnownCause(
         "no-target",
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP 503|no target is healthy",
-        "the load balancer has no healthy target for it",
+        "no target is healthy",
         "./alva status shows its targets",
     ),
     KnownCause(
@@ -70,21 +72,21 @@ VERIFICATION = (
         RELEASE,
         r"(?P<what>\S+ answers \S+): HTTP (?P<code>4\d\d)",
         "users get HTTP {code} ({what}): the page does not exist, or requires sign-in",
-        "does the released version serve that path without sign-in?",
+        "make the released version answer that path without sign-in, or correct `paths` of the service's entry",
     ),
     KnownCause(
         "dependency",
         RELEASE,
         r"^inside: (?P<what>\S+) by name: [^\n]*HTTP 5\d\d: (?P<states>[^\n]+)",
         "{what} runs, but cannot use its dependencies: {states}",
-        "./alva diff: did its addresses or secrets change? ./alva preflight --reachability shows what it can reach",
+        "./alva diff shows changed addresses and secrets; ./alva preflight --reachability shows allowed connections",
     ),
     KnownCause(
         "no-answer",
         RELEASE,
         r"(?P<what>\S+ answers \S+): no answer",
         "the load balancer does not answer ({what})",
-        "./alva status; does its security group admit port 80 and 443?",
+        "./alva status; ./alva preflight --reachability shows whether ports 80 and 443 are open",
     ),
 )
 
@@ -102,7 +104,7 @@ EFFECTS = (
         AWS,
         r"was unable to place a task[^\n]*|RESOURCE:(?:ENI|FARGATE)|Capacity is unavailable|not enough free addresses",
         "ECS has no capacity for its task",
-        "are there free addresses in the subnets, and is the quota of Fargate vCPUs enough?",
+        "./alva preflight checks the quota of Fargate vCPUs; aws ec2 describe-subnets shows free addresses",
     ),
     KnownCause(
         "name-taken",
@@ -116,22 +118,22 @@ EFFECTS = (
         frozenset({Source.STACK}),
         r"as it is in use by|cannot be deleted as it is in use",
         "another resource still uses what should be deleted",
-        "remove that use first",
+        "remove the reference that the evidence names, then release again",
     ),
     KnownCause(
         "forbidden",
         AWS | RELEASE,
         r"AccessDenied|is not authorized to perform",
-        "these credentials or that role lack a permission",
-        "the message names the permission that is missing",
+        "the caller, or the role that the evidence names, lacks a permission",
+        "grant the permission that the evidence names",
     ),
-    KnownCause("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", "raise it in Service Quotas"),
+    KnownCause("quota", AWS, r"LimitExceeded|quota", "a quota of the account is used up", QUOTA),
     KnownCause(
         "quota",
         RELEASE,
         r"\b\w*(?:LimitExceeded|QuotaExceeded)(?:Exception|Fault)?\b",
         "a quota of the account is used up",
-        "raise it in Service Quotas",
+        QUOTA,
     ),
     KnownCause("throttled", AWS | RELEASE, r"Rate exceeded|Throttling", "AWS throttled the calls", "release again"),
 )

@@ -127,7 +127,7 @@ DATA = (
         LOG,
         r"Name or service not known|could not translate host name|getaddrinfo (?:failed|ENOTFOUND)",
         "a name that it connects to cannot be resolved",
-        "is the other service registered in Cloud Map? ./alva status",
+        "./alva status shows whether the other service runs",
     ),
     KnownCause(
         "missing-module",

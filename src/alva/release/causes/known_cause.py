@@ -29,7 +29,9 @@ LOG = frozenset({Source.LOG})
 
 @dataclass(frozen=True)
 class KnownCause:
-    """A known cause. `cause` and `next_step` can use the pattern's groups, `subject` and `port`."""
+    """A known cause. `cause` and `next_step` can use the pattern's groups, `subject`, `port` and
+    `generated_name`.
+    """
 
     kind: str
     sources: frozenset[Source]
@@ -42,6 +44,8 @@ class KnownCause:
 
 SECRETS_CHECK = "./alva secrets check"
 LOGS = "./alva logs {subject} --since 1h"
-ROTATE = "./alva secrets rotate database sets one new password for the database, the cache and the tasks"
+ROTATE = "./alva secrets rotate {generated_name} sets one new password for the database, the cache and the tasks"
 ASK_INSIDE = "./alva verify signs in with the same secret, and names the next step"
-STATUS_OF = "./alva status: is the {0} available, and does its security group admit the tasks?"
+STATUS_OF = (
+    "./alva status shows whether the {0} is available; ./alva preflight --reachability shows whether tasks reach it"
+)

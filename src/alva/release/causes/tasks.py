@@ -135,14 +135,14 @@ SECRETS = (
         "secret-unset",
         RELEASE,
         r"alva:unset|: not set(?: \(used by|$)",
-        "a secret that it needs has never been set",
+        "a secret that it needs is not set",
         "./alva secrets init generates secrets; ./alva secrets set NAME sets the others",
     ),
     KnownCause(
         "secret-unset",
         LOG,
         r"\balva:unset\b",
-        "a secret that it needs has never been set",
+        "a secret that it needs is not set",
         SECRETS_CHECK,
     ),
     KnownCause(
