@@ -1,4 +1,5 @@
-"""CloudWatch Logs' saved queries, which MiniStack lacks: create, list, delete. StartQuery runs them."""
+"""CloudWatch Logs' saved queries, which MiniStack lacks: they can be created, listed and deleted. StartQuery runs a
+query."""
 
 from __future__ import annotations
 

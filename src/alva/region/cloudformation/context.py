@@ -1,4 +1,4 @@
-"""A stack during an operation: resolves its template, records events, and knows its exports."""
+"""A stack during an operation: resolves its template, records events, and finds exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Creating and updating a stack. A resource starts as soon as its dependencies are done.
+"""Creates and updates a stack. A resource starts as soon as its dependencies are done.
 
 An operation keeps its progress in the stack's record. Every rollback works from it alone: after a failure, in a later
 `RollbackStack` or `ContinueUpdateRollback`, and after the region was killed.
@@ -213,7 +213,7 @@ async def _change(
     new: dict[str, Any],
     announced: Callable[[str], None],
 ) -> provisioning.Made:
-    """Update a resource in place, or make its replacement."""
+    """Update a resource in place, or create its replacement."""
     step = operation["steps"][logical_id]
     physical_id = previous["PhysicalResourceId"]
     if previous.get("ResourceType") != resource_type:
@@ -360,7 +360,7 @@ def _failure_reason(operation: Operation, outcome: Outcome) -> str:
 
 
 async def _fail(context: Context, operation: Operation, reason: str, *, is_output: bool = False) -> None:
-    """Roll back, or keep the failed state where the request says so."""
+    """Roll back, or keep the failed state if the request disables the rollback."""
     verb = "UPDATE" if operation["is_update"] else "CREATE"
     stack = context.stack
     if operation["disable_rollback"]:

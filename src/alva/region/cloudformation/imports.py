@@ -1,4 +1,4 @@
-"""Which existing resources a stack can import. Creating a resource that exists already fails.
+"""Defines which existing resources a stack can import. Creating a resource that exists already fails.
 
 MiniStack looks up a dozen types by their primary identifiers; this adds those that the environment retains. A secret's
 identifier is its ARN, which a template cannot know: an IMPORT change set that names it can import it,

@@ -1,4 +1,4 @@
-"""AWS::CloudWatch::Alarm: MiniStack's, and metric math (`Metrics`), which MiniStack refuses.
+"""AWS::CloudWatch::Alarm: MiniStack's type with metric math (`Metrics`), which MiniStack refuses.
 
 The record of a metric-math alarm has `Metrics` in place of MetricName, Namespace, Statistic, Period and Dimensions, as
 PutMetricAlarm keeps it; `alva.region.alarms` evaluates both kinds.
