@@ -171,7 +171,7 @@ def test_health_is_unprefixed_and_shallow(service: Service) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "service": service.name})
 
 
-def test_service_listens_where_it_is_told_to_and_nowhere_else(service: Service) -> None:
+def test_service_listens_on_its_host_and_port_only(service: Service) -> None:
     """HOST is 127.0.0.1 here, so other loopback addresses must refuse connections."""
     port = int(service.environment["PORT"])
     socket.create_connection(("127.0.0.1", port), timeout=10).close()
@@ -307,9 +307,7 @@ def test_body_that_is_too_long_is_refused(service: Service, is_announced: bool) 
     assert get(f"{service.url}/health").status_code == 200
 
 
-def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secret(
-    service: Service, keys: KeyPair
-) -> None:
+def test_request_is_logged_as_one_line_of_json_without_secrets(service: Service, keys: KeyPair) -> None:
     user, request_id = str(uuid.uuid4()), f"contract-{secrets.token_hex(8)}"
     token = sign_token(keys, "admin", user)["Authorization"].removeprefix("Bearer ")
     answer = get(

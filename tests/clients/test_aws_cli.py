@@ -53,7 +53,7 @@ def test_one_off_task_is_run_waited_for_and_its_exit_code_read(aws: Call) -> Non
     assert stopped["stoppedReason"] == "Essential container in task exited"
 
 
-def test_target_health_says_healthy(aws: Call) -> None:
+def test_describe_target_health_returns_healthy(aws: Call) -> None:
     groups = answer(aws, "elbv2", "describe-target-groups")["TargetGroups"]
     assert {group["TargetGroupName"].split("-")[2] for group in groups} == {
         service.name for service in SERVICES if service.port
@@ -63,7 +63,7 @@ def test_target_health_says_healthy(aws: Call) -> None:
         assert [t["TargetHealth"]["State"] for t in targets["TargetHealthDescriptions"]] == ["healthy"]
 
 
-def test_logs_hold_what_a_service_was_asked(aws: Call, rehearsal: Rehearsal) -> None:
+def test_logs_show_a_services_requests(aws: Call, rehearsal: Rehearsal) -> None:
     """`logs tail` is in version 2 of the CLI, which no package index has. It calls FilterLogEvents, as here."""
     rehearsal.get("/admin/x?from=the-aws-cli")
 

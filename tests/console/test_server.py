@@ -86,7 +86,7 @@ def test_printed_address_opens_the_page(console: Console) -> None:
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
-def test_page_comes_with_the_picture_that_was_just_read(forty: Synthesised) -> None:
+def test_page_contains_the_picture_that_was_just_read(forty: Synthesised) -> None:
     """The first view then needs no other request for it."""
     manifest, values, templates = forty
     with console_of(LargeEnvironment(manifest, templates), manifest, values) as console:
@@ -146,7 +146,7 @@ def test_error_of_aws_is_returned_in_its_words(console: Console) -> None:
     assert json.loads(body)["error"]["message"] == "cannot read the ledger: no connection to AWS's endpoint"
 
 
-def test_watch_shares_one_look_and_reports_only_changes() -> None:
+def test_watchers_share_one_reading_and_get_only_changes() -> None:
     looks: list[int] = []
     turn = threading.Semaphore(1)
 

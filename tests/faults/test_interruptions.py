@@ -74,7 +74,7 @@ serve.run(WebSettings, create_app)
 
 
 @pytest.mark.nightly
-def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(environment: Environment) -> None:
+def test_version_that_ignores_sigterm_is_killed_without_a_failed_request(environment: Environment) -> None:
     with environment.unharmed():
         with breaking.web_main(DEAF)(environment):
             deaf = environment.alva(*WEB_ALONE)
@@ -107,7 +107,7 @@ def test_removed_listener_rule_is_found_by_verification(environment: Environment
 
 
 @pytest.mark.parametrize("program", ["valkey-server", "postgres"])
-def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Environment, program: str) -> None:
+def test_killed_engine_is_restarted_without_a_failed_request(environment: Environment, program: str) -> None:
     with environment.unharmed():
         (killed,) = engines(environment.home, program)
         os.kill(killed, signal.SIGKILL)

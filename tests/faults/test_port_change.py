@@ -15,7 +15,7 @@ ADMIN_PORT = breaking.both(
 
 
 @pytest.mark.nightly
-def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: Environment) -> None:
+def test_users_do_not_notice_a_service_that_gets_another_port(environment: Environment) -> None:
     ports = admitted_ports(environment)
     with environment.users() as problems:
         with ADMIN_PORT(environment):

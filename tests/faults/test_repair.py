@@ -42,7 +42,7 @@ def alarm(environment: Environment) -> Iterator[str]:
         cloudwatch.delete_alarms(AlarmNames=[ALARM])
 
 
-def test_release_passes_preflight_while_an_alarm_rings(environment: Environment, alarm: str) -> None:
+def test_release_passes_preflight_while_an_alarm_is_in_alarm(environment: Environment, alarm: str) -> None:
     with environment.unharmed():
         with breaking.new_version("web")(environment):
             built = environment.alva("build", "web")

@@ -53,7 +53,7 @@ def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("as_root", [True, False], ids=["root", "ordinary user"])
-def test_environment_comes_up_and_takes_a_release(
+def test_environment_starts_and_can_be_released(
     debian: Debian, as_root: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As root from a clone with umask 077: database and cache run as users who cannot read it."""

@@ -35,7 +35,7 @@ def test_release_and_rollback_pass_without_a_failed_request(rehearsal: Rehearsal
     assert rehearsal.digests() == before
 
 
-def test_failed_release_goes_back_without_a_failed_request(rehearsal: Rehearsal) -> None:
+def test_failed_release_is_rolled_back_without_a_failed_request(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     with rehearsal.edited("apps/web/__main__.py", "raise SystemExit(1)\n"), rehearsal.users() as problems:
         up = rehearsal.alva("up")

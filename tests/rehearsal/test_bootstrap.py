@@ -94,7 +94,7 @@ def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal
 
 
 @pytest.mark.nightly
-def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) -> None:
+def test_first_deploy_works_with_the_readmes_steps(account: RunningRegion) -> None:
     bootstrap(account)
     checked = alva(account, "preflight")
     assert checked.returncode == 0, checked.stdout

@@ -93,7 +93,7 @@ def serious_findings(page: Page) -> list[str]:
     ]
 
 
-def test_picture_shows_each_service_with_its_tasks_and_tells_details_by_keyboard(
+def test_picture_shows_each_service_with_its_tasks_and_shows_details_by_keyboard(
     page: Page, rehearsal: Rehearsal
 ) -> None:
     for name in rehearsal.tasks():
@@ -124,7 +124,7 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 
-def test_good_release_shows_its_steps_and_is_then_in_the_time_line(page: Page, rehearsal: Rehearsal) -> None:
+def test_successful_release_shows_its_steps_and_is_then_in_the_timeline(page: Page, rehearsal: Rehearsal) -> None:
     with rehearsal.edited("apps/web/__main__.py", "\n# another build\n", append=True):
         release = subprocess.Popen(
             rehearsal.command("deploy", "--yes"), env=rehearsal.environment, cwd=rehearsal.project
@@ -153,7 +153,7 @@ def test_good_release_shows_its_steps_and_is_then_in_the_time_line(page: Page, r
     assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the sources of the checkout again"
 
 
-def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
+def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
     crash = "\nimport sys\n\nprint('cannot start: no configuration <b>at all</b>', flush=True)\nsys.exit(3)\n"
     with rehearsal.replaced("apps/web/__main__.py", "from common import serve\n", f"{crash}from common import serve\n"):
         release = rehearsal.alva("deploy", "--yes")

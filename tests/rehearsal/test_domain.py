@@ -55,7 +55,7 @@ def ask(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_http_leads_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
+def test_http_redirects_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
     answer = ask(endpoint, service, "http")
     assert answer.status == 301
     to = urlsplit(answer.headers["location"])
@@ -63,7 +63,7 @@ def test_http_leads_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint,
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_each_host_is_its_service_over_https_for_good(endpoint: PublicEndpoint, service: str) -> None:
+def test_each_host_serves_its_service_over_https_with_hsts(endpoint: PublicEndpoint, service: str) -> None:
     answer = ask(endpoint, service)
     assert answer.headers["x-alva-service"] == service
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
@@ -77,7 +77,7 @@ def test_certificate_is_verified(endpoint: PublicEndpoint) -> None:
         endpoint.fetch(f"https://blog.{DOMAIN}/")
 
 
-def test_load_balancers_own_name_serves_nothing_any_more(endpoint: PublicEndpoint) -> None:
+def test_load_balancers_own_name_serves_nothing(endpoint: PublicEndpoint) -> None:
     assert endpoint.fetch(f"https://{endpoint.address}/").status == 404
 
 

@@ -93,7 +93,7 @@ class FaultyAws(Aws):
         return FaultyAws(self.fault, plain.target, plain.poll, role=plain._role)
 
 
-def test_release_in_which_any_operation_fails_once_leaves_the_environment_whole(rehearsal: Rehearsal) -> None:
+def test_release_with_any_failed_operation_leaves_the_environment_intact(rehearsal: Rehearsal) -> None:
     assert rehearsal.alva("synth").returncode == 0
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")

@@ -39,7 +39,7 @@ def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsa
 
 
 @pytest.mark.nightly
-def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehearsal) -> None:
+def test_sleeping_environment_runs_nothing_and_wakes_unchanged(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     refused = rehearsal.alva("sleep")
     assert refused.returncode == 2, "it asks, and nobody answers"
@@ -73,7 +73,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert rehearsal.alva("wake").returncode == 2
 
 
-def test_destroy_asks_for_the_name_and_lists_what_stays(rehearsal: Rehearsal) -> None:
+def test_destroy_asks_for_the_name_and_lists_retained_resources(rehearsal: Rehearsal) -> None:
     before = rehearsal.tasks()
     assert rehearsal.alva("destroy", "--confirm", "production").returncode == 2
     unnamed = rehearsal.alva("destroy")

@@ -68,7 +68,7 @@ def test_release_with_another_image_is_verified_as_any_other(rehearsal: Rehearsa
 
 
 @pytest.mark.usefixtures("released")
-def test_other_image_knows_who_signed_in_through_auth(rehearsal: Rehearsal) -> None:
+def test_other_image_recognises_a_session_of_auth(rehearsal: Rehearsal) -> None:
     with httpx.Client(
         base_url=rehearsal.url, follow_redirects=True, timeout=20, headers={"Origin": rehearsal.url}
     ) as browser:
@@ -82,7 +82,7 @@ def test_other_image_knows_who_signed_in_through_auth(rehearsal: Rehearsal) -> N
 
 
 @pytest.mark.usefixtures("released")
-def test_inside_of_the_other_image_is_closed_to_the_outside(rehearsal: Rehearsal) -> None:
+def test_private_pages_of_another_image_are_private(rehearsal: Rehearsal) -> None:
     assert "checks" not in httpx.get(f"{rehearsal.url}/admin/health?deep=1").text
     logs = rehearsal.alva("logs", "admin", "--json", "--since", "5m").stdout.splitlines()
     assert any("/admin/health" in str(json.loads(line)["message"]) for line in logs)

@@ -14,7 +14,7 @@ from tests.waiting import until
 from .environment import Rehearsal
 
 
-def test_up_again_changes_nothing(rehearsal: Rehearsal) -> None:
+def test_second_up_changes_nothing(rehearsal: Rehearsal) -> None:
     before = rehearsal.tasks()
     up = rehearsal.alva("up", "--json")
     assert up.returncode == 0, up.stderr
@@ -24,7 +24,7 @@ def test_up_again_changes_nothing(rehearsal: Rehearsal) -> None:
     assert rehearsal.tasks() == before
 
 
-def test_edit_in_one_service_releases_that_service_alone_and_users_notice_nothing(rehearsal: Rehearsal) -> None:
+def test_edit_in_one_service_releases_only_that_service_without_a_failed_request(rehearsal: Rehearsal) -> None:
     tasks_before, digests_before = rehearsal.tasks(), rehearsal.digests()
     with rehearsal.edited("apps/web/app.py", "\n# edited\n", append=True), rehearsal.users() as problems:
         up = rehearsal.alva("up", "--json")
@@ -73,7 +73,7 @@ def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal, nu
 
 
 @pytest.mark.nightly
-def test_key_of_an_outside_service_is_made_where_stand_ins_answer_for_it(rehearsal: Rehearsal) -> None:
+def test_key_of_an_external_service_is_generated_for_stand_ins(rehearsal: Rehearsal) -> None:
     secret = {"SecretId": "alva-staging-openai-api-key"}
     rehearsal.client("secretsmanager").put_secret_value(**secret, SecretString="alva:unset")
     assert rehearsal.alva("secrets", "check").returncode == 3
@@ -100,7 +100,7 @@ def test_one_off_task_gives_its_output_and_its_exit_code(rehearsal: Rehearsal) -
     assert ran.stdout == "staging True\n"
 
 
-def test_logs_hold_what_a_service_was_asked_and_name_it(rehearsal: Rehearsal) -> None:
+def test_logs_show_requests_with_the_services_name(rehearsal: Rehearsal) -> None:
     rehearsal.get("/admin/x?marker=find-me")
 
     def found() -> list[dict[str, Any]]:

@@ -48,9 +48,7 @@ def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
     iam.delete_role(RoleName=name)
 
 
-def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
-    rehearsal: Rehearsal, pipeline: Aws
-) -> None:
+def test_release_needs_only_the_pipelines_permissions(rehearsal: Rehearsal, pipeline: Aws) -> None:
     assert rehearsal.alva("synth").returncode == 0  # whatever the tests before this one wrote
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
@@ -176,7 +174,7 @@ def cdk(rehearsal: Rehearsal, *arguments: str) -> str:
 
 
 @pytest.mark.nightly
-def test_cdk_by_hand_finds_nothing_to_do_after_a_release_and_a_release_nothing_after_it(rehearsal: Rehearsal) -> None:
+def test_manual_cdk_deploy_changes_nothing_after_a_release_and_vice_versa(rehearsal: Rehearsal) -> None:
     tasks = rehearsal.tasks()
     said = cdk(rehearsal, "deploy", "--all", "--require-approval", "never")
     assert said.count("(no changes)") == len(Manifest.read(rehearsal.home / "cdk.out" / "staging").stacks)

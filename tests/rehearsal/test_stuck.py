@@ -18,7 +18,7 @@ def status_of(rehearsal: Rehearsal) -> str:
 
 
 @pytest.mark.nightly
-def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_gone(rehearsal: Rehearsal) -> None:
+def test_failed_rollback_ends_with_nine_and_is_continued_after_its_cause_is_fixed(rehearsal: Rehearsal) -> None:
     logs, before = rehearsal.client("logs"), rehearsal.digests()
     with (
         rehearsal.users() as problems,

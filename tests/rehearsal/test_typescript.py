@@ -86,7 +86,7 @@ def test_customer_makes_a_plan_and_an_administrator_sees_it(page: Page, released
     expect(page.get_by_role("row", name=customer)).to_contain_text("ready")
 
 
-def test_release_is_verified_without_a_header_of_ours(released: Rehearsal) -> None:
+def test_release_is_verified_without_the_digest_header(released: Rehearsal) -> None:
     verified = released.alva("verify", "--json")
     assert verified.returncode == 0, verified.stdout
     assert not [name for name in released.get("/").headers if name.lower().startswith("x-alva")]

@@ -81,7 +81,7 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ("UnknownOperationException", 7, Verdict.SKIP, "not available here"),
     ],
 )
-def test_plan_that_refuses_the_database_is_reported(
+def test_account_plan_that_refuses_the_database_is_reported(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Any, retention: int, verdict: Verdict, words: str
 ) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", {**DATABASE, "BackupRetentionPeriod": retention}))
@@ -108,7 +108,7 @@ def test_release_that_creates_a_stack_is_refused_before_its_first_change(
 @pytest.mark.parametrize(
     ("action", "checks", "refuses"), [("CREATE", True, True), ("CREATE", False, False), ("UPDATE", True, False)]
 )
-def test_account_is_asked_when_a_release_to_aws_creates_a_stack(
+def test_account_is_checked_when_a_release_to_aws_creates_a_stack(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, checks: bool, refuses: bool
 ) -> None:
     class Passed(Exception):

@@ -33,7 +33,7 @@ def test_stack_is_rolled_back_unless_its_data_changed(
     assert is_rolled_back({"Resources": former}, {"Resources": released}) is expected
 
 
-def test_service_that_the_failed_release_added_is_not_looked_for_afterwards(manifest: Manifest) -> None:
+def test_service_added_by_the_failed_release_is_not_checked_afterwards(manifest: Manifest) -> None:
     """Its stack went back, and took it away: that it is gone is no failure."""
     first, second = manifest.services
     stack = ObservedStack(

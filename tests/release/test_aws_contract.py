@@ -129,7 +129,7 @@ def test_ledger_numbers_releases_by_the_parameters_versions(aws: Aws, manifest: 
     assert [(each.number, each.commit) for each in ledger.history()] == [(2, "b"), (1, "a")]
 
 
-def test_secrets_are_made_set_checked_and_audited(aws: Aws, manifest: Manifest) -> None:
+def test_secrets_are_created_set_checked_and_audited(aws: Aws, manifest: Manifest) -> None:
     for secret in manifest.secrets:
         aws.secretsmanager.create_secret(Name=secret.name, SecretString=UNSET)
     secrets = Secrets(aws, manifest)
@@ -176,7 +176,7 @@ def test_retained_resources_are_deleted_permanently_and_deleting_twice_is_no_err
     assert aws.secretsmanager.create_secret(Name=name, SecretString="y")["Name"] == name
 
 
-def test_empty_account_is_recognised_and_its_roles_are_made_once(aws: Aws) -> None:
+def test_empty_account_is_recognised_and_its_roles_are_created_once(aws: Aws) -> None:
     account = bootstrap.look(aws)
     assert account.id == "123456789012"
     assert account.bootstrap_version is None

@@ -75,7 +75,7 @@ def test_service_whose_environment_and_size_change_is_shown_with_both(manifest: 
     )
 
 
-def test_contraction_asks_unless_the_database_is_new(manifest: Manifest) -> None:
+def test_contraction_needs_approval_unless_the_database_is_new(manifest: Manifest) -> None:
     revision = Revision(revision="3", down_revision="2", title="tidy", contractions=("drops column a.b",))
     plan = Plan(steps=(Migrate(key="migration", title="migration", revisions=(revision,)),))
     wanted = Wanted(manifest=manifest, templates={}, digests={})
@@ -130,7 +130,7 @@ def test_without_a_change_set_the_templates_are_compared() -> None:
 RISK = Risk(kind=Kind.DATA, subject="database/Instance", message="is replaced")
 
 
-def test_risk_is_refused_where_nobody_can_approve_it(manifest: Manifest) -> None:
+def test_risk_is_refused_without_a_terminal_for_approval(manifest: Manifest) -> None:
     with pytest.raises(PreflightRefused) as caught:
         require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.IAM}), None)
     assert "database/Instance: is replaced" in str(caught.value)

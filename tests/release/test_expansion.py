@@ -36,7 +36,7 @@ def template(resources: dict[str, Any], **exports: str) -> dict[str, Any]:
     ],
     ids=["removed rule", "removed rule within its group", "only added", "changed resource"],
 )
-def test_expanded_template_is_the_new_one_with_what_only_the_former_has(
+def test_expanded_template_is_the_new_one_with_resources_of_the_former_one(
     new: dict[str, Any], former: dict[str, Any], both: dict[str, Any], gone: tuple[str, ...]
 ) -> None:
     assert expanded(template(new), template(former)) == template(both)
@@ -86,7 +86,7 @@ def test_network_drops_the_former_port_only_after_the_services_have_verified(man
     assert (contract.stack.name, contract.template, contract.reasons) == (network, None, ("Old",))
 
 
-def test_release_that_only_removes_something_leaves_it_to_the_contraction(manifest: Manifest) -> None:
+def test_release_that_only_removes_something_has_only_a_contraction(manifest: Manifest) -> None:
     plan = plan_of(manifest, template({"Old": rule(1), "Kept": rule(2)}), template({"Kept": rule(2)}))
     assert not [s for s in plan.steps if isinstance(s, ApplyStack) and not isinstance(s, ApplyServices)]
     assert [step.stack.name for step in plan.contractions] == [manifest.stack("network").name]

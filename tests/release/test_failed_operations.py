@@ -265,7 +265,7 @@ def small_environment(endpoint_url: str, name: str, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "ways", [pytest.param(1, id="in one way"), pytest.param(len(KINDS), id="in every way", marks=pytest.mark.nightly)]
 )
-def test_release_in_which_any_operation_fails_leaves_what_ran_or_what_was_asked_for_and_says_which(
+def test_release_with_any_failed_operation_leaves_the_former_or_the_new_version_and_reports_which(
     small: Small, ways: int
 ) -> None:
     """Each operation fails in one way, the ways taking turns; the nightly run takes each operation and each way."""

@@ -226,7 +226,7 @@ def test_next_step_for_a_log_line_changes_nothing() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_failure_without_a_known_cause_is_described_by_its_end(kind: str, failure: Failure) -> None:
+def test_failure_without_a_known_cause_shows_the_last_lines(kind: str, failure: Failure) -> None:
     found = diagnose(failure)
     assert found.kind == kind
     assert found.next_step

@@ -61,13 +61,13 @@ def throttled(operation: str) -> ClientError:
     return ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, operation)
 
 
-def test_task_that_ecs_does_not_know_yet_is_waited_for(aws: Aws, ecs: Answers) -> None:
+def test_task_that_ecs_does_not_return_yet_is_waited_for(aws: Aws, ecs: Answers) -> None:
     stopped = ecs([], [], [{**DONE, "lastStatus": "PENDING"}], [DONE])
     assert run(aws).succeeded
     assert stopped == []
 
 
-def test_task_that_ecs_never_knows_is_stopped_and_named(
+def test_task_that_ecs_never_returns_is_stopped_and_named(
     aws: Aws, ecs: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oneoff, "UNKNOWN_SECONDS", 0.1)

@@ -90,7 +90,7 @@ def test_finding_of_a_rule_warns_when_its_kind_is_allowed() -> None:
         ((State.SET, State.MALFORMED), Verdict.FAIL),
     ],
 )
-def test_secret_that_a_release_creates_is_no_reason_to_refuse_it(
+def test_release_that_creates_a_secret_is_not_refused(
     monkeypatch: pytest.MonkeyPatch, states: tuple[State, State], verdict: Verdict
 ) -> None:
     """As `refusals.refuse` does: a push that adds a secret must be able to create it."""

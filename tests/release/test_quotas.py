@@ -104,7 +104,7 @@ def found(account: Account, templates: list[dict[str, Any]], deployed: list[dict
     }
 
 
-def test_first_release_is_counted_on_top_of_what_others_have() -> None:
+def test_first_release_is_added_to_the_accounts_usage() -> None:
     account = Account(vpcs=5, addresses=3, nat_gateways={"nat-1": "us-east-1a", "nat-2": "us-east-1b"}, limits=LIMITS)
     assert found(account, [network("us-east-1a"), services(1, 1, 1, 1)], []) == {
         "Fargate vCPUs": "4.25 of 6",
@@ -116,7 +116,7 @@ def test_first_release_is_counted_on_top_of_what_others_have() -> None:
     }
 
 
-def test_what_is_deployed_is_not_counted_twice_and_growth_is() -> None:
+def test_deployed_resources_are_not_counted_twice_and_growth_is_counted() -> None:
     account = Account(vpcs=2, addresses=5, nat_gateways={"nat-1": "us-east-1a"}, limits=LIMITS)
     deployed = [network("us-east-1a"), services(1)]
     assert found(account, [network("us-east-1a", "us-east-1b"), services(6, 1)], deployed) == {

@@ -68,7 +68,7 @@ def test_stuck_rollback_is_continued(aws: Aws) -> None:
     assert settled.status == "UPDATE_ROLLBACK_COMPLETE"
 
 
-def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can_do(aws: Aws) -> None:
+def test_rollback_that_cannot_be_continued_has_its_cause_and_a_next_step(aws: Aws) -> None:
     before = ("1", "Api", "UPDATE_FAILED", "the first time")
     with Stubber(aws.cloudformation) as answers:
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))

@@ -51,5 +51,5 @@ def test_cause_cannot_leave_its_block() -> None:
     assert "last log: ''' oops" in text
 
 
-def test_environment_without_a_release_says_so() -> None:
+def test_environment_without_a_release_is_reported() -> None:
     assert "There is no release yet" in markdown("staging", None)

@@ -95,20 +95,20 @@ def parse(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("where", "command"), ALVA, ids=[f"{w}: {shlex.join(c)}" for w, c in ALVA])
-def test_alva_takes_the_command(where: str, command: list[str]) -> None:
+def test_alva_parses_the_command(where: str, command: list[str]) -> None:
     try:
         parse(command[1:])
     except click.ClickException as error:
         pytest.fail(f"{where}: {shlex.join(command)}: {error.format_message()}")
 
 
-def test_parser_would_refuse_what_does_not_exist() -> None:
+def test_parser_refuses_unknown_verbs_and_options() -> None:
     for wrong in (["nonsense"], ["deploy", "--no-such-option"], ["secrets", "nonsense"], ["rollback", "x"]):
         with pytest.raises(click.ClickException):
             parse(wrong)
 
 
-def test_aws_takes_every_command() -> None:
+def test_aws_cli_parses_every_command() -> None:
     tools = ROOT / "tools" / "pipeline"
     arguments = [command[1:] for _, command in AWS]
     finished = subprocess.run(

@@ -72,7 +72,7 @@ def unknown_names(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_and_paths_lead_somewhere(document: str) -> None:
+def test_links_and_paths_exist(document: str) -> None:
     file = ROOT / document
     text = file.read_text()
     assert [target for target in links(text) if target and not (file.parent / target).exists()] == []

@@ -158,7 +158,7 @@ def test_packages_keep_their_bytecode_whatever_the_environment_says(machine: Mac
 
 
 @pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64"])
-def test_each_verb_adds_what_it_needs_and_takes_nothing_away(machine: Machine, system: str) -> None:
+def test_each_verb_adds_its_packages_and_removes_none(machine: Machine, system: str) -> None:
     machine.pretend_to_be(system)
     machine.add_python("3.13.5")
     for verb, calls in (("up", REGION), ("status", []), ("check", TESTS), ("test", []), ("up", []), ("synth", [])):
@@ -182,13 +182,13 @@ def test_region_on_another_machine_is_refused_before_anything_is_installed(machi
     assert machine.calls()[:2] == TESTS[:2], "linters and tests without a region run there"
 
 
-def test_python_on_a_mac_is_installed_as_there(machine: Machine) -> None:
+def test_on_macos_the_next_step_installs_python_with_homebrew(machine: Machine) -> None:
     machine.pretend_to_be("Darwin arm64")
     machine.add_python("3.9.6")  # the one that comes with Xcode
     assert "next: brew install python@3.13" in machine.run("status").stderr
 
 
-def test_no_python_names_the_package_to_install(machine: Machine) -> None:
+def test_missing_python_is_reported_with_the_package_to_install(machine: Machine) -> None:
     result = machine.run("up")
     assert result.returncode == 1
     assert result.stderr.startswith("cannot run alva: it needs Python 3.11, 3.12 or 3.13\n  found: no Python on PATH\n")
@@ -287,7 +287,7 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
     assert "installing" in machine.run("up").stderr
 
 
-def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine) -> None:
+def test_unwritable_folder_is_reported_with_a_next_step(machine: Machine) -> None:
     """A folder where the lock file should be: no user can write that, root neither."""
     machine.add_python("3.11.9")
     (machine.root / ".alva/install.lock").mkdir(parents=True)
@@ -297,7 +297,7 @@ def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine
     assert "next: run as its owner" in ended.stderr
 
 
-def test_what_is_installed_can_be_read_by_the_users_that_engines_run_as(machine: Machine) -> None:
+def test_installed_files_are_readable_for_the_users_of_engines(machine: Machine) -> None:
     machine.add_python("3.11.9", pip_says="no network")
     former = os.umask(0o077)
     try:

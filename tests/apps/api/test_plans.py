@@ -62,7 +62,7 @@ def test_cancelled_plan_stays_cancelled_and_its_worker_stops(
     assert customer.get(f"/plans/{plan['id']}").json()["content"] is None
 
 
-def test_asking_twice_with_one_key_makes_one_plan(customer: httpx.Client) -> None:
+def test_two_orders_with_one_key_make_one_plan(customer: httpx.Client) -> None:
     key = secrets.token_hex(8)
     first = ask(customer, **{"Idempotency-Key": key})
     wait_for(customer, first["id"], "ready")
@@ -76,14 +76,14 @@ def test_plan_survives_a_model_that_fails_once(customer: httpx.Client, outside: 
     assert plan["problem"] == ""
 
 
-def test_plan_that_cannot_be_made_fails_with_a_sentence(customer: httpx.Client, outside: Outside) -> None:
+def test_plan_that_cannot_be_made_fails_with_a_message(customer: httpx.Client, outside: Outside) -> None:
     outside.plan_faults += [401]
     plan = wait_for(customer, ask(customer)["id"], "failed")
     assert plan["problem"] == "The planning service is not set up properly. We have to look at it."
     assert plan["content"] is None
 
 
-def test_plan_of_somebody_else_does_not_exist(customer: httpx.Client, api: RunningProcess, keys: KeyPair) -> None:
+def test_plan_of_another_user_is_not_found(customer: httpx.Client, api: RunningProcess, keys: KeyPair) -> None:
     plan = wait_for(customer, ask(customer)["id"], "ready")
     task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
     stranger = sign_token(keys)

@@ -33,7 +33,7 @@ def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, o
     assert "lost its worker" in other.log
 
 
-def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, outside: Outside) -> None:
+def test_stopping_worker_returns_its_job_to_the_queue(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.5
     first = laboratory.start_worker(finish_seconds=0.5)
     plan = ask(laboratory.customer)
@@ -48,7 +48,7 @@ def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, 
     assert [job["attempts"] for job in jobs] == [1], "handing back costs no attempt"
 
 
-def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
+def test_stopping_worker_finishes_a_job_that_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.04
     worker = laboratory.start_worker(finish_seconds=25)
     plan = ask(laboratory.customer)
@@ -57,7 +57,7 @@ def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: La
     assert status_of(laboratory.customer, plan["id"]) == "ready"
 
 
-def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Outside) -> None:
+def test_plan_survives_an_unavailable_cache(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.2
     worker = laboratory.start_worker()
     plan = ask(laboratory.customer)
@@ -78,7 +78,9 @@ def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Out
     wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready")
 
 
-def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Laboratory, postgres: PostgresServer) -> None:
+def test_plan_ordered_while_the_queue_is_unavailable_is_made_later(
+    laboratory: Laboratory, postgres: PostgresServer
+) -> None:
     laboratory.stop_cache()
     plan = ask(laboratory.customer)
     assert plan["status"] == "queued"
@@ -88,7 +90,7 @@ def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Labora
     wait_for(laboratory.customer, plan["id"], "ready")
 
 
-def test_queue_that_lost_everything_is_filled_again(laboratory: Laboratory, postgres: PostgresServer) -> None:
+def test_queue_that_lost_its_data_is_filled_again(laboratory: Laboratory, postgres: PostgresServer) -> None:
     plan = ask(laboratory.customer)
     with redis.Redis(port=laboratory.cache_port, password=laboratory.environment["REDIS_PASSWORD"]) as client:
         client.flushall()
@@ -166,7 +168,7 @@ def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
     until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
 
 
-def test_deep_health_names_the_worker_that_is_not_there(laboratory: Laboratory) -> None:
+def test_deep_health_reports_a_missing_worker(laboratory: Laboratory) -> None:
     url = f"http://127.0.0.1:{laboratory.environment['PORT']}/health?deep=1"
     alone = httpx.get(url, trust_env=False, timeout=60)
     said = alone.json()["checks"]["worker"]

@@ -114,7 +114,7 @@ def test_rows_are_deleted_after_their_retention_and_not_before(
     assert {name: left[name] for name in untouched} == {name: before[name] for name in untouched}
 
 
-def test_person_who_is_signed_in_stays_signed_in(sign_up: Callable[..., Person], database_url: str) -> None:
+def test_signed_in_user_stays_signed_in(sign_up: Callable[..., Person], database_url: str) -> None:
     person = sign_up()
     delete(database_url)
     assert person.auth.post("/refresh").status_code == 200
@@ -127,7 +127,7 @@ def test_one_task_deletes_at_a_time(postgres: PostgresServer, database: str, dat
     assert set(delete(database_url)) == set(TABLES)
 
 
-def test_deletion_goes_on_after_an_error(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_continues_after_an_error(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     third_call = asyncio.Event()
 

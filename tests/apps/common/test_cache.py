@@ -54,7 +54,7 @@ def test_certificate_for_another_name_is_refused(valkey: ValkeyServer) -> None:
 
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize("password", ["not-the-password", None])
-def test_wrong_password_is_refused_and_not_told(valkey: ValkeyServer, password: str | None) -> None:
+def test_wrong_password_is_refused_and_not_logged(valkey: ValkeyServer, password: str | None) -> None:
     with pytest.raises(AuthenticationError) as failure:
         ping(valkey.url, password)
     assert "not-the-password" not in str(failure.value)

@@ -184,11 +184,11 @@ def record(
     return shorten(statements), {name for _, called in notes for name in called}
 
 
-def test_every_function_that_asks_the_database_is_recorded(asked: tuple[list[Statement], set[str]]) -> None:
+def test_every_function_with_a_database_query_is_recorded(asked: tuple[list[Statement], set[str]]) -> None:
     assert {*functions_of("auth"), *functions_of("api")} - asked[1] == set()
 
 
-def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], set[str]]) -> None:
+def test_recording_matches_the_present_code(asked: tuple[list[Statement], set[str]]) -> None:
     """With the next revision, this recording becomes that of the previous release."""
     if os.environ.get("ALVA_RECORD"):
         write(_recording(HEAD), asked[0])
@@ -213,7 +213,7 @@ def ask_again(postgres: PostgresServer) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("revision", REVISIONS[1:])
-def test_release_before_a_revision_goes_on_working_after_it(ask_again: Callable[..., list[str]], revision: str) -> None:
+def test_previous_release_works_after_a_revision(ask_again: Callable[..., list[str]], revision: str) -> None:
     before = REVISIONS[REVISIONS.index(revision) - 1]
     assert ask_again(before, revision) == [], f"{revision} takes something from the release before it"
 
@@ -235,7 +235,7 @@ def test_present_release_works_on_its_own_schema(ask_again: Callable[..., list[s
         "CREATE UNIQUE INDEX ON auth.sessions (user_id)",
     ],
 )
-def test_revision_that_takes_something_away_is_found(ask_again: Callable[..., list[str]], change: str) -> None:
+def test_revision_that_removes_something_is_found(ask_again: Callable[..., list[str]], change: str) -> None:
     assert ask_again(HEAD, HEAD, change) != []
 
 

@@ -135,7 +135,7 @@ def test_without_the_token_nothing_is_answered(cache: Cache) -> None:
     assert cache.ask(token="wrong-token-wrong-token").startswith("-WRONGPASS")
 
 
-def test_without_tls_there_is_no_answer(cache: Cache) -> None:
+def test_connection_without_tls_gets_no_answer(cache: Cache) -> None:
     with cache.connect() as plain:
         plain.sendall(b"PING\r\n")
         plain.settimeout(3)

@@ -201,7 +201,7 @@ def test_a_wrong_password_is_refused(database: Database) -> None:
         database.connect(password="wrong")
 
 
-def test_the_class_decides_how_many_connections_there_are(database: Database) -> None:
+def test_the_instance_class_decides_the_maximum_of_connections(database: Database) -> None:
     assert database.ask("SHOW max_connections") == "112"
 
 
@@ -337,7 +337,7 @@ def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> 
     assert database.region.delete("restored").status == "DELETE_COMPLETE"
 
 
-def test_deletion_leaves_a_snapshot_if_the_policy_says_so(database: Database) -> None:
+def test_deletion_with_policy_snapshot_leaves_a_snapshot(database: Database) -> None:
     database.exists = False
     assert database.region.delete("database").status == "DELETE_COMPLETE"
     rds = database.region.client("rds")

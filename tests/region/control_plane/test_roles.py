@@ -131,7 +131,7 @@ def test_running_a_task_needs_pass_role_for_its_roles(region: RunningRegion) -> 
     assert refusal(client_as(region, role(region, run, hand), "ecs").run_task, **asked)[0] == "ClusterNotFoundException"
 
 
-def test_cloudformation_takes_only_a_role_that_trusts_it(region: RunningRegion) -> None:
+def test_cloudformation_accepts_only_a_role_that_trusts_it(region: RunningRegion) -> None:
     template = json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}})
     create = region.client("cloudformation").create_stack
     name = f"s-{uuid.uuid4().hex[:8]}"

@@ -132,7 +132,7 @@ def test_repeated_request_returns_the_existing_resource():
     asyncio.run(test())
 
 
-def test_pages_lead_through_everything_once():
+def test_pages_contain_everything_once():
     async def test():
         elbv2 = Elbv2()
         await elbv2.fill()

@@ -169,7 +169,7 @@ def test_a_redirect_leads_to_the_port_that_serves_https_here(make_rig):
     run(make_rig, test)
 
 
-def test_a_url_rewrite_changes_what_the_target_sees(make_rig):
+def test_a_url_rewrite_changes_the_targets_request(make_rig):
     async def test(rig, client):
         group = await rig.target_group()
         target = await rig.target(rig.echo)

@@ -271,7 +271,7 @@ def test_link_out_of_the_context_is_refused(project: Any) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are made by root")
-def test_user_of_the_base_is_known_by_its_name(project: Any) -> None:
+def test_user_of_the_base_is_found_by_its_name(project: Any) -> None:
     image = project.build(
         textwrap.dedent("""\
             FROM node:24-slim

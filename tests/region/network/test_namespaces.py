@@ -261,7 +261,7 @@ async def test_managed_port_is_open_to_the_region_and_its_peers_independent_of_g
 
 
 @on_bench
-async def test_a_connection_outlives_its_rule_and_a_new_one_does_not_come_about(bench: Bench) -> None:
+async def test_an_open_connection_outlives_its_rule_and_a_new_one_is_not_accepted(bench: Bench) -> None:
     """Tracked connections, as on AWS."""
     bench.vpc.group("api")
     bench.vpc.group("database")
@@ -382,7 +382,7 @@ async def test_nothing_of_it_is_in_the_machines_own_network(bench: Bench) -> Non
 
 
 @on_bench
-async def test_a_detached_interface_is_gone_and_its_address_can_be_attached_again(bench: Bench) -> None:
+async def test_a_detached_interface_is_removed_and_its_address_can_be_attached_again(bench: Bench) -> None:
     bench.vpc.group("tasks")
     bench.vpc.allow("tasks", "tasks", 80)
     one, two = await bench.interface("tasks"), await bench.interface("tasks")

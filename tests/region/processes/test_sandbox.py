@@ -25,7 +25,7 @@ def make_layer(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def test_layers_are_laid_over_each_other_the_last_on_top(workbench: Any, tmp_path: Path) -> None:
+def test_later_layers_override_earlier_ones(workbench: Any, tmp_path: Path) -> None:
     below = make_layer(tmp_path / "below", {"app/a": "below", "app/both": "below", "app/deep/x": "x"})
     above = make_layer(tmp_path / "above", {"app/both": "above", "app/deep/y": "y", "etc/motd": "hello"})
 
@@ -94,7 +94,7 @@ def test_root_is_read_only_and_tmp_is_not(workbench: Any, tmp_path: Path) -> Non
     workbench(test)
 
 
-def test_root_that_is_not_read_only_takes_new_files_and_leaves_the_image_alone(workbench: Any, tmp_path: Path) -> None:
+def test_writable_root_accepts_new_files_and_the_image_is_unchanged(workbench: Any, tmp_path: Path) -> None:
     layer = make_layer(tmp_path / "layer", {"app/code.py": "1"})
 
     async def test(bench: Any) -> None:
@@ -164,7 +164,7 @@ def test_init_ends_as_its_program_does(workbench: Any, script: str, code: int) -
     workbench(test)
 
 
-def test_process_has_its_user_and_no_way_to_more(workbench: Any) -> None:
+def test_process_has_its_user_and_cannot_gain_privileges(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         output = await bench.output(
             "sh", "-c", "id -u; id -g; id -un; grep -E 'CapEff|NoNewPrivs|Groups' /proc/self/status"
@@ -200,7 +200,7 @@ def test_bound_file_wins_over_the_image_and_over_the_base(workbench: Any, tmp_pa
     assert (layer / "app/certificates/bundle.pem").read_text() == "image"
 
 
-def test_writable_folder_reaches_outside(workbench: Any, tmp_path: Path) -> None:
+def test_writable_folder_is_shared_with_the_machine(workbench: Any, tmp_path: Path) -> None:
     folder = tmp_path / "outside"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)

@@ -54,7 +54,7 @@ def test_lines_come_in_order_and_all_before_the_end(workbench: Any) -> None:
     workbench(test)
 
 
-def test_line_of_a_megabyte_comes_in_pieces(workbench: Any) -> None:
+def test_line_of_a_megabyte_is_split(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         lines: list[str] = []
         await (await bench.start("python", "-c", "print('x' * 1_000_000); print('next')", lines=lines)).wait()
@@ -129,7 +129,7 @@ def test_ignored_stop_signal_ends_with_137_in_time(workbench: Any, sandbox: Sand
 
 
 @pytest.mark.parametrize("sandbox", [None, SandboxSpec(layers=())], ids=["plain", "sandbox"])
-def test_children_of_an_ended_process_go_with_it(workbench: Any, sandbox: SandboxSpec | None) -> None:
+def test_children_of_an_ended_process_are_killed(workbench: Any, sandbox: SandboxSpec | None) -> None:
     async def test(bench: Any) -> None:
         nap = f"0.{os.getpid()}61"
         process = await bench.start("/bin/sh", "-c", f"sleep 1{nap} & exit 0", sandbox=sandbox)

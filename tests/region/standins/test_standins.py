@@ -335,7 +335,7 @@ def test_another_site_can_neither_read_nor_delete(rig, mails):
     assert len(httpx.get(f"{rig.inbox_url}/api/messages").json()["messages"]) == 1
 
 
-def test_an_unknown_fault_is_refused_with_the_known_ones(rig):
+def test_an_unknown_fault_is_refused_with_a_list_of_the_known_ones(rig):
     answer = httpx.post(f"{rig.inbox_url}/api/faults", json={"api": "openai", "kind": "flood"})
     assert answer.status_code == 400
     assert "429" in answer.json()["error"]

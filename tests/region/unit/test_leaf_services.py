@@ -185,7 +185,7 @@ def test_same_token_and_value_again_make_no_second_version(call: Services) -> No
     assert len(labels_of(call, "there")) == 2
 
 
-def test_secret_that_is_not_there_can_be_deleted_at_once(call: Services) -> None:
+def test_forced_deletion_of_a_missing_secret_succeeds(call: Services) -> None:
     assert call("secretsmanager", "DeleteSecret", SecretId="nowhere", ForceDeleteWithoutRecovery=True)
     with pytest.raises(Refused, match="ResourceNotFoundException"):
         call("secretsmanager", "DeleteSecret", SecretId="nowhere")

@@ -88,7 +88,7 @@ async def test_services_are_reconciled_although_one_cannot_be(
     assert background.failures == []
 
 
-async def test_controller_goes_on_after_each_of_its_loops_raised(
+async def test_controller_continues_after_an_exception_in_each_of_its_loops(
     background: Background, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     controller = controller_of(background)
@@ -229,7 +229,7 @@ async def test_log_events_are_sent_after_some_were_refused(
     assert background.failures == []
 
 
-async def test_service_goes_on_although_its_event_cannot_be_sent(
+async def test_service_continues_although_its_event_cannot_be_sent(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = controller_of(background)

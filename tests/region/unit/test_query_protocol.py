@@ -20,7 +20,7 @@ from alva.region.query_protocol import (
 ELBV2 = service_model("elbv2")
 
 
-def test_parameters_and_structures_are_each_others_inverse() -> None:
+def test_reading_parameters_is_the_inverse_of_writing_them() -> None:
     request = {
         "ListenerArn": "a",
         "Priority": 7,
