@@ -30,7 +30,7 @@ NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
 
 @dataclass(frozen=True)
 class Form:
-    """An endpoint that reads a body first."""
+    """An endpoint that reads the body before it answers."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A service as its image runs it."""
+    """A service with the settings of its image."""
 
     service: str
     prefix: str
@@ -128,7 +128,7 @@ class Service:
 @pytest.fixture(scope="module")
 def services(
     service_environment: dict[str, str],
-    worker: RunningProcess,  # noqa: ARG001 - somebody takes plans from the queue
+    worker: RunningProcess,  # noqa: ARG001 - it takes plans from the queue
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Service]]:
     """Every implementation, running side by side."""
@@ -241,7 +241,7 @@ def test_container_health_check_fails_without_a_healthy_service(service: Service
         return subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
     assert check() == 0
-    assert check(HOST="0.0.0.0") == 0  # noqa: S104 - what the image says
+    assert check(HOST="0.0.0.0") == 0  # noqa: S104 - as in the image
     assert check(PORT=str(free_port())) == 1
 
 
@@ -346,7 +346,7 @@ def test_request_is_logged_as_one_line_of_json_without_secrets(service: Service,
 def test_running_request_is_answered_before_the_end(service: Service) -> None:
     """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken.
 
-    The last test of this file: it ends what the others ask.
+    The last test of this file: it stops the services that the other tests use.
     """
     port, form = int(service.environment["PORT"]), service.implementation.form
     body = b"email=x&password=y"

@@ -1,4 +1,4 @@
-"""The AWS CLI as the runbooks call it, in a released environment."""
+"""The AWS CLI with the calls of the runbooks, in a released environment."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call,
     template.write_text(parameter("one"))
 
     def deploy(*more: str, check: bool = True) -> Any:
-        """Deploy in another second than before: the AWS CLI names change sets by the second."""
+        """Deploy at least one second later: the AWS CLI names change sets by the second."""
         begun = int(time.time())
         until(lambda: int(time.time()) > begun, "the next second")
         arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)

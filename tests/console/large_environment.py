@@ -1,7 +1,7 @@
-"""An environment of 40 services and 100,000 log lines, behind clients that answer as boto3's do.
+"""An environment of 40 services and 100,000 log lines, behind clients with boto3's responses.
 
-Templates and manifest are synthesised. Tasks and log lines, which one machine has no room for, are made up here. The
-console reads them through the same functions as those of any other environment.
+Templates and manifest are synthesised. Tasks and log lines, which are too many for one machine, are generated here. The
+console reads them with the same functions as in any other environment.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RecordedClient:
 
 
 class LargeEnvironment(Aws):
-    """40 running services, whose events change from one look to the next, and their log lines."""
+    """40 running services, whose events change with each reading, and their log lines."""
 
     def __init__(self, manifest: Manifest, templates: Mapping[str, Any], *, log_lines: int = LOG_LINES) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))

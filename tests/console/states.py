@@ -1,4 +1,4 @@
-"""An environment in each state that the page shows. The real console serves them from values made up here."""
+"""An environment in each state that the page shows. The real console serves them, from invented values."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def served(aws: Aws, charts: Path) -> Iterator[Console]:
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """A console whose AWS does not answer: it refuses requests before it calls AWS."""
+    """A console without a reachable AWS: it refuses invalid requests before it calls AWS."""
     with served(Aws(Target.local("http://127.0.0.1:9")), tmp_path_factory.mktemp("charts")) as console:
         yield console
 
@@ -87,11 +87,11 @@ def test_printed_address_opens_the_page(console: Console) -> None:
 
 
 def test_page_contains_the_picture_that_was_just_read(forty: Synthesised) -> None:
-    """The first view then needs no other request for it."""
+    """So the first view needs no further request."""
     manifest, values, templates = forty
     with console_of(LargeEnvironment(manifest, templates), manifest, values) as console:
         token = cookie(console)
-        for _ in range(20):  # what was read is forgotten after some seconds
+        for _ in range(20):  # the reading is dropped after some seconds
             picture = json.loads(ask(console, "/api/picture", Cookie=token)[2])
             body = ask(console, "/", Cookie=token)[2]
             known = json.loads(body.partition('id="first-view">')[2].partition("</script>")[0])
@@ -152,7 +152,7 @@ def test_watchers_share_one_reading_and_get_only_changes() -> None:
 
     def look() -> Any:
         if len(looks) < 5:
-            assert turn.acquire(timeout=60)  # a follower sees only the latest look, so each look waits for it
+            assert turn.acquire(timeout=60)  # a follower gets only the latest reading, so each reading waits for it
         looks.append(1)
         if len(looks) == 2:
             raise AlvaError("cannot look")
@@ -175,7 +175,7 @@ def test_watchers_share_one_reading_and_get_only_changes() -> None:
 
 
 class SilentAws(Aws):
-    """An AWS whose answers the test holds back."""
+    """An AWS whose responses the test delays."""
 
     def __init__(self) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))

@@ -39,7 +39,7 @@ definition, so no fault changes it: that would replace the tasks of all services
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of an environment, as its users and ECS see it."""
+    """The state of an environment, according to ECS and to requests."""
 
     digests: dict[str, str | None]
     containers: dict[str, Any]

@@ -1,4 +1,4 @@
-"""A broken environment is repaired by a release, as a push makes it: build, preflight, deploy."""
+"""A release repairs a broken environment with the steps of a push: build, preflight, deploy."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from lib.config.environments import STAGING
 
 REPOSITORY = Path(__file__).parents[2]
 
-# Each of these permissions allows the holder to get all others, or to delete the environment.
+# With each of these permissions, the holder can get all others, or delete the environment.
 NEVER = (
     "cloudformation:DeleteStack",
     "ecr:BatchDeleteImage",
@@ -153,7 +153,7 @@ def test_stacks_are_changed_with_two_named_roles_of_the_bootstrap(staging: Any) 
 
 
 def test_drift_is_reverted_within_the_cluster_only(staging: Any) -> None:
-    """A release repairs drift. It registers no task definition, so it can only use those of a stack."""
+    """A release reverts drift. It registers no task definition, so it can only use those of a stack."""
     (statement,) = [each for each in statements(staging) if "ecs:UpdateService" in each["Action"]]
     assert text(statement["Resource"]).endswith(":service/alva-staging-cluster/*")
 
@@ -210,7 +210,7 @@ IAM_PREFIXES = {
 OTHERWISE_NAMED = {"budgets:DescribeBudgets": "budgets:ViewBudget"}
 """Operations whose IAM action has another name."""
 
-# Verbs that only people run, with their own permissions.
+# Verbs that only operators run, with their own permissions.
 NOT_IN_THE_PIPELINE = {
     "secretsmanager:PutSecretValue": "./alva secrets",
     "secretsmanager:UpdateSecretVersionStage": "./alva secrets",
@@ -234,7 +234,8 @@ ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "File
 def calls_of_the_engine(who: str | None = None) -> set[str]:
     """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one.
 
-    `who`: those made with a role of the bootstrap, `roles.deployer.cloudformation.delete_stack(...)`; else one's own.
+    `who`: the role of the bootstrap, as in `roles.deployer.cloudformation.delete_stack(...)`; otherwise the caller's
+    role.
     """
     found = set()
     tool = REPOSITORY / "src" / "alva"

@@ -1,4 +1,4 @@
-"""The month's bill, from the templates and the price table."""
+"""The monthly cost, from the templates and the price table."""
 
 from __future__ import annotations
 

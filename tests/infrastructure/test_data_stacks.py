@@ -56,7 +56,7 @@ def test_released_images_do_not_expire_because_of_unreleased_builds(staging: Any
     assert first["selection"]["countNumber"] == 30
 
     images = [["built"] for _ in range(100)]
-    images[0] += ["released-1", "released-102"]  # Pushed first, and released again: it runs.
+    images[0] += ["released-1", "released-102"]  # Pushed first and released again, so it is in use.
     kept = kept_by(repository, images)
     assert kept == [0, *range(70, 100)]
     images = [["built", f"released-{number}"] for number in range(40)] + [["built"]] * 40
@@ -65,10 +65,10 @@ def test_released_images_do_not_expire_because_of_unreleased_builds(staging: Any
 
 
 def kept_by(repository: Any, images: list[list[str]]) -> list[int]:
-    """Which images stay, of these with their tags, in the order in which they were pushed.
+    """The images that the policy keeps, of these with their tags, in the order in which they were pushed.
 
-    As AWS says it: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower
-    priority", and a count keeps those pushed last.
+    AWS: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower priority",
+    and a count keeps the images that were pushed last.
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
     """
     rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]

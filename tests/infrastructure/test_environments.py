@@ -184,7 +184,8 @@ ONE_WAY = {"certificate", "domain"}
 @pytest.mark.parametrize("change", sorted(CHANGES.keys() - {"staging", "production"}))
 def test_change_removes_no_export_in_use(change: str, staging: Any, synthesise: Callable[[Environment], Any]) -> None:
     """Stacks are updated one after the other: an export must outlast those that import it, or the release fails with
-    "Export ... cannot be deleted as it is in use by ..."."""
+    "Export ... cannot be deleted as it is in use by ...".
+    """
     changed = synthesise(CHANGES[change])
     assert imports_of(staging) - exports_of(changed) == set()
     if change not in ONE_WAY:
@@ -254,7 +255,7 @@ def test_manifest_has_the_values_that_a_release_needs(staging: Any) -> None:
 
 def run_app(output_folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the app as the command line does: without credentials and without this test's environment variables."""
-    # HOME has CDK's unpacked libraries, and can have credentials, which are hidden.
+    # HOME has CDK's unpacked libraries, and may have credentials, which are hidden here.
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
     hidden = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     environment = {**kept, **hidden, "CDK_OUTDIR": str(output_folder), **variables}

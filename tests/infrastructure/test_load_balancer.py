@@ -162,7 +162,7 @@ def test_access_logs_go_to_a_private_bucket(staging: Any, synthesise: Callable[.
 
 
 def test_web_acl_allows_bodies_that_the_services_accept(synthesise: Callable[..., Any]) -> None:
-    """The managed rule blocks bodies above 8 KB; the contract of a service says 256 KiB."""
+    """The managed rule blocks bodies above 8 KB; the contract of a service allows 256 KiB."""
     guarded = synthesise(STAGING.with_settings(load_balancer__web_acl=True))
     counted = {
         override["Name"]

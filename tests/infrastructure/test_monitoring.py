@@ -100,7 +100,7 @@ def test_production_alarms_have_lower_thresholds(staging: Any, production: Any) 
 
 
 def log_metrics(synthesis: Any) -> dict[str, Any]:
-    """Each metric that a filter makes of log lines -> the filter's properties."""
+    """Each metric that a filter publishes from log lines -> the filter's properties."""
     filters = [each.properties for each in synthesis.resources("services", "Logs::MetricFilter")]
     return {each["MetricTransformations"][0]["MetricName"]: each for each in filters}
 
@@ -184,7 +184,7 @@ def test_saved_queries_search_the_services_logs(staging: Any) -> None:
 def test_connections_are_fewer_than_rds_allows_by_default_where_that_was_measured(
     instance_class: str, measured: int
 ) -> None:
-    """RDS's formula counts the memory without the operating system. An alarm above the real limit never goes off."""
+    """RDS's formula counts the memory without the operating system. An alarm above the real limit is never in ALARM."""
     assert measured * 0.7 < max_connections(instance_class) < measured
 
 
@@ -211,7 +211,7 @@ def test_alarm_on_missing_data_is_created_after_the_source_of_the_data(staging: 
 
 
 def test_budget_is_a_separate_stack_that_is_optional(staging: Any, synthesise: Callable[..., Any]) -> None:
-    """An account may refuse budgets: a release then goes on."""
+    """An account may refuse budgets; the release then continues."""
     stacks = {stack["name"]: stack for stack in staging.manifest["stacks"]}
     assert [name for name, stack in stacks.items() if stack["optional"]] == ["alva-staging-budget"]
     assert stacks["alva-staging-budget"]["phase"] == "after"

@@ -1,4 +1,4 @@
-"""Cluster, migration and services: sizes, environment, secrets, roles, deployment."""
+"""Cluster, migration and services: sizes, environment variables, secrets, roles, deployment."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def test_dockerfile_whose_user_could_not_write_to_tmp_is_found(staging: Any, tmp
 
 
 def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: Path) -> None:
-    """There is no Dockerfile, or one that names no sources and ports of the service."""
+    """A service may have no Dockerfile, or one without its sources and ports."""
     assert found(assembly_of(staging), tmp_path) == {}
     (tmp_path / "apps" / "web").mkdir(parents=True)
     (tmp_path / "apps" / "web" / "Dockerfile").write_text(

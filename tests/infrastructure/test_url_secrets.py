@@ -21,7 +21,7 @@ QUERY = "sslmode=verify-full&sslrootcert=/app/rds.pem"
 
 @pytest.fixture(scope="module")
 def whole(synthesise: Callable[..., Any]) -> Any:
-    """Staging with an api that gets full URLs. Auth gets URL and password separately."""
+    """Staging, in which api gets full URLs and auth gets URL and password separately."""
     api = replace(
         STAGING.service("api"),
         environment={},

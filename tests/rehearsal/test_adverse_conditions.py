@@ -14,7 +14,7 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment that `./alva up` made from nothing: bootstrap, all stacks, the migration, all services."""
+    """An environment that `./alva up` created in an empty account: bootstrap, stacks, migration and services."""
     with rehearsal_in(tmp_path_factory.mktemp("adverse")) as rehearsal:
         rehearsal.variables["ALVA_ADVERSE_CONDITIONS"] = "10"
         up = rehearsal.alva("up")

@@ -17,7 +17,7 @@ def answer(rehearsal: Rehearsal, path: str) -> tuple[int, str | None]:
 
 
 def names(rehearsal: Rehearsal) -> set[str]:
-    """The services that the environment has."""
+    """The names of the environment's services."""
     status = json.loads(rehearsal.alva("status", "--json").stdout)
     return {service["name"] for service in status["services"] if service["tasks"]}
 

@@ -42,7 +42,7 @@ def page(rehearsal: Rehearsal) -> Iterator[Page]:
 
 
 def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
-    """Ask for a link on the page at `path` and open it."""
+    """Request a link on the page at `path`, and open it."""
     before = len(mails_to(rehearsal, address))
     page.goto(path)
     page.get_by_label("E-mail address").fill(address)
@@ -85,7 +85,7 @@ def test_administrator_sees_which_digests_run(page: Page, rehearsal: Rehearsal) 
 
 
 def _digest(page: Page, service: str) -> str:
-    """The digest that the load balancer's answers for a service carry."""
+    """The digest in a service's response through the load balancer."""
     path = {"web": "/", "admin": "/admin/static/alva.css"}.get(service, f"/{service}/openapi.json")
     header = page.request.get(path).headers["x-alva-digest"]
     assert header.startswith("sha256:")

@@ -1,4 +1,4 @@
-"""The console in a real browser: picture, good release, failing release, logs, metrics, causes."""
+"""The console in a real browser: picture, successful release, failing release, logs, metrics, causes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(rehearsal: Rehearsal) -> Iterator[str]:
-    """The address that a running `./alva open` prints. It is stopped by SIGINT."""
+    """The address that a running `./alva open` prints. SIGINT stops the command at the end."""
     process = subprocess.Popen(
         rehearsal.command("open", "--no-browser", "--json"),
         env=rehearsal.environment,
@@ -73,7 +73,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Kept where ALVA_SCREENSHOTS says: how the README's pictures are made (docs/reference/console.md)."""
+    """Save a screenshot in the folder ALVA_SCREENSHOTS, if set, for the README (docs/reference/console.md)."""
     if folder := os.environ.get("ALVA_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"console-{name}.png")
 
@@ -184,7 +184,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     show(page, "metrics")
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
-    # The worker logs it, and a metric filter makes a value of it.
+    # The worker logs the value, and a metric filter publishes it.
     depth = page.locator(".chart").filter(has_text="Queue depth").locator("tbody td").first
     expect(depth).to_have_text("0")
     screenshot(page, "metrics")

@@ -1,4 +1,4 @@
-"""An environment that gets a domain: a host for each service, https, and the way there from plain http."""
+"""An environment that gets a domain: a host for each service, HTTPS, and redirects from HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment that was up at the load balancer's own name, and then got a domain, as the runbook says."""
+    """An environment that served at the load balancer's name, and then got a domain with the runbook's steps."""
     with rehearsal_in(tmp_path_factory.mktemp("domain")) as rehearsal:
         plain = rehearsal.alva("up")
         assert plain.returncode == 0, plain.stderr
@@ -84,11 +84,11 @@ def test_load_balancers_own_name_serves_nothing(endpoint: PublicEndpoint) -> Non
 def test_deep_verification_passes_across_all_hosts(site: Rehearsal) -> None:
     verified = site.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verified.stdout)}
-    # Alarms that are some seconds old have no datapoints yet, and those that miss them ring.
+    # A new alarm has no datapoints yet, so an alarm on missing data is in ALARM.
     failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
     assert failed == [], verified.stdout
     for service, host in HOSTS.items():
         assert checks[f"{service} answers {HOMES[service]}"]["verdict"] == "OK"
-        # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
+        # The domain is not delegated to the region, so its names do not resolve on this machine.
         assert checks[f"{host} leads here"]["verdict"] == "WARN"
     assert checks["customer's journey"]["verdict"] == "OK", checks["customer's journey"]

@@ -20,7 +20,7 @@ def last_release(rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 def causes(rehearsal: Rehearsal, release: int) -> list[dict[str, Any]]:
-    """What `./alva why` has kept of a release."""
+    """The causes of a release that `./alva why` has stored."""
     why = rehearsal.alva("why", "--release", str(release), "--json")
     assert why.returncode == 0, why.stderr
     account = json.loads(why.stdout)["release"]
@@ -157,7 +157,7 @@ def test_release_is_refused_while_a_user_holds_the_lock(rehearsal: Rehearsal) ->
 def test_deep_verification_checks_dependencies_the_journey_and_logs(rehearsal: Rehearsal) -> None:
     verify = rehearsal.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verify.stdout)}
-    # Alarms are other tests' business: they break things on purpose.
+    # Alarms are left out: other tests cause them on purpose.
     failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
     assert failed == [], verify.stdout
     assert "with a verified certificate" in checks["inside: database"]["reason"]

@@ -12,7 +12,7 @@ from .environment import Rehearsal
 
 
 def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`./alva ARGUMENTS` with `value` on its standard input."""
+    """Run `./alva ARGUMENTS` with `value` on standard input."""
     return rehearsal.alva(*arguments, standard_input=value)
 
 

@@ -1,4 +1,4 @@
-"""The environment on loopback addresses, which is all that a region without root has; other tests have namespaces."""
+"""The environment on loopback addresses, as in a region without root; other tests use namespaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.region]
 
 @pytest.fixture(scope="module")
 def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment of its own, brought up with loopback addresses."""
+    """A separate environment with loopback addresses."""
     with rehearsal_in(tmp_path_factory.mktemp("loopback"), network="loopback") as rehearsal:
         up = rehearsal.alva("up")
         assert up.returncode == 0, up.stderr

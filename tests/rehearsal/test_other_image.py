@@ -1,4 +1,4 @@
-"""A service that is not in Python in place of one of the four, and does all that the four do."""
+"""A Node service replaces one of the four Python services, with all of its functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.nightly
 
 @contextmanager
 def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:
-    """The project with the Node service in admin's folder, as a person would put it there."""
+    """The project with the Node service in admin's folder."""
     folder = rehearsal.project / "apps" / "admin"
     settings = rehearsal.project / "infrastructure" / "lib" / "config" / "services.py"
     text, dockerfile = settings.read_text(), (folder / "Dockerfile").read_text()
@@ -44,7 +44,7 @@ def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def released(rehearsal: Rehearsal) -> Iterator[dict[str, str]]:
-    """Admin released as a Node image; its digest by service. Python's admin is back afterwards."""
+    """Release admin as a Node image; yield the digest by service. The Python version is restored at the end."""
     with admin_in_node(rehearsal):
         up = rehearsal.alva("up", "--json")
         assert up.returncode == 0, up.stderr

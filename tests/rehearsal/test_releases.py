@@ -39,7 +39,7 @@ def test_edit_in_one_service_releases_only_that_service_without_a_failed_request
         assert digests_after[other] == digests_before[other]
     assert problems == []
 
-    # The content decides: with the sources as they were, the image is the one of before.
+    # Only the content decides: the former sources make the former image.
     assert rehearsal.alva("up").returncode == 0
     assert rehearsal.digests() == digests_before
 
@@ -57,7 +57,7 @@ def test_all_services_roll_back_together_when_one_does_not_start(rehearsal: Rehe
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal, number: signal.Signals) -> None:
-    """A pipeline that is cancelled sends SIGTERM, a terminal SIGINT."""
+    """A cancelled pipeline sends SIGTERM, a terminal sends SIGINT."""
     with rehearsal.edited("apps/web/app.py", "\n# interrupted\n", append=True):
         with rehearsal.alva_running("up") as (process, events):
             for event in events:

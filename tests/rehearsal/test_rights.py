@@ -1,6 +1,4 @@
-"""Permissions: a release needs only the pipeline's rights and the bootstrap's roles; `cdk deploy` by hand still
-works.
-"""
+"""A release needs only the pipeline's policy and the bootstrap's roles; `cdk deploy` by hand still works."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ POLICY = f"arn:aws:iam::{ACCOUNT}:policy/alva-staging-release"
 
 @pytest.fixture
 def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
-    """AWS with the policy of the pipeline's role. That role itself trusts GitHub alone, so another one bears it."""
+    """AWS with the policy of the pipeline's role, in another role: the pipeline's role trusts only GitHub."""
     iam, name = rehearsal.client("iam"), "as-the-pipeline"
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}}
     arn = iam.create_role(
@@ -49,7 +47,7 @@ def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
 
 
 def test_release_needs_only_the_pipelines_permissions(rehearsal: Rehearsal, pipeline: Aws) -> None:
-    assert rehearsal.alva("synth").returncode == 0  # whatever the tests before this one wrote
+    assert rehearsal.alva("synth").returncode == 0  # written by earlier tests
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
     before = {name: str(digest) for name, digest in rehearsal.digests().items()}
@@ -154,7 +152,7 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
 
 
 def cdk(rehearsal: Rehearsal, *arguments: str) -> str:
-    """The CDK CLI by hand, on the templates that were released; what it says."""
+    """Run the CDK CLI on the released templates; return its output."""
     ended: Any = node(
         [
             str(PROJECT / "node_modules/aws-cdk/bin/cdk"),

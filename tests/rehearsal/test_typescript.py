@@ -1,4 +1,4 @@
-"""The TypeScript workspace in place of the four Python services, and back: `examples/typescript/README.md`."""
+"""The TypeScript workspace (`examples/typescript/README.md`) replaces the Python services, which are then restored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PASSWORD = secrets.token_urlsafe(12)
 
 @pytest.fixture(scope="module")
 def released(rehearsal: Rehearsal, shell: dict[str, str]) -> Iterator[Rehearsal]:
-    """The workspace's services are released, by the command in its README; then the Python ones are again."""
+    """Release the workspace's services with the command in its README; release the Python services at the end."""
     there, back = blocks(README)
     run_blocks([there], rehearsal, shell, timeout_seconds=BUILD_SECONDS)
     yield rehearsal

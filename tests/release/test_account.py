@@ -39,12 +39,12 @@ DATABASE = {
 
 @pytest.fixture
 def aws() -> Aws:
-    """Clients of which every call is stubbed: nothing listens there."""
+    """Clients whose calls are all stubbed: no server listens there."""
     return Aws(Target.local("http://127.0.0.1:9"))
 
 
 def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manifest:
-    """A manifest whose stack `database` has these resources, and whose others are empty."""
+    """A manifest whose stack `database` has these resources; the other stacks are empty."""
     manifest = Manifest.from_values(manifest_values("t"), tmp_path)
     for stack in manifest.stacks:
         own = resources if stack.name == "t-database" else {}
@@ -85,7 +85,7 @@ def test_account_plan_that_refuses_the_database_is_reported(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Any, retention: int, verdict: Verdict, words: str
 ) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", {**DATABASE, "BackupRetentionPeriod": retention}))
-    # The plan is asked in a region of its own, with clients of its own.
+    # The account's plan is read in another Region, with its own clients.
     monkeypatch.setattr(account, "Aws", lambda *_: aws)
     answer = {"accountId": "123456789012", **plan} if isinstance(plan, dict) else plan
     with answering(aws, "freetier", get_account_plan_state=answer):
@@ -100,7 +100,7 @@ def test_release_that_creates_a_stack_is_refused_before_its_first_change(
     monkeypatch.setattr(account, "Aws", lambda *_: aws)
     expired = {"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}
     with answering(aws, "freetier", get_account_plan_state=expired), pytest.raises(PreflightRefused) as refused:
-        refuse_account(aws, manifest)  # what cannot be asked here is no reason
+        refuse_account(aws, manifest)  # an operation that the endpoint lacks is no reason to refuse
     assert [line.partition(":")[0] for line in refused.value.evidence] == ["account"]
     assert "has expired" in refused.value.evidence[0]
 
@@ -122,7 +122,7 @@ def test_account_is_checked_when_a_release_to_aws_creates_a_stack(
     plan = Plan(steps=(ApplyStack(key="database", title="database", stack=stack, action=Action[action]),))
     wanted = Wanted(manifest=manifest, templates={stack.name: {}}, digests={})
     monkeypatch.setattr(refusals, "refuse_asleep", lambda *_: None)
-    monkeypatch.setattr(refusals, "bootstrap_roles_of", no_bootstrap)  # what is asked next
+    monkeypatch.setattr(refusals, "bootstrap_roles_of", no_bootstrap)  # the next request
     monkeypatch.setattr(AccountChecks, "checks", lambda _: [("account: plan", lambda: (Verdict.FAIL, "has expired"))])
     builder: Any = None
     with pytest.raises(PreflightRefused if refuses else Passed):
@@ -209,7 +209,7 @@ def test_missing_service_linked_role_is_reported(aws: Aws, tmp_path: Path, monke
 
 @pytest.fixture
 def blob() -> Iterator[str]:
-    """Where the configuration of an image for ARM is downloaded."""
+    """The URL of the configuration of an image for ARM."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -34,7 +34,7 @@ def test_stack_is_rolled_back_unless_its_data_changed(
 
 
 def test_service_added_by_the_failed_release_is_not_checked_afterwards(manifest: Manifest) -> None:
-    """Its stack went back, and took it away: that it is gone is no failure."""
+    """The rollback deleted the service with its stack: its absence is no failure."""
     first, second = manifest.services
     stack = ObservedStack(
         name="services",

@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where moto's server listens."""
+    """The address of moto's server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -79,7 +79,7 @@ def aws(moto: str) -> Aws:
 
 
 def template(**parameters: str) -> dict[str, Any]:
-    """A stack of one parameter of Systems Manager."""
+    """A stack with one SSM parameter."""
     return {
         "Resources": {
             "Parameter": {
@@ -203,7 +203,7 @@ def test_bootstrapped_account_is_worked_with_as_its_roles(aws: Aws, name: str) -
 def test_network_quotas_have_the_expected_codes(aws: Aws) -> None:
     names = {}
     for quota in QUOTAS:
-        if quota.service_code == "vpc":  # moto has no other service's
+        if quota.service_code == "vpc":  # moto has only this service's quotas
             found = aws.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode=quota.code)["Quota"]
             names[quota.name] = (found["QuotaName"], found["Value"])
     assert names == {
@@ -213,7 +213,7 @@ def test_network_quotas_have_the_expected_codes(aws: Aws) -> None:
     }
 
 
-# What the sources call, held against botocore's models.
+# The calls in the sources, compared with botocore's models.
 
 CLIENTS = {
     **dict.fromkeys(("cloudformation", "ec2", "ecr", "ecs", "elbv2", "logs", "s3", "secretsmanager", "ssm", "sts")),
@@ -221,7 +221,7 @@ CLIENTS = {
     "scaling": "application-autoscaling",
     "quotas": "service-quotas",
 }
-"""The name of a client in the sources -> botocore's name of the service, where that is another."""
+"""The name of a client in the sources -> botocore's name of the service, if they differ."""
 
 NOT_OPERATIONS = {"get_paginator", "get_waiter", "meta", "exceptions", "generate_presigned_url", "can_paginate"}
 
@@ -250,7 +250,7 @@ def client_name(node: ast.expr) -> str | None:
 def calls() -> Iterator[Called]:
     for file in sorted((ROOT / "src" / "alva").glob("release/*.py")) + sorted((ROOT / "src" / "alva").glob("cli/*.py")):
         tree = ast.parse(file.read_text())
-        # A module of ours may be called as a client is: `from alva.release import logs`.
+        # A module of ours can have the name of a client: `from alva.release import logs`.
         modules = {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):

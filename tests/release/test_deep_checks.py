@@ -1,4 +1,4 @@
-"""The customer's journey: the product's own command, run here and judged by how it ends."""
+"""The customer's journey: the product's command runs here, and its exit code is the result."""
 
 from __future__ import annotations
 

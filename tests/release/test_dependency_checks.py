@@ -62,7 +62,7 @@ def test_check_that_keeps_failing_fails_at_its_time_limit() -> None:
 
 
 def test_probe_reports_a_failure_and_continues_with_the_next_check() -> None:
-    """Here is no service, no database, and no name of a cache: each check says so."""
+    """The machine has no service, database or cache: each check reports that."""
     asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
         [sys.executable, "-m", "common.deep_check", json.dumps(asked)],
@@ -211,7 +211,7 @@ def test_services_are_checked_at_their_deployed_port_and_path(aws: Aws, manifest
 def test_check_fails_and_names_the_aws_call_that_failed(
     aws: Aws, manifest: Manifest, deployed: Service, operation: str, kind: str
 ) -> None:
-    """A release takes that for what it is: not verified, so it goes back."""
+    """The check fails, so the release is rolled back."""
     fault = Fault(operation, kind)
     services = (replace(deployed, deep_check_command=("look",)), *manifest.services[1:])
     (result,) = DependencyChecks(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()

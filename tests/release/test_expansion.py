@@ -59,7 +59,7 @@ def test_expanded_template_contains_what_both_versions_need() -> None:
 
 
 def plan_of(manifest: Manifest, now: dict[str, Any], wanted: dict[str, Any]) -> Any:
-    """The plan where the network is `now` and shall be `wanted`, and the services get another image."""
+    """The plan that changes the network from `now` to `wanted`, and gives the services another image."""
     digests = {"web": "sha256:2", "api": "sha256:2"}
     parameters = {service.image_parameter: {"Type": "String"} for service in manifest.services}
     templates: dict[str, Any] = {stack.name: {} for stack in manifest.stacks}

@@ -1,4 +1,4 @@
-"""Images in their repositories: found by digest, and tagged as released when they were."""
+"""Images in their repositories: found by digest, and tagged once they are released."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 
 
 def push(aws: Aws, repository: str, content: str) -> str:
-    """Put an image into a repository with immutable tags; its digest."""
+    """Push an image to a repository with immutable tags; return its digest."""
     manifest = json.dumps({"schemaVersion": 2, "mediaType": OCI, "config": {"content": content}, "layers": []})
     aws.ecr.put_image(
         repositoryName=repository,

@@ -25,7 +25,7 @@ from alva.release.stacks import Stacks
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine's own state, and no run of a pipeline."""
+    """The state of one machine, outside a pipeline's run."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("GITHUB_RUN_ID", raising=False)
     return tmp_path / "alva" / "locks"
@@ -36,7 +36,7 @@ def ignore(_line: str) -> None:
 
 
 def of_this_machine(holder: Holder) -> Holder:
-    """A holder that this machine has made."""
+    """A holder on this machine."""
     lock_module._remember(holder)
     return holder
 
@@ -98,7 +98,7 @@ def test_reused_process_id_does_not_keep_a_lock() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"boot": "another"}, {"pid": 1, "process_started": "0"}])
 def test_holder_on_another_machine_never_counts_as_ended(changes: dict[str, Any]) -> None:
-    """Also where that machine is a copy of this one, with its host name, machine id, and process ids."""
+    """Even if that machine is a copy of this one, with its host name, machine id and process ids."""
     assert not replace(Holder.this_process("x"), **changes).is_gone()
 
 
@@ -216,7 +216,7 @@ def test_failed_unlock_hides_no_error_and_the_next_command_takes_the_lock_over(a
 
 
 def fail(left: list[int]) -> None:
-    """Refuse a call as often as `left` says."""
+    """Refuse the first `left` calls."""
     if left[0]:
         left[0] -= 1
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DeleteParameter")

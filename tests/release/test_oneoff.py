@@ -1,4 +1,4 @@
-"""One-off tasks: a task that ECS does not know yet is waited for, and a started task is always stopped."""
+"""One-off tasks: the tool waits for a task that ECS does not return yet, and always stops a started task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answers = Callable[..., list[str]]
 
 @pytest.fixture
 def ecs(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Makes DescribeTasks answer these in turn; returns the list of tasks that StopTask was asked to stop."""
+    """Makes DescribeTasks return these in turn; returns the list of tasks for which StopTask was called."""
 
     def prepare(*answers: Any, stop: Exception | None = None) -> list[str]:
         stopped: list[str] = []
@@ -127,7 +127,7 @@ def test_log_that_cannot_be_read_does_not_fail_the_task(
 
 
 def test_companions_do_nothing_in_a_one_off_task(aws: Aws, ecs: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They run what their service's entry names, or `sleep`: an image need not have Python."""
+    """They run the command of their service's entry, or `sleep`, since an image need not contain Python."""
     ecs([{**DONE, "containers": [*DONE["containers"], {"name": "worker"}, {"name": "mailer"}]}])
     containers = [{"name": name} for name in ("job", "worker", "mailer")]
     monkeypatch.setattr(

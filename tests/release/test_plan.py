@@ -66,7 +66,7 @@ def step(manifest: Manifest, plan: Plan, key: str) -> Step:
 
 
 def everything_before(plan: Plan, found: Step) -> set[str]:
-    """What is certainly done when the step begins."""
+    """The steps that are always done when the step begins."""
     by_key = {s.key: s for s in plan.steps}
     before: set[str] = set()
     todo = list(found.after)

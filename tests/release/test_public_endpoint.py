@@ -89,7 +89,7 @@ def test_certificate_for_another_host_is_refused(endpoint: PublicEndpoint) -> No
     ],
 )
 def test_names_are_resolved_separately(host: str, address: str, verdict: Verdict, reason: str) -> None:
-    """A name that is not known yet, or leads elsewhere, is told; the release behind it is not worse for it."""
+    """A name that does not resolve, or resolves elsewhere, is a warning and does not fail the release."""
     asked = PublicEndpoint(url=f"https://{host}", address=address)
     found, said = Verification._leads_here(asked, host)()
     assert (found, reason in said) == (verdict, True), said

@@ -40,7 +40,7 @@ def services(*counts: int, cpu: str = "512", percent: int = 200) -> dict[str, An
 
 
 class Account:
-    """An account with these quotas, and what is there already; answers held to the API's model by botocore."""
+    """An account with these quotas and existing resources; botocore validates the responses."""
 
     def __init__(self, *, vpcs: int, addresses: int, nat_gateways: dict[str, str], limits: dict[str, float]) -> None:
         self.aws = Aws(Target.local("http://127.0.0.1:9"))
@@ -156,7 +156,7 @@ def test_missing_service_quotas_is_distinguished_from_a_refusal(aws: Aws) -> Non
 
 
 def scaled(provider: str) -> dict[str, Any]:
-    """One service of one vCPU that scales from 2 to 6 tasks, and no count of its own."""
+    """One service of one vCPU that scales from 2 to 6 tasks, without its own desired count."""
     template = services(1, cpu="1024")
     properties = template["Resources"]["Service0"]["Properties"]
     del properties["DesiredCount"]

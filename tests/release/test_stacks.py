@@ -1,4 +1,4 @@
-"""Stacks through CloudFormation's API, as MiniStack serves it."""
+"""Stacks, through MiniStack's CloudFormation API."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_release_shows_outcome_digests_and_the_longest_step_first() -> None:
 
 
 def recorded(*releases: Release) -> Any:
-    """A ledger of these releases, newest first."""
+    """A ledger with these releases, newest first."""
     return SimpleNamespace(history=lambda: list(releases), latest=lambda: releases[0])
 
 

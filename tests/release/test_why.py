@@ -1,4 +1,4 @@
-"""The causes of a failed release are stored, and found by its number."""
+"""The causes of a failed release are stored, and found by the release's number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AWS clients: lost connections are reported, and limits end waits."""
+"""The AWS clients: lost connections are reported, and time limits end waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alva.errors import AlvaError, TimedOut
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """Closes the first connection without an answer; then every call is answered with an error of AWS."""
+    """A server that closes the first connection without a response, and then returns an error of AWS to every call."""
 
     calls = 0
 

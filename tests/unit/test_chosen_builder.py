@@ -1,4 +1,4 @@
-"""Which builder builds an image for the local region."""
+"""The choice of the builder of an image for the local region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BY_DOCKER = "sha256:" + "d" * 64
 
 
 class FakeDockerBuilder:
-    """Says that it built."""
+    """Reports that it built the image."""
 
     built = False
 

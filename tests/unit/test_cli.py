@@ -23,7 +23,7 @@ from alva.errors import AlvaError, UsageError
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which no region ever ran."""
+    """A home without a region."""
     monkeypatch.setenv("ALVA_HOME", str(tmp_path))
     monkeypatch.delenv("ALVA_TARGET", raising=False)
     return tmp_path
@@ -78,7 +78,7 @@ def test_wiping_asks_and_deletes_nothing_without_an_answer(
 
 
 def test_no_color_removes_the_colour_from_results_too() -> None:
-    """Results are printed by click, progress by rich: the variable counts for both, on a terminal."""
+    """Results are printed by click, progress by rich: the variable applies to both, on a terminal."""
     program = (
         "import click; from alva.cli import main\n@main.application.command()\ndef x(): click.secho('red', fg='red')"
     )

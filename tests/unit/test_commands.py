@@ -20,24 +20,24 @@ from alva.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 ANYTHING = "1"
-"""What stands for a value that only the shell knows: a number is a fine name, digest and count."""
+"""The value that replaces a shell variable: a number is a valid name, digest and count."""
 
 SUBSTITUTION = re.compile(r"\$\((?:[^()]|\([^()]*\))*\)")
 ARRAY = re.compile(r'"?\$\{\w+\[@\]\}"?')
 VARIABLE = re.compile(r"\$\{?\w+\}?")
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'(.*?)\n.*?^\1$", flags=re.MULTILINE | re.DOTALL)
-"""Text that a command reads, which is none of the shell's."""
+"""A here-document: text that a command reads, not the shell."""
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Where it stands, and shell text: steps of workflows; runbooks' blocks, run and for reading; the README's."""
+    """Each script with its location: steps of workflows, all blocks of runbooks, blocks of the README."""
     for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
         for name, job in yaml.safe_load(file.read_text())["jobs"].items():
             for step in job["steps"]:
                 if "run" in step:
                     yield f"{file.name}:{name}", step["run"]
     documents = [file for name in ("guides", "reference", "runbooks") for file in (ROOT / "docs" / name).glob("*.md")]
-    documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # made of the verbs themselves
+    documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # generated from the verbs
     for file in [*sorted(documents), ROOT / "README.md", ROOT / "examples" / "typescript" / "README.md"]:
         text = file.read_text()
         for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
@@ -52,7 +52,7 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a script, with a value in the place of each that only the shell knows."""
+    """The simple commands of a script, with shell variables replaced by a value."""
     text = HERE_DOCUMENT.sub(r"\2", script).replace("\\\n", " ")
     inner = [each[2:-1] for each in SUBSTITUTION.findall(text)]
     text = VARIABLE.sub(ANYTHING, ARRAY.sub("", SUBSTITUTION.sub(ANYTHING, text)))
@@ -84,7 +84,7 @@ AWS = [(where, command) for where, command in FOUND if command[0] == "aws"]
 
 
 def parse(arguments: list[str]) -> None:
-    """Parse as `./alva ARGUMENTS` would, without doing anything. Raises click's exceptions."""
+    """Parse like `./alva ARGUMENTS`, without running it. Raises click's exceptions."""
     context = application.make_context("./alva", list(arguments))
     command: click.Command = application
     while isinstance(command, click.Group):
@@ -142,7 +142,7 @@ SPOKEN_OF = re.compile(r"\./alva ([a-z]+)((?: (?:--[a-z][a-z-]*|[\w-]+))*)")
 
 
 def unknown(text: str) -> Iterator[str]:
-    """The verbs and options that a text speaks of and that there are not: `./alva VERB`, and what follows at once."""
+    """Return the verbs and options in a text that do not exist: of `./alva VERB` and the words directly after it."""
     for verb, rest in SPOKEN_OF.findall(text):
         command = application.get_command(click.Context(application), verb)
         if command is None:
@@ -169,7 +169,7 @@ def test_what_does_not_exist_would_be_found() -> None:
 
 
 def all_commands(command: click.Command) -> Iterator[click.Command]:
-    """A command and those below it."""
+    """A command and its subcommands."""
     yield command
     if isinstance(command, click.Group):
         yield from command.commands.values()

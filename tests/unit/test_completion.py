@@ -12,7 +12,7 @@ from alva.cli import main
 
 
 def completions(words: str, position: int) -> list[str]:
-    """What bash would offer at that word."""
+    """The completions that bash offers at that word."""
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "alva"],
         env={**os.environ, "_ALVA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(position)},

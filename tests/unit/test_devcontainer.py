@@ -51,7 +51,7 @@ def test_command_runs_in_a_container_that_is_created_once(tmp_path: Path) -> Non
     started = calls[-2]
     assert {int(port) for port in re.findall(r"--publish 127\.0\.0\.1:(\d+):\1", started)} == PORTS
     assert f"--volume {ROOT}:/workspaces/alva " in started
-    # What is installed for Linux must not replace what is installed for the machine itself.
+    # Packages for Linux must not replace the machine's own packages.
     assert set(re.findall(r":/workspaces/alva/(\S+)", started)) == {".venv", "node_modules", ".alva"}
     _, again = run(tmp_path)
     assert [call.split()[0] for call in again] == ["container", "exec"]

@@ -51,7 +51,7 @@ class FakeDocker:
         monkeypatch.delenv("BUILDX_BUILDER", raising=False)
 
     def has_builders(self, *builders: str) -> None:
-        """NAME DRIVER of each."""
+        """Lines of NAME DRIVER."""
         (self._folder / "builders").write_text("".join(f"{builder}\n" for builder in builders))
 
     def acts(self, layout: Path = Path("/nowhere"), build: str = "", create: str | None = None) -> None:
@@ -71,7 +71,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 
 def quiet(_line: str) -> None:
-    """Takes what a build prints."""
+    """Drops the output of a build."""
 
 
 def test_image_is_built_for_one_platform_into_a_layout_with_pinned_timestamps() -> None:

@@ -14,7 +14,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if "node_modules" not in path.parts and path.name != "CHANGELOG.md"
 )
-"""The changelog speaks of what there was."""
+"""The changelog names removed things."""
 INDEXED = ("decisions", "guides", "reference", "runbooks")
 TOP_FOLDERS = ("apps", "benchmarks", "docs", "examples", "infrastructure", "src", "tests", "tools", ".github", ".ci")
 
@@ -26,9 +26,9 @@ def links(text: str) -> list[str]:
 
 
 def paths(text: str) -> list[str]:
-    """The repository's paths that a document names: in backticks, beginning with a top folder.
+    """The repository's paths that a document has in backticks, beginning with a top-level folder.
 
-    Not those with a placeholder in capitals (`apps/NAME/Dockerfile`).
+    Paths with a placeholder in capitals (`apps/NAME/Dockerfile`) are left out.
     """
     named = re.findall(r"`([\w./-]+)`", text)
     return [

@@ -1,4 +1,4 @@
-"""The launcher on machines that lack something: a clear error before anything is installed."""
+"""The launcher on machines that lack a requirement: a clear error before anything is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAMS = (
     *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "grep", "mkdir"),
     *("readlink", "rm", "sed", "tail", "tr"),
 )
-"""What Debian, Ubuntu and macOS always have, besides `uname`."""
+"""The programs of every Debian, Ubuntu and macOS, besides `uname`."""
 FAKE_PYTHON = """\
 #!/bin/sh
 case "$*" in
@@ -55,9 +55,9 @@ chmod +x "$node/bin/node"
 
 
 class Machine:
-    """A copy of the launcher, and a PATH with nothing but what every supported machine has.
+    """A copy of the launcher, and a PATH with only the programs of every supported machine.
 
-    `system` is what `uname -sm` says.
+    `system` is the output of `uname -sm`.
     """
 
     def __init__(self, folder: Path, system: str = "Linux x86_64") -> None:
@@ -80,7 +80,7 @@ class Machine:
         self._program("uname", f"#!/bin/sh\necho {system}\n")
 
     def add_python(self, version: str, *, name: str = "python3", ensurepip: int = 0, pip_says: str = "") -> None:
-        """A Python whose pip fails with `pip_says`, or, without that, installs a uv that installs nothing."""
+        """Add a Python whose pip fails with `pip_says` or, if that is empty, installs a uv that installs nothing."""
         pip = f"echo '{pip_says}' >&2; exit 1" if pip_says else f'cp {self.uv} "${{0%/*}}/uv"'
         text = FAKE_PYTHON.format(version=version, ensurepip=ensurepip, pip=pip, real=sys.executable)
         self._program(name, text)
@@ -92,7 +92,7 @@ class Machine:
 
     @property
     def uv(self) -> Path:
-        """A uv that writes down how it is called and installs a Node that does the same."""
+        """A uv that records its calls and installs a Node that records its own."""
         program = self.root.parent / "fake-uv"
         version = next(
             line.split("==")[1][:-2]
@@ -104,7 +104,7 @@ class Machine:
         return program
 
     def calls(self) -> list[str]:
-        """How uv and npm were called since the last time, without the paths."""
+        """The calls of uv and npm since the last call of this method, without their paths."""
         file = self.root.parent / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ REGION = [
     "scripts/hydrate-symlinks.js: in linux-arm64",
 ]
 TESTS = ["uv --all-packages --group dev", "npm ci", "scripts/hydrate-symlinks.js: in linux-arm64"]
-# The fake Python does not know the command line: that it is asked for it shows that everything was installed.
+# The fake Python lacks the command line's module: its error shows that everything was installed.
 STARTED = "unexpected: -P -m alva"
 
 
@@ -184,7 +184,7 @@ def test_region_on_another_machine_is_refused_before_anything_is_installed(machi
 
 def test_on_macos_the_next_step_installs_python_with_homebrew(machine: Machine) -> None:
     machine.pretend_to_be("Darwin arm64")
-    machine.add_python("3.9.6")  # the one that comes with Xcode
+    machine.add_python("3.9.6")  # Xcode's version
     assert "next: brew install python@3.13" in machine.run("status").stderr
 
 
@@ -226,7 +226,7 @@ def test_python_without_venv_names_the_debian_package(machine: Machine) -> None:
 )
 def test_failed_step_names_cause_log_and_next_step(machine: Machine, pip_says: str, why: str) -> None:
     machine.add_python("3.11.2", pip_says=pip_says)
-    for _ in range(2):  # the same again, not worse, when it is run again
+    for _ in range(2):  # a second run has the same error
         result = machine.run("up")
         assert result.returncode == 1
         assert f'": {why}\n  {pip_says}\n' in result.stderr
@@ -288,7 +288,7 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
 
 
 def test_unwritable_folder_is_reported_with_a_next_step(machine: Machine) -> None:
-    """A folder where the lock file should be: no user can write that, root neither."""
+    """A folder at the lock file's path: no user can write to it, not even root."""
     machine.add_python("3.11.9")
     (machine.root / ".alva/install.lock").mkdir(parents=True)
     ended = machine.run("--version")

@@ -64,7 +64,7 @@ def test_json_progress_is_one_object_per_event() -> None:
 
 @contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TextIO, list[bytes]]]:
-    """A pseudo-terminal to print on, and what was printed there, whole once the block has ended."""
+    """A pseudo-terminal, and its output, which is complete once the block has ended."""
     monkeypatch.setenv("TERM", "xterm-256color")
     ours, theirs = pty.openpty()
     printed: list[bytes] = []
@@ -101,7 +101,7 @@ def test_lines_during_the_drawing_do_not_stop_the_view(monkeypatch: pytest.Monke
     is_drawn = threading.Event()
 
     class Slow(LiveProgress):
-        """Stays in the drawing of its view, as a slow machine does."""
+        """Draws its view slowly, like a slow machine."""
 
         def _render(self) -> RenderableType:
             is_drawn.set()

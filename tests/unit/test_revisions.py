@@ -44,7 +44,7 @@ CASES: dict[str, str | None] = {
     "raise SystemExit(3)": "SystemExit: 3",
     "import psycopg2.extras": "imports psycopg2.extras",
     "op.execute(make_sql())": "NameError",
-    # Python that may run other SQL in the database than the SQL that is judged.
+    # Python code that could run other SQL in the database than the judged SQL.
     'op.get_bind().exec_driver_sql("DROP TABLE plans")': "it may run other SQL: line 7 uses get_bind",
     'op.get_context().connection.execute(sa.text("DROP TABLE plans"))': "line 7 uses get_context",
     'op.get_context().impl.drop_table("plans")': "line 7 uses get_context",
@@ -89,7 +89,7 @@ CASES: dict[str, str | None] = {
     for table in ("a", "b"):
         op.add_column(table, sa.Column("c", sa.Integer))""": None,
 }
-"""What a revision does -> what it takes away, in words; None where it only adds."""
+"""The operations of a revision -> the contraction as text; None if it only adds."""
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_judging_programs_do_not_get_the_environment(tmp_path: Path, monkeypatch
         return run(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "run", recorded)
-    # As if the source were not looked at: what does the revision get to see when it runs all the same?
+    # Without the check of the source, run the revision and see its environment.
     monkeypatch.setattr(revisions_module, "unknown_before_it_runs", lambda _: ())
     write(tmp_path, "1", None, "import os; raise ValueError(sorted(os.environ))")
     write(tmp_path, "2", "1", 'op.create_index("i", "users", ["name"])')
@@ -226,7 +226,7 @@ def test_journal_that_is_not_drizzles_is_refused(tmp_path: Path, journal: str) -
 
 @pytest.mark.parametrize("when", [1, 2])
 def test_drizzle_migration_that_drizzle_would_skip_is_refused(tmp_path: Path, when: int) -> None:
-    """Two branches generated one each, and the older one was merged last."""
+    """Two branches each generated one, and the older one was merged last."""
     (tmp_path / "meta").mkdir()
     entries = [{"idx": 0, "when": 2, "tag": "a"}, {"idx": 1, "when": when, "tag": "b"}]
     (tmp_path / "meta" / "_journal.json").write_text(json.dumps({"entries": entries}))

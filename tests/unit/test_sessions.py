@@ -22,8 +22,8 @@ from alva.sessions.commands import Marks, wrapped
 from alva.sessions.messages import MalformedMessage, Message, PayloadType
 from alva.sessions.streams import MOST_ATTEMPTS, Incoming, Outgoing, PeerGone
 
-# A message that AWS's console sent, on record in the npm package ssm-session (src/ssm.js): the size of a terminal.
-# It pads the type on the left, and its digest is the first half of one in hexadecimal; AWS's agent takes both.
+# A message of AWS's console, recorded in the npm package ssm-session (src/ssm.js): the size of a terminal. It pads the
+# type on the left, and its digest is the first half of a hexadecimal digest; AWS's agent accepts both.
 RECORDED = bytes.fromhex(
     "00000074" + "00" * 15 + b"input_stream_data".hex() + "00000001" + "000000001e5b37e2" + "00" * 8 +
     "0000000000000001" + "730f664914534e2a9f01a37dbffefce1" + b"e44365b951162eda64acefd27572209e".hex() + "00000003" +
@@ -36,7 +36,7 @@ def test_message_that_aws_console_sent_is_understood() -> None:
     read = Message.from_bytes(RECORDED, check_digest=False)
     assert (read.type, read.payload_type, read.flags) == (messages.INPUT, PayloadType.SIZE, messages.SYN)
     assert read.as_json() == {"cols": 202, "rows": 18}
-    # Java's halves: what is sent second comes first.
+    # Java's order of a UUID's halves: the second half comes first.
     assert read.id == uuid.UUID("9f01a37d-bffe-fce1-730f-664914534e2a")
     with pytest.raises(MalformedMessage, match="digest"):
         Message.from_bytes(RECORDED)
@@ -97,7 +97,7 @@ def test_wrapped_command_keeps_its_arguments_unchanged() -> None:
 
 
 def talk_to(agent: Callable[[Any], Awaitable[None]]) -> tuple[int, bytes]:
-    """The client, and at the other end `agent`: the exit code, and what was shown."""
+    """Run the client against `agent`; return the exit code and the shown output."""
     output_read, output_write = os.pipe()
     devnull = os.open(os.devnull, os.O_RDONLY)
 
@@ -122,7 +122,7 @@ def closing(output: str = "") -> bytes:
 
 
 async def received(client: Any, payload_type: PayloadType) -> Message:
-    """The next input of that type; everything is acknowledged."""
+    """Return the next input of that type; every message is acknowledged."""
     while True:
         message = Message.from_bytes(await client.recv())
         if message.type == messages.INPUT:

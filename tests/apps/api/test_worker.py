@@ -70,7 +70,7 @@ def test_plan_survives_an_unavailable_cache(laboratory: Laboratory, outside: Out
         try:
             return status_of(laboratory.customer, plan["id"]) == "ready"
         except (httpx.TransportError, KeyError, ValueError):
-            return False  # the api is disturbed yet
+            return False  # the api has not recovered yet
 
     until(is_ready, "the plan")
     assert worker.process.poll() is None
@@ -164,7 +164,7 @@ def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) ->
 
 def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
     worker = laboratory.start_worker()
-    # What the metric filter of the services stack reads.
+    # The field that the metric filter of the services stack reads.
     until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
 
 

@@ -16,7 +16,7 @@ NEW_PASSWORD = "another password, long enough"
 
 @pytest.fixture
 def make_sessions_old(postgres: PostgresServer, database: str) -> Callable[[Person], None]:
-    """Moves a person's sign-ins 16 minutes into the past."""
+    """Moves a user's sign-ins 16 minutes into the past."""
 
     def make(person: Person) -> None:
         with postgres.connect(database) as connection:

@@ -30,7 +30,7 @@ TIMES = {
 
 @pytest.fixture
 def rows(postgres: PostgresServer, database: str) -> Callable[[Person], dict[str, int]]:
-    """Counts a person's rows in each table."""
+    """Counts a user's rows in each table."""
 
     def count(person: Person) -> dict[str, int]:
         values = {"id": person.user_id, "email": person.email}
@@ -48,7 +48,7 @@ def rows(postgres: PostgresServer, database: str) -> Callable[[Person], dict[str
 
 @pytest.fixture
 def age(postgres: PostgresServer, database: str) -> Callable[[Person, str, timedelta], None]:
-    """Moves the times of a person's rows in one table into the past."""
+    """Moves the times of a user's rows in one table into the past."""
 
     def move(person: Person, table: str, by: timedelta) -> None:
         values = {"id": person.user_id, "email": person.email, "by": by}
@@ -72,7 +72,7 @@ def delete(url: str) -> dict[str, int]:
 
 @pytest.fixture
 def database_url(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL that auth is given, with the password beside it."""
+    """The database URL with the password, which auth gets separately."""
     for name in ("PGPASSWORD", "PGSSLROOTCERT"):
         if name in service_environment:
             monkeypatch.setenv(name, service_environment[name])

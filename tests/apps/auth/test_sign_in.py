@@ -1,4 +1,4 @@
-"""Registration, sign-in and sessions, as a browser sees them."""
+"""Registration, sign-in and sessions, through a browser's requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def age_refresh_tokens(postgres: PostgresServer, database: str, email: str) -> None:
-    """Move the use of a person's refresh tokens one minute into the past."""
+    """Move the use of a user's refresh tokens one minute into the past."""
     with postgres.connect(database) as connection:
         connection.execute(
             "UPDATE auth.refresh_tokens SET used_at = used_at - interval '1 minute' WHERE session_id IN"

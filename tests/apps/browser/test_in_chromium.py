@@ -300,7 +300,7 @@ def test_user_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outsid
     expect(phone.get_by_role("heading", name="Your plans")).to_be_visible()
     desk.get_by_role("button", name="Sign out everywhere").click()
     expect(desk.get_by_role("link", name="Get your plan")).to_be_visible()
-    phone.context.clear_cookies(name="alva_access")  # as ten minutes do
+    phone.context.clear_cookies(name="alva_access")  # like ten minutes of waiting
     phone.goto("/plans")
     expect(phone.get_by_role("heading", name="Sign in")).to_be_visible()
 

@@ -1,8 +1,8 @@
 """Records the SQL statements of a release, so that they can be run against a later schema.
 
-A service started by `command` notes each of its statements with parameters and rows; `write` keeps them, `replay` asks
-them anew. Ids that the database makes and times are others at each replay: ids are followed from the rows
-that first held them, and times are shifted by the time that has passed.
+A service started by `command` records each of its statements with parameters and rows; `write` stores them, `replay`
+runs them again. Generated ids and times differ at each replay: ids are mapped from the rows in which they first occur,
+and times are shifted by the elapsed time.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def note(file: Path, package: str) -> None:
 
     @event.listens_for(Engine, "after_cursor_execute")
     def note_statement(_connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
-        # The asynchronous driver's cursor has read all rows already, and keeps them.
+        # The cursor of the asynchronous driver has read all rows already and stores them.
         rows = [list(row) for row in cursor._rows] if cursor.description else None
         line = {"at": datetime.now(UTC), "sql": sql, "parameters": parameters, "rows": rows}
         out.write(json.dumps(_plain(line)) + "\n")

@@ -149,7 +149,7 @@ def record(
     common = {
         **environment,
         "DATABASE_URL": postgres.url(database),
-        # The queue's keys contain the database's name, so other tests' workers do not see them.
+        # The queue's keys contain the database's name, so other tests' workers do not read them.
         "REDIS_URL": environment["REDIS_URL"].removesuffix("/0") + "/5",
         "PYTHONPATH": f"{base_environment()['PYTHONPATH']}:{ROOT}",
     }

@@ -37,13 +37,13 @@ def _hidden(text: str, name: str) -> str:
 
 
 def _page_with(words: str, client: httpx.Client, path: str) -> str:
-    """The page at `path` once it has these words."""
+    """The page at `path` once it contains this text."""
     return until(lambda: words in (text := client.get(path).text) and text, f"{words!r} at {path}")
 
 
 @pytest.fixture
 def signed_in(visit: Visit, outside: Any) -> httpx.Client:
-    """A browser of a person who signed up through the pages."""
+    """A browser of a user who signed up through the pages."""
     client = visit()
     email = _new_email()
     answer = client.post("/signup", data={"email": email})

@@ -22,7 +22,7 @@ TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "ar
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
-    """Lags of minutes, which no busy machine outlasts."""
+    """Lags of minutes, longer than any test on a busy machine."""
     with running_region(tmp_path_factory.mktemp("slow"), adverse_conditions=0.02) as region:
         yield region
 
@@ -48,7 +48,7 @@ def code_of(call: Any, **arguments: Any) -> str:
 
 
 def answer(call: Any, **arguments: Any) -> dict[str, Any]:
-    """What a call answers; nothing if it is refused."""
+    """The response of a call; None if it is refused."""
     try:
         found: dict[str, Any] = call(**arguments)
     except ClientError:

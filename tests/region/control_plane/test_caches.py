@@ -117,7 +117,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cache]]:
 
 @pytest.fixture
 def cache(shared: list[Cache]) -> Cache:
-    """The module's cache, made again if a test has deleted it."""
+    """The module's cache, created again if a test has deleted it."""
     shared[0] = shared[0] if shared[0].exists else Cache(shared[0].region)
     return shared[0]
 

@@ -136,7 +136,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Database]]
 
 @pytest.fixture
 def database(shared: list[Database]) -> Database:
-    """The module's database, made again if a test has deleted it."""
+    """The module's database, created again if a test has deleted it."""
     shared[0] = shared[0] if shared[0].exists else Database(shared[0].region)
     return shared[0]
 

@@ -135,7 +135,7 @@ def test_cloudformation_accepts_only_a_role_that_trusts_it(region: RunningRegion
     template = json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}})
     create = region.client("cloudformation").create_stack
     name = f"s-{uuid.uuid4().hex[:8]}"
-    # A trust policy that only mentions CloudFormation: as a pattern of callers.
+    # A trust policy that only mentions CloudFormation, in a pattern of callers.
     mentions = role(region, trusts={"AWS": "cloudformation.amazonaws.com"})
     for arn in (f"arn:aws:iam::{ACCOUNT}:role/nobody", role(region, {"Action": "*", "Resource": "*"}), mentions):
         code, message = refusal(create, StackName=name, TemplateBody=template, RoleARN=arn)

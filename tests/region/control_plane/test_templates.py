@@ -251,7 +251,7 @@ def with_junk(path: tuple[Any, ...], junk: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("junk", JUNK, ids=json.dumps)
 def test_a_template_of_any_shape_is_read_or_refused(junk: Any) -> None:
-    """Every place of a template that has everything, with a value that does not belong there."""
+    """A template with every feature, in which one place after the other gets an unexpected value."""
     for path in places(EVERYTHING):
         body = json.dumps(with_junk(path, junk))
         try:

@@ -117,7 +117,7 @@ def test_processes_of_another_process_namespace_are_not_confused_with_our_own_gr
 
 
 def test_version_2_control_groups_are_delegated_and_read(tmp_path: Path) -> None:
-    """Files replace the kernel's control groups: a machine has memory limits in one of the two versions."""
+    """Files stand for the kernel's control groups, because a machine has one version only."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     home = Path("/home/alva")
     group_of(home, tmp_path).folder.mkdir()

@@ -1,4 +1,4 @@
-"""The parts of ECS that are plain functions of values."""
+"""The parts of ECS that are pure functions."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_honoured_members_exist_in_awss_model() -> None:
 
 
 def test_actions_honoured_with_all_members_have_the_listed_members() -> None:
-    """A member that a new version of AWS's model adds is not honoured yet: list the action's members then."""
+    """A member that a new version of AWS's model adds is not honoured: then list the action's members."""
     known = """
         DeleteCluster: cluster
         DeleteService: cluster force service
@@ -368,7 +368,7 @@ JUNK: tuple[Any, ...] = (None, "", "x", [], {}, [{}], [None], -5, 99999, True, "
 
 
 class Ecs:
-    """The API without tasks, with what the requests above name."""
+    """The API without tasks, with the resources that the requests above name."""
 
     def __init__(self) -> None:
         async def query(*_: Any, **__: Any) -> Any:
@@ -414,7 +414,7 @@ def test_no_input_makes_a_5xx(action: str) -> None:
         except Exception as error:
             raise AssertionError(request) from error
         assert status in (200, 400), request
-    # What was accepted can still be described.
+    # Accepted records can still be described.
     for name in ("Clusters", "Services"):
         members = [each.name for each in getattr(ecs.state, name.lower()).values()][:10]
         request = {} if name == "Clusters" else {"cluster": "c"}

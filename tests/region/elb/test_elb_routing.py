@@ -1,4 +1,4 @@
-"""Requests through the real Envoy are handled as by an ALB."""
+"""The real Envoy handles requests like an ALB."""
 
 # ruff: noqa: ARG001 - answers and tests have a common signature, and some use only a part of it
 

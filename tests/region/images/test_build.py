@@ -1,4 +1,4 @@
-"""A Dockerfile becomes an image that runs, and only its inputs determine the image."""
+"""A Dockerfile is built into an image that runs, and only its inputs determine the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor's children: start, output, stop, and their end with the region."""
+"""The supervisor's child processes: start, output, stop, and their end with the region."""
 
 from __future__ import annotations
 

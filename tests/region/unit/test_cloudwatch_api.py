@@ -40,7 +40,7 @@ def handlers() -> Iterator[dict[str, Handler]]:
 
 
 def ask(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
-    """What a client of the protocol reads."""
+    """The response that a client of the query protocol reads."""
     if protocol == "json":
         headers, body = {"x-amz-target": f"GraniteServiceVersion20100801.{action}"}, json.dumps(request).encode()
     else:

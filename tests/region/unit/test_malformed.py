@@ -1,4 +1,4 @@
-"""Requests that no service of AWS reads are refused by name, and reading them takes no unexpected path."""
+"""Requests that no service of AWS accepts are refused by name, without an unexpected exception."""
 
 from __future__ import annotations
 

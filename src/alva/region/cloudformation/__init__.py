@@ -1,5 +1,5 @@
-"""The region's CloudFormation: API, templates, change sets, stack operations and resource types. MiniStack keeps the
-records and makes the remaining types.
+"""The region's CloudFormation: API, templates, change sets, stack operations and resource types.
 
-Every part of the region adds a resource type, or replaces MiniStack's, with `registry.register`.
+MiniStack keeps the records and makes the remaining types. Every part of the region adds a resource type, or replaces
+MiniStack's, with `registry.register`.
 """

@@ -1,4 +1,5 @@
 """The properties in a resource type's schema: their names, the required ones, and those that only a creation can set.
+
 `tools/resource_schemas.py` makes `schemas.json` from AWS's own registry of resource types.
 """
 

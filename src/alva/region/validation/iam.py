@@ -60,8 +60,7 @@ def check_policy_arn(request: Json) -> None:
 
 
 async def check_policy_exists(request: Json, forward: Forward) -> None:
-    """AttachRolePolicy: a policy of the account must exist. Not all of AWS's managed policies exist here, so they are
-    not checked."""
+    """AttachRolePolicy: a policy of the account must exist. AWS's managed policies are not checked: not all exist here."""
     if request["PolicyArn"].startswith("arn:aws:iam::aws:"):
         return
     try:
