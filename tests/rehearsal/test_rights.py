@@ -47,7 +47,7 @@ def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
 
 
 def test_release_needs_only_the_pipelines_permissions(rehearsal: Rehearsal, pipeline: Aws) -> None:
-    assert rehearsal.alva("synth").returncode == 0  # written by earlier tests
+    assert rehearsal.alva("synth").returncode == 0  # an earlier test may have left other templates
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
     before = {name: str(digest) for name, digest in rehearsal.digests().items()}

@@ -301,7 +301,7 @@ def test_release_with_any_failed_operation_leaves_the_former_or_the_new_version_
 
 @pytest.mark.parametrize("step", ["image:web", "stack:{prefix}-services", "verify"])
 def test_release_after_a_killed_one_reports_it_and_records_both(small: Small, step: str) -> None:
-    """The release was killed after its stack updates: the next one changes nothing, verifies what runs and records it."""
+    """The release was killed after its stack updates: the next one changes nothing, verifies and records what runs."""
     before, image = small.runs(), small.builder.image("web 1")
     known = {entry.number for entry in small.ledger.history()}
     small.release_and_be_killed({"web": image}, step.format(prefix=small.manifest.prefix))

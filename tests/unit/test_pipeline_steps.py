@@ -121,7 +121,7 @@ while True:  # a signal that arrives just before one long sleep would not end it
 
 @pytest.mark.parametrize("name", ["Release what was built", "Go back to an earlier release"])
 def test_rollback_ends_before_the_job_and_the_credentials_do(name: str) -> None:
-    """The longest case: a wait for the lock, the deadline, the cancellation of a stack update, and a rollback as long."""
+    """The longest case: a wait for the lock, the deadline, a cancelled stack update, and a rollback as long."""
     words = step(name)["run"].split()
     wait_seconds, deadline_seconds = (int(words[words.index(option) + 1]) for option in ("--wait", "--deadline"))
     call_off_seconds = inspect.signature(Stacks).parameters["cancel_timeout_seconds"].default

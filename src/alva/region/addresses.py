@@ -9,8 +9,7 @@ from alva.region.config import RegionConfig
 
 _RESERVED_AT_START = 4
 """AWS keeps a subnet's first four addresses and its last: network, router, DNS, future use, broadcast.
-https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
-"""
+https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 
 
 class Addresses:

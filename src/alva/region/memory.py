@@ -20,8 +20,7 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _CLEAR_SECONDS = 5.0
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 """The `reason` of a container that the kernel has killed.
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
-"""
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html"""
 
 
 class Group:

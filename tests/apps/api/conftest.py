@@ -105,7 +105,8 @@ class Laboratory:
         return int(self.environment["REDIS_URL"].rpartition(":")[2].partition("/")[0])
 
     def start_worker(self, *, finish_seconds: float = 10, lock_milliseconds: int = 30_000) -> RunningProcess:
-        """A worker with two delays: from SIGTERM until it returns its job, and from its death until its job is found."""
+        """A worker with two delays: from SIGTERM to the return of its job, and from its death to the recovery of its
+        job."""
         code = HASTY_WORKER.format(finish_seconds=finish_seconds, lock_milliseconds=lock_milliseconds)
         worker = launch([sys.executable, "-c", code], self.environment, self.folder, "worker")
         self.workers.append(worker)

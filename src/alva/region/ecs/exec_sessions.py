@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 PATH = "/v1/data-channel/"
 IDLE_SECONDS = 20 * 60.0
 """The idle timeout of a session; AWS has no setting for it.
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html
-"""
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html"""
 _UNUSED_SECONDS = 60.0
 """How long a token is valid before the client connects."""
 _REFUSED = 1008  # WebSocket's "policy violation"

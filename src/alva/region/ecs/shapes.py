@@ -25,8 +25,7 @@ _NEEDED = {
     "volumes": "name",
 }
 """Lists whose structures need a member that the model marks as optional: a record without it has no meaning.
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Types.html
-"""
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Types.html"""
 
 
 def without_nulls(value: Any) -> Any:

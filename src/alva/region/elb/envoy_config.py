@@ -19,8 +19,7 @@ from alva.region.elb.target_health import State
 
 CONNECT_TIMEOUT_SECONDS = 10
 """An ALB answers 504 when a target does not accept within 10 seconds.
-https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-504-issues
-"""
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html#http-504-issues"""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ Step = tuple[Any, ...]
 · ("bind", path, source, is_folder, is_writable) · ("over", path, source, is_writable); paths are absolute, inside.
 For an image with a root of its own, where a path may exist already or lead through links: ("root", "", folder)
 · ("tmpfs", path, mode) · ("directory", path) · ("place", path, source, is_folder, is_writable)
-· ("replace", path, content) · ("relink", path, target).
-"""
+· ("replace", path, content) · ("relink", path, target)."""
 
 NAMES_FOLDER = "/run/names"
 MEMORY_FOLDERS = {"tmp": 0o1777, "var/tmp": 0o1777, "run": 0o755, "root": 0o700, "dev/shm": 0o1777}

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
 """Calls MiniStack's handler for an action of the same service; the response of a query protocol is not parsed. Raises
-AwsError.
-"""
+AwsError."""
 Answer = Callable[[Json, Forward], Awaitable[Json]]
 
 

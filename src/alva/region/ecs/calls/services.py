@@ -35,8 +35,7 @@ _OWN_REVISION = (
     "platformVersion",
 )
 """Parameters whose change starts a new deployment:
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html
-"""
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html"""
 
 
 async def create_service(state: State, controller: Controller, control_plane: ControlPlane, request: Json) -> Json:
