@@ -35,7 +35,7 @@ EFFORT = settings(
 
 @pytest.fixture(scope="module")
 def administrator(postgres: PostgresServer, database: str, keys: KeyPair) -> dict[str, str]:
-    """Headers of an administrator whom auth knows."""
+    """Headers of an administrator with an account at auth."""
     with postgres.connect(database) as connection:
         query = "INSERT INTO auth.users (email, role, verified_at) VALUES (%s, 'admin', now()) RETURNING id"
         row = connection.execute(query, [new_email("admin")]).fetchone()

@@ -344,7 +344,7 @@ def test_request_is_logged_as_one_line_of_json_without_secrets(service: Service,
 
 
 def test_running_request_is_answered_before_the_end(service: Service) -> None:
-    """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken.
+    """A request with an incomplete body at SIGTERM is still answered; a new connection is refused.
 
     The last test of this file: it stops the services that the other tests use.
     """

@@ -89,7 +89,7 @@ class LargeEnvironment(Aws):
     def _describe_services(self, cluster: str, services: list[str]) -> Any:  # noqa: ARG002
         return {"services": [self._service(name, next(self._looks)) for name in services]}
 
-    def _service(self, name: str, look: int) -> Any:
+    def _service(self, name: str, reading: int) -> Any:
         deployment = {
             "status": "PRIMARY",
             "rolloutState": "COMPLETED",
@@ -98,7 +98,7 @@ class LargeEnvironment(Aws):
             "runningCount": 1,
             "taskDefinition": f"arn:aws:ecs:us-east-1:000000000000:task-definition/{name}:1",
         }
-        event = {"createdAt": self._now, "message": f"(service {name}) has reached a steady state. {look}"}
+        event = {"createdAt": self._now, "message": f"(service {name}) has reached a steady state. {reading}"}
         return {
             "serviceName": name,
             "status": "ACTIVE",

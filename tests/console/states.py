@@ -161,7 +161,7 @@ GOOD = Status(
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What the console reads from one environment."""
+    """The values that the console reads from one environment."""
 
     status: Status | AlvaError
     progress: Mapping[str, Any] | None = None

@@ -140,7 +140,7 @@ class Environment(Rehearsal):
         finally:
             connection.close()
 
-    def ask_database(self, statement: str) -> list[tuple[Any, ...]]:
+    def query_database(self, statement: str) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; none while the database does not answer."""
         try:
             with self.database() as connection:

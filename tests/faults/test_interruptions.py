@@ -112,7 +112,7 @@ def test_killed_engine_is_restarted_without_a_failed_request(environment: Enviro
         (killed,) = engines(environment.home, program)
         os.kill(killed, signal.SIGKILL)
         until(lambda: (now := engines(environment.home, program)) and killed not in now, "another engine")
-        until(lambda: environment.ask_database("SELECT 1"), "an answer of the database")
+        until(lambda: environment.query_database("SELECT 1"), "an answer of the database")
 
 
 @pytest.mark.nightly
@@ -122,12 +122,12 @@ def test_release_rolls_back_while_the_cache_does_not_answer_and_is_not_named_as_
     with environment.unharmed():
         with breaking.cache_down(environment), breaking.new_version("auth")(environment):
             released = environment.alva(*AUTH_ALONE)
-            looked = environment.alva("verify", "--deep")
+            verified = environment.alva("verify", "--deep")
         assert released.returncode == ROLLED_BACK, released.stderr
         assert "inside: queue: TimeoutError" in released.stderr
         assert "with the former version too: this release is not the cause" in released.stderr
-    assert looked.returncode == 7, looked.stdout + looked.stderr
-    assert "FAIL  inside: queue" in looked.stdout
+    assert verified.returncode == 7, verified.stdout + verified.stderr
+    assert "FAIL  inside: queue" in verified.stdout
 
 
 def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) -> None:
@@ -136,7 +136,7 @@ def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) 
     script = f'mount -t tmpfs -o size=256k tmpfs {images} && exec "$@"'
     prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
-        pytest.skip("this needs the right to mount a small disk")
+        pytest.skip("this needs the permission to mount a small disk")
     with environment.unharmed(), breaking.new_version("web")(environment):
         ended = subprocess.run(
             [*prefix, *environment.command(*WEB_ALONE)],
@@ -185,5 +185,5 @@ def what_is_kept(environment: Environment) -> dict[str, Any]:
             for secret in secrets.list_secrets()["SecretList"]
         },
         "ledger": json.loads(environment.alva("releases", "--json").stdout),
-        "data": environment.ask_database("SELECT * FROM kept"),
+        "data": environment.query_database("SELECT * FROM kept"),
     }

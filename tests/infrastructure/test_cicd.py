@@ -102,7 +102,7 @@ def test_build_role_pushes_images_and_does_nothing_else(staging: Any) -> None:
     assert role.properties["ManagedPolicyArns"] == [{"Ref": "BuildPolicy"}]
     assert "Policies" not in role.properties
     release = {action for statement in statements(staging) for action in statement["Action"]}
-    assert set(NOT_IN_THE_ENGINE) - {"iam:PassRole"} <= set(push["Action"]), "everything of a push"
+    assert set(NOT_IN_THE_ENGINE) - {"iam:PassRole"} <= set(push["Action"]), "all actions of a push"
     assert not release & set(NOT_IN_THE_ENGINE) - {"iam:PassRole"}, "a release pushes no layers"
 
 
@@ -226,7 +226,7 @@ NOT_IN_THE_ENGINE = {
 }
 
 # The modules of these verbs: bootstrap, destroy, sleep and wake, the restart after a secret was set, a shell in a task.
-A_PERSONS_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
+OPERATOR_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
 ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "FilePublishingRoleDefaultPolicy"}
 """Name of a role in the engine -> its resource in CDK's template."""
 
@@ -240,8 +240,8 @@ def calls_of_the_engine(who: str | None = None) -> set[str]:
     found = set()
     tool = REPOSITORY / "src" / "alva"
     files = [tool / "aws.py", *(tool / "release").rglob("*.py"), tool / "cli" / "docker_builder.py"]
-    assert {file.name for file in files} >= A_PERSONS_MODULES, "has one been renamed?"
-    for file in (file for file in files if file.name not in A_PERSONS_MODULES):
+    assert {file.name for file in files} >= OPERATOR_MODULES, "a module was renamed"
+    for file in (file for file in files if file.name not in OPERATOR_MODULES):
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
                 continue
@@ -287,7 +287,7 @@ IMPLIED = {
 
 def test_pipeline_has_exactly_the_permissions_that_the_engine_needs(staging: Any) -> None:
     needed = calls_of_the_engine()
-    assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
+    assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "no calls were found"
     allowed = {action for statement in statements(staging) for action in statement["Action"]}
     pushes = {action for statement in statements(staging, "build") for action in statement["Action"]}
     assert needed - (allowed | pushes) - set(NOT_IN_THE_PIPELINE) == set()
@@ -318,7 +318,7 @@ def test_pipeline_role_may_use_the_engines_ledger_and_lock(staging: Any) -> None
     kept = set()
     for file in (REPOSITORY / "src" / "alva" / "release").glob("*.py"):
         kept |= set(re.findall(r'f"(/\{manifest\.prefix\}/[a-z]+)"', file.read_text()))
-    assert len(kept) >= 4, "they are where this test looks"
+    assert len(kept) >= 4, "the names are in the files that this test reads"
     for name in kept:
         arn = f"parameter{name.replace('{manifest.prefix}', 'alva-staging')}"
         assert fnmatch.fnmatchcase(arn, pattern), arn

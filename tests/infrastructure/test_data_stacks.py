@@ -57,14 +57,14 @@ def test_released_images_do_not_expire_because_of_unreleased_builds(staging: Any
 
     images = [["built"] for _ in range(100)]
     images[0] += ["released-1", "released-102"]  # Pushed first and released again, so it is in use.
-    kept = kept_by(repository, images)
+    kept = retained_by(repository, images)
     assert kept == [0, *range(70, 100)]
     images = [["built", f"released-{number}"] for number in range(40)] + [["built"]] * 40
-    kept = kept_by(repository, images)
+    kept = retained_by(repository, images)
     assert kept == [*range(10, 40), *range(50, 80)], "the last 30 releases, and the last 30 builds that never ran"
 
 
-def kept_by(repository: Any, images: list[list[str]]) -> list[int]:
+def retained_by(repository: Any, images: list[list[str]]) -> list[int]:
     """The images that the policy keeps, of these with their tags, in the order in which they were pushed.
 
     AWS: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower priority",

@@ -189,7 +189,7 @@ def test_change_removes_no_export_in_use(change: str, staging: Any, synthesise: 
     changed = synthesise(CHANGES[change])
     assert imports_of(staging) - exports_of(changed) == set()
     if change not in ONE_WAY:
-        assert imports_of(changed) - exports_of(staging) == set(), "and back again"
+        assert imports_of(changed) - exports_of(staging) == set(), "in the opposite direction"
 
 
 def test_manifest_has_the_values_that_a_release_needs(staging: Any) -> None:

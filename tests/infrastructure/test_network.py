@@ -126,7 +126,7 @@ def test_data_stores_accept_tasks_only_and_have_no_egress(staging: Any, name: st
     assert ingress(staging, name) == [(port, port, group("ecs"))]
     assert egress(staging, name) == []
     rules = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}")["SecurityGroupEgress"]
-    assert rules, "without any rule AWS adds one that allows everything"
+    assert rules, "without any rule AWS adds one that allows all traffic"
 
 
 def test_port_443_is_open_only_with_a_certificate(synthesise: Callable[..., Any]) -> None:
@@ -147,7 +147,7 @@ def test_nat_instance_replaces_the_gateway(synthesise: Callable[..., Any]) -> No
     cheap = synthesise(STAGING.with_settings(network__nat="instance"))
     assert cheap.resources("network", "EC2::NatGateway") == []
     instance = cheap.one("network", "EC2::Instance")
-    assert instance["SourceDestCheck"] is False, "a NAT instance forwards what is not addressed to it"
+    assert instance["SourceDestCheck"] is False, "a NAT instance forwards packets with other destinations"
     assert instance["SubnetId"] == {"Ref": "PublicSubnetA"}
     routes = [each.properties for each in cheap.resources("network", "EC2::Route")]
     assert sum("InstanceId" in route for route in routes) == 2

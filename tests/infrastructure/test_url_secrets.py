@@ -100,7 +100,7 @@ def test_rotation_changes_the_password_and_both_urls_and_restarts_their_services
     for stack in ("database", "cache"):
         template = whole.template(stack)
         held = json.dumps(template).count(":SecretString:password}}")
-        assert held == 2, "the engine's own, and the URL's"
+        assert held == 2, "one of the engine, one of the URL"
         assert json.dumps(pinned(template, "v1")).count(":SecretString:password::v1}}") == held
     used_by = {each["name"]: each["used_by"] for each in whole.manifest["secrets"]}
     assert used_by["alva-staging-database"] == ["api", "auth"]

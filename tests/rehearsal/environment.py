@@ -163,7 +163,7 @@ class Rehearsal:
         problems: list[str] = []
         done = threading.Event()
 
-        def ask() -> None:
+        def send_requests() -> None:
             while not done.is_set():
                 for service, path in PATHS.items():
                     try:
@@ -175,7 +175,7 @@ class Rehearsal:
                         problems.append(f"{path}: {error!r}")
                 done.wait(0.02)
 
-        user = threading.Thread(target=ask)
+        user = threading.Thread(target=send_requests)
         user.start()
         try:
             yield problems

@@ -47,7 +47,7 @@ def test_service_is_added_released_broken_rolled_back_and_removed(rehearsal: Reh
 
     follow(FOLDER / "remove-a-service.md", rehearsal, shell)
     assert names(rehearsal) == before
-    assert answer(rehearsal, "/blog") == (404, "web"), "web has the paths that no other service has"
+    assert answer(rehearsal, "/blog") == (404, "web"), "web gets the paths of no other service"
     assert rehearsal.alva("verify").returncode == 0
     assert {name: tasks for name, tasks in rehearsal.tasks().items() if name in before} == tasks_before, (
         "nobody else was replaced"

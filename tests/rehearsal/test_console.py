@@ -150,7 +150,7 @@ def test_successful_release_shows_its_steps_and_is_then_in_the_timeline(page: Pa
         boxes.nth(0).check()
         boxes.nth(1).check()
         expect(page.locator("#comparison")).to_contain_text("image web")
-    assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the sources of the checkout again"
+    assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the checkout's sources again"
 
 
 def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal: Rehearsal) -> None:

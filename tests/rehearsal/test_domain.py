@@ -50,13 +50,13 @@ def endpoint(site: Rehearsal) -> PublicEndpoint:
     )
 
 
-def ask(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer:
+def request(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer:
     return endpoint.fetch(f"{scheme}://{HOSTS[service]}{PATHS[service]}?x=1&y=2")
 
 
 @pytest.mark.parametrize("service", HOSTS)
 def test_http_redirects_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
-    answer = ask(endpoint, service, "http")
+    answer = request(endpoint, service, "http")
     assert answer.status == 301
     to = urlsplit(answer.headers["location"])
     assert (to.scheme, to.hostname, to.path, to.query) == ("https", HOSTS[service], PATHS[service], "x=1&y=2")
@@ -64,7 +64,7 @@ def test_http_redirects_to_https_on_the_same_host_and_path(endpoint: PublicEndpo
 
 @pytest.mark.parametrize("service", HOSTS)
 def test_each_host_serves_its_service_over_https_with_hsts(endpoint: PublicEndpoint, service: str) -> None:
-    answer = ask(endpoint, service)
+    answer = request(endpoint, service)
     assert answer.headers["x-alva-service"] == service
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
@@ -72,7 +72,7 @@ def test_each_host_serves_its_service_over_https_with_hsts(endpoint: PublicEndpo
 def test_certificate_is_verified(endpoint: PublicEndpoint) -> None:
     strangers = PublicEndpoint(url=endpoint.url, address=endpoint.address)
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate in certificate chain"):
-        ask(strangers, "web")
+        request(strangers, "web")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         endpoint.fetch(f"https://blog.{DOMAIN}/")
 

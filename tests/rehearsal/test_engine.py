@@ -37,7 +37,7 @@ def test_rollback_releases_the_earlier_images_without_a_migration_or_a_failed_re
         assert rehearsal.alva("up").returncode == 0
     assert rehearsal.digests()["web"] != before["web"]
     asked = rehearsal.alva("rollback")
-    assert asked.returncode == 2, "nobody was there to answer"
+    assert asked.returncode == 2, "the question got no answer"
     with rehearsal.users() as problems:
         back = rehearsal.alva("rollback", "--yes", "--json")
     assert back.returncode == 0, back.stderr

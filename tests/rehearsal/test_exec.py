@@ -20,7 +20,7 @@ def test_exec_setting_needs_approval_and_then_allows_sessions_in_tasks(rehearsal
     try:
         with rehearsal.replaced(*SETTING):
             refused = rehearsal.alva("deploy")
-            assert refused.returncode == 3, "roles may do more: that stands out, and nobody has allowed it"
+            assert refused.returncode == 3, "wider permissions need approval, and none was given"
             assert "ssmmessages:OpenDataChannel" in refused.stderr
             with rehearsal.users() as problems:
                 on = rehearsal.alva("deploy", "--allow", "iam")

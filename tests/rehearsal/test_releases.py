@@ -1,4 +1,4 @@
-"""Releases into the running environment: what changes, what stays, and the state after a failed one."""
+"""Releases into the running environment: their changes, and the state after a failed one."""
 
 from __future__ import annotations
 

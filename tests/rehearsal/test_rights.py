@@ -126,7 +126,7 @@ def test_stacks_are_not_changed_where_the_deploy_role_cannot_be_assumed(rehearsa
     assert "next: sign in as somebody who may sts:AssumeRole" in refused.stderr
     assert checked.returncode == 3
     assert f"cannot assume {DEPLOY_ROLE}" in checked.stdout
-    assert nothing_to_do.returncode == 0, "who changes nothing needs no role"
+    assert nothing_to_do.returncode == 0, "a release without changes needs no role"
     assert rehearsal.tasks() == tasks
 
 
@@ -176,7 +176,7 @@ def test_manual_cdk_deploy_changes_nothing_after_a_release_and_vice_versa(rehear
     tasks = rehearsal.tasks()
     said = cdk(rehearsal, "deploy", "--all", "--require-approval", "never")
     assert said.count("(no changes)") == len(Manifest.read(rehearsal.home / "cdk.out" / "staging").stacks)
-    assert "could not be used to assume" not in said, "it works with the roles that the release works with"
+    assert "could not be used to assume" not in said, "it uses the same roles as a release"
 
     with rehearsal.replaced("infrastructure/lib/stacks/registry_stack.py", "IMAGES_KEPT = 30", "IMAGES_KEPT = 31"):
         planned = json.loads(rehearsal.alva("deploy", "--dry-run", "--infra-only", "--json").stdout)

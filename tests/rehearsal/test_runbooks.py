@@ -69,7 +69,7 @@ def test_every_runbook_is_in_the_list() -> None:
 def follow(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
     """Run the blocks of a runbook."""
     found = blocks(file)
-    assert found, "a runbook says what to type"
+    assert found, "a runbook has shell blocks"
     run_blocks(found, rehearsal, shell)
 
 

@@ -38,7 +38,7 @@ def test_failed_rollback_ends_with_nine_and_is_continued_after_its_cause_is_fixe
         assert code == 9, said[-5:]
         (error,) = [event for event in said if "error" in event]
         assert "UPDATE_ROLLBACK_FAILED" in json.dumps(error)
-        assert "LogGroup" in json.dumps(error), "what is in the way is named"
+        assert "LogGroup" in json.dumps(error), "the resource that blocks the rollback is named"
         assert status_of(rehearsal) == "UPDATE_ROLLBACK_FAILED"
         (line,) = [x for x in rehearsal.alva("preflight").stdout.splitlines() if "stacks are settled" in x]
         assert f"{STACK} is UPDATE_ROLLBACK_FAILED" in line

@@ -35,7 +35,7 @@ def released(rehearsal: Rehearsal, shell: dict[str, str]) -> Iterator[Rehearsal]
     yield rehearsal
     run_blocks([back], rehearsal, shell, timeout_seconds=BUILD_SECONDS)
     digests = rehearsal.digests()
-    assert all(digest and digest.startswith("sha256:") for digest in digests.values()), "Python's images serve again"
+    assert all(digest and digest.startswith("sha256:") for digest in digests.values()), "the Python images serve again"
     verified = rehearsal.alva("verify")
     assert verified.returncode == 0, verified.stdout
 

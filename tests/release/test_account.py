@@ -53,7 +53,7 @@ def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manife
     return manifest
 
 
-def said(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
+def result_of(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
     (look,) = [look for each, look in AccountChecks(aws=aws, manifest=manifest).checks() if each == f"account: {name}"]
     return look()
 
@@ -89,7 +89,7 @@ def test_account_plan_that_refuses_the_database_is_reported(
     monkeypatch.setattr(account, "Aws", lambda *_: aws)
     answer = {"accountId": "123456789012", **plan} if isinstance(plan, dict) else plan
     with answering(aws, "freetier", get_account_plan_state=answer):
-        found = said(aws, manifest, "plan")
+        found = result_of(aws, manifest, "plan")
     assert (found[0], words in found[1]) == (verdict, True), found
 
 
@@ -133,10 +133,10 @@ def test_account_without_budgets_is_a_warning(aws: Aws, tmp_path: Path) -> None:
     manifest = templates(tmp_path, B=("AWS::Budgets::Budget", {}))
     signed_in = answering(aws, "sts", get_caller_identity={"Account": "123456789012"})
     with signed_in, answering(aws, "budgets", describe_budgets="AccessDeniedException"):
-        verdict, words = said(aws, manifest, "budgets")
+        verdict, words = result_of(aws, manifest, "budgets")
     assert verdict is Verdict.WARN
     assert "in AWS's words" in words
-    assert said(aws, templates(tmp_path), "budgets")[0] is Verdict.SKIP
+    assert result_of(aws, templates(tmp_path), "budgets")[0] is Verdict.SKIP
 
 
 def option(zone: str, **changes: Any) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def test_class_that_a_zone_lacks_is_reported(
         P=("AWS::EC2::Subnet", {"AvailabilityZone": "us-east-1z", "MapPublicIpOnLaunch": True}),
     )
     with answering(aws, "rds", describe_orderable_db_instance_options={"OrderableDBInstanceOptions": options}):
-        found = said(aws, manifest, "database class")
+        found = result_of(aws, manifest, "database class")
     assert (found[0], words in found[1]) == (verdict, True), found
 
 
@@ -183,7 +183,7 @@ def test_node_type_that_the_region_lacks_is_reported(
     manifest = templates(tmp_path, C=("AWS::ElastiCache::ReplicationGroup", {"CacheNodeType": "cache.t3.micro"}))
     answer = {"ReservedCacheNodesOfferings": offers}
     with answering(aws, "elasticache", describe_reserved_cache_nodes_offerings=answer):
-        assert said(aws, manifest, "cache node type")[0] is verdict
+        assert result_of(aws, manifest, "cache node type")[0] is verdict
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(100, Verdict.OK), (1, Verdict.FAIL)])
@@ -192,7 +192,7 @@ def test_too_many_listener_rules_are_reported(aws: Aws, tmp_path: Path, limit: i
     manifest = templates(tmp_path, A=rule, B=rule)
     answer = {"Limits": [{"Name": "rules-per-application-load-balancer", "Max": str(limit)}]}
     with answering(aws, "elbv2", describe_account_limits=answer):
-        found = said(aws, manifest, "load balancers")
+        found = result_of(aws, manifest, "load balancers")
     assert found[0] is verdict
     assert f"rules-per-application-load-balancer{':' if limit == 1 else ''} 2 of {limit}" in found[1]
 
@@ -201,7 +201,7 @@ def test_missing_service_linked_role_is_reported(aws: Aws, tmp_path: Path, monke
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
     monkeypatch.setattr("alva.release.stacks.Stacks.observe", lambda *_, **__: None)
     with answering(aws, "iam", list_roles={"Roles": []}):
-        assert said(aws, manifest, "service-linked roles") == (
+        assert result_of(aws, manifest, "service-linked roles") == (
             Verdict.WARN,
             "missing for rds.amazonaws.com; ./alva bootstrap creates them",
         )

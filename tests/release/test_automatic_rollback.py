@@ -1,4 +1,4 @@
-"""Which stacks around the services a failed release rolls back."""
+"""The choice of the stacks around the services that a failed release rolls back."""
 
 from __future__ import annotations
 

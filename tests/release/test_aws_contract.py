@@ -271,7 +271,7 @@ def calls() -> Iterator[Called]:
 def test_every_call_in_the_sources_exists_in_aws() -> None:
     session = botocore.session.get_session()
     found = list(calls())
-    assert len(found) > 40, "the calls are where this test looks"
+    assert len(found) > 40, "the scan found too few calls"
     problems = []
     for call in found:
         model = session.get_service_model(CLIENTS.get(call.service) or call.service)

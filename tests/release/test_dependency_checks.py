@@ -211,7 +211,7 @@ def test_services_are_checked_at_their_deployed_port_and_path(aws: Aws, manifest
 def test_check_fails_and_names_the_aws_call_that_failed(
     aws: Aws, manifest: Manifest, deployed: Service, operation: str, kind: str
 ) -> None:
-    """The check fails, so the release is rolled back."""
+    """A failed check rolls the release back."""
     fault = Fault(operation, kind)
     services = (replace(deployed, deep_check_command=("look",)), *manifest.services[1:])
     (result,) = DependencyChecks(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()

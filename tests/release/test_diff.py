@@ -1,4 +1,4 @@
-"""What a release would change: per stack, per service, and the risks that need approval."""
+"""The changes of a release by stack and by service, and the risks that need approval."""
 
 from __future__ import annotations
 
@@ -140,11 +140,11 @@ def test_risk_is_refused_without_a_terminal_for_approval(manifest: Manifest) -> 
 def test_allowed_risk_needs_no_approval_and_an_approved_one_passes(manifest: Manifest) -> None:
     asked: list[str] = []
 
-    def say_yes(risks: Sequence[Risk], question: str) -> bool:
+    def approve(risks: Sequence[Risk], question: str) -> bool:
         asked.append(question)
         return bool(risks)
 
-    require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), approve)
     assert asked == []
-    require_approval(Diff(risks=(RISK,)), manifest, frozenset(), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset(), approve)
     assert asked == ["1 risky change in test (data). Continue?"]

@@ -1,4 +1,4 @@
-"""A stack around the services keeps what the running version needs until the services have moved."""
+"""A stack around the services keeps resources of the running version until all services run the new one."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_failed_unlock_hides_no_error_and_the_next_command_takes_the_lock_over(a
     left[0] = 0
     holder = lock.holder()
     assert holder is not None
-    assert lock_module._file_of(holder.id).exists(), "a later process of this machine sees that this one is gone"
+    assert lock_module._file_of(holder.id).exists(), "a later process of this machine finds that this one has ended"
 
 
 def fail(left: list[int]) -> None:

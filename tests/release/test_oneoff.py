@@ -147,4 +147,4 @@ def test_companions_do_nothing_in_a_one_off_task(aws: Aws, ecs: Answers, monkeyp
         "worker": ["node", "-e", "wait"],
         "mailer": ["sleep", "infinity"],
     }
-    assert ended.succeeded, "how companions end does not count"
+    assert ended.succeeded, "the exit codes of companions are ignored"

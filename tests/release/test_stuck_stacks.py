@@ -23,7 +23,7 @@ def stack(status: str) -> dict[str, Any]:
 
 
 def events(*found: tuple[str, str, str, str]) -> dict[str, Any]:
-    """Newest first, as AWS gives them: (id, logical id, status, reason)."""
+    """Events in AWS's order, newest first: (id, logical id, status, reason)."""
     return {
         "StackEvents": [
             {

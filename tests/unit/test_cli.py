@@ -74,7 +74,7 @@ def test_wiping_asks_and_deletes_nothing_without_an_answer(
     assert (nowhere / "state").exists()
     assert main.run(["down", "--wipe", "--yes"]) == 0
     assert not (nowhere / "state").exists()
-    assert main.run(["down", "--wipe"]) == 0, "where there is nothing to forget, there is nothing to ask"
+    assert main.run(["down", "--wipe"]) == 0, "without data there is no question"
 
 
 def test_no_color_removes_the_colour_from_results_too() -> None:

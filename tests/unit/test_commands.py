@@ -123,7 +123,7 @@ def test_aws_cli_parses_every_command() -> None:
     )
     *problems, no_option, no_argument = json.loads(finished.stdout)
     assert no_option, "the parser would refuse an option that does not exist"
-    assert no_argument, "and the lack of one that is needed"
+    assert no_argument, "the parser would refuse a missing option that is required"
     wrong = [f"{where}: {shlex.join(c)}: {p}" for (where, c), p in zip(AWS, problems, strict=True) if p]
     assert wrong == []
 

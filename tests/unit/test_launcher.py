@@ -166,7 +166,7 @@ def test_each_verb_adds_its_packages_and_removes_none(machine: Machine, system: 
         assert machine.calls() == calls, verb
     (machine.root / "uv.lock").write_text("changed")
     machine.run("up")
-    assert machine.calls() == TESTS[:1], "what the tests need stays when a lock file changes"
+    assert machine.calls() == TESTS[:1], "the tests' packages stay when a lock file changes"
 
 
 @pytest.mark.parametrize("system", ["Darwin arm64", "Linux riscv64"])

@@ -58,7 +58,7 @@ def test_unacknowledged_message_is_sent_again_up_to_a_limit() -> None:
     assert [first.sequence_number, second.sequence_number] == [0, 1]
     assert outgoing.overdue(0.1) is None
     assert outgoing.overdue(0.3) == first
-    assert outgoing.overdue(0.4) is None, "it has been sent again a moment ago"
+    assert outgoing.overdue(0.4) is None, "it was sent again a moment ago"
     outgoing.acknowledge(0, 0.5)
     assert outgoing.overdue(0.6) == second
     for attempt in range(MOST_ATTEMPTS - 2):
@@ -75,7 +75,7 @@ def test_messages_are_delivered_once_and_in_order_whatever_the_order_of_arrival(
     given = []
     for number in (1, 0, 0, 3, 1, 2):
         is_taken, in_turn = incoming.take(sent[number])
-        assert is_taken, "what came before is acknowledged again: that it was is what got lost"
+        assert is_taken, "an earlier message is acknowledged again: its acknowledgement got lost"
         given += [message.sequence_number for message in in_turn]
     assert given == [0, 1, 2, 3]
 

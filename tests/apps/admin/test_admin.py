@@ -79,7 +79,7 @@ def test_customer_is_refused(customer: httpx.Client, path: str) -> None:
 def test_visitor_without_a_session_is_redirected_to_the_sign_in_page(visit: Visit, path: str) -> None:
     answer = visit().get(path, follow_redirects=True)
     assert (answer.status_code, answer.url.path) == (200, "/signin")
-    assert re.search(r'name="next" value="/admin', answer.text), "and back afterwards"
+    assert re.search(r'name="next" value="/admin', answer.text), "the sign-in returns to the page"
 
 
 @pytest.mark.parametrize("path", ["/admin/users/invitations", f"/admin/users/{'0' * 32}/role", "/admin/jobs/1/retry"])
@@ -169,7 +169,7 @@ def test_failed_job_is_shown_and_can_be_retried(
     _page_with(plan_id, office, "/admin/jobs?state=completed")
     for action in ("retry", "cancel"):
         answer = office.post(f"/admin/jobs/{plan_id}/{action}", follow_redirects=True)
-        assert "no longer possible" in answer.text, "a button that somebody else pressed before is no error page"
+        assert "no longer possible" in answer.text, "a second press of the button is no error page"
 
 
 def test_job_is_cancelled(

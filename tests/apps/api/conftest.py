@@ -63,7 +63,7 @@ def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None
     return {"Authorization": f"Bearer {token}"}
 
 
-def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
+def order_plan(client: httpx.Client, **headers: str) -> dict[str, Any]:
     """Order a plan."""
     answer = client.post("/plans", headers=headers)
     assert answer.status_code == 202, answer.text
@@ -105,8 +105,7 @@ class Laboratory:
         return int(self.environment["REDIS_URL"].rpartition(":")[2].partition("/")[0])
 
     def start_worker(self, *, finish_seconds: float = 10, lock_milliseconds: int = 30_000) -> RunningProcess:
-        """A worker with two delays: from SIGTERM to the return of its job, and from its death to the recovery of its
-        job."""
+        """A worker with two delays: from SIGTERM to the return of its job, and from its death to the job's recovery."""
         code = HASTY_WORKER.format(finish_seconds=finish_seconds, lock_milliseconds=lock_milliseconds)
         worker = launch([sys.executable, "-c", code], self.environment, self.folder, "worker")
         self.workers.append(worker)

@@ -54,7 +54,7 @@ def test_page_of_another_site_cannot_write_with_a_visitors_cookie(api: RunningPr
     assert put(Origin="https://evil.example") == 403
     assert put(Origin="null") == 403
     assert put(Referer="https://evil.example/") == 403
-    assert put() == 403, "browsers name where an unsafe request comes from; whatever does not is no page of ours"
+    assert put() == 403, "browsers send the origin of an unsafe request; a request without one is not from our pages"
     reading = httpx.get(f"{api.url}/api/profile", headers=cookie, trust_env=False)
     assert reading.status_code == 200
 

@@ -34,7 +34,7 @@ def test_user_promoted_by_an_operator_is_an_administrator_at_the_next_sign_in(
     person = sign_up(password="correct horse battery staple")
     environment = {**service_environment, "PORT": "3002", "PATH_PREFIX": "/auth"}
     subprocess.run([sys.executable, "-m", "auth.promote", person.email], env=environment, check=True)
-    assert person.auth.get("/users").status_code == 403, "their access token still says customer"
+    assert person.auth.get("/users").status_code == 403, "their access token still has the role customer"
     assert person.auth.post("/refresh").status_code == 401, "their sessions have ended"
     login = {"email": person.email, "password": "correct horse battery staple"}
     assert person.auth.post("/login", json=login).json()["role"] == "admin"
@@ -59,7 +59,7 @@ def test_administrator_whose_role_is_revoked_loses_access_at_once(
 ) -> None:
     first, second = sign_up_administrator(), sign_up_administrator()
     assert first.auth.patch(f"/users/{second.user_id}", json={"role": "customer"}).status_code == 200
-    assert second.auth.get("/users").status_code == 403, "their access token still says admin"
+    assert second.auth.get("/users").status_code == 403, "their access token still has the role admin"
 
 
 def test_last_administrator_cannot_be_demoted(

@@ -161,12 +161,12 @@ def test_answers_do_not_reveal_whether_an_address_is_registered(
 ) -> None:
     known, unknown = sign_up(password=PASSWORD).email, new_email("unknown")
 
-    def tell(path: str, email: str, **more: str) -> tuple[int, str, set[str]]:
+    def response_to(path: str, email: str, **more: str) -> tuple[int, str, set[str]]:
         answer = browser().post(path, json={"email": email, **more})
         return answer.status_code, answer.text, set(answer.headers) - {"date"}
 
     for path, more in (("/register", {}), ("/link", {}), ("/login", {"password": "wrong, wrong, wrong"})):
-        assert tell(path, known, **more) == tell(path, unknown, **more), path
+        assert response_to(path, known, **more) == response_to(path, unknown, **more), path
 
 
 def test_login_is_as_much_work_for_an_unknown_address(
@@ -321,7 +321,9 @@ def test_password_on_a_page_signs_in_the_browser_that_sent_it_and_no_other(
     assert answer.status_code == 200
     assert [line.split("=")[0] for line in answer.headers.get_list("set-cookie")] == ["alva_browser"]
     token = {"token": answer.json()["token"]}
-    assert other.get("/verify", params=token).headers["location"].startswith("/signin/confirm"), "it has to be asked"
+    assert other.get("/verify", params=token).headers["location"].startswith("/signin/confirm"), (
+        "another browser must confirm"
+    )
     signed_in = page.get("/verify", params=token)
     assert (signed_in.headers["location"], page.get("/me").json()["email"]) == ("/plans/1", person.email)
     assert page.get("/verify", params=token).headers["location"] == "/signin?problem=link", "once"

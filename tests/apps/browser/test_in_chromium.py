@@ -204,7 +204,7 @@ def test_keyboard_alone_signs_up(open_tab: OpenTab) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid", "what has the focus is seen to have it"
+    assert outline == "solid", "the focus is visible"
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("E-mail address")).to_be_focused()

@@ -136,7 +136,7 @@ def test_customer_gets_from_sign_up_to_the_board(
     page.evaluate("window.isSamePage = true")
     expect(page.get_by_role("progressbar")).to_have_attribute("value", re.compile(r"[2-9]\d"))
     assert page.evaluate("window.isSamePage"), "progress comes by events, not by loading the page again"
-    assert streams[0].startswith(f"{URLS['api']}/api/plans/"), "the browser asks the api's own host"
+    assert streams[0].startswith(f"{URLS['api']}/api/plans/"), "the browser sends requests to the api's own host"
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="Board", exact=True).click()
     page.get_by_role("button", name=re.compile("^Start")).first.click()

@@ -179,7 +179,7 @@ def test_metrics_count_by_route_for_the_inside_only() -> None:
     assert 'alva_request_duration_seconds_count{method="GET",route="/small/",status="200"} 1' in text
     assert 'alva_request_duration_seconds_count{method="GET",route="/small/boom",status="500"} 1' in text
     assert 'alva_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 2' in text
-    assert "alva_requests_in_flight 1" in text, "the one that asks"
+    assert "alva_requests_in_flight 1" in text, "the request for the metrics itself"
     assert get("/metrics", X_Forwarded_For="203.0.113.9").status_code == 404
 
 

@@ -15,14 +15,14 @@ from tests.apps.conftest import ValkeyServer
 
 
 def ping(url: str, password: str | None) -> bool:
-    async def ask() -> bool:
+    async def send_ping() -> bool:
         client = cache.connect(url, password)
         try:
             return bool(await client.ping())
         finally:
             await client.aclose()
 
-    return asyncio.run(ask())
+    return asyncio.run(send_ping())
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from tests.apps.conftest import PostgresServer
 
 
 def check(url: str) -> None:
-    async def ask() -> None:
+    async def query() -> None:
         database = Database(url, application_name="alva-test", pool_size=1)
         try:
             await database.check()
         finally:
             await database.close()
 
-    asyncio.run(ask())
+    asyncio.run(query())
 
 
 @pytest.fixture

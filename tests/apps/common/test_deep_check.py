@@ -17,7 +17,7 @@ from tests.apps.conftest import PostgresServer, new_email
 def connection(
     postgres: PostgresServer, migrated_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A migrated database of its own, which is also the deep check's."""
+    """A separate migrated database, which the deep check uses too."""
     name = postgres.create_database(template=migrated_template)
     for variable, value in {**postgres.environment, "DATABASE_URL": postgres.url(name)}.items():
         monkeypatch.setenv(variable, value)

@@ -54,11 +54,11 @@ class Replay:
     _now_there: dict[Any, Any] = field(default_factory=dict)
     """Recorded id -> id in the replay."""
 
-    def ask(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
+    def run(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
         """Run one statement."""
         if isinstance(statement.parameters, list):
             for each in statement.parameters:
-                self.ask(connection, Statement(statement.at, statement.sql, each, None), passed)
+                self.run(connection, Statement(statement.at, statement.sql, each, None), passed)
             return
         parameters = {name: self._now(value, passed) for name, value in statement.parameters.items()}
         where = " ".join(statement.sql.split())[:160]
@@ -96,7 +96,7 @@ def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement])
     asking = Replay()
     passed = datetime.now(UTC) - statements[0].at
     for statement in statements:
-        asking.ask(connection, statement, passed)
+        asking.run(connection, statement, passed)
     return asking.problems
 
 

@@ -81,8 +81,8 @@ def walk_auth(auth: httpx.Client, promote: Callable[[str], None], outside: Outsi
     auth.get("/verify", params={"token": outside.link_for(email)})
     handed_over = auth.post("/login/link", json={"email": email, "password": PASSWORD + "!"}).raise_for_status()
     with httpx.Client(base_url=auth.base_url, headers=auth.headers, trust_env=False, timeout=60) as elsewhere:
-        looked = elsewhere.get("/verify", params={"token": handed_over.json()["token"]})
-        assert "/signin/confirm" in looked.headers["location"]
+        response = elsewhere.get("/verify", params={"token": handed_over.json()["token"]})
+        assert "/signin/confirm" in response.headers["location"]
     auth.get("/verify", params={"token": handed_over.json()["token"]})
     assert auth.get("/me").json()["role"] == "admin"
     auth.post("/invitations", json={"email": guest, "role": "customer"}).raise_for_status()
@@ -200,26 +200,26 @@ def test_recording_matches_the_present_code(asked: tuple[list[Statement], set[st
 
 
 @pytest.fixture
-def ask_again(postgres: PostgresServer) -> Callable[..., list[str]]:
+def replay_at(postgres: PostgresServer) -> Callable[..., list[str]]:
     """Replays a recording against a database at a revision, after a change to it."""
 
-    def ask(recording: str, revision: str, change: str = "") -> list[str]:
+    def replay_recording(recording: str, revision: str, change: str = "") -> list[str]:
         with postgres.connect(_database_at(postgres, revision)) as connection:
             if change:
                 connection.execute(change.encode())
             return replay(connection, read(_recording(recording)))
 
-    return ask
+    return replay_recording
 
 
 @pytest.mark.parametrize("revision", REVISIONS[1:])
-def test_previous_release_works_after_a_revision(ask_again: Callable[..., list[str]], revision: str) -> None:
+def test_previous_release_works_after_a_revision(replay_at: Callable[..., list[str]], revision: str) -> None:
     before = REVISIONS[REVISIONS.index(revision) - 1]
-    assert ask_again(before, revision) == [], f"{revision} takes something from the release before it"
+    assert replay_at(before, revision) == [], f"{revision} removes something that the previous release uses"
 
 
-def test_present_release_works_on_its_own_schema(ask_again: Callable[..., list[str]]) -> None:
-    assert ask_again(HEAD, HEAD) == []
+def test_present_release_works_on_its_own_schema(replay_at: Callable[..., list[str]]) -> None:
+    assert replay_at(HEAD, HEAD) == []
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_present_release_works_on_its_own_schema(ask_again: Callable[..., list[s
         "CREATE UNIQUE INDEX ON auth.sessions (user_id)",
     ],
 )
-def test_revision_that_removes_something_is_found(ask_again: Callable[..., list[str]], change: str) -> None:
-    assert ask_again(HEAD, HEAD, change) != []
+def test_revision_that_removes_something_is_found(replay_at: Callable[..., list[str]], change: str) -> None:
+    assert replay_at(HEAD, HEAD, change) != []
 
 
 @pytest.mark.parametrize(
@@ -249,5 +249,5 @@ def test_revision_that_removes_something_is_found(ask_again: Callable[..., list[
         "ALTER TABLE api.plans ALTER progress TYPE integer",
     ],
 )
-def test_revision_that_only_adds_is_not(ask_again: Callable[..., list[str]], change: str) -> None:
-    assert ask_again(HEAD, HEAD, change) == []
+def test_revision_that_only_adds_is_not(replay_at: Callable[..., list[str]], change: str) -> None:
+    assert replay_at(HEAD, HEAD, change) == []

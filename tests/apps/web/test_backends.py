@@ -72,7 +72,7 @@ def call(url: str, *methods: str, token: str = "", **options: Any) -> list[httpx
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_call_on_a_broken_connection_is_retried_if_that_is_safe(method: str) -> None:
-    # As during a release: the server closes a kept connection when it stops.
+    # As during a release: the server closes an idle connection when it stops.
     with answering(None, (200, "{}")) as (url, asked):
         assert call(url, method)[0].status_code == 200
     assert [name for name, _ in asked] == [method, method]
@@ -123,6 +123,6 @@ def test_refusal_of_any_shape_is_read(body: str) -> None:
 def test_cookies_that_a_service_sets_are_not_sent_to_it_again() -> None:
     with answering((200, "{}"), (200, "{}")) as (url, asked):
         first, _ = call(url, "GET", "GET", token="mine")
-    assert first.headers["set-cookie"], "the caller may hand them on to the browser"
+    assert first.headers["set-cookie"], "the caller may pass them to the browser"
     assert [headers.get("Cookie") for _, headers in asked] == [None, None]
     assert [headers["Authorization"] for _, headers in asked] == ["Bearer mine", "Bearer mine"]

@@ -85,7 +85,7 @@ def test_visitor_gets_from_the_first_page_to_a_finished_plan(visit: Visit, outsi
     assert '<h1 class="break">Hagen’s &lt;Bakery&gt;</h1>' in text
     assert "A neighbourhood bakery that more people should know." in text
     assert making.url.path in client.get("/plans").text
-    assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are kept"
+    assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are stored"
 
 
 def test_order_sent_twice_makes_one_plan(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
@@ -153,7 +153,7 @@ def test_missing_answers_are_reported_beside_their_fields(signed_in: httpx.Clien
     for name in ("business_name", "audience", "goals", "budget_per_month"):
         assert f'id="{name}-problem"' in answer.text
     assert 'id="industry-problem"' not in answer.text
-    assert 'value="Bakery"' in answer.text, "what was typed is kept"
+    assert 'value="Bakery"' in answer.text, "the entered text stays in the form"
     assert "<title>Problem: " in answer.text
 
 
@@ -186,7 +186,7 @@ def test_password_signs_in_and_a_wrong_one_does_not(visit: Visit, outside: Any) 
     right = other.post("/signin", data=form, follow_redirects=True)
     assert (right.status_code, right.url.path) == (200, "/onboarding")
     assert other.cookies.get("alva_refresh")
-    assert not other.cookies.get("alva_browser"), "it is of no use any more"
+    assert not other.cookies.get("alva_browser"), "it is no longer valid"
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/x", "/\\evil.example"])
@@ -223,7 +223,7 @@ def test_password_is_set_on_the_account_page_and_signs_in(visit: Visit, outside:
     left = other.post(action.group(1), follow_redirects=True)
     assert (left.status_code, left.url.path) == (200, "/")
     client.cookies.delete("alva_access")
-    assert client.get("/plans", follow_redirects=True).url.path == "/signin", "the first browser is out, too"
+    assert client.get("/plans", follow_redirects=True).url.path == "/signin", "the first browser is signed out, too"
 
 
 def test_account_page_requires_a_sign_in(visit: Visit) -> None:
@@ -342,7 +342,7 @@ def test_request_id_is_passed_through_all_services(signed_in: httpx.Client, web:
         # A line is written after the response is sent.
         (line,) = until(lambda service=service: lines(service), "the request's line")
         assert line["user"]
-        assert line["client"].startswith("198.51."), "the person's address, not web's"
+        assert line["client"].startswith("198.51."), "the user's address, not web's"
 
 
 def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001

@@ -128,7 +128,7 @@ def test_unreachable_auth_is_reported_in_a_message(lonely_web: httpx.Client) -> 
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert "We cannot do this right now" in answer.text
-    assert answer.headers["x-request-id"] in answer.text, "the reference that a person can send us"
+    assert answer.headers["x-request-id"] in answer.text, "the reference for support"
     assert "Traceback" not in answer.text
     assert "ConnectError" not in answer.text
 

@@ -92,11 +92,11 @@ def template(workbench: Workbench, image: str, **service: Any) -> str:
 
 
 def settled(workbench: Workbench, stack: str) -> Json:
-    def look() -> Any:
+    def finished() -> Any:
         found = workbench.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         return not found["StackStatus"].endswith("IN_PROGRESS") and found
 
-    found: Json = until(look, f"the end of what is in progress on {stack}")
+    found: Json = until(finished, f"the end of what is in progress on {stack}")
     return found
 
 

@@ -280,7 +280,7 @@ def test_immutable_tag_is_refused_in_ecrs_words_and_the_same_image_is_not(ecr: E
 
 
 def test_missing_image_is_an_error_of_describe_images(ecr: Ecr, tmp_path: Path) -> None:
-    """Clients such as the CDK push an image only if this error says that it does not exist."""
+    """Clients such as the CDK push an image only after this error."""
     ecr.push(small_system(tmp_path / "image"), "described", "v1")
     words = r"imageTag:'v2'} does not exist within the repository with name 'described' in the registry with id"
     with pytest.raises(ecr.api.exceptions.ImageNotFoundException, match=words):
@@ -385,7 +385,7 @@ def test_contents_without_a_repository_are_pruned_and_the_rest_is_kept(tmp_path:
             assert blobs.add("any", image.blob(digest).read_bytes()) == digest
         assert find_pushed(store, image.digest) is not None
     kept, gone = images
-    assert prune(store, {kept.digest}) == 0, "what is recent may be on its way into a repository"
+    assert prune(store, {kept.digest}) == 0, "recent contents may not be in a repository yet"
     assert prune(store, {kept.digest}, unused_for_seconds=-1) > 0
     assert all(blobs.has("any", digest) for digest in (*kept.layers, kept.config_digest, kept.digest))
     assert not any(blobs.has("any", digest) for digest in (*gone.layers, gone.config_digest, gone.digest))

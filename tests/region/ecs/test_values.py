@@ -383,9 +383,9 @@ class Ecs:
         self.state = State(*HOME)
         self.api = Api(self.state, nothing, nothing, nothing, 0)
         for action in ("CreateCluster", "RegisterTaskDefinition", "CreateService"):
-            assert self.ask(action, EVERYTHING[action])[0] == 200
+            assert self.send(action, EVERYTHING[action])[0] == 200
 
-    def ask(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, Any]:
+    def send(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, Any]:
         headers = {"x-amz-target": f"AmazonEC2ContainerServiceV20141113.{action}"}
         with request_scope(*scope):
             status, _, body = asyncio.run(
@@ -410,7 +410,7 @@ def test_no_input_makes_a_5xx(action: str) -> None:
     ecs = Ecs()
     for request in variants(EVERYTHING[action]):
         try:
-            status, _ = ecs.ask(action, request)
+            status, _ = ecs.send(action, request)
         except Exception as error:
             raise AssertionError(request) from error
         assert status in (200, 400), request
@@ -418,7 +418,7 @@ def test_no_input_makes_a_5xx(action: str) -> None:
     for name in ("Clusters", "Services"):
         members = [each.name for each in getattr(ecs.state, name.lower()).values()][:10]
         request = {} if name == "Clusters" else {"cluster": "c"}
-        assert ecs.ask(f"Describe{name}", {**request, name.lower(): members, "include": ["TAGS"]})[0] == 200
+        assert ecs.send(f"Describe{name}", {**request, name.lower(): members, "include": ["TAGS"]})[0] == 200
 
 
 CONTAINER = ("RegisterTaskDefinition", "containerDefinitions", 0)
@@ -456,7 +456,7 @@ def test_input_that_the_model_allows_and_aws_refuses_is_refused(path: tuple[Any,
     if action == "CreateCluster":
         request["clusterName"] = "new"
     ecs = Ecs()
-    status, answer = ecs.ask(action, request)
+    status, answer = ecs.send(action, request)
     assert (status, answer.get("__type")) == (400, code)
     assert "new" not in ecs.state.clusters
     if (action, last) == ("CreateService", "taskDefinition"):
@@ -467,14 +467,14 @@ def test_input_that_the_model_allows_and_aws_refuses_is_refused(path: tuple[Any,
 def test_another_account_or_region_has_no_clusters_and_changes_none(scope: tuple[str, str]) -> None:
     ecs = Ecs()
     before = repr(ecs.state)
-    assert ecs.ask("ListClusters", {}, scope) == (200, {"clusterArns": []})
-    assert ecs.ask("DescribeClusters", {"clusters": ["c"]}, scope)[1]["failures"] == [
+    assert ecs.send("ListClusters", {}, scope) == (200, {"clusterArns": []})
+    assert ecs.send("DescribeClusters", {"clusters": ["c"]}, scope)[1]["failures"] == [
         {"arn": f"arn:aws:ecs:{scope[1]}:{scope[0]}:cluster/c", "reason": "MISSING"}
     ]
-    assert ecs.ask("DescribeServices", {"cluster": "c", "services": ["s"]}, scope)[0] == 400
+    assert ecs.send("DescribeServices", {"cluster": "c", "services": ["s"]}, scope)[0] == 400
     for action in sorted(support.ACTIONS):
         if not action.startswith(("Describe", "List")):
-            status, answer = ecs.ask(action, EVERYTHING.get(action, {}), scope)
+            status, answer = ecs.send(action, EVERYTHING.get(action, {}), scope)
             assert (status, answer["__type"]) == (400, "UnsupportedFeatureException"), action
     types = cloudformation._Types(ecs.api, SimpleNamespace(), ecs.state)  # type: ignore[arg-type]
     with request_scope(*scope), pytest.raises(HandlerFailed, match="outside account 000000000000 and region us-east-1"):

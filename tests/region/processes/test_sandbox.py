@@ -127,7 +127,7 @@ def states():
             try:
                 yield (folder / "stat").read_text().rpartition(") ")[2][0]
             except OSError:
-                pass  # gone while we look
+                pass  # it ended meanwhile
 
 deadline = time.monotonic() + 30
 while (seen := sorted(states())) != EXPECTED and time.monotonic() < deadline:
@@ -296,7 +296,7 @@ def test_second_process_joins_the_view_of_the_first(workbench: Any, tmp_path: Pa
         assert output.startswith("from the image/app\n10001\n/usr/bin/")
         second = await bench.start("sleep", "60", inside=first)
         first.kill()
-        assert (await second.wait()).code == 137, "process 1 takes all others along"
+        assert (await second.wait()).code == 137, "the end of process 1 ends all others"
 
     workbench(test)
 

@@ -234,7 +234,7 @@ def test_processes_of_a_killed_region_end_and_the_next_one_kills_the_rest(tmp_pa
     until(lambda: not any(map(is_alive, (*pids, *sandbox_group))), "the end of the processes")
 
     left = [pid for pid in plain_group if is_alive(pid)]
-    assert left, "the plain program's own children outlive it: that is what the record is for"
+    assert left, "children of a plain program outlive it, so the record lists them"
     assert sorted(Supervisor(RegionConfig(home=tmp_path)).kill_leftovers()) == sorted(left)
     assert not any(map(is_alive, left))
     assert Supervisor(RegionConfig(home=tmp_path)).kill_leftovers() == []

@@ -39,7 +39,7 @@ def handlers() -> Iterator[dict[str, Handler]]:
     cloudwatch.reset()
 
 
-def ask(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
+def call(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
     """The response that a client of the query protocol reads."""
     if protocol == "json":
         headers, body = {"x-amz-target": f"GraniteServiceVersion20100801.{action}"}, json.dumps(request).encode()
@@ -56,10 +56,10 @@ def ask(handlers: dict[str, Handler], protocol: str, action: str, request: Any) 
 def test_a_client_of_the_query_protocol_reads_what_a_client_of_json_reads(
     handlers: dict[str, Handler], written: str
 ) -> None:
-    ask(handlers, written, "PutMetricAlarm", ALARM)
-    ask(handlers, written, "SetAlarmState", {"AlarmName": "R&D <1>", "StateValue": "ALARM", "StateReason": "a < b"})
+    call(handlers, written, "PutMetricAlarm", ALARM)
+    call(handlers, written, "SetAlarmState", {"AlarmName": "R&D <1>", "StateValue": "ALARM", "StateReason": "a < b"})
     datum = {"MetricName": "m", "Dimensions": [{"Name": "d", "Value": "v"}], "Value": 2.5, "Unit": "Count"}
-    ask(handlers, written, "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
+    call(handlers, written, "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
     window = {"StartTime": "2000-01-01T00:00:00Z", "EndTime": "2100-01-01T00:00:00Z", "Period": 60}
     query = {"Id": "a", "MetricStat": {"Metric": {"Namespace": "n", "MetricName": "m"}, "Period": 60, "Stat": "Sum"}}
     for action, request in (
@@ -72,11 +72,11 @@ def test_a_client_of_the_query_protocol_reads_what_a_client_of_json_reads(
         ("GetMetricData", {"MetricDataQueries": [query], **window}),
         ("DescribeAlarms", {"MaxRecords": 1000}),
     ):
-        answers = [ask(handlers, protocol, action, request) for protocol in ("query", "json")]
+        answers = [call(handlers, protocol, action, request) for protocol in ("query", "json")]
         for answer in answers:
             answer.get("Error", {}).pop("Type", None)  # JSON's errors have none.
         assert answers[0] == answers[1]
-    (alarm,) = ask(handlers, "query", "DescribeAlarms", {})["MetricAlarms"]
+    (alarm,) = call(handlers, "query", "DescribeAlarms", {})["MetricAlarms"]
     assert {name: alarm.get(name) for name in ALARM} == ALARM
 
 

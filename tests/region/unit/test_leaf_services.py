@@ -1,4 +1,5 @@
-"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
+"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse the requests that AWS refuses, with
+AWS's codes.
 
 The facts are `aws_facts/leaf_refusals.json`, each with its source. The services answer in this process.
 """

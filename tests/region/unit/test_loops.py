@@ -93,22 +93,22 @@ async def test_controller_continues_after_an_exception_in_each_of_its_loops(
 ) -> None:
     controller = controller_of(background)
     controller._region.config = SimpleNamespace(run_folder=tmp_path)  # type: ignore[assignment]
-    forget, look, publish = Once(), Once(False), Once()
+    forget, refresh, publish = Once(), Once(False), Once()
     monkeypatch.setattr(controller_module, "ALARM_POLL_SECONDS", 0.01)
     monkeypatch.setattr(controller_module, "PERIOD_SECONDS", 0.01)
     monkeypatch.setattr(controller_module, "POLL_SECONDS", 0.01)
 
-    async def looked(*_: Any) -> bool:
-        return bool(look())
+    async def refreshed(*_: Any) -> bool:
+        return bool(refresh())
 
     async def published(*_: Any) -> None:
         publish()
 
     monkeypatch.setattr(controller._state, "forget_old_tasks", forget)
-    monkeypatch.setattr(controller._alarms, "look", looked)
+    monkeypatch.setattr(controller._alarms, "refresh", refreshed)
     monkeypatch.setattr(controller._metrics, "publish", published)
     await controller.start()
-    await async_until(lambda: min(forget.calls, look.calls, publish.calls) >= 3 and not background.failures)
+    await async_until(lambda: min(forget.calls, refresh.calls, publish.calls) >= 3 and not background.failures)
     await controller.stop()
 
 

@@ -129,7 +129,7 @@ async def _provision(context: Context, operation: Operation, logical_id: str) ->
     drifted = operation["drifted"].get(logical_id, {})
     if drifted.get("status") == "DELETED":
         previous = None
-    # A resource that an update adds is created, and its events say so.
+    # A resource that an update adds has the events of a creation.
     verb = "UPDATE" if previous else "CREATE"
     step: Step = {"type": resource_type, "action": "update" if previous else "create", "state": "in progress"}
     operation["steps"][logical_id] = step

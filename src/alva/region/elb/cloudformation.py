@@ -309,7 +309,7 @@ class _Types:
         properties: Properties,
         more: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Finish a creation; if that fails, delete what was created."""
+        """Finish a creation; if that fails, delete the created resource."""
         try:
             await self._set_attributes(kind, arn, properties, {})
             if more is not None:
