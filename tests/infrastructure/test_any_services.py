@@ -143,7 +143,7 @@ def test_one_more_service_is_one_entry_and_does_not_change_the_others(
         ("stack", {"stack": 0}),
     ],
 )
-def test_entry_that_is_half_a_worker_names_its_setting(setting: str, given: dict[str, Any]) -> None:
+def test_incomplete_entry_of_a_worker_is_an_error_that_names_the_setting(setting: str, given: dict[str, Any]) -> None:
     with pytest.raises(SettingError) as refused:
         Service(name="x1", **given)
     assert refused.value.setting == f"services.x1.{setting}"

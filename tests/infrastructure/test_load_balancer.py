@@ -50,7 +50,7 @@ def test_load_balancer_is_internet_facing_in_the_public_subnets(staging: Any) ->
     assert all("RefPublicSubnet" in subnet["Fn::ImportValue"] for subnet in balancer["Subnets"])
 
 
-def test_name_is_lower_case_because_origins_are_compared_so(staging: Any) -> None:
+def test_name_is_in_lower_case_for_comparisons_of_origins(staging: Any) -> None:
     name = staging.one("alb", "ElasticLoadBalancingV2::LoadBalancer")["Name"]
     assert name == name.lower()
 

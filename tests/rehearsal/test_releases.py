@@ -83,7 +83,7 @@ def test_key_of_an_external_service_is_generated_for_stand_ins(rehearsal: Rehear
 
 
 @pytest.mark.nightly
-def test_unknown_resource_type_is_refused_by_name_before_anything_is_touched(rehearsal: Rehearsal) -> None:
+def test_unknown_resource_type_is_refused_by_name_before_any_change(rehearsal: Rehearsal) -> None:
     odd = 'cdk.CfnResource(network, "Odd", type="AWS::Nothing::Here")\n    return app\n'
     before = rehearsal.tasks()
     with rehearsal.replaced("infrastructure/lib/composition.py", "return app\n", odd):

@@ -85,7 +85,7 @@ def test_contraction_needs_approval_unless_the_database_is_new(manifest: Manifes
     assert make_diff(wanted, Observed(stacks={}), plan, {}).risks == ()
 
 
-def test_preview_reads_what_an_update_would_change_and_deletes_its_change_set(
+def test_preview_reads_the_changes_of_an_update_and_deletes_its_change_set(
     aws: Aws, manifest: Manifest, name: str
 ) -> None:
     def template(**parameters: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_export_and_parameter_of_the_former_version_stay_while_it_runs() -> None
     assert set(merged["Parameters"]) == {"Old"}
 
 
-def test_expanded_template_contains_what_both_versions_need() -> None:
+def test_expanded_template_contains_the_resources_of_both_versions() -> None:
     new, former = template({"Group": group(2), "New": rule(2)}), template({"Group": group(1), "Old": rule(1)})
     both = expanded(new, former)
     assert holds(both, former)

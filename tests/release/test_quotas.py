@@ -129,7 +129,7 @@ def test_deployed_resources_are_not_counted_twice_and_growth_is_counted() -> Non
     }
 
 
-def test_default_counts_where_none_was_ever_applied() -> None:
+def test_default_quota_applies_without_an_own_value() -> None:
     aws = Aws(Target.local("http://127.0.0.1:9"))
     with Stubber(aws.client("service-quotas")) as quotas:
         for quota in QUOTAS:

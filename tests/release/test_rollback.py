@@ -51,7 +51,7 @@ def test_contraction_of_a_failed_release_counts_too() -> None:
         choose(history, None)
 
 
-def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_others() -> None:
+def test_invalid_release_number_is_a_usage_error_that_lists_the_valid_ones() -> None:
     history = [release(3, "c"), release(2, "b", FAILED), release(1, "a")]
     for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "the last release that succeeded")):
         with pytest.raises(UsageError, match=said) as caught:

@@ -175,7 +175,7 @@ def test_failed_update_leaves_the_stack_unchanged_and_reports_the_reason(aws: Aw
     assert back.template == template(name)
 
 
-def test_validation_names_an_unknown_resource_type_and_makes_nothing(aws: Aws, name: str) -> None:
+def test_validation_names_an_unknown_resource_type_and_creates_nothing(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     bad = template(name, extra={"Odd": {"Type": "AWS::Nothing::Here", "Properties": {}}})
     assert "AWS::Nothing::Here" in (stacks.validate(name, bad) or "")

@@ -41,7 +41,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def test_output_is_passed_on_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+def test_output_is_forwarded_by_line_and_its_last_lines_are_stored(tmp_path: Path) -> None:
     lines: list[str] = []
     ended = run("import sys\nfor n in range(20): print(n)\nsys.exit(3)", tmp_path, lines)
     assert lines == [str(n) for n in range(20)]

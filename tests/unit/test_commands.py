@@ -161,7 +161,7 @@ def test_mentioned_verbs_and_options_exist(folder: str) -> None:
     assert [f"{file.relative_to(ROOT)}: {each}" for file in files for each in unknown(file.read_text())] == []
 
 
-def test_what_does_not_exist_would_be_found() -> None:
+def test_unknown_names_would_be_found() -> None:
     said = (
         "next: ./alva deploy --yes, then ./alva nonsense; ./alva secrets set x --loudly asks; ./alva run api -- x --y"
     )

@@ -88,7 +88,7 @@ def test_index_of_a_folder_links_to_each_of_its_documents(folder: str) -> None:
     assert documents - set(links(index.read_text())) == set()
 
 
-def test_what_does_not_exist_would_be_found(tmp_path: Path) -> None:
+def test_unknown_names_would_be_found(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text("# What it does, in short\n[a](#what-it-does-in-short) [b](#nothing) [c](page.md#none)\n")
     assert missing_anchors(document) == ["#nothing", "page.md#none"]

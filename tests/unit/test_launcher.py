@@ -152,7 +152,7 @@ def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, comm
     assert machine.calls() == []
 
 
-def test_packages_keep_their_bytecode_whatever_the_environment_says(machine: Machine) -> None:
+def test_packages_have_bytecode_with_any_environment(machine: Machine) -> None:
     machine.add_python("3.13.5")
     assert machine.run("synth", PYTHONDONTWRITEBYTECODE="1").stderr.endswith(f"{STARTED} synth\n")
 

@@ -172,7 +172,7 @@ def imports_at_run_time(tree: ast.AST) -> Iterator[str]:
                 yield from imports_at_run_time(node)
 
 
-def test_verbs_import_nothing_that_comes_with_the_region_or_the_tests() -> None:
+def test_verbs_import_no_package_of_the_region_or_the_tests() -> None:
     """The region is a separate process, so verbs that call AWS run without its packages."""
     environment = environment_of("Linux x86-64", sys.version_info[:2])
     base = {canonicalize_name(package["name"]) for package in installed(environment, group=None)}

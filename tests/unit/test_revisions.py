@@ -115,7 +115,7 @@ def test_additive_revision_is_no_contraction(judged: dict[str, Revision], upgrad
     assert judged[upgrade].contractions == ()
 
 
-def test_index_that_stops_writes_is_named(judged: dict[str, Revision]) -> None:
+def test_index_that_blocks_writes_is_named(judged: dict[str, Revision]) -> None:
     (lock,) = judged['op.create_index("i", "users", ["name"])'].locks
     assert "writes wait while it builds the index" in lock
 

@@ -111,7 +111,7 @@ def test_token_of_a_mail_link_is_no_access_token_and_vice_versa(
     assert opened.headers["location"] == "/signin?problem=link"
 
 
-def test_published_key_verifies_what_auth_signs(
+def test_published_key_verifies_auths_signatures(
     auth: RunningProcess, keys: KeyPair, sign_up: Callable[..., Person]
 ) -> None:
     published = httpx.get(f"{auth.url}/auth/.well-known/jwks.json", trust_env=False).json()["keys"]

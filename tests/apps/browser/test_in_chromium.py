@@ -305,7 +305,7 @@ def test_user_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outsid
     expect(phone.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_script_of_a_business_name_does_not_run(
+def test_script_in_a_business_name_does_not_run(
     open_tab: OpenTab,
     sign_up: Callable[..., Any],
     worker: Any,  # noqa: ARG001

@@ -53,6 +53,6 @@ def test_customer_is_deleted_where_another_product_has_users_too(
 
 
 @pytest.mark.usefixtures("connection")
-def test_customer_who_never_signed_in_has_no_rows() -> None:
+def test_customer_without_a_sign_in_has_no_rows() -> None:
     email = new_email()
     assert deep_check.delete_customer(email) == f"deleted 0 rows of {email}"

@@ -125,7 +125,7 @@ def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
         ("-ABS(-e)", -1),
     ],
 )
-def test_metric_math_is_calculated_and_without_data_there_is_no_value(expression, value):
+def test_metric_math_is_calculated_and_has_no_value_without_data(expression, value):
     metrics = {"e": 1, "r": 4, "zero": 0, "gone": None}
     assert calculate(expression, metrics.__getitem__) == value
 
@@ -160,7 +160,7 @@ def test_a_metric_math_alarm_is_evaluated(put):
     assert math["StateValue"] == "ALARM"
 
 
-def test_ministack_has_what_the_evaluation_uses():
+def test_ministack_has_the_functions_that_the_evaluation_uses():
     assert list(inspect.signature(cloudwatch._record_history).parameters)[:4] == [
         "alarm_name",
         "old_state",

@@ -48,7 +48,7 @@ def test_the_name_of_an_executed_change_set_is_free_again_and_means_the_newest_o
         assert client.describe_change_set(ChangeSetName=latest["Id"])["ExecutionStatus"] == "EXECUTE_COMPLETE"
 
 
-def test_the_name_of_a_change_set_that_waits_is_taken(region: RunningRegion) -> None:
+def test_the_name_of_a_pending_change_set_is_in_use(region: RunningRegion) -> None:
     create_change_set(region, "taken", "same", {"Resources": {"A": parameter("1")}}, ChangeSetType="CREATE")
     with pytest.raises(ClientError, match="AlreadyExists"):
         create_change_set(region, "taken", "same", {"Resources": {"A": parameter("2")}}, ChangeSetType="CREATE")

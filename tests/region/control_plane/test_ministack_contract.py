@@ -92,7 +92,7 @@ def _is_module(name: str) -> bool:
     return True
 
 
-def test_every_name_that_the_region_uses_is_there() -> None:
+def test_every_name_that_the_region_uses_exists() -> None:
     used = sorted(set(used_names()))
     assert len(used) > 100, "the scan finds too few names"
     missing = [each for each in used if not hasattr(importlib.import_module(each[1]), each[2])]

@@ -98,7 +98,7 @@ def test_role_without_rights_is_refused_by_every_protocol(
     assert client_as(region, role(region, {"Action": "sns:Publish", "Resource": "*"}), "sts").get_caller_identity()
 
 
-def test_every_resource_that_a_call_of_ecs_names_counts(region: RunningRegion) -> None:
+def test_every_resource_of_a_request_to_ecs_is_checked(region: RunningRegion) -> None:
     services = f"{BASE}:service/mine/*"
     ecs = client_as(region, role(region, {"Action": "ecs:DescribeServices", "Resource": services}), "ecs")
     assert refusal(ecs.describe_services, cluster="mine", services=["a"])[0] == "ClusterNotFoundException"

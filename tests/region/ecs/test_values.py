@@ -290,7 +290,7 @@ def test_cluster_name_that_aws_refuses_is_refused(name: str) -> None:
         ({"cpu": 257}, "The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'."),
     ],
 )
-def test_container_that_asks_for_more_than_its_task_is_refused(container: dict[str, int], message: str) -> None:
+def test_container_with_more_resources_than_its_task_is_refused(container: dict[str, int], message: str) -> None:
     request = {
         "family": "web",
         "networkMode": "awsvpc",

@@ -243,7 +243,7 @@ def test_name_that_is_published_later_resolves_in_a_running_process(workbench: A
     workbench(test)
 
 
-def test_python_in_a_sandbox_is_the_version_asked_for_and_verifies_certificates(workbench: Any) -> None:
+def test_python_in_a_sandbox_is_the_requested_version_and_verifies_certificates(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         script = "import sys, ssl, sqlite3; print(sys.version_info[:2], ssl.create_default_context().verify_mode)"
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -319,7 +319,7 @@ def test_root_without_the_permission_to_make_namespaces_gets_a_next_step() -> No
     assert "--cap-add SYS_ADMIN" in result.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="this is what all other tests here do, when not root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root, all other tests here do the same")
 def test_all_tests_above_pass_without_root(request: pytest.FixtureRequest) -> None:
     """Run this file again as nobody, in user namespaces."""
     repository = Path(__file__).parents[3]

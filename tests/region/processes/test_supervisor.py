@@ -43,7 +43,7 @@ def command_lines() -> dict[int, str]:
     return found
 
 
-def test_lines_come_in_order_and_all_before_the_end(workbench: Any) -> None:
+def test_lines_arrive_in_order_and_before_the_end(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         lines: list[str] = []
         script = "for i in range(5000): print(i)\nimport sys; sys.stdout.flush(); sys.stderr.write('err\\nno end')"

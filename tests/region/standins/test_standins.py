@@ -121,7 +121,7 @@ def test_the_same_request_gets_the_same_answer(client):
     assert first == second
 
 
-def test_a_streamed_answer_comes_in_pieces_and_makes_the_same_plan(client):
+def test_a_streamed_answer_has_several_parts_and_the_same_plan(client):
     messages = [{"role": "user", "content": json.dumps(PROFILE)}]
     started, deltas = time.monotonic(), []
     with client.chat.completions.stream(model="m", messages=messages, response_format=Plan) as stream:

@@ -53,9 +53,7 @@ def call(handlers: dict[str, Handler], protocol: str, action: str, request: Any)
 
 
 @pytest.mark.parametrize("written", ["query", "json"])
-def test_a_client_of_the_query_protocol_reads_what_a_client_of_json_reads(
-    handlers: dict[str, Handler], written: str
-) -> None:
+def test_query_protocol_and_json_have_the_same_responses(handlers: dict[str, Handler], written: str) -> None:
     call(handlers, written, "PutMetricAlarm", ALARM)
     call(handlers, written, "SetAlarmState", {"AlarmName": "R&D <1>", "StateValue": "ALARM", "StateReason": "a < b"})
     datum = {"MetricName": "m", "Dimensions": [{"Name": "d", "Value": "v"}], "Value": 2.5, "Unit": "Count"}

@@ -105,7 +105,7 @@ def test_at_most_ten_problems_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["rds", "sns", "iam", "cloudformation", "elasticache", "autoscaling"])
-def test_lists_have_the_names_that_other_services_give_their_members(name: str) -> None:
+def test_members_of_lists_have_the_services_names(name: str) -> None:
     """An empty form raises no unexpected exception for any operation of other services with this protocol."""
     model = service_model(name)
     for operation in model.operation_names:
