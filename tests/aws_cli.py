@@ -1,4 +1,4 @@
-"""The AWS CLI, as it is, against a region."""
+"""Runs the unmodified AWS CLI against a region."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PIPELINE_TOOLS = Path(__file__).parents[1] / "tools" / "pipeline"
 
 
 def aws_variables(endpoint: str) -> dict[str, str]:
-    """What points any AWS client at an endpoint; nothing else does."""
+    """Return the environment variables that point AWS clients to an endpoint."""
     return {
         **os.environ,
         "AWS_ENDPOINT_URL": endpoint,

@@ -1,4 +1,4 @@
-"""A local region for the tests that need a whole one: its own home, ports and addresses, started once."""
+"""A complete local region with its own home, ports and addresses, started once for the tests that need it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from tests.rehearsal.environment import Rehearsal
 
 NIGHTLY_LIMIT_SECONDS = 1800.0
-# Second octets of loopback addresses for whole regions under test; 20 is the default region's.
+# Second octets of loopback addresses for regions under test; 20 is the default region's.
 OCTETS = range(101, 180)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--all`: also what takes minutes and belongs to a nightly run."""
+    """`--all`: also the nightly tests, which take minutes."""
     parser.addoption("--all", action="store_true", help="run the tests marked nightly, too")
 
 
@@ -41,17 +41,17 @@ LONGEST_FIRST = (
     *("rehearsal", "faults", "region/ecs", "clients", "apps", "region/control_plane", "region/elb", "release"),
     *("infrastructure", "console", "unit"),
 )
-"""Folders in the order in which they are begun: the processes then end at about the same time."""
+"""Folders in the order of their start, so that the processes end at about the same time."""
 
 
 def folder_of(nodeid: str) -> str:
-    """The folder whose tests run in one process: `release`, or below `region`, whose tests share less, `region/elb`."""
+    """The folder whose tests run in one process: `release`, for example, or a subfolder of `region` (`region/elb`)."""
     _, folder, *below = nodeid.partition("::")[0].split("/")
     return f"{folder}/{below[0]}" if folder == "region" and len(below) > 1 else folder
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the folders that take longest. Leave nightly tests out, and say so, unless --all is given."""
+    """Begin with the folders that take longest. Without --all, leave nightly tests out and print their number."""
     folders = {name: position for position, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: folders.get(folder_of(item.nodeid), len(folders)))
     for item in items:
@@ -63,13 +63,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a shell's background jobs ignore SIGINT, and so would all their children."""
+    """Let Ctrl-C reach the tests' child processes: by default, background jobs of a shell ignore SIGINT."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how many of AWS's facts the local region agrees with."""
+    """Print the number of recorded facts about AWS that hold in the local region."""
     agree, disagree = (
         sum("aws_fact" in report.keywords for report in terminalreporter.getreports(outcome) if report.when == "call")
         for outcome in ("passed", "failed")
@@ -79,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Runs a folder's tests in one process: they share a region, an environment."""
+    """Runs a folder's tests in one process, since they share a region or an environment."""
 
     def _split_scope(self, nodeid: str) -> str:
         return folder_of(nodeid)
@@ -87,7 +87,7 @@ class FoldersTogether(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdis
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FoldersTogether:
-    """What pytest-xdist asks where tests run side by side."""
+    """The hook with which pytest-xdist gets its scheduler."""
     return FoldersTogether(config, log)
 
 
@@ -102,11 +102,11 @@ class Stack:
     """Oldest first."""
 
     def history(self, logical_id: str) -> list[str]:
-        """The statuses that a resource (or the stack) went through."""
+        """The statuses of a resource (or the stack), in order."""
         return [event["ResourceStatus"] for event in self.events if event["LogicalResourceId"] == logical_id]
 
     def reason(self, logical_id: str, status: str) -> str:
-        """The reason given with a status."""
+        """The reason that the event with this status has."""
         return str(
             next(
                 event.get("ResourceStatusReason", "")
@@ -117,34 +117,34 @@ class Stack:
 
 
 class RunningRegion:
-    """A region that runs, seen as a client of AWS sees it."""
+    """A running region, used through AWS's API."""
 
     def __init__(self, config: RegionConfig) -> None:
         self.config = config
         self._session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=config.region)
 
     def client(self, service: str) -> Any:
-        """A boto3 client that makes no second attempt: what the region answers is what the test sees."""
+        """A boto3 client without retries, so that a test sees every response."""
         config = Config(retries={"max_attempts": 0}, read_timeout=60)
         make_client: Any = self._session.client
         return make_client(service, endpoint_url=self.config.endpoint_url, config=config)
 
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
-        """Create a stack and wait for the end of it."""
+        """Create a stack and wait for the end of the operation."""
         arn = self.client("cloudformation").create_stack(
             StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
         )
         return self.settled(arn["StackId"])
 
     def update(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
-        """Update a stack and wait for the end of it."""
+        """Update a stack and wait for the end of the operation."""
         arn = self.client("cloudformation").update_stack(
             StackName=name, TemplateBody=json.dumps(template), **{"Capabilities": ["CAPABILITY_NAMED_IAM"], **options}
         )
         return self.settled(arn["StackId"])
 
     def delete(self, name: str, **options: Any) -> Stack:
-        """Delete a stack and wait for the end of it."""
+        """Delete a stack and wait for the end of the operation."""
         client = self.client("cloudformation")
         arn = client.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
         client.delete_stack(StackName=name, **options)
@@ -165,15 +165,15 @@ class RunningRegion:
         return Stack(id=seen["StackId"], status=seen["StackStatus"], outputs=outputs, events=events)
 
     def log(self) -> str:
-        """What the region's process has said."""
+        """The log of the region's process."""
         return (self.config.logs_folder / "region.log").read_text()
 
 
 @contextmanager
 def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConfig]:
-    """A configuration whose ports are free and whose addresses no other test of this machine uses.
+    """A configuration with free ports, and with addresses that no other test of this machine uses.
 
-    `network`: which one the region gets; ALVA_NETWORK or, by default, what this machine allows.
+    `network`: the kind of the region's network; by default ALVA_NETWORK, or the kind that this machine allows.
     """
     with ExitStack() as reserved:
         octet = _reserve_octet(reserved)
@@ -191,7 +191,7 @@ def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConf
 
 @contextmanager
 def running_region(home: Path, **settings: Any) -> Iterator[RunningRegion]:
-    """A region of its own, for a test that breaks, restarts or fills it; `settings` are of its RegionConfig."""
+    """A separate region, for a test that breaks, restarts or fills it; `settings` are fields of its RegionConfig."""
     with reserved_region_config(home) as reserved:
         config = replace(reserved, **settings)
         daemon.start(config)
@@ -203,14 +203,14 @@ def running_region(home: Path, **settings: Any) -> Iterator[RunningRegion]:
 
 @pytest.fixture(scope="session")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
-    """One region for all tests that only use it; each test's stacks have names of their own."""
+    """One region for all tests that only use it; each test has its own names of stacks."""
     with running_region(tmp_path_factory.mktemp("region")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """One environment, brought up by `./alva up` as a person would, for all tests that leave it as they found it."""
+    """One environment, started with `./alva up`, for all tests that restore its state at their end."""
     from tests.rehearsal.environment import rehearsal_in
 
     with rehearsal_in(tmp_path_factory.mktemp("rehearsal")) as rehearsal:

@@ -1,4 +1,4 @@
-"""OCI image layouts for tests, made of the files that a test gives."""
+"""Writes OCI image layouts with the given files, for tests."""
 
 from __future__ import annotations
 

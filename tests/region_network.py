@@ -1,6 +1,6 @@
-"""Ways into a region's network for tests: a client beside a database, a server beside the load balancer.
+"""Enters the local region's network from a test.
 
-Where the region has network namespaces, a test's own process is outside of them, as a laptop is outside of a VPC.
+A test's own process is outside of the region's network namespaces, as a laptop is outside of a VPC.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def is_enforced(config: RegionConfig) -> bool:
-    """Whether the running region has namespaces, and so addresses of the VPC."""
+    """Whether the running region has network namespaces, and so the VPC's addresses."""
     return (config.run_folder / "network.json").exists()
 
 
 def in_region(config: RegionConfig, private_address: str) -> str:
-    """What an address of the VPC, 10.0.10.17 say, is in the running region."""
+    """Return the address in the running region of a VPC address such as 10.0.10.17."""
     if is_enforced(config):
         return private_address
     _, _, third, fourth = private_address.split(".")
@@ -33,9 +33,10 @@ def in_region(config: RegionConfig, private_address: str) -> str:
 
 @contextmanager
 def network_of(config: RegionConfig, address: str) -> Iterator[None]:
-    """The calling thread in the namespace of an interface: what it connects meanwhile comes from that address.
+    """Run the calling thread in the network namespace of an interface during the block.
 
-    For an address that has no interface, in that of the services. Without namespaces this does nothing.
+    Its connections come from that address. An address without an interface selects the namespace of the services.
+    Without namespaces this does nothing.
     """
     if not is_enforced(config):
         yield
@@ -47,7 +48,7 @@ def network_of(config: RegionConfig, address: str) -> Iterator[None]:
 
 @contextmanager
 def inside(namespace: str) -> Iterator[None]:
-    """The calling thread in the network namespace that a file stands for: its new sockets are there, and stay."""
+    """Run the calling thread in a network namespace, given as a file. Sockets that it opens stay in that namespace."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     other = os.open(namespace, os.O_RDONLY)
     try:
@@ -63,7 +64,7 @@ def inside(namespace: str) -> Iterator[None]:
 
 @contextmanager
 def address_beside_the_load_balancer(config: RegionConfig, private_address: str) -> Iterator[str]:
-    """An address of the VPC on which the calling thread may listen within `network_of` of it."""
+    """Return a VPC address on which the calling thread can listen within `network_of` that address."""
     if is_enforced(config):
         services = json.loads((config.run_folder / "network.json").read_text())["services"]
         subprocess.run(

@@ -1,4 +1,4 @@
-"""The one way in which tests wait: a probe is asked until its result is true.
+"""The only function with which tests wait: it calls a probe until the result is true.
 
 A wait ends as soon as the result is true. Limits are generous: they matter only if a test fails on a busy machine.
 """
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def until(probe: Callable[[], T | Literal[False] | None], what: str = "", *, seconds: float = 60.0) -> T:
-    """The first true result of `probe`; after the limit an AssertionError with what did not happen and the last result.
+    """Return the first true result of `probe`. After the limit, raise AssertionError with `what` and the last result.
 
     `what` continues "waited for": "the second mail", "the server to listen".
     """

@@ -513,7 +513,7 @@ def worker(service_environment: dict[str, str], tmp_path_factory: pytest.TempPat
     assert running.stop() == 0, running.log[-3000:]
 
 
-# People
+# Users
 
 
 def new_email(name: str = "person") -> str:
@@ -522,7 +522,7 @@ def new_email(name: str = "person") -> str:
 
 @dataclass
 class Person:
-    """A person with a browser: cookies in `auth`, the access token for the api in `headers`."""
+    """A user with a browser: cookies in `auth`, the access token for the api in `headers`."""
 
     email: str
     auth: httpx.Client
@@ -558,7 +558,7 @@ def browser(auth: RunningProcess, valkey: ValkeyServer) -> Iterator[Callable[[],
 
 @pytest.fixture
 def sign_up(browser: Callable[[], httpx.Client], outside: Outside) -> Callable[..., Person]:
-    """Registers a person and opens the link in the mail."""
+    """Registers a user and opens the link in the mail."""
 
     def make(email: str | None = None, password: str | None = None) -> Person:
         client = browser()
@@ -576,7 +576,7 @@ def sign_up(browser: Callable[[], httpx.Client], outside: Outside) -> Callable[.
 def sign_up_administrator(
     sign_up: Callable[..., Person], postgres: PostgresServer, database: str, outside: Outside
 ) -> Callable[[], Person]:
-    """Signs a person up, makes them an administrator and signs them in again."""
+    """Signs a user up, gives them the role of an administrator, and signs them in again."""
 
     def make() -> Person:
         person = sign_up(new_email("admin"))
@@ -590,7 +590,7 @@ def sign_up_administrator(
     return make
 
 
-# Web and admin, and people in front of a load balancer
+# Web and admin, and users behind a load balancer
 
 
 def _with_backends(environment: dict[str, str], auth: RunningProcess, api: RunningProcess) -> dict[str, str]:

@@ -35,7 +35,7 @@ EFFORT = settings(
 
 @pytest.fixture(scope="module")
 def administrator(postgres: PostgresServer, database: str, keys: KeyPair) -> dict[str, str]:
-    """Headers of an administrator whom auth knows."""
+    """Headers of an administrator with an account at auth."""
     with postgres.connect(database) as connection:
         query = "INSERT INTO auth.users (email, role, verified_at) VALUES (%s, 'admin', now()) RETURNING id"
         row = connection.execute(query, [new_email("admin")]).fetchone()
@@ -63,12 +63,14 @@ def probe(document: Any, path: str, method: str, headers: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(("path", "method"), operations("/api", api.endpoints.router, api.admin_endpoints.router))
-def test_api_keeps_its_document(api: RunningProcess, keys: KeyPair, path: str, method: str) -> None:
+def test_api_conforms_to_its_openapi_document(api: RunningProcess, keys: KeyPair, path: str, method: str) -> None:
     document = schemathesis.openapi.from_url(f"{api.url}/api/openapi.json")
     probe(document, path, method, sign_token(keys, "admin"))
 
 
 @pytest.mark.parametrize(("path", "method"), operations("/auth", auth.endpoints.router))
-def test_auth_keeps_its_document(auth: RunningProcess, administrator: dict[str, str], path: str, method: str) -> None:
+def test_auth_conforms_to_its_openapi_document(
+    auth: RunningProcess, administrator: dict[str, str], path: str, method: str
+) -> None:
     document = schemathesis.openapi.from_url(f"{auth.url}/auth/openapi.json")
     probe(document, path, method, administrator)

@@ -30,7 +30,7 @@ NODE_SOURCE = Path(__file__).parents[1] / "rehearsal" / "node_admin"
 
 @dataclass(frozen=True)
 class Form:
-    """An endpoint that reads a body first."""
+    """An endpoint that reads the body before it answers."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A service as its image runs it."""
+    """A service with the settings of its image."""
 
     service: str
     prefix: str
@@ -132,7 +132,7 @@ class Service:
 @pytest.fixture(scope="module")
 def services(
     service_environment: dict[str, str],
-    worker: RunningProcess,  # noqa: ARG001 - somebody takes plans from the queue
+    worker: RunningProcess,  # noqa: ARG001 - it takes plans from the queue
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Service]]:
     """Every implementation, running side by side."""
@@ -185,7 +185,7 @@ def test_health_is_unprefixed_and_shallow(service: Service) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "service": service.name})
 
 
-def test_service_listens_where_it_is_told_to_and_nowhere_else(service: Service) -> None:
+def test_service_listens_on_its_host_and_port_only(service: Service) -> None:
     """HOST is 127.0.0.1 here, so other loopback addresses must refuse connections."""
     port = int(service.environment["PORT"])
     socket.create_connection(("127.0.0.1", port), timeout=10).close()
@@ -255,7 +255,7 @@ def test_container_health_check_fails_without_a_healthy_service(service: Service
         return subprocess.run(command, env=variables, capture_output=True, check=False).returncode
 
     assert check() == 0
-    assert check(HOST="0.0.0.0") == 0  # noqa: S104 - what the image says
+    assert check(HOST="0.0.0.0") == 0  # noqa: S104 - as in the image
     assert check(PORT=str(free_port())) == 1
 
 
@@ -321,9 +321,7 @@ def test_body_that_is_too_long_is_refused(service: Service, is_announced: bool) 
     assert get(f"{service.url}/health").status_code == 200
 
 
-def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secret(
-    service: Service, keys: KeyPair
-) -> None:
+def test_request_is_logged_as_one_line_of_json_without_secrets(service: Service, keys: KeyPair) -> None:
     user, request_id = str(uuid.uuid4()), f"contract-{secrets.token_hex(8)}"
     token = sign_token(keys, "admin", user)["Authorization"].removeprefix("Bearer ")
     answer = get(
@@ -360,7 +358,7 @@ def test_request_is_one_line_of_json_that_says_who_asked_what_and_holds_no_secre
 
 
 def test_running_request_is_answered_before_the_end(service: Service) -> None:
-    """A request whose body is half sent when SIGTERM comes is answered; a new connection is not taken."""
+    """A request with an incomplete body at SIGTERM is still answered; a new connection is refused."""
     port, form = int(service.environment["PORT"]), service.implementation.form
     body = b"email=x&password=y"
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:

@@ -16,5 +16,5 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def aws(rehearsal: Rehearsal) -> Call:
-    """The AWS CLI, in the environment that `./alva up` made: aws("ecs", "list-clusters")."""
+    """The AWS CLI in the released environment: aws("ecs", "list-clusters")."""
     return functools.partial(aws_cli, rehearsal.endpoint)

@@ -1,4 +1,4 @@
-"""The AWS CLI as the runbooks call it, in a released environment."""
+"""The AWS CLI with the calls of the runbooks, in a released environment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_one_off_task_is_run_waited_for_and_its_exit_code_read(aws: Call) -> Non
     assert stopped["stoppedReason"] == "Essential container in task exited"
 
 
-def test_target_health_says_healthy(aws: Call) -> None:
+def test_describe_target_health_returns_healthy(aws: Call) -> None:
     groups = answer(aws, "elbv2", "describe-target-groups")["TargetGroups"]
     assert {group["TargetGroupName"].split("-")[2] for group in groups} == {
         service.name for service in SERVICES if service.port
@@ -63,7 +63,7 @@ def test_target_health_says_healthy(aws: Call) -> None:
         assert [t["TargetHealth"]["State"] for t in targets["TargetHealthDescriptions"]] == ["healthy"]
 
 
-def test_logs_hold_what_a_service_was_asked(aws: Call, rehearsal: Rehearsal) -> None:
+def test_logs_show_a_services_requests(aws: Call, rehearsal: Rehearsal) -> None:
     """`logs tail` is in version 2 of the CLI, which no package index has. It calls FilterLogEvents, as here."""
     rehearsal.get("/admin/x?from=the-aws-cli")
 
@@ -99,7 +99,7 @@ def test_cloudformation_deploy_creates_updates_leaves_alone_and_fails(aws: Call,
     template.write_text(parameter("one"))
 
     def deploy(*more: str, check: bool = True) -> Any:
-        """Deploy in another second than before: the AWS CLI names change sets by the second."""
+        """Deploy at least one second later: the AWS CLI names change sets by the second."""
         begun = int(time.time())
         until(lambda: int(time.time()) > begun, "the next second")
         arguments = ("--stack-name", "by-the-aws-cli", "--template-file", str(template), *more)

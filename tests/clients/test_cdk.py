@@ -69,7 +69,7 @@ def statuses(rehearsal: Rehearsal) -> dict[str, tuple[str, str]]:
     return {stack["StackName"]: (stack["StackId"], stack["StackStatus"]) for stack in stacks}
 
 
-def test_whole_app_is_deployed_left_alone_compared_rolled_back_and_destroyed(bare: Rehearsal) -> None:
+def test_whole_app_is_deployed_compared_rolled_back_and_destroyed(bare: Rehearsal) -> None:
     """In the order that AWS requires: repositories, images by digest, then the rest."""
     cdk = Cdk(bare.endpoint, bare.home / "cdk.out/staging")
     synthesised = bare.alva("synth")
@@ -133,7 +133,9 @@ def template(**properties: Any) -> dict[str, Any]:
     }
 
 
-def test_gives_parameters_keeps_them_and_rolls_a_failed_update_back(region: RunningRegion, tmp_path: Path) -> None:
+def test_parameters_are_passed_and_kept_and_a_failed_update_is_rolled_back(
+    region: RunningRegion, tmp_path: Path
+) -> None:
     stack = {
         "type": "aws:cloudformation:stack",
         "environment": f"aws://{ACCOUNT}/{REGION}",

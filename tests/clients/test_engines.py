@@ -1,4 +1,4 @@
-"""libpq and redis-py over TLS, with full verification, from inside a task, where the endpoints' names resolve."""
+"""libpq and redis-py over TLS, with full verification, in a task, where the endpoints' names resolve."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.region
 SOON: Any = {"Delay": 1, "MaxAttempts": 60}
 
 
-def test_waiters_find_what_runs(rehearsal: Rehearsal) -> None:
+def test_waiters_find_running_services_and_tasks(rehearsal: Rehearsal) -> None:
     ecs, elb = rehearsal.client("ecs"), rehearsal.client("elbv2")
     cluster, services = "alva-staging-cluster", ["alva-web", "alva-api"]
     ecs.get_waiter("services_stable").wait(cluster=cluster, services=services, WaiterConfig=SOON)
@@ -29,7 +29,7 @@ def test_waiters_find_what_runs(rehearsal: Rehearsal) -> None:
     rehearsal.client("ec2").get_waiter("nat_gateway_available").wait(WaiterConfig=SOON)
 
 
-def test_waiters_follow_a_stack_through_its_life(rehearsal: Rehearsal) -> None:
+def test_waiters_follow_a_stack_from_creation_to_deletion(rehearsal: Rehearsal) -> None:
     client, name = rehearsal.client("cloudformation"), "followed-by-waiters"
 
     def template(value: str, kind: str = "String") -> str:

@@ -15,5 +15,5 @@ Synthesised = tuple[Manifest, dict[str, Any], dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def forty(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
-    """Its manifest (also as values) and its templates."""
+    """The manifest (also as values) and the templates of this environment."""
     return synthesise(tmp_path_factory.mktemp("cdk.out"))

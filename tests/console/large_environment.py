@@ -1,7 +1,7 @@
-"""An environment of 40 services and 100,000 log lines, behind clients that answer as boto3's do.
+"""An environment of 40 services and 100,000 log lines, behind clients with boto3's responses.
 
-Templates and manifest are synthesised. Tasks and log lines, which one machine has no room for, are made up here. The
-console reads them through the same functions as those of any other environment.
+Templates and manifest are synthesised. Tasks and log lines, which are too many for one machine, are generated here. The
+console reads them with the same functions as in any other environment.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RecordedClient:
 
 
 class LargeEnvironment(Aws):
-    """40 running services, whose events change from one look to the next, and their log lines."""
+    """40 running services, whose events change with each reading, and their log lines."""
 
     def __init__(self, manifest: Manifest, templates: Mapping[str, Any], *, log_lines: int = LOG_LINES) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))
@@ -89,7 +89,7 @@ class LargeEnvironment(Aws):
     def _describe_services(self, cluster: str, services: list[str]) -> Any:  # noqa: ARG002
         return {"services": [self._service(name, next(self._looks)) for name in services]}
 
-    def _service(self, name: str, look: int) -> Any:
+    def _service(self, name: str, reading: int) -> Any:
         deployment = {
             "status": "PRIMARY",
             "rolloutState": "COMPLETED",
@@ -98,7 +98,7 @@ class LargeEnvironment(Aws):
             "runningCount": 1,
             "taskDefinition": f"arn:aws:ecs:us-east-1:000000000000:task-definition/{name}:1",
         }
-        event = {"createdAt": self._now, "message": f"(service {name}) has reached a steady state. {look}"}
+        event = {"createdAt": self._now, "message": f"(service {name}) has reached a steady state. {reading}"}
         return {
             "serviceName": name,
             "status": "ACTIVE",

@@ -1,4 +1,4 @@
-"""An environment in each state that the page shows. The real console serves them from values made up here."""
+"""An environment in each state that the page shows. The real console serves them, from invented values."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ GOOD = Status(
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What the console reads from one environment."""
+    """The values that the console reads from one environment."""
 
     status: Status | AlvaError
     progress: Mapping[str, Any] | None = None

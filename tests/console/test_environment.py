@@ -1,4 +1,4 @@
-"""The console and `./alva status` report the same values, which they read through the same function."""
+"""The console and `./alva status` report the same values, which they read with the same function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_page_and_verb_report_the_same(large: LargeEnvironment) -> None:
     verb = asdict(found)
     assert page["condition"] == asdict(judge(found))
     for each in (*page["services"], *verb["services"]):
-        del each["events"]  # they count the looks
+        del each["events"]  # they count the readings
     assert {name: page[name] for name in ("services", "stacks", "alarms", "release", "url")} == {
         name: verb[name] for name in ("services", "stacks", "alarms", "release", "url")
     }

@@ -61,12 +61,12 @@ def served(aws: Aws, charts: Path) -> Iterator[Console]:
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
-    """A console whose AWS does not answer: it refuses requests before it calls AWS."""
+    """A console without a reachable AWS: it refuses invalid requests before it calls AWS."""
     with served(Aws(Target.local("http://127.0.0.1:9")), tmp_path_factory.mktemp("charts")) as console:
         yield console
 
 
-def ask(console: Console, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
+def fetch(console: Console, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
     connection = http.client.HTTPConnection("127.0.0.1", console.port, timeout=20)
     connection.putrequest(method, path, skip_host=True)
     for name, value in ({"Host": f"127.0.0.1:{console.port}"} | headers).items():
@@ -79,7 +79,7 @@ def ask(console: Console, path: str, method: str = "GET", **headers: str) -> tup
 
 
 def cookie(console: Console) -> str:
-    status, headers, _ = ask(console, f"/?token={console.token}")
+    status, headers, _ = fetch(console, f"/?token={console.token}")
     assert (status, headers["location"]) == (303, "/")
     assert "HttpOnly" in headers["set-cookie"]
     assert "samesite=strict" in headers["set-cookie"].lower()
@@ -87,54 +87,54 @@ def cookie(console: Console) -> str:
 
 
 def test_printed_address_opens_the_page(console: Console) -> None:
-    status, headers, body = ask(console, "/", Cookie=cookie(console))
+    status, headers, body = fetch(console, "/", Cookie=cookie(console))
     assert status == 200
     assert "<title>Alva</title>" in body
     assert "default-src 'none'" in headers["content-security-policy"]
 
 
-def test_page_comes_with_the_picture_that_was_just_read(forty: Synthesised) -> None:
-    """The first view then needs no other request for it."""
+def test_page_contains_the_picture_that_was_just_read(forty: Synthesised) -> None:
+    """So the first view needs no further request."""
     manifest, values, templates = forty
     with console_of(LargeEnvironment(manifest, templates), manifest, values) as console:
         token = cookie(console)
-        for _ in range(20):  # what was read is forgotten after some seconds
-            picture = json.loads(ask(console, "/api/picture", Cookie=token)[2])
-            body = ask(console, "/", Cookie=token)[2]
+        for _ in range(20):  # the reading is dropped after some seconds
+            picture = json.loads(fetch(console, "/api/picture", Cookie=token)[2])
+            body = fetch(console, "/", Cookie=token)[2]
             known = json.loads(body.partition('id="first-view">')[2].partition("</script>")[0])
             if known["picture"] is not None:
                 break
     assert known["picture"] == picture
-    assert "<svg" not in body, "an element within the data would end it"
+    assert "<svg" not in body, "an element within the data would end the script"
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/picture", "/api/events", "/api/logs"])
 def test_request_without_the_token_is_refused(console: Console, path: str) -> None:
     for headers in ({}, {"Cookie": f"alva_console_{console.port}=guess"}):
-        status, _, body = ask(console, path, **headers)
+        status, _, body = fetch(console, path, **headers)
         assert status == 403
         assert "./alva open" in body
-    assert ask(console, f"{path}?token=guess")[0] == 403
+    assert fetch(console, f"{path}?token=guess")[0] == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "localhost", "127.0.0.1:1"])
 def test_another_host_name_is_refused(console: Console, host: str) -> None:
-    assert ask(console, "/", Host=host, Cookie=cookie(console))[0] == 403
+    assert fetch(console, "/", Host=host, Cookie=cookie(console))[0] == 403
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
 def test_page_of_another_origin_is_refused(console: Console, origin: str) -> None:
-    assert ask(console, "/api/picture", Origin=origin, Cookie=cookie(console))[0] == 403
+    assert fetch(console, "/api/picture", Origin=origin, Cookie=cookie(console))[0] == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_methods_that_write_are_refused(console: Console, method: str) -> None:
-    assert ask(console, "/", method, Cookie=cookie(console))[0] == 405
+    assert fetch(console, "/", method, Cookie=cookie(console))[0] == 405
 
 
 @pytest.mark.parametrize("name", ["..%2fserver.py", "%2e%2e/server.py", "server.py", "nothing.js"])
 def test_only_files_of_the_page_are_served(console: Console, name: str) -> None:
-    assert ask(console, f"/static/{name}", Cookie=cookie(console))[0] == 404
+    assert fetch(console, f"/static/{name}", Cookie=cookie(console))[0] == 404
 
 
 def test_pages_name_no_other_host() -> None:
@@ -148,18 +148,18 @@ def test_pages_name_no_other_host() -> None:
 
 
 def test_error_of_aws_is_returned_in_its_words(console: Console) -> None:
-    status, _, body = ask(console, "/api/releases", Cookie=cookie(console))
+    status, _, body = fetch(console, "/api/releases", Cookie=cookie(console))
     assert status == 502
     assert json.loads(body)["error"]["message"] == "cannot read the ledger: no connection to AWS's endpoint"
 
 
-def test_watch_shares_one_look_and_reports_only_changes() -> None:
+def test_watchers_share_one_reading_and_get_only_changes() -> None:
     looks: list[int] = []
     turn = threading.Semaphore(1)
 
-    def look() -> Any:
+    def reading() -> Any:
         if len(looks) < 5:
-            assert turn.acquire(timeout=60)  # a follower sees only the latest look, so each look waits for it
+            assert turn.acquire(timeout=60)  # a follower gets only the latest reading, so each reading waits for it
         looks.append(1)
         if len(looks) == 2:
             raise AlvaError("cannot look")
@@ -167,7 +167,7 @@ def test_watch_shares_one_look_and_reports_only_changes() -> None:
             raise RuntimeError("surprise")
         return {"at": len(looks), "value": min(len(looks), 3)}
 
-    watch = Watch(look, 0.01)
+    watch = Watch(reading, 0.01)
     with watch.follow(), watch.follow():
         seen = -1
         received: list[tuple[str, Any]] = []
@@ -182,7 +182,7 @@ def test_watch_shares_one_look_and_reports_only_changes() -> None:
 
 
 class SilentAws(Aws):
-    """An AWS whose answers the test holds back."""
+    """An AWS whose responses the test delays."""
 
     def __init__(self) -> None:
         super().__init__(Target.local("http://127.0.0.1:9"))
@@ -206,7 +206,7 @@ def test_page_is_served_before_aws_answers_and_then_shows_the_answer(
 ) -> None:
     console, aws = silent
     pass_ = cookie(console)
-    assert "reading the environment" in ask(console, "/", Cookie=pass_)[2]
+    assert "reading the environment" in fetch(console, "/", Cookie=pass_)[2]
     connection = http.client.HTTPConnection("127.0.0.1", console.port, timeout=30)
     connection.request("GET", "/api/events", headers={"Cookie": pass_})
     events = connection.getresponse()

@@ -94,10 +94,10 @@ def test_causes_of_a_failing_release_and_of_the_last_one_are_above_the_picture(o
         page = opened(state)
         expect(page.locator(box)).to_contain_text("last log: cannot start: no configuration <b>at all</b>")
         expect(page.locator(f"{box} b")).to_have_count(0)
-        # Texts are filled in before the page is shown, and what is hidden has no box.
+        # Texts are set before the page is shown, and a hidden element has no box.
         expect(page.locator(f"{box} .card.bad").first).to_be_visible()
         expect(page.locator("#picture")).to_be_visible()
-        # In one step: the page replaces its elements when something new arrives.
+        # In one step, because the page replaces its elements when new data arrive.
         above, picture = page.evaluate(
             "selectors => selectors.map(each => document.querySelector(each).getBoundingClientRect().y)",
             [f"{box} .card.bad", "#picture"],

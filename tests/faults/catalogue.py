@@ -35,7 +35,7 @@ class Fault:
     why: tuple[str, str] | None = None
     """Subject and kind of the cause in `./alva why`; None if the release was refused."""
     felt: tuple[str, ...] = ()
-    """The paths whose users notice it, on AWS too; each case says why."""
+    """The paths whose users notice it, on AWS too; each case has the reason."""
 
 
 CATALOGUE = (
@@ -66,8 +66,8 @@ CATALOGUE = (
         why=("web", "crash"),
     ),
     Fault(
-        # A quarter of a minute stands for a minute: long after ECS, CloudFormation and verification were content. Its
-        # users get 502 and 503 until another task serves: there is one task, and the former has gone.
+        # The task ends 15 s after its start, when ECS, CloudFormation and the verification have succeeded. Users get
+        # 502 and 503 until another task serves.
         name="crash after a while",
         breaks=breaking.web_main(
             "import os, threading\nthreading.Timer(15, os._exit, (70,)).start()\n" + breaking.SERVE_WEB
@@ -126,12 +126,12 @@ serve.run(WebSettings, broken)
             'host_label="{}",\n        health_path="/helth",\n',
         ),
         exit_code=ROLLED_BACK,
-        says=("404",),  # of the target, or from inside: whichever is asked first
+        says=("404",),  # from the target or from a dependency check, whichever is first
         outcome="rolled back",
         why=("release", "health-path"),
     ),
     Fault(
-        # Its health check and every path that is asked without a session are well; nobody can sign up.
+        # Health checks and paths without a session work; sign-up fails.
         name="auth cut off from its cache",
         breaks=breaking.place(
             "infrastructure/lib/config/services.py",
@@ -200,7 +200,7 @@ serve.run(WebSettings, broken)
         why=("migration", "crash"),
     ),
     Fault(
-        # The time limit of a step is a quarter of an hour, unless something else is asked for.
+        # The time limit of a step is 15 minutes by default.
         name="hanging migration",
         breaks=breaking.migration_main('import time\nprint("waiting for a lock", flush=True)\ntime.sleep(3600)\n'),
         called=(*API_ALONE, "--timeout", "15"),

@@ -39,7 +39,7 @@ definition, so no fault changes it: that would replace the tasks of all services
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of an environment, as its users and ECS see it."""
+    """The state of an environment, according to ECS and to requests."""
 
     digests: dict[str, str | None]
     containers: dict[str, Any]
@@ -140,7 +140,7 @@ class Environment(Rehearsal):
         finally:
             connection.close()
 
-    def ask_database(self, statement: str) -> list[tuple[Any, ...]]:
+    def query_database(self, statement: str) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; none while the database does not answer."""
         try:
             with self.database() as connection:

@@ -18,7 +18,7 @@ OUTSIDE = "changed outside CloudFormation"
 
 @pytest.mark.nightly
 def test_service_with_another_task_definition_is_reported_and_restored(environment: Environment) -> None:
-    """Same image, another LOG_LEVEL: neither requests, digests nor templates show the change."""
+    """Same image, another LOG_LEVEL: requests, digests and templates do not show the change."""
     before = environment.standing()
     revision = point_web_at_another_environment(environment)
     said = f"web: runs {revision}, its stack says {expected_revision(environment)}; {OUTSIDE}"
@@ -31,7 +31,7 @@ def test_service_with_another_task_definition_is_reported_and_restored(environme
         refused = environment.alva("deploy")
         assert refused.returncode == REFUSED, refused.stderr
         assert "--allow drift" in refused.stderr
-        # Released alone: a release of another service must not fail for what was done to web.
+        # A release of auth alone must not fail because of the drift of web.
         with breaking.new_version("auth")(environment):
             released = environment.alva(*AUTH_ALONE, "--allow", "drift")
         assert released.returncode == 0, released.stderr
@@ -100,7 +100,7 @@ def test_security_group_changed_by_hand_is_reported(environment: Environment) ->
 
 
 def point_web_at_another_environment(environment: Environment) -> str:
-    """What `aws-actions/amazon-ecs-deploy-task-definition` does; the new revision, `alva-web:7`."""
+    """Do the same as `aws-actions/amazon-ecs-deploy-task-definition`; return the new revision, such as `alva-web:7`."""
     ecs = environment.client("ecs")
     definition = ecs.describe_task_definition(taskDefinition=service_of(environment, "web")["taskDefinition"])[
         "taskDefinition"
@@ -127,7 +127,7 @@ def point_web_at_another_environment(environment: Environment) -> str:
 
 
 def expected_revision(environment: Environment) -> str:
-    """The revision that the services stack says, `alva-web:6`."""
+    """The revision in the services stack, such as `alva-web:6`."""
     listed = environment.client("cloudformation").describe_stack_resources(StackName="alva-staging-services")
     found = [
         each["PhysicalResourceId"].rpartition("/")[2]
@@ -143,6 +143,6 @@ def service_of(environment: Environment, name: str) -> Any:
 
 
 def log_groups(environment: Environment) -> dict[str, int]:
-    """Log group -> days that it keeps."""
+    """Log group -> retention in days."""
     found = environment.client("logs").describe_log_groups(logGroupNamePrefix="/alva/staging/")["logGroups"]
     return {group["logGroupName"]: group["retentionInDays"] for group in found}

@@ -37,7 +37,7 @@ ON_EVERY_PUSH = ("stack:alva-staging-services",)
 )
 def test_release_killed_in_a_step_is_undone_by_the_next_one(environment: Environment, step: str) -> None:
     with environment.unharmed():
-        # Another content each time: what was built before is not built again.
+        # New content each time, since an image that exists is not built again.
         with (
             environment.edited("apps/api/app.py", f"\n# killed in {step}\n", append=True),
             environment.alva_running(*API_ALONE) as (process, events),
@@ -74,7 +74,7 @@ serve.run(WebSettings, create_app)
 
 
 @pytest.mark.nightly
-def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(environment: Environment) -> None:
+def test_version_that_ignores_sigterm_is_killed_without_a_failed_request(environment: Environment) -> None:
     with environment.unharmed():
         with breaking.web_main(DEAF)(environment):
             deaf = environment.alva(*WEB_ALONE)
@@ -82,7 +82,7 @@ def test_version_that_ignores_sigterm_is_killed_and_its_users_notice_nothing(env
         (task,) = environment.tasks()["web"]
         back = environment.alva(*WEB_ALONE)
         assert back.returncode == 0, back.stderr
-        # The release ends when the new version serves; the old task has its stop timeout yet.
+        # The release ends when the new version serves; the old task then still has its stop timeout.
         stopped = until(lambda: stopped_task(environment, task), f"the end of task {task}")
     assert stopped["containers"][0]["exitCode"] == 137
 
@@ -107,12 +107,12 @@ def test_removed_listener_rule_is_found_by_verification(environment: Environment
 
 
 @pytest.mark.parametrize("program", ["valkey-server", "postgres"])
-def test_engine_that_dies_is_started_again_and_nobody_notices(environment: Environment, program: str) -> None:
+def test_killed_engine_is_restarted_without_a_failed_request(environment: Environment, program: str) -> None:
     with environment.unharmed():
         (killed,) = engines(environment.home, program)
         os.kill(killed, signal.SIGKILL)
         until(lambda: (now := engines(environment.home, program)) and killed not in now, "another engine")
-        until(lambda: environment.ask_database("SELECT 1"), "an answer of the database")
+        until(lambda: environment.query_database("SELECT 1"), "an answer of the database")
 
 
 @pytest.mark.nightly
@@ -122,21 +122,21 @@ def test_release_rolls_back_while_the_cache_does_not_answer_and_is_not_named_as_
     with environment.unharmed():
         with breaking.cache_down(environment), breaking.new_version("auth")(environment):
             released = environment.alva(*AUTH_ALONE)
-            looked = environment.alva("verify", "--deep")
+            verified = environment.alva("verify", "--deep")
         assert released.returncode == ROLLED_BACK, released.stderr
         assert "inside: queue: TimeoutError" in released.stderr
         assert "with the former version too: this release is not the cause" in released.stderr
-    assert looked.returncode == 7, looked.stdout + looked.stderr
-    assert "FAIL  inside: queue" in looked.stdout
+    assert verified.returncode == 7, verified.stdout + verified.stderr
+    assert "FAIL  inside: queue" in verified.stdout
 
 
 def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) -> None:
     images = environment.home / "images"
-    # A view of the machine of its own: the region's disk is as it was.
+    # Mount a small file system in a mount namespace, so that the real disk is unchanged.
     script = f'mount -t tmpfs -o size=256k tmpfs {images} && exec "$@"'
     prefix = ["unshare", "--mount", "sh", "-c", script, "sh"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
-        pytest.skip("this needs the right to mount a small disk")
+        pytest.skip("this needs the permission to mount a small disk")
     with environment.unharmed(), breaking.new_version("web")(environment):
         ended = subprocess.run(
             [*prefix, *environment.command(*WEB_ALONE)],
@@ -153,7 +153,7 @@ def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) 
 
 
 def test_killed_region_restarts_with_its_former_state(environment: Environment) -> None:
-    assert environment.alva("up").returncode == 0  # a fault before this one may have left something to do
+    assert environment.alva("up").returncode == 0  # an earlier fault may have left changes to release
     with environment.database() as connection:
         connection.execute("DROP TABLE IF EXISTS kept")
         connection.execute("CREATE TABLE kept AS SELECT 'yes' AS answer")
@@ -175,7 +175,7 @@ def test_killed_region_restarts_with_its_former_state(environment: Environment) 
 
 
 def what_is_kept(environment: Environment) -> dict[str, Any]:
-    """Stacks, secrets, ledger and data."""
+    """Return stacks, secrets, ledger and data."""
     stacks = environment.client("cloudformation").describe_stacks()["Stacks"]
     secrets = environment.client("secretsmanager")
     return {
@@ -185,5 +185,5 @@ def what_is_kept(environment: Environment) -> dict[str, Any]:
             for secret in secrets.list_secrets()["SecretList"]
         },
         "ledger": json.loads(environment.alva("releases", "--json").stdout),
-        "data": environment.ask_database("SELECT * FROM kept"),
+        "data": environment.query_database("SELECT * FROM kept"),
     }

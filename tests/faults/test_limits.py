@@ -50,7 +50,7 @@ def test_release_that_drops_the_rule_to_the_database_is_rolled_back_with_the_rea
 
 
 def database_rules(environment: Environment) -> list[tuple[int, str]]:
-    """Port and group of everybody whom the database's security group lets in."""
+    """Port and source group of each rule of the database's security group."""
     groups = environment.client("ec2").describe_security_groups(
         Filters=[{"Name": "group-name", "Values": ["alva-staging-rds"]}]
     )

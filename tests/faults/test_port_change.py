@@ -15,7 +15,7 @@ ADMIN_PORT = breaking.both(
 
 
 @pytest.mark.nightly
-def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: Environment) -> None:
+def test_users_do_not_notice_a_service_that_gets_another_port(environment: Environment) -> None:
     ports = admitted_ports(environment)
     with environment.users() as problems:
         with ADMIN_PORT(environment):
@@ -43,7 +43,7 @@ def test_user_notices_nothing_of_a_service_that_gets_another_port(environment: E
 def test_failed_release_with_another_port_is_rolled_back_unnoticed(
     environment: Environment, web: str, felt: tuple[str, ...], says: str
 ) -> None:
-    """What the second version of web does wrong, its users notice, until it has gone."""
+    """Users notice the fault of the new web version until it is rolled back."""
     ports = admitted_ports(environment)
     with environment.unharmed(felt=felt), breaking.both(ADMIN_PORT, breaking.web_main(web))(environment):
         ended = environment.alva(*UP)
@@ -53,13 +53,13 @@ def test_failed_release_with_another_port_is_rolled_back_unnoticed(
 
 
 def admin_port(environment: Environment) -> int:
-    """The port that the load balancer reaches admin on."""
+    """The port at which the load balancer reaches admin."""
     (service,) = environment.client("ecs").describe_services(cluster=CLUSTER, services=["alva-admin"])["services"]
     return int(service["loadBalancers"][0]["containerPort"])
 
 
 def admitted_ports(environment: Environment) -> set[tuple[int, int]]:
-    """What the tasks' security group lets in."""
+    """The ports that the tasks' security group admits."""
     (group,) = environment.client("ec2").describe_security_groups(
         Filters=[{"Name": "group-name", "Values": ["alva-staging-ecs"]}]
     )["SecurityGroups"]

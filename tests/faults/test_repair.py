@@ -1,4 +1,4 @@
-"""A broken environment is repaired by a release, as a push makes it: build, preflight, deploy."""
+"""A release repairs a broken environment with the steps of a push: build, preflight, deploy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def alarm(environment: Environment) -> Iterator[str]:
         cloudwatch.delete_alarms(AlarmNames=[ALARM])
 
 
-def test_release_passes_preflight_while_an_alarm_rings(environment: Environment, alarm: str) -> None:
+def test_release_passes_preflight_while_an_alarm_is_in_alarm(environment: Environment, alarm: str) -> None:
     with environment.unharmed():
         with breaking.new_version("web")(environment):
             built = environment.alva("build", "web")

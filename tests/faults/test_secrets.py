@@ -35,7 +35,7 @@ def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_st
         with breaking.new_version("api")(environment):
             released = environment.alva(*API_ALONE)
         assert released.returncode == MIGRATION_FAILED, released.stderr
-        # From a log alone nothing is advised that changes something: `verify`, above, confirms it.
+        # A log line alone never leads to advice that changes something; `verify` confirms the cause first.
         assert "next: ./alva verify signs in with the same secret" in released.stderr
 
         rotated = environment.alva("secrets", "rotate", "database")
@@ -45,7 +45,7 @@ def test_restart_is_refused_when_a_new_task_cannot_sign_in_and_names_the_next_st
 
 @contextmanager
 def password_changed_by_hand(environment: Environment) -> Iterator[None]:
-    """The database's secret has another password, and the database did not get it; restored if nothing repairs it."""
+    """The database's secret has another password than the database; restored at the end, if the test did not."""
     secrets = environment.client("secretsmanager")
     before = secrets.get_secret_value(SecretId=DATABASE_SECRET)["SecretString"]
     wrong = json.dumps({**json.loads(before), "password": "x" * 40})

@@ -75,7 +75,7 @@ def broken_rules(synthesis: Any, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("environment", [STAGING, PRODUCTION], ids=lambda environment: environment.name)
-def test_forty_services_fit_into_what_cloudformation_takes_and_break_no_rule(
+def test_forty_services_are_within_cloudformations_limits_and_break_no_rule(
     environment: Environment, synthesise: Callable[[Environment], Any], tmp_path: Path
 ) -> None:
     many = synthesise(forty(environment))
@@ -96,9 +96,7 @@ def test_full_stack_of_services_is_refused_with_the_number_of_the_next() -> None
         with_services(STAGING, *(extra(number) for number in range(SERVICES_PER_STACK)))
 
 
-def test_worker_has_tasks_and_nothing_that_leads_to_them(
-    synthesise: Callable[[Environment], Any], tmp_path: Path
-) -> None:
+def test_worker_has_tasks_and_no_target_group(synthesise: Callable[[Environment], Any], tmp_path: Path) -> None:
     with_worker = synthesise(with_services(STAGING, WORKER))
     assert broken_rules(with_worker, tmp_path) == []
     (entry,) = [each for each in with_worker.manifest["services"] if each["name"] == "mailer"]
@@ -122,7 +120,7 @@ def test_worker_has_tasks_and_nothing_that_leads_to_them(
     )
 
 
-def test_one_more_service_is_one_entry_and_changes_nothing_of_the_others(
+def test_one_more_service_is_one_entry_and_does_not_change_the_others(
     staging: Any, synthesise: Callable[[Environment], Any], tmp_path: Path
 ) -> None:
     larger = synthesise(with_services(STAGING, extra(0)))
@@ -145,7 +143,7 @@ def test_one_more_service_is_one_entry_and_changes_nothing_of_the_others(
         ("stack", {"stack": 0}),
     ],
 )
-def test_entry_that_is_half_a_worker_names_its_setting(setting: str, given: dict[str, Any]) -> None:
+def test_incomplete_entry_of_a_worker_is_an_error_that_names_the_setting(setting: str, given: dict[str, Any]) -> None:
     with pytest.raises(SettingError) as refused:
         Service(name="x1", **given)
     assert refused.value.setting == f"services.x1.{setting}"

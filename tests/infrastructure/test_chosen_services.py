@@ -42,7 +42,7 @@ def test_services_of_a_workspace_are_built_from_its_folder(monkeypatch: pytest.M
         ("import gone", "gone"),
     ],
 )
-def test_file_that_cannot_be_read_is_named_with_what_is_wrong(
+def test_unreadable_file_is_reported_with_its_name_and_the_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, problem: str
 ) -> None:
     file = tmp_path / "services.py"

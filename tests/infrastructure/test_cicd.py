@@ -17,7 +17,7 @@ from lib.config.environments import STAGING
 
 REPOSITORY = Path(__file__).parents[2]
 
-# Each of these permissions allows the holder to get all others, or to delete the environment.
+# With each of these permissions, the holder can get all others, or delete the environment.
 NEVER = (
     "cloudformation:DeleteStack",
     "ecr:BatchDeleteImage",
@@ -101,7 +101,7 @@ def test_build_role_pushes_images_and_does_nothing_else(staging: Any) -> None:
     assert role.properties["ManagedPolicyArns"] == [{"Ref": "BuildPolicy"}]
     assert "Policies" not in role.properties
     release = {action for statement in statements(staging) for action in statement["Action"]}
-    assert set(NOT_IN_THE_ENGINE) - {"iam:PassRole"} <= set(push["Action"]), "everything of a push"
+    assert set(NOT_IN_THE_ENGINE) - {"iam:PassRole"} <= set(push["Action"]), "all actions of a push"
     assert not release & set(NOT_IN_THE_ENGINE) - {"iam:PassRole"}, "a release pushes no layers"
 
 
@@ -136,7 +136,7 @@ def test_roles_are_passed_to_tasks_only(staging: Any) -> None:
     }
 
 
-def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging: Any) -> None:
+def test_stacks_are_changed_with_two_named_roles_of_the_bootstrap(staging: Any) -> None:
     (statement,) = [each for each in statements(staging) if "sts:AssumeRole" in each["Action"]]
     assert [text(each) for each in statement["Resource"]] == [
         f"arn:<AWS::Partition>:iam::<AWS::AccountId>:role/cdk-hnb659fds-{kind}-role-<AWS::AccountId>-<AWS::Region>"
@@ -151,20 +151,22 @@ def test_stacks_are_changed_with_two_roles_of_the_bootstrap_named_whole(staging:
     assert changes == {"cloudformation:CancelUpdateStack", "iam:PassRole", "iam:SimulatePrincipalPolicy"}
 
 
-def test_services_are_put_back_within_the_cluster_only(staging: Any) -> None:
+def test_drift_is_reverted_within_the_cluster_only(staging: Any) -> None:
     """A release reverts drift. It registers no task definition, so it can only use those of a stack."""
     (statement,) = [each for each in statements(staging) if "ecs:UpdateService" in each["Action"]]
     assert text(statement["Resource"]).endswith(":service/alva-staging-cluster/*")
 
 
-def test_only_the_migration_and_the_task_that_asks_from_inside_may_be_run(staging: Any) -> None:
+def test_only_the_migration_and_the_dependency_check_may_be_run(staging: Any) -> None:
     (statement,) = [each for each in statements(staging) if "ecs:RunTask" in each["Action"]]
     families = [text(each).rpartition("task-definition/")[2] for each in statement["Resource"][:-1]]
     assert families == ["alva-migrations:*", "alva-api:*"]
     assert "cluster/alva-staging-cluster" in text(statement["Condition"]["ArnEquals"]["ecs:cluster"])
 
 
-def test_user_with_keys_is_a_setting_with_the_same_policy(staging: Any, synthesise: Callable[..., Any]) -> None:
+def test_pipeline_user_with_access_keys_is_optional_and_has_the_same_policy(
+    staging: Any, synthesise: Callable[..., Any]
+) -> None:
     assert staging.resources("cicd", "IAM::User") == []
     keyed = synthesise(STAGING.with_settings(pipeline__user=True))
     user = keyed.one("cicd", "IAM::User")
@@ -173,7 +175,7 @@ def test_user_with_keys_is_a_setting_with_the_same_policy(staging: Any, synthesi
     assert keyed.resources("cicd", "IAM::AccessKey") == [], "a key in a template is a key in its outputs"
 
 
-def test_an_account_that_has_githubs_provider_keeps_it(synthesise: Callable[..., Any]) -> None:
+def test_existing_github_provider_of_an_account_is_used(synthesise: Callable[..., Any]) -> None:
     arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com"
     shared = synthesise(STAGING.with_settings(pipeline__oidc_provider_arn=arn))
     assert shared.resources("cicd", "IAM::OIDCProvider") == []
@@ -207,7 +209,7 @@ IAM_PREFIXES = {
 OTHERWISE_NAMED = {"budgets:DescribeBudgets": "budgets:ViewBudget"}
 """Operations whose IAM action has another name."""
 
-# Verbs that only people run, with their own permissions.
+# Verbs that only operators run, with their own permissions.
 NOT_IN_THE_PIPELINE = {
     "secretsmanager:PutSecretValue": "./alva secrets",
     "secretsmanager:UpdateSecretVersionStage": "./alva secrets",
@@ -223,7 +225,7 @@ NOT_IN_THE_ENGINE = {
 }
 
 # The modules of these verbs: bootstrap, destroy, sleep and wake, the restart after a secret was set, a shell in a task.
-A_PERSONS_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
+OPERATOR_MODULES = {"bootstrap.py", "exec.py", "teardown.py", "hibernation.py", "restart.py", "rotation.py"}
 ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "FilePublishingRoleDefaultPolicy"}
 """Name of a role in the engine -> its resource in CDK's template."""
 
@@ -231,13 +233,14 @@ ROLES_OF_THE_BOOTSTRAP = {"deployer": "DeploymentActionRole", "publisher": "File
 def calls_of_the_engine(who: str | None = None) -> set[str]:
     """Every call of AWS in the release engine, as IAM names it: `self._aws.ecs.run_task(...)`, or a page of one.
 
-    `who`: those made with a role of the bootstrap, `roles.deployer.cloudformation.delete_stack(...)`; else one's own.
+    `who`: the role of the bootstrap, as in `roles.deployer.cloudformation.delete_stack(...)`; otherwise the caller's
+    role.
     """
     found = set()
     tool = REPOSITORY / "src" / "alva"
     files = [tool / "aws.py", *(tool / "release").rglob("*.py"), tool / "cli" / "docker_builder.py"]
-    assert {file.name for file in files} >= A_PERSONS_MODULES, "has one been renamed?"
-    for file in (file for file in files if file.name not in A_PERSONS_MODULES):
+    assert {file.name for file in files} >= OPERATOR_MODULES, "a module was renamed"
+    for file in (file for file in files if file.name not in OPERATOR_MODULES):
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
                 continue
@@ -281,9 +284,9 @@ IMPLIED = {
 """Actions that calls of the engine need in addition to the one with their name."""
 
 
-def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> None:
+def test_pipeline_has_exactly_the_permissions_that_the_engine_needs(staging: Any) -> None:
     needed = calls_of_the_engine()
-    assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "calls are found at all"
+    assert {"cloudformation:DescribeStacks", "ecs:RunTask", "ssm:PutParameter"} <= needed, "no calls were found"
     allowed = {action for statement in statements(staging) for action in statement["Action"]}
     pushes = {action for statement in statements(staging, "build") for action in statement["Action"]}
     assert needed - (allowed | pushes) - set(NOT_IN_THE_PIPELINE) == set()
@@ -292,7 +295,7 @@ def test_pipeline_may_do_what_the_engine_does_and_nothing_else(staging: Any) -> 
 
 
 @pytest.mark.parametrize("who", sorted(ROLES_OF_THE_BOOTSTRAP))
-def test_roles_of_the_bootstrap_may_do_what_the_engine_does_with_them(who: str) -> None:
+def test_roles_of_the_bootstrap_have_the_permissions_that_the_engine_needs(who: str) -> None:
     """According to the template of `cdk bootstrap` in the pinned version of the CLI."""
     template = yaml.safe_load(
         (REPOSITORY / "node_modules/aws-cdk/lib/api/bootstrap/bootstrap-template.yaml").read_text()
@@ -308,7 +311,7 @@ def test_roles_of_the_bootstrap_may_do_what_the_engine_does_with_them(who: str) 
     assert [action for action in needed if not any(fnmatch.fnmatchcase(action, each) for each in allowed)] == []
 
 
-def test_ledger_and_lock_are_where_the_engine_keeps_them(staging: Any) -> None:
+def test_pipeline_role_may_use_the_engines_ledger_and_lock(staging: Any) -> None:
     (statement,) = [each for each in statements(staging) if "ssm:PutParameter" in each["Action"]]
     pattern = text(statement["Resource"]).rpartition(":")[2]
     kept = staging.manifest["parameters"].values()

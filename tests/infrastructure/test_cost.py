@@ -1,4 +1,4 @@
-"""The month's bill, from the templates and the price table."""
+"""The monthly cost, from the templates and the price table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def amounts(synthesis: Any, subject: str) -> list[float]:
     return [round(item.usd, 2) for item in bill(assembly_of(synthesis), Prices.read()) if item.subject == subject]
 
 
-def test_staging_costs_what_its_parts_cost(staging: Any) -> None:
+def test_cost_of_staging_is_the_sum_of_its_parts(staging: Any) -> None:
     # 730 hours: 0.5 vCPU at 0.04048 and 1 GB at 0.004445; a NAT gateway at 0.045; db.t3.micro at 0.018; 20 GB at 0.115.
     assert amounts(staging, "alva-api") == [18.02]
     assert amounts(staging, "alva-staging-network/NatGatewayA") == [32.85]
@@ -49,14 +49,14 @@ def test_every_secret_and_alarm_is_on_the_bill(staging: Any) -> None:
     assert sum(item.what == "alarm" for item in items) == len(alarms)
 
 
-def test_multi_az_and_replicas_count_twice(production: Any) -> None:
+def test_multi_az_and_replicas_cost_twice(production: Any) -> None:
     instance, storage, _ = amounts(production, "alva-production-database")
     assert instance == pytest.approx(2 * 0.168 * 730, abs=0.01)
     assert storage == pytest.approx(2 * 100 * 0.115, abs=0.01)
     assert amounts(production, "alva-production-redis") == [round(2 * 0.158 * 730, 2)]
 
 
-def test_sleeping_environment_pays_for_the_hours_in_which_it_runs(synthesise: Callable[[Environment], Any]) -> None:
+def test_sleeping_environment_costs_only_the_hours_in_which_it_runs(synthesise: Callable[[Environment], Any]) -> None:
     daily = synthesise(STAGING.with_settings(working_hours=WorkingHours(start_hour=8, stop_hour=20)))
     assert amounts(daily, "alva-api") == [round(18.02005 * 60 / 168, 2)]
     instance, storage, _ = amounts(daily, "alva-staging-database")
@@ -65,7 +65,7 @@ def test_sleeping_environment_pays_for_the_hours_in_which_it_runs(synthesise: Ca
 
 
 @pytest.mark.parametrize("environment", [STAGING, PRODUCTION], ids=["staging", "production"])
-def test_every_saving_saves_and_all_together_save_most(
+def test_every_saving_reduces_the_cost_and_all_together_reduce_it_most(
     environment: Environment, synthesise: Callable[[Environment], Any]
 ) -> None:
     now = month(synthesise(environment))
@@ -75,7 +75,7 @@ def test_every_saving_saves_and_all_together_save_most(
     assert min(cheaper, key=cheaper.__getitem__) == "all-of-them"
 
 
-def test_savings_that_an_environment_has_are_not_offered_again() -> None:
+def test_savings_that_an_environment_uses_are_not_offered() -> None:
     offered = [saving.name for saving in savings(STAGING.with_settings(tasks__arm64=True))]
     assert "arm64" not in offered
     assert "no-container-insights" not in offered, "staging has none"
@@ -106,5 +106,5 @@ def test_every_class_that_a_setting_allows_has_a_price() -> None:
     assert all(prices.of("cache_node_hour", each) > 0 for each in CACHE_NODE_TYPES)
 
 
-def test_price_table_says_how_old_it_is() -> None:
+def test_price_table_shows_its_age() -> None:
     assert datetime.date.fromisoformat(Prices.read().as_of) >= datetime.date(2026, 11, 1)

@@ -47,7 +47,7 @@ def test_lifecycle_deletes_untagged_images_after_a_day_and_keeps_thirty(staging:
     assert rules["any"][0] == max(priority for priority, _ in rules.values()), "ECR demands it"
 
 
-def test_what_was_released_is_not_expired_by_builds_that_never_ran(staging: Any) -> None:
+def test_released_images_do_not_expire_because_of_unreleased_builds(staging: Any) -> None:
     repository = staging.one("registry", "ECR::Repository", RepositoryName="alva-api")
     first, *_ = sorted(
         json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"], key=lambda rule: rule["rulePriority"]
@@ -56,19 +56,19 @@ def test_what_was_released_is_not_expired_by_builds_that_never_ran(staging: Any)
     assert first["selection"]["countNumber"] == 30
 
     images = [["built"] for _ in range(100)]
-    images[0] += ["released-1", "released-102"]  # Pushed first, and released again: it runs.
-    kept = kept_by(repository, images)
+    images[0] += ["released-1", "released-102"]  # Pushed first and released again, so it is in use.
+    kept = retained_by(repository, images)
     assert kept == [0, *range(70, 100)]
     images = [["built", f"released-{number}"] for number in range(40)] + [["built"]] * 40
-    kept = kept_by(repository, images)
+    kept = retained_by(repository, images)
     assert kept == [*range(10, 40), *range(50, 80)], "the last 30 releases, and the last 30 builds that never ran"
 
 
-def kept_by(repository: Any, images: list[list[str]]) -> list[int]:
-    """Which images stay, of these with their tags, in the order in which they were pushed.
+def retained_by(repository: Any, images: list[list[str]]) -> list[int]:
+    """The images that the policy keeps, of these with their tags, in the order in which they were pushed.
 
-    As AWS says it: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower
-    priority", and a count keeps those pushed last.
+    AWS: "An image that matches the tagging requirements of a rule cannot be expired by a rule with a lower priority",
+    and a count keeps the images that were pushed last.
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html
     """
     rules = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
@@ -136,7 +136,7 @@ def test_every_secret_is_read_by_a_service_or_the_migration(staging: Any) -> Non
         assert re.search(rf"alva-staging-secrets:ExportsOutputRef{logical_id}[0-9A-F]{{8}}", templates), logical_id
 
 
-def test_database_is_the_planned_one(staging: Any) -> None:
+def test_database_has_the_expected_settings(staging: Any) -> None:
     (instance,) = staging.resources("database", "RDS::DBInstance")
     expected = {
         "Engine": "postgres",
@@ -179,7 +179,7 @@ def test_database_refuses_connections_without_tls(staging: Any) -> None:
     assert staging.one("database", "RDS::DBInstance")["DBParameterGroupName"] == {"Ref": "ParameterGroup"}
 
 
-def test_database_logs_have_retention_before_rds_makes_them_without(staging: Any) -> None:
+def test_database_log_groups_are_created_with_retention_before_the_database(staging: Any) -> None:
     groups = {each.logical_id: each.properties for each in staging.resources("database", "Logs::LogGroup")}
     assert sorted(each["LogGroupName"] for each in groups.values()) == [
         "/aws/rds/instance/alva-staging-database/postgresql",
@@ -189,13 +189,13 @@ def test_database_logs_have_retention_before_rds_makes_them_without(staging: Any
     assert set(groups) <= set(instance.definition["DependsOn"])
 
 
-def test_secret_learns_where_the_database_is(staging: Any) -> None:
+def test_secret_gets_the_databases_address(staging: Any) -> None:
     attachment = staging.one("database", "SecretsManager::SecretTargetAttachment")
     assert attachment["TargetId"] == {"Ref": "Instance"}
     assert attachment["TargetType"] == "AWS::RDS::DBInstance"
 
 
-def test_cache_is_the_planned_one(staging: Any) -> None:
+def test_cache_has_the_expected_settings(staging: Any) -> None:
     group = staging.one("cache", "ElastiCache::ReplicationGroup")
     expected = {
         "Engine": "redis",
@@ -224,7 +224,7 @@ def test_cache_never_evicts_a_job(staging: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "resource_type"), [("database", "RDS::DBSubnetGroup"), ("cache", "ElastiCache::SubnetGroup")]
 )
-def test_data_stores_live_in_the_private_subnets(staging: Any, part: str, resource_type: str) -> None:
+def test_data_stores_are_in_the_private_subnets(staging: Any, part: str, resource_type: str) -> None:
     subnets = json.dumps(staging.one(part, resource_type)["SubnetIds"])
     assert subnets.count("PrivateSubnet") == 2
     assert "PublicSubnet" not in subnets

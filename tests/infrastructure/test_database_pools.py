@@ -51,7 +51,7 @@ def pools_of(service: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", [service.name for service in STAGING.services])
-def test_promised_connections_are_those_of_the_pools(name: str) -> None:
+def test_database_connections_equal_the_pool_sizes(name: str) -> None:
     (service,) = [each for each in STAGING.services if each.name == name]
     containers = {"app", *(companion.name for companion in service.companions)}
     opened = {module: size for module, size in pools_of(name).items() if module in containers}

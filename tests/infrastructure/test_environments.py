@@ -63,7 +63,7 @@ def test_environment_synthesises_valid_and_without_an_open_finding(
 
 
 @pytest.mark.parametrize("variant", ["staging", "production", "domain", "working-hours"])
-def test_stacks_depend_on_earlier_ones_only_and_phases_never_go_back(
+def test_stacks_depend_on_earlier_ones_only_and_phases_are_in_order(
     variant: str, synthesise: Callable[[Environment], Any]
 ) -> None:
     phases = ["registry", "data", "services", "after"]
@@ -85,7 +85,7 @@ def test_imports_are_of_stacks_that_the_manifest_names_as_dependencies(staging: 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_templates_are_what_cloudformation_takes(variant: str, synthesise: Callable[[Environment], Any]) -> None:
+def test_templates_are_within_cloudformations_limits(variant: str, synthesise: Callable[[Environment], Any]) -> None:
     assert over_the_limits(synthesise(VARIANTS[variant])) == []
 
 
@@ -106,7 +106,7 @@ def over_the_limits(synthesis: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("variant", ["staging", "production"])
-def test_templates_hold_no_account_no_asset_and_no_function(
+def test_templates_contain_no_account_no_asset_and_no_lambda_function(
     variant: str, synthesise: Callable[[Environment], Any]
 ) -> None:
     synthesis = synthesise(VARIANTS[variant])
@@ -120,7 +120,7 @@ def test_templates_hold_no_account_no_asset_and_no_function(
     assert not {each for each in types if each.startswith(("AWS::Lambda", "Custom::", "AWS::CloudFormation::Custom"))}
 
 
-def test_production_is_larger_and_safer_by_arguments_only(production: Any) -> None:
+def test_production_has_larger_sizes_and_data_protection(production: Any) -> None:
     database = production.one("database", "RDS::DBInstance")
     assert (database["MultiAZ"], database["DeletionProtection"], database["BackupRetentionPeriod"]) == (True, True, 30)
     assert database["DBInstanceClass"] == "db.m7g.large"
@@ -141,7 +141,7 @@ def test_production_is_larger_and_safer_by_arguments_only(production: Any) -> No
     assert {each.definition["DeletionPolicy"] for each in groups} == {"Retain"}
 
 
-def test_production_has_no_name_of_staging(production: Any) -> None:
+def test_production_uses_no_name_of_staging(production: Any) -> None:
     for file in production.template_files():
         assert "staging" not in re.sub(r"\(setting[^)]*\)|Staging|staging's|staging is", "", file.read_text()), (
             file.name
@@ -184,14 +184,15 @@ ONE_WAY = {"certificate", "domain"}
 @pytest.mark.parametrize("change", sorted(CHANGES.keys() - {"staging", "production"}))
 def test_change_removes_no_export_in_use(change: str, staging: Any, synthesise: Callable[[Environment], Any]) -> None:
     """Stacks are updated one after the other: an export must outlast those that import it, or the release fails with
-    "Export ... cannot be deleted as it is in use by ..."."""
+    "Export ... cannot be deleted as it is in use by ...".
+    """
     changed = synthesise(CHANGES[change])
     assert imports_of(staging) - exports_of(changed) == set()
     if change not in ONE_WAY:
-        assert imports_of(changed) - exports_of(staging) == set(), "and back again"
+        assert imports_of(changed) - exports_of(staging) == set(), "in the opposite direction"
 
 
-def test_manifest_says_what_a_release_needs(staging: Any) -> None:
+def test_manifest_has_the_values_that_a_release_needs(staging: Any) -> None:
     manifest = staging.manifest
     assert (manifest["prefix"], manifest["cluster"], manifest["namespace"]) == (
         "alva-staging",
@@ -254,7 +255,7 @@ def test_manifest_says_what_a_release_needs(staging: Any) -> None:
 
 def run_app(output_folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the app as the command line does: without credentials and without this test's environment variables."""
-    # HOME has CDK's unpacked libraries, and can have credentials, which are hidden.
+    # HOME has CDK's unpacked libraries, and may have credentials, which are hidden here.
     kept = {name: os.environ[name] for name in ("HOME", "PATH")}
     hidden = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     environment = {**kept, **hidden, "CDK_OUTDIR": str(output_folder), **variables}
@@ -275,7 +276,7 @@ def test_app_synthesises_without_credentials_and_writes_the_manifest(tmp_path: P
         assert (tmp_path / file.name).read_text() == file.read_text(), "the same templates each time"
 
 
-def test_app_names_the_environments_that_there_are(tmp_path: Path) -> None:
+def test_app_lists_the_existing_environments(tmp_path: Path) -> None:
     finished = run_app(tmp_path, ALVA_ENVIRONMENT="stagng")
     assert finished.returncode == 2
     assert finished.stderr.strip().splitlines() == [

@@ -39,7 +39,7 @@ def served_by(synthesis: Any, path: str) -> str:
     return "nobody"
 
 
-def test_load_balancer_faces_the_internet_from_the_public_subnets(staging: Any) -> None:
+def test_load_balancer_is_internet_facing_in_the_public_subnets(staging: Any) -> None:
     balancer = staging.one("alb", "ElasticLoadBalancingV2::LoadBalancer")
     assert (balancer["Scheme"], balancer["Type"], balancer["Name"]) == (
         "internet-facing",
@@ -50,7 +50,7 @@ def test_load_balancer_faces_the_internet_from_the_public_subnets(staging: Any) 
     assert all("RefPublicSubnet" in subnet["Fn::ImportValue"] for subnet in balancer["Subnets"])
 
 
-def test_name_is_lower_case_because_origins_are_compared_so(staging: Any) -> None:
+def test_name_is_in_lower_case_for_comparisons_of_origins(staging: Any) -> None:
     name = staging.one("alb", "ElasticLoadBalancingV2::LoadBalancer")["Name"]
     assert name == name.lower()
 
@@ -66,7 +66,7 @@ def test_without_a_certificate_http_is_served_and_unknown_hosts_get_404(staging:
     assert listener["DefaultActions"][0]["FixedResponseConfig"]["StatusCode"] == "404"
 
 
-def test_a_certificate_turns_on_443_and_the_redirect_from_80(synthesise: Callable[..., Any]) -> None:
+def test_a_certificate_enables_443_and_the_redirect_from_80(synthesise: Callable[..., Any]) -> None:
     secure = synthesise(STAGING.with_settings(load_balancer__certificate_arn=CERTIFICATE))
     http = secure.one("alb", "ElasticLoadBalancingV2::Listener", Port=80)
     redirect = http["DefaultActions"][0]["RedirectConfig"]
@@ -135,7 +135,7 @@ def test_a_domain_gives_each_service_a_host_and_a_certificate(synthesise: Callab
     assert {service["name"]: service["host"] for service in named.manifest["services"]} == expected
 
 
-def test_allowlist_refuses_everybody_else_instead_of_falling_through_to_web(synthesise: Callable[..., Any]) -> None:
+def test_allowlist_refuses_other_clients_instead_of_routing_them_to_web(synthesise: Callable[..., Any]) -> None:
     guarded = synthesise(STAGING.with_settings(load_balancer__admin_allowed_cidrs=("203.0.113.0/24",)))
     allowed, refused = [rule for rule in rules(guarded) if "/admin" in paths(rule)]
     assert allowed["Conditions"][1] == {"Field": "source-ip", "SourceIpConfig": {"Values": ["203.0.113.0/24"]}}
@@ -161,8 +161,8 @@ def test_access_logs_go_to_a_private_bucket(staging: Any, synthesise: Callable[.
     assert "127311923021" in json.dumps(writes["Principal"]["AWS"]), "the account that writes in us-east-1"
 
 
-def test_web_acl_lets_bodies_through_that_the_services_take(synthesise: Callable[..., Any]) -> None:
-    """The managed rule blocks bodies above 8 KB; the contract of a service says 256 KiB."""
+def test_web_acl_allows_bodies_that_the_services_accept(synthesise: Callable[..., Any]) -> None:
+    """The managed rule blocks bodies above 8 KB; the contract of a service allows 256 KiB."""
     guarded = synthesise(STAGING.with_settings(load_balancer__web_acl=True))
     counted = {
         override["Name"]

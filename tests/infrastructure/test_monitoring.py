@@ -22,7 +22,7 @@ def alarms(synthesis: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_alarms_are_all_that_the_plan_names(staging: Any) -> None:
+def test_alarms_are_exactly_the_expected_ones(staging: Any) -> None:
     per_service = {
         f"alva-staging-{name}-{what}"
         for name in NAMES
@@ -55,7 +55,7 @@ def test_every_alarm_notifies_the_topic_in_alarm_and_in_ok(staging: Any) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fewer_tasks_than_desired_ring_even_when_none_is_left(staging: Any, name: str) -> None:
+def test_alarm_on_missing_tasks_is_in_alarm_even_without_any_task(staging: Any, name: str) -> None:
     alarm = alarms(staging)[f"alva-staging-{name}-below-desired"]
     assert alarm["MetricName"] == "HealthyHostCount"
     # The minimum of the minute in which a new service becomes healthy is 0.
@@ -91,7 +91,7 @@ def test_each_node_of_a_replicated_cache_is_watched(production: Any) -> None:
     assert nodes == {"alva-production-redis-001", "alva-production-redis-002"}
 
 
-def test_production_rings_earlier(staging: Any, production: Any) -> None:
+def test_production_alarms_have_lower_thresholds(staging: Any, production: Any) -> None:
     def threshold(synthesis: Any, name: str) -> float:
         return float(alarms(synthesis)[f"{synthesis.environment.prefix}-{name}"]["Threshold"])
 
@@ -100,7 +100,7 @@ def test_production_rings_earlier(staging: Any, production: Any) -> None:
 
 
 def log_metrics(synthesis: Any) -> dict[str, Any]:
-    """Each metric that a filter makes of log lines -> the filter's properties."""
+    """Each metric that a filter publishes from log lines -> the filter's properties."""
     filters = [each.properties for each in synthesis.resources("services", "Logs::MetricFilter")]
     return {each["MetricTransformations"][0]["MetricName"]: each for each in filters}
 
@@ -127,7 +127,7 @@ def test_failed_deployments_reach_the_topic(staging: Any) -> None:
     assert rule["Targets"][0]["Arn"] == {"Ref": "Topic"}
 
 
-def test_topic_takes_messages_from_its_account_over_tls_only(staging: Any) -> None:
+def test_topic_accepts_messages_from_its_account_over_tls_only(staging: Any) -> None:
     allow, events, deny = staging.one("monitoring", "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     assert set(allow["Principal"]["Service"]) == {"cloudwatch.amazonaws.com", "budgets.amazonaws.com"}
     assert events["Principal"] == {"Service": "events.amazonaws.com"}
@@ -143,7 +143,7 @@ def test_alarms_reach_an_inbox_where_one_is_set(staging: Any, synthesise: Callab
     ]
 
 
-def test_budget_warns_at_80_percent_and_when_the_month_is_going_to_exceed_it(staging: Any) -> None:
+def test_budget_warns_at_80_percent_and_when_the_forecast_exceeds_it(staging: Any) -> None:
     budget = staging.one("budget", "Budgets::Budget")
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 250, "Unit": "USD"}
     assert budget["Budget"]["TimeUnit"] == "MONTHLY"
@@ -184,7 +184,7 @@ def test_saved_queries_search_the_services_logs(staging: Any) -> None:
 def test_connections_are_fewer_than_rds_allows_by_default_where_that_was_measured(
     instance_class: str, measured: int
 ) -> None:
-    """RDS's formula counts the memory without the operating system. An alarm above the real limit never goes off."""
+    """RDS's formula counts the memory without the operating system. An alarm above the real limit is never in ALARM."""
     assert measured * 0.7 < max_connections(instance_class) < measured
 
 
@@ -199,7 +199,7 @@ def test_memory_alarm_is_quiet_in_the_normal_state_of_a_micro_instance(staging: 
     assert alarms(production)["alva-production-database-memory"]["Threshold"] > 800 * 10**6
 
 
-def test_alarm_that_rings_without_data_comes_after_what_makes_the_data(staging: Any) -> None:
+def test_alarm_on_missing_data_is_created_after_the_source_of_the_data(staging: Any) -> None:
     resources = staging.template("services")["Resources"]
     waiting = {
         alarm.properties["AlarmName"]: [resources[each]["Type"] for each in alarm.definition.get("DependsOn", [])]
@@ -210,10 +210,8 @@ def test_alarm_that_rings_without_data_comes_after_what_makes_the_data(staging: 
     assert all("AWS::ECS::Service" in after for after in waiting.values())
 
 
-def test_budget_is_apart_from_what_the_product_needs_and_can_be_left_out(
-    staging: Any, synthesise: Callable[..., Any]
-) -> None:
-    """An account may refuse budgets: a release then goes on."""
+def test_budget_is_a_separate_stack_that_is_optional(staging: Any, synthesise: Callable[..., Any]) -> None:
+    """An account may refuse budgets; the release then continues."""
     stacks = {stack["name"]: stack for stack in staging.manifest["stacks"]}
     assert [name for name, stack in stacks.items() if stack["optional"]] == ["alva-staging-budget"]
     assert stacks["alva-staging-budget"]["phase"] == "after"

@@ -47,12 +47,12 @@ def egress(staging: Any, name: str) -> list[tuple[int, int, Any]]:
     ]
 
 
-def test_vpc_is_the_planned_one_with_dns(staging: Any) -> None:
+def test_vpc_has_the_expected_settings(staging: Any) -> None:
     vpc = staging.one("network", "EC2::VPC")
     assert (vpc["CidrBlock"], vpc["EnableDnsHostnames"], vpc["EnableDnsSupport"]) == ("10.0.0.0/16", True, True)
 
 
-def test_subnets_have_the_planned_cidrs_and_zones(staging: Any) -> None:
+def test_subnets_have_the_expected_cidrs_and_zones(staging: Any) -> None:
     subnets = {
         each.properties["CidrBlock"]: (each.properties["AvailabilityZone"], each.properties["MapPublicIpOnLaunch"])
         for each in staging.resources("network", "EC2::Subnet")
@@ -65,7 +65,7 @@ def test_subnets_have_the_planned_cidrs_and_zones(staging: Any) -> None:
     }
 
 
-def test_private_subnets_leave_through_one_nat_gateway_in_the_first_zone(staging: Any) -> None:
+def test_private_subnets_route_through_one_nat_gateway_in_the_first_zone(staging: Any) -> None:
     (gateway,) = staging.resources("network", "EC2::NatGateway")
     assert gateway.properties["SubnetId"] == {"Ref": "PublicSubnetA"}
     assert len(staging.resources("network", "EC2::EIP")) == 1
@@ -78,7 +78,7 @@ def test_private_subnets_leave_through_one_nat_gateway_in_the_first_zone(staging
     assert through_nat == {"PrivateARouteTable", "PrivateBRouteTable"}
 
 
-def test_public_subnets_leave_through_the_internet_gateway(staging: Any) -> None:
+def test_public_subnets_route_through_the_internet_gateway(staging: Any) -> None:
     (route,) = [
         each.properties for each in staging.resources("network", "EC2::Route") if "GatewayId" in each.properties
     ]
@@ -96,7 +96,7 @@ def test_public_subnets_leave_through_the_internet_gateway(staging: Any) -> None
     }
 
 
-def test_image_layers_come_through_the_s3_gateway(staging: Any) -> None:
+def test_image_layers_are_downloaded_through_the_s3_gateway(staging: Any) -> None:
     endpoint = staging.one("network", "EC2::VPCEndpoint")
     assert endpoint["ServiceName"] == "com.amazonaws.us-east-1.s3"
     assert endpoint["VpcEndpointType"] == "Gateway"
@@ -112,7 +112,7 @@ def test_tasks_are_reached_by_the_load_balancer_and_by_each_other(staging: Any) 
     assert ingress(staging, "ecs") == [(3000, 3003, group("alb")), (3000, 3003, group("ecs"))]
 
 
-def test_tasks_may_leave_for_what_they_need_and_nothing_else(staging: Any) -> None:
+def test_tasks_have_only_the_egress_that_they_need(staging: Any) -> None:
     assert egress(staging, "ecs") == [
         (5432, 5432, group("rds")),
         (6379, 6379, group("redis")),
@@ -122,11 +122,11 @@ def test_tasks_may_leave_for_what_they_need_and_nothing_else(staging: Any) -> No
 
 
 @pytest.mark.parametrize(("name", "port"), [("rds", 5432), ("redis", 6379)])
-def test_data_stores_are_reached_by_tasks_only_and_reach_nobody(staging: Any, name: str, port: int) -> None:
+def test_data_stores_accept_tasks_only_and_have_no_egress(staging: Any, name: str, port: int) -> None:
     assert ingress(staging, name) == [(port, port, group("ecs"))]
     assert egress(staging, name) == []
     rules = staging.one("network", "EC2::SecurityGroup", GroupName=f"alva-staging-{name}")["SecurityGroupEgress"]
-    assert rules, "without any rule AWS adds one that allows everything"
+    assert rules, "without any rule AWS adds one that allows all traffic"
 
 
 def test_port_443_is_open_only_with_a_certificate(synthesise: Callable[..., Any]) -> None:
@@ -135,7 +135,7 @@ def test_port_443_is_open_only_with_a_certificate(synthesise: Callable[..., Any]
     assert [rule[0] for rule in ingress(secure, "alb")] == [80, 443]
 
 
-def test_outputs_are_what_a_one_off_task_needs(staging: Any) -> None:
+def test_outputs_have_the_values_that_a_one_off_task_needs(staging: Any) -> None:
     outputs = staging.template("network")["Outputs"]
     assert outputs["PrivateSubnetIds"]["Value"] == {
         "Fn::Join": [",", [{"Ref": "PrivateSubnetA"}, {"Ref": "PrivateSubnetB"}]]
@@ -147,7 +147,7 @@ def test_nat_instance_replaces_the_gateway(synthesise: Callable[..., Any]) -> No
     cheap = synthesise(STAGING.with_settings(network__nat="instance"))
     assert cheap.resources("network", "EC2::NatGateway") == []
     instance = cheap.one("network", "EC2::Instance")
-    assert instance["SourceDestCheck"] is False, "a NAT instance forwards what is not addressed to it"
+    assert instance["SourceDestCheck"] is False, "a NAT instance forwards packets with other destinations"
     assert instance["SubnetId"] == {"Ref": "PublicSubnetA"}
     routes = [each.properties for each in cheap.resources("network", "EC2::Route")]
     assert sum("InstanceId" in route for route in routes) == 2
@@ -172,7 +172,7 @@ def test_flow_logs_are_a_setting(staging: Any, synthesise: Callable[..., Any]) -
         ([], []),
     ],
 )
-def test_ranges_hold_the_services_ports_and_no_other(ports: list[int], ranges: list[tuple[int, int]]) -> None:
+def test_port_ranges_contain_the_services_ports_only(ports: list[int], ranges: list[tuple[int, int]]) -> None:
     assert contiguous_ranges(ports) == ranges
 
 
@@ -203,7 +203,7 @@ def run_user_data(synthesis: Any, folder: Path, **variables: str) -> list[str]:
     return log.read_text().splitlines()
 
 
-def test_nat_instance_forwards_before_it_downloads_and_tells_cloudformation(
+def test_nat_instance_forwards_before_it_downloads_and_signals_cloudformation(
     synthesise: Callable[..., Any], tmp_path: Path
 ) -> None:
     cheap = synthesise(STAGING.with_settings(network__nat="instance"))

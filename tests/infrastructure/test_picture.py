@@ -60,7 +60,7 @@ def test_drawing_is_valid_svg_with_a_box_per_part(picture: Picture) -> None:
     boxes = [group.get("data-part") for group in root.iter(f"{SVG}g") if group.get("data-part")]
     assert boxes == [part.name for part in picture.parts]
     paths = [path for path in root.iter(f"{SVG}path") if path.get("data-source")]
-    # Two services that reach each other share one line with a head at each end.
+    # Two services that reach each other share one line with an arrowhead at each end.
     drawn = [{path.get("data-source"), path.get("data-target")} for path in paths]
     assert all(drawn.count(pair) == 1 for pair in drawn)
     assert {frozenset(pair) for pair in drawn} == {

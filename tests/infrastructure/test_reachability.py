@@ -59,7 +59,7 @@ def test_a_nat_instance_lets_tasks_out_as_the_gateway_does(synthesise: Callable[
     assert reachability(assembly_of(synthesise(STAGING.with_settings(network__nat="instance")))) == EXPECTED
 
 
-def test_a_nat_instance_that_admits_nobody_cuts_tasks_off(synthesise: Callable[..., Any]) -> None:
+def test_a_nat_instance_that_admits_no_traffic_cuts_tasks_off(synthesise: Callable[..., Any]) -> None:
     def edit(resources: dict[str, Any]) -> None:
         (group,) = [
             each

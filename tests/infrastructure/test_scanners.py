@@ -45,4 +45,4 @@ def test_checkov_finds_nothing_that_is_not_accepted_with_a_reason(
     report = json.loads(finished.stdout)
     failed = [f"{each['check_id']} {each['resource']}" for each in report["results"]["failed_checks"]]
     assert failed == []
-    assert report["summary"]["passed"] > 300, "it looked at the templates"
+    assert report["summary"]["passed"] > 300, "the templates were scanned"

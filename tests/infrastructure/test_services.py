@@ -1,4 +1,4 @@
-"""Cluster, migration and services: sizes, environment, secrets, roles, deployment."""
+"""Cluster, migration and services: sizes, environment variables, secrets, roles, deployment."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_migration_runs_the_apis_image_with_the_database_secret_only(staging: An
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_task_is_half_a_cpu_and_a_gigabyte_on_linux(staging: Any, name: str) -> None:
+def test_task_has_half_a_cpu_and_a_gigabyte_on_linux(staging: Any, name: str) -> None:
     definition = staging.one("services", "ECS::TaskDefinition", Family=f"alva-{name}")
     assert (definition["Cpu"], definition["Memory"]) == ("512", "1024")
     assert definition["NetworkMode"] == "awsvpc"
@@ -130,7 +130,7 @@ def test_target_is_healthy_after_seconds_not_minutes(staging: Any, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["web", "admin"])
-def test_frontends_get_the_planned_variables(staging: Any, name: str) -> None:
+def test_frontends_have_the_expected_variables(staging: Any, name: str) -> None:
     found = variables(staging.containers("services", f"alva-{name}")[name])
     assert set(found) == COMMON | FRONTEND | ({"WEB_INTERNAL_URL"} if name == "admin" else set())
     assert (found["NEXT_PUBLIC_API_URL"], found["NEXT_PUBLIC_AUTH_URL"]) == ("/api", "/auth")
@@ -139,7 +139,7 @@ def test_frontends_get_the_planned_variables(staging: Any, name: str) -> None:
     assert found["AUTH_INTERNAL_URL"] == "http://auth.alva-staging.local:3002"
 
 
-def test_api_and_its_worker_get_the_planned_variables_and_secrets(staging: Any) -> None:
+def test_api_and_its_worker_have_the_expected_variables_and_secrets(staging: Any) -> None:
     containers = staging.containers("services", "alva-api")
     assert list(containers) == ["api", "worker"]
     for container in containers.values():
@@ -150,7 +150,7 @@ def test_api_and_its_worker_get_the_planned_variables_and_secrets(staging: Any) 
     assert "PortMappings" not in containers["worker"]
 
 
-def test_auth_gets_the_planned_variables_and_secrets(staging: Any) -> None:
+def test_auth_has_the_expected_variables_and_secrets(staging: Any) -> None:
     container = staging.containers("services", "alva-auth")["auth"]
     assert set(variables(container)) == COMMON | {
         "DATABASE_URL",
@@ -171,7 +171,7 @@ def test_auth_gets_the_planned_variables_and_secrets(staging: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["api", "auth"])
-def test_urls_carry_no_password_and_ask_for_verified_tls(staging: Any, name: str) -> None:
+def test_urls_contain_no_password_and_require_verified_tls(staging: Any, name: str) -> None:
     found = variables(staging.containers("services", f"alva-{name}")[name])
     database = found["DATABASE_URL"]["Fn::Join"][1]
     assert database[0] == "postgresql://alva_admin@"
@@ -232,7 +232,7 @@ def test_container_is_hardened_and_stops_in_its_own_time(staging: Any, name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_service_rolls_without_a_gap_and_gives_up_early(staging: Any, name: str) -> None:
+def test_rolling_update_keeps_all_tasks_and_has_a_circuit_breaker(staging: Any, name: str) -> None:
     found = service(staging, name).properties
     deployment = found["DeploymentConfiguration"]
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (100, 200)
@@ -278,14 +278,14 @@ def test_service_is_found_by_name(staging: Any, name: str) -> None:
     assert registry["RegistryArn"]["Fn::GetAtt"][0].startswith(name.capitalize())
 
 
-def test_log_groups_are_named_and_not_kept_for_ever(staging: Any) -> None:
+def test_log_groups_have_names_and_a_retention(staging: Any) -> None:
     names = {each.properties["LogGroupName"] for each in staging.resources("services", "Logs::LogGroup")}
     assert names == {f"/alva/staging/{name}" for name in NAMES}
     groups = [each for each in staging.all_resources() if each.type == "AWS::Logs::LogGroup"]
     assert {each.properties["RetentionInDays"] for each in groups} == {30}
 
 
-def test_hosts_of_their_own_make_public_urls_absolute_and_cookies_shared(synthesise: Callable[..., Any]) -> None:
+def test_separate_hosts_have_absolute_public_urls_and_shared_cookies(synthesise: Callable[..., Any]) -> None:
     named = synthesise(STAGING.with_settings(domain=Domain(name="example.com", hosted_zone_id="Z0123456789ABC")))
     web = variables(named.containers("services", "alva-web")["web"])
     assert web["NEXT_PUBLIC_API_URL"] == "https://api-staging.example.com/api"
@@ -312,7 +312,7 @@ def test_spot_is_one_setting(synthesise: Callable[..., Any]) -> None:
         assert service(spot, name).properties["CapacityProviderStrategy"][0]["CapacityProvider"] == "FARGATE_SPOT"
 
 
-def test_exec_gives_the_four_permissions_and_keeps_what_was_typed(synthesise: Callable[..., Any]) -> None:
+def test_exec_grants_four_permissions_and_logs_the_sessions(synthesise: Callable[..., Any]) -> None:
     shell = synthesise(STAGING.with_settings(tasks__exec_enabled=True))
     assert service(shell, "api").properties["EnableExecuteCommand"] is True
     actions = [
@@ -348,7 +348,9 @@ def test_container_insights_are_one_setting(synthesise: Callable[..., Any]) -> N
     assert seen.one("ecs", "ECS::Cluster")["ClusterSettings"] == [{"Name": "containerInsights", "Value": "enabled"}]
 
 
-def test_a_service_that_scales_is_not_set_back_by_a_release(staging: Any, synthesise: Callable[..., Any]) -> None:
+def test_a_release_does_not_reset_the_count_of_a_service_that_scales(
+    staging: Any, synthesise: Callable[..., Any]
+) -> None:
     assert staging.resources("services", "ApplicationAutoScaling::ScalableTarget") == []
     scaled = synthesise(STAGING.with_settings(tasks__max_count=4))
     assert "DesiredCount" not in service(scaled, "api").properties
@@ -384,7 +386,7 @@ def test_deployment_alarms_stop_a_deployment_that_serves_errors(staging: Any, sy
     )
 
 
-def test_health_is_what_the_entry_says_and_a_container_check_is_optional(synthesise: Callable[..., Any]) -> None:
+def test_health_check_follows_the_entry_and_a_container_check_is_optional(synthesise: Callable[..., Any]) -> None:
     api = replace(STAGING.service("api"), health_path="/api/up", health_codes="200-399", health_command=None)
     services = tuple(api if each.name == "api" else each for each in STAGING.services)
     synthesis = synthesise(replace(STAGING, services=services))

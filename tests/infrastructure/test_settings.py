@@ -117,7 +117,7 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
 
 
 @pytest.mark.parametrize(("setting", "make"), WRONG, ids=[f"{n}-{setting}" for n, (setting, _) in enumerate(WRONG)])
-def test_wrong_setting_is_named_when_it_is_made(setting: str, make: Callable[[], object]) -> None:
+def test_invalid_setting_is_named_at_its_construction(setting: str, make: Callable[[], object]) -> None:
     with pytest.raises(SettingError) as raised:
         make()
     assert raised.value.setting == setting

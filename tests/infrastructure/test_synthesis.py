@@ -1,4 +1,4 @@
-"""`./alva synth` runs the CDK app, whatever else is in the folder of temporary files."""
+"""`./alva synth` runs the CDK app, independent of other temporary files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alva.cli.synth import run_app
 def test_package_json_among_the_temporary_files_does_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CDK unpacks a program of Node there, and Node reads the nearest package.json."""
+    """The CDK unpacks a Node program there, and Node reads the nearest package.json."""
     temporary, out = tmp_path / "tmp", tmp_path / "out"
     for folder in (temporary, out):
         folder.mkdir()

@@ -262,7 +262,7 @@ def test_every_rule_is_shown_to_find_something() -> None:
     )
 
 
-def test_stack_before_what_it_imports_is_found(staging: Any) -> None:
+def test_stack_before_its_imports_is_found(staging: Any) -> None:
     assembly = assembly_of(staging)
     stacks = assembly.manifest["stacks"]
     backwards = Assembly({**assembly.manifest, "stacks": stacks[::-1]}, assembly.templates)
@@ -305,7 +305,7 @@ def test_dockerfile_whose_user_could_not_write_to_tmp_is_found(staging: Any, tmp
 
 
 def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: Path) -> None:
-    """There is no Dockerfile, or one that names no sources and ports of the service."""
+    """A service may have no Dockerfile, or one without its sources and ports."""
     assert found(assembly_of(staging), tmp_path) == {}
     (tmp_path / "apps" / "web").mkdir(parents=True)
     (tmp_path / "apps" / "web" / "Dockerfile").write_text(
@@ -314,7 +314,7 @@ def test_images_that_are_built_elsewhere_break_no_rule(staging: Any, tmp_path: P
     assert found(assembly_of(staging), tmp_path) == {}
 
 
-def test_intrinsic_function_that_is_not_known_is_an_error_not_a_pass(staging: Any) -> None:
+def test_unknown_intrinsic_function_is_an_error(staging: Any) -> None:
     def conditional(resources: dict[str, Any]) -> None:
         resources["Database"]["Properties"]["Name"] = {"Fn::If": ["A", "b", "c"]}
 
@@ -322,7 +322,7 @@ def test_intrinsic_function_that_is_not_known_is_an_error_not_a_pass(staging: An
         check(broken(staging, "secrets", conditional), REPOSITORY)
 
 
-def test_import_of_an_export_that_nobody_has_is_an_error(staging: Any) -> None:
+def test_import_of_a_missing_export_is_an_error(staging: Any) -> None:
     def elsewhere(resources: dict[str, Any]) -> None:
         resources["SubnetGroup"]["Properties"]["SubnetIds"] = [{"Fn::ImportValue": "other-stack:Subnet"}]
 
@@ -344,7 +344,7 @@ def test_folder_without_templates_is_an_error_with_the_next_step(tmp_path: Path)
         ("/api", ["/api"]),
     ],
 )
-def test_pattern_is_probed_with_what_people_type(pattern: str, paths: list[str]) -> None:
+def test_pattern_is_tested_with_likely_paths(pattern: str, paths: list[str]) -> None:
     assert probes(pattern) == paths
 
 

@@ -21,7 +21,7 @@ QUERY = "sslmode=verify-full&sslrootcert=/app/rds.pem"
 
 @pytest.fixture(scope="module")
 def whole(synthesise: Callable[..., Any]) -> Any:
-    """Staging with an api that gets full URLs. Auth gets URL and password separately."""
+    """Staging, in which api gets full URLs and auth gets URL and password separately."""
     api = replace(
         STAGING.service("api"),
         environment={},
@@ -64,7 +64,7 @@ def given(definition: dict[str, Any]) -> dict[str, str]:
     return {each["Name"]: text(each["ValueFrom"]).partition(">")[2] for each in definition.get("Secrets", [])}
 
 
-def test_whole_urls_are_secrets_whose_password_cloudformation_fills_in(whole: Any) -> None:
+def test_full_urls_are_secrets_whose_password_cloudformation_inserts(whole: Any) -> None:
     database, redis = secret(whole, "database"), secret(whole, "cache")
     assert (database["Name"], redis["Name"]) == ("alva-staging-database-url", "alva-staging-redis-url")
     (key, url), *others = json.loads(text(database["SecretString"])).items()
@@ -77,7 +77,7 @@ def test_whole_urls_are_secrets_whose_password_cloudformation_fills_in(whole: An
     assert url.endswith("/0")
 
 
-def test_service_and_migration_read_the_url_and_no_other_service_may(whole: Any) -> None:
+def test_only_its_service_and_the_migration_may_read_a_url(whole: Any) -> None:
     wanted = {"DATABASE_URL": ":api_DATABASE_URL::", "REDIS_URL": ":api_REDIS_URL::", "OPENAI_API_KEY": ""}
     for name in ("api", "worker"):
         assert given(container(whole, "services", name)) == wanted
@@ -96,20 +96,20 @@ def test_service_and_migration_read_the_url_and_no_other_service_may(whole: Any)
     assert [each.startswith("Api") for each in readers] == [True]
 
 
-def test_rotation_changes_the_password_and_both_urls_and_restarts_who_has_one(whole: Any) -> None:
+def test_rotation_changes_the_password_and_both_urls_and_restarts_their_services(whole: Any) -> None:
     for stack in ("database", "cache"):
         template = whole.template(stack)
         held = json.dumps(template).count(":SecretString:password}}")
-        assert held == 2, "the engine's own, and the URL's"
+        assert held == 2, "one of the engine, one of the URL"
         assert json.dumps(pinned(template, "v1")).count(":SecretString:password::v1}}") == held
     used_by = {each["name"]: each["used_by"] for each in whole.manifest["secrets"]}
     assert used_by["alva-staging-database"] == ["api", "auth"]
     assert used_by["alva-staging-database-url"] == used_by["alva-staging-redis-url"] == ["api"]
 
 
-def test_template_rules_are_silent_on_whole_urls(whole: Any, tmp_path: Path) -> None:
+def test_template_rules_have_no_finding_about_full_urls(whole: Any, tmp_path: Path) -> None:
     assert found(assembly_of(whole), tmp_path) == {}
 
 
-def test_without_a_service_that_asks_there_is_no_such_secret(staging: Any) -> None:
+def test_url_secret_exists_only_for_a_service_that_needs_it(staging: Any) -> None:
     assert not [each for stack in ("database", "cache") for each in staging.resources(stack, "SecretsManager::Secret")]

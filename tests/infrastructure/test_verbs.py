@@ -34,7 +34,7 @@ def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     return once
 
 
-def test_reachability_is_a_table_that_a_person_can_read(call: Call) -> None:
+def test_reachability_is_printed_as_a_table(call: Call) -> None:
     code, output = call("preflight", "--reachability")
     head, internet, *rows = output.splitlines()
     assert code == 0
@@ -60,7 +60,7 @@ def test_cost_adds_up_and_offers_savings(call: Call) -> None:
 
 
 @pytest.mark.parametrize("verb", [("bootstrap", "--yes"), ("deploy", "--yes"), ("deploy", "--dry-run")], ids=" ".join)
-def test_nothing_is_asked_of_aws_while_settings_are_missing(
+def test_aws_is_not_called_while_settings_are_missing(
     verb: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The credentials are invalid, and the settings are checked first."""

@@ -1,4 +1,4 @@
-"""A minimal Debian, bootstrapped from its packages and run in mount and process namespaces."""
+"""A minimal Debian, bootstrapped from its packages, in mount and process namespaces."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Debian:
         return "/root" if as_root else "/home/person"
 
     def check_out(self, *, as_root: bool) -> Path:
-        """Copy the project's files, as they are here, into a home, whose owner gets them."""
+        """Copy the project's files into a home; its owner becomes their owner."""
         home = self.root / self.home(as_root=as_root).lstrip("/")
         checkout = home / "alva"
         checkout.mkdir(parents=True)
@@ -103,9 +103,9 @@ class Debian:
 
 @contextmanager
 def bootstrapped(release: str, folder: Path, packages: Sequence[str]) -> Iterator[Debian]:
-    """A Debian called `release` ("trixie") in `folder`, with `packages` and what Debian always has; then removed.
+    """Bootstrap the Debian `release` ("trixie") in `folder`, with `packages` and the required ones; removed at the end.
 
-    Takes one to five minutes and 270 MB. Raises CalledProcessError, whose output says what debootstrap missed.
+    Takes one to five minutes and 270 MB. Raises CalledProcessError with debootstrap's output.
     """
     root = folder / release
     try:
@@ -128,7 +128,7 @@ def bootstrapped(release: str, folder: Path, packages: Sequence[str]) -> Iterato
 
 
 def _mirror() -> list[str]:
-    """The mirror that this machine's apt uses, where it is a Debian; by default debootstrap's own."""
+    """The mirror of this machine's apt if it is a Debian, otherwise debootstrap's default."""
     if shutil.which("apt-get") is None:
         return []
     listed = subprocess.run(

@@ -1,4 +1,4 @@
-"""The README's commands on a bare Debian, with the Python that it ships and nothing else installed.
+"""The README's commands on a minimal Debian with its own Python.
 
 Only Debian: Ubuntu's packages were not available where these tests were written. Ubuntu 24.04 has a job in
 `.github/workflows/ci.yml`.
@@ -53,7 +53,7 @@ def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("as_root", [True, False], ids=["root", "ordinary user"])
-def test_environment_comes_up_and_takes_a_release(
+def test_environment_starts_and_can_be_released(
     debian: Debian, as_root: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As root from a clone with umask 077: database and cache run as users who cannot read it."""
@@ -64,7 +64,7 @@ def test_environment_comes_up_and_takes_a_release(
     with reserved_region_config(home / "alva/.alva") as config:
         script = f"umask 077\n{SCRIPT}" if as_root else SCRIPT
         ended = debian.run(script, as_root=as_root, variables=daemon.environment_of(config), seconds=SECONDS)
-    with capsys.disabled():  # the figures
+    with capsys.disabled():  # the measured durations
         print(f"\n{debian.root.name}, {'root' if as_root else 'ordinary user'}:")
         print("\n".join(line for line in ended.stderr.splitlines() if " ms: " in line))
     assert ended.returncode == 0, ended.stderr[-6000:]

@@ -22,7 +22,7 @@ def section(title: str) -> str:
 
 
 def test_reference_lists_refused_and_ignored_members() -> None:
-    """Samples with a known place, which show that the tool reads all tables."""
+    """Samples from each table, which show that the tool reads all of them."""
     database = section("AWS::RDS::DBInstance")
     honoured, _, rest = database.partition("- **Without effect**")
     without_effect, _, refused = rest.partition("- **Refused**")

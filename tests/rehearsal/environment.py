@@ -46,12 +46,12 @@ PATHS = {
 """Service -> a path that needs neither a session nor the database."""
 NETWORK_STACK = "infrastructure/lib/stacks/network_stack.py"
 DATABASE_RULE = 'self._ingress("RdsFromEcs", database, ecs, POSTGRESQL_PORT, POSTGRESQL_PORT, "PostgreSQL from tasks")'
-"""What lets tasks reach the database, in the network stack; `pass` in its place drops it."""
+"""The line of the network stack that lets tasks reach the database; `pass` in its place drops the rule."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A copy of the project that may be edited, with a home and ports of its own."""
+    """A copy of the project that tests can edit, with its own home and ports."""
 
     project: Path
     variables: dict[str, str] = field(repr=False)
@@ -72,7 +72,7 @@ class Rehearsal:
 
     @contextmanager
     def alva_running(self, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]]:
-        """`./alva ... --json` in a session of its own, with its events as they come; ended at the end of the block."""
+        """Run `./alva ... --json` in its own session, and yield its events as they arrive; the block's end stops it."""
         process = subprocess.Popen(
             self.command(*arguments, "--json"),
             env=self.environment,
@@ -131,14 +131,14 @@ class Rehearsal:
 
     @contextmanager
     def replaced(self, name: str, old: str, new: str) -> Iterator[None]:
-        """The project with one place of one file changed; the place must be there, once."""
+        """The project with one replacement in a file; the replaced text must occur exactly once."""
         text = (self.project / name).read_text()
         assert text.count(old) == 1, f"{name} has {text.count(old)} times {old!r}"
         with self.edited(name, text.replace(old, new)):
             yield
 
     def get(self, path: str) -> http.client.HTTPResponse:
-        """One request through the load balancer, on a connection of its own."""
+        """One request through the load balancer, on a new connection."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
         try:
             connection.request("GET", path)
@@ -149,7 +149,7 @@ class Rehearsal:
             connection.close()
 
     def digests(self) -> dict[str, str | None]:
-        """Service -> the digest that answers through the load balancer."""
+        """Service -> the digest in its response through the load balancer."""
         return {name: self.get(path).headers["x-alva-digest"] for name, path in PATHS.items()}
 
     def tasks(self) -> dict[str, list[str]]:
@@ -163,7 +163,7 @@ class Rehearsal:
         problems: list[str] = []
         done = threading.Event()
 
-        def ask() -> None:
+        def send_requests() -> None:
             while not done.is_set():
                 for service, path in PATHS.items():
                     try:
@@ -175,7 +175,7 @@ class Rehearsal:
                         problems.append(f"{path}: {error!r}")
                 done.wait(0.02)
 
-        user = threading.Thread(target=ask)
+        user = threading.Thread(target=send_requests)
         user.start()
         try:
             yield problems
@@ -186,7 +186,7 @@ class Rehearsal:
 
 @functools.cache
 def _client(service: str, endpoint: str) -> Any:
-    # Made once: that takes a tenth of a second of a processor, and faults ask hundreds of times.
+    # Created once: it takes 0.1 s of CPU time, and the tests of faults send hundreds of requests.
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     make_client: Any = session.client
     return make_client(service, endpoint_url=endpoint, config=Config(retries={"max_attempts": 0}))
@@ -207,9 +207,9 @@ def copy_of_the_project(folder: Path) -> Path:
 
 @contextmanager
 def reserved_rehearsal(folder: Path, network: str = "") -> Iterator[tuple[Rehearsal, RegionConfig]]:
-    """A rehearsal in `folder` whose ports and addresses are its own, and its region, not started; wiped at the end.
+    """A rehearsal in `folder` with its own ports and addresses, and its region, which is not started; wiped at the end.
 
-    `network`: which one the region gets, as in `reserved_region_config`.
+    `network`: the kind of network, as in `reserved_region_config`.
     """
     with reserved_region_config(folder / "alva" / ".alva", network) as config:
         rehearsal = Rehearsal(project=copy_of_the_project(folder / "alva"), variables=daemon.environment_of(config))
@@ -221,6 +221,6 @@ def reserved_rehearsal(folder: Path, network: str = "") -> Iterator[tuple[Rehear
 
 @contextmanager
 def rehearsal_in(folder: Path, network: str = "") -> Iterator[Rehearsal]:
-    """The same, where the region is `./alva`'s to start: not yet up, it goes down at the end."""
+    """The same, for tests in which `./alva` starts the region; it is stopped at the end."""
     with reserved_rehearsal(folder, network) as (rehearsal, _):
         yield rehearsal

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment that `./alva up` made from nothing: bootstrap, all stacks, the migration, all services."""
+    """An environment that `./alva up` created in an empty account: bootstrap, stacks, migration and services."""
     with rehearsal_in(tmp_path_factory.mktemp("adverse")) as rehearsal:
         rehearsal.variables["ALVA_ADVERSE_CONDITIONS"] = "10"
         up = rehearsal.alva("up")
@@ -35,7 +35,7 @@ def test_release_and_rollback_pass_without_a_failed_request(rehearsal: Rehearsal
     assert rehearsal.digests() == before
 
 
-def test_failed_release_goes_back_without_a_failed_request(rehearsal: Rehearsal) -> None:
+def test_failed_release_is_rolled_back_without_a_failed_request(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     with rehearsal.edited("apps/web/__main__.py", "raise SystemExit(1)\n"), rehearsal.users() as problems:
         up = rehearsal.alva("up")

@@ -17,7 +17,7 @@ def answer(rehearsal: Rehearsal, path: str) -> tuple[int, str | None]:
 
 
 def names(rehearsal: Rehearsal) -> set[str]:
-    """The services that the environment has."""
+    """The names of the environment's services."""
     status = json.loads(rehearsal.alva("status", "--json").stdout)
     return {service["name"] for service in status["services"] if service["tasks"]}
 
@@ -47,7 +47,7 @@ def test_service_is_added_released_broken_rolled_back_and_removed(rehearsal: Reh
 
     follow(FOLDER / "remove-a-service.md", rehearsal, shell)
     assert names(rehearsal) == before
-    assert answer(rehearsal, "/blog") == (404, "web"), "web has the paths that no other service has"
+    assert answer(rehearsal, "/blog") == (404, "web"), "web gets the paths of no other service"
     assert rehearsal.alva("verify").returncode == 0
     assert {name: tasks for name, tasks in rehearsal.tasks().items() if name in before} == tasks_before, (
         "nobody else was replaced"

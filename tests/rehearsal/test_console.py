@@ -1,4 +1,4 @@
-"""The console in a real browser: picture, good release, failing release, logs, metrics, causes."""
+"""The console in a real browser: picture, successful release, failing release, logs, metrics, causes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(rehearsal: Rehearsal) -> Iterator[str]:
-    """The address that a running `./alva open` prints. It is stopped by SIGINT."""
+    """The address that a running `./alva open` prints. SIGINT stops the command at the end."""
     process = subprocess.Popen(
         rehearsal.command("open", "--no-browser", "--json"),
         env=rehearsal.environment,
@@ -73,7 +73,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def screenshot(page: Page, name: str) -> None:
-    """Kept where ALVA_SCREENSHOTS says: how the README's pictures are made (docs/reference/console.md)."""
+    """Save a screenshot in the folder ALVA_SCREENSHOTS, if set, for the README (docs/reference/console.md)."""
     if folder := os.environ.get("ALVA_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"console-{name}.png")
 
@@ -93,7 +93,7 @@ def serious_findings(page: Page) -> list[str]:
     ]
 
 
-def test_picture_shows_each_service_with_its_tasks_and_tells_details_by_keyboard(
+def test_picture_shows_each_service_with_its_tasks_and_shows_details_by_keyboard(
     page: Page, rehearsal: Rehearsal
 ) -> None:
     for name in rehearsal.tasks():
@@ -124,7 +124,7 @@ def test_nothing_is_wider_than_a_phone(page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 
-def test_good_release_shows_its_steps_and_is_then_in_the_time_line(page: Page, rehearsal: Rehearsal) -> None:
+def test_successful_release_shows_its_steps_and_is_then_in_the_timeline(page: Page, rehearsal: Rehearsal) -> None:
     with rehearsal.edited("apps/web/__main__.py", "\n# another build\n", append=True):
         release = subprocess.Popen(
             rehearsal.command("deploy", "--yes"), env=rehearsal.environment, cwd=rehearsal.project
@@ -150,10 +150,10 @@ def test_good_release_shows_its_steps_and_is_then_in_the_time_line(page: Page, r
         boxes.nth(0).check()
         boxes.nth(1).check()
         expect(page.locator("#comparison")).to_contain_text("image web")
-    assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the sources of the checkout again"
+    assert rehearsal.alva("deploy", "--yes").returncode == 0, "the services run the checkout's sources again"
 
 
-def test_failing_release_shows_its_cause_and_leads_to_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
+def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
     crash = "\nimport sys\n\nprint('cannot start: no configuration <b>at all</b>', flush=True)\nsys.exit(3)\n"
     with rehearsal.replaced("apps/web/__main__.py", "from common import serve\n", f"{crash}from common import serve\n"):
         release = rehearsal.alva("deploy", "--yes")
@@ -184,7 +184,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     show(page, "metrics")
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
-    # The worker logs it, and a metric filter makes a value of it.
+    # The worker logs the value, and a metric filter publishes it.
     depth = page.locator(".chart").filter(has_text="Queue depth").locator("tbody td").first
     expect(depth).to_have_text("0")
     screenshot(page, "metrics")

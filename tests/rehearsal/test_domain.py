@@ -1,4 +1,4 @@
-"""An environment that gets a domain: a host for each service, https, and the way there from plain http."""
+"""An environment that gets a domain: a host for each service, HTTPS, and redirects from HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment that was up at the load balancer's own name, and then got a domain, as the runbook says."""
+    """An environment that served at the load balancer's name, and then got a domain with the runbook's steps."""
     with rehearsal_in(tmp_path_factory.mktemp("domain")) as rehearsal:
         plain = rehearsal.alva("up")
         assert plain.returncode == 0, plain.stderr
@@ -50,21 +50,21 @@ def endpoint(site: Rehearsal) -> PublicEndpoint:
     )
 
 
-def ask(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer:
+def request(endpoint: PublicEndpoint, service: str, scheme: str = "https") -> Answer:
     return endpoint.fetch(f"{scheme}://{HOSTS[service]}{PATHS[service]}?x=1&y=2")
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_http_leads_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
-    answer = ask(endpoint, service, "http")
+def test_http_redirects_to_https_on_the_same_host_and_path(endpoint: PublicEndpoint, service: str) -> None:
+    answer = request(endpoint, service, "http")
     assert answer.status == 301
     to = urlsplit(answer.headers["location"])
     assert (to.scheme, to.hostname, to.path, to.query) == ("https", HOSTS[service], PATHS[service], "x=1&y=2")
 
 
 @pytest.mark.parametrize("service", HOSTS)
-def test_each_host_is_its_service_over_https_for_good(endpoint: PublicEndpoint, service: str) -> None:
-    answer = ask(endpoint, service)
+def test_each_host_serves_its_service_over_https_with_hsts(endpoint: PublicEndpoint, service: str) -> None:
+    answer = request(endpoint, service)
     assert answer.headers["x-alva-service"] == service
     assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
@@ -72,23 +72,23 @@ def test_each_host_is_its_service_over_https_for_good(endpoint: PublicEndpoint, 
 def test_certificate_is_verified(endpoint: PublicEndpoint) -> None:
     strangers = PublicEndpoint(url=endpoint.url, address=endpoint.address)
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate in certificate chain"):
-        ask(strangers, "web")
+        request(strangers, "web")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         endpoint.fetch(f"https://blog.{DOMAIN}/")
 
 
-def test_load_balancers_own_name_serves_nothing_any_more(endpoint: PublicEndpoint) -> None:
+def test_load_balancers_own_name_serves_nothing(endpoint: PublicEndpoint) -> None:
     assert endpoint.fetch(f"https://{endpoint.address}/").status == 404
 
 
 def test_deep_verification_passes_across_all_hosts(site: Rehearsal) -> None:
     verified = site.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verified.stdout)}
-    # Alarms that are some seconds old have no datapoints yet, and those that miss them ring.
+    # A new alarm has no datapoints yet, so an alarm on missing data is in ALARM.
     failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
     assert failed == [], verified.stdout
     for service, host in HOSTS.items():
         assert checks[f"{service} answers {HOMES[service]}"]["verdict"] == "OK"
-        # Nobody delegates this domain to the region: the names are records of its Route 53, and lead nowhere here.
+        # The domain is not delegated to the region, so its names do not resolve on this machine.
         assert checks[f"{host} resolves to the load balancer"]["verdict"] == "WARN"
     assert checks["customer's journey"]["verdict"] == "OK", checks["customer's journey"]

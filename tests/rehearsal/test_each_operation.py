@@ -1,7 +1,7 @@
 """Each AWS operation of a release fails once: the environment stays intact, and exit code and ledger are right.
 
-The operations are recorded from a release with a new image and a migration. Then a release is made for each of them in
-which its first call fails, in turn throttled beyond all retries, denied, disconnected, or with an expired token.
+The operations are recorded from a release with a new image and a migration. Then, for each operation, a release runs in
+which its first call fails: throttled beyond all retries, denied, disconnected, or with an expired token, in turn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ERRORS = {
 }
 KINDS = (*ERRORS, "dropped")
 NOT_NEEDED = {("logs", "GetLogEvents"), ("ecr", "PutImage")}
-"""Operations without which a release is good all the same: what a task prints, and tags of released images."""
+"""Operations whose failure does not fail a release: those for a task's output and for tags of released images."""
 
 
 class Silent(Reporter):
@@ -50,7 +50,7 @@ class Silent(Reporter):
 
 @dataclass
 class Fault:
-    """Makes the first call of one operation fail, and writes down every operation that is called."""
+    """Makes the first call of one operation fail, and records every operation that is called."""
 
     operation: Operation | None = None
     kind: str = ""
@@ -59,7 +59,7 @@ class Fault:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def before_call(self, model: Any, **_: Any) -> Any:
-        """Botocore's event before a request is sent: what it returns takes the answer's place."""
+        """Botocore's event before a request is sent; a returned response replaces the real one."""
         operation = (model.service_model.service_name, model.name)
         with self._lock:
             self.called[operation] = self.called.get(operation, 0) + 1
@@ -74,7 +74,7 @@ class Fault:
 
 
 class FaultyAws(Aws):
-    """AWS with the fault, also for the roles that are assumed."""
+    """AWS with the fault, also for assumed roles."""
 
     def __init__(self, fault: Fault, target: Target, poll: Poll | None = None, **options: Any) -> None:
         super().__init__(target, poll, **options)
@@ -93,7 +93,7 @@ class FaultyAws(Aws):
         return FaultyAws(self.fault, plain.target, plain.poll, role=plain._role)
 
 
-def test_release_in_which_any_operation_fails_once_leaves_the_environment_whole(rehearsal: Rehearsal) -> None:
+def test_release_with_any_failed_operation_leaves_the_environment_intact(rehearsal: Rehearsal) -> None:
     assert rehearsal.alva("synth").returncode == 0
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
@@ -150,9 +150,9 @@ def test_release_in_which_any_operation_fails_once_leaves_the_environment_whole(
 
 
 def check(says: str, failure: AlvaError, outcomes: list[str], serving: str | None, runs: str, wanted: str) -> list[str]:
-    """What is wrong after a release that failed."""
+    """The differences from the expected state after a failed release."""
     if not outcomes:
-        # Nothing was written: it failed before its first change, or the ledger itself is what failed, at the end.
+        # No entry: the release failed before its first change, or the write of the ledger failed at its end.
         ledger_failed = "record the release" in failure.message
         if ledger_failed:
             return [] if serving == wanted else [f"{says}: the ledger failed and {serving} serves"]

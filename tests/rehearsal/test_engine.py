@@ -20,7 +20,7 @@ def last_release(rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 def causes(rehearsal: Rehearsal, release: int) -> list[dict[str, Any]]:
-    """What `./alva why` has kept of a release."""
+    """The causes of a release that `./alva why` has stored."""
     why = rehearsal.alva("why", "--release", str(release), "--json")
     assert why.returncode == 0, why.stderr
     account = json.loads(why.stdout)["release"]
@@ -29,7 +29,7 @@ def causes(rehearsal: Rehearsal, release: int) -> list[dict[str, Any]]:
     return found
 
 
-def test_rollback_releases_the_earlier_images_again_without_a_migration_and_users_notice_nothing(
+def test_rollback_releases_the_earlier_images_without_a_migration_or_a_failed_request(
     rehearsal: Rehearsal,
 ) -> None:
     before = rehearsal.digests()
@@ -37,7 +37,7 @@ def test_rollback_releases_the_earlier_images_again_without_a_migration_and_user
         assert rehearsal.alva("up").returncode == 0
     assert rehearsal.digests()["web"] != before["web"]
     asked = rehearsal.alva("rollback")
-    assert asked.returncode == 2, "nobody was there to answer"
+    assert asked.returncode == 2, "the question got no answer"
     with rehearsal.users() as problems:
         back = rehearsal.alva("rollback", "--yes", "--json")
     assert back.returncode == 0, back.stderr
@@ -108,7 +108,7 @@ def test_contraction_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
 
 
 @pytest.mark.nightly
-def test_wider_permission_is_refused_where_nobody_can_approve_it(rehearsal: Rehearsal) -> None:
+def test_wider_permission_is_refused_without_a_terminal_for_approval(rehearsal: Rehearsal) -> None:
     composition = (rehearsal.project / "infrastructure/lib/composition.py").read_text()
     wider = """from aws_cdk import aws_iam
 
@@ -132,7 +132,7 @@ def test_wider_permission_is_refused_where_nobody_can_approve_it(rehearsal: Rehe
 
 
 @pytest.mark.nightly
-def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(rehearsal: Rehearsal) -> None:
+def test_preflight_of_a_healthy_environment_passes_and_lists_its_checks(rehearsal: Rehearsal) -> None:
     preflight = rehearsal.alva("preflight", "--json")
     assert preflight.returncode == 0, preflight.stdout
     verdicts = {check["check"]: check["verdict"] for check in json.loads(preflight.stdout)}
@@ -143,7 +143,7 @@ def test_preflight_of_a_healthy_environment_passes_and_says_what_it_looked_at(re
     assert "images exist" in missing.stderr
 
 
-def test_release_is_refused_while_a_person_holds_the_lock(rehearsal: Rehearsal) -> None:
+def test_release_is_refused_while_a_user_holds_the_lock(rehearsal: Rehearsal) -> None:
     assert rehearsal.alva("lock", "looking", "around").returncode == 0
     try:
         refused = rehearsal.alva("deploy", "--infra-only")
@@ -157,7 +157,7 @@ def test_release_is_refused_while_a_person_holds_the_lock(rehearsal: Rehearsal) 
 def test_deep_verification_checks_dependencies_the_journey_and_logs(rehearsal: Rehearsal) -> None:
     verify = rehearsal.alva("verify", "--deep", "--json")
     checks = {check["check"]: check for check in json.loads(verify.stdout)}
-    # Alarms are other tests' business: they break things on purpose.
+    # Alarms are left out: other tests cause them on purpose.
     failed = [name for name, check in checks.items() if check["verdict"] == "FAIL" and name != "alarms are quiet"]
     assert failed == [], verify.stdout
     assert "with a verified certificate" in checks["inside: database"]["reason"]
@@ -174,7 +174,7 @@ def test_deep_verification_checks_dependencies_the_journey_and_logs(rehearsal: R
         assert checks[name]["verdict"] == "OK"
 
 
-def test_port_that_somebody_opened_to_the_internet_is_found(rehearsal: Rehearsal) -> None:
+def test_port_opened_to_the_internet_by_hand_is_found(rehearsal: Rehearsal) -> None:
     ec2 = rehearsal.client("ec2")
     found = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["alva-staging-rds"]}])
     opened = {

@@ -1,4 +1,4 @@
-"""ECS Exec as a setting of the environment: what switching it on changes, and a command in a running task then."""
+"""ECS Exec as a setting of the environment: enabling it needs approval, and then a command runs in a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_exec_setting_needs_approval_and_then_allows_sessions_in_tasks(rehearsal
     try:
         with rehearsal.replaced(*SETTING):
             refused = rehearsal.alva("deploy")
-            assert refused.returncode == 3, "roles may do more: that stands out, and nobody has allowed it"
+            assert refused.returncode == 3, "wider permissions need approval, and none was given"
             assert "ssmmessages:OpenDataChannel" in refused.stderr
             with rehearsal.users() as problems:
                 on = rehearsal.alva("deploy", "--allow", "iam")
@@ -39,7 +39,7 @@ def test_exec_setting_needs_approval_and_then_allows_sessions_in_tasks(rehearsal
                 "the transcript",
             )
     finally:
-        # What was said goes with its log group: that stands out too.
+        # The log group with the sessions is deleted, which needs --allow data.
         back = rehearsal.alva("deploy", "--allow", "data")
         assert back.returncode == 0, back.stderr
     assert rehearsal.alva("exec", "api", "--", "true").returncode == 1

@@ -30,7 +30,7 @@ def link_in(text: str, rehearsal: Rehearsal) -> str:
 
 @pytest.fixture
 def browser(rehearsal: Rehearsal) -> Iterator[httpx.Client]:
-    """What a browser is to a server: it keeps cookies, follows redirects and says where a form comes from."""
+    """A client like a browser: it stores cookies, follows redirects, and sends the origin with a form."""
     with httpx.Client(
         base_url=rehearsal.url, follow_redirects=True, timeout=20, headers={"Origin": rehearsal.url}
     ) as client:
@@ -38,7 +38,7 @@ def browser(rehearsal: Rehearsal) -> Iterator[httpx.Client]:
 
 
 def sign_up(browser: httpx.Client, rehearsal: Rehearsal, address: str) -> None:
-    """The form, the mail, its link."""
+    """Sign up with the form, and open the link in the mail."""
     assert browser.get("/").status_code == 200
     before = len(mails_to(rehearsal, address))
     assert browser.post("/signup", data={"email": address}).status_code == 200
@@ -109,7 +109,7 @@ print(json.dumps({"uid": os.getuid(), "written": written}))
 
 @pytest.mark.parametrize("service", [service.name for service in SERVICES])
 def test_service_has_no_capabilities_and_writes_only_to_tmp(rehearsal: Rehearsal, service: str) -> None:
-    """As its image says and its task definition: a one-off task is the service's own with another command."""
+    """Tested in a one-off task, which differs from the service's tasks in its command only."""
     ran = rehearsal.alva("run", service, "--", "python", "-c", ATTEMPT)
     assert ran.returncode == 0, ran.stderr
     found = next(json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{"))

@@ -12,7 +12,7 @@ from .environment import Rehearsal
 
 
 def with_input(rehearsal: Rehearsal, value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`./alva ARGUMENTS` with `value` on its standard input."""
+    """Run `./alva ARGUMENTS` with `value` on standard input."""
     return rehearsal.alva(*arguments, standard_input=value)
 
 
@@ -39,10 +39,10 @@ def test_secret_is_set_read_by_new_tasks_of_its_users_alone_and_audited(rehearsa
 
 
 @pytest.mark.nightly
-def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehearsal) -> None:
+def test_sleeping_environment_runs_nothing_and_wakes_unchanged(rehearsal: Rehearsal) -> None:
     before = rehearsal.digests()
     refused = rehearsal.alva("sleep")
-    assert refused.returncode == 2, "it asks, and nobody answers"
+    assert refused.returncode == 2, "the question gets no answer"
     slept = rehearsal.alva("sleep", "--yes", "--json")
     assert slept.returncode == 0, slept.stderr
     said = json.loads(slept.stdout)
@@ -52,7 +52,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert alarms_that_send_mails(rehearsal) == []
     assert httpx.get(rehearsal.url).status_code == 503
     again = rehearsal.alva("sleep", "--yes")
-    assert again.returncode == 0, "asleep already: what it remembers stays what ran before"
+    assert again.returncode == 0, "already asleep: the stored state is still that from before the first sleep"
     for arguments in (("deploy", "--yes"), ("migrate",)):
         asleep = rehearsal.alva(*arguments)
         assert asleep.returncode == 3, asleep.stderr
@@ -73,7 +73,7 @@ def test_sleeping_environment_runs_nothing_and_wakes_as_it_was(rehearsal: Rehear
     assert rehearsal.alva("wake").returncode == 2
 
 
-def test_destroy_asks_for_the_name_and_lists_what_stays(rehearsal: Rehearsal) -> None:
+def test_destroy_asks_for_the_name_and_lists_retained_resources(rehearsal: Rehearsal) -> None:
     before = rehearsal.tasks()
     assert rehearsal.alva("destroy", "--confirm", "production").returncode == 2
     unnamed = rehearsal.alva("destroy")
@@ -97,4 +97,4 @@ def test_destroyed_environment_is_created_again_with_its_secrets_and_images(rehe
     back = rehearsal.alva("up")
     assert back.returncode == 0, back.stderr
     assert rehearsal.digests() == digests_before
-    assert rehearsal.alva("secrets", "audit", "--json").stdout == secrets_before, "none was made anew"
+    assert rehearsal.alva("secrets", "audit", "--json").stdout == secrets_before, "no secret was created again"

@@ -1,4 +1,4 @@
-"""The environment on loopback addresses, which is all that a region without root has; other tests have namespaces."""
+"""The environment on loopback addresses, as in a region without root; other tests use namespaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.region]
 
 @pytest.fixture(scope="module")
 def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    """An environment of its own, brought up with loopback addresses."""
+    """A separate environment with loopback addresses."""
     with rehearsal_in(tmp_path_factory.mktemp("loopback"), network="loopback") as rehearsal:
         up = rehearsal.alva("up")
         assert up.returncode == 0, up.stderr
@@ -37,7 +37,7 @@ def test_everything_serves_on_loopback_addresses(loopback: Rehearsal) -> None:
 
 
 @pytest.mark.parametrize("called", [("up",), ("deploy",)], ids=["up", "deploy"])
-def test_release_that_drops_a_needed_rule_is_refused_since_nothing_here_would_show_it(
+def test_release_that_drops_a_needed_rule_is_refused_without_an_enforcing_network(
     loopback: Rehearsal, called: tuple[str, ...]
 ) -> None:
     with loopback.replaced(NETWORK_STACK, DATABASE_RULE, "pass"):
@@ -47,7 +47,7 @@ def test_release_that_drops_a_needed_rule_is_refused_since_nothing_here_would_sh
     assert "nothing was changed" in refused.stderr
 
 
-def test_rule_that_somebody_revoked_closes_the_load_balancer_here_too(loopback: Rehearsal) -> None:
+def test_revoked_rule_closes_the_load_balancer_on_loopback_too(loopback: Rehearsal) -> None:
     ec2 = loopback.client("ec2")
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["alva-staging-alb"]}])
     (group,) = groups["SecurityGroups"]

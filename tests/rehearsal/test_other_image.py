@@ -1,4 +1,4 @@
-"""A service that is not in Python in place of one of the four, and does all that the four do."""
+"""A Node service replaces one of the four Python services, with all of its functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.nightly
 
 @contextmanager
 def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:
-    """The project with the Node service in admin's folder, as a person would put it there."""
+    """The project with the Node service in admin's folder."""
     folder = rehearsal.project / "apps" / "admin"
     settings = rehearsal.project / "infrastructure" / "lib" / "config" / "services.py"
     text, dockerfile = settings.read_text(), (folder / "Dockerfile").read_text()
@@ -44,7 +44,7 @@ def admin_in_node(rehearsal: Rehearsal) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def released(rehearsal: Rehearsal) -> Iterator[dict[str, str]]:
-    """Admin released as a Node image; its digest by service. Python's admin is back afterwards."""
+    """Release admin as a Node image; yield the digest by service. The Python version is restored at the end."""
     with admin_in_node(rehearsal):
         up = rehearsal.alva("up", "--json")
         assert up.returncode == 0, up.stderr
@@ -68,7 +68,7 @@ def test_release_with_another_image_is_verified_as_any_other(rehearsal: Rehearsa
 
 
 @pytest.mark.usefixtures("released")
-def test_other_image_knows_who_signed_in_through_auth(rehearsal: Rehearsal) -> None:
+def test_other_image_recognises_a_session_of_auth(rehearsal: Rehearsal) -> None:
     with httpx.Client(
         base_url=rehearsal.url, follow_redirects=True, timeout=20, headers={"Origin": rehearsal.url}
     ) as browser:
@@ -82,7 +82,7 @@ def test_other_image_knows_who_signed_in_through_auth(rehearsal: Rehearsal) -> N
 
 
 @pytest.mark.usefixtures("released")
-def test_inside_of_the_other_image_is_closed_to_the_outside(rehearsal: Rehearsal) -> None:
+def test_private_pages_of_another_image_are_private(rehearsal: Rehearsal) -> None:
     assert "checks" not in httpx.get(f"{rehearsal.url}/admin/health?deep=1").text
     logs = rehearsal.alva("logs", "admin", "--json", "--since", "5m").stdout.splitlines()
     assert any("/admin/health" in str(json.loads(line)["message"]) for line in logs)

@@ -1,4 +1,4 @@
-"""Releases into the running environment: what changes, what stays, and the state after a failed one."""
+"""Releases into the running environment: their changes, and the state after a failed one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.waiting import until
 from .environment import Rehearsal
 
 
-def test_up_again_changes_nothing(rehearsal: Rehearsal) -> None:
-    assert rehearsal.alva("up").returncode == 0  # another test may have left something to do
+def test_second_up_changes_nothing(rehearsal: Rehearsal) -> None:
+    assert rehearsal.alva("up").returncode == 0  # another test may have left a difference
     before = rehearsal.tasks()
     up = rehearsal.alva("up", "--json")
     assert up.returncode == 0, up.stderr
@@ -25,7 +25,7 @@ def test_up_again_changes_nothing(rehearsal: Rehearsal) -> None:
     assert rehearsal.tasks() == before
 
 
-def test_edit_in_one_service_releases_that_service_alone_and_users_notice_nothing(rehearsal: Rehearsal) -> None:
+def test_edit_in_one_service_releases_only_that_service_without_a_failed_request(rehearsal: Rehearsal) -> None:
     tasks_before, digests_before = rehearsal.tasks(), rehearsal.digests()
     with rehearsal.edited("apps/web/app.py", "\n# edited\n", append=True), rehearsal.users() as problems:
         up = rehearsal.alva("up", "--json")
@@ -40,7 +40,7 @@ def test_edit_in_one_service_releases_that_service_alone_and_users_notice_nothin
         assert digests_after[other] == digests_before[other]
     assert problems == []
 
-    # The content decides: with the sources as they were, the image is the one of before.
+    # Only the content decides: the former sources make the former image.
     assert rehearsal.alva("up").returncode == 0
     assert rehearsal.digests() == digests_before
 
@@ -58,7 +58,7 @@ def test_all_services_roll_back_together_when_one_does_not_start(rehearsal: Rehe
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal, number: signal.Signals) -> None:
-    """A pipeline that is cancelled sends SIGTERM, a terminal SIGINT."""
+    """A cancelled pipeline sends SIGTERM, a terminal sends SIGINT."""
     with rehearsal.edited("apps/web/app.py", "\n# interrupted\n", append=True):
         with rehearsal.alva_running("up") as (process, events):
             for event in events:
@@ -74,7 +74,7 @@ def test_interrupted_release_is_finished_by_the_next_up(rehearsal: Rehearsal, nu
 
 
 @pytest.mark.nightly
-def test_key_of_an_outside_service_is_made_where_stand_ins_answer_for_it(rehearsal: Rehearsal) -> None:
+def test_key_of_an_external_service_is_generated_for_stand_ins(rehearsal: Rehearsal) -> None:
     secret = {"SecretId": "alva-staging-openai-api-key"}
     rehearsal.client("secretsmanager").put_secret_value(**secret, SecretString="alva:unset")
     assert rehearsal.alva("secrets", "check").returncode == 3
@@ -84,7 +84,7 @@ def test_key_of_an_outside_service_is_made_where_stand_ins_answer_for_it(rehears
 
 
 @pytest.mark.nightly
-def test_unknown_resource_type_is_refused_by_name_before_anything_is_touched(rehearsal: Rehearsal) -> None:
+def test_unknown_resource_type_is_refused_by_name_before_any_change(rehearsal: Rehearsal) -> None:
     odd = 'cdk.CfnResource(network, "Odd", type="AWS::Nothing::Here")\n    return app\n'
     before = rehearsal.tasks()
     with rehearsal.replaced("infrastructure/lib/composition.py", "return app\n", odd):
@@ -101,7 +101,7 @@ def test_one_off_task_gives_its_output_and_its_exit_code(rehearsal: Rehearsal) -
     assert ran.stdout == "staging True\n"
 
 
-def test_logs_hold_what_a_service_was_asked_and_name_it(rehearsal: Rehearsal) -> None:
+def test_logs_show_requests_with_the_services_name(rehearsal: Rehearsal) -> None:
     rehearsal.get("/admin/x?marker=find-me")
 
     def found() -> list[dict[str, Any]]:

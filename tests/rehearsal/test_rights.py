@@ -1,6 +1,4 @@
-"""Permissions: a release needs only the pipeline's rights and the bootstrap's roles; `cdk deploy` by hand still
-works.
-"""
+"""A release needs only the pipeline's policy and the bootstrap's roles; `cdk deploy` by hand still works."""
 
 from __future__ import annotations
 
@@ -36,7 +34,7 @@ POLICY = f"arn:aws:iam::{ACCOUNT}:policy/alva-staging-release"
 
 @pytest.fixture
 def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
-    """AWS with the policy of the pipeline's role. That role itself trusts GitHub alone, so another one bears it."""
+    """AWS with the policy of the pipeline's role, in another role: the pipeline's role trusts only GitHub."""
     iam, name = rehearsal.client("iam"), "as-the-pipeline"
     trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}}
     arn = iam.create_role(
@@ -48,10 +46,8 @@ def pipeline(rehearsal: Rehearsal) -> Iterator[Aws]:
     iam.delete_role(RoleName=name)
 
 
-def test_release_from_preflight_to_the_tags_needs_the_pipelines_rights_alone(
-    rehearsal: Rehearsal, pipeline: Aws
-) -> None:
-    assert rehearsal.alva("synth").returncode == 0  # whatever the tests before this one wrote
+def test_release_needs_only_the_pipelines_permissions(rehearsal: Rehearsal, pipeline: Aws) -> None:
+    assert rehearsal.alva("synth").returncode == 0  # an earlier test may have left other templates
     manifest = Manifest.read(rehearsal.home / "cdk.out" / "staging")
     builder = BundleBuilder(rehearsal.project, rehearsal.home / "images")
     before = {name: str(digest) for name, digest in rehearsal.digests().items()}
@@ -132,7 +128,7 @@ def test_stacks_are_not_changed_where_the_deploy_role_cannot_be_assumed(rehearsa
     assert "next: sign in as somebody who may sts:AssumeRole" in refused.stderr
     assert checked.returncode == 3
     assert f"cannot assume {DEPLOY_ROLE}" in checked.stdout
-    assert nothing_to_do.returncode == 0, "who changes nothing needs no role"
+    assert nothing_to_do.returncode == 0, "a release without changes needs no role"
     assert rehearsal.tasks() == tasks
 
 
@@ -158,7 +154,7 @@ def test_preflight_finds_a_role_that_cannot_start_its_task(rehearsal: Rehearsal)
 
 
 def cdk(rehearsal: Rehearsal, *arguments: str) -> str:
-    """The CDK CLI by hand, on the templates that were released; what it says."""
+    """Run the CDK CLI on the released templates; return its output."""
     ended: Any = node(
         [
             str(PROJECT / "node_modules/aws-cdk/bin/cdk"),
@@ -178,11 +174,11 @@ def cdk(rehearsal: Rehearsal, *arguments: str) -> str:
 
 
 @pytest.mark.nightly
-def test_cdk_by_hand_finds_nothing_to_do_after_a_release_and_a_release_nothing_after_it(rehearsal: Rehearsal) -> None:
+def test_manual_cdk_deploy_changes_nothing_after_a_release_and_vice_versa(rehearsal: Rehearsal) -> None:
     tasks = rehearsal.tasks()
     said = cdk(rehearsal, "deploy", "--all", "--require-approval", "never")
     assert said.count("(no changes)") == len(Manifest.read(rehearsal.home / "cdk.out" / "staging").stacks)
-    assert "could not be used to assume" not in said, "it works with the roles that the release works with"
+    assert "could not be used to assume" not in said, "it uses the same roles as a release"
 
     with rehearsal.replaced("infrastructure/lib/stacks/registry_stack.py", "IMAGES_KEPT = 30", "IMAGES_KEPT = 31"):
         planned = json.loads(rehearsal.alva("deploy", "--dry-run", "--infra-only", "--json").stdout)

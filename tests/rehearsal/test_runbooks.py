@@ -1,4 +1,4 @@
-"""Every runbook, as it is written: each `sh` block is run in order, in the environment of the rehearsal."""
+"""Runs the `sh` blocks of every runbook, unchanged and in order, in the environment of the rehearsal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import PROJECT, Rehearsal
 FOLDER = PROJECT / "docs" / "runbooks"
 
 LAST = ("restore-from-snapshot.md",)
-"""It changes the environment's settings for good."""
+"""Changes the environment's settings permanently."""
 
 ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
 """Run one after the other, with a release that fails between them: `test_any_service.py`."""
@@ -23,24 +23,24 @@ ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
 RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
 
 ON_EVERY_PUSH = ("check-health.md", "roll-back.md", "run-migrations.md", "stuck-release.md")
-"""The runbooks that are followed on every push; all are followed every night."""
+"""The runbooks that are run on every push; all are run every night."""
 
 TYPED = "sk-typed-by-the-runbook\n"
-"""What a person types where a runbook asks for something."""
+"""The answers to a runbook's placeholders and questions."""
 
 
 def blocks(file: Path) -> list[str]:
-    """The shell blocks of a runbook. Indented ones are for reading: what they say belongs to AWS, or to one case."""
+    """The shell blocks of a runbook. Indented blocks are not run: they apply to AWS only, or to one case."""
     return re.findall(r"^```sh\n(.*?)^```$", file.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def shell(rehearsal: Rehearsal) -> dict[str, str]:
-    """The environment of a person at the rehearsal: `./alva` where they stand, `aws` on their PATH."""
+    """A shell's environment at the rehearsal: `./alva` in the working folder, `aws` on PATH."""
     launcher = rehearsal.project / "alva"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m alva "$@"\n')
     launcher.chmod(0o755)
-    # Version 1 of the AWS CLI takes AWS_ENDPOINT_URL for every service but RDS; the option counts for all.
+    # Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for RDS; the option applies to all services.
     aws = rehearsal.project / "bin" / "aws"
     aws.parent.mkdir(exist_ok=True)
     aws.write_text(f'#!/bin/sh\nexec {PROJECT}/tools/pipeline/.venv/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
@@ -67,14 +67,14 @@ def test_every_runbook_is_in_the_list() -> None:
 
 
 def follow(file: Path, rehearsal: Rehearsal, shell: dict[str, str]) -> None:
-    """Type what a runbook says."""
+    """Run the blocks of a runbook."""
     found = blocks(file)
-    assert found, "a runbook says what to type"
+    assert found, "a runbook has shell blocks"
     run_blocks(found, rehearsal, shell)
 
 
 def run_blocks(found: list[str], rehearsal: Rehearsal, shell: dict[str, str], *, timeout_seconds: float = 400) -> None:
-    """Type these shell blocks."""
+    """Run these shell blocks."""
     for block in found:
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],

@@ -1,4 +1,4 @@
-"""A release whose rollback fails too exits with 9 and names the stuck stack. The next release repairs it."""
+"""A release whose rollback also fails exits with 9 and names the stuck stack. The next release repairs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def status_of(rehearsal: Rehearsal) -> str:
 
 
 @pytest.mark.nightly
-def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_gone(rehearsal: Rehearsal) -> None:
+def test_failed_rollback_ends_with_nine_and_is_continued_after_its_cause_is_fixed(rehearsal: Rehearsal) -> None:
     logs, before = rehearsal.client("logs"), rehearsal.digests()
     with (
         rehearsal.users() as problems,
@@ -29,7 +29,7 @@ def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_g
     ):
         with rehearsal.alva_running("deploy", "--yes") as (process, events):
             for event in events:
-                # The log groups have their new retention; what fails comes later. Somebody takes one away.
+                # After the log groups got their new retention, delete one, so that a later step fails.
                 if _is_rolling(event):
                     logs.delete_log_group(logGroupName=GROUP)
                     break
@@ -38,14 +38,14 @@ def test_rollback_that_fails_ends_with_nine_and_is_continued_when_its_cause_is_g
         assert code == 9, said[-5:]
         (error,) = [event for event in said if "error" in event]
         assert "UPDATE_ROLLBACK_FAILED" in json.dumps(error)
-        assert "LogGroup" in json.dumps(error), "what is in the way is named"
+        assert "LogGroup" in json.dumps(error), "the resource that blocks the rollback is named"
         assert status_of(rehearsal) == "UPDATE_ROLLBACK_FAILED"
         (line,) = [x for x in rehearsal.alva("preflight").stdout.splitlines() if "stacks can be updated" in x]
         assert f"{STACK} is UPDATE_ROLLBACK_FAILED" in line
         latest = json.loads(rehearsal.alva("releases", "--json", "--last", "1").stdout)[0]
         assert latest["outcome"] == "failed"
 
-        # Nothing has changed: the next release tries to continue, and says what a person can do.
+        # The cause remains: the next release tries to continue the rollback, and its error has a next step.
         again = rehearsal.alva("deploy", "--yes")
         assert again.returncode == 9, again.stderr
         assert f"wait for {STACK} (UPDATE_ROLLBACK_FAILED)" in again.stderr

@@ -1,4 +1,4 @@
-"""The TypeScript workspace in place of the four Python services, and back: `examples/typescript/README.md`."""
+"""The TypeScript workspace (`examples/typescript/README.md`) replaces the Python services, which are then restored."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PASSWORD = secrets.token_urlsafe(12)
 
 @pytest.fixture(scope="module")
 def released(rehearsal: Rehearsal, shell: dict[str, str]) -> Iterator[Rehearsal]:
-    """The workspace's services are released, by the command in its README; then the Python ones are again."""
+    """Release the workspace's services with the command in its README; release the Python services at the end."""
     there, back = blocks(README)
     run_blocks([there], rehearsal, shell, timeout_seconds=BUILD_SECONDS)
     yield rehearsal
     run_blocks([back], rehearsal, shell, timeout_seconds=BUILD_SECONDS)
     digests = rehearsal.digests()
-    assert all(digest and digest.startswith("sha256:") for digest in digests.values()), "Python's images serve again"
+    assert all(digest and digest.startswith("sha256:") for digest in digests.values()), "the Python images serve again"
     verified = rehearsal.alva("verify")
     assert verified.returncode == 0, verified.stdout
 
@@ -86,7 +86,7 @@ def test_customer_makes_a_plan_and_an_administrator_sees_it(page: Page, released
     expect(page.get_by_role("row", name=customer)).to_contain_text("ready")
 
 
-def test_release_is_verified_without_a_header_of_ours(released: Rehearsal) -> None:
+def test_release_is_verified_without_the_digest_header(released: Rehearsal) -> None:
     verified = released.alva("verify", "--json")
     assert verified.returncode == 0, verified.stdout
     assert not [name for name in released.get("/").headers if name.lower().startswith("x-alva")]

@@ -1,4 +1,4 @@
-"""A plain MiniStack for the parts of the engine that need AWS's API but no data plane."""
+"""An unmodified MiniStack for the parts of the engine that need AWS's API but no data plane."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.waiting import until
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A MiniStack process that writes into the folder, and where it listens; ended at the end of the block."""
+    """Run a MiniStack process that writes into the folder, and yield its address; the block's end stops it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -62,14 +62,14 @@ def ministack(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 @pytest.fixture(scope="session")
 def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a MiniStack process listens that lives as long as the tests."""
+    """The address of a MiniStack process that runs as long as the tests."""
     with ministack(tmp_path_factory.mktemp("ministack")) as (url, _):
         yield url
 
 
 @pytest.fixture
 def aws(endpoint_url: str) -> Aws:
-    """Clients for that endpoint; waits look often."""
+    """Clients for that endpoint, with short poll intervals."""
     return Aws(Target.local(endpoint_url), Poll(shortest_seconds=0.02, longest_seconds=0.1))
 
 

@@ -39,12 +39,12 @@ DATABASE = {
 
 @pytest.fixture
 def aws() -> Aws:
-    """Clients of which every call is stubbed: nothing listens there."""
+    """Clients whose calls are all stubbed: no server listens there."""
     return Aws(Target.local("http://127.0.0.1:9"))
 
 
 def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manifest:
-    """A manifest whose stack `database` has these resources, and whose others are empty."""
+    """A manifest whose stack `database` has these resources; the other stacks are empty."""
     manifest = Manifest.from_values(manifest_values("t"), tmp_path)
     for stack in manifest.stacks:
         own = resources if stack.name == "t-database" else {}
@@ -53,7 +53,7 @@ def templates(tmp_path: Path, **resources: tuple[str, dict[str, Any]]) -> Manife
     return manifest
 
 
-def said(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
+def result_of(aws: Aws, manifest: Manifest, name: str) -> tuple[Verdict, str]:
     (look,) = [look for each, look in AccountChecks(aws=aws, manifest=manifest).checks() if each == f"account: {name}"]
     return look()
 
@@ -81,15 +81,15 @@ def answering(aws: Aws, service: str, **answers: Any) -> Iterator[None]:
         ("UnknownOperationException", 7, Verdict.SKIP, "this endpoint does not have the operation"),
     ],
 )
-def test_plan_that_refuses_the_database_is_reported(
+def test_account_plan_that_refuses_the_database_is_reported(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: Any, retention: int, verdict: Verdict, words: str
 ) -> None:
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", {**DATABASE, "BackupRetentionPeriod": retention}))
-    # The plan is asked in a region of its own, with clients of its own.
+    # The account's plan is read in another Region, with its own clients.
     monkeypatch.setattr(account, "Aws", lambda *_: aws)
     answer = {"accountId": "123456789012", **plan} if isinstance(plan, dict) else plan
     with answering(aws, "freetier", get_account_plan_state=answer):
-        found = said(aws, manifest, "plan")
+        found = result_of(aws, manifest, "plan")
     assert (found[0], words in found[1]) == (verdict, True), found
 
 
@@ -100,7 +100,7 @@ def test_release_that_creates_a_stack_is_refused_before_its_first_change(
     monkeypatch.setattr(account, "Aws", lambda *_: aws)
     expired = {"accountId": "123456789012", "accountPlanType": "FREE", "accountPlanStatus": "EXPIRED"}
     with answering(aws, "freetier", get_account_plan_state=expired), pytest.raises(PreflightRefused) as refused:
-        refuse_account(aws, manifest)  # what cannot be asked here is no reason
+        refuse_account(aws, manifest)  # an operation that the endpoint lacks is no reason to refuse
     assert [line.partition(":")[0] for line in refused.value.evidence] == ["account"]
     assert "has expired" in refused.value.evidence[0]
 
@@ -108,7 +108,7 @@ def test_release_that_creates_a_stack_is_refused_before_its_first_change(
 @pytest.mark.parametrize(
     ("action", "checks", "refuses"), [("CREATE", True, True), ("CREATE", False, False), ("UPDATE", True, False)]
 )
-def test_account_is_asked_when_a_release_to_aws_creates_a_stack(
+def test_account_is_checked_when_a_release_to_aws_creates_a_stack(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, checks: bool, refuses: bool
 ) -> None:
     class Passed(Exception):
@@ -122,7 +122,7 @@ def test_account_is_asked_when_a_release_to_aws_creates_a_stack(
     plan = Plan(steps=(ApplyStack(key="database", title="database", stack=stack, action=Action[action]),))
     wanted = Wanted(manifest=manifest, templates={stack.name: {}}, digests={})
     monkeypatch.setattr(refusals, "refuse_asleep", lambda *_: None)
-    monkeypatch.setattr(refusals, "bootstrap_roles_of", no_bootstrap)  # what is asked next
+    monkeypatch.setattr(refusals, "bootstrap_roles_of", no_bootstrap)  # the next request
     monkeypatch.setattr(AccountChecks, "checks", lambda _: [("account: plan", lambda: (Verdict.FAIL, "has expired"))])
     builder: Any = None
     with pytest.raises(PreflightRefused if refuses else Passed):
@@ -133,10 +133,10 @@ def test_account_without_budgets_is_a_warning(aws: Aws, tmp_path: Path) -> None:
     manifest = templates(tmp_path, B=("AWS::Budgets::Budget", {}))
     signed_in = answering(aws, "sts", get_caller_identity={"Account": "123456789012"})
     with signed_in, answering(aws, "budgets", describe_budgets="AccessDeniedException"):
-        verdict, words = said(aws, manifest, "budgets")
+        verdict, words = result_of(aws, manifest, "budgets")
     assert verdict is Verdict.WARN
     assert "in AWS's words" in words
-    assert said(aws, templates(tmp_path), "budgets")[0] is Verdict.SKIP
+    assert result_of(aws, templates(tmp_path), "budgets")[0] is Verdict.SKIP
 
 
 def option(zone: str, **changes: Any) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def test_class_that_a_zone_lacks_is_reported(
         P=("AWS::EC2::Subnet", {"AvailabilityZone": "us-east-1z", "MapPublicIpOnLaunch": True}),
     )
     with answering(aws, "rds", describe_orderable_db_instance_options={"OrderableDBInstanceOptions": options}):
-        found = said(aws, manifest, "database class")
+        found = result_of(aws, manifest, "database class")
     assert (found[0], words in found[1]) == (verdict, True), found
 
 
@@ -183,7 +183,7 @@ def test_node_type_that_the_region_lacks_is_reported(
     manifest = templates(tmp_path, C=("AWS::ElastiCache::ReplicationGroup", {"CacheNodeType": "cache.t3.micro"}))
     answer = {"ReservedCacheNodesOfferings": offers}
     with answering(aws, "elasticache", describe_reserved_cache_nodes_offerings=answer):
-        assert said(aws, manifest, "cache node type")[0] is verdict
+        assert result_of(aws, manifest, "cache node type")[0] is verdict
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(100, Verdict.OK), (1, Verdict.FAIL)])
@@ -192,7 +192,7 @@ def test_too_many_listener_rules_are_reported(aws: Aws, tmp_path: Path, limit: i
     manifest = templates(tmp_path, A=rule, B=rule)
     answer = {"Limits": [{"Name": "rules-per-application-load-balancer", "Max": str(limit)}]}
     with answering(aws, "elbv2", describe_account_limits=answer):
-        found = said(aws, manifest, "load balancers")
+        found = result_of(aws, manifest, "load balancers")
     assert found[0] is verdict
     assert f"rules-per-application-load-balancer{':' if limit == 1 else ''} 2 of {limit}" in found[1]
 
@@ -201,7 +201,7 @@ def test_missing_service_linked_role_is_reported(aws: Aws, tmp_path: Path, monke
     manifest = templates(tmp_path, D=("AWS::RDS::DBInstance", DATABASE))
     monkeypatch.setattr("alva.release.stacks.Stacks.observe", lambda *_, **__: None)
     with answering(aws, "iam", list_roles={"Roles": []}):
-        assert said(aws, manifest, "service-linked roles") == (
+        assert result_of(aws, manifest, "service-linked roles") == (
             Verdict.WARN,
             "missing for rds.amazonaws.com; ./alva bootstrap creates them",
         )
@@ -209,7 +209,7 @@ def test_missing_service_linked_role_is_reported(aws: Aws, tmp_path: Path, monke
 
 @pytest.fixture
 def blob() -> Iterator[str]:
-    """Where the configuration of an image for ARM is downloaded."""
+    """The URL of the configuration of an image for ARM."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

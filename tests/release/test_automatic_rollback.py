@@ -1,4 +1,4 @@
-"""Which stacks around the services a failed release rolls back."""
+"""The choice of the stacks around the services that a failed release rolls back."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_stack_is_rolled_back_unless_its_data_changed(
     assert is_rolled_back({"Resources": former}, {"Resources": released}) is expected
 
 
-def test_service_that_the_failed_release_added_is_not_looked_for_afterwards(manifest: Manifest) -> None:
-    """Its stack went back, and took it away: that it is gone is no failure."""
+def test_service_added_by_the_failed_release_is_not_checked_afterwards(manifest: Manifest) -> None:
+    """The rollback deleted the service with its stack: its absence is no failure."""
     first, second = manifest.services
     stack = ObservedStack(
         name="services",

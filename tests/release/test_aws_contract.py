@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where moto's server listens."""
+    """The address of moto's server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -79,7 +79,7 @@ def aws(moto: str) -> Aws:
 
 
 def template(**parameters: str) -> dict[str, Any]:
-    """A stack of one parameter of Systems Manager."""
+    """A stack with one SSM parameter."""
     return {
         "Resources": {
             "Parameter": {
@@ -129,7 +129,7 @@ def test_ledger_numbers_releases_by_the_parameters_versions(aws: Aws, manifest: 
     assert [(each.number, each.commit) for each in ledger.history()] == [(2, "b"), (1, "a")]
 
 
-def test_secrets_are_made_set_checked_and_audited(aws: Aws, manifest: Manifest) -> None:
+def test_secrets_are_created_set_checked_and_audited(aws: Aws, manifest: Manifest) -> None:
     for secret in manifest.secrets:
         aws.secretsmanager.create_secret(Name=secret.name, SecretString=UNSET)
     secrets = Secrets(aws, manifest)
@@ -176,7 +176,7 @@ def test_retained_resources_are_deleted_permanently_and_deleting_twice_is_no_err
     assert aws.secretsmanager.create_secret(Name=name, SecretString="y")["Name"] == name
 
 
-def test_empty_account_is_recognised_and_its_roles_are_made_once(aws: Aws) -> None:
+def test_empty_account_is_recognised_and_its_roles_are_created_once(aws: Aws) -> None:
     account = bootstrap.read_account(aws)
     assert account.id == "123456789012"
     assert account.bootstrap_version is None
@@ -203,7 +203,7 @@ def test_bootstrapped_account_is_worked_with_as_its_roles(aws: Aws, name: str) -
 def test_network_quotas_have_the_expected_codes(aws: Aws) -> None:
     names = {}
     for quota in QUOTAS:
-        if quota.service_code == "vpc":  # moto has no other service's
+        if quota.service_code == "vpc":  # moto has only this service's quotas
             found = aws.client("service-quotas").get_service_quota(ServiceCode="vpc", QuotaCode=quota.code)["Quota"]
             names[quota.name] = (found["QuotaName"], found["Value"])
     assert names == {
@@ -213,7 +213,7 @@ def test_network_quotas_have_the_expected_codes(aws: Aws) -> None:
     }
 
 
-# What the sources call, held against botocore's models.
+# The calls in the sources, compared with botocore's models.
 
 CLIENTS = {
     **dict.fromkeys(("cloudformation", "ec2", "ecr", "ecs", "elbv2", "logs", "s3", "secretsmanager", "ssm", "sts")),
@@ -221,7 +221,7 @@ CLIENTS = {
     "scaling": "application-autoscaling",
     "quotas": "service-quotas",
 }
-"""The name of a client in the sources -> botocore's name of the service, where that is another."""
+"""The name of a client in the sources -> botocore's name of the service, if they differ."""
 
 NOT_OPERATIONS = {"get_paginator", "get_waiter", "meta", "exceptions", "generate_presigned_url", "can_paginate"}
 
@@ -250,7 +250,7 @@ def client_name(node: ast.expr) -> str | None:
 def calls() -> Iterator[Called]:
     for file in sorted((ROOT / "src" / "alva").glob("release/*.py")) + sorted((ROOT / "src" / "alva").glob("cli/*.py")):
         tree = ast.parse(file.read_text())
-        # A module of ours may be called as a client is: `from alva.release import logs`.
+        # A module of ours can have the name of a client: `from alva.release import logs`.
         modules = {a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
@@ -271,7 +271,7 @@ def calls() -> Iterator[Called]:
 def test_every_call_in_the_sources_exists_in_aws() -> None:
     session = botocore.session.get_session()
     found = list(calls())
-    assert len(found) > 40, "the calls are where this test looks"
+    assert len(found) > 40, "the scan found too few calls"
     problems = []
     for call in found:
         model = session.get_service_model(CLIENTS.get(call.service) or call.service)

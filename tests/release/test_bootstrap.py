@@ -18,7 +18,7 @@ from alva.release.stacks import Stacks
 
 @pytest.fixture
 def refusals(aws: Aws, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
-    """What AssumeRole answers, one after the other, in an account that is bootstrapped; then it assumes the role."""
+    """Make AssumeRole in a bootstrapped account return these errors, in order, before it succeeds."""
     template = {"Resources": {"R": {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": "x"}}}}
     (tmp_path / f"{manifest.prefix}-registry.template.json").write_text(json.dumps(template))
     monkeypatch.setattr(bootstrap, "PAUSE_SECONDS", 0.01)

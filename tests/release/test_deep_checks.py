@@ -1,4 +1,4 @@
-"""The customer's journey: the product's own command, run here and judged by how it ends."""
+"""The customer's journey: the product's command runs here, and its exit code is the result."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_journey_gets_the_products_urls_and_the_customers_address(aws: Aws, mani
     )
 
 
-def test_journey_that_needs_mail_is_skipped_where_none_can_be_read(aws: Aws, manifest: Manifest) -> None:
+def test_journey_that_needs_mail_is_skipped_without_an_inbox(aws: Aws, manifest: Manifest) -> None:
     checks = with_journey(aws, manifest, ("python", "-c", "raise SystemExit(1)"))
     assert checks._journey(ENDPOINT, "a@example.com")[0] is Verdict.SKIP
 

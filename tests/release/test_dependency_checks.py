@@ -54,7 +54,7 @@ def test_failed_check_is_retried_by_the_same_task() -> None:
     assert deep_check.judge(check, time.monotonic() + 60) == {"verdict": "OK", "reason": "fine"}
 
 
-def test_check_that_keeps_failing_fails_once_there_is_no_more_time() -> None:
+def test_check_that_keeps_failing_fails_at_its_time_limit() -> None:
     def check() -> str:
         raise OSError("gone")
 
@@ -62,7 +62,7 @@ def test_check_that_keeps_failing_fails_once_there_is_no_more_time() -> None:
 
 
 def test_probe_reports_a_failure_and_continues_with_the_next_check() -> None:
-    """Here is no service, no database, and no name of a cache: each check says so."""
+    """The machine has no service, database or cache: each check reports that."""
     asked = {"address": "http://127.0.0.1", "services": {"web": ":9/health"}, "customer": None, "patience": 0}
     ended = subprocess.run(
         [sys.executable, "-m", "common.deep_check", json.dumps(asked)],
@@ -123,7 +123,7 @@ def test_service_is_judged_by_its_deep_health_response(
     assert reason in result.reason
 
 
-def test_wrong_password_names_the_rotation_as_its_cure_and_nothing_else_does(manifest: Manifest) -> None:
+def test_only_a_wrong_password_has_the_rotation_as_its_next_step(manifest: Manifest) -> None:
     generated = Secret(name=f"{manifest.prefix}-database", short_name="database", kind="generated", used_by=("api",))
     manifest = replace(manifest, secrets=(generated,))
     refused = 'inside: database: OperationalError: FATAL:  password authentication failed for user "alva_admin"'
@@ -150,7 +150,7 @@ def test_dependency_checks_are_skipped_without_a_deep_check_command(aws: Aws, ma
     ],
     ids=["an older image", "an older image in Node", "broken", "broken half-way"],
 )
-def test_image_from_before_its_deep_check_is_skipped_and_a_broken_one_fails(
+def test_image_without_a_deep_check_is_skipped_and_a_broken_one_fails(
     aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, lines: list[str], verdict: Verdict
 ) -> None:
     first, *others = manifest.services
@@ -210,10 +210,10 @@ def test_services_are_checked_at_their_deployed_port_and_path(aws: Aws, manifest
         ("ecs.RunTask", "dropped"),
     ],
 )
-def test_check_whose_call_of_aws_fails_fails_and_says_which_call(
+def test_check_fails_and_names_the_aws_call_that_failed(
     aws: Aws, manifest: Manifest, deployed: Service, operation: str, kind: str
 ) -> None:
-    """A release takes that for what it is: not verified, so it goes back."""
+    """A failed check rolls the release back."""
     fault = Fault(operation, kind)
     services = (replace(deployed, deep_check_command=("look",)), *manifest.services[1:])
     (result,) = DependencyChecks(FaultyAws(fault, aws.target, aws.poll), replace(manifest, services=services)).run()

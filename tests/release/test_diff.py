@@ -1,4 +1,4 @@
-"""What a release would change: per stack, per service, and the risks that need approval."""
+"""The changes of a release by stack and by service, and the risks that need approval."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_service_whose_environment_and_size_change_is_shown_with_both(manifest: 
     )
 
 
-def test_contraction_asks_unless_the_database_is_new(manifest: Manifest) -> None:
+def test_contraction_needs_approval_unless_the_database_is_new(manifest: Manifest) -> None:
     revision = Revision(revision="3", down_revision="2", title="tidy", contractions=("drops column a.b",))
     plan = Plan(steps=(Migrate(key="migration", title="migrate the database", revisions=(revision,)),))
     wanted = Wanted(manifest=manifest, templates={}, digests={})
@@ -85,7 +85,7 @@ def test_contraction_asks_unless_the_database_is_new(manifest: Manifest) -> None
     assert make_diff(wanted, Observed(stacks={}), plan, {}).risks == ()
 
 
-def test_preview_reads_what_an_update_would_change_and_deletes_its_change_set(
+def test_preview_reads_the_changes_of_an_update_and_deletes_its_change_set(
     aws: Aws, manifest: Manifest, name: str
 ) -> None:
     def template(**parameters: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_without_a_change_set_the_templates_are_compared() -> None:
 RISK = Risk(kind=Kind.DATA, subject="database/Instance", message="is replaced")
 
 
-def test_risk_is_refused_where_nobody_can_approve_it(manifest: Manifest) -> None:
+def test_risk_is_refused_without_a_terminal_for_approval(manifest: Manifest) -> None:
     with pytest.raises(PreflightRefused) as caught:
         require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.IAM}), None)
     assert "database/Instance: is replaced" in str(caught.value)
@@ -140,11 +140,11 @@ def test_risk_is_refused_where_nobody_can_approve_it(manifest: Manifest) -> None
 def test_allowed_risk_needs_no_approval_and_an_approved_one_passes(manifest: Manifest) -> None:
     asked: list[str] = []
 
-    def say_yes(risks: Sequence[Risk], question: str) -> bool:
+    def approve(risks: Sequence[Risk], question: str) -> bool:
         asked.append(question)
         return bool(risks)
 
-    require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset({Kind.DATA}), approve)
     assert asked == []
-    require_approval(Diff(risks=(RISK,)), manifest, frozenset(), say_yes)
+    require_approval(Diff(risks=(RISK,)), manifest, frozenset(), approve)
     assert asked == ["1 risky change in test (data). Continue?"]

@@ -1,4 +1,4 @@
-"""What a release does about changes outside CloudFormation. No calls."""
+"""How a release handles changes outside CloudFormation. No calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def services_template(manifest: Manifest, **environment: str) -> dict[str, Any]:
 
 
 def plan_of(manifest: Manifest, digests: dict[str, str], **environment: str) -> Any:
-    """The plan where web and api run the image 1, and everything of `DRIFTS` was found."""
+    """The plan if web and api run image 1, and all of `DRIFTS` was found."""
     name = manifest.stack("services").name
     parameters = {service.image_parameter: "sha256:1" for service in manifest.services}
     observed = Observed(
@@ -91,7 +91,7 @@ def test_service_counts_as_updated_by_its_own_task_definition_only(manifest: Man
 def test_service_whose_rollback_failed_gets_a_new_deployment(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ECS starts no task for it any more, and CloudFormation sees nothing to change."""
+    """ECS no longer starts tasks for it, and CloudFormation finds no change."""
     web = manifest.service("web")
     deployments = [{"serviceDeploymentArn": "old", "status": "ROLLBACK_FAILED"}]
     running = {"taskDefinition": "web:12", "desiredCount": 1, "runningCount": 0}

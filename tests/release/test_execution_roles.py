@@ -1,4 +1,4 @@
-"""What an execution role must be allowed, read from the task definition that it starts."""
+"""The permissions that an execution role needs, from the task definition that it starts."""
 
 from __future__ import annotations
 

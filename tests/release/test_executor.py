@@ -1,6 +1,6 @@
 """Steps run in the order of the plan, in parallel where possible, and none starts after a failure."""
 
-# ruff: noqa: ARG002  (stand-ins for the engine's protocols take what they must and use what they need)
+# ruff: noqa: ARG002 (stand-ins have the signatures of the engine's protocols)
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from alva.release.stacks import Stacks
 
 
 class Record:
-    """A reporter that remembers; `on_start` is called when a step begins."""
+    """A reporter that records the steps; `on_start` is called when a step begins."""
 
     def __init__(self) -> None:
         self.finished: dict[str, str] = {}
@@ -49,7 +49,7 @@ class Record:
 
 
 class NoBuilder:
-    """Holds no image and can build none."""
+    """A builder without images that cannot build."""
 
     def build(self, service: Service, line: Any) -> str:
         raise AssertionError(f"nobody asked for an image of {service.name}")

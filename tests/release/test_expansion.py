@@ -1,4 +1,4 @@
-"""A stack around the services keeps what the running version needs until the services have moved."""
+"""A stack around the services keeps resources of the running version until all services run the new one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def template(resources: dict[str, Any], **exports: str) -> dict[str, Any]:
     ],
     ids=["removed rule", "removed rule within its group", "only added", "changed resource"],
 )
-def test_expanded_template_is_the_new_one_with_what_only_the_former_has(
+def test_expanded_template_is_the_new_one_with_resources_of_the_former_one(
     new: dict[str, Any], former: dict[str, Any], both: dict[str, Any], gone: tuple[str, ...]
 ) -> None:
     assert expanded(template(new), template(former)) == template(both)
@@ -50,7 +50,7 @@ def test_export_and_parameter_of_the_former_version_stay_while_it_runs() -> None
     assert set(merged["Parameters"]) == {"Old"}
 
 
-def test_expanded_template_contains_what_both_versions_need() -> None:
+def test_expanded_template_contains_the_resources_of_both_versions() -> None:
     new, former = template({"Group": group(2), "New": rule(2)}), template({"Group": group(1), "Old": rule(1)})
     both = expanded(new, former)
     assert holds(both, former)
@@ -59,7 +59,7 @@ def test_expanded_template_contains_what_both_versions_need() -> None:
 
 
 def plan_of(manifest: Manifest, now: dict[str, Any], wanted: dict[str, Any]) -> Any:
-    """The plan where the network is `now` and shall be `wanted`, and the services get another image."""
+    """The plan that changes the network from `now` to `wanted`, and gives the services another image."""
     digests = {"web": "sha256:2", "api": "sha256:2"}
     parameters = {service.image_parameter: {"Type": "String"} for service in manifest.services}
     templates: dict[str, Any] = {stack.name: {} for stack in manifest.stacks}
@@ -86,7 +86,7 @@ def test_network_drops_the_former_port_only_after_the_services_have_verified(man
     assert (contract.stack.name, contract.template, contract.reasons) == (network, None, ("Old",))
 
 
-def test_release_that_only_removes_something_leaves_it_to_the_contraction(manifest: Manifest) -> None:
+def test_release_that_only_removes_something_has_only_a_contraction(manifest: Manifest) -> None:
     plan = plan_of(manifest, template({"Old": rule(1), "Kept": rule(2)}), template({"Kept": rule(2)}))
     assert not [s for s in plan.steps if isinstance(s, ApplyStack) and not isinstance(s, ApplyServices)]
     assert [step.stack.name for step in plan.clean_up] == [manifest.stack("network").name]

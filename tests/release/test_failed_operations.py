@@ -1,10 +1,10 @@
 """Each AWS operation of a release fails once: end state, exit code and ledger are right.
 
-The operations are recorded from a release, with a control plane but no data plane: whatever reads running tasks (the
-migration, the services' deployments, verification, drift) is replaced by a success.
+The operations are recorded from a release, with a control plane but no data plane: all functions that read running
+tasks (the migration, the services' deployments, verification, drift) are replaced by a success.
 """
 
-# ruff: noqa: ARG002  (a stand-in for the builder takes what it must)
+# ruff: noqa: ARG002 (a stand-in for the builder has the builder's signatures)
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ KINDS = (*ERRORS, "dropped")
 
 @dataclass
 class Fault:
-    """Makes one call of an operation fail, beyond all retries: its first, or its first once a step has begun."""
+    """Makes a call of an operation fail, beyond all retries: the first one, or the first one after a step has begun."""
 
     operation: str = ""
     kind: str = ""
@@ -61,7 +61,7 @@ class Fault:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def before_call(self, model: Any, **_: Any) -> Any:
-        """Botocore's event before a request is sent: what it returns takes the answer's place."""
+        """Botocore's event before a request is sent; a returned response replaces the real one."""
         operation = f"{model.service_model.service_name}.{model.name}"
         with self._lock:
             key = (operation, self.has_begun)
@@ -94,7 +94,7 @@ class FaultyAws(Aws):
 
 
 class Steps(Reporter):
-    """Tells the fault when the release has begun to change something, and keeps its notes."""
+    """A reporter that arms the fault at the first change, and stores the notes."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
@@ -154,7 +154,7 @@ class Pushing:
 
 @dataclass
 class Small:
-    """A small environment, and what a release of it does."""
+    """A small environment, its releases, and their results."""
 
     target: Target
     manifest: Manifest
@@ -168,7 +168,7 @@ class Small:
     def release(
         self, digests: Mapping[str, str], fault: Fault, reporter: Reporter | None = None, *, migrates: bool = True
     ) -> AlvaError | None:
-        """Release, with a migration; the error that it ended with."""
+        """Release, with a migration; return the error with which it ended."""
         request = Request(digests=dict(digests), commit="test", is_forced=migrates, allowed=frozenset(Kind))
         aws = FaultyAws(fault, self.target, self.poll)
         try:
@@ -178,7 +178,7 @@ class Small:
         return None
 
     def release_and_be_killed(self, digests: Mapping[str, str], step: str) -> None:
-        """Release in a process of its own, which is killed when the step begins."""
+        """Release in a separate process, which is killed when the step begins."""
         child = os.fork()
         if child == 0:
             with contextlib.suppress(BaseException):
@@ -188,7 +188,7 @@ class Small:
         assert os.WTERMSIG(status) == signal.SIGKILL
 
     def runs(self) -> dict[str, str]:
-        """What the services stack has, by service."""
+        """The digests in the services stack, by service."""
         (name,) = (stack.name for stack in self.manifest.stacks_of("services"))
         stack = Stacks(self.aws).observe(name)
         assert stack is not None
@@ -196,7 +196,7 @@ class Small:
         return running_digests(self.manifest, stack)
 
     def forget(self, digest: str) -> None:
-        """Take an image out of its repository, so that a release has to put it there."""
+        """Delete an image from its repository, so that a release must push it."""
         repository = self.manifest.service("web").repository
         self.aws.ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageDigest": digest}])
 
@@ -265,10 +265,10 @@ def small_environment(endpoint_url: str, name: str, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "ways", [pytest.param(1, id="in one way"), pytest.param(len(KINDS), id="in every way", marks=pytest.mark.nightly)]
 )
-def test_release_in_which_any_operation_fails_leaves_what_ran_or_what_was_asked_for_and_says_which(
+def test_release_with_any_failed_operation_leaves_the_former_or_the_new_version_and_reports_which(
     small: Small, ways: int
 ) -> None:
-    """Each operation fails in one way, the ways taking turns; the nightly run takes each operation and each way."""
+    """Each operation fails in one way, in turn; the nightly run covers each operation with each way."""
     images = [small.builder.image(f"web {number}") for number in (1, 2)]
     recording = Fault()
     assert small.release({"web": images[0]}, recording) is None
@@ -301,7 +301,7 @@ def test_release_in_which_any_operation_fails_leaves_what_ran_or_what_was_asked_
 
 @pytest.mark.parametrize("step", ["image:web", "stack:{prefix}-services", "verify"])
 def test_release_after_a_killed_one_reports_it_and_records_both(small: Small, step: str) -> None:
-    """Killed behind the stacks, nothing is left to do: what runs is recorded once it verifies all the same."""
+    """The release was killed after its stack updates: the next one changes nothing, verifies and records what runs."""
     before, image = small.runs(), small.builder.image("web 1")
     known = {entry.number for entry in small.ledger.history()}
     small.release_and_be_killed({"web": image}, step.format(prefix=small.manifest.prefix))
@@ -349,7 +349,7 @@ def test_lost_endpoint_is_reported_with_the_operations_that_failed(
 def wrong_after(
     small: Small, fault: Fault, error: AlvaError | None, entries: list[Any], before: dict[str, str], other: str
 ) -> list[str]:
-    """What is not as it should be after one release."""
+    """Return the differences from the expected state after one release."""
     found: list[str] = [] if fault.has_struck else ["the operation was not called"]
     if small.lock.holder() is not None:
         found.append("the lock is held")

@@ -1,4 +1,4 @@
-"""Images in their repositories: found by digest, and tagged as released when they were."""
+"""Images in their repositories: found by digest, and tagged once they are released."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 
 
 def push(aws: Aws, repository: str, content: str) -> str:
-    """Put an image into a repository with immutable tags; its digest."""
+    """Push an image to a repository with immutable tags; return its digest."""
     manifest = json.dumps({"schemaVersion": 2, "mediaType": OCI, "config": {"content": content}, "layers": []})
     aws.ecr.put_image(
         repositoryName=repository,
@@ -41,13 +41,13 @@ def test_released_image_keeps_its_digest_and_gets_a_tag_once(aws: Aws, name: str
     assert released(aws, repository, digest) == ["released-7"]
     assert released(aws, repository, other) == []
     images = aws.ecr.describe_images(repositoryName=repository)["imageDetails"]
-    assert {image["imageDigest"] for image in images} == {digest, other}, "a tag makes no image"
+    assert {image["imageDigest"] for image in images} == {digest, other}, "a tag does not create an image"
 
 
 def test_running_image_gets_no_further_tag_and_a_restored_one_gets_another(aws: Aws, name: str) -> None:
     repository = repository_of(aws, name)
     digest = push(aws, repository, "one")
-    assert mark_released(aws, repository, digest, 1, is_new=False) == "released-1", "it had none: it must not expire"
+    assert mark_released(aws, repository, digest, 1, is_new=False) == "released-1", "it had no tag, and must not expire"
     assert mark_released(aws, repository, digest, 2, is_new=False) is None
     assert mark_released(aws, repository, digest, 3, is_new=True) == "released-3"
     assert released(aws, repository, digest) == ["released-1", "released-3"]

@@ -156,7 +156,7 @@ PROSE = {
 """Kind -> the words of its pattern in an application's log line that is about something else."""
 
 DEED = re.compile(r"\b(?:delete|remove|raise|larger|fewer|increase|rotate|import it|restart|secrets set|allow)\b")
-"""Words that advise to change something."""
+"""Words that occur in advice to change something."""
 
 
 def recognised(source: Source, text: str) -> str:
@@ -226,7 +226,7 @@ def test_next_step_for_a_log_line_changes_nothing() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_failure_without_a_known_cause_is_described_by_its_end(kind: str, failure: Failure) -> None:
+def test_failure_without_a_known_cause_shows_the_last_lines(kind: str, failure: Failure) -> None:
     found = diagnose(failure)
     assert found.kind == kind
     assert found.next_step
@@ -262,7 +262,7 @@ def test_cause_precedes_its_effect() -> None:
         )
     )
     assert found.kind == "database-password"
-    # The line that tells is shown although it is not among the last ones.
+    # The line that identifies the cause is shown although it is not among the last ones.
     assert found.evidence == (
         f"{EXITED} (3 tasks)",
         "container api ended with exit code 1",

@@ -37,7 +37,7 @@ def test_every_release_is_a_version_and_gets_its_number(aws: Aws, manifest: Mani
     assert latest.cause == "it broke"
 
 
-def test_long_cause_is_shortened_to_what_a_parameter_holds(aws: Aws, manifest: Manifest) -> None:
+def test_long_cause_is_shortened_to_the_size_of_a_parameter(aws: Aws, manifest: Manifest) -> None:
     ledger = Ledger(aws, manifest)
     ledger.record(release("a", cause="x" * 10_000))
     latest = ledger.latest()

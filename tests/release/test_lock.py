@@ -25,7 +25,7 @@ from alva.release.stacks import Stacks
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine's own state, and no run of a pipeline."""
+    """The state of one machine, outside a pipeline's run."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("GITHUB_RUN_ID", raising=False)
     return tmp_path / "alva" / "locks"
@@ -36,7 +36,7 @@ def ignore(_line: str) -> None:
 
 
 def of_this_machine(holder: Holder) -> Holder:
-    """A holder that this machine has made."""
+    """A holder on this machine."""
     lock_module._remember(holder)
     return holder
 
@@ -51,7 +51,7 @@ def test_second_release_is_refused_with_the_first_ones_holder(aws: Aws, manifest
     assert lock.holder() is None
 
 
-def test_repositories_are_not_made_while_somebody_else_holds_the_lock(
+def test_repositories_are_not_created_while_another_user_holds_the_lock(
     aws: Aws, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(build, "synthesise", lambda *_: True)
@@ -76,7 +76,7 @@ def test_lock_is_free_again_after_a_failure(aws: Aws, manifest: Manifest) -> Non
     assert lock.holder() is None
 
 
-def test_lock_of_a_process_that_is_gone_is_taken_over(aws: Aws, manifest: Manifest) -> None:
+def test_lock_of_an_ended_process_is_taken_over(aws: Aws, manifest: Manifest) -> None:
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     gone = of_this_machine(replace(Holder.this_process("killed"), pid=int(child.stdout)))
     lock = Lock(aws, manifest)
@@ -98,11 +98,11 @@ def test_reused_process_id_does_not_keep_a_lock() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"boot": "another"}, {"pid": 1, "process_started": "0"}])
 def test_holder_on_another_machine_never_counts_as_ended(changes: dict[str, Any]) -> None:
-    """Also where that machine is a copy of this one, with its host name, machine id, and process ids."""
+    """Even if that machine is a copy of this one, with its host name, machine id and process ids."""
     assert not replace(Holder.this_process("x"), **changes).is_gone()
 
 
-def test_nothing_is_left_on_the_machine_once_the_lock_is_free(aws: Aws, manifest: Manifest, state: Path) -> None:
+def test_freed_lock_leaves_no_file_on_the_machine(aws: Aws, manifest: Manifest, state: Path) -> None:
     with Lock(aws, manifest).held("x", ignore):
         assert len(list(state.iterdir())) == 1
     Lock(aws, manifest).take("by hand")
@@ -132,7 +132,7 @@ def test_run_releases_only_its_own_lock(aws: Aws, manifest: Manifest, monkeypatc
     assert lock.holder() is None
 
 
-def test_release_waits_for_the_lock_as_long_as_it_is_told_to(aws: Aws, manifest: Manifest) -> None:
+def test_release_waits_for_the_lock_for_the_given_time(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     other = lock.take("a release")
     notes: list[str] = []
@@ -175,7 +175,7 @@ def test_forced_unlock_returns_the_holder(aws: Aws, manifest: Manifest) -> None:
     assert lock.holder() is None
 
 
-def test_lock_that_a_person_took_outlives_the_command_and_is_never_taken_over(aws: Aws, manifest: Manifest) -> None:
+def test_lock_taken_by_hand_outlives_the_command_and_is_never_taken_over(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     taken = lock.take("looking at the database")
     assert not taken.is_gone()
@@ -186,7 +186,7 @@ def test_lock_that_a_person_took_outlives_the_command_and_is_never_taken_over(aw
     assert lock.free_by_force() == taken
 
 
-def test_unlock_takes_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest) -> None:
+def test_unlock_frees_only_the_lock_that_was_shown(aws: Aws, manifest: Manifest) -> None:
     lock = Lock(aws, manifest)
     with lock.held("a release that began meanwhile", ignore):
         assert lock.free_by_force(replace(Holder.this_process("the one before"), pid=1)) is None
@@ -212,11 +212,11 @@ def test_failed_unlock_hides_no_error_and_the_next_command_takes_the_lock_over(a
     left[0] = 0
     holder = lock.holder()
     assert holder is not None
-    assert lock_module._file_of(holder.id).exists(), "a later process of this machine sees that this one is gone"
+    assert lock_module._file_of(holder.id).exists(), "a later process of this machine finds that this one has ended"
 
 
 def fail(left: list[int]) -> None:
-    """Refuse a call as often as `left` says."""
+    """Refuse the first `left` calls."""
     if left[0]:
         left[0] -= 1
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "DeleteParameter")

@@ -1,4 +1,4 @@
-"""One-off tasks: a task that ECS does not know yet is waited for, and a started task is always stopped."""
+"""One-off tasks: the tool waits for a task that ECS does not return yet, and always stops a started task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answers = Callable[..., list[str]]
 
 @pytest.fixture
 def ecs(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Makes DescribeTasks answer these in turn; returns the list of tasks that StopTask was asked to stop."""
+    """Makes DescribeTasks return these in turn; returns the list of tasks for which StopTask was called."""
 
     def prepare(*answers: Any, stop: Exception | None = None) -> list[str]:
         stopped: list[str] = []
@@ -61,13 +61,13 @@ def throttled(operation: str) -> ClientError:
     return ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, operation)
 
 
-def test_task_that_ecs_does_not_know_yet_is_waited_for(aws: Aws, ecs: Answers) -> None:
+def test_task_that_ecs_does_not_return_yet_is_waited_for(aws: Aws, ecs: Answers) -> None:
     stopped = ecs([], [], [{**DONE, "lastStatus": "PENDING"}], [DONE])
     assert run(aws).succeeded
     assert stopped == []
 
 
-def test_task_that_ecs_never_knows_is_stopped_and_named(
+def test_task_that_ecs_never_returns_is_stopped_and_named(
     aws: Aws, ecs: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oneoff, "UNKNOWN_SECONDS", 0.1)
@@ -127,7 +127,7 @@ def test_log_that_cannot_be_read_does_not_fail_the_task(
 
 
 def test_companions_do_nothing_in_a_one_off_task(aws: Aws, ecs: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They run what their service's entry names, or `sleep`: an image need not have Python."""
+    """They run the command of their service's entry, or `sleep`, since an image need not contain Python."""
     ecs([{**DONE, "containers": [*DONE["containers"], {"name": "worker"}, {"name": "mailer"}]}])
     containers = [{"name": name} for name in ("job", "worker", "mailer")]
     monkeypatch.setattr(
@@ -147,4 +147,4 @@ def test_companions_do_nothing_in_a_one_off_task(aws: Aws, ecs: Answers, monkeyp
         "worker": ["node", "-e", "wait"],
         "mailer": ["sleep", "infinity"],
     }
-    assert ended.succeeded, "how companions end does not count"
+    assert ended.succeeded, "the exit codes of companions are ignored"

@@ -66,7 +66,7 @@ def step(manifest: Manifest, plan: Plan, key: str) -> Step:
 
 
 def everything_before(plan: Plan, found: Step) -> set[str]:
-    """What is certainly done when the step begins."""
+    """The steps that are always done when the step begins."""
     by_key = {s.key: s for s in plan.steps}
     before: set[str] = set()
     todo = list(found.after)
@@ -82,7 +82,7 @@ def test_nothing_changed_is_an_empty_plan(manifest: Manifest) -> None:
     assert make_plan(wanted(manifest, dict(OLD)), settled(manifest)).is_empty
 
 
-def test_first_release_does_everything_in_the_order_of_the_design(manifest: Manifest) -> None:
+def test_first_release_runs_every_step_in_order(manifest: Manifest) -> None:
     plan = make_plan(wanted(manifest, {"web": None, "api": None}), Observed(stacks={}))
     assert keys(manifest, plan) == [
         "stack:registry",
@@ -145,7 +145,7 @@ def test_new_database_is_migrated_although_the_image_already_was(manifest: Manif
     assert [s.reasons for s in plan.steps if isinstance(s, Migrate)] == [("the database is new",)]
 
 
-def test_unset_secret_is_looked_at_even_when_nothing_else_changes(manifest: Manifest) -> None:
+def test_secrets_are_checked_even_when_nothing_else_changes(manifest: Manifest) -> None:
     plan = make_plan(wanted(manifest, dict(OLD)), replace(settled(manifest), secrets_ready=False))
     assert keys(manifest, plan) == ["secrets"]
 

@@ -90,10 +90,10 @@ def test_finding_of_a_rule_warns_when_its_kind_is_allowed() -> None:
         ((State.SET, State.MALFORMED), Verdict.FAIL),
     ],
 )
-def test_secret_that_a_release_creates_is_no_reason_to_refuse_it(
+def test_release_that_creates_a_secret_is_not_refused(
     monkeypatch: pytest.MonkeyPatch, states: tuple[State, State], verdict: Verdict
 ) -> None:
-    """As `refusals.refuse` does: a push that adds a secret must be able to create it."""
+    """As in `refusals.refuse`: a push that adds a secret must be able to create it."""
     manifest = Manifest.from_values(manifest_values("t"), Path("/nowhere"))
     secret = replace(manifest.secrets[0], used_by=("api",))
     statuses = [SecretStatus(secret=secret, state=state) for state in states]
@@ -124,7 +124,7 @@ def test_rollback_releases_the_deployed_templates(manifest: Manifest) -> None:
 
 
 def scanned(**told: object) -> tuple[Verdict, str]:
-    """What preflight says of two images, of which `api` has no severe finding and `web` is as told."""
+    """The result of preflight for two images: `api` has no severe finding, `web` has the given ones."""
     aws = Aws(Target.local("http://127.0.0.1:9"))
     manifest = Manifest.from_values(manifest_values("t"), Path("/nowhere"))
     digests = {"api": "sha256:" + "a" * 64, "web": "sha256:" + "b" * 64}
@@ -134,7 +134,7 @@ def scanned(**told: object) -> tuple[Verdict, str]:
     }
     with Stubber(aws.ecr) as ecr:
         for name, digest in digests.items():
-            for _ in range(2):  # is it there, and what of it
+            for _ in range(2):  # whether it exists, and its findings
                 ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": digest, **images[name]}]})
         return Preflight(aws=aws, manifest=manifest, digests=digests)._scans()
 

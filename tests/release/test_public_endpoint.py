@@ -62,7 +62,7 @@ def test_host_without_a_dns_record_is_reached_at_the_load_balancer(endpoint: Pub
     assert json.loads(answer.body) == {"host": OTHER, "path": "/auth/x?y=1"}
 
 
-def test_redirect_to_another_host_is_followed_there_too(endpoint: PublicEndpoint) -> None:
+def test_redirect_to_another_host_is_followed(endpoint: PublicEndpoint) -> None:
     with endpoint.opener().open(f"https://{HOST}/moved", timeout=20) as answer:
         assert (answer.geturl(), json.load(answer)["host"]) == (f"https://{OTHER}/there?x=1", OTHER)
 
@@ -89,7 +89,7 @@ def test_certificate_for_another_host_is_refused(endpoint: PublicEndpoint) -> No
     ],
 )
 def test_names_are_resolved_separately(host: str, address: str, verdict: Verdict, reason: str) -> None:
-    """A name that is not known yet, or leads elsewhere, is told; the release behind it is not worse for it."""
+    """A name that does not resolve, or resolves elsewhere, is a warning and does not fail the release."""
     asked = PublicEndpoint(url=f"https://{host}", address=address)
     found, said = Verification._resolves(asked, host)()
     assert (found, reason in said) == (verdict, True), said

@@ -40,7 +40,7 @@ def services(*counts: int, cpu: str = "512", percent: int = 200) -> dict[str, An
 
 
 class Account:
-    """An account with these quotas, and what is there already; answers held to the API's model by botocore."""
+    """An account with these quotas and existing resources; botocore validates the responses."""
 
     def __init__(self, *, vpcs: int, addresses: int, nat_gateways: dict[str, str], limits: dict[str, float]) -> None:
         self.aws = Aws(Target.local("http://127.0.0.1:9"))
@@ -104,7 +104,7 @@ def found(account: Account, templates: list[dict[str, Any]], deployed: list[dict
     }
 
 
-def test_first_release_is_counted_on_top_of_what_others_have() -> None:
+def test_first_release_is_added_to_the_accounts_usage() -> None:
     account = Account(vpcs=5, addresses=3, nat_gateways={"nat-1": "us-east-1a", "nat-2": "us-east-1b"}, limits=LIMITS)
     assert found(account, [network("us-east-1a"), services(1, 1, 1, 1)], []) == {
         "Fargate vCPUs": "4.25 of 6",
@@ -116,7 +116,7 @@ def test_first_release_is_counted_on_top_of_what_others_have() -> None:
     }
 
 
-def test_what_is_deployed_is_not_counted_twice_and_growth_is() -> None:
+def test_deployed_resources_are_not_counted_twice_and_growth_is_counted() -> None:
     account = Account(vpcs=2, addresses=5, nat_gateways={"nat-1": "us-east-1a"}, limits=LIMITS)
     deployed = [network("us-east-1a"), services(1)]
     assert found(account, [network("us-east-1a", "us-east-1b"), services(6, 1)], deployed) == {
@@ -129,7 +129,7 @@ def test_what_is_deployed_is_not_counted_twice_and_growth_is() -> None:
     }
 
 
-def test_default_counts_where_none_was_ever_applied() -> None:
+def test_default_quota_applies_without_an_own_value() -> None:
     aws = Aws(Target.local("http://127.0.0.1:9"))
     with Stubber(aws.client("service-quotas")) as quotas:
         for quota in QUOTAS:
@@ -156,7 +156,7 @@ def test_missing_service_quotas_is_distinguished_from_a_refusal(aws: Aws) -> Non
 
 
 def scaled(provider: str) -> dict[str, Any]:
-    """One service of one vCPU that scales from 2 to 6 tasks, and no count of its own."""
+    """One service of one vCPU that scales from 2 to 6 tasks, without its own desired count."""
     template = services(1, cpu="1024")
     properties = template["Resources"]["Service0"]["Properties"]
     del properties["DesiredCount"]

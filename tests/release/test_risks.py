@@ -61,7 +61,7 @@ def test_narrower_or_rewritten_permission_is_no_risk(old: dict[str, Any], new: d
     assert list(widened_permissions("stack", old, new)) == []
 
 
-def test_condition_that_goes_away_and_refusal_that_goes_away_are_wider() -> None:
+def test_removed_condition_and_removed_deny_are_wider_permissions() -> None:
     conditional = role(allow("a:B", Condition={"Bool": {"x": "y"}}))
     assert [r.message for r in widened_permissions("s", conditional, role(allow("a:B")))] == ["may now a:B on arn:a"]
     denied = role({"Effect": "Deny", "Action": "a:B", "Resource": "*"})
@@ -113,7 +113,7 @@ def database_change(**values: Any) -> ResourceChange:
 OLD = {"Resources": {"D": {"DeletionPolicy": "Snapshot", "UpdateReplacePolicy": "Snapshot"}}}
 
 
-def test_replaced_and_removed_databases_are_found_with_what_is_kept_of_them() -> None:
+def test_replaced_and_removed_databases_are_found_with_their_snapshots() -> None:
     replaced = database_change(action="Modify", replacement="True", properties=("StorageEncrypted",))
     (risk,) = lost_data("stack", OLD, [replaced])
     assert risk.kind is Kind.DATA

@@ -45,13 +45,13 @@ def test_release_before_a_contraction_is_refused_and_the_possible_ones_are_named
 
 
 def test_contraction_of_a_failed_release_counts_too() -> None:
-    """Its migration was done before its services failed."""
+    """Its migration had succeeded before its services failed."""
     history = [release(3, "b"), release(2, "x", FAILED, contractions=("0007",)), release(1, "a")]
     with pytest.raises(PreflightRefused, match="there is no earlier release"):
         choose(history, None)
 
 
-def test_number_that_is_unknown_failed_or_runs_is_a_usage_error_that_names_the_others() -> None:
+def test_invalid_release_number_is_a_usage_error_that_lists_the_valid_ones() -> None:
     history = [release(3, "c"), release(2, "b", FAILED), release(1, "a")]
     for number, said in ((9, "cannot find release 9"), (2, "it failed"), (3, "the last release that succeeded")):
         with pytest.raises(UsageError, match=said) as caught:
@@ -65,7 +65,7 @@ def test_first_release_has_nothing_before_it() -> None:
 
 
 def test_release_before_a_killed_one_can_be_restored() -> None:
-    """CloudFormation finished what the killed release had begun: release 2 is in the ledger as the last good one."""
+    """CloudFormation finished the killed release's operation: release 2 is the last successful one in the ledger."""
     history = [release(3, "c", INTERRUPTED), release(2, "b"), release(1, "a")]
     running = {"api": "sha256:c", "web": "sha256:w"}
     assert choose(history, None, running).number == 2

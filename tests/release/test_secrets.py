@@ -55,7 +55,7 @@ def test_init_twice_changes_nothing(aws: Aws, secrets: Secrets, manifest: Manife
     assert [value(aws, secret.name) for secret in manifest.secrets] == before
 
 
-def test_public_half_alone_is_made_from_the_private_one(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+def test_missing_public_key_is_derived_from_the_private_one(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
     secrets.initialise()
     private_key, public_key = (value(aws, secret.name) for secret in manifest.secrets[:2])
     aws.secretsmanager.put_secret_value(SecretId=manifest.secrets[1].name, SecretString=UNSET)
@@ -64,7 +64,7 @@ def test_public_half_alone_is_made_from_the_private_one(aws: Aws, secrets: Secre
     assert value(aws, manifest.secrets[1].name) == public_key
 
 
-def test_halves_of_different_pairs_are_malformed(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+def test_keys_of_different_pairs_are_malformed(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
     secrets.initialise()
     first_public = value(aws, manifest.secrets[1].name)
     for secret in manifest.secrets[:2]:
@@ -97,7 +97,7 @@ def test_unknown_name_lists_those_that_exist(secrets: Secrets) -> None:
         secrets.find("nonsense")
 
 
-def test_audit_names_secret_and_person_and_no_value(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
+def test_audit_shows_secret_and_user_without_values(aws: Aws, secrets: Secrets, manifest: Manifest) -> None:
     audit = SecretAudit(aws, manifest)
     assert audit.history() == []
     secrets.assign("openai-api-key", "sk-first")
@@ -131,7 +131,7 @@ def test_unset_is_the_value_that_the_templates_write() -> None:
     ],
     ids=["as generated", "one is old", "the token is old", "none", "no object", "empty"],
 )
-def test_url_has_to_hold_the_generated_password(
+def test_url_must_contain_the_generated_password(
     aws: Aws, manifest: Manifest, urls: str, state: State, problem: str
 ) -> None:
     generated = Secret(name=f"{manifest.prefix}-database", short_name="database", kind="generated", used_by=("api",))

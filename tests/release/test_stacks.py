@@ -1,4 +1,4 @@
-"""Stacks through CloudFormation's API, as MiniStack serves it."""
+"""Stacks, through MiniStack's CloudFormation API."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_changed_template_and_changed_parameter_update(aws: Aws, name: str) -> N
     assert value_of(aws, name) == "two-b"
 
 
-def test_parameter_that_is_not_given_keeps_its_value(aws: Aws, name: str) -> None:
+def test_omitted_parameter_keeps_its_value(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     stacks.apply(name, template(name), {"Suffix": "kept"}, TAGS, ignore)
     stacks.apply(name, template(name, value="two"), {}, TAGS, ignore)
     assert value_of(aws, name) == "two-kept"
 
 
-def test_observed_stack_has_what_compare_needs(aws: Aws, name: str) -> None:
+def test_observed_stack_has_the_values_that_compare_needs(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     assert stacks.observe(name) is None
     stacks.apply(name, template(name), {"Suffix": "a"}, TAGS, ignore)
@@ -111,7 +111,7 @@ def test_template_beyond_the_inline_limit_goes_through_the_staging_bucket(aws: A
     assert value_of(aws, name) == "one-big"
 
 
-def test_delete_waits_until_the_stack_is_gone(aws: Aws, name: str) -> None:
+def test_delete_waits_until_the_stack_is_deleted(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     stacks.apply(name, template(name), {}, TAGS, ignore)
     stacks.delete(name, ignore)
@@ -132,7 +132,7 @@ def observed(status: str = "CREATE_COMPLETE", **values: Any) -> ObservedStack:
         ("ROLLBACK_COMPLETE", Action.RECREATE),
     ],
 )
-def test_status_decides_whether_a_stack_is_made_anew(status: str, action: Action) -> None:
+def test_status_decides_whether_a_stack_is_created_again(status: str, action: Action) -> None:
     assert compare("s", {}, {}, {}, observed(status)).action is action
 
 
@@ -143,11 +143,11 @@ def test_unknown_digest_counts_as_changed() -> None:
     assert compare("s", declared, {"ApiImageDigest": None}, {}, have).action is Action.UPDATE
 
 
-def test_parameters_that_a_template_does_not_declare_do_not_count() -> None:
+def test_undeclared_parameters_are_ignored() -> None:
     assert compare("s", {}, {"ApiImageDigest": "sha256:2"}, {}, observed()).action is Action.NONE
 
 
-def test_first_failure_leaves_out_what_was_only_cancelled() -> None:
+def test_first_failure_ignores_cancelled_resources() -> None:
     def event(resource: str, reason: str) -> Any:
         return {
             "StackId": "stack",
@@ -162,7 +162,7 @@ def test_first_failure_leaves_out_what_was_only_cancelled() -> None:
     assert first_failure(events) == ["Api (AWS::ECS::Service): it broke"]
 
 
-def test_failed_update_leaves_the_stack_as_it_was_and_says_why(aws: Aws, name: str) -> None:
+def test_failed_update_leaves_the_stack_unchanged_and_reports_the_reason(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     stacks.apply(name, template(name), {"Suffix": "a"}, TAGS, ignore)
     with pytest.raises(StackFailed) as caught:
@@ -175,7 +175,7 @@ def test_failed_update_leaves_the_stack_as_it_was_and_says_why(aws: Aws, name: s
     assert back.template == template(name)
 
 
-def test_validation_names_an_unknown_resource_type_and_makes_nothing(aws: Aws, name: str) -> None:
+def test_validation_names_an_unknown_resource_type_and_creates_nothing(aws: Aws, name: str) -> None:
     stacks = Stacks(aws)
     bad = template(name, extra={"Odd": {"Type": "AWS::Nothing::Here", "Properties": {}}})
     assert "AWS::Nothing::Here" in (stacks.validate(name, bad) or "")

@@ -1,4 +1,4 @@
-"""Stuck stacks, which no emulator has: stubbed responses in AWS's order, validated by botocore."""
+"""Stuck stacks, which no emulator produces: stubbed responses in AWS's order, validated by botocore."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stack(status: str) -> dict[str, Any]:
 
 
 def events(*found: tuple[str, str, str, str]) -> dict[str, Any]:
-    """Newest first, as AWS gives them: (id, logical id, status, reason)."""
+    """Events in AWS's order, newest first: (id, logical id, status, reason)."""
     return {
         "StackEvents": [
             {
@@ -45,7 +45,7 @@ def events(*found: tuple[str, str, str, str]) -> dict[str, Any]:
 @pytest.fixture
 def aws() -> Aws:
     aws = Aws(Target.local("http://127.0.0.1:9"), Poll(shortest_seconds=0.01, longest_seconds=0.01))
-    bootstrap_roles_of(aws).version = None  # nobody answers there: changes are made with one's own rights
+    bootstrap_roles_of(aws).version = None  # no server listens there: changes are made with the caller's permissions
     return aws
 
 
@@ -68,7 +68,7 @@ def test_stuck_rollback_is_continued(aws: Aws) -> None:
     assert ready.status == "UPDATE_ROLLBACK_COMPLETE"
 
 
-def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can_do(aws: Aws) -> None:
+def test_rollback_that_cannot_be_continued_has_its_cause_and_a_next_step(aws: Aws) -> None:
     before = ("1", "Api", "UPDATE_FAILED", "the first time")
     with Stubber(aws.cloudformation) as answers:
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_FAILED"))
@@ -92,13 +92,13 @@ def test_rollback_that_cannot_be_continued_names_its_cause_and_what_a_person_can
 def test_foreign_operation_that_does_not_end_is_cancelled_with_its_pending_resources(
     aws: Aws, step_seconds: float, release_seconds: float
 ) -> None:
-    """Calling it off takes time that no deadline takes away."""
+    """The cancellation has its own time limit, which the deadline does not shorten."""
     waiting = events(("1", "Api", "UPDATE_IN_PROGRESS", ""))
     with Stubber(aws.cloudformation) as answers:
         answers.add_response("describe_stacks", stack("UPDATE_IN_PROGRESS"))  # observe
         answers.add_response("describe_stacks", stack("UPDATE_IN_PROGRESS"))  # wait: already past the deadline
         answers.add_response("describe_stack_events", waiting)
-        answers.add_response("describe_stack_events", waiting)  # what is unfinished
+        answers.add_response("describe_stack_events", waiting)  # the unfinished resources
         answers.add_response("cancel_update_stack", {}, {"StackName": ARN})
         answers.add_response("describe_stacks", stack("UPDATE_ROLLBACK_IN_PROGRESS"))
         answers.add_response("describe_stack_events", waiting)

@@ -29,7 +29,7 @@ def test_release_shows_outcome_digests_and_the_longest_step_first() -> None:
 
 
 def recorded(*releases: Release) -> Any:
-    """A ledger of these releases, newest first."""
+    """A ledger with these releases, newest first."""
     return SimpleNamespace(history=lambda: list(releases), latest=lambda: releases[0])
 
 
@@ -51,5 +51,5 @@ def test_cause_cannot_leave_its_block() -> None:
     assert "last log: ''' oops" in text
 
 
-def test_environment_without_a_release_says_so() -> None:
+def test_environment_without_a_release_is_reported() -> None:
     assert "No release yet" in markdown("staging", None)

@@ -1,4 +1,4 @@
-"""What is deleted and what stays when an environment is destroyed. No calls."""
+"""The resources that are deleted, and those that are retained, when an environment is destroyed. No calls."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_stack_is_deleted_after_those_that_use_it() -> None:
             if stack.name in place:
                 assert place[stack.name] < place[other]
     assert waves[0] == ("t-services",)
-    assert "t-monitoring" not in place  # it is not there
+    assert "t-monitoring" not in place  # it does not exist
 
 
 def test_retained_resources_stay_and_a_deleted_database_leaves_a_snapshot() -> None:

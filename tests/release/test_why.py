@@ -1,4 +1,4 @@
-"""The causes of a failed release are stored, and found by its number."""
+"""The causes of a failed release are stored, and found by the release's number."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_long_causes_are_stored_with_less_evidence(aws: Aws, manifest: Manifest)
     assert 0 < len(found.causes[0].evidence) < 40
 
 
-def test_failed_task_is_preferred_to_tasks_whose_machine_went_away() -> None:
+def test_failed_task_is_preferred_to_tasks_stopped_with_their_host() -> None:
     def stopped(reason: str) -> Any:
         return {"stoppedReason": reason}
 

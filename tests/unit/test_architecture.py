@@ -44,7 +44,7 @@ def imports_of(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, alias.name
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno}: relative import"
-            # `from alva.release import oneoff` imports a module: the full name is what counts.
+            # `from alva.release import oneoff` imports a module, so the full name is compared.
             for alias in node.names:
                 yield node.lineno, f"{node.module}.{alias.name}"
 
@@ -55,7 +55,7 @@ def is_within(name: str, package: str) -> bool:
 
 def sources(folder: Path) -> list[Path]:
     files = sorted(folder.rglob("*.py"))
-    assert files, f"{folder} has no Python files: has it moved?"
+    assert files, f"{folder} has no Python files"
     return files
 
 

@@ -1,4 +1,4 @@
-"""The AWS clients: lost connections are reported, and limits end waits."""
+"""The AWS clients: lost connections are reported, and time limits end waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alva.errors import AlvaError, TimedOut
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """Closes the first connection without an answer; then every call is answered with an error of AWS."""
+    """A server that closes the first connection without a response, and then returns an error of AWS to every call."""
 
     calls = 0
 
@@ -47,7 +47,7 @@ def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
     assert len(said) == 1
     assert f"127.0.0.1:{port}" in said[0]
     assert said[0].endswith(": trying again")
-    assert attempts == [0] + [1] * (2 * LOCAL_ATTEMPTS - 1), "it is said after the first attempt"
+    assert attempts == [0] + [1] * (2 * LOCAL_ATTEMPTS - 1), "it is reported after the first attempt"
 
 
 def test_endpoint_that_answers_again_is_reported() -> None:
@@ -72,4 +72,4 @@ def test_limit_ends_all_limited_waits_in_all_threads() -> None:
             pool.submit(poll.until, lambda: None, timeout_seconds=600, what="the moon").result()
         found = poll.until(lambda: next(looks), timeout_seconds=600, what="the end", is_limited=False)
     assert found == "there"
-    assert not poll.limit.has_passed, "behind the block there is no limit"
+    assert not poll.limit.has_passed, "after the block there is no limit"

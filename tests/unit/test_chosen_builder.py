@@ -1,4 +1,4 @@
-"""Which builder builds an image for the local region."""
+"""The choice of the builder of an image for the local region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BY_DOCKER = "sha256:" + "d" * 64
 
 
 class FakeDockerBuilder:
-    """Says that it built."""
+    """Reports that it built the image."""
 
     built = False
 
@@ -42,7 +42,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return builder
 
 
-def test_own_builder_builds_what_it_can(make: Any) -> None:
+def test_own_builder_builds_supported_dockerfiles(make: Any) -> None:
     builder = make('CMD ["python"]')
     said: list[str] = []
     digest = builder.build(SERVICE, said.append)
@@ -68,7 +68,7 @@ def test_own_builder_builds_what_it_can(make: Any) -> None:
         "ADD . .",
     ],
 )
-def test_docker_builds_what_ours_cannot_build_as_docker_does_and_a_line_says_so(make: Any, line: str) -> None:
+def test_docker_builds_images_that_our_builder_cannot_and_a_line_reports_it(make: Any, line: str) -> None:
     said: list[str] = []
     builder = make(line)
     assert builder.build(SERVICE, said.append) == BY_DOCKER
@@ -104,6 +104,6 @@ def test_one_of_the_two_can_be_chosen_alone(make: Any, monkeypatch: pytest.Monke
         choice()
 
 
-def test_own_builder_alone_refuses_what_it_cannot_build(make: Any) -> None:
+def test_own_builder_alone_refuses_unsupported_dockerfiles(make: Any) -> None:
     with pytest.raises(BuildFailed, match="apt-get"):
         make("RUN apt-get install curl", OWN).build(SERVICE, print)

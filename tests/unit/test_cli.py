@@ -23,7 +23,7 @@ from alva.errors import AlvaError, UsageError
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home in which no region ever ran."""
+    """A home without a region."""
     monkeypatch.setenv("ALVA_HOME", str(tmp_path))
     monkeypatch.delenv("ALVA_TARGET", raising=False)
     return tmp_path
@@ -64,7 +64,7 @@ def test_help_imports_neither_boto3_nor_the_region_server() -> None:
     assert ended.stderr.strip() == "[]"
 
 
-def test_wiping_asks_and_keeps_everything_where_nobody_answers(
+def test_wiping_asks_and_deletes_nothing_without_an_answer(
     nowhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -74,11 +74,11 @@ def test_wiping_asks_and_keeps_everything_where_nobody_answers(
     assert (nowhere / "state").exists()
     assert main.run(["down", "--wipe", "--yes"]) == 0
     assert not (nowhere / "state").exists()
-    assert main.run(["down", "--wipe"]) == 0, "where there is nothing to forget, there is nothing to ask"
+    assert main.run(["down", "--wipe"]) == 0, "without data there is no question"
 
 
-def test_no_color_takes_the_colour_out_of_results_too() -> None:
-    """Results are printed by click, progress by rich: the variable counts for both, on a terminal."""
+def test_no_color_removes_the_colour_from_results_too() -> None:
+    """Results are printed by click, progress by rich: the variable applies to both, on a terminal."""
     program = (
         "import click; from alva.cli import main\n@main.application.command()\ndef x(): click.secho('red', fg='red')"
     )
@@ -107,7 +107,7 @@ def test_check_that_does_not_exist_is_a_usage_error(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     "arguments", [["status"], ["verify"], ["logs"], ["secrets", "list"], ["run", "api", "--", "x"]]
 )
-def test_without_a_region_a_verb_says_how_to_start_one(
+def test_without_a_region_the_error_has_the_command_that_starts_one(
     nowhere: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(arguments) == 1
@@ -125,7 +125,7 @@ def test_verbs_about_the_local_region_refuse_aws(name: str, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_error_as_json_goes_to_standard_error_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_error_on_standard_error_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["status", "--json"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -160,7 +160,7 @@ def test_closed_standard_output_is_no_error() -> None:
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_every_error_class_of_the_design_has_its_exit_code() -> None:
+def test_every_error_class_has_its_exit_code() -> None:
     from alva import errors
 
     codes = {
@@ -182,7 +182,7 @@ def test_error_shows_evidence_and_next_step_below_its_message() -> None:
     assert str(error) == "cannot go\n  road closed\n  next: ./alva up"
 
 
-def test_image_option_takes_digests_only() -> None:
+def test_image_option_accepts_digests_only() -> None:
     digest = "sha256:" + "0" * 64
     assert given_digests((f"api={digest}",)) == {"api": digest}
     for wrong in ("api=latest", "api", f"api={digest[:-1]}"):
@@ -204,7 +204,7 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
         ("2026-01-31T11:00", datetime(2026, 1, 31, 11, 0, tzinfo=UTC)),
     ],
 )
-def test_since_is_a_span_or_a_time(text: str, expected: datetime) -> None:
+def test_since_is_a_duration_or_a_time(text: str, expected: datetime) -> None:
     assert parse_since(text, NOW) == expected
 
 
@@ -214,7 +214,7 @@ def test_other_times_are_refused(text: str) -> None:
         parse_since(text, NOW)
 
 
-def test_json_log_lines_become_sentences_and_others_stay() -> None:
+def test_json_log_lines_become_text_and_others_are_unchanged() -> None:
     line = say('{"time": "x", "level": "info", "message": "hello", "status": 200, "user": null}')
     assert click.unstyle(line) == "INFO    hello status=200"
     assert say("plain text") == "plain text"

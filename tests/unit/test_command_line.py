@@ -13,7 +13,7 @@ from alva.cli import command_line
 from alva.errors import TimedOut
 from tests.waiting import until
 
-# Starts a child that keeps the output open, then says nothing for an hour: as a build that hangs in a RUN.
+# Starts a child that keeps the output open and prints nothing for an hour, like a build that hangs in a RUN.
 HANGS = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
@@ -34,14 +34,14 @@ def run(program: str, folder: Path, lines: list[str], **options: object) -> comm
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended, which it does a moment after its output; one that nobody has waited for yet has."""
+    """Whether a process has ended, shortly after its output; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
 
-def test_output_is_passed_on_line_by_line_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+def test_output_is_forwarded_by_line_and_its_last_lines_are_stored(tmp_path: Path) -> None:
     lines: list[str] = []
     ended = run("import sys\nfor n in range(20): print(n)\nsys.exit(3)", tmp_path, lines)
     assert lines == [str(n) for n in range(20)]

@@ -20,24 +20,24 @@ from alva.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 ANYTHING = "1"
-"""What stands for a value that only the shell knows: a number is a fine name, digest and count."""
+"""The value that replaces a shell variable: a number is a valid name, digest and count."""
 
 SUBSTITUTION = re.compile(r"\$\((?:[^()]|\([^()]*\))*\)")
 ARRAY = re.compile(r'"?\$\{\w+\[@\]\}"?')
 VARIABLE = re.compile(r"\$\{?\w+\}?")
 HERE_DOCUMENT = re.compile(r"<<'(\w+)'(.*?)\n.*?^\1$", flags=re.MULTILINE | re.DOTALL)
-"""Text that a command reads, which is none of the shell's."""
+"""A here-document: text that a command reads, not the shell."""
 
 
 def scripts() -> Iterator[tuple[str, str]]:
-    """Where it stands, and shell text: steps of workflows; runbooks' blocks, run and for reading; the README's."""
+    """Each script with its location: steps of workflows, all blocks of runbooks, blocks of the README."""
     for file in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
         for name, job in yaml.safe_load(file.read_text())["jobs"].items():
             for step in job["steps"]:
                 if "run" in step:
                     yield f"{file.name}:{name}", step["run"]
     documents = [file for name in ("guides", "reference", "runbooks") for file in (ROOT / "docs" / name).glob("*.md")]
-    documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # made of the verbs themselves
+    documents.remove(ROOT / "docs" / "reference" / "verbs.md")  # generated from the verbs
     for file in [*sorted(documents), ROOT / "README.md", ROOT / "examples" / "typescript" / "README.md"]:
         text = file.read_text()
         for block in re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
@@ -52,7 +52,7 @@ def scripts() -> Iterator[tuple[str, str]]:
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """The simple commands of a script, with a value in the place of each that only the shell knows."""
+    """The simple commands of a script, with shell variables replaced by a value."""
     text = HERE_DOCUMENT.sub(r"\2", script).replace("\\\n", " ")
     inner = [each[2:-1] for each in SUBSTITUTION.findall(text)]
     text = VARIABLE.sub(ANYTHING, ARRAY.sub("", SUBSTITUTION.sub(ANYTHING, text)))
@@ -84,7 +84,7 @@ AWS = [(where, command) for where, command in FOUND if command[0] == "aws"]
 
 
 def parse(arguments: list[str]) -> None:
-    """Parse as `./alva ARGUMENTS` would, without doing anything. Raises click's exceptions."""
+    """Parse like `./alva ARGUMENTS`, without running it. Raises click's exceptions."""
     context = application.make_context("./alva", list(arguments))
     command: click.Command = application
     while isinstance(command, click.Group):
@@ -95,20 +95,20 @@ def parse(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("where", "command"), ALVA, ids=[f"{w}: {shlex.join(c)}" for w, c in ALVA])
-def test_alva_takes_the_command(where: str, command: list[str]) -> None:
+def test_alva_parses_the_command(where: str, command: list[str]) -> None:
     try:
         parse(command[1:])
     except click.ClickException as error:
         pytest.fail(f"{where}: {shlex.join(command)}: {error.format_message()}")
 
 
-def test_parser_would_refuse_what_does_not_exist() -> None:
+def test_parser_refuses_unknown_verbs_and_options() -> None:
     for wrong in (["nonsense"], ["deploy", "--no-such-option"], ["secrets", "nonsense"], ["rollback", "x"]):
         with pytest.raises(click.ClickException):
             parse(wrong)
 
 
-def test_aws_takes_every_command() -> None:
+def test_aws_cli_parses_every_command() -> None:
     tools = ROOT / "tools" / "pipeline"
     arguments = [command[1:] for _, command in AWS]
     finished = subprocess.run(
@@ -123,7 +123,7 @@ def test_aws_takes_every_command() -> None:
     )
     *problems, no_option, no_argument = json.loads(finished.stdout)
     assert no_option, "the parser would refuse an option that does not exist"
-    assert no_argument, "and the lack of one that is needed"
+    assert no_argument, "the parser would refuse a missing option that is required"
     wrong = [f"{where}: {shlex.join(c)}: {p}" for (where, c), p in zip(AWS, problems, strict=True) if p]
     assert wrong == []
 
@@ -142,7 +142,7 @@ SPOKEN_OF = re.compile(r"\./alva ([a-z]+)((?: (?:--[a-z][a-z-]*|[\w-]+))*)")
 
 
 def unknown(text: str) -> Iterator[str]:
-    """The verbs and options that a text speaks of and that there are not: `./alva VERB`, and what follows at once."""
+    """Return the verbs and options in a text that do not exist: of `./alva VERB` and the words directly after it."""
     for verb, rest in SPOKEN_OF.findall(text):
         command = application.get_command(click.Context(application), verb)
         if command is None:
@@ -161,7 +161,7 @@ def test_mentioned_verbs_and_options_exist(folder: str) -> None:
     assert [f"{file.relative_to(ROOT)}: {each}" for file in files for each in unknown(file.read_text())] == []
 
 
-def test_what_does_not_exist_would_be_found() -> None:
+def test_unknown_names_would_be_found() -> None:
     said = (
         "next: ./alva deploy --yes, then ./alva nonsense; ./alva secrets set x --loudly asks; ./alva run api -- x --y"
     )
@@ -169,7 +169,7 @@ def test_what_does_not_exist_would_be_found() -> None:
 
 
 def all_commands(command: click.Command) -> Iterator[click.Command]:
-    """A command and those below it."""
+    """A command and its subcommands."""
     yield command
     if isinstance(command, click.Group):
         yield from command.commands.values()

@@ -12,7 +12,7 @@ from alva.cli import main
 
 
 def completions(words: str, position: int) -> list[str]:
-    """What bash would offer at that word."""
+    """The completions that bash offers at that word."""
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "alva"],
         env={**os.environ, "_ALVA_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(position)},
@@ -30,7 +30,7 @@ def test_verbs_options_and_their_choices_are_offered() -> None:
     assert completions("./alva status --target a", 3) == ["aws"]
 
 
-def test_bash_takes_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bash_accepts_the_completion_script(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["completion", "bash"]) == 0
     script = capsys.readouterr().out
     ended = subprocess.run(["bash", "-euc", f"{script}\ncomplete -p alva"], capture_output=True, text=True, check=False)
@@ -39,6 +39,6 @@ def test_bash_takes_the_script(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_get_theirs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zsh_and_fish_have_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["completion", shell]) == 0
     assert "_ALVA_COMPLETE" in capsys.readouterr().out

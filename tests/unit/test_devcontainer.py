@@ -43,7 +43,7 @@ def run(folder: Path, *, version: int = 0) -> tuple[subprocess.CompletedProcess[
     return ended, [line for line in calls.read_text().splitlines() if not line.startswith("version")]
 
 
-def test_command_runs_in_a_container_that_is_made_once(tmp_path: Path) -> None:
+def test_command_runs_in_a_container_that_is_created_once(tmp_path: Path) -> None:
     ended, calls = run(tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert [call.split()[0] for call in calls] == ["container", "rm", "build", "run", "exec"]
@@ -51,19 +51,19 @@ def test_command_runs_in_a_container_that_is_made_once(tmp_path: Path) -> None:
     started = calls[-2]
     assert {int(port) for port in re.findall(r"--publish 127\.0\.0\.1:(\d+):\1", started)} == PORTS
     assert f"--volume {ROOT}:/workspaces/alva " in started
-    # What is installed for Linux must not replace what is installed for the machine itself.
+    # Packages for Linux must not replace the machine's own packages.
     assert set(re.findall(r":/workspaces/alva/(\S+)", started)) == {".venv", "node_modules", ".alva"}
     _, again = run(tmp_path)
     assert [call.split()[0] for call in again] == ["container", "exec"]
 
 
-def test_no_docker_is_said_with_a_next_step(tmp_path: Path) -> None:
+def test_missing_docker_is_reported_with_a_next_step(tmp_path: Path) -> None:
     ended, calls = run(tmp_path, version=1)
     assert (ended.returncode, calls) == (1, [])
     assert ended.stderr.startswith("cannot start the development container: Docker does not answer\n  next: ")
 
 
-def test_editors_get_the_same_container() -> None:
+def test_editors_use_the_same_container() -> None:
     definition = json.loads((FOLDER / "devcontainer.json").read_text())
     assert definition["build"] == {"dockerfile": "Dockerfile"}
     assert "--privileged" in definition["runArgs"]
@@ -79,7 +79,7 @@ def test_editors_get_the_same_container() -> None:
     assert set(map(int, ports[1].split())) == PORTS
 
 
-def test_it_has_the_python_of_the_services_images() -> None:
+def test_container_has_the_python_of_the_services_images() -> None:
     bases = {
         line.split()[1]
         for file in [FOLDER / "Dockerfile", *(ROOT / "apps").glob("*/Dockerfile")]

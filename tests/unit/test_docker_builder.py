@@ -51,7 +51,7 @@ class FakeDocker:
         monkeypatch.delenv("BUILDX_BUILDER", raising=False)
 
     def has_builders(self, *builders: str) -> None:
-        """NAME DRIVER of each."""
+        """Lines of NAME DRIVER."""
         (self._folder / "builders").write_text("".join(f"{builder}\n" for builder in builders))
 
     def acts(self, layout: Path = Path("/nowhere"), build: str = "", create: str | None = None) -> None:
@@ -71,7 +71,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 
 def quiet(_line: str) -> None:
-    """Takes what a build prints."""
+    """Drops the output of a build."""
 
 
 def test_image_is_built_for_one_platform_into_a_layout_with_pinned_timestamps() -> None:
@@ -82,7 +82,7 @@ def test_image_is_built_for_one_platform_into_a_layout_with_pinned_timestamps() 
     assert command[-1] == "."
 
 
-def test_builder_of_our_own_is_made_once_and_used_by_every_build(docker: FakeDocker, tmp_path: Path) -> None:
+def test_own_buildx_builder_is_created_once_and_used_by_every_build(docker: FakeDocker, tmp_path: Path) -> None:
     image = write_layout(tmp_path / "layout", {"a": b"x"})
     docker.acts(image.folder)
     builder = DockerBuilder(tmp_path)
@@ -95,7 +95,7 @@ def test_builder_of_our_own_is_made_once_and_used_by_every_build(docker: FakeDoc
     ]
 
 
-def test_builder_that_cannot_tell_a_digest_is_refused_before_the_build(
+def test_builder_that_cannot_report_a_digest_is_refused_before_the_build(
     docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker.acts()
@@ -107,7 +107,7 @@ def test_builder_that_cannot_tell_a_digest_is_refused_before_the_build(
     assert not any("buildx build" in call for call in docker.calls)
 
 
-def test_builder_that_somebody_chose_is_used_or_missed_by_name(
+def test_buildx_builder_is_used_or_reported_as_missing(
     docker: FakeDocker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = write_layout(tmp_path / "layout", {"a": b"x"})
@@ -120,7 +120,7 @@ def test_builder_that_somebody_chose_is_used_or_missed_by_name(
     assert "--builder far" in docker.calls[-1]
 
 
-def test_builder_that_cannot_be_made_shows_dockers_words(docker: FakeDocker, tmp_path: Path) -> None:
+def test_failed_creation_of_a_builder_shows_dockers_message(docker: FakeDocker, tmp_path: Path) -> None:
     docker.acts(create='echo "ERROR: cannot connect to the Docker daemon"; exit 1')
     with pytest.raises(BuildFailed, match="create ended with exit code 1") as caught:
         DockerBuilder(tmp_path).build(SERVICE, quiet)
@@ -152,7 +152,7 @@ def test_layout_with_attestations_is_refused(docker: FakeDocker, tmp_path: Path)
         DockerBuilder(tmp_path).build(SERVICE, quiet)
 
 
-def test_manifest_that_is_not_what_its_digest_says_is_refused(docker: FakeDocker, tmp_path: Path) -> None:
+def test_manifest_with_another_digest_is_refused(docker: FakeDocker, tmp_path: Path) -> None:
     image = write_layout(tmp_path / "layout", {"a": b"x"})
     image.blob(image.digest).write_bytes(image.manifest + b" ")
     docker.acts(image.folder)

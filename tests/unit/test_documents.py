@@ -14,7 +14,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
     if "node_modules" not in path.parts and path.name != "CHANGELOG.md"
 )
-"""The changelog speaks of what there was."""
+"""The changelog names removed things."""
 INDEXED = ("decisions", "guides", "reference", "runbooks")
 TOP_FOLDERS = ("apps", "benchmarks", "docs", "examples", "infrastructure", "src", "tests", "tools", ".github", ".ci")
 
@@ -26,9 +26,9 @@ def links(text: str) -> list[str]:
 
 
 def paths(text: str) -> list[str]:
-    """The repository's paths that a document names: in backticks, beginning with a top folder.
+    """The repository's paths that a document has in backticks, beginning with a top-level folder.
 
-    Not those with a placeholder in capitals (`apps/NAME/Dockerfile`).
+    Paths with a placeholder in capitals (`apps/NAME/Dockerfile`) are left out.
     """
     named = re.findall(r"`([\w./-]+)`", text)
     return [
@@ -72,7 +72,7 @@ def unknown_names(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_and_paths_lead_somewhere(document: str) -> None:
+def test_links_and_paths_exist(document: str) -> None:
     file = ROOT / document
     text = file.read_text()
     assert [target for target in links(text) if target and not (file.parent / target).exists()] == []
@@ -88,7 +88,7 @@ def test_index_of_a_folder_links_to_each_of_its_documents(folder: str) -> None:
     assert documents - set(links(index.read_text())) == set()
 
 
-def test_what_does_not_exist_would_be_found(tmp_path: Path) -> None:
+def test_unknown_names_would_be_found(tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text("# What it does, in short\n[a](#what-it-does-in-short) [b](#nothing) [c](page.md#none)\n")
     assert missing_anchors(document) == ["#nothing", "page.md#none"]

@@ -1,4 +1,4 @@
-"""A third-party linter finds nothing in the Dockerfiles."""
+"""A third-party linter has no finding about the Dockerfiles."""
 
 from __future__ import annotations
 

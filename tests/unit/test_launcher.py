@@ -1,4 +1,4 @@
-"""The launcher on machines that lack something: a clear error before anything is installed."""
+"""The launcher on machines that lack a requirement: a clear error before anything is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAMS = (
     *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "grep", "mkdir"),
     *("readlink", "rm", "sed", "tail", "tr"),
 )
-"""What Debian, Ubuntu and macOS always have, besides `uname`."""
+"""The programs of every Debian, Ubuntu and macOS, besides `uname`."""
 FAKE_PYTHON = """\
 #!/bin/sh
 case "$*" in
@@ -55,9 +55,9 @@ chmod +x "$node/bin/node"
 
 
 class Machine:
-    """A copy of the launcher, and a PATH with nothing but what every supported machine has.
+    """A copy of the launcher, and a PATH with only the programs of every supported machine.
 
-    `system` is what `uname -sm` says.
+    `system` is the output of `uname -sm`.
     """
 
     def __init__(self, folder: Path, system: str = "Linux x86_64") -> None:
@@ -80,7 +80,7 @@ class Machine:
         self._program("uname", f"#!/bin/sh\necho {system}\n")
 
     def add_python(self, version: str, *, name: str = "python3", ensurepip: int = 0, pip_says: str = "") -> None:
-        """A Python whose pip fails with `pip_says`, or, without that, installs a uv that installs nothing."""
+        """Add a Python whose pip fails with `pip_says` or, if that is empty, installs a uv that installs nothing."""
         pip = f"echo '{pip_says}' >&2; exit 1" if pip_says else f'cp {self.uv} "${{0%/*}}/uv"'
         text = FAKE_PYTHON.format(version=version, ensurepip=ensurepip, pip=pip, real=sys.executable)
         self._program(name, text)
@@ -92,7 +92,7 @@ class Machine:
 
     @property
     def uv(self) -> Path:
-        """A uv that writes down how it is called and installs a Node that does the same."""
+        """A uv that records its calls and installs a Node that records its own."""
         program = self.root.parent / "fake-uv"
         version = next(
             line.split("==")[1][:-2]
@@ -104,7 +104,7 @@ class Machine:
         return program
 
     def calls(self) -> list[str]:
-        """How uv and npm were called since the last time, without the paths."""
+        """The calls of uv and npm since the last call of this method, without their paths."""
         file = self.root.parent / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
@@ -132,7 +132,7 @@ REGION = [
     "scripts/hydrate-symlinks.js: in linux-arm64",
 ]
 TESTS = ["uv --all-packages --group dev", "npm ci", "scripts/hydrate-symlinks.js: in linux-arm64"]
-# The fake Python does not know the command line: that it is asked for it shows that everything was installed.
+# The fake Python lacks the command line's module: its error shows that everything was installed.
 STARTED = "unexpected: -P -m alva"
 
 
@@ -152,13 +152,13 @@ def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, comm
     assert machine.calls() == []
 
 
-def test_packages_keep_their_bytecode_whatever_the_environment_says(machine: Machine) -> None:
+def test_packages_have_bytecode_with_any_environment(machine: Machine) -> None:
     machine.add_python("3.13.5")
     assert machine.run("synth", PYTHONDONTWRITEBYTECODE="1").stderr.endswith(f"{STARTED} synth\n")
 
 
 @pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64"])
-def test_each_verb_adds_what_it_needs_and_takes_nothing_away(machine: Machine, system: str) -> None:
+def test_each_verb_adds_its_packages_and_removes_none(machine: Machine, system: str) -> None:
     machine.pretend_to_be(system)
     machine.add_python("3.13.5")
     for verb, calls in (("up", REGION), ("status", []), ("check", TESTS), ("test", []), ("up", []), ("synth", [])):
@@ -166,7 +166,7 @@ def test_each_verb_adds_what_it_needs_and_takes_nothing_away(machine: Machine, s
         assert machine.calls() == calls, verb
     (machine.root / "uv.lock").write_text("changed")
     machine.run("up")
-    assert machine.calls() == TESTS[:1], "what the tests need stays when a lock file changes"
+    assert machine.calls() == TESTS[:1], "the tests' packages stay when a lock file changes"
 
 
 @pytest.mark.parametrize("system", ["Darwin arm64", "Linux riscv64"])
@@ -182,13 +182,13 @@ def test_region_on_another_machine_is_refused_before_anything_is_installed(machi
     assert machine.calls()[:2] == TESTS[:2], "linters and tests without a region run there"
 
 
-def test_python_on_a_mac_is_installed_as_there(machine: Machine) -> None:
+def test_on_macos_the_next_step_installs_python_with_homebrew(machine: Machine) -> None:
     machine.pretend_to_be("Darwin arm64")
-    machine.add_python("3.9.6")  # the one that comes with Xcode
+    machine.add_python("3.9.6")  # Xcode's version
     assert "next: brew install python@3.13" in machine.run("status").stderr
 
 
-def test_no_python_names_the_package_to_install(machine: Machine) -> None:
+def test_missing_python_is_reported_with_the_package_to_install(machine: Machine) -> None:
     result = machine.run("up")
     assert result.returncode == 1
     assert result.stderr.startswith("cannot run alva: it needs Python 3.11, 3.12 or 3.13\n  found: no Python on PATH\n")
@@ -226,7 +226,7 @@ def test_python_without_venv_names_the_debian_package(machine: Machine) -> None:
 )
 def test_failed_step_names_cause_log_and_next_step(machine: Machine, pip_says: str, why: str) -> None:
     machine.add_python("3.11.2", pip_says=pip_says)
-    for _ in range(2):  # the same again, not worse, when it is run again
+    for _ in range(2):  # a second run has the same error
         result = machine.run("up")
         assert result.returncode == 1
         assert f'": {why}\n  {pip_says}\n' in result.stderr
@@ -287,8 +287,8 @@ def test_installed_environment_costs_one_check_and_passes_arguments_on(machine: 
     assert "installing" in machine.run("up").stderr
 
 
-def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine) -> None:
-    """A folder where the lock file should be: no user can write that, root neither."""
+def test_unwritable_folder_is_reported_with_a_next_step(machine: Machine) -> None:
+    """A folder at the lock file's path: no user can write to it, not even root."""
     machine.add_python("3.11.9")
     (machine.root / ".alva/install.lock").mkdir(parents=True)
     ended = machine.run("--version")
@@ -297,7 +297,7 @@ def test_place_that_cannot_be_written_is_named_with_a_next_step(machine: Machine
     assert "next: run as its owner" in ended.stderr
 
 
-def test_what_is_installed_can_be_read_by_the_users_that_engines_run_as(machine: Machine) -> None:
+def test_installed_files_are_readable_for_the_users_of_engines(machine: Machine) -> None:
     machine.add_python("3.11.9", pip_says="no network")
     former = os.umask(0o077)
     try:

@@ -1,4 +1,4 @@
-"""The judgement of migrations' SQL: additive statements are harmless, all others need approval."""
+"""How migrations' SQL is judged: additive statements are harmless, all others need approval."""
 
 from __future__ import annotations
 
@@ -112,11 +112,11 @@ ONLY_ADDS = [
     "SET lock_timeout = '5s'; SET LOCAL statement_timeout = 0",
     "ANALYZE t",
     "VACUUM t",
-    # As Drizzle writes it.
+    # In Drizzle's form.
     "CREATE TABLE t (a int);--> statement-breakpoint\nDO $$ BEGIN\n ALTER TABLE t ADD CONSTRAINT k FOREIGN KEY (a) "
     "REFERENCES u(id) ON DELETE no action;\nEXCEPTION\n WHEN duplicate_object THEN null;\nEND $$;",
     "DO $$ BEGIN\n CREATE TYPE mood AS ENUM ('sad');\nEXCEPTION\n WHEN duplicate_object THEN null;\nEND $$;",
-    # As Prisma writes it.
+    # In Prisma's form.
     'CREATE TABLE "U" ("id" SERIAL NOT NULL, CONSTRAINT "U_pkey" PRIMARY KEY ("id"));\n'
     'CREATE UNIQUE INDEX "i" ON "U"("id");\n'
     'ALTER TABLE "U" ADD CONSTRAINT "f" FOREIGN KEY ("id") REFERENCES "V"("id") ON DELETE RESTRICT ON UPDATE CASCADE;',
@@ -133,7 +133,7 @@ LOCKS = [
 
 
 @pytest.mark.parametrize(("sql", "said"), TAKES_AWAY, ids=[sql[:60] for sql, _ in TAKES_AWAY])
-def test_statement_that_is_not_known_as_additive_is_named(sql: str, said: str) -> None:
+def test_statement_that_is_not_additive_is_named(sql: str, said: str) -> None:
     contractions = judge(sql).contractions
     assert len(contractions) == 1, contractions
     assert said in contractions[0]

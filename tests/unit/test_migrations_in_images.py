@@ -67,7 +67,7 @@ def aws() -> Aws:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """An image with a history whose second migration drops a table, as a later layer has it."""
+    """An image with a history whose second migration, in a later layer, drops a table."""
     return write_layout(
         tmp_path / "layout",
         {"app/drizzle/0_a.sql": b"CREATE TABLE t ()", "app/drizzle/1_b.sql": b"SELECT 1", "app/server.js": b""},
@@ -76,7 +76,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def in_repository(aws: Aws, layout: Layout) -> Stubber:
-    """What ECR answers when the image is read."""
+    """ECR's responses when the image is read."""
     ecr = Stubber(aws.ecr)
     ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": layout.digest}]})
     ecr.add_response("batch_get_image", {"images": [{"imageManifest": layout.manifest.decode()}]})
@@ -101,13 +101,13 @@ def test_migrations_of_an_image_that_docker_built_are_read_out_of_it(aws: Aws, l
 def test_migrations_of_an_image_that_is_given_by_its_digest_are_read_in_its_repository(
     aws: Aws, layout: Layout, tmp_path: Path
 ) -> None:
-    """Not those of the checkout, which may be another commit's."""
+    """Those of the checkout may belong to another commit."""
     (tmp_path / "apps" / "drizzle").mkdir(parents=True)
     with in_repository(aws, layout) as ecr:
         found = revisions_in_image(aws, MANIFEST, DockerBuilder(tmp_path), layout.digest, tmp_path / "cache")
         ecr.assert_no_pending_responses()
     assert [revision.revision for revision in found or ()] == ["0_a", "1_b"]
-    with Stubber(aws.ecr) as ecr:  # what was read is kept
+    with Stubber(aws.ecr) as ecr:  # the result is cached
         ecr.add_response("describe_images", {"imageDetails": [{"imageDigest": layout.digest}]})
         again = revisions_in_image(aws, MANIFEST, DockerBuilder(tmp_path), layout.digest, tmp_path / "cache")
     assert again == found
@@ -167,7 +167,7 @@ def test_later_layers_add_replace_and_remove() -> None:
     assert read(first, files(".wh.a"), files("a/b/6")) == {"6": b"a/b/6"}
 
 
-def test_folder_is_there_or_it_is_not() -> None:
+def test_folder_exists_or_is_missing() -> None:
     assert read(files("a/bb/1", "b/1")) is None
     assert read() is None
     assert read(tar([entry("a/b", tarfile.DIRTYPE)])) == {}
@@ -175,7 +175,7 @@ def test_folder_is_there_or_it_is_not() -> None:
     assert read(files("a/b/../../../etc/x", "/a/b/1")) == {"1": b"/a/b/1"}
 
 
-def test_index_leads_to_its_image_for_linux(aws: Aws, layout: Layout, tmp_path: Path) -> None:
+def test_index_selects_its_image_for_linux(aws: Aws, layout: Layout, tmp_path: Path) -> None:
     index = {
         "manifests": [
             {"digest": "sha256:" + "0" * 64, "platform": {"os": "unknown", "architecture": "unknown"}},

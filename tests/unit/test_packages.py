@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
-# The oldest of each: glibc of Debian 12 and Ubuntu 24.04, and macOS 14.
+# The oldest supported versions: glibc of Debian 12 and Ubuntu 24.04, and macOS 14.
 MACHINES = {
     "Linux x86-64": ("linux", "x86_64", [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]),
     "Linux arm64": ("linux", "aarch64", [f"manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)]),
@@ -29,7 +29,7 @@ MACHINES = {
 }
 OLDER_NAMES = {"manylinux_2_17": "manylinux2014", "manylinux_2_12": "manylinux2010", "manylinux_2_5": "manylinux1"}
 COMPILED = {("macOS x86-64", "argon2-cffi-bindings"), ("macOS x86-64", "pgparse")}
-"""What has no wheel and is compiled there, with Apple's command line tools. The README says so."""
+"""Packages without a wheel, which are compiled there with Apple's command line tools, as the README states."""
 
 
 @cache
@@ -41,7 +41,7 @@ def locked() -> dict[str, list[dict[str, Any]]]:
 
 
 def installed(environment: dict[str, str], *, group: str | None) -> list[dict[str, Any]]:
-    """What is installed where `environment` holds: without a group, with `region`, or with `dev` (all members)."""
+    """The packages installed in an `environment`: without a group, with `region`, or with `dev` (all members)."""
     members = [name for name, [first, *_] in locked().items() if set(first["source"]) & {"editable", "virtual"}]
     roots = members if group == "dev" else ["alva", "alva-infrastructure"]
     wanted: list[tuple[str, str | None]] = [(name, None) for name in roots]
@@ -78,7 +78,7 @@ def holds(dependency: dict[str, Any], environment: dict[str, str]) -> bool:
 
 
 def is_of(package: dict[str, Any], environment: dict[str, str]) -> bool:
-    """Whether this is the version that is locked for machines like that."""
+    """Whether this version is locked for such machines."""
     markers = package.get("resolution-markers", [])
     return not markers or any(Marker(marker).evaluate(environment) for marker in markers)
 
@@ -139,9 +139,9 @@ def test_region_adds_its_parts_on_linux_alone() -> None:
 
 
 def modules_of_the_command_line() -> Iterator[tuple[str, ast.AST]]:
-    """Every module of ours that a verb may import, wherever in a function, and its syntax tree."""
+    """Every own module that a verb can import, also within a function, with its syntax tree."""
     waiting = [f"alva.cli.{file.stem}" for file in (SOURCES / "alva/cli").glob("*.py") if file.stem != "__init__"]
-    waiting.append("alva.checks.alembic_sql")  # which a release runs as a process
+    waiting.append("alva.checks.alembic_sql")  # a release runs it as a process
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -158,7 +158,7 @@ def modules_of_the_command_line() -> Iterator[tuple[str, ast.AST]]:
 
 
 def imports_at_run_time(tree: ast.AST) -> Iterator[str]:
-    """Absolute names of what a module imports, without `if TYPE_CHECKING:`."""
+    """The absolute names of a module's imports, without those under `if TYPE_CHECKING:`."""
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):
@@ -172,8 +172,8 @@ def imports_at_run_time(tree: ast.AST) -> Iterator[str]:
                 yield from imports_at_run_time(node)
 
 
-def test_verbs_import_nothing_that_comes_with_the_region_or_the_tests() -> None:
-    """The region is a process of its own: what calls AWS runs without its packages."""
+def test_verbs_import_no_package_of_the_region_or_the_tests() -> None:
+    """The region is a separate process, so verbs that call AWS run without its packages."""
     environment = environment_of("Linux x86-64", sys.version_info[:2])
     base = {canonicalize_name(package["name"]) for package in installed(environment, group=None)}
     distributions = metadata.packages_distributions()

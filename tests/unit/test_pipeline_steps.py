@@ -38,7 +38,7 @@ def step(name: str) -> dict[str, Any]:
 
 
 def workspace(tmp_path: Path, alva: str) -> Path:
-    """A checkout whose `./alva` is this script, with two digests."""
+    """A checkout with this script as `./alva`, and two digests."""
     (tmp_path / "alva").write_text(alva)
     (tmp_path / "alva").chmod(0o755)
     (tmp_path / "digests").mkdir()
@@ -68,7 +68,7 @@ def test_several_kinds_of_risk_are_allowed_in_one_run(tmp_path: Path, separator:
     process = start(folder, "Release what was built", ALLOW=everything)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    # The preflight before it must not refuse what the release may do.
+    # The preflight before it must allow the same risks as the release.
     for line, command in zip(
         (folder / "calls").read_text().splitlines(), (preflight_command, deploy_command), strict=True
     ):
@@ -96,7 +96,7 @@ def test_without_a_choice_nothing_is_allowed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["Release what was built", "Roll back to an earlier release"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_cancelled_run_reaches_the_release(tmp_path: Path, name: str, number: signal.Signals) -> None:
-    """GitHub signals the step's shell only: the release must have taken its place."""
+    """GitHub signals only the step's shell, so the shell must `exec` the release."""
     script = f"""#!{sys.executable}
 import signal, sys, time, pathlib
 if sys.argv[1] == "preflight":
@@ -121,11 +121,11 @@ while True:  # a signal that arrives just before one long sleep would not end it
 
 @pytest.mark.parametrize("name", ["Release what was built", "Roll back to an earlier release"])
 def test_rollback_ends_before_the_job_and_the_credentials_do(name: str) -> None:
-    """The longest way: the lock is waited for, all time passes, a stack update is cancelled, and so is the rollback."""
+    """The longest case: a wait for the lock, the deadline, a cancelled stack update, and a rollback as long."""
     words = step(name)["run"].split()
     wait_seconds, deadline_seconds = (int(words[words.index(option) + 1]) for option in ("--wait", "--deadline"))
     cancel_seconds = inspect.signature(Stacks).parameters["cancel_timeout_seconds"].default
-    looking_seconds = DETECTION_SECONDS + 180  # drift is detected, and change sets are made, before any step
+    looking_seconds = DETECTION_SECONDS + 180  # drift is detected and change sets are created before the first step
     longest = wait_seconds + looking_seconds + deadline_seconds + cancel_seconds + ROLLBACK_SECONDS + cancel_seconds
     job_seconds = RELEASE["timeout-minutes"] * 60
     assert longest + PREPARATION_SECONDS <= job_seconds

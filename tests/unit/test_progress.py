@@ -39,7 +39,7 @@ def test_plain_progress_is_one_line_per_step_with_its_duration() -> None:
     assert lines[3] == ["✗", "third", "0.0s", "failed"]
 
 
-def test_verbose_progress_shows_what_happens_inside() -> None:
+def test_verbose_progress_shows_the_events_of_a_step() -> None:
     stream = io.StringIO()
     work(PlainProgress(stream, verbose=True))
     assert "    first: inside" in stream.getvalue().splitlines()
@@ -64,7 +64,7 @@ def test_json_progress_is_one_object_per_event() -> None:
 
 @contextmanager
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TextIO, list[bytes]]]:
-    """A pseudo-terminal to print on, and what was printed there, whole once the block has ended."""
+    """A pseudo-terminal, and its output, which is complete once the block has ended."""
     monkeypatch.setenv("TERM", "xterm-256color")
     ours, theirs = pty.openpty()
     printed: list[bytes] = []
@@ -97,11 +97,11 @@ def test_progress_on_a_terminal_ends_with_the_same_lines(monkeypatch: pytest.Mon
         assert title in text
 
 
-def test_lines_that_come_while_the_view_is_drawn_do_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_during_the_drawing_do_not_stop_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
     is_drawn = threading.Event()
 
     class Slow(LiveProgress):
-        """Stays in the drawing of its view, as a slow machine does."""
+        """Draws its view slowly, like a slow machine."""
 
         def _render(self) -> RenderableType:
             is_drawn.set()

@@ -44,7 +44,7 @@ CASES: dict[str, str | None] = {
     "raise SystemExit(3)": "SystemExit: 3",
     "import psycopg2.extras": "imports psycopg2.extras",
     "op.execute(make_sql())": "NameError",
-    # Python that may run other SQL in the database than the SQL that is judged.
+    # Python code that could run other SQL in the database than the judged SQL.
     'op.get_bind().exec_driver_sql("DROP TABLE plans")': "it may run other SQL: line 7 uses get_bind",
     'op.get_context().connection.execute(sa.text("DROP TABLE plans"))': "line 7 uses get_context",
     'op.get_context().impl.drop_table("plans")': "line 7 uses get_context",
@@ -89,7 +89,7 @@ CASES: dict[str, str | None] = {
     for table in ("a", "b"):
         op.add_column(table, sa.Column("c", sa.Integer))""": None,
 }
-"""What a revision does -> what it takes away, in words; None where it only adds."""
+"""The operations of a revision -> the contraction as text; None if it only adds."""
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def test_additive_revision_is_no_contraction(judged: dict[str, Revision], upgrad
     assert judged[upgrade].contractions == ()
 
 
-def test_index_that_stops_writes_is_named(judged: dict[str, Revision]) -> None:
+def test_index_that_blocks_writes_is_named(judged: dict[str, Revision]) -> None:
     (lock,) = judged['op.create_index("i", "users", ["name"])'].locks
     assert "writes wait while it builds the index" in lock
 
 
-def test_judgements_are_kept_until_a_revision_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judgements_are_cached_until_a_revision_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = tmp_path / "migrations" / "versions", tmp_path / "cache"
     folder.mkdir(parents=True)
     write(folder, "1", None, 'op.drop_table("a")')
@@ -146,7 +146,7 @@ def test_judging_programs_do_not_get_the_environment(tmp_path: Path, monkeypatch
         return run(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "run", recorded)
-    # As if the source were not looked at: what does the revision get to see when it runs all the same?
+    # Without the check of the source, run the revision and see its environment.
     monkeypatch.setattr(revisions_module, "unknown_before_it_runs", lambda _: ())
     write(tmp_path, "1", None, "import os; raise ValueError(sorted(os.environ))")
     write(tmp_path, "2", "1", 'op.create_index("i", "users", ["name"])')
@@ -164,7 +164,7 @@ def test_revision_that_may_run_other_sql_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_downgrade_may_do_what_upgrade_may_not(tmp_path: Path) -> None:
+def test_downgrade_is_not_restricted_like_upgrade(tmp_path: Path) -> None:
     write(tmp_path, "1", None, 'op.create_table("a")', downgrade='op.get_bind(); op.drop_table("a")')
     assert read_revisions(tmp_path)[0].contractions == ()
 
@@ -174,7 +174,7 @@ def test_downgrade_that_upgrade_calls_is_judged(tmp_path: Path) -> None:
     assert "uses get_bind" in read_revisions(tmp_path)[0].contractions[0]
 
 
-def test_history_is_read_in_its_own_order_not_in_that_of_its_files(tmp_path: Path) -> None:
+def test_history_is_read_in_the_order_of_revisions_not_of_files(tmp_path: Path) -> None:
     write(tmp_path, "a", "c", "pass")
     write(tmp_path, "c", "b", "pass")
     write(tmp_path, "b", None, "pass")
@@ -226,7 +226,7 @@ def test_journal_that_is_not_drizzles_is_refused(tmp_path: Path, journal: str) -
 
 @pytest.mark.parametrize("when", [1, 2])
 def test_drizzle_migration_that_drizzle_would_skip_is_refused(tmp_path: Path, when: int) -> None:
-    """Two branches generated one each, and the older one was merged last."""
+    """Two branches each generated one, and the older one was merged last."""
     (tmp_path / "meta").mkdir()
     entries = [{"idx": 0, "when": 2, "tag": "a"}, {"idx": 1, "when": when, "tag": "b"}]
     (tmp_path / "meta" / "_journal.json").write_text(json.dumps({"entries": entries}))

@@ -22,8 +22,8 @@ from alva.sessions.commands import Marks, wrapped
 from alva.sessions.messages import MalformedMessage, Message, PayloadType
 from alva.sessions.streams import MOST_ATTEMPTS, Incoming, Outgoing, PeerGone
 
-# A message that AWS's console sent, on record in the npm package ssm-session (src/ssm.js): the size of a terminal.
-# It pads the type on the left, and its digest is the first half of one in hexadecimal; AWS's agent takes both.
+# A message of AWS's console, recorded in the npm package ssm-session (src/ssm.js): the size of a terminal. It pads the
+# type on the left, and its digest is the first half of a hexadecimal digest; AWS's agent accepts both.
 RECORDED = bytes.fromhex(
     "00000074" + "00" * 15 + b"input_stream_data".hex() + "00000001" + "000000001e5b37e2" + "00" * 8 +
     "0000000000000001" + "730f664914534e2a9f01a37dbffefce1" + b"e44365b951162eda64acefd27572209e".hex() + "00000003" +
@@ -36,7 +36,7 @@ def test_message_that_aws_console_sent_is_understood() -> None:
     read = Message.from_bytes(RECORDED, check_digest=False)
     assert (read.type, read.payload_type, read.flags) == (messages.INPUT, PayloadType.SIZE, messages.SYN)
     assert read.as_json() == {"cols": 202, "rows": 18}
-    # Java's halves: what is sent second comes first.
+    # Java's order of a UUID's halves: the second half comes first.
     assert read.id == uuid.UUID("9f01a37d-bffe-fce1-730f-664914534e2a")
     with pytest.raises(MalformedMessage, match="digest"):
         Message.from_bytes(RECORDED)
@@ -58,7 +58,7 @@ def test_unacknowledged_message_is_sent_again_up_to_a_limit() -> None:
     assert [first.sequence_number, second.sequence_number] == [0, 1]
     assert outgoing.overdue(0.1) is None
     assert outgoing.overdue(0.3) == first
-    assert outgoing.overdue(0.4) is None, "it has been sent again a moment ago"
+    assert outgoing.overdue(0.4) is None, "it was sent again a moment ago"
     outgoing.acknowledge(0, 0.5)
     assert outgoing.overdue(0.6) == second
     for attempt in range(MOST_ATTEMPTS - 2):
@@ -69,19 +69,19 @@ def test_unacknowledged_message_is_sent_again_up_to_a_limit() -> None:
     assert outgoing.is_settled
 
 
-def test_messages_are_given_out_once_and_in_order_however_they_come() -> None:
+def test_messages_are_delivered_once_and_in_order_whatever_the_order_of_arrival() -> None:
     incoming = Incoming()
     sent = [Message(type=messages.OUTPUT, sequence_number=number) for number in range(4)]
     given = []
     for number in (1, 0, 0, 3, 1, 2):
         is_taken, in_turn = incoming.take(sent[number])
-        assert is_taken, "what came before is acknowledged again: that it was is what got lost"
+        assert is_taken, "an earlier message is acknowledged again: its acknowledgement got lost"
         given += [message.sequence_number for message in in_turn]
     assert given == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
-def test_marks_are_taken_out_of_the_output_wherever_it_is_cut(size: int) -> None:
+def test_markers_are_removed_from_the_output_wherever_it_is_split(size: int) -> None:
     output = f"before {MARK}:begin:{MARK[:9]} no mark, and\n the end{MARK}:42:".encode()
     marks, shown = Marks(MARK), b""
     for start in range(0, len(output), size):
@@ -90,14 +90,14 @@ def test_marks_are_taken_out_of_the_output_wherever_it_is_cut(size: int) -> None
     assert (marks.has_begun, marks.exit_code) == (True, 42)
 
 
-def test_command_survives_its_wrapping_word_for_word() -> None:
+def test_wrapped_command_keeps_its_arguments_unchanged() -> None:
     words = ["printf", "%s|", "it's", 'a "quote"', "$HOME", "two  blanks", "%d", "*"]
     ran = subprocess.run(shlex.split(wrapped(words, MARK, is_terminal=True)), capture_output=True, check=True)
     assert ran.stdout == f'{MARK}:begin:it\'s|a "quote"|$HOME|two  blanks|%d|*|{MARK}:0:'.encode()
 
 
 def talk_to(agent: Callable[[Any], Awaitable[None]]) -> tuple[int, bytes]:
-    """The client, and at the other end `agent`: the exit code, and what was shown."""
+    """Run the client against `agent`; return the exit code and the shown output."""
     output_read, output_write = os.pipe()
     devnull = os.open(os.devnull, os.O_RDONLY)
 
@@ -122,7 +122,7 @@ def closing(output: str = "") -> bytes:
 
 
 async def received(client: Any, payload_type: PayloadType) -> Message:
-    """The next input of that type; everything is acknowledged."""
+    """Return the next input of that type; every message is acknowledged."""
     while True:
         message = Message.from_bytes(await client.recv())
         if message.type == messages.INPUT:
@@ -131,7 +131,7 @@ async def received(client: Any, payload_type: PayloadType) -> Message:
                 return message
 
 
-def test_client_shakes_hands_where_the_agent_asks_for_it() -> None:
+def test_client_answers_the_agents_handshake_request() -> None:
     said: dict[str, Any] = {}
 
     async def agent(client: Any) -> None:
@@ -183,7 +183,7 @@ def test_session_that_a_key_encrypts_is_refused_by_name() -> None:
         talk_to(agent)
 
 
-def test_exit_code_of_the_other_side_is_used() -> None:
+def test_exit_code_of_the_remote_command_is_used() -> None:
     async def agent(client: Any) -> None:
         await client.recv()
         await client.send(Outgoing(messages.OUTPUT).message(PayloadType.EXIT_CODE, b"9", 0).to_bytes())
@@ -192,7 +192,7 @@ def test_exit_code_of_the_other_side_is_used() -> None:
     assert talk_to(agent)[0] == 9
 
 
-def test_lost_connection_and_an_end_without_a_message_are_errors() -> None:
+def test_lost_connection_and_session_end_without_a_message_are_errors() -> None:
     async def hangs_up(client: Any) -> None:
         await client.recv()
 

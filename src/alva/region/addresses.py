@@ -1,4 +1,4 @@
-"""Addresses of network interfaces: 10.0.10.17 where tasks have a network of their own, else 127.<octet>.10.17."""
+"""Addresses of network interfaces: 10.0.10.17 in a network with namespaces, 127.<octet>.10.17 in one without."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Addresses:
     """
 
     def __init__(self, config: RegionConfig, *, are_real: bool = False) -> None:
-        """`are_real` says that the network has the VPC's own addresses (`network.is_enforced`)."""
+        """`are_real`: whether the network has the VPC's own addresses (`network.is_enforced`)."""
         self._octet = config.loopback_octet
         self._are_real = are_real
         self._taken: set[str] = set()
@@ -60,8 +60,7 @@ class Addresses:
         return f"127.{self._octet}.{third}.{fourth}"
 
     def restored(self, address: str, cidr_block: str) -> str:
-        """Reserve a recorded address and return its present form: the region may have had the other kind of network
-        before.
+        """Reserve a recorded address and return it in the form that this machine uses now, which may be another one.
 
         `cidr_block` is the subnet's.
         """

@@ -2,7 +2,7 @@
 creation, and tasks need as long to start as on Fargate.
 
 `ALVA_ADVERSE_CONDITIONS` turns this on; its value divides AWS's seconds. Without it, nothing here runs. Calls between
-services within the region are not affected, as AWS's own services retry them.
+services within the region are not affected, since AWS's own services retry them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from alva.region.requests import Request, Response, intercept
 from alva.region.unexpected import error_response
 
 READ_LAG_SECONDS = 5.0
-"""How long reads may return what was true before, and not find what is new. AWS names no figure.
+"""How long reads may return former values and miss new records. AWS publishes no figure.
 
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html ("eventual consistency model")
 """
 
 ROLE_SECONDS = 10.0
-"""How long a new role cannot be assumed. AWS names no figure.
+"""How long a new role cannot be assumed. AWS publishes no figure.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html ("Changes that I make are not always immediately
 visible")
@@ -39,10 +39,10 @@ NAME_IS_TAKEN_SECONDS = 30.0
 """https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html"""
 
 TASK_START_SECONDS = (30.0, 60.0)
-"""From RunTask to RUNNING on Fargate. An estimate: AWS names no figure."""
+"""From RunTask to RUNNING on Fargate. An estimate: AWS publishes no figure."""
 
 THROTTLE_EVERY = 20
-"""Of this many requests to one service, the last one is throttled."""
+"""Every n-th request to a service is throttled."""
 
 LAGGING = ("ecs", "iam", "ssm")
 MOST_ANSWERS = 1000
@@ -69,7 +69,7 @@ class AdverseConditions:
         """When parameters were deleted."""
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
-        """The application under adverse conditions."""
+        """Wrap the application so that its requests are delayed and refused."""
         return intercept(application, self._answer)
 
     async def _answer(self, request: Request, respond: Callable[[], Awaitable[Response]]) -> Response | None:
@@ -145,7 +145,7 @@ class AdverseConditions:
         return time.monotonic() - self._created.get(name, float("-inf")) < READ_LAG_SECONDS / self._scale
 
     def _without_new(self, request: Request, response: Response) -> Response:
-        """The response of a read without what was created within the lag."""
+        """The response of a read, without records that were created within the lag."""
         status, headers, body = response
         if status >= 300:
             return response

@@ -1,8 +1,8 @@
 """The server of AWS's APIs and of ECR's registry: HTTP and HTTPS at one port.
 
-Docker and the AWS SDKs speak HTTP to it. Other clients of registries demand TLS, and a repository has one address. So
-the first byte of a connection decides: a TLS client begins with a handshake record (RFC 8446, section 5.1). Hypercorn
-serves the connection then.
+Docker and the AWS SDKs use HTTP. Other registry clients require TLS, and a repository has one address. So the first
+byte of a connection decides: a TLS client begins with a handshake record (RFC 8446, section 5.1). Hypercorn then serves
+the connection.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ApiServer:
                 ssl=self._tls if is_tls else None,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS if is_tls else None,
             )
-        except OSError:  # the client has gone, sends nothing, or does not trust the certificate
+        except OSError:  # the client has disconnected, sends nothing, or does not trust the certificate
             connection.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,7 +103,7 @@ class ApiServer:
         await TCPServer(self._application, asyncio.get_running_loop(), self._config, self._context, {}, reader, writer)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
-        """Refer to a task until it ends: the event loop itself does not."""
+        """Keep a reference to a task until it ends: the event loop keeps none."""
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 

@@ -1,4 +1,4 @@
-"""ASGI applications, and how they read the service and the action of a request to AWS's APIs."""
+"""ASGI applications, and the service and action of a request to AWS's APIs."""
 
 from __future__ import annotations
 

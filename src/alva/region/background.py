@@ -45,7 +45,7 @@ class Failure:
 
 
 class Background:
-    """Starts background tasks on the running event loop and knows which of them fail.
+    """Starts background tasks on the running event loop and records which of them fail.
 
     Tasks run in a copy of the context in which this object was made, not in that of the request that started them:
     MiniStack scopes its records by the account and the region of a request, and background work must see those of the

@@ -42,7 +42,7 @@ class Certificate:
 
 
 class CertificateAuthority:
-    """Creates one authority in `folder` at first use and keeps it, so certificates remain valid after a restart."""
+    """Creates one authority in `folder` at first use and reuses it, so certificates remain valid after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

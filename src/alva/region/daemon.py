@@ -1,7 +1,7 @@
 """Starts, stops and inspects a region's process, for the command line.
 
-A region holds a lock on `<home>/region.lock` while it runs, with its process id in the file. A process id alone would
-not prove that a region runs: another program may have it by now.
+A region holds a lock on `<home>/region.lock` while it runs, with its process id in the file. A process id alone does
+not prove that a region runs: another program can have the same id later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RegionStatus:
     """Whether a region runs, and as which process."""
 
     is_running: bool
-    """Its API answers and its data plane was started."""
+    """Whether its API answers and its data plane was started."""
     is_starting_or_stopping: bool = False
     pid: int | None = None
     started_at: datetime | None = None
@@ -55,7 +55,7 @@ class RegionStatus:
     memory_limits: str = "unknown"
     """A description of how tasks' memory is limited."""
     adverse_conditions: float = 0.0
-    """By how much AWS's delays are divided (see `adverse_conditions.py`); 0 is off."""
+    """The divisor of AWS's delays (see `adverse_conditions.py`); 0 is off."""
 
 
 def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
@@ -65,7 +65,7 @@ def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
     of its log).
     """
     deadline = time.monotonic() + timeout_seconds
-    if _wait_until_settled(config, deadline):
+    if _wait_for_start_or_stop(config, deadline):
         return
     _refuse_taken_ports(config)
     log_file = config.logs_folder / "region.log"
@@ -94,7 +94,7 @@ def start(config: RegionConfig, *, timeout_seconds: float = 60.0) -> None:
     while not config.running_file.exists():
         code = process.poll()
         if code is not None:
-            raise _died(log_file, began_at, code)
+            raise _start_error(log_file, began_at, code)
         if time.monotonic() > deadline:
             process.terminate()
             raise RegionFailed(
@@ -258,7 +258,7 @@ def _lock_holder(config: RegionConfig) -> int | None:
     return None
 
 
-def _wait_until_settled(config: RegionConfig, deadline: float) -> bool:
+def _wait_for_start_or_stop(config: RegionConfig, deadline: float) -> bool:
     """Wait while a region is starting or stopping; returns whether one runs then."""
     while (seen := status(config)).is_starting_or_stopping:
         if time.monotonic() > deadline:
@@ -312,12 +312,12 @@ def _end(pid: int, timeout_seconds: float) -> None:
     )
 
 
-def _died(log_file: Path, began_at: int, code: int) -> RegionFailed:
+def _start_error(log_file: Path, began_at: int, code: int) -> RegionFailed:
     """The error of a region that ended while it started: its own error, or the end of its log."""
     lines = _tail(log_file, began_at)
     try:
-        said: Mapping[str, Any] = json.loads(lines[-1])
-        return RegionFailed(said["message"], evidence=said["evidence"], next_step=said["next"])
+        failure: Mapping[str, Any] = json.loads(lines[-1])
+        return RegionFailed(failure["message"], evidence=failure["evidence"], next_step=failure["next"])
     except (IndexError, ValueError, KeyError, TypeError):
         return RegionFailed(
             f"cannot start the local region: it ended with code {code}", evidence=lines, next_step=f"see {log_file}"

@@ -1,4 +1,4 @@
-"""Writes a database's or cache's output to a file, and to CloudWatch Logs if its record says so."""
+"""Writes a database's or cache's output to a file, and to CloudWatch Logs if its record enables that."""
 
 from __future__ import annotations
 

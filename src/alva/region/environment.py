@@ -1,4 +1,4 @@
-"""What MiniStack reads from the environment when it is imported."""
+"""The environment variables that MiniStack reads when it is imported."""
 
 from __future__ import annotations
 

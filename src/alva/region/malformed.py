@@ -43,7 +43,7 @@ def _with_version(service: str, version: str, theirs: Handler) -> Handler:
 
 
 def _with_xml(theirs: Handler) -> Handler:
-    """S3 gets what names no other service. Its CreateBucket has a body of XML, or none.
+    """A request that names no other service is for S3. Its CreateBucket has a body of XML, or none.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (MalformedXML)
     """

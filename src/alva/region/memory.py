@@ -1,7 +1,7 @@
 """Memory limits of tasks and containers, as control groups of this machine (version 1 or 2).
 
 A task's group contains its containers' groups. As on Fargate, the kernel kills a process that exceeds either limit. If
-the region cannot create groups, nothing is limited, and `description` says why.
+the region cannot create groups, nothing is limited, and `description` has the reason.
 """
 
 from __future__ import annotations

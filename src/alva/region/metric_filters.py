@@ -54,7 +54,7 @@ class MetricFilters:
                     _put(transformation, dimensions, event.get("timestamp", now) / 1000, value)
         minute = now // 60_000
         if not had_value and self._minutes.get((group, name)) != minute:
-            # Events were received and none matched: publish the default value, once a minute.
+            # No event of the batch matches: publish the default value, once a minute.
             for transformation in metric_filter["metricTransformations"]:
                 if transformation.get("defaultValue") is not None:
                     _put(transformation, {}, now / 1000, float(transformation["defaultValue"]))

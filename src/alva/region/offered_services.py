@@ -39,8 +39,8 @@ class ServiceNotOffered(Exception):
     """A call of a service that the region does not have."""
 
 
-class Nothing(dict[Any, Any]):
-    """The value of every name in an absent service: an empty store when it is read, a refusal when it is called."""
+class MissingName(dict[Any, Any]):
+    """The value of every name in an absent service: an empty store when read, a refusal when called."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -49,16 +49,16 @@ class Nothing(dict[Any, Any]):
     def __call__(self, *_: object, **__: object) -> Any:
         raise ServiceNotOffered(f"the local region does not have {self._name}")
 
-    def __getattr__(self, name: str) -> Nothing:
+    def __getattr__(self, name: str) -> MissingName:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Nothing(f"{self._name}.{name}")
+        return MissingName(f"{self._name}.{name}")
 
     def __hash__(self) -> int:  # type: ignore[override]
         return id(self)
 
 
-class _Absence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _MissingModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports an empty module for each absent service."""
 
     def find_spec(
@@ -75,12 +75,12 @@ class _Absence(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module = ModuleType(spec.name)
         service = spec.name.removeprefix(_PACKAGE)
 
-        def nothing(name: str) -> Nothing:
+        def missing(name: str) -> MissingName:
             if name.startswith("__") or name in ("get_state", "load_persisted_state", "reset"):
                 raise AttributeError(name)
-            return Nothing(f"{service}.{name}")
+            return MissingName(f"{service}.{name}")
 
-        module.__getattr__ = nothing  # type: ignore[method-assign]
+        module.__getattr__ = missing  # type: ignore[method-assign]
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -93,7 +93,7 @@ def restrict() -> None:
     if loaded:
         raise RuntimeError(f"MiniStack's services are imported already: {', '.join(loaded[:3])}")
     os.environ["SERVICES"] = ",".join(OFFERED)
-    sys.meta_path.insert(0, _Absence())
+    sys.meta_path.insert(0, _MissingModules())
 
 
 def disable_other_entry_points(application: ModuleType) -> None:

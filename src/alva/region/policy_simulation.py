@@ -1,6 +1,6 @@
 """iam:SimulatePrincipalPolicy and SimulateCustomPolicy for every requested resource, within the permissions boundary.
 
-MiniStack evaluates only the first resource, and no boundary.
+MiniStack evaluates only the first resource, and ignores the boundary.
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 """
 

@@ -1,4 +1,4 @@
-"""CloudWatch Logs' saved queries, which MiniStack lacks: create, list, delete. StartQuery runs them."""
+"""CloudWatch Logs' saved queries, which MiniStack lacks: create, list and delete them. StartQuery runs a query."""
 
 from __future__ import annotations
 

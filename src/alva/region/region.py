@@ -1,4 +1,4 @@
-"""The values that every component is constructed with."""
+"""The class `Region`: the values for constructing a component."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Region:
-    """What every component is constructed with."""
+    """The values that every component gets when it is constructed."""
 
     config: RegionConfig
     background: Background

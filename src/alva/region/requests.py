@@ -1,4 +1,4 @@
-"""Requests to the region's API as values, for what decides about them before a service sees them."""
+"""Requests to the region's API as values, for code that accepts or refuses them before a service handles them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def intercept(
     application: ASGIApplication,
     answer: Callable[[Request, Callable[[], Awaitable[Response]]], Awaitable[Response | None]],
 ) -> ASGIApplication:
-    """The application behind a decision about each HTTP request.
+    """Wrap an application with a decision about each HTTP request.
 
     `answer` gets the request and a function that returns the application's response. It returns the response to send,
     or None: then the application answers.

@@ -18,7 +18,8 @@ from alva.region import log_events
 INTERVAL_SECONDS = 15.0
 DATAPOINT_SECONDS = 3 * 3600
 """CloudWatch keeps points of less than a minute's resolution for three hours, and those of a minute for 15 days. Here
-three hours, since an alarm looks back less: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+it is three hours, since no alarm evaluates older points:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 """
 HISTORY_ENTRIES = 1_000
 """The limit of kept entries of sent events, alarm histories and Insights queries, which AWS deletes by age."""

@@ -61,7 +61,7 @@ class Roles:
         self._services = ControlPlane(account_id, region)
 
     def guard(self, application: ASGIApplication) -> ASGIApplication:
-        """The application behind a permission check. A request without permission gets AWS's refusal."""
+        """Wrap the application with a permission check. A request without permission gets AWS's refusal."""
         return intercept(application, lambda request, _: self.refuse(request))
 
     async def refuse(self, request: Request) -> Response | None:

@@ -2,7 +2,7 @@
 
 Honoured: register, describe, deregister. Without effect: no policy and no scheduled action changes a desired count. CPU
 and memory on one machine do not represent a service's load on AWS, and scaling would change services during a test.
-`docs/reference/region.md` says so.
+`docs/reference/region.md` documents this.
 """
 
 from __future__ import annotations

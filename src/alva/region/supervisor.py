@@ -237,7 +237,7 @@ class Supervisor:
         self._save(process)
 
     def _save(self, changed: Process) -> None:
-        """Record the processes, except those that end with the process that they are inside of."""
+        """Record the processes, except those that end with the sandboxed process that they run inside."""
         if changed.spec.inside is None:
             self._record.write(pid for pid, process in self._processes.items() if process.spec.inside is None)
 

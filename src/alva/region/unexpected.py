@@ -25,7 +25,7 @@ Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[
 logger = logging.getLogger("alva.region")
 
 MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
-"""The services whose name in botocore is not MiniStack's."""
+"""The services with different names in botocore and MiniStack."""
 _OF_EVERY_SERVICE = frozenset({
     "Code", "ErrorResponse", "Error", "Errors", "Message", "RequestID", "RequestId", "Resource", "Response",
     "ResponseMetadata", "Type", "entry", "item", "key", "member", "requestId", "return", "value", "xml",
@@ -59,7 +59,7 @@ def _answering(service: str, handler: Handler) -> Handler:
 
 
 def _readable(service: str, answer: bytes) -> bytes:
-    """The answer; if it is XML that cannot be read, with its texts escaped. Elements are the names of AWS's model."""
+    """The response; if it is invalid XML, with its texts escaped. Only names from AWS's model count as elements."""
     if not isinstance(answer, bytes) or not answer.lstrip().startswith(b"<"):
         return answer
     try:

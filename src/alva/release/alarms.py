@@ -28,9 +28,9 @@ def alarms_are_quiet(aws: Aws, manifest: Manifest) -> Finding:
     deployment failures"): the release would not be protected.
     """
     alarms = read_alarms(aws, manifest)
-    ringing = [
+    in_alarm = [
         f"{alarm['AlarmName']}: {alarm.get('StateReason', '')}" for alarm in alarms if alarm["StateValue"] == "ALARM"
     ]
-    if ringing:
-        return Verdict.FAIL, "; ".join(ringing)
+    if in_alarm:
+        return Verdict.FAIL, "; ".join(in_alarm)
     return (Verdict.OK, f"{len(alarms)} alarms") if alarms else (Verdict.SKIP, "there are no alarms")

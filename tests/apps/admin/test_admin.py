@@ -28,7 +28,7 @@ def _new_email() -> str:
 
 
 def _sign_in(client: httpx.Client, person: Any) -> httpx.Client:
-    """Give a browser on the whole site the session of a person who signed in at auth."""
+    """Give a browser on the whole site the session of a user who signed in at auth."""
     client.cookies.set("alva_access", person.access_token, domain="alva.test")
     return client
 
@@ -76,10 +76,10 @@ def test_customer_is_refused(customer: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_stranger_is_led_to_the_sign_in_page(visit: Visit, path: str) -> None:
+def test_visitor_without_a_session_is_redirected_to_the_sign_in_page(visit: Visit, path: str) -> None:
     answer = visit().get(path, follow_redirects=True)
     assert (answer.status_code, answer.url.path) == (200, "/signin")
-    assert re.search(r'name="next" value="/admin', answer.text), "and back afterwards"
+    assert re.search(r'name="next" value="/admin', answer.text), "the sign-in returns to the page"
 
 
 @pytest.mark.parametrize("path", ["/admin/users/invitations", f"/admin/users/{'0' * 32}/role", "/admin/jobs/1/retry"])
@@ -106,7 +106,7 @@ def test_links_and_files_stay_under_the_prefix(office: httpx.Client) -> None:
             assert office.get(target).status_code == 200
 
 
-def test_overview_shows_the_queue_and_what_runs(office: httpx.Client, worker: Any) -> None:  # noqa: ARG001
+def test_overview_shows_the_queue_and_the_running_services(office: httpx.Client, worker: Any) -> None:  # noqa: ARG001
     text = _page_with(r"1 worker\b", office, "/admin")
     for service in ("web", "api", "auth", "admin"):
         assert re.search(rf'<th scope="row">{service}</th>.*?sha256:a{{64}}', text, re.DOTALL)
@@ -129,7 +129,7 @@ def test_administrator_finds_a_user_and_changes_the_role(
     assert _sign_in(visit(), person).get("/admin").status_code == 403
 
 
-def test_own_role_cannot_be_taken_by_mistake(office: httpx.Client) -> None:
+def test_administrator_cannot_revoke_their_own_role(office: httpx.Client) -> None:
     text = office.get("/admin/users").text
     assert re.search(r'admin <span class="quiet">\(you\)</span>', text)
 
@@ -143,14 +143,14 @@ def test_invitation_arrives_and_signs_in_with_its_role(office: httpx.Client, vis
     assert invited.get("/admin").status_code == 200
 
 
-def test_invitation_to_no_address_is_refused_in_a_sentence(office: httpx.Client) -> None:
+def test_invitation_to_an_invalid_address_is_refused_with_a_message(office: httpx.Client) -> None:
     answer = office.post("/admin/users/invitations", data={"email": "nobody", "role": "customer"})
     assert answer.status_code == 422
     assert "Please enter an e-mail address" in answer.text
     assert 'value="nobody"' in answer.text
 
 
-def test_failed_job_is_seen_and_made_after_all(
+def test_failed_job_is_shown_and_can_be_retried(
     office: httpx.Client,
     customer: httpx.Client,
     outside: Any,
@@ -169,7 +169,7 @@ def test_failed_job_is_seen_and_made_after_all(
     _page_with(plan_id, office, "/admin/jobs?state=completed")
     for action in ("retry", "cancel"):
         answer = office.post(f"/admin/jobs/{plan_id}/{action}", follow_redirects=True)
-        assert "no longer possible" in answer.text, "a button that somebody else pressed before is no error page"
+        assert "no longer possible" in answer.text, "a second press of the button is no error page"
 
 
 def test_job_is_cancelled(
@@ -194,7 +194,7 @@ def test_invalid_query_gives_a_page(office: httpx.Client, query: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/admin/users/invitations", f"/admin/users/{'0' * 32}/role", "/admin/jobs/1/retry"])
-def test_form_that_a_sign_in_interrupted_leads_back_to_its_page(office: httpx.Client, path: str) -> None:
+def test_form_interrupted_by_a_sign_in_redirects_to_its_page(office: httpx.Client, path: str) -> None:
     answer = office.get(path, follow_redirects=True)
     assert answer.status_code == 200
     assert answer.url.path == "/".join(path.split("/")[:3])

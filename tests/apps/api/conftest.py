@@ -1,4 +1,4 @@
-"""A customer, and a laboratory: an api whose cache and workers a test can kill without effect on other tests."""
+"""A customer, and an api with its own cache and workers, which a test can kill without effect on other tests."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None
     return {"Authorization": f"Bearer {token}"}
 
 
-def ask(client: httpx.Client, **headers: str) -> dict[str, Any]:
+def order_plan(client: httpx.Client, **headers: str) -> dict[str, Any]:
     """Order a plan."""
     answer = client.post("/plans", headers=headers)
     assert answer.status_code == 202, answer.text
@@ -105,7 +105,7 @@ class Laboratory:
         return int(self.environment["REDIS_URL"].rpartition(":")[2].partition("/")[0])
 
     def start_worker(self, *, finish_seconds: float = 10, lock_milliseconds: int = 30_000) -> RunningProcess:
-        """A worker that lets go of its job so long after SIGTERM, and whose job is found so long after its death."""
+        """A worker with two delays: from SIGTERM to the return of its job, and from its death to the job's recovery."""
         code = HASTY_WORKER.format(finish_seconds=finish_seconds, lock_milliseconds=lock_milliseconds)
         worker = launch([sys.executable, "-c", code], self.environment, self.folder, "worker")
         self.workers.append(worker)
@@ -162,7 +162,7 @@ def laboratory_server(
 @pytest.fixture
 def laboratory(laboratory_server: Laboratory, postgres: PostgresServer, outside: Outside) -> Iterator[Laboratory]:
     """The laboratory with a customer and without plans, jobs and workers."""
-    del outside  # only its faults are cleared afterwards
+    del outside  # only its faults are cleared at the end
     laboratory = laboratory_server
     if laboratory.valkey.poll() is not None:
         laboratory.start_cache()

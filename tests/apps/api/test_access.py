@@ -40,7 +40,7 @@ def test_request_without_a_token_is_refused(api: RunningProcess, method: str, pa
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_page_elsewhere_cannot_write_with_a_visitors_cookie(api: RunningProcess, keys: KeyPair) -> None:
+def test_page_of_another_site_cannot_write_with_a_visitors_cookie(api: RunningProcess, keys: KeyPair) -> None:
     cookie = {"Cookie": f"alva_access={bearer(sign_token(keys))}"}
 
     def put(**headers: str) -> int:
@@ -54,7 +54,7 @@ def test_page_elsewhere_cannot_write_with_a_visitors_cookie(api: RunningProcess,
     assert put(Origin="https://evil.example") == 403
     assert put(Origin="null") == 403
     assert put(Referer="https://evil.example/") == 403
-    assert put() == 403, "browsers name where an unsafe request comes from; whatever does not is no page of ours"
+    assert put() == 403, "browsers send the origin of an unsafe request; a request without one is not from our pages"
     reading = httpx.get(f"{api.url}/api/profile", headers=cookie, trust_env=False)
     assert reading.status_code == 200
 
@@ -71,7 +71,7 @@ def test_only_named_origins_may_read_with_credentials(api: RunningProcess, keys:
         assert allowed(origin) is None, origin
 
 
-def test_text_comes_back_as_it_was_and_never_as_html(api: RunningProcess, keys: KeyPair) -> None:
+def test_text_is_returned_unchanged_and_never_as_html(api: RunningProcess, keys: KeyPair) -> None:
     nasty = "<script>alert(1)</script>'; DROP TABLE api.profiles; -- {{7*7}} \u202e \U0001f35e"
     headers = sign_token(keys)
     with httpx.Client(base_url=f"{api.url}/api", headers=headers, trust_env=False) as client:

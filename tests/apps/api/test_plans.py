@@ -8,7 +8,7 @@ import secrets
 import httpx
 import pytest
 
-from tests.apps.api.conftest import ask, sign_token, wait_for
+from tests.apps.api.conftest import order_plan, sign_token, wait_for
 from tests.apps.conftest import EXAMPLE_PLAN, KeyPair, Outside, RunningProcess
 from tests.waiting import until
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("worker", "outside")
 
 
 def test_plan_is_made_with_its_tasks_in_the_boards_order(customer: httpx.Client) -> None:
-    plan = wait_for(customer, ask(customer)["id"], "ready")
+    plan = wait_for(customer, order_plan(customer)["id"], "ready")
     assert plan["content"] == EXAMPLE_PLAN
     assert plan["progress"] == 100
     tasks = customer.get(f"/plans/{plan['id']}/tasks").json()["items"]
@@ -33,7 +33,7 @@ def test_plan_is_made_with_its_tasks_in_the_boards_order(customer: httpx.Client)
 
 def test_watcher_sees_progress_rise_until_the_plan_is_ready(customer: httpx.Client, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.03
-    plan = ask(customer)
+    plan = order_plan(customer)
     seen = []
     with customer.stream("GET", f"/plans/{plan['id']}/events", timeout=60) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
@@ -47,14 +47,14 @@ def test_watcher_sees_progress_rise_until_the_plan_is_ready(customer: httpx.Clie
     assert len(set(percents)) >= 4
     assert seen[-1]["status"] == "ready"
     again = customer.get(f"/plans/{plan['id']}/events", headers={"Last-Event-ID": last})
-    assert again.status_code == 204, "an EventSource that reconnects to a finished plan must be told to stop"
+    assert again.status_code == 204, "204 stops an EventSource that reconnects to a finished plan"
 
 
 def test_cancelled_plan_stays_cancelled_and_its_worker_stops(
     customer: httpx.Client, worker: RunningProcess, outside: Outside
 ) -> None:
     outside.seconds_per_chunk = 0.5
-    plan = ask(customer)
+    plan = order_plan(customer)
     wait_for(customer, plan["id"], "running")
     assert customer.post(f"/plans/{plan['id']}/cancel").json()["status"] == "cancelled"
     assert customer.post(f"/plans/{plan['id']}/cancel").status_code == 200
@@ -62,29 +62,29 @@ def test_cancelled_plan_stays_cancelled_and_its_worker_stops(
     assert customer.get(f"/plans/{plan['id']}").json()["content"] is None
 
 
-def test_asking_twice_with_one_key_makes_one_plan(customer: httpx.Client) -> None:
+def test_two_orders_with_one_key_make_one_plan(customer: httpx.Client) -> None:
     key = secrets.token_hex(8)
-    first = ask(customer, **{"Idempotency-Key": key})
+    first = order_plan(customer, **{"Idempotency-Key": key})
     wait_for(customer, first["id"], "ready")
-    assert ask(customer, **{"Idempotency-Key": key})["id"] == first["id"]
-    assert ask(customer)["id"] != first["id"]
+    assert order_plan(customer, **{"Idempotency-Key": key})["id"] == first["id"]
+    assert order_plan(customer)["id"] != first["id"]
 
 
 def test_plan_survives_a_model_that_fails_once(customer: httpx.Client, outside: Outside) -> None:
     outside.plan_faults += ['{"summary": "half a pl', 500]
-    plan = wait_for(customer, ask(customer)["id"], "ready")
+    plan = wait_for(customer, order_plan(customer)["id"], "ready")
     assert plan["problem"] == ""
 
 
-def test_plan_that_cannot_be_made_fails_with_a_sentence(customer: httpx.Client, outside: Outside) -> None:
+def test_plan_that_cannot_be_made_fails_with_a_message(customer: httpx.Client, outside: Outside) -> None:
     outside.plan_faults += [401]
-    plan = wait_for(customer, ask(customer)["id"], "failed")
+    plan = wait_for(customer, order_plan(customer)["id"], "failed")
     assert plan["problem"] == "The planning service is not set up properly. We have to look at it."
     assert plan["content"] is None
 
 
-def test_plan_of_somebody_else_does_not_exist(customer: httpx.Client, api: RunningProcess, keys: KeyPair) -> None:
-    plan = wait_for(customer, ask(customer)["id"], "ready")
+def test_plan_of_another_user_is_not_found(customer: httpx.Client, api: RunningProcess, keys: KeyPair) -> None:
+    plan = wait_for(customer, order_plan(customer)["id"], "ready")
     task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
     stranger = sign_token(keys)
     for method, path, body in [
@@ -99,7 +99,7 @@ def test_plan_of_somebody_else_does_not_exist(customer: httpx.Client, api: Runni
 
 
 def test_task_moves_over_the_board(customer: httpx.Client) -> None:
-    plan = wait_for(customer, ask(customer)["id"], "ready")
+    plan = wait_for(customer, order_plan(customer)["id"], "ready")
     task = customer.get(f"/plans/{plan['id']}/tasks").json()["items"][0]
     for status in ("doing", "done", "todo"):
         assert customer.patch(f"/tasks/{task['id']}", json={"status": status}).json()["status"] == status

@@ -1,4 +1,4 @@
-"""What happens to plans when workers, the queue or the model fail."""
+"""Plans survive failures of workers, the queue and the model, or fail with a message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import redis
 from bullmq import Queue
 from redis.asyncio import Redis
 
-from tests.apps.api.conftest import Laboratory, ask, wait_for
+from tests.apps.api.conftest import Laboratory, order_plan, wait_for
 from tests.apps.conftest import Outside, PostgresServer
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ def status_of(client: httpx.Client, plan_id: str) -> str:
 def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.5
     victim = laboratory.start_worker(lock_milliseconds=2000)
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     victim.stop(signal.SIGKILL)
     outside.seconds_per_chunk = 0.0
@@ -33,34 +33,34 @@ def test_job_of_a_killed_worker_is_finished_by_another(laboratory: Laboratory, o
     assert "lost its worker" in other.log
 
 
-def test_worker_that_is_told_to_stop_hands_its_job_back(laboratory: Laboratory, outside: Outside) -> None:
+def test_stopping_worker_returns_its_job_to_the_queue(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.5
     first = laboratory.start_worker(finish_seconds=0.5)
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     assert first.stop(signal.SIGTERM) == 0
     assert "returned to the queue" in first.log
     outside.seconds_per_chunk = 0.0
     second = laboratory.start_worker()
     wait_for(laboratory.customer, plan["id"], "ready")
-    assert "lost its worker" not in second.log, "a job that was handed back need not be found"
+    assert "lost its worker" not in second.log, "a returned job need not be recovered"
     jobs = laboratory.admin.get("/jobs").json()["items"]
-    assert [job["attempts"] for job in jobs] == [1], "handing back costs no attempt"
+    assert [job["attempts"] for job in jobs] == [1], "a return does not count as an attempt"
 
 
-def test_worker_that_is_told_to_stop_finishes_what_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
+def test_stopping_worker_finishes_a_job_that_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.04
     worker = laboratory.start_worker(finish_seconds=25)
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     until(lambda: laboratory.customer.get(f"/plans/{plan['id']}").json()["progress"] >= 45, "half the plan")
     assert worker.stop(signal.SIGTERM) == 0
     assert status_of(laboratory.customer, plan["id"]) == "ready"
 
 
-def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Outside) -> None:
+def test_plan_survives_an_unavailable_cache(laboratory: Laboratory, outside: Outside) -> None:
     outside.seconds_per_chunk = 0.2
     worker = laboratory.start_worker()
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     wait_for(laboratory.customer, plan["id"], "running")
     laboratory.stop_cache()
     time.sleep(1)  # Long enough for broken connections to be detected.
@@ -70,17 +70,19 @@ def test_plan_survives_the_cache_going_away(laboratory: Laboratory, outside: Out
         try:
             return status_of(laboratory.customer, plan["id"]) == "ready"
         except (httpx.TransportError, KeyError, ValueError):
-            return False  # the api is disturbed yet
+            return False  # the api has not recovered yet
 
     until(is_ready, "the plan")
     assert worker.process.poll() is None
     outside.seconds_per_chunk = 0.0
-    wait_for(laboratory.customer, ask(laboratory.customer)["id"], "ready")
+    wait_for(laboratory.customer, order_plan(laboratory.customer)["id"], "ready")
 
 
-def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Laboratory, postgres: PostgresServer) -> None:
+def test_plan_ordered_while_the_queue_is_unavailable_is_made_later(
+    laboratory: Laboratory, postgres: PostgresServer
+) -> None:
     laboratory.stop_cache()
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     assert plan["status"] == "queued"
     laboratory.start_cache()
     laboratory.start_worker()
@@ -88,8 +90,8 @@ def test_plan_asked_for_while_the_queue_is_away_is_made_later(laboratory: Labora
     wait_for(laboratory.customer, plan["id"], "ready")
 
 
-def test_queue_that_lost_everything_is_filled_again(laboratory: Laboratory, postgres: PostgresServer) -> None:
-    plan = ask(laboratory.customer)
+def test_queue_that_lost_its_data_is_filled_again(laboratory: Laboratory, postgres: PostgresServer) -> None:
+    plan = order_plan(laboratory.customer)
     with redis.Redis(port=laboratory.cache_port, password=laboratory.environment["REDIS_PASSWORD"]) as client:
         client.flushall()
     laboratory.start_worker()
@@ -108,7 +110,7 @@ def test_plan_fails_after_all_attempts_and_an_administrator_can_retry_it(
 ) -> None:
     laboratory.start_worker()
     outside.plan_faults += ["no plan at all"] * 4
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
 
     def promote() -> bool:
         asyncio.run(_promote(laboratory))  # Skip the delays of the back-off.
@@ -131,7 +133,7 @@ async def _promote(laboratory: Laboratory) -> None:
 
 
 def test_administrator_sees_queue_workers_and_plans(laboratory: Laboratory) -> None:
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     queue = laboratory.admin.get("/queue").json()
     assert (queue["name"], queue["counts"]["waiting"], queue["workers"]) == ("plans", 1, 0)
     laboratory.start_worker()
@@ -142,11 +144,11 @@ def test_administrator_sees_queue_workers_and_plans(laboratory: Laboratory) -> N
     assert (counts["waiting"], counts["completed"]) == (0, 1)
     plans = laboratory.admin.get("/plans").json()
     assert [(entry["id"], entry["business_name"]) for entry in plans["items"]] == [(plan["id"], "Crumb & Co")]
-    assert "content" not in plans["items"][0], "what a plan says is its customer's"
+    assert "content" not in plans["items"][0], "the content of a plan is private to its customer"
 
 
 def test_administrator_cancels_a_waiting_job(laboratory: Laboratory) -> None:
-    plan = ask(laboratory.customer)
+    plan = order_plan(laboratory.customer)
     assert laboratory.admin.post(f"/jobs/{plan['id']}/cancel").json()["status"] == "cancelled"
     assert laboratory.admin.get("/jobs").json() == {"items": [], "total": 0}
     assert laboratory.admin.post(f"/jobs/{plan['id']}/retry").json()["state"] == "waiting"
@@ -163,11 +165,11 @@ def test_administrators_pages_are_closed_to_customers(laboratory: Laboratory) ->
 
 def test_worker_logs_how_many_jobs_wait(laboratory: Laboratory) -> None:
     worker = laboratory.start_worker()
-    # What the metric filter of the services stack reads.
+    # The field that the metric filter of the services stack reads.
     until(lambda: '"queue_depth": 0' in worker.log, "the depth of the empty queue")
 
 
-def test_deep_health_names_the_worker_that_is_not_there(laboratory: Laboratory) -> None:
+def test_deep_health_reports_a_missing_worker(laboratory: Laboratory) -> None:
     url = f"http://127.0.0.1:{laboratory.environment['PORT']}/health?deep=1"
     alone = httpx.get(url, trust_env=False, timeout=60)
     said = alone.json()["checks"]["worker"]

@@ -21,20 +21,20 @@ from tests.apps.conftest import Outside, Person, PostgresServer, new_email
         ("GET", "/audit", None),
     ],
 )
-def test_customers_and_strangers_are_kept_out(
+def test_customers_and_visitors_without_a_session_are_refused(
     sign_up: Callable[..., Person], browser: Callable[[], httpx.Client], method: str, path: str, body: object
 ) -> None:
     assert browser().request(method, path, json=body).status_code == 401
     assert sign_up().auth.request(method, path, json=body).status_code == 403
 
 
-def test_person_whom_an_operator_promoted_is_an_administrator_at_the_next_sign_in(
+def test_user_promoted_by_an_operator_is_an_administrator_at_the_next_sign_in(
     sign_up: Callable[..., Person], service_environment: dict[str, str]
 ) -> None:
     person = sign_up(password="correct horse battery staple")
     environment = {**service_environment, "PORT": "3002", "PATH_PREFIX": "/auth"}
     subprocess.run([sys.executable, "-m", "auth.promote", person.email], env=environment, check=True)
-    assert person.auth.get("/users").status_code == 403, "their access token still says customer"
+    assert person.auth.get("/users").status_code == 403, "their access token still has the role customer"
     assert person.auth.post("/refresh").status_code == 401, "their sessions have ended"
     login = {"email": person.email, "password": "correct horse battery staple"}
     assert person.auth.post("/login", json=login).json()["role"] == "admin"
@@ -54,12 +54,12 @@ def test_role_changes_are_kept_in_the_audit_log_and_end_sessions(
     assert change["details"] == {"before": "customer", "after": "admin"}
 
 
-def test_administrator_whose_role_was_taken_is_out_at_once(
+def test_administrator_whose_role_is_revoked_loses_access_at_once(
     sign_up_administrator: Callable[[], Person],
 ) -> None:
     first, second = sign_up_administrator(), sign_up_administrator()
     assert first.auth.patch(f"/users/{second.user_id}", json={"role": "customer"}).status_code == 200
-    assert second.auth.get("/users").status_code == 403, "their access token still says admin"
+    assert second.auth.get("/users").status_code == 403, "their access token still has the role admin"
 
 
 def test_last_administrator_cannot_be_demoted(
@@ -83,7 +83,7 @@ def test_invitation_signs_in_with_its_role(
     assert guest.get("/me").json()["role"] == "admin"
 
 
-def test_customers_invitation_takes_nothing_from_an_administrator(
+def test_invitation_as_customer_does_not_demote_an_administrator(
     sign_up_administrator: Callable[[], Person], outside: Outside
 ) -> None:
     administrator = sign_up_administrator()

@@ -16,7 +16,7 @@ NEW_PASSWORD = "another password, long enough"
 
 @pytest.fixture
 def make_sessions_old(postgres: PostgresServer, database: str) -> Callable[[Person], None]:
-    """Moves a person's sign-ins 16 minutes into the past."""
+    """Moves a user's sign-ins 16 minutes into the past."""
 
     def make(person: Person) -> None:
         with postgres.connect(database) as connection:
@@ -62,7 +62,7 @@ def test_current_password_is_enough_at_any_time(
     assert browser().post("/login", json={"email": person.email, "password": NEW_PASSWORD}).status_code == 200
 
 
-def test_current_password_cannot_be_guessed_without_end(sign_up: Callable[..., Person]) -> None:
+def test_attempts_at_the_current_password_are_limited(sign_up: Callable[..., Person]) -> None:
     person = sign_up(password=PASSWORD)
     bodies = [{"password": NEW_PASSWORD, "current_password": f"guess number {number}"} for number in range(11)]
     assert [person.auth.put("/password", json=body).status_code for body in bodies] == [403] * 10 + [429]

@@ -30,7 +30,7 @@ TIMES = {
 
 @pytest.fixture
 def rows(postgres: PostgresServer, database: str) -> Callable[[Person], dict[str, int]]:
-    """Counts a person's rows in each table."""
+    """Counts a user's rows in each table."""
 
     def count(person: Person) -> dict[str, int]:
         values = {"id": person.user_id, "email": person.email}
@@ -48,7 +48,7 @@ def rows(postgres: PostgresServer, database: str) -> Callable[[Person], dict[str
 
 @pytest.fixture
 def age(postgres: PostgresServer, database: str) -> Callable[[Person, str, timedelta], None]:
-    """Moves the times of a person's rows in one table into the past."""
+    """Moves the times of a user's rows in one table into the past."""
 
     def move(person: Person, table: str, by: timedelta) -> None:
         values = {"id": person.user_id, "email": person.email, "by": by}
@@ -72,7 +72,7 @@ def delete(url: str) -> dict[str, int]:
 
 @pytest.fixture
 def database_url(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL that auth is given, with the password beside it."""
+    """The database URL with the password, which auth gets separately."""
     for name in ("PGPASSWORD", "PGSSLROOTCERT"):
         if name in service_environment:
             monkeypatch.setenv(name, service_environment[name])
@@ -114,7 +114,7 @@ def test_rows_are_deleted_after_their_retention_and_not_before(
     assert {name: left[name] for name in untouched} == {name: before[name] for name in untouched}
 
 
-def test_person_who_is_signed_in_stays_signed_in(sign_up: Callable[..., Person], database_url: str) -> None:
+def test_signed_in_user_stays_signed_in(sign_up: Callable[..., Person], database_url: str) -> None:
     person = sign_up()
     delete(database_url)
     assert person.auth.post("/refresh").status_code == 200
@@ -127,7 +127,7 @@ def test_one_task_deletes_at_a_time(postgres: PostgresServer, database: str, dat
     assert set(delete(database_url)) == set(TABLES)
 
 
-def test_deletion_goes_on_after_an_error(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_continues_after_an_error(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     third_call = asyncio.Event()
 

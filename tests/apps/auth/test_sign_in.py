@@ -1,4 +1,4 @@
-"""Registration, sign-in and sessions, as a browser sees them."""
+"""Registration, sign-in and sessions, through a browser's requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def age_refresh_tokens(postgres: PostgresServer, database: str, email: str) -> None:
-    """Move the use of a person's refresh tokens one minute into the past."""
+    """Move the use of a user's refresh tokens one minute into the past."""
     with postgres.connect(database) as connection:
         connection.execute(
             "UPDATE auth.refresh_tokens SET used_at = used_at - interval '1 minute' WHERE session_id IN"
@@ -39,7 +39,7 @@ def age_refresh_tokens(postgres: PostgresServer, database: str, email: str) -> N
         )
 
 
-def test_person_registers_opens_the_link_and_is_signed_in(browser: Browser, outside: Outside) -> None:
+def test_visitor_registers_opens_the_link_and_is_signed_in(browser: Browser, outside: Outside) -> None:
     client = browser()
     name = new_email("New.Person")
     answer = client.post("/register", json={"email": f" {name} "})
@@ -61,7 +61,7 @@ def test_link_works_once(browser: Browser, sign_up: Callable[..., Person], outsi
     assert "set-cookie" not in again.headers
 
 
-def test_link_opened_by_two_at_once_signs_in_one(browser: Browser, outside: Outside) -> None:
+def test_link_opened_twice_at_once_signs_in_one_browser(browser: Browser, outside: Outside) -> None:
     email = new_email()
     browser().post("/register", json={"email": email})
     token = outside.link_for(email)
@@ -97,7 +97,7 @@ def test_link_opened_in_another_browser_signs_in_after_a_question(
     assert phone.get("/me").json()["email"] == person.email
 
 
-def test_foreign_page_cannot_sign_a_visitor_in_with_its_own_link(browser: Browser, outside: Outside) -> None:
+def test_page_of_another_site_cannot_sign_a_visitor_in_with_its_own_link(browser: Browser, outside: Outside) -> None:
     attackers = new_email("attacker")
     browser().post("/register", json={"email": attackers})
     token, visitor = outside.link_for(attackers), browser()
@@ -109,7 +109,7 @@ def test_foreign_page_cannot_sign_a_visitor_in_with_its_own_link(browser: Browse
     assert visitor.get("/me").status_code == 401
 
 
-def test_old_link_leads_to_the_sign_in_page(
+def test_expired_link_redirects_to_the_sign_in_page(
     browser: Browser, outside: Outside, postgres: PostgresServer, database: str
 ) -> None:
     email = new_email()
@@ -135,9 +135,7 @@ def test_password_works_once_the_address_is_proven(browser: Browser, outside: Ou
     assert elsewhere.get("/me").status_code == 200
 
 
-def test_password_that_somebody_else_registered_an_address_with_does_not_count(
-    browser: Browser, outside: Outside
-) -> None:
+def test_password_registered_by_somebody_else_is_not_accepted(browser: Browser, outside: Outside) -> None:
     email = new_email("victim")
     attacker, victim = browser(), browser()
     attacker.post("/register", json={"email": email, "password": PASSWORD})
@@ -146,7 +144,7 @@ def test_password_that_somebody_else_registered_an_address_with_does_not_count(
     assert attacker.post("/login", json={"email": email, "password": PASSWORD}).status_code == 401
 
 
-def test_registering_a_known_address_changes_nothing_about_it(
+def test_registering_a_known_address_does_not_change_the_account(
     browser: Browser, outside: Outside, sign_up: Callable[..., Person]
 ) -> None:
     person = sign_up(password=PASSWORD)
@@ -158,15 +156,17 @@ def test_registering_a_known_address_changes_nothing_about_it(
     assert browser().post("/login", json={"email": person.email, "password": PASSWORD}).status_code == 200
 
 
-def test_answers_do_not_tell_whether_an_address_is_known(browser: Browser, sign_up: Callable[..., Person]) -> None:
+def test_answers_do_not_reveal_whether_an_address_is_registered(
+    browser: Browser, sign_up: Callable[..., Person]
+) -> None:
     known, unknown = sign_up(password=PASSWORD).email, new_email("unknown")
 
-    def tell(path: str, email: str, **more: str) -> tuple[int, str, set[str]]:
+    def response_to(path: str, email: str, **more: str) -> tuple[int, str, set[str]]:
         answer = browser().post(path, json={"email": email, **more})
         return answer.status_code, answer.text, set(answer.headers) - {"date"}
 
     for path, more in (("/register", {}), ("/link", {}), ("/login", {"password": "wrong, wrong, wrong"})):
-        assert tell(path, known, **more) == tell(path, unknown, **more), path
+        assert response_to(path, known, **more) == response_to(path, unknown, **more), path
 
 
 def test_login_is_as_much_work_for_an_unknown_address(
@@ -193,9 +193,7 @@ def processor_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def test_guessing_a_password_is_stopped_and_told_when_to_come_back(
-    browser: Browser, sign_up: Callable[..., Person]
-) -> None:
+def test_password_guessing_is_limited_and_gets_retry_after(browser: Browser, sign_up: Callable[..., Person]) -> None:
     email = sign_up(password=PASSWORD).email
     client = browser()
     statuses = [client.post("/login", json={"email": email, "password": f"guess number {n}"}) for n in range(12)]
@@ -238,7 +236,7 @@ def test_one_client_cannot_try_many_addresses(
     assert attempt("198.51.100.78") in {202, 401}, "somebody else"
 
 
-def test_refresh_gives_new_tokens_and_uses_the_old_one_up(
+def test_refresh_returns_new_tokens_and_revokes_the_old_one(
     sign_up: Callable[..., Person], browser: Browser, postgres: PostgresServer, database: str
 ) -> None:
     person = sign_up()
@@ -263,7 +261,7 @@ def test_two_tabs_that_refresh_at_once_both_stay_signed_in(sign_up: Callable[...
     assert all(tab.post("/refresh").status_code == 200 for tab in tabs)
 
 
-def test_page_with_an_expired_token_comes_back_refreshed(sign_up: Callable[..., Person]) -> None:
+def test_page_with_an_expired_token_is_shown_after_a_refresh(sign_up: Callable[..., Person]) -> None:
     person = sign_up()
     page = person.auth.get("/refresh", params={"next": "/plans?page=2"})
     assert (page.status_code, page.headers["location"]) == (303, "/plans?page=2")
@@ -298,7 +296,7 @@ def test_redirects_stay_on_this_site(
     assert opened.headers["location"] == "/onboarding"
 
 
-def test_link_leads_on_to_where_the_person_wanted(browser: Browser, outside: Outside) -> None:
+def test_link_redirects_to_the_requested_page(browser: Browser, outside: Outside) -> None:
     email = new_email()
     client = browser()
     client.post("/register", json={"email": email, "next": "/plans/1?tab=board"})
@@ -323,7 +321,9 @@ def test_password_on_a_page_signs_in_the_browser_that_sent_it_and_no_other(
     assert answer.status_code == 200
     assert [line.split("=")[0] for line in answer.headers.get_list("set-cookie")] == ["alva_browser"]
     token = {"token": answer.json()["token"]}
-    assert other.get("/verify", params=token).headers["location"].startswith("/signin/confirm"), "it has to be asked"
+    assert other.get("/verify", params=token).headers["location"].startswith("/signin/confirm"), (
+        "another browser must confirm"
+    )
     signed_in = page.get("/verify", params=token)
     assert (signed_in.headers["location"], page.get("/me").json()["email"]) == ("/plans/1", person.email)
     assert page.get("/verify", params=token).headers["location"] == "/signin?problem=link", "once"
@@ -340,7 +340,7 @@ def test_wrong_password_on_a_page_is_refused_and_counted_as_anywhere(
     assert not any("alva_browser" in answer.cookies for answer in answers)
 
 
-def test_signing_out_everywhere_works_after_the_access_token_ran_out(
+def test_signing_out_everywhere_works_after_the_access_token_expired(
     sign_up: Callable[..., Person], browser: Browser
 ) -> None:
     person = sign_up(password=PASSWORD)
@@ -354,7 +354,7 @@ def test_signing_out_everywhere_works_after_the_access_token_ran_out(
     assert phone.post("/refresh").status_code == 401
 
 
-def test_signing_out_everywhere_needs_to_know_who_asks(browser: Browser) -> None:
+def test_signing_out_everywhere_requires_a_session(browser: Browser) -> None:
     assert browser().post("/logout-all").status_code == 401
     answer = browser().post("/logout-all", params={"next": "/account"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/signin?next=/account")
@@ -368,7 +368,7 @@ def test_signing_out_everywhere_ends_every_session(browser: Browser, sign_up: Ca
     assert phone.post("/refresh").status_code == 401
 
 
-def test_mail_is_tried_again_with_one_key_and_a_mail_that_fails_is_no_error(browser: Browser, outside: Outside) -> None:
+def test_mail_is_retried_with_one_key_and_a_failed_mail_is_no_error(browser: Browser, outside: Outside) -> None:
     outside.mail_faults += [500, 503]
     email = new_email()
     assert browser().post("/register", json={"email": email}).status_code == 202
@@ -404,7 +404,7 @@ def test_cookies_are_secure_behind_https(browser: Browser, outside: Outside) -> 
     assert opened.headers["strict-transport-security"].startswith("max-age=")
 
 
-def test_foreign_page_cannot_act_for_a_visitor(sign_up: Callable[..., Person]) -> None:
+def test_page_of_another_site_cannot_act_for_a_visitor(sign_up: Callable[..., Person]) -> None:
     person = sign_up()
     foreign = {"Origin": "https://evil.example"}
     for path, body in (
@@ -441,7 +441,7 @@ def test_invalid_address_is_refused_with_422(browser: Browser, email: str) -> No
     assert browser().post("/register", json={"email": email}).status_code == 422
 
 
-def test_search_takes_sql_as_text(sign_up_administrator: Callable[[], Person]) -> None:
+def test_search_treats_sql_as_text(sign_up_administrator: Callable[[], Person]) -> None:
     administrator = sign_up_administrator()
     for search in ("' OR '1'='1", "%", "_", "'; DROP TABLE auth.users; --"):
         answer = administrator.auth.get("/users", params={"search": search})
@@ -449,7 +449,7 @@ def test_search_takes_sql_as_text(sign_up_administrator: Callable[[], Person]) -
     assert administrator.auth.get("/users", params={"search": administrator.email}).json()["total"] == 1
 
 
-def test_database_that_goes_away_is_503_and_comes_back(
+def test_unavailable_database_is_503_until_it_answers_again(
     sign_up: Callable[..., Person], postgres: PostgresServer, database: str
 ) -> None:
     person = sign_up()

@@ -99,7 +99,7 @@ def test_token_of_a_deleted_user_is_refused(auth: RunningProcess, keys: KeyPair)
         assert httpx.get(f"{auth.url}/auth/{path}", headers=headers, trust_env=False).status_code == 401
 
 
-def test_mail_links_token_is_no_access_token_and_the_other_way_round(
+def test_token_of_a_mail_link_is_no_access_token_and_vice_versa(
     browser: Callable[[], httpx.Client], sign_up: Callable[..., Person], outside: Outside
 ) -> None:
     email = new_email()
@@ -111,7 +111,7 @@ def test_mail_links_token_is_no_access_token_and_the_other_way_round(
     assert opened.headers["location"] == "/signin?problem=link"
 
 
-def test_published_key_verifies_what_auth_signs(
+def test_published_key_verifies_auths_signatures(
     auth: RunningProcess, keys: KeyPair, sign_up: Callable[..., Person]
 ) -> None:
     published = httpx.get(f"{auth.url}/auth/.well-known/jwks.json", trust_env=False).json()["keys"]

@@ -82,7 +82,7 @@ def opening_tabs(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
     yield open_one
     for context in contexts:
         context.close()
-    # Chromium reports the status of a page that is an error page on purpose.
+    # Chromium reports the status of an intended error page.
     unexpected = [text for text in complaints if not re.search(r"status of 4\d\d", text)]
     assert not unexpected, unexpected
 

@@ -72,7 +72,7 @@ def _problems(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
-def test_person_gets_from_the_first_page_to_the_board(
+def test_visitor_signs_up_and_gets_to_the_board(
     open_tab: OpenTab,
     outside: Any,
     worker: Any,  # noqa: ARG001
@@ -131,7 +131,7 @@ def test_link_opened_in_another_browser_is_confirmed_with_one_button(
     expect(phone.get_by_role("heading", name="About your business")).to_be_visible()
 
 
-def test_whole_way_works_without_scripts(open_tab: OpenTab, outside: Any, worker: Any) -> None:  # noqa: ARG001
+def test_sign_up_to_plan_works_without_scripts(open_tab: OpenTab, outside: Any, worker: Any) -> None:  # noqa: ARG001
     email = f"plain-{secrets.token_hex(4)}@example.com"
     page = open_tab(java_script_enabled=False)
     page.goto("/signup")
@@ -204,7 +204,7 @@ def test_keyboard_alone_signs_up(open_tab: OpenTab) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid", "what has the focus is seen to have it"
+    assert outline == "solid", "the focus is visible"
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("E-mail address")).to_be_focused()
@@ -213,7 +213,7 @@ def test_keyboard_alone_signs_up(open_tab: OpenTab) -> None:
     expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
 
 
-def test_sign_in_that_runs_out_while_a_plan_is_made_is_renewed(
+def test_session_that_expires_while_a_plan_is_made_is_renewed(
     open_tab: OpenTab,
     outside: Any,
     worker: Any,  # noqa: ARG001
@@ -282,7 +282,7 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     take_picture(office, "3-audit-log")
 
 
-def test_person_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outside: Any) -> None:
+def test_user_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outside: Any) -> None:
     email, password = f"lost-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(12)
     desk, phone = open_tab(), open_tab(is_phone=True)
     desk.goto("/signup")
@@ -300,12 +300,12 @@ def test_person_sets_a_password_and_signs_out_everywhere(open_tab: OpenTab, outs
     expect(phone.get_by_role("heading", name="Your plans")).to_be_visible()
     desk.get_by_role("button", name="Sign out everywhere").click()
     expect(desk.get_by_role("link", name="Get your plan")).to_be_visible()
-    phone.context.clear_cookies(name="alva_access")  # as ten minutes do
+    phone.context.clear_cookies(name="alva_access")  # like ten minutes of waiting
     phone.goto("/plans")
     expect(phone.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_script_of_a_business_name_does_not_run(
+def test_script_in_a_business_name_does_not_run(
     open_tab: OpenTab,
     sign_up: Callable[..., Any],
     worker: Any,  # noqa: ARG001

@@ -136,7 +136,7 @@ def test_customer_gets_from_sign_up_to_the_board(
     page.evaluate("window.isSamePage = true")
     expect(page.get_by_role("progressbar")).to_have_attribute("value", re.compile(r"[2-9]\d"))
     assert page.evaluate("window.isSamePage"), "progress comes by events, not by loading the page again"
-    assert streams[0].startswith(f"{URLS['api']}/api/plans/"), "the browser asks the api's own host"
+    assert streams[0].startswith(f"{URLS['api']}/api/plans/"), "the browser sends requests to the api's own host"
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
     page.get_by_role("link", name="Board", exact=True).click()
     page.get_by_role("button", name=re.compile("^Start")).first.click()
@@ -147,7 +147,7 @@ def test_customer_gets_from_sign_up_to_the_board(
     assert page.context.cookies() == [], "nothing is left in the browser"
 
 
-def test_form_whose_sign_in_ran_out_is_not_lost_between_the_hosts(
+def test_form_with_an_expired_session_is_not_lost_between_hosts(
     open_tab: OpenTab,
     outside: Any,
     worker: Any,  # noqa: ARG001
@@ -160,7 +160,7 @@ def test_form_whose_sign_in_ran_out_is_not_lost_between_the_hosts(
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
 
 
-def test_password_signs_in_on_the_way_to_the_back_office(
+def test_password_signs_in_and_opens_the_back_office(
     open_tab: OpenTab, outside: Any, postgres: PostgresServer, database: str
 ) -> None:
     email = _sign_up(open_tab(), outside, PASSWORD)
@@ -188,7 +188,7 @@ def test_password_signs_in_on_the_way_to_the_back_office(
     page.wait_for_url(f"{URLS['web']}/")
 
 
-def test_cookies_go_no_further_than_they_must(open_tab: OpenTab, outside: Any) -> None:
+def test_cookies_are_sent_only_to_the_hosts_that_need_them(open_tab: OpenTab, outside: Any) -> None:
     page = open_tab()
     _sign_up(page, outside)
     cookies = {cookie["name"]: cookie for cookie in page.context.cookies()}
@@ -201,7 +201,7 @@ def test_cookies_go_no_further_than_they_must(open_tab: OpenTab, outside: Any) -
     assert {one["name"] for one in page.context.cookies(f"{SISTER}/auth/")} == {"alva_access"}
 
 
-def test_sister_host_may_neither_call_nor_send_forms(
+def test_other_host_of_the_domain_can_neither_call_nor_send_forms(
     open_tab: OpenTab, outside: Any, split_services: dict[str, RunningProcess]
 ) -> None:
     """Same-site requests have the site's cookies in spite of `SameSite`, so the origin is checked."""
@@ -226,7 +226,7 @@ def test_sister_host_may_neither_call_nor_send_forms(
 @pytest.mark.parametrize(
     "target", [f"{SISTER}/", f"https://{DOMAIN}/", "https://evil.example/", f"{URLS['web']}.evil.example/", "//x.test"]
 )
-def test_sign_in_leads_to_pages_of_ours_alone(open_tab: OpenTab, outside: Any, target: str) -> None:
+def test_sign_in_redirects_to_own_pages_only(open_tab: OpenTab, outside: Any, target: str) -> None:
     page = open_tab()
     _sign_up(page, outside)
     page.goto(f"{URLS['auth']}/auth/refresh?next={target}")

@@ -122,14 +122,14 @@ def test_unexpected_error_is_500_without_its_reason_and_logged_without_the_secre
     assert "sk-very-secret-key" not in json.dumps(log_lines)
 
 
-def test_dependency_that_is_away_is_503_with_a_time_to_come_back() -> None:
+def test_unavailable_dependency_is_503_with_retry_after() -> None:
     answer = get("/small/away")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
     assert "refused" not in answer.text
 
 
-def test_refusal_is_its_status_and_sentence() -> None:
+def test_refusal_has_its_status_and_message() -> None:
     answer = get("/small/no")
     assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (429, {"detail": "Not now."}, "7")
 
@@ -151,11 +151,11 @@ def test_request_is_logged_with_identity_and_without_its_query(log_lines: list[d
 
 
 @pytest.mark.parametrize("made_up", ["short", "x" * 65, "with space 12", 'quote"12345'])
-def test_request_id_that_could_not_be_ours_is_replaced(made_up: str) -> None:
+def test_malformed_request_id_is_replaced(made_up: str) -> None:
     assert get("/small", X_Request_Id=made_up).headers["x-request-id"] != made_up
 
 
-def test_health_says_what_it_depends_on_to_the_inside_only() -> None:
+def test_deep_health_is_visible_inside_the_network_only() -> None:
     assert get("/health").json() == {"status": "ok", "service": "small"}
     deep = get("/health?deep=1", broken=True)
     assert deep.status_code == 503
@@ -179,11 +179,11 @@ def test_metrics_count_by_route_for_the_inside_only() -> None:
     assert 'alva_request_duration_seconds_count{method="GET",route="/small/",status="200"} 1' in text
     assert 'alva_request_duration_seconds_count{method="GET",route="/small/boom",status="500"} 1' in text
     assert 'alva_request_duration_seconds_count{method="GET",route="unmatched",status="404"} 2' in text
-    assert "alva_requests_in_flight 1" in text, "the one that asks"
+    assert "alva_requests_in_flight 1" in text, "the request for the metrics itself"
     assert get("/metrics", X_Forwarded_For="203.0.113.9").status_code == 404
 
 
-def test_documentation_page_fetches_nothing_and_names_every_operation() -> None:
+def test_documentation_page_loads_no_other_resource_and_lists_every_operation() -> None:
     page, document = get_all("/small/docs", "/small/openapi.json")
     assert page.headers["content-type"].startswith("text/html")
     for path in document.json()["paths"]:

@@ -15,14 +15,14 @@ from tests.apps.conftest import ValkeyServer
 
 
 def ping(url: str, password: str | None) -> bool:
-    async def ask() -> bool:
+    async def send_ping() -> bool:
         client = cache.connect(url, password)
         try:
             return bool(await client.ping())
         finally:
             await client.aclose()
 
-    return asyncio.run(ask())
+    return asyncio.run(send_ping())
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_certificate_for_another_name_is_refused(valkey: ValkeyServer) -> None:
 
 @pytest.mark.usefixtures("trust")
 @pytest.mark.parametrize("password", ["not-the-password", None])
-def test_wrong_password_is_refused_and_not_told(valkey: ValkeyServer, password: str | None) -> None:
+def test_wrong_password_is_refused_and_not_logged(valkey: ValkeyServer, password: str | None) -> None:
     with pytest.raises(AuthenticationError) as failure:
         ping(valkey.url, password)
     assert "not-the-password" not in str(failure.value)

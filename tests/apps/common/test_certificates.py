@@ -1,4 +1,4 @@
-"""The file of certificate authorities with which the images verify databases."""
+"""The bundle of certificate authorities with which the images verify databases."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from tests.apps.conftest import PostgresServer
 
 
 def check(url: str) -> None:
-    async def ask() -> None:
+    async def query() -> None:
         database = Database(url, application_name="alva-test", pool_size=1)
         try:
             await database.check()
         finally:
             await database.close()
 
-    asyncio.run(ask())
+    asyncio.run(query())
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_certificate_for_another_name_is_refused(postgres: PostgresServer) -> No
         check(url)
 
 
-def test_wrong_password_is_refused_and_not_told(postgres: PostgresServer, environment: pytest.MonkeyPatch) -> None:
+def test_wrong_password_is_refused_and_not_logged(postgres: PostgresServer, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("PGPASSWORD", "not-the-password")
     with pytest.raises(OperationalError, match="password authentication failed") as failure:
         check(postgres.url("postgres"))

@@ -17,7 +17,7 @@ from tests.apps.conftest import PostgresServer, new_email
 def connection(
     postgres: PostgresServer, migrated_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A migrated database of its own, which is also the deep check's."""
+    """A separate migrated database, which the deep check uses too."""
     name = postgres.create_database(template=migrated_template)
     for variable, value in {**postgres.environment, "DATABASE_URL": postgres.url(name)}.items():
         monkeypatch.setenv(variable, value)
@@ -53,6 +53,6 @@ def test_customer_is_deleted_where_another_product_has_users_too(
 
 
 @pytest.mark.usefixtures("connection")
-def test_customer_who_never_signed_in_has_no_rows() -> None:
+def test_customer_without_a_sign_in_has_no_rows() -> None:
     email = new_email()
     assert deep_check.delete_customer(email) == f"deleted 0 rows of {email}"

@@ -48,7 +48,9 @@ VPC = IPv4Network("10.0.0.0/16")
         ),
     ],
 )
-def test_caller_is_who_trusted_proxies_say(peer: str, headers: dict[str, str], expected: Caller) -> None:
+def test_client_address_is_the_one_that_trusted_proxies_report(
+    peer: str, headers: dict[str, str], expected: Caller
+) -> None:
     assert find_caller(peer, "http", headers, VPC) == expected
 
 

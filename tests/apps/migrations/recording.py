@@ -1,8 +1,8 @@
 """Records the SQL statements of a release, so that they can be run against a later schema.
 
-A service started by `command` notes each of its statements with parameters and rows; `write` keeps them, `replay` asks
-them anew. Ids that the database makes and times are others at each replay: ids are followed from the rows
-that first held them, and times are shifted by the time that has passed.
+A service started by `command` records each of its statements with parameters and rows; `write` stores them, `replay`
+runs them again. Generated ids and times differ at each replay: ids are mapped from the rows in which they first occur,
+and times are shifted by the elapsed time.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class Replay:
     _now_there: dict[Any, Any] = field(default_factory=dict)
     """Recorded id -> id in the replay."""
 
-    def ask(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
+    def run(self, connection: psycopg.Connection[Any], statement: Statement, passed: Any) -> None:
         """Run one statement."""
         if isinstance(statement.parameters, list):
             for each in statement.parameters:
-                self.ask(connection, Statement(statement.at, statement.sql, each, None), passed)
+                self.run(connection, Statement(statement.at, statement.sql, each, None), passed)
             return
         parameters = {name: self._now(value, passed) for name, value in statement.parameters.items()}
         where = " ".join(statement.sql.split())[:160]
@@ -96,7 +96,7 @@ def replay(connection: psycopg.Connection[Any], statements: Sequence[Statement])
     asking = Replay()
     passed = datetime.now(UTC) - statements[0].at
     for statement in statements:
-        asking.ask(connection, statement, passed)
+        asking.run(connection, statement, passed)
     return asking.problems
 
 
@@ -112,7 +112,7 @@ def note(file: Path, package: str) -> None:
 
     @event.listens_for(Engine, "after_cursor_execute")
     def note_statement(_connection: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
-        # The asynchronous driver's cursor has read all rows already, and keeps them.
+        # The cursor of the asynchronous driver has read all rows already and stores them.
         rows = [list(row) for row in cursor._rows] if cursor.description else None
         line = {"at": datetime.now(UTC), "sql": sql, "parameters": parameters, "rows": rows}
         out.write(json.dumps(_plain(line)) + "\n")

@@ -1,8 +1,8 @@
 """The previous release works with the schema of the next revision. Rolling updates and rollbacks require it.
 
-`tests/unit/test_revisions.py` reads the revisions' sources; here each one is applied to a real database, and the schema
-that comes of it is held against what statements of the earlier code name: its tables, columns, types and freedoms.
-`test_previous_release.py` asks those statements themselves.
+`tests/unit/test_revisions.py` reads the revisions' sources; here each one is applied to a real database, and the new
+schema is compared with the tables, columns, types and defaults that the earlier code uses. `test_previous_release.py`
+runs the statements of that code.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_schema(connection: Connection) -> dict[str, Table]:
 
 
 def losses(before: dict[str, Table], after: dict[str, Table]) -> Iterator[str]:
-    """Return, in words, what code for the earlier schema can no longer do with the later one."""
+    """Return, as text, the statements that are possible with the earlier schema and not with the later one."""
     for name, table in before.items():
         if name not in after:
             yield f"table {name} is gone"

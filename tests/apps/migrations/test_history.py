@@ -70,7 +70,7 @@ def schema(connection: Connection) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_revision_can_be_taken_back_and_applied_again(connection: Connection, revision: str) -> None:
+def test_revision_can_be_downgraded_and_applied_again(connection: Connection, revision: str) -> None:
     before = REVISIONS[REVISIONS.index(revision) - 1] if revision != REVISIONS[0] else "base"
     history.upgrade(connection, silent, before) if before != "base" else None
     schema_before = schema(connection)
@@ -84,13 +84,13 @@ def test_revision_can_be_taken_back_and_applied_again(connection: Connection, re
     assert schema(connection) == schema_after
 
 
-def test_history_is_one_line() -> None:
+def test_history_has_one_head() -> None:
     assert len(history.script_directory().get_heads()) == 1
     assert sorted(REVISIONS) == REVISIONS, "revisions are numbered in their order"
 
 
 @pytest.mark.parametrize("metadata", [auth.tables.Table.metadata, api.tables.Table.metadata], ids=["auth", "api"])
-def test_tables_in_the_code_are_what_the_history_makes(connection: Connection, metadata: MetaData) -> None:
+def test_tables_in_the_code_match_the_history(connection: Connection, metadata: MetaData) -> None:
     history.upgrade(connection, silent)
     context = MigrationContext.configure(
         connection,
@@ -103,7 +103,7 @@ def test_tables_in_the_code_are_what_the_history_makes(connection: Connection, m
     assert compare_metadata(context, metadata) == []
 
 
-def test_command_brings_an_empty_database_to_the_head_and_says_what_it_does(
+def test_command_migrates_an_empty_database_to_the_head_and_logs_each_revision(
     postgres: PostgresServer, empty_database: str
 ) -> None:
     assert run(postgres, empty_database, "check").returncode == 1
@@ -118,7 +118,7 @@ def test_command_brings_an_empty_database_to_the_head_and_says_what_it_does(
     assert "applied" not in again.stdout
 
 
-def test_two_migrations_at_once_take_turns(postgres: PostgresServer, empty_database: str) -> None:
+def test_concurrent_migrations_run_one_after_the_other(postgres: PostgresServer, empty_database: str) -> None:
     results: list[subprocess.CompletedProcess[str]] = []
     threads = [threading.Thread(target=lambda: results.append(run(postgres, empty_database))) for _ in range(2)]
     for thread in threads:
@@ -143,7 +143,7 @@ def test_table_in_use_stops_the_migration_with_code_75(
     assert run(postgres, empty_database).returncode == 0
 
 
-def test_database_that_is_not_there_is_code_75_without_a_traceback(postgres: PostgresServer) -> None:
+def test_unreachable_database_is_code_75_without_a_traceback(postgres: PostgresServer) -> None:
     failed = run(postgres, "nowhere")
     assert failed.returncode == 75
     assert failed.stderr.startswith("cannot migrate: ")

@@ -81,8 +81,8 @@ def walk_auth(auth: httpx.Client, promote: Callable[[str], None], outside: Outsi
     auth.get("/verify", params={"token": outside.link_for(email)})
     handed_over = auth.post("/login/link", json={"email": email, "password": PASSWORD + "!"}).raise_for_status()
     with httpx.Client(base_url=auth.base_url, headers=auth.headers, trust_env=False, timeout=60) as elsewhere:
-        looked = elsewhere.get("/verify", params={"token": handed_over.json()["token"]})
-        assert "/signin/confirm" in looked.headers["location"]
+        response = elsewhere.get("/verify", params={"token": handed_over.json()["token"]})
+        assert "/signin/confirm" in response.headers["location"]
     auth.get("/verify", params={"token": handed_over.json()["token"]})
     assert auth.get("/me").json()["role"] == "admin"
     auth.post("/invitations", json={"email": guest, "role": "customer"}).raise_for_status()
@@ -149,7 +149,7 @@ def record(
     common = {
         **environment,
         "DATABASE_URL": postgres.url(database),
-        # The queue's keys contain the database's name, so other tests' workers do not see them.
+        # The queue's keys contain the database's name, so other tests' workers do not read them.
         "REDIS_URL": environment["REDIS_URL"].removesuffix("/0") + "/5",
         "PYTHONPATH": f"{base_environment()['PYTHONPATH']}:{ROOT}",
     }
@@ -184,11 +184,11 @@ def record(
     return shorten(statements), {name for _, called in notes for name in called}
 
 
-def test_every_function_that_asks_the_database_is_recorded(asked: tuple[list[Statement], set[str]]) -> None:
+def test_every_function_with_a_database_query_is_recorded(asked: tuple[list[Statement], set[str]]) -> None:
     assert {*functions_of("auth"), *functions_of("api")} - asked[1] == set()
 
 
-def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], set[str]]) -> None:
+def test_recording_matches_the_present_code(asked: tuple[list[Statement], set[str]]) -> None:
     """With the next revision, this recording becomes that of the previous release."""
     if os.environ.get("ALVA_RECORD"):
         write(_recording(HEAD), asked[0])
@@ -200,26 +200,26 @@ def test_recording_is_what_the_present_code_asks(asked: tuple[list[Statement], s
 
 
 @pytest.fixture
-def ask_again(postgres: PostgresServer) -> Callable[..., list[str]]:
+def replay_at(postgres: PostgresServer) -> Callable[..., list[str]]:
     """Replays a recording against a database at a revision, after a change to it."""
 
-    def ask(recording: str, revision: str, change: str = "") -> list[str]:
+    def replay_recording(recording: str, revision: str, change: str = "") -> list[str]:
         with postgres.connect(_database_at(postgres, revision)) as connection:
             if change:
                 connection.execute(change.encode())
             return replay(connection, read(_recording(recording)))
 
-    return ask
+    return replay_recording
 
 
 @pytest.mark.parametrize("revision", REVISIONS[1:])
-def test_release_before_a_revision_goes_on_working_after_it(ask_again: Callable[..., list[str]], revision: str) -> None:
+def test_previous_release_works_after_a_revision(replay_at: Callable[..., list[str]], revision: str) -> None:
     before = REVISIONS[REVISIONS.index(revision) - 1]
-    assert ask_again(before, revision) == [], f"{revision} takes something from the release before it"
+    assert replay_at(before, revision) == [], f"{revision} removes something that the previous release uses"
 
 
-def test_present_release_works_on_its_own_schema(ask_again: Callable[..., list[str]]) -> None:
-    assert ask_again(HEAD, HEAD) == []
+def test_present_release_works_on_its_own_schema(replay_at: Callable[..., list[str]]) -> None:
+    assert replay_at(HEAD, HEAD) == []
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_present_release_works_on_its_own_schema(ask_again: Callable[..., list[s
         "CREATE UNIQUE INDEX ON auth.sessions (user_id)",
     ],
 )
-def test_revision_that_takes_something_away_is_found(ask_again: Callable[..., list[str]], change: str) -> None:
-    assert ask_again(HEAD, HEAD, change) != []
+def test_revision_that_removes_something_is_found(replay_at: Callable[..., list[str]], change: str) -> None:
+    assert replay_at(HEAD, HEAD, change) != []
 
 
 @pytest.mark.parametrize(
@@ -249,5 +249,5 @@ def test_revision_that_takes_something_away_is_found(ask_again: Callable[..., li
         "ALTER TABLE api.plans ALTER progress TYPE integer",
     ],
 )
-def test_revision_that_only_adds_is_not(ask_again: Callable[..., list[str]], change: str) -> None:
-    assert ask_again(HEAD, HEAD, change) == []
+def test_revision_that_only_adds_is_not(replay_at: Callable[..., list[str]], change: str) -> None:
+    assert replay_at(HEAD, HEAD, change) == []

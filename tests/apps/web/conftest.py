@@ -1,4 +1,4 @@
-"""Web alone, served as in a task, without backends."""
+"""Web without backends, served as in a task."""
 
 from __future__ import annotations
 

@@ -71,15 +71,15 @@ def call(url: str, *methods: str, token: str = "", **options: Any) -> list[httpx
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_connection_that_broke_is_tried_again_where_that_is_safe(method: str) -> None:
-    # As during a release: the server closes a kept connection when it stops.
+def test_call_on_a_broken_connection_is_retried_if_that_is_safe(method: str) -> None:
+    # As during a release: the server closes an idle connection when it stops.
     with answering(None, (200, "{}")) as (url, asked):
         assert call(url, method)[0].status_code == 200
     assert [name for name, _ in asked] == [method, method]
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_call_that_may_have_been_heard_is_not_repeated(method: str) -> None:
+def test_call_that_may_have_been_received_is_not_repeated(method: str) -> None:
     with answering(None, (200, "{}")) as (url, asked), pytest.raises(Unavailable):
         call(url, method)
     assert len(asked) == 1
@@ -91,18 +91,18 @@ def test_order_with_a_key_is_repeated_with_the_same_key() -> None:
     assert [headers["Idempotency-Key"] for _, headers in asked] == ["one-order", "one-order"]
 
 
-def test_connection_that_keeps_breaking_is_given_up() -> None:
+def test_connection_that_keeps_breaking_is_an_error() -> None:
     with answering(None, None, None) as (url, asked), pytest.raises(Unavailable, match="cannot reach api: GET"):
         call(url, "GET")
     assert len(asked) == 2
 
 
-def test_error_of_the_service_is_no_refusal() -> None:
+def test_error_of_the_service_is_not_a_refusal() -> None:
     with answering((500, "{}")) as (url, _), pytest.raises(Unavailable, match="answered 500"):
         call(url, "GET")
 
 
-def test_refusal_keeps_its_sentence_and_its_fields() -> None:
+def test_refusal_keeps_its_message_and_its_fields() -> None:
     detail = '{"detail": [{"loc": ["body", "email"], "msg": "Value error, This is not an e-mail address."}]}'
     with answering((409, '{"detail": "This plan is finished already."}'), (422, detail)) as (url, _):
         with pytest.raises(Refused) as caught:
@@ -114,7 +114,7 @@ def test_refusal_keeps_its_sentence_and_its_fields() -> None:
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "null", '{"detail": null}', '{"detail": [1, {}]}'])
-def test_refusal_of_any_shape_is_understood(body: str) -> None:
+def test_refusal_of_any_shape_is_read(body: str) -> None:
     with answering((400, body)) as (url, _), pytest.raises(Refused) as caught:
         call(url, "GET")
     assert (caught.value.reason, caught.value.fields) == ("", {})
@@ -123,6 +123,6 @@ def test_refusal_of_any_shape_is_understood(body: str) -> None:
 def test_cookies_that_a_service_sets_are_not_sent_to_it_again() -> None:
     with answering((200, "{}"), (200, "{}")) as (url, asked):
         first, _ = call(url, "GET", "GET", token="mine")
-    assert first.headers["set-cookie"], "the caller may hand them on to the browser"
+    assert first.headers["set-cookie"], "the caller may pass them to the browser"
     assert [headers.get("Cookie") for _, headers in asked] == [None, None]
     assert [headers["Authorization"] for _, headers in asked] == ["Bearer mine", "Bearer mine"]

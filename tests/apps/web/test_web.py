@@ -37,13 +37,13 @@ def _hidden(text: str, name: str) -> str:
 
 
 def _page_with(words: str, client: httpx.Client, path: str) -> str:
-    """The page at `path` once it has these words."""
+    """The page at `path` once it contains this text."""
     return until(lambda: words in (text := client.get(path).text) and text, f"{words!r} at {path}")
 
 
 @pytest.fixture
 def signed_in(visit: Visit, outside: Any) -> httpx.Client:
-    """A browser of a person who signed up through the pages."""
+    """A browser of a user who signed up through the pages."""
     client = visit()
     email = _new_email()
     answer = client.post("/signup", data={"email": email})
@@ -85,17 +85,17 @@ def test_visitor_gets_from_the_first_page_to_a_finished_plan(visit: Visit, outsi
     assert '<h1 class="break">Hagen’s &lt;Bakery&gt;</h1>' in text
     assert "A neighbourhood bakery that more people should know." in text
     assert making.url.path in client.get("/plans").text
-    assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are kept"
+    assert "Hagen’s <Bakery>" in unescape(client.get("/onboarding").text), "answers are stored"
 
 
-def test_order_that_is_sent_twice_makes_one_plan(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
+def test_order_sent_twice_makes_one_plan(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
     order = BUSINESS | {"order": _hidden(signed_in.get("/onboarding").text, "order")}
     first = signed_in.post("/onboarding", data=order)
     second = signed_in.post("/onboarding", data=order)
     assert first.headers["location"] == second.headers["location"]
 
 
-def test_plan_in_the_making_can_be_stopped(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
+def test_plan_can_be_cancelled_while_it_is_made(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
     outside.seconds_per_chunk = 1.0
     path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
     stopped = signed_in.post(f"{path}/cancel", follow_redirects=True)
@@ -105,7 +105,7 @@ def test_plan_in_the_making_can_be_stopped(signed_in: httpx.Client, outside: Any
     assert (again.status_code, again.url.path) == (200, path), "a second press of the button is no error"
 
 
-def test_plan_that_cannot_be_made_says_so(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
+def test_failed_plan_is_shown_as_failed(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
     outside.plan_faults.extend([401] * 10)  # Final: a retry with a wrong key cannot succeed.
     path = signed_in.post("/onboarding", data=BUSINESS).headers["location"]
     text = _page_with("This plan could not be made", signed_in, path)
@@ -133,7 +133,7 @@ def test_unknown_status_of_a_task_is_refused(signed_in: httpx.Client, ready_plan
     assert answer.status_code == 400
 
 
-def test_plan_of_somebody_else_does_not_exist(visit: Visit, outside: Any, ready_plan: str) -> None:
+def test_plan_of_another_user_is_not_found(visit: Visit, outside: Any, ready_plan: str) -> None:
     stranger = visit()
     email = _new_email()
     stranger.post("/signup", data={"email": email})
@@ -145,7 +145,7 @@ def test_plan_of_somebody_else_does_not_exist(visit: Visit, outside: Any, ready_
     assert stranger.post(f"{ready_plan}/cancel").status_code == 404
 
 
-def test_answers_that_are_missing_are_named_beside_their_fields(signed_in: httpx.Client) -> None:
+def test_missing_answers_are_reported_beside_their_fields(signed_in: httpx.Client) -> None:
     answer = signed_in.post(
         "/onboarding", data={"business_name": "  ", "industry": "Bakery", "budget_per_month": "lots"}
     )
@@ -153,11 +153,11 @@ def test_answers_that_are_missing_are_named_beside_their_fields(signed_in: httpx
     for name in ("business_name", "audience", "goals", "budget_per_month"):
         assert f'id="{name}-problem"' in answer.text
     assert 'id="industry-problem"' not in answer.text
-    assert 'value="Bakery"' in answer.text, "what was typed is kept"
+    assert 'value="Bakery"' in answer.text, "the entered text stays in the form"
     assert "<title>Problem: " in answer.text
 
 
-def test_answers_that_the_api_refuses_are_named_beside_their_fields(signed_in: httpx.Client) -> None:
+def test_answers_that_the_api_refuses_are_reported_beside_their_fields(signed_in: httpx.Client) -> None:
     answer = signed_in.post("/onboarding", data=BUSINESS | {"industry": "x" * 300, "budget_per_month": "99999999999"})
     assert answer.status_code == 422
     assert 'id="industry-problem"' in answer.text
@@ -186,11 +186,11 @@ def test_password_signs_in_and_a_wrong_one_does_not(visit: Visit, outside: Any) 
     right = other.post("/signin", data=form, follow_redirects=True)
     assert (right.status_code, right.url.path) == (200, "/onboarding")
     assert other.cookies.get("alva_refresh")
-    assert not other.cookies.get("alva_browser"), "it is of no use any more"
+    assert not other.cookies.get("alva_browser"), "it is no longer valid"
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example/x", "/\\evil.example"])
-def test_sign_in_leads_to_no_other_site(visit: Visit, outside: Any, target: str) -> None:
+def test_sign_in_redirects_to_no_other_site(visit: Visit, outside: Any, target: str) -> None:
     client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
     client.post("/signup", data={"email": email, "password": password})
     client.get("/auth/verify", params={"token": outside.link_for(email)})
@@ -223,16 +223,16 @@ def test_password_is_set_on_the_account_page_and_signs_in(visit: Visit, outside:
     left = other.post(action.group(1), follow_redirects=True)
     assert (left.status_code, left.url.path) == (200, "/")
     client.cookies.delete("alva_access")
-    assert client.get("/plans", follow_redirects=True).url.path == "/signin", "the first browser is out, too"
+    assert client.get("/plans", follow_redirects=True).url.path == "/signin", "the first browser is signed out, too"
 
 
-def test_account_page_is_for_those_who_are_signed_in(visit: Visit) -> None:
+def test_account_page_requires_a_sign_in(visit: Visit) -> None:
     answer = visit().get("/account", follow_redirects=True)
     assert answer.url.path == "/signin"
     assert 'name="next" value="/account"' in answer.text
 
 
-def test_web_itself_never_holds_the_refresh_token(visit: Visit, outside: Any) -> None:
+def test_web_never_gets_the_refresh_token(visit: Visit, outside: Any) -> None:
     client, email, password = visit(), _new_email(), secrets.token_urlsafe(12)
     client.post("/signup", data={"email": email, "password": password})
     client.get("/auth/verify", params={"token": outside.link_for(email)})
@@ -253,14 +253,14 @@ def test_known_and_unknown_addresses_get_the_same_answer(visit: Visit, outside: 
             assert "unknown" not in shown.lower()
 
 
-def test_address_that_is_none_is_named_beside_its_field(visit: Visit) -> None:
+def test_invalid_address_is_reported_beside_its_field(visit: Visit) -> None:
     answer = visit().post("/signup", data={"email": "nobody", "password": "short"})
     assert answer.status_code == 422
     assert 'id="email-problem"' in answer.text
     assert 'id="password-problem"' in answer.text
 
 
-def test_used_link_leads_to_the_sign_in_page_with_the_reason(visit: Visit, outside: Any) -> None:
+def test_used_link_redirects_to_the_sign_in_page_with_the_reason(visit: Visit, outside: Any) -> None:
     client, email = visit(), _new_email()
     client.post("/signup", data={"email": email})
     token = outside.link_for(email)
@@ -270,7 +270,7 @@ def test_used_link_leads_to_the_sign_in_page_with_the_reason(visit: Visit, outsi
     assert "used already, or it is too old" in again.text
 
 
-def test_expired_access_is_renewed_on_the_way_to_the_page(signed_in: httpx.Client) -> None:
+def test_expired_access_token_is_renewed_when_a_page_is_opened(signed_in: httpx.Client) -> None:
     before = signed_in.cookies.get("alva_refresh")
     signed_in.cookies.delete("alva_access")
     answer = signed_in.get("/plans", follow_redirects=True)
@@ -278,14 +278,14 @@ def test_expired_access_is_renewed_on_the_way_to_the_page(signed_in: httpx.Clien
     assert signed_in.cookies.get("alva_refresh") != before, "each refresh token works once"
 
 
-def test_expired_access_loses_no_form(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
+def test_form_with_an_expired_access_token_is_not_lost(signed_in: httpx.Client, worker: Any) -> None:  # noqa: ARG001
     signed_in.cookies.delete("alva_access")
     answer = signed_in.post("/onboarding", data=BUSINESS, follow_redirects=True)
     assert answer.status_code == 200
     assert re.fullmatch(r"/plans/[0-9a-f-]{36}", answer.url.path)
 
 
-def test_forged_access_is_not_believed(visit: Visit) -> None:
+def test_forged_access_token_is_refused(visit: Visit) -> None:
     client = visit()
     client.cookies.set("alva_access", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", domain="alva.test")
     answer = client.get("/plans", follow_redirects=True)
@@ -331,7 +331,7 @@ def test_cookies_are_secure_under_https_and_work_without(visit: Visit, outside: 
         assert all("HttpOnly" in cookie and "samesite=lax" in cookie.lower() for cookie in cookies)
 
 
-def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: Any, api: Any) -> None:
+def test_request_id_is_passed_through_all_services(signed_in: httpx.Client, web: Any, api: Any) -> None:
     request_id = secrets.token_hex(16)
     signed_in.get("/plans", headers={"X-Request-Id": request_id})
 
@@ -342,7 +342,7 @@ def test_request_is_followed_through_all_services(signed_in: httpx.Client, web: 
         # A line is written after the response is sent.
         (line,) = until(lambda service=service: lines(service), "the request's line")
         assert line["user"]
-        assert line["client"].startswith("198.51."), "the person's address, not web's"
+        assert line["client"].startswith("198.51."), "the user's address, not web's"
 
 
 def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside: Any, worker: Any) -> None:  # noqa: ARG001
@@ -357,7 +357,7 @@ def test_events_reach_the_page_with_its_cookie(signed_in: httpx.Client, outside:
     assert "Quick wins" in signed_in.get(path).text, "the stream ends when the plan is ready"
 
 
-def test_plans_that_cannot_be_fetched_are_told_in_a_sentence_and_nobody_is_signed_out(
+def test_unavailable_plans_are_reported_without_a_sign_out(
     signed_in: httpx.Client, web_without_api: httpx.Client
 ) -> None:
     web_without_api.cookies.set("alva_access", signed_in.cookies["alva_access"])

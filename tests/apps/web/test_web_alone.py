@@ -41,7 +41,7 @@ def test_public_page_needs_no_other_service(lonely_web: httpx.Client, path: str)
 
 
 @pytest.mark.parametrize("path", [*PUBLIC_PAGES, "/no-such-page"])
-def test_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(lonely_web: httpx.Client, path: str) -> None:
+def test_page_loads_only_own_files_and_has_no_inline_script(lonely_web: httpx.Client, path: str) -> None:
     answer = lonely_web.get(path)
     page = _Page(answer.text)
     loaded = [element.get("src") for element in page.all("script") + page.all("img")]
@@ -77,7 +77,7 @@ def test_every_visible_field_has_a_label(lonely_web: httpx.Client, path: str) ->
     assert set(fields) <= labelled
 
 
-def test_static_file_is_kept_for_a_year_under_its_content_hash(lonely_web: httpx.Client) -> None:
+def test_static_file_is_cached_for_a_year_under_its_content_hash(lonely_web: httpx.Client) -> None:
     page = _Page(lonely_web.get("/").text)
     href = next(link["href"] for link in page.all("link") if link.get("rel") == "stylesheet")
     assert href is not None
@@ -89,25 +89,25 @@ def test_static_file_is_kept_for_a_year_under_its_content_hash(lonely_web: httpx
 
 
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fsite/app.py"])
-def test_static_files_do_not_lead_out_of_their_folder(lonely_web: httpx.Client, path: str) -> None:
+def test_static_files_outside_their_folder_are_not_served(lonely_web: httpx.Client, path: str) -> None:
     request = lonely_web.build_request("GET", "/")
     request.url = request.url.copy_with(raw_path=path.encode())
     assert lonely_web.send(request).status_code == 404
 
 
 @pytest.mark.parametrize("path", GUARDED_PAGES)
-def test_guarded_page_leads_to_auth_which_may_renew_the_sign_in(lonely_web: httpx.Client, path: str) -> None:
+def test_protected_page_redirects_to_auth_which_can_renew_the_session(lonely_web: httpx.Client, path: str) -> None:
     answer = lonely_web.get(path)
     assert answer.status_code == 303
     assert answer.headers["location"] == f"/auth/refresh?next={path}"
 
 
-def test_the_way_back_keeps_the_query(lonely_web: httpx.Client) -> None:
+def test_sign_in_redirect_keeps_the_query(lonely_web: httpx.Client) -> None:
     answer = lonely_web.get("/plans?page=2&x=%26")
     assert answer.headers["location"] == "/auth/refresh?next=/plans%3Fpage%3D2%26x%3D%2526"
 
 
-def test_form_of_an_expired_sign_in_is_repeated_after_it_is_renewed(lonely_web: httpx.Client) -> None:
+def test_form_is_sent_again_after_its_expired_session_is_renewed(lonely_web: httpx.Client) -> None:
     origin = str(lonely_web.base_url).rstrip("/")
     answer = lonely_web.post("/onboarding", headers={"Origin": origin}, data={"business_name": "Hagen"})
     assert answer.status_code == 307, "307 keeps the method and the body"
@@ -122,18 +122,18 @@ def test_form_from_another_site_is_refused(lonely_web: httpx.Client, path: str, 
     assert "Nothing was changed" in answer.text
 
 
-def test_unreachable_auth_is_told_in_a_sentence(lonely_web: httpx.Client) -> None:
+def test_unreachable_auth_is_reported_in_a_message(lonely_web: httpx.Client) -> None:
     origin = str(lonely_web.base_url).rstrip("/")
     answer = lonely_web.post("/signup", headers={"Origin": origin}, data={"email": "a@example.com"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert "We cannot do this right now" in answer.text
-    assert answer.headers["x-request-id"] in answer.text, "the reference that a person can send us"
+    assert answer.headers["x-request-id"] in answer.text, "the reference for support"
     assert "Traceback" not in answer.text
     assert "ConnectError" not in answer.text
 
 
-def test_token_that_cannot_be_checked_since_auth_is_down_is_no_sign_out(lonely_web: httpx.Client) -> None:
+def test_unavailable_auth_does_not_sign_a_user_out(lonely_web: httpx.Client) -> None:
     # A well-formed token: its key must be fetched, and auth is down.
     token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImtleSIsInR5cCI6ImF0K2p3dCJ9.e30.c2ln"
     answer = lonely_web.get("/plans", headers={"Cookie": f"alva_access={token}"})
@@ -149,7 +149,7 @@ def test_unknown_page_is_a_404_page(lonely_web: httpx.Client, path: str) -> None
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_sign_in_form_does_not_take_on_a_foreign_next(lonely_web: httpx.Client, target: str) -> None:
+def test_sign_in_form_ignores_a_next_of_another_site(lonely_web: httpx.Client, target: str) -> None:
     page = _Page(lonely_web.get("/signin", params={"next": target}).text)
     assert [field["value"] for field in page.all("input") if field.get("name") == "next"] == [""]
 
@@ -163,7 +163,7 @@ def test_confirmation_sends_the_links_token_to_auth_and_nothing_else(lonely_web:
     assert not page.all("script")
 
 
-def test_what_is_typed_comes_back_as_text_and_not_as_markup(lonely_web: httpx.Client) -> None:
+def test_entered_text_is_shown_as_text_and_not_as_markup(lonely_web: httpx.Client) -> None:
     target = '/plans?"><script>alert(1)</script>'
     answer = lonely_web.get("/signin", params={"next": target.replace(" ", "")})
     assert "<script>alert" not in answer.text
@@ -176,7 +176,7 @@ def test_answers_name_service_and_digest(lonely_web: httpx.Client) -> None:
     assert answer.headers["x-alva-digest"] == "sha256:" + "ab" * 32
 
 
-def test_deep_health_names_what_does_not_answer(lonely_web: httpx.Client) -> None:
+def test_deep_health_names_services_that_do_not_answer(lonely_web: httpx.Client) -> None:
     answer = lonely_web.get("/health?deep=1")
     assert answer.status_code == 503
     assert set(answer.json()["checks"]) == {"api", "auth"}
@@ -198,7 +198,7 @@ def test_wrong_settings_are_named_one_per_line(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_split_hosts_are_let_through_the_policy_and_no_others() -> None:
+def test_content_security_policy_allows_split_hosts_only() -> None:
     settings = WebSettings(
         port=3000,
         api_internal_url="http://api.alva-staging.local:3001",
@@ -214,7 +214,7 @@ def test_split_hosts_are_let_through_the_policy_and_no_others() -> None:
     assert "script-src 'self';" in policy
 
 
-def test_templates_never_switch_escaping_off() -> None:
+def test_templates_never_disable_escaping() -> None:
     folders = [Path(web.__file__).parent / "templates", Path(web.__file__).parents[1] / "common" / "site" / "templates"]
     templates = [template for folder in folders for template in folder.glob("*.html")]
     assert templates

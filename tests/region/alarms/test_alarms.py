@@ -74,7 +74,7 @@ def test_the_state_follows_from_m_of_n_periods_and_the_treatment_of_missing_data
     assert judge(alarm(**settings), values, STARTS)[0] == state
 
 
-def test_missing_data_that_are_ignored_change_nothing():
+def test_ignored_missing_data_do_not_change_the_state():
     assert judge(alarm(TreatMissingData="ignore"), (None, None, None), STARTS) is None
 
 
@@ -125,13 +125,13 @@ def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
         ("-ABS(-e)", -1),
     ],
 )
-def test_metric_math_is_calculated_and_without_data_there_is_no_value(expression, value):
+def test_metric_math_is_calculated_and_has_no_value_without_data(expression, value):
     metrics = {"e": 1, "r": 4, "zero": 0, "gone": None}
     assert calculate(expression, metrics.__getitem__) == value
 
 
 @pytest.mark.parametrize("expression", ["ANOMALY_DETECTION_BAND(m1)", "m1 +", "__import__('os')", "SEARCH('x', 'Sum')"])
-def test_metric_math_that_is_not_understood_is_an_error(expression):
+def test_unsupported_metric_math_is_an_error(expression):
     with pytest.raises(ValueError, match="cannot evaluate metric math"):
         calculate(expression, lambda _: 1.0)
 
@@ -160,7 +160,7 @@ def test_a_metric_math_alarm_is_evaluated(put):
     assert math["StateValue"] == "ALARM"
 
 
-def test_ministack_has_what_the_evaluation_uses():
+def test_ministack_has_the_functions_that_the_evaluation_uses():
     assert list(inspect.signature(cloudwatch._record_history).parameters)[:4] == [
         "alarm_name",
         "old_state",
@@ -178,7 +178,7 @@ def test_ministack_has_what_the_evaluation_uses():
 
 
 @pytest.mark.region
-def test_an_alarm_on_the_load_balancers_errors_rings(region):
+def test_an_alarm_on_the_load_balancers_errors_is_in_alarm(region):
     template = {
         "Resources": {
             "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},

@@ -22,7 +22,7 @@ TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "ar
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
-    """Lags of minutes, which no busy machine outlasts."""
+    """Lags of minutes, longer than any test on a busy machine."""
     with running_region(tmp_path_factory.mktemp("slow"), adverse_conditions=0.02) as region:
         yield region
 
@@ -48,7 +48,7 @@ def code_of(call: Any, **arguments: Any) -> str:
 
 
 def answer(call: Any, **arguments: Any) -> dict[str, Any]:
-    """What a call answers; nothing if it is refused."""
+    """The response of a call; None if it is refused."""
     try:
         found: dict[str, Any] = call(**arguments)
     except ClientError:
@@ -94,7 +94,7 @@ def test_new_parameter_is_not_found_yet(slow: RunningRegion) -> None:
     assert ssm.get_parameters_by_path(Path="/new")["Parameters"] == []
 
 
-def test_read_returns_what_was_true_before(slow: RunningRegion) -> None:
+def test_read_returns_the_former_value(slow: RunningRegion) -> None:
     ecs = slow.client("ecs")
     assert ecs.list_clusters()["clusterArns"] == []
     ecs.create_cluster(clusterName="late")
@@ -115,7 +115,7 @@ def test_new_role_cannot_be_assumed_yet(slow: RunningRegion) -> None:
     assert code_of(slow.client("sts").assume_role, RoleArn=arn, RoleSessionName="tester") == "AccessDenied"
 
 
-def test_all_of_it_passes(quick: RunningRegion) -> None:
+def test_adverse_conditions_are_temporary(quick: RunningRegion) -> None:
     ssm, ecs, sts = (quick.client(name) for name in ("ssm", "ecs", "sts"))
     ssm.put_parameter(Name="/one", Value="1", Type="String")
     assert until(lambda: answer(ssm.get_parameter, Name="/one"))["Parameter"]["Value"] == "1"

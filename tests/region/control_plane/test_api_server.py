@@ -53,7 +53,7 @@ def test_client_that_does_not_trust_the_certificate_leaves_no_failure(region: Ru
     assert daemon.failures(region.config) == before
 
 
-def test_silent_and_broken_connections_keep_nobody_waiting(region: RunningRegion) -> None:
+def test_silent_and_broken_connections_do_not_delay_others(region: RunningRegion) -> None:
     before = daemon.failures(region.config)
     address = ("127.0.0.1", region.config.api_port)
     with ExitStack() as open_until_end:

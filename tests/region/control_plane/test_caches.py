@@ -83,7 +83,7 @@ class Cache:
         with network_of(self.region.config, self.address):
             return socket.create_connection((self.address, 6379), timeout=5)
 
-    def ask(self, *commands: tuple[str, ...], token: str | None = TOKEN) -> str:
+    def send(self, *commands: tuple[str, ...], token: str | None = TOKEN) -> str:
         """Send commands over one verified connection; returns the first line (or the bulk) of the last answer."""
         context = ssl.create_default_context(cafile=str(self.region.config.state_folder / "certificates/authority.pem"))
         answer = ""
@@ -103,7 +103,7 @@ class Cache:
 
     def answers(self) -> bool:
         try:
-            return self.ask(("PING",)) == "+PONG"
+            return self.send(("PING",)) == "+PONG"
         except OSError:
             return False
 
@@ -117,13 +117,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Cache]]:
 
 @pytest.fixture
 def cache(shared: list[Cache]) -> Cache:
-    """The module's cache, made again if a test has deleted it."""
+    """The module's cache, created again if a test has deleted it."""
     shared[0] = shared[0] if shared[0].exists else Cache(shared[0].region)
     return shared[0]
 
 
 def test_a_verifying_client_with_the_token_is_served(cache: Cache) -> None:
-    assert cache.ask(("PING",)) == "+PONG"
+    assert cache.send(("PING",)) == "+PONG"
     assert cache.host.startswith("master.test-cache.")
     assert cache.host.endswith(".use1.cache.amazonaws.com")
     (group,) = cache.region.client("elasticache").describe_replication_groups()["ReplicationGroups"]
@@ -131,11 +131,11 @@ def test_a_verifying_client_with_the_token_is_served(cache: Cache) -> None:
 
 
 def test_without_the_token_nothing_is_answered(cache: Cache) -> None:
-    assert cache.ask(("PING",), token=None) == "-NOAUTH Authentication required."
-    assert cache.ask(token="wrong-token-wrong-token").startswith("-WRONGPASS")
+    assert cache.send(("PING",), token=None) == "-NOAUTH Authentication required."
+    assert cache.send(token="wrong-token-wrong-token").startswith("-WRONGPASS")
 
 
-def test_without_tls_there_is_no_answer(cache: Cache) -> None:
+def test_connection_without_tls_gets_no_answer(cache: Cache) -> None:
     with cache.connect() as plain:
         plain.sendall(b"PING\r\n")
         plain.settimeout(3)
@@ -148,25 +148,25 @@ def test_without_tls_there_is_no_answer(cache: Cache) -> None:
 
 
 def test_memory_and_policy_are_the_node_types_and_the_parameter_groups(cache: Cache) -> None:
-    memory = dict(line.split(":", 1) for line in cache.ask(("INFO", "memory")).splitlines() if ":" in line)
+    memory = dict(line.split(":", 1) for line in cache.send(("INFO", "memory")).splitlines() if ":" in line)
     assert memory["maxmemory_policy"] == "noeviction"
     assert int(memory["maxmemory"]) == 536870912 * 3 // 4
 
 
 @pytest.mark.parametrize("command", [("CONFIG", "GET", "*"), ("SAVE",), ("SHUTDOWN",), ("DEBUG", "JMAP")])
 def test_restricted_commands_are_unknown(cache: Cache, command: tuple[str, ...]) -> None:
-    assert cache.ask(command).startswith("-ERR unknown command")
+    assert cache.send(command).startswith("-ERR unknown command")
 
 
 def test_scripts_run_as_the_queue_needs_them(cache: Cache) -> None:
-    assert cache.ask(("EVAL", "return redis.call('INCRBY', KEYS[1], 2)", "1", "counted")) == ":2"
+    assert cache.send(("EVAL", "return redis.call('INCRBY', KEYS[1], 2)", "1", "counted")) == ":2"
 
 
 def test_a_changed_parameter_reaches_the_running_node(cache: Cache) -> None:
-    cache.ask(("SET", "before", "1"))
+    cache.send(("SET", "before", "1"))
     assert cache.region.update("cache", template("allkeys-lru")).status == "UPDATE_COMPLETE"
-    assert "maxmemory_policy:allkeys-lru" in cache.ask(("INFO", "memory"))
-    assert cache.ask(("GET", "before")) == "1"
+    assert "maxmemory_policy:allkeys-lru" in cache.send(("INFO", "memory"))
+    assert cache.send(("GET", "before")) == "1"
     cache.region.update("cache", template())
 
 
@@ -184,9 +184,9 @@ def test_metrics_of_the_node_reach_cloudwatch(cache: Cache) -> None:
         points = sorted(answer["Datapoints"], key=lambda point: point["Timestamp"])
         return float(points[-1]["Maximum"]) if points else None
 
-    cache.ask(("SET", "large", "x" * 20_000_000))
+    cache.send(("SET", "large", "x" * 20_000_000))
     until(lambda: (latest("DatabaseMemoryUsagePercentage") or 0) >= 3, "the use of memory")
-    cache.ask(("DEL", "large"))
+    cache.send(("DEL", "large"))
     assert (latest("CurrItems") or 0) >= 1
     assert (latest("CurrConnections") or 0) >= 1
     assert latest("Evictions") == 0
@@ -231,10 +231,10 @@ def test_its_node_is_in_a_network_of_its_own(cache: Cache) -> None:
 def test_rotation_keeps_the_old_token_beside_the_new_one(cache: Cache) -> None:
     new = "another-token-of-more-than-sixteen"
     assert cache.region.update("cache", template(AuthToken=new)).status == "UPDATE_COMPLETE"
-    assert cache.ask(("PING",), token=new) == "+PONG"
-    assert cache.ask(("PING",), token=TOKEN) == "+PONG"
+    assert cache.send(("PING",), token=new) == "+PONG"
+    assert cache.send(("PING",), token=TOKEN) == "+PONG"
     assert cache.region.update("cache", template()).status == "UPDATE_COMPLETE"
-    assert cache.ask(("PING",)) == "+PONG"
+    assert cache.send(("PING",)) == "+PONG"
 
 
 def test_an_unknown_parameter_is_refused(cache: Cache) -> None:
@@ -246,21 +246,21 @@ def test_an_unknown_parameter_is_refused(cache: Cache) -> None:
 
 
 def test_queued_data_survive_stop_and_start_of_the_region(cache: Cache) -> None:
-    cache.ask(("RPUSH", "jobs", "one", "two"))
+    cache.send(("RPUSH", "jobs", "one", "two"))
     daemon.stop(cache.region.config)
     daemon.start(cache.region.config)
-    assert cache.ask(("LLEN", "jobs")) == ":2"
+    assert cache.send(("LLEN", "jobs")) == ":2"
 
 
 def test_crashed_engine_is_restarted_on_its_data(cache: Cache) -> None:
-    cache.ask(("RPUSH", "written", "one"))
+    cache.send(("RPUSH", "written", "one"))
     (killed,) = engines(cache.region.config.home, "valkey-server")
     os.kill(killed, signal.SIGKILL)
     until(
         lambda: engines(cache.region.config.home, "valkey-server") not in ([], [killed]) and cache.answers(),
         "Valkey to come back",
     )
-    assert cache.ask(("LLEN", "written")) == ":1"
+    assert cache.send(("LLEN", "written")) == ":1"
 
 
 def test_operations_without_a_node_are_refused(cache: Cache) -> None:

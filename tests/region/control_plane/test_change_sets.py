@@ -48,7 +48,7 @@ def test_the_name_of_an_executed_change_set_is_free_again_and_means_the_newest_o
         assert client.describe_change_set(ChangeSetName=latest["Id"])["ExecutionStatus"] == "EXECUTE_COMPLETE"
 
 
-def test_the_name_of_a_change_set_that_waits_is_taken(region: RunningRegion) -> None:
+def test_the_name_of_a_pending_change_set_is_in_use(region: RunningRegion) -> None:
     create_change_set(region, "taken", "same", {"Resources": {"A": parameter("1")}}, ChangeSetType="CREATE")
     with pytest.raises(ClientError, match="AlreadyExists"):
         create_change_set(region, "taken", "same", {"Resources": {"A": parameter("2")}}, ChangeSetType="CREATE")
@@ -93,7 +93,7 @@ def described(region: RunningRegion, stack: str, *, values: bool) -> dict[str, d
     return {change["LogicalResourceId"]: change for change in changes}
 
 
-def test_values_are_shown_where_they_are_asked_for(region: RunningRegion) -> None:
+def test_values_are_shown_on_request(region: RunningRegion) -> None:
     """test_change_set_fn_get_attr: test_direct_attribute_value_change, test_immutable_property_update_...."""
     region.create("values", topics("values-old"))
     create_change_set(region, "values", "shown", topics("values-old", "second"))
@@ -159,7 +159,7 @@ def test_a_stack_under_review_is_kept_by_a_second_change_set_and_by_create_stack
     assert answer["ExecutionStatus"] == "OBSOLETE"
 
 
-def test_a_deleted_stack_is_known_by_its_id_alone_also_when_its_name_is_used_again(region: RunningRegion) -> None:
+def test_a_deleted_stack_is_found_only_by_its_id_also_when_its_name_is_used_again(region: RunningRegion) -> None:
     """test_changesets: test_name_conflicts; test_stacks: test_name_conflicts."""
     template = {"Resources": {"A": parameter("a")}}
     client = region.client("cloudformation")
@@ -192,7 +192,7 @@ def test_a_deleted_stack_is_known_by_its_id_alone_also_when_its_name_is_used_aga
         ),
     ],
 )
-def test_what_is_not_there_is_a_validation_error(
+def test_missing_resource_is_a_validation_error(
     region: RunningRegion, call: str, request_: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ClientError) as refused:

@@ -49,7 +49,7 @@ def wait_until_saved(config: RegionConfig, word: str, *, seconds: float = 60.0) 
     until(is_saved, f"{word} to be saved", seconds=seconds)
 
 
-def test_umask_does_not_hide_from_tasks_what_they_read(tmp_path: Path) -> None:
+def test_tasks_can_read_their_files_with_any_umask(tmp_path: Path) -> None:
     former = os.umask(0o077)
     try:
         with running_region(tmp_path / "home") as region:
@@ -164,7 +164,7 @@ def test_status_shows_failures_of_background_work(tmp_path: Path) -> None:
     assert "does not answer" in "".join(status._failures(None))
 
 
-def test_damaged_state_is_an_error_that_loses_nothing(tmp_path: Path) -> None:
+def test_damaged_state_is_an_error_and_the_file_is_kept(tmp_path: Path) -> None:
     with reserved_region_config(tmp_path) as config:
         config.state_folder.mkdir(parents=True)
         file = config.state_folder / "control-plane.sqlite"

@@ -107,7 +107,7 @@ class Database:
         with network_of(self.region.config, settings["hostaddr"]):
             return psycopg.connect(**settings, autocommit=True)
 
-    def ask(self, statement: str, **options: Any) -> Any:
+    def query(self, statement: str, **options: Any) -> Any:
         with self.connect(**options) as connection:
             cursor = connection.execute(statement)
             row = cursor.fetchone() if cursor.description else None
@@ -115,7 +115,7 @@ class Database:
 
     def answers(self) -> bool:
         try:
-            return bool(self.ask("SELECT 1") == 1)
+            return bool(self.query("SELECT 1") == 1)
         except psycopg.OperationalError:
             return False
 
@@ -136,13 +136,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Database]]
 
 @pytest.fixture
 def database(shared: list[Database]) -> Database:
-    """The module's database, made again if a test has deleted it."""
+    """The module's database, created again if a test has deleted it."""
     shared[0] = shared[0] if shared[0].exists else Database(shared[0].region)
     return shared[0]
 
 
 def test_a_verifying_client_is_served_and_the_endpoint_is_named_as_on_aws(database: Database) -> None:
-    assert database.ask("SELECT 1") == 1
+    assert database.query("SELECT 1") == 1
     assert database.host.startswith(f"{NAME}.")
     assert database.host.endswith(".us-east-1.rds.amazonaws.com")
     assert database.address == in_region(database.region.config, "10.0.10.4")
@@ -201,19 +201,19 @@ def test_a_wrong_password_is_refused(database: Database) -> None:
         database.connect(password="wrong")
 
 
-def test_the_class_decides_how_many_connections_there_are(database: Database) -> None:
-    assert database.ask("SHOW max_connections") == "112"
+def test_the_instance_class_decides_the_maximum_of_connections(database: Database) -> None:
+    assert database.query("SHOW max_connections") == "112"
 
 
 def test_the_parameter_group_reaches_the_engine(database: Database) -> None:
-    assert database.ask("SHOW log_min_duration_statement") == "250ms"
+    assert database.query("SHOW log_min_duration_statement") == "250ms"
 
 
 def test_the_master_user_is_no_superuser(database: Database) -> None:
-    assert database.ask("SELECT rolsuper FROM pg_roles WHERE rolname = 'alva_admin'") is False
+    assert database.query("SELECT rolsuper FROM pg_roles WHERE rolname = 'alva_admin'") is False
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        database.ask("ALTER SYSTEM SET fsync = off")
-    assert database.ask("CREATE EXTENSION IF NOT EXISTS pgcrypto") is None
+        database.query("ALTER SYSTEM SET fsync = off")
+    assert database.query("CREATE EXTENSION IF NOT EXISTS pgcrypto") is None
 
 
 def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
@@ -234,22 +234,22 @@ def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
 def test_a_dynamic_parameter_applies_at_once_and_a_static_one_after_a_reboot(database: Database) -> None:
     changed = template({"log_min_duration_statement": "99", "max_connections": "57"})
     assert database.region.update("database", changed).status == "UPDATE_COMPLETE"
-    assert database.ask("SHOW log_min_duration_statement") == "99ms"
-    assert database.ask("SHOW max_connections") == "112"
+    assert database.query("SHOW log_min_duration_statement") == "99ms"
+    assert database.query("SHOW max_connections") == "112"
     rds = database.region.client("rds")
     (group,) = rds.describe_db_instances()["DBInstances"][0]["DBParameterGroups"]
     assert group["ParameterApplyStatus"] == "pending-reboot"
     assert rds.reboot_db_instance(DBInstanceIdentifier=NAME)["DBInstance"]["DBInstanceStatus"] == "rebooting"
     database.wait_for("available")
-    assert database.ask("SHOW max_connections") == "57"
+    assert database.query("SHOW max_connections") == "57"
 
 
 def test_a_parameter_that_does_not_exist_is_refused(database: Database) -> None:
-    before = database.ask("SHOW log_min_duration_statement")
+    before = database.query("SHOW log_min_duration_statement")
     stack = database.region.update("database", template({"no_such_parameter": "1"}))
     assert stack.status == "UPDATE_ROLLBACK_COMPLETE"
     assert "Could not find parameter with name: no_such_parameter" in stack.reason("Parameters", "UPDATE_FAILED")
-    assert database.ask("SHOW log_min_duration_statement") == before
+    assert database.query("SHOW log_min_duration_statement") == before
 
 
 def test_a_property_that_is_not_honoured_is_refused(database: Database) -> None:
@@ -266,27 +266,27 @@ def test_operations_without_a_server_are_refused(database: Database) -> None:
 
 
 def test_data_survive_stop_and_start_of_the_region(database: Database) -> None:
-    database.ask("CREATE TABLE kept AS SELECT 'yes' AS answer")
+    database.query("CREATE TABLE kept AS SELECT 'yes' AS answer")
     address = database.address
     daemon.stop(database.region.config)
     daemon.start(database.region.config)
     assert database.status() == "available"
     assert database.address == address
-    assert database.ask("SELECT answer FROM kept") == "yes"
+    assert database.query("SELECT answer FROM kept") == "yes"
 
 
 def test_data_survive_sigkill_of_the_region(database: Database) -> None:
-    database.ask("CREATE TABLE committed AS SELECT 'yes' AS answer")
+    database.query("CREATE TABLE committed AS SELECT 'yes' AS answer")
     pid = daemon.status(database.region.config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     until(lambda: daemon.status(database.region.config).pid is None, "the end of the region")
     daemon.start(database.region.config)
-    assert database.ask("SELECT answer FROM committed") == "yes"
+    assert database.query("SELECT answer FROM committed") == "yes"
 
 
 def test_crashed_engine_is_restarted_on_its_data(database: Database) -> None:
-    database.ask("CREATE TABLE written AS SELECT 'yes' AS answer")
+    database.query("CREATE TABLE written AS SELECT 'yes' AS answer")
     (killed,) = engines(database.region.config.home, "postgres")
     os.kill(killed, signal.SIGKILL)
     until(
@@ -294,7 +294,7 @@ def test_crashed_engine_is_restarted_on_its_data(database: Database) -> None:
         "PostgreSQL to come back",
         seconds=90,
     )
-    assert database.ask("SELECT answer FROM written") == "yes"
+    assert database.query("SELECT answer FROM written") == "yes"
 
 
 def test_stopping_and_starting_the_instance(database: Database) -> None:
@@ -305,7 +305,7 @@ def test_stopping_and_starting_the_instance(database: Database) -> None:
         database.connect(connect_timeout=2)
     rds.start_db_instance(DBInstanceIdentifier=NAME)
     database.wait_for("available")
-    assert database.ask("SELECT 1") == 1
+    assert database.query("SELECT 1") == 1
 
 
 def test_a_new_password_replaces_the_old_one(database: Database) -> None:
@@ -313,18 +313,18 @@ def test_a_new_password_replaces_the_old_one(database: Database) -> None:
         database.region.update("database", template(MasterUserPassword="another-password-1")).status
         == "UPDATE_COMPLETE"
     )
-    assert database.ask("SELECT 1", password="another-password-1") == 1
+    assert database.query("SELECT 1", password="another-password-1") == 1
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         database.connect()
     assert database.region.update("database", template()).status == "UPDATE_COMPLETE"
 
 
 def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> None:
-    database.ask("CREATE TABLE IF NOT EXISTS saved (answer text)")
-    database.ask("INSERT INTO saved VALUES ('before')")
+    database.query("CREATE TABLE IF NOT EXISTS saved (answer text)")
+    database.query("INSERT INTO saved VALUES ('before')")
     rds = database.region.client("rds")
     rds.create_db_snapshot(DBSnapshotIdentifier="one-moment", DBInstanceIdentifier=NAME)
-    database.ask("INSERT INTO saved VALUES ('after')")
+    database.query("INSERT INTO saved VALUES ('after')")
     restored = template()
     properties = restored["Resources"]["Database"]["Properties"]
     properties.update(DBInstanceIdentifier="restored", DBSnapshotIdentifier="one-moment")
@@ -333,11 +333,11 @@ def test_a_snapshot_is_of_one_moment_and_can_be_restored(database: Database) -> 
     host = database.region.create("restored", restored).outputs["Host"]
     hosts = (database.region.config.run_folder / "names/hosts").read_text().splitlines()
     address = next(line.split()[0] for line in hosts if line.endswith(f" {host}"))
-    assert database.ask("SELECT string_agg(answer, ',') FROM saved", host=host, hostaddr=address) == "before"
+    assert database.query("SELECT string_agg(answer, ',') FROM saved", host=host, hostaddr=address) == "before"
     assert database.region.delete("restored").status == "DELETE_COMPLETE"
 
 
-def test_deletion_leaves_a_snapshot_if_the_policy_says_so(database: Database) -> None:
+def test_deletion_with_policy_snapshot_leaves_a_snapshot(database: Database) -> None:
     database.exists = False
     assert database.region.delete("database").status == "DELETE_COMPLETE"
     rds = database.region.client("rds")

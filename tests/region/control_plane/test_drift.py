@@ -125,7 +125,7 @@ def test_a_secret_is_found_by_its_arn_and_a_type_that_cannot_be_compared_is_not_
     assert checked == {"Secret": "MODIFIED", "Repository": "NOT_CHECKED"}
 
 
-def test_parameter_keeps_its_previous_value_if_an_update_says_so(region: RunningRegion) -> None:
+def test_parameter_keeps_its_value_with_use_previous_value(region: RunningRegion) -> None:
     template = {
         "Parameters": {"Name": {"Type": "String", "Default": "default"}, "Days": {"Type": "Number"}},
         "Resources": {

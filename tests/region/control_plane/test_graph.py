@@ -15,7 +15,7 @@ def run(dependencies: Mapping[str, Any], work: Callable[[str], Awaitable[None]],
     return asyncio.run(asyncio.wait_for(run_in_order(dependencies, work, **options), 10))
 
 
-def test_a_step_starts_when_all_that_it_needs_is_done() -> None:
+def test_a_step_starts_when_its_dependencies_are_done() -> None:
     done: list[str] = []
 
     async def work(name: str) -> None:
@@ -84,5 +84,5 @@ def test_keep_going_stops_only_the_dependents_of_a_failure() -> None:
     assert set(outcome.failed) == {"b"}
 
 
-def test_deletion_goes_the_opposite_way() -> None:
+def test_deletion_runs_in_the_opposite_order() -> None:
     assert reversed_dependencies(CHAIN) == {"a": {"b"}, "b": {"c"}, "c": set(), "x": set()}

@@ -38,7 +38,7 @@ def names_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[str, 
 
 
 def scopes_in(scope: ast.AST, outside: Mapping[str, str]) -> Iterator[tuple[list[ast.AST], Mapping[str, str]]]:
-    """The nodes of each scope, without those of inner functions, and the MiniStack modules that its names mean."""
+    """The nodes of each scope without those of inner functions, and the MiniStack modules to which its names refer."""
     modules = dict(outside)
     if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         for argument in ast.walk(scope.args):
@@ -70,7 +70,7 @@ def _named(node: ast.AST, modules: Mapping[str, str]) -> tuple[str, str] | None:
 
 def private_calls() -> Iterator[tuple[str, str, int, tuple[str, ...], bool]]:
     """Every call of a private function of MiniStack: the module, the name, the number of positional arguments, the
-    names of the others, and whether these are all. `run(function, ...)` is a call of `function`, too.
+    names of the keyword arguments, and whether the list is complete. `run(function, ...)` is a call of `function`, too.
     """
     for file in sorted(REGION.rglob("*.py")):
         for nodes, modules in scopes_in(ast.parse(file.read_text()), {}):
@@ -92,7 +92,7 @@ def _is_module(name: str) -> bool:
     return True
 
 
-def test_every_name_that_the_region_uses_is_there() -> None:
+def test_every_name_that_the_region_uses_exists() -> None:
     used = sorted(set(used_names()))
     assert len(used) > 100, "the scan finds too few names"
     missing = [each for each in used if not hasattr(importlib.import_module(each[1]), each[2])]
@@ -137,7 +137,7 @@ def test_disabled_entry_points_of_ministack_exist() -> None:
 
 
 def test_an_update_without_changes_touches_nothing() -> None:
-    """An operation skips a resource with unchanged properties."""
+    """A stack operation skips a resource with unchanged properties."""
     assert provisioners._update_resource("AWS::Any::Type", "id", {"a": 1}, {"a": 1}, "stack", "Logical", {"b": 2}) == (
         "id",
         {"b": 2},

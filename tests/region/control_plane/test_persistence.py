@@ -80,9 +80,7 @@ def test_state_of_a_service_that_is_no_longer_offered_is_logged_and_kept_and_the
     assert now.save() == {"ssm": {"a": 2}, "dynamodb": {"a table": "of an earlier version"}}
 
 
-def test_state_that_a_newer_version_wrote_is_refused_and_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_of_a_newer_version_is_refused_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "state.sqlite"
     saved = Saved(file, monkeypatch, "ssm")
     saved.save()

@@ -78,7 +78,7 @@ def test_a_secret_that_exists_is_not_overwritten(region: RunningRegion) -> None:
     assert secret_value(region, "precious") == "by hand"
 
 
-def test_a_retained_secret_comes_back_by_an_import_that_names_its_arn(region: RunningRegion) -> None:
+def test_a_retained_secret_is_imported_by_its_arn(region: RunningRegion) -> None:
     retained = one("AWS::SecretsManager::Secret", {"DeletionPolicy": "Retain"}, Name="retained", SecretString="unset")
     arn = region.create("retained", retained).outputs["Ref"]
     region.client("secretsmanager").put_secret_value(SecretId=arn, SecretString="set by a person")
@@ -175,7 +175,7 @@ def test_a_nested_unknown_and_a_missing_property_are_found() -> None:
     assert schemas.problems("AWS::Unknown::Type", {"Anything": 1}) == []
 
 
-def test_the_schemas_are_what_the_pinned_registry_says() -> None:
+def test_the_schemas_match_the_pinned_registry() -> None:
     """Run tools/resource_schemas.py when this fails."""
     import sys
     from pathlib import Path
@@ -254,7 +254,7 @@ def test_separate_rules_are_created_and_deleted_without_changes_to_the_groups(re
 # Records without a data plane
 
 
-def test_scaling_targets_and_policies_are_kept_and_described(region: RunningRegion) -> None:
+def test_scaling_targets_and_policies_are_stored_and_described(region: RunningRegion) -> None:
     target = {
         "ServiceNamespace": "ecs",
         "ResourceId": "service/cluster/api",
@@ -292,7 +292,7 @@ def test_scaling_targets_and_policies_are_kept_and_described(region: RunningRegi
     assert client.describe_scalable_targets(ServiceNamespace="ecs")["ScalableTargets"] == []
 
 
-def test_saved_queries_budgets_and_identity_providers_are_kept(region: RunningRegion) -> None:
+def test_saved_queries_budgets_and_identity_providers_are_stored(region: RunningRegion) -> None:
     template: dict[str, Any] = {
         "Resources": {
             "Query": {

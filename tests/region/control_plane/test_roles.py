@@ -98,7 +98,7 @@ def test_role_without_rights_is_refused_by_every_protocol(
     assert client_as(region, role(region, {"Action": "sns:Publish", "Resource": "*"}), "sts").get_caller_identity()
 
 
-def test_every_resource_that_a_call_of_ecs_names_counts(region: RunningRegion) -> None:
+def test_every_resource_of_a_request_to_ecs_is_checked(region: RunningRegion) -> None:
     services = f"{BASE}:service/mine/*"
     ecs = client_as(region, role(region, {"Action": "ecs:DescribeServices", "Resource": services}), "ecs")
     assert refusal(ecs.describe_services, cluster="mine", services=["a"])[0] == "ClusterNotFoundException"
@@ -131,11 +131,11 @@ def test_running_a_task_needs_pass_role_for_its_roles(region: RunningRegion) -> 
     assert refusal(client_as(region, role(region, run, hand), "ecs").run_task, **asked)[0] == "ClusterNotFoundException"
 
 
-def test_cloudformation_takes_only_a_role_that_trusts_it(region: RunningRegion) -> None:
+def test_cloudformation_accepts_only_a_role_that_trusts_it(region: RunningRegion) -> None:
     template = json.dumps({"Resources": {"T": {"Type": "AWS::SNS::Topic"}}})
     create = region.client("cloudformation").create_stack
     name = f"s-{uuid.uuid4().hex[:8]}"
-    # A trust policy that only mentions CloudFormation: as a pattern of callers.
+    # A trust policy that only mentions CloudFormation, in a pattern of callers.
     mentions = role(region, trusts={"AWS": "cloudformation.amazonaws.com"})
     for arn in (f"arn:aws:iam::{ACCOUNT}:role/nobody", role(region, {"Action": "*", "Resource": "*"}), mentions):
         code, message = refusal(create, StackName=name, TemplateBody=template, RoleARN=arn)

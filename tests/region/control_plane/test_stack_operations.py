@@ -31,7 +31,7 @@ def names_of_log_groups(region: RunningRegion, prefix: str) -> list[str]:
     return [group["logGroupName"] for group in groups]
 
 
-def test_failed_creation_leaves_nothing_behind_and_says_why(region: RunningRegion) -> None:
+def test_failed_creation_leaves_no_resource_and_reports_the_reason(region: RunningRegion) -> None:
     stack = region.create("fails", {"Resources": {"Group": log_group("/fails"), "Bad": impossible("Group")}})
     assert stack.status == "ROLLBACK_COMPLETE"
     assert stack.history("Group") == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_COMPLETE"]
@@ -70,7 +70,7 @@ def test_a_stack_in_rollback_complete_must_be_deleted_first(region: RunningRegio
     assert region.create("dead", good).status == "CREATE_COMPLETE"
 
 
-def test_failed_update_puts_everything_back(region: RunningRegion) -> None:
+def test_failed_update_is_rolled_back(region: RunningRegion) -> None:
     before = {
         "Resources": {"Kept": log_group("/update/kept"), "Gone": log_group("/update/gone")},
         "Outputs": {"Name": {"Value": {"Ref": "Kept"}, "Export": {"Name": "update-kept"}}},
@@ -98,7 +98,7 @@ def test_failed_update_puts_everything_back(region: RunningRegion) -> None:
     assert "update-other" not in exports
 
 
-def test_update_touches_only_what_changed(region: RunningRegion) -> None:
+def test_update_changes_only_the_changed_resources(region: RunningRegion) -> None:
     resources = {"Same": log_group("/touch/same"), "Changed": log_group("/touch/changed")}
     region.create("touch", {"Resources": resources})
     resources["Changed"]["Properties"]["RetentionInDays"] = 3
@@ -258,7 +258,7 @@ def test_deletion_stops_a_creation(region: RunningRegion) -> None:
     assert region.client("rds").describe_db_instances()["DBInstances"] == []
 
 
-def test_a_change_set_says_what_is_added_changed_replaced_and_removed_and_touches_nothing(
+def test_a_change_set_lists_added_changed_replaced_and_removed_resources_and_changes_nothing(
     region: RunningRegion,
 ) -> None:
     def template(**resources: Any) -> str:

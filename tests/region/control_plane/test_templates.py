@@ -146,7 +146,7 @@ def test_short_forms_are_the_functions() -> None:
         ({"Condition": {"StringEquals": {}}}, {"Condition": {"StringEquals": {}}}),
     ],
 )
-def test_a_function_stands_for_its_value(value: Any, expected: Any) -> None:
+def test_a_function_is_replaced_by_its_value(value: Any, expected: Any) -> None:
     values = {
         "List": {"Value": "a, b", "Type": "CommaDelimitedList"},
         "Attribute": {"Value": "TopicName", "Type": "String"},
@@ -159,7 +159,7 @@ def test_a_function_stands_for_its_value(value: Any, expected: Any) -> None:
     assert scope.resolve({"Ref": "AWS::NoValue"}) is NO_VALUE
 
 
-def test_a_rule_says_why_its_assertion_does_not_hold() -> None:
+def test_a_failed_assertion_of_a_rule_has_its_description_as_error() -> None:
     rule = {
         "Assertions": [
             {"Assert": {"Fn::Contains": [["a", "b"], {"Ref": "P"}]}, "AssertDescription": "only a and b"},
@@ -251,7 +251,7 @@ def with_junk(path: tuple[Any, ...], junk: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("junk", JUNK, ids=json.dumps)
 def test_a_template_of_any_shape_is_read_or_refused(junk: Any) -> None:
-    """Every place of a template that has everything, with a value that does not belong there."""
+    """A template with every feature, in which one place after the other gets an unexpected value."""
     for path in places(EVERYTHING):
         body = json.dumps(with_junk(path, junk))
         try:

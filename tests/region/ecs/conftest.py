@@ -9,7 +9,7 @@ from .workbench import Workbench, running_region
 
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    """A region with a network, a cluster and a log group, shared by the ECS tests."""
+    """A region with a network, a cluster and a log group, shared by the tests of ECS."""
     with running_region(tmp_path_factory.mktemp("ecs")) as bench:
         bench.prepare()
         yield bench

@@ -92,11 +92,11 @@ def template(workbench: Workbench, image: str, **service: Any) -> str:
 
 
 def settled(workbench: Workbench, stack: str) -> Json:
-    def look() -> Any:
+    def finished() -> Any:
         found = workbench.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         return not found["StackStatus"].endswith("IN_PROGRESS") and found
 
-    found: Json = until(look, f"the end of what is in progress on {stack}")
+    found: Json = until(finished, f"the end of what is in progress on {stack}")
     return found
 
 
@@ -114,7 +114,7 @@ def time_of(workbench: Workbench, stack: str, logical_id: str, status: str) -> d
     return min(times)
 
 
-def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> None:
+def test_stack_with_a_service_is_created_updated_rolled_back_and_deleted(workbench: Workbench) -> None:
     cloudformation = workbench.client("cloudformation")
     good = workbench.image(SERVER)
     cloudformation.create_stack(StackName="ecs", TemplateBody=template(workbench, good))
@@ -129,8 +129,8 @@ def test_stack_with_a_service_goes_through_its_life(workbench: Workbench) -> Non
     (deployment,) = workbench.ecs.list_service_deployments(cluster="stacked", service="stacked")["serviceDeployments"]
     begun, ended = (time_of(workbench, "ecs", "Service", f"CREATE_{state}") for state in ("IN_PROGRESS", "COMPLETE"))
     # An event's time is rounded down to a millisecond, and is at least one millisecond after the previous event's.
-    told = timedelta(milliseconds=20)
-    assert begun - told <= deployment["startedAt"] <= deployment["finishedAt"] < ended + told
+    tolerance = timedelta(milliseconds=20)
+    assert begun - tolerance <= deployment["startedAt"] <= deployment["finishedAt"] < ended + tolerance
 
     bad = good.rpartition("@")[0] + "@sha256:" + "2" * 64
     cloudformation.update_stack(StackName="ecs", TemplateBody=template(workbench, bad))

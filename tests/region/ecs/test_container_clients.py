@@ -1,4 +1,4 @@
-"""Docker, Podman and the CDK's command line push to the region's registry and pull from it, without changes.
+"""Docker, Podman and the CDK's command line push to the region's registry and pull from it, unmodified.
 
 The Docker engine is this machine's `dockerd`, started with its own folder and socket. It runs no container, so it needs
 no bridge, firewall rules or internet.

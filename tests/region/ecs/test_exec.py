@@ -226,7 +226,7 @@ def test_command_reads_its_input_to_the_end(workbench: Workbench, task: str) -> 
     )
 
 
-def test_much_output_arrives_whole_and_in_order(workbench: Workbench, task: str) -> None:
+def test_large_output_arrives_complete_and_in_order(workbench: Workbench, task: str) -> None:
     code, output = entered(workbench, task, "seq", "1", "200000")
     assert code == 0
     assert output == b"".join(b"%d\n" % number for number in range(1, 200_001))
@@ -368,7 +368,7 @@ def test_ctrl_c_without_a_terminal_ends_the_command_in_the_task(workbench: Workb
     until(lambda: "sleep\x004321" not in command_lines())
 
 
-def test_late_acknowledgement_brings_the_message_again(workbench: Workbench, task: str) -> None:
+def test_unacknowledged_message_is_sent_again(workbench: Workbench, task: str) -> None:
     session = opened(workbench, task, "echo once")
     with websockets.sync.client.connect(session.stream_url) as client:
         client.send(json.dumps({"TokenValue": session.token}))

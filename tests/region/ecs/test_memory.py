@@ -102,7 +102,7 @@ def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_o
         assert not folder.exists()
 
 
-def test_processes_of_another_process_namespace_are_not_taken_for_our_own_group(tmp_path: Path) -> None:
+def test_processes_of_another_process_namespace_are_not_confused_with_our_own_group(tmp_path: Path) -> None:
     group = group_of(Path("/home/alva"), tmp_path)
     group.folder.mkdir(parents=True)
     (group.folder / "cgroup.procs").write_text("0\n0\n")
@@ -116,8 +116,8 @@ def test_processes_of_another_process_namespace_are_not_taken_for_our_own_group(
     assert (ran.returncode, ran.stdout) == (0, "alive\n"), ran.stderr
 
 
-def test_version_2_is_delegated_from_the_top_and_read_in_its_own_words(tmp_path: Path) -> None:
-    """Files replace the kernel's control groups: a machine has memory limits in one of the two versions."""
+def test_version_2_control_groups_are_delegated_and_read(tmp_path: Path) -> None:
+    """Files stand for the kernel's control groups, because a machine has one version only."""
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     home = Path("/home/alva")
     group_of(home, tmp_path).folder.mkdir()

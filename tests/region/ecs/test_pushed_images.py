@@ -115,7 +115,7 @@ def shell(workbench: Workbench, reference: str, script: str, **container: Any) -
     return workbench.log_lines(task["taskArn"], "main")
 
 
-def test_layers_are_applied_as_the_specification_says(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+def test_layers_are_applied_according_to_the_specification(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     reference = ecr.push(small_system(tmp_path / "image"), "applied")
     script = "ls /data; ls /old; cat /usr/lib/through-the-link /data/same; ls -lnd /data; ls /"
     lines = shell(workbench, reference, script)
@@ -234,7 +234,7 @@ def test_stop_signal_is_the_images(workbench: Workbench, ecr: Ecr, tmp_path: Pat
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == 5
 
 
-def test_layer_that_leads_outside_the_image_is_refused(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
+def test_layer_with_a_path_outside_the_image_is_refused(workbench: Workbench, ecr: Ecr, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     image = write_layout(tmp_path / "image", tar([file_entry(f"../../..{outside}", b"x")]))
     definition = workbench.task_definition("outside", {"name": "main", "image": ecr.push(image, "outside")})
@@ -279,8 +279,8 @@ def test_immutable_tag_is_refused_in_ecrs_words_and_the_same_image_is_not(ecr: E
     assert json.loads(ecr.request("GET", "/v2/immutable/tags/list")[2]) == {"name": "immutable", "tags": ["v1"]}
 
 
-def test_image_that_is_not_there_is_an_error_of_describe_images(ecr: Ecr, tmp_path: Path) -> None:
-    """Clients such as the CDK push an image only if this error says that it does not exist."""
+def test_missing_image_is_an_error_of_describe_images(ecr: Ecr, tmp_path: Path) -> None:
+    """Clients such as the CDK push an image only after this error."""
     ecr.push(small_system(tmp_path / "image"), "described", "v1")
     words = r"imageTag:'v2'} does not exist within the repository with name 'described' in the registry with id"
     with pytest.raises(ecr.api.exceptions.ImageNotFoundException, match=words):
@@ -385,7 +385,7 @@ def test_contents_without_a_repository_are_pruned_and_the_rest_is_kept(tmp_path:
             assert blobs.add("any", image.blob(digest).read_bytes()) == digest
         assert find_pushed(store, image.digest) is not None
     kept, gone = images
-    assert prune(store, {kept.digest}) == 0, "what is recent may be on its way into a repository"
+    assert prune(store, {kept.digest}) == 0, "recent contents may not be in a repository yet"
     assert prune(store, {kept.digest}, unused_for_seconds=-1) > 0
     assert all(blobs.has("any", digest) for digest in (*kept.layers, kept.config_digest, kept.digest))
     assert not any(blobs.has("any", digest) for digest in (*gone.layers, gone.config_digest, gone.digest))

@@ -210,7 +210,7 @@ def test_unhealthy_task_of_a_steady_service_stays_until_its_replacement_is_healt
     assert stops(decide(steady, [sick, task("b", "now", target="healthy", created_at=1)], NOW)) == ["a"]
 
 
-def test_unhealthy_task_goes_first_when_there_is_no_room_for_its_replacement() -> None:
+def test_unhealthy_task_is_stopped_first_without_room_for_its_replacement() -> None:
     full = service(
         deployment("now", rollout="COMPLETED"),
         desired=1,

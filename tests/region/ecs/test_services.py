@@ -267,7 +267,7 @@ def test_first_deployment_that_fails_has_nothing_to_roll_back_to(workbench: Work
     assert stopped[0]["stoppedReason"].endswith(": not found")
 
 
-def test_ringing_alarm_rolls_a_deployment_back(web: Web) -> None:
+def test_deployment_with_an_alarm_in_alarm_is_rolled_back(web: Web) -> None:
     workbench, cloudwatch = web.workbench, web.workbench.client("cloudwatch")
     cloudwatch.put_metric_alarm(
         AlarmName="too-slow",
@@ -376,7 +376,7 @@ def test_failed_deployment_is_sent_to_eventbridge(workbench: Workbench) -> None:
     assert event["detail"]["reason"] == "ECS deployment circuit breaker: tasks failed to start."
 
 
-def test_service_waits_for_a_free_address_says_so_and_runs_once_there_is_one(workbench: Workbench) -> None:
+def test_service_waits_for_a_free_address_with_an_event_and_then_runs(workbench: Workbench) -> None:
     subnet = workbench.client("ec2").create_subnet(
         VpcId=workbench.vpc, CidrBlock="10.0.20.0/28", AvailabilityZone="us-east-1a"
     )["Subnet"]["SubnetId"]

@@ -1,4 +1,4 @@
-"""The parts of ECS that are plain functions of values."""
+"""The parts of ECS that are pure functions."""
 
 from __future__ import annotations
 
@@ -195,8 +195,8 @@ def test_honoured_members_exist_in_awss_model() -> None:
         check(honoured, service_model("ecs").operation_model(action).input_shape, action)
 
 
-def test_actions_that_are_honoured_as_a_whole_have_the_known_members() -> None:
-    """A member that a new version of AWS's model adds is not honoured yet: list the action's members then."""
+def test_actions_honoured_with_all_members_have_the_listed_members() -> None:
+    """A member that a new version of AWS's model adds is not honoured: then list the action's members."""
     known = """
         DeleteCluster: cluster
         DeleteService: cluster force service
@@ -290,7 +290,7 @@ def test_cluster_name_that_aws_refuses_is_refused(name: str) -> None:
         ({"cpu": 257}, "The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'."),
     ],
 )
-def test_container_that_asks_for_more_than_its_task_is_refused(container: dict[str, int], message: str) -> None:
+def test_container_with_more_resources_than_its_task_is_refused(container: dict[str, int], message: str) -> None:
     request = {
         "family": "web",
         "networkMode": "awsvpc",
@@ -368,7 +368,7 @@ JUNK: tuple[Any, ...] = (None, "", "x", [], {}, [{}], [None], -5, 99999, True, "
 
 
 class Ecs:
-    """The API without tasks, with what the requests above name."""
+    """The API without tasks, with the resources that the requests above name."""
 
     def __init__(self) -> None:
         async def query(*_: Any, **__: Any) -> Any:
@@ -383,9 +383,9 @@ class Ecs:
         self.state = State(*HOME)
         self.api = Api(self.state, nothing, nothing, nothing, 0)
         for action in ("CreateCluster", "RegisterTaskDefinition", "CreateService"):
-            assert self.ask(action, EVERYTHING[action])[0] == 200
+            assert self.send(action, EVERYTHING[action])[0] == 200
 
-    def ask(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, Any]:
+    def send(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, Any]:
         headers = {"x-amz-target": f"AmazonEC2ContainerServiceV20141113.{action}"}
         with request_scope(*scope):
             status, _, body = asyncio.run(
@@ -410,15 +410,15 @@ def test_no_input_makes_a_5xx(action: str) -> None:
     ecs = Ecs()
     for request in variants(EVERYTHING[action]):
         try:
-            status, _ = ecs.ask(action, request)
+            status, _ = ecs.send(action, request)
         except Exception as error:
             raise AssertionError(request) from error
         assert status in (200, 400), request
-    # What was accepted can still be described.
+    # Accepted records can still be described.
     for name in ("Clusters", "Services"):
         members = [each.name for each in getattr(ecs.state, name.lower()).values()][:10]
         request = {} if name == "Clusters" else {"cluster": "c"}
-        assert ecs.ask(f"Describe{name}", {**request, name.lower(): members, "include": ["TAGS"]})[0] == 200
+        assert ecs.send(f"Describe{name}", {**request, name.lower(): members, "include": ["TAGS"]})[0] == 200
 
 
 CONTAINER = ("RegisterTaskDefinition", "containerDefinitions", 0)
@@ -456,7 +456,7 @@ def test_input_that_the_model_allows_and_aws_refuses_is_refused(path: tuple[Any,
     if action == "CreateCluster":
         request["clusterName"] = "new"
     ecs = Ecs()
-    status, answer = ecs.ask(action, request)
+    status, answer = ecs.send(action, request)
     assert (status, answer.get("__type")) == (400, code)
     assert "new" not in ecs.state.clusters
     if (action, last) == ("CreateService", "taskDefinition"):
@@ -467,14 +467,14 @@ def test_input_that_the_model_allows_and_aws_refuses_is_refused(path: tuple[Any,
 def test_another_account_or_region_has_no_clusters_and_changes_none(scope: tuple[str, str]) -> None:
     ecs = Ecs()
     before = repr(ecs.state)
-    assert ecs.ask("ListClusters", {}, scope) == (200, {"clusterArns": []})
-    assert ecs.ask("DescribeClusters", {"clusters": ["c"]}, scope)[1]["failures"] == [
+    assert ecs.send("ListClusters", {}, scope) == (200, {"clusterArns": []})
+    assert ecs.send("DescribeClusters", {"clusters": ["c"]}, scope)[1]["failures"] == [
         {"arn": f"arn:aws:ecs:{scope[1]}:{scope[0]}:cluster/c", "reason": "MISSING"}
     ]
-    assert ecs.ask("DescribeServices", {"cluster": "c", "services": ["s"]}, scope)[0] == 400
+    assert ecs.send("DescribeServices", {"cluster": "c", "services": ["s"]}, scope)[0] == 400
     for action in sorted(support.ACTIONS):
         if not action.startswith(("Describe", "List")):
-            status, answer = ecs.ask(action, EVERYTHING.get(action, {}), scope)
+            status, answer = ecs.send(action, EVERYTHING.get(action, {}), scope)
             assert (status, answer["__type"]) == (400, "UnsupportedFeatureException"), action
     types = cloudformation._Types(ecs.api, SimpleNamespace(), ecs.state)  # type: ignore[arg-type]
     with request_scope(*scope), pytest.raises(HandlerFailed, match="outside account 000000000000 and region us-east-1"):

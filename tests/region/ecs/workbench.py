@@ -122,7 +122,7 @@ class Workbench:
         image = store.add(
             Configuration(
                 base="python",
-                environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOST": "0.0.0.0"},  # noqa: S104 - as in ours
+                environment={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOST": "0.0.0.0"},  # noqa: S104 - as in images
                 working_directory="/app",
                 user=(1000, 1000),
                 entrypoint=("python3", "-u"),
@@ -217,7 +217,7 @@ class Workbench:
         return created
 
     def tasks_of(self, name: str, status: str = "RUNNING") -> list[Json]:
-        """The service's tasks of that desired status."""
+        """The service's tasks with that desired status."""
         arns = self.ecs.list_tasks(cluster=self.cluster, serviceName=name, desiredStatus=status)["taskArns"]
         found: list[Json] = self.ecs.describe_tasks(cluster=self.cluster, tasks=arns)["tasks"] if arns else []
         return found
@@ -247,7 +247,7 @@ def digest_tag(digest: str) -> str:
 
 @contextmanager
 def running_region(home: Path) -> Iterator[Workbench]:
-    """A region of its own in `home`, stopped at the end."""
+    """A separate region in `home`, stopped at the end."""
     with reserved_region_config(home) as config:
         daemon.start(config)
         try:

@@ -144,7 +144,7 @@ def test_unsupported_feature_is_refused_by_name(make_rig):
     run(make_rig, test)
 
 
-def test_a_weighted_forward_and_a_query_condition_are_described_as_they_were_made(make_rig):
+def test_a_weighted_forward_and_a_query_condition_are_described_unchanged(make_rig):
     async def test(rig):
         groups = [await rig.target_group(), await rig.target_group()]
         listener = await rig.listener(await rig.load_balancer(), FIXED)
@@ -161,7 +161,7 @@ def test_a_weighted_forward_and_a_query_condition_are_described_as_they_were_mad
     run(make_rig, test)
 
 
-def test_deletion_protection_is_honoured_and_deletion_takes_the_listeners_along(make_rig):
+def test_deletion_protection_is_honoured_and_deletion_includes_the_listeners(make_rig):
     async def test(rig):
         arn = await rig.load_balancer(**{"deletion_protection.enabled": "true"})
         group = await rig.target_group()

@@ -226,7 +226,7 @@ def test_draining_ends_with_the_deregistration_delay(make_rig):
     run(make_rig, test)
 
 
-def test_no_request_fails_while_targets_come_and_go(make_rig):
+def test_no_request_fails_while_targets_are_added_and_removed(make_rig):
     async def test(rig, client):
         group, current = await rig.serving()
         statuses = []
@@ -254,7 +254,7 @@ def test_no_request_fails_while_targets_come_and_go(make_rig):
     run(make_rig, test)
 
 
-def test_targets_survive_a_restart_and_are_checked_anew(make_rig):
+def test_targets_survive_a_restart_and_are_checked_again(make_rig):
     async def test(rig, client):
         group, target = await rig.serving()
         await rig.load_balancers.stop()

@@ -68,7 +68,7 @@ def test_responses_of_targets_and_of_the_load_balancer_are_counted_separately():
     }
 
 
-def test_a_half_written_line_is_read_when_it_is_whole(tmp_path):
+def test_an_incomplete_line_is_read_once_it_is_complete(tmp_path):
     path = tmp_path / "access.log"
     log = AccessLog(path)
     path.write_text(line(200) + "\n" + line(200)[:20])
@@ -79,7 +79,7 @@ def test_a_half_written_line_is_read_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("emptied_by", ["its reader", "the retention"])
-def test_log_that_was_emptied_is_read_on(tmp_path, monkeypatch, emptied_by):
+def test_emptied_log_is_read_from_its_start(tmp_path, monkeypatch, emptied_by):
     assert metrics.LARGEST_LOG_BYTES < retention.LOG_FILE_BYTES
     monkeypatch.setattr(metrics, "LARGEST_LOG_BYTES", 8_000)
     monkeypatch.setattr(retention, "LOG_FILE_BYTES", 10_000)

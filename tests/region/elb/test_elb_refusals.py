@@ -1,4 +1,4 @@
-"""The region refuses what AWS refuses, with the same code; every response is readable and not a 5xx."""
+"""The region refuses the requests that AWS refuses, with the same code; every response is readable and not a 5xx."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class Elbv2:
     async def make(self, action: str, **request: Any) -> Any:
         return await self.api.call(action, request)
 
-    async def ask(self, action: str, request: Any, scope: tuple[str, str] = HOME) -> tuple[int, ElementTree.Element]:
+    async def perform(
+        self, action: str, request: Any, scope: tuple[str, str] = HOME
+    ) -> tuple[int, ElementTree.Element]:
         return await self.send({"Action": action} | flatten(request), scope)
 
     async def send(self, form: dict[str, str], scope: tuple[str, str] = HOME) -> tuple[int, ElementTree.Element]:
@@ -103,7 +105,7 @@ def test_request_that_aws_refuses_is_refused_with_its_code_and_changes_nothing(f
         elbv2 = Elbv2()
         await elbv2.fill()
         before, changes = elbv2.store.as_json(), elbv2.changes
-        status, answer = await elbv2.ask(fact["action"], elbv2.filled_in(fact["request"]))
+        status, answer = await elbv2.perform(fact["action"], elbv2.filled_in(fact["request"]))
         assert (status, answer.findtext(".//Code")) == (400, fact["code"]), answer.findtext(".//Message")
         if "message" in fact:
             assert answer.findtext(".//Message") == elbv2.filled_in(fact["message"])
@@ -132,7 +134,7 @@ def test_repeated_request_returns_the_existing_resource():
     asyncio.run(test())
 
 
-def test_pages_lead_through_everything_once():
+def test_pages_contain_everything_once():
     async def test():
         elbv2 = Elbv2()
         await elbv2.fill()
@@ -142,7 +144,7 @@ def test_pages_lead_through_everything_once():
             await elbv2.make("CreateRule", Conditions=[condition], **rule)
         seen, marker = [], {}
         while True:
-            _, page = await elbv2.ask(
+            _, page = await elbv2.perform(
                 "DescribeRules", {"ListenerArn": elbv2.names["listener"], "PageSize": 4, **marker}
             )
             seen.append([node.text for node in page.findall(".//Rules/member/Priority")])
@@ -159,9 +161,9 @@ def test_another_account_or_region_has_no_load_balancers_and_gets_none():
         elbv2 = Elbv2()
         await elbv2.fill()
         for scope in (("000000000000", "eu-west-1"), ("222222222222", "us-east-1")):
-            status, answer = await elbv2.ask("DescribeLoadBalancers", {}, scope)
+            status, answer = await elbv2.perform("DescribeLoadBalancers", {}, scope)
             assert (status, answer.findall(".//LoadBalancers/member")) == (200, [])
-            status, answer = await elbv2.ask(
+            status, answer = await elbv2.perform(
                 "DeleteLoadBalancer", {"LoadBalancerArn": elbv2.names["load_balancer"]}, scope
             )
             assert (status, answer.findtext(".//Code")) == (400, "UnsupportedOperation")
@@ -176,9 +178,9 @@ def test_an_internet_facing_load_balancer_needs_an_internet_gateway():
         await elbv2.fill()
         network = await make_network(has_gateway=False)
         request = {"Name": "inside", "Subnets": network.subnets[:2]}
-        _, answer = await elbv2.ask("CreateLoadBalancer", request)
+        _, answer = await elbv2.perform("CreateLoadBalancer", request)
         assert answer.findtext(".//Message") == f"VPC {network.vpc} has no internet gateway"
-        status, _ = await elbv2.ask("CreateLoadBalancer", {**request, "Scheme": "internal"})
+        status, _ = await elbv2.perform("CreateLoadBalancer", {**request, "Scheme": "internal"})
         assert status == 200
 
     asyncio.run(test())
@@ -212,11 +214,11 @@ def test_no_input_makes_an_answer_that_is_unreadable_or_a_5xx():
         for action in sorted(ACTIONS - {"DeleteLoadBalancer", "DeleteTargetGroup", "DeleteListener"}):
             for _ in range(40):
                 request = anything(model.operation_model(action).input_shape, chance, elbv2)
-                status, _ = await elbv2.ask(action, request if isinstance(request, dict) else {})
+                status, _ = await elbv2.perform(action, request if isinstance(request, dict) else {})
                 assert status in (200, 400), (action, request)
         # The stored resources can still be described and restored.
         for name in ("LoadBalancers", "TargetGroups"):
-            assert (await elbv2.ask(f"Describe{name}", {}))[0] == 200
+            assert (await elbv2.perform(f"Describe{name}", {}))[0] == 200
         restored = Store(*HOME)
         restored.restore(json.loads(json.dumps(elbv2.store.as_json())))
         assert restored.as_json() == elbv2.store.as_json()

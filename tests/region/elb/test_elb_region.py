@@ -181,7 +181,7 @@ def test_listener_answers_only_while_a_security_group_opens_its_port(region):
     ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=everybody)
     until(lambda: answer_of(url) == "ConnectTimeout")
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=inside)
-    assert answer_of(url) == "ConnectTimeout", "who visits is not in the VPC"
+    assert answer_of(url) == "ConnectTimeout", "the client is not in the VPC"
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=everybody)
     until(lambda: answer_of(url) == "nothing")
 

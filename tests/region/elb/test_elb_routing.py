@@ -1,4 +1,4 @@
-"""Requests through the real Envoy are handled as by an ALB."""
+"""The real Envoy handles requests like an ALB."""
 
 # ruff: noqa: ARG001 - answers and tests have a common signature, and some use only a part of it
 
@@ -169,7 +169,7 @@ def test_a_redirect_leads_to_the_port_that_serves_https_here(make_rig):
     run(make_rig, test)
 
 
-def test_a_url_rewrite_changes_what_the_target_sees(make_rig):
+def test_a_url_rewrite_changes_the_targets_request(make_rig):
     async def test(rig, client):
         group = await rig.target_group()
         target = await rig.target(rig.echo)
@@ -217,7 +217,7 @@ def test_targets_see_the_headers_that_an_alb_sets(make_rig):
     run(make_rig, test)
 
 
-def test_invalid_header_names_are_dropped_if_the_attribute_says_so(make_rig):
+def test_invalid_header_names_are_dropped_if_the_attribute_is_set(make_rig):
     async def test(rig, client):
         await rig.serving(rig.echo, **{"routing.http.drop_invalid_header_fields.enabled": "true"})
         text = (await client.get("/", headers={"x_user": "admin", "x-fine": "yes"})).text
@@ -308,7 +308,7 @@ def test_target_that_does_not_accept_in_time_gives_504(make_rig, monkeypatch):
     run(make_rig, test)
 
 
-def test_streamed_events_pass_as_they_are_made(make_rig):
+def test_streamed_events_are_not_buffered(make_rig):
     async def test(rig, client):
         async def events(head, reader, writer):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A Dockerfile becomes an image that runs, and only its inputs determine the image."""
+"""A Dockerfile is built into an image that runs, and only its inputs determine the image."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_older_python_than_any_of_this_machine_is_replaced_by_the_one_that_runs_
     assert output(image)[0].startswith(f"Python {own}.")
     said = f"FROM python:3.3-slim: this machine has no such Python, so its Python {own} is used"
     assert said in project.executed
-    assert image.base == f"python:{own}", "another Python of this machine must not run what was installed for this one"
+    assert image.base == f"python:{own}", (
+        "another Python of this machine must not run packages that were installed for this one"
+    )
     assert project.build(dockerfile) == image
     assert project.executed == []
 
@@ -271,7 +273,7 @@ def test_link_out_of_the_context_is_refused(project: Any) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user's files are made by root")
-def test_user_of_the_base_is_known_by_its_name(project: Any) -> None:
+def test_user_of_the_base_is_found_by_its_name(project: Any) -> None:
     image = project.build(
         textwrap.dedent("""\
             FROM node:24-slim
@@ -419,7 +421,7 @@ def test_prune_keeps_the_given_images_and_frees_the_rest(project: Any) -> None:
     kept = project.build()
     project.write("service/__main__.py", "print('second')\n" + "#" * 100_000)
     dropped = project.build()
-    assert project.store.prune({kept.digest}) == 0, "what is recent may be on its way into a repository"
+    assert project.store.prune({kept.digest}) == 0, "a recent image may not be in a repository yet"
     assert project.build() == dropped
     assert project.executed == []
 
@@ -434,7 +436,7 @@ def test_image_with_a_missing_layer_is_not_found(project: Any) -> None:
     image = project.build()
     shutil.rmtree(image.layers[0])
     assert project.store.find(image.digest) is None
-    assert project.build().digest == image.digest, "the next build makes it whole"
+    assert project.build().digest == image.digest, "the next build completes it"
     assert project.store.find("sha256:" + "0" * 64) is None
 
 

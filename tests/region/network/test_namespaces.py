@@ -198,11 +198,11 @@ async def test_connection_without_a_rule_times_out(bench: Bench) -> None:
     assert not api.reaches(database, 5432)
     bench.vpc.let_in("database", 5432, group="api")
     await bench.rules_changed()
-    assert not api.reaches(database, 5432), "nothing lets it out"
+    assert not api.reaches(database, 5432), "no outbound rule allows it"
     bench.vpc.let_out("api", 5432, group="database")
     await bench.rules_changed()
     assert api.reaches(database, 5432)
-    assert not database.reaches(api, 5432), "a rule is for one direction"
+    assert not database.reaches(api, 5432), "a rule applies to one direction"
 
 
 @on_bench
@@ -223,7 +223,7 @@ async def test_a_group_that_names_itself_lets_its_members_reach_each_other(bench
     bench.vpc.group("tasks")
     one, two = await bench.interface("tasks"), await bench.interface("tasks")
     two.listen(3001)
-    assert not one.reaches(two, 3001), "being in one group alone lets nobody in"
+    assert not one.reaches(two, 3001), "members of one group cannot connect without a rule"
     bench.vpc.allow("tasks", "tasks", 3001)
     await bench.rules_changed()
     assert one.reaches(two, 3001)
@@ -261,7 +261,7 @@ async def test_managed_port_is_open_to_the_region_and_its_peers_independent_of_g
 
 
 @on_bench
-async def test_a_connection_outlives_its_rule_and_a_new_one_does_not_come_about(bench: Bench) -> None:
+async def test_an_open_connection_outlives_its_rule_and_a_new_one_is_not_accepted(bench: Bench) -> None:
     """Tracked connections, as on AWS."""
     bench.vpc.group("api")
     bench.vpc.group("database")
@@ -320,7 +320,7 @@ async def test_the_internet_needs_an_egress_rule_and_a_route_through_a_nat_gatew
     route(vpc, vpc.public, GatewayId=internet_gateway(vpc))
     await bench.rules_changed()
     assert task.reaches(OUTSIDE, 443)
-    assert not task.reaches(OUTSIDE, 8080), "what is behind a stand-in is not on the internet"
+    assert not task.reaches(OUTSIDE, 8080), "other ports of a stand-in's address are not on the internet"
     ec2._security_groups[vpc.groups["tasks"]]["IpPermissionsEgress"] = []
     await bench.rules_changed()
     assert not task.reaches(OUTSIDE, 443)
@@ -382,7 +382,7 @@ async def test_nothing_of_it_is_in_the_machines_own_network(bench: Bench) -> Non
 
 
 @on_bench
-async def test_a_detached_interface_is_gone_and_its_address_can_be_attached_again(bench: Bench) -> None:
+async def test_a_detached_interface_is_removed_and_its_address_can_be_attached_again(bench: Bench) -> None:
     bench.vpc.group("tasks")
     bench.vpc.allow("tasks", "tasks", 80)
     one, two = await bench.interface("tasks"), await bench.interface("tasks")

@@ -76,7 +76,7 @@ def answer(bench: Workbench, source: str, destination: str) -> str:
         return connection.makefile().read().rpartition("\n")[2]
 
 
-def test_status_says_which_network_and_limits_there_are(bench: Workbench) -> None:
+def test_status_shows_the_network_and_the_memory_limits(bench: Workbench) -> None:
     status = daemon.status(bench.config)
     assert status.network == "namespaces, security groups enforced"
     assert status.memory_limits.startswith(("enforced", "not enforced ("))

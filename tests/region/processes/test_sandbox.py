@@ -25,7 +25,7 @@ def make_layer(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def test_layers_are_laid_over_each_other_the_last_on_top(workbench: Any, tmp_path: Path) -> None:
+def test_later_layers_override_earlier_ones(workbench: Any, tmp_path: Path) -> None:
     below = make_layer(tmp_path / "below", {"app/a": "below", "app/both": "below", "app/deep/x": "x"})
     above = make_layer(tmp_path / "above", {"app/both": "above", "app/deep/y": "y", "etc/motd": "hello"})
 
@@ -94,7 +94,7 @@ def test_root_is_read_only_and_tmp_is_not(workbench: Any, tmp_path: Path) -> Non
     workbench(test)
 
 
-def test_root_that_is_not_read_only_takes_new_files_and_leaves_the_image_alone(workbench: Any, tmp_path: Path) -> None:
+def test_writable_root_accepts_new_files_and_the_image_is_unchanged(workbench: Any, tmp_path: Path) -> None:
     layer = make_layer(tmp_path / "layer", {"app/code.py": "1"})
 
     async def test(bench: Any) -> None:
@@ -127,7 +127,7 @@ def states():
             try:
                 yield (folder / "stat").read_text().rpartition(") ")[2][0]
             except OSError:
-                pass  # gone while we look
+                pass  # it ended meanwhile
 
 deadline = time.monotonic() + 30
 while (seen := sorted(states())) != EXPECTED and time.monotonic() < deadline:
@@ -164,7 +164,7 @@ def test_init_ends_as_its_program_does(workbench: Any, script: str, code: int) -
     workbench(test)
 
 
-def test_process_has_its_user_and_no_way_to_more(workbench: Any) -> None:
+def test_process_has_its_user_and_cannot_gain_privileges(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         output = await bench.output(
             "sh", "-c", "id -u; id -g; id -un; grep -E 'CapEff|NoNewPrivs|Groups' /proc/self/status"
@@ -200,7 +200,7 @@ def test_bound_file_wins_over_the_image_and_over_the_base(workbench: Any, tmp_pa
     assert (layer / "app/certificates/bundle.pem").read_text() == "image"
 
 
-def test_writable_folder_reaches_outside(workbench: Any, tmp_path: Path) -> None:
+def test_writable_folder_is_shared_with_the_machine(workbench: Any, tmp_path: Path) -> None:
     folder = tmp_path / "outside"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
@@ -243,7 +243,7 @@ def test_name_that_is_published_later_resolves_in_a_running_process(workbench: A
     workbench(test)
 
 
-def test_python_in_a_sandbox_is_the_version_asked_for_and_verifies_certificates(workbench: Any) -> None:
+def test_python_in_a_sandbox_is_the_requested_version_and_verifies_certificates(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         script = "import sys, ssl, sqlite3; print(sys.version_info[:2], ssl.create_default_context().verify_mode)"
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -296,7 +296,7 @@ def test_second_process_joins_the_view_of_the_first(workbench: Any, tmp_path: Pa
         assert output.startswith("from the image/app\n10001\n/usr/bin/")
         second = await bench.start("sleep", "60", inside=first)
         first.kill()
-        assert (await second.wait()).code == 137, "process 1 takes all others along"
+        assert (await second.wait()).code == 137, "the end of process 1 ends all others"
 
     workbench(test)
 
@@ -319,7 +319,7 @@ def test_root_without_the_permission_to_make_namespaces_gets_a_next_step() -> No
     assert "--cap-add SYS_ADMIN" in result.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="this is what all other tests here do, when not root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root, all other tests here do the same")
 def test_all_tests_above_pass_without_root(request: pytest.FixtureRequest) -> None:
     """Run this file again as nobody, in user namespaces."""
     repository = Path(__file__).parents[3]

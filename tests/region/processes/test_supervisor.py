@@ -1,4 +1,4 @@
-"""The supervisor's children: start, output, stop, and their end with the region."""
+"""The supervisor's child processes: start, output, stop, and their end with the region."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command_lines() -> dict[int, str]:
     return found
 
 
-def test_lines_come_in_order_and_all_before_the_end(workbench: Any) -> None:
+def test_lines_arrive_in_order_and_before_the_end(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         lines: list[str] = []
         script = "for i in range(5000): print(i)\nimport sys; sys.stdout.flush(); sys.stderr.write('err\\nno end')"
@@ -54,7 +54,7 @@ def test_lines_come_in_order_and_all_before_the_end(workbench: Any) -> None:
     workbench(test)
 
 
-def test_line_of_a_megabyte_comes_in_pieces(workbench: Any) -> None:
+def test_line_of_a_megabyte_is_split(workbench: Any) -> None:
     async def test(bench: Any) -> None:
         lines: list[str] = []
         await (await bench.start("python", "-c", "print('x' * 1_000_000); print('next')", lines=lines)).wait()
@@ -129,7 +129,7 @@ def test_ignored_stop_signal_ends_with_137_in_time(workbench: Any, sandbox: Sand
 
 
 @pytest.mark.parametrize("sandbox", [None, SandboxSpec(layers=())], ids=["plain", "sandbox"])
-def test_children_of_an_ended_process_go_with_it(workbench: Any, sandbox: SandboxSpec | None) -> None:
+def test_children_of_an_ended_process_are_killed(workbench: Any, sandbox: SandboxSpec | None) -> None:
     async def test(bench: Any) -> None:
         nap = f"0.{os.getpid()}61"
         process = await bench.start("/bin/sh", "-c", f"sleep 1{nap} & exit 0", sandbox=sandbox)
@@ -234,7 +234,7 @@ def test_processes_of_a_killed_region_end_and_the_next_one_kills_the_rest(tmp_pa
     until(lambda: not any(map(is_alive, (*pids, *sandbox_group))), "the end of the processes")
 
     left = [pid for pid in plain_group if is_alive(pid)]
-    assert left, "the plain program's own children outlive it: that is what the record is for"
+    assert left, "children of a plain program outlive it, so the record lists them"
     assert sorted(Supervisor(RegionConfig(home=tmp_path)).kill_leftovers()) == sorted(left)
     assert not any(map(is_alive, left))
     assert Supervisor(RegionConfig(home=tmp_path)).kill_leftovers() == []

@@ -1,4 +1,4 @@
-"""The stand-ins behind the real Envoy, reached like from tasks: by name, over verified TLS."""
+"""The stand-ins behind the real Envoy, reached as from tasks: by name, over verified TLS."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def no_faults(request):
         httpx.delete(f"{request.getfixturevalue('rig').inbox_url}/api/faults")
 
 
-def ask(client, **more):
+def complete(client, **more):
     messages = [{"role": "user", "content": json.dumps(PROFILE)}]
     return client.chat.completions.parse(model="gpt-4.1-mini", messages=messages, response_format=Plan, **more)
 
@@ -104,7 +104,7 @@ def fault(rig, **body):
 
 
 def test_a_structured_answer_fits_the_schema_and_the_business(client):
-    completion = ask(client)
+    completion = complete(client)
     plan = completion.choices[0].message.parsed
     assert completion.model == "alva-standin"
     assert "Blue Door Bakery" in plan.summary
@@ -117,11 +117,11 @@ def test_a_structured_answer_fits_the_schema_and_the_business(client):
 
 
 def test_the_same_request_gets_the_same_answer(client):
-    first, second = (ask(client).choices[0].message.content for _ in range(2))
+    first, second = (complete(client).choices[0].message.content for _ in range(2))
     assert first == second
 
 
-def test_a_streamed_answer_comes_in_pieces_and_makes_the_same_plan(client):
+def test_a_streamed_answer_has_several_parts_and_the_same_plan(client):
     messages = [{"role": "user", "content": json.dumps(PROFILE)}]
     started, deltas = time.monotonic(), []
     with client.chat.completions.stream(model="m", messages=messages, response_format=Plan) as stream:
@@ -131,7 +131,7 @@ def test_a_streamed_answer_comes_in_pieces_and_makes_the_same_plan(client):
         completion = stream.get_final_completion()
     assert len(deltas) > 10
     assert 0.3 < deltas[-1] - deltas[0] < 3
-    assert completion.choices[0].message.parsed == ask(client).choices[0].message.parsed
+    assert completion.choices[0].message.parsed == complete(client).choices[0].message.parsed
 
 
 def test_the_responses_api_answers_the_same_streamed_or_not(client):
@@ -165,8 +165,8 @@ def test_a_plain_question_gets_a_plain_answer(client):
 def test_requested_fault_raises_the_librarys_error_once(rig, client, kind, error):
     fault(rig, api="openai", kind=kind)
     with pytest.raises(error):
-        ask(client)
-    assert ask(client).choices[0].message.parsed
+        complete(client)
+    assert complete(client).choices[0].message.parsed
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_an_error_is_answered_after_the_whole_request_so_that_the_connection_sta
 
 def test_a_refusal_and_a_timeout_on_demand(rig, client):
     fault(rig, api="openai", kind="refusal")
-    message = ask(client).choices[0].message
+    message = complete(client).choices[0].message
     assert (message.parsed, bool(message.refusal)) == (None, True)
     fault(rig, api="openai", kind="timeout")
     with pytest.raises(openai.APITimeoutError):
-        ask(client, timeout=0.5)
+        complete(client, timeout=0.5)
 
 
 def test_the_librarys_retries_survive_two_faults(rig, client):
@@ -335,7 +335,7 @@ def test_another_site_can_neither_read_nor_delete(rig, mails):
     assert len(httpx.get(f"{rig.inbox_url}/api/messages").json()["messages"]) == 1
 
 
-def test_an_unknown_fault_is_refused_with_the_known_ones(rig):
+def test_an_unknown_fault_is_refused_with_a_list_of_the_known_ones(rig):
     answer = httpx.post(f"{rig.inbox_url}/api/faults", json={"api": "openai", "kind": "flood"})
     assert answer.status_code == 400
     assert "429" in answer.json()["error"]

@@ -20,7 +20,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_loop_goes_on_after_an_exception(caplog: pytest.LogCaptureFixture) -> None:
+async def test_loop_continues_after_an_exception(caplog: pytest.LogCaptureFixture) -> None:
     work = Background(retry_seconds=0.01)
     rounds = 0
     third = asyncio.Event()
@@ -42,7 +42,7 @@ async def test_loop_goes_on_after_an_exception(caplog: pytest.LogCaptureFixture)
     await work.stop()
 
 
-async def test_loop_that_keeps_failing_is_shown_with_its_error_and_logged_once_with_its_traceback(
+async def test_failing_loop_is_shown_with_its_error_and_logged_once_with_its_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     work = Background(retry_seconds=0.001)

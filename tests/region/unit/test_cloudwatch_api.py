@@ -39,8 +39,8 @@ def handlers() -> Iterator[dict[str, Handler]]:
     cloudwatch.reset()
 
 
-def ask(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
-    """What a client of the protocol reads."""
+def call(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
+    """The response that a client of the query protocol reads."""
     if protocol == "json":
         headers, body = {"x-amz-target": f"GraniteServiceVersion20100801.{action}"}, json.dumps(request).encode()
     else:
@@ -53,13 +53,11 @@ def ask(handlers: dict[str, Handler], protocol: str, action: str, request: Any) 
 
 
 @pytest.mark.parametrize("written", ["query", "json"])
-def test_a_client_of_the_query_protocol_reads_what_a_client_of_json_reads(
-    handlers: dict[str, Handler], written: str
-) -> None:
-    ask(handlers, written, "PutMetricAlarm", ALARM)
-    ask(handlers, written, "SetAlarmState", {"AlarmName": "R&D <1>", "StateValue": "ALARM", "StateReason": "a < b"})
+def test_query_protocol_and_json_have_the_same_responses(handlers: dict[str, Handler], written: str) -> None:
+    call(handlers, written, "PutMetricAlarm", ALARM)
+    call(handlers, written, "SetAlarmState", {"AlarmName": "R&D <1>", "StateValue": "ALARM", "StateReason": "a < b"})
     datum = {"MetricName": "m", "Dimensions": [{"Name": "d", "Value": "v"}], "Value": 2.5, "Unit": "Count"}
-    ask(handlers, written, "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
+    call(handlers, written, "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
     window = {"StartTime": "2000-01-01T00:00:00Z", "EndTime": "2100-01-01T00:00:00Z", "Period": 60}
     query = {"Id": "a", "MetricStat": {"Metric": {"Namespace": "n", "MetricName": "m"}, "Period": 60, "Stat": "Sum"}}
     for action, request in (
@@ -72,11 +70,11 @@ def test_a_client_of_the_query_protocol_reads_what_a_client_of_json_reads(
         ("GetMetricData", {"MetricDataQueries": [query], **window}),
         ("DescribeAlarms", {"MaxRecords": 1000}),
     ):
-        answers = [ask(handlers, protocol, action, request) for protocol in ("query", "json")]
+        answers = [call(handlers, protocol, action, request) for protocol in ("query", "json")]
         for answer in answers:
             answer.get("Error", {}).pop("Type", None)  # JSON's errors have none.
         assert answers[0] == answers[1]
-    (alarm,) = ask(handlers, "query", "DescribeAlarms", {})["MetricAlarms"]
+    (alarm,) = call(handlers, "query", "DescribeAlarms", {})["MetricAlarms"]
     assert {name: alarm.get(name) for name in ALARM} == ALARM
 
 

@@ -36,7 +36,7 @@ class Server:
         self.fails = False
 
     async def _work(self, name: str) -> None:
-        assert not self._at_work, f"{name} while another operation has the folder"
+        assert not self._at_work, f"{name} while another operation uses the folder"
         self._at_work = True
         await asyncio.sleep(0.01)
         self._at_work = False

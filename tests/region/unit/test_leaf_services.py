@@ -1,4 +1,5 @@
-"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse what AWS refuses, with AWS's codes.
+"""Secrets Manager, Parameter Store, IAM, SNS, STS, EC2 and CloudWatch Logs refuse the requests that AWS refuses, with
+AWS's codes.
 
 The facts are `aws_facts/leaf_refusals.json`, each with its source. The services answer in this process.
 """
@@ -185,7 +186,7 @@ def test_same_token_and_value_again_make_no_second_version(call: Services) -> No
     assert len(labels_of(call, "there")) == 2
 
 
-def test_secret_that_is_not_there_can_be_deleted_at_once(call: Services) -> None:
+def test_forced_deletion_of_a_missing_secret_succeeds(call: Services) -> None:
     assert call("secretsmanager", "DeleteSecret", SecretId="nowhere", ForceDeleteWithoutRecovery=True)
     with pytest.raises(Refused, match="ResourceNotFoundException"):
         call("secretsmanager", "DeleteSecret", SecretId="nowhere")

@@ -167,7 +167,7 @@ def log_events_default(value: Any) -> Any:
     return _json_default(value)
 
 
-def test_second_records_for_insights_do_not_grow_with_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_for_insights_do_not_grow_with_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_events, "INSIGHTS_RECORDS", 10)
     make("web", "1")
     put("web", "1", *map(str, range(100)))

@@ -88,27 +88,27 @@ async def test_services_are_reconciled_although_one_cannot_be(
     assert background.failures == []
 
 
-async def test_controller_goes_on_after_each_of_its_loops_raised(
+async def test_controller_continues_after_an_exception_in_each_of_its_loops(
     background: Background, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     controller = controller_of(background)
     controller._region.config = SimpleNamespace(run_folder=tmp_path)  # type: ignore[assignment]
-    forget, look, publish = Once(), Once(False), Once()
+    forget, refresh, publish = Once(), Once(False), Once()
     monkeypatch.setattr(controller_module, "ALARM_POLL_SECONDS", 0.01)
     monkeypatch.setattr(controller_module, "PERIOD_SECONDS", 0.01)
     monkeypatch.setattr(controller_module, "POLL_SECONDS", 0.01)
 
-    async def looked(*_: Any) -> bool:
-        return bool(look())
+    async def refreshed(*_: Any) -> bool:
+        return bool(refresh())
 
     async def published(*_: Any) -> None:
         publish()
 
     monkeypatch.setattr(controller._state, "forget_old_tasks", forget)
-    monkeypatch.setattr(controller._alarms, "look", looked)
+    monkeypatch.setattr(controller._alarms, "refresh", refreshed)
     monkeypatch.setattr(controller._metrics, "publish", published)
     await controller.start()
-    await async_until(lambda: min(forget.calls, look.calls, publish.calls) >= 3 and not background.failures)
+    await async_until(lambda: min(forget.calls, refresh.calls, publish.calls) >= 3 and not background.failures)
     await controller.stop()
 
 
@@ -229,7 +229,7 @@ async def test_log_events_are_sent_after_some_were_refused(
     assert background.failures == []
 
 
-async def test_service_goes_on_although_its_event_cannot_be_sent(
+async def test_service_continues_although_its_event_cannot_be_sent(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller = controller_of(background)

@@ -1,4 +1,4 @@
-"""Requests that no service of AWS reads are refused by name, and reading them takes no unexpected path."""
+"""Requests that no service of AWS accepts are refused by name, without an unexpected exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def works(*_: Any) -> Response:
     return 200, {}, b""
 
 
-def ask(service: str, method: str, path: str, headers: dict[str, str], body: bytes, **query: list[str]) -> Response:
+def call(service: str, method: str, path: str, headers: dict[str, str], body: bytes, **query: list[str]) -> Response:
     handlers: dict[str, Handler] = {service: works}
     malformed.install(handlers)
 
@@ -38,10 +38,10 @@ def ask(service: str, method: str, path: str, headers: dict[str, str], body: byt
 def test_another_version_of_an_api_is_refused(service: str) -> None:
     version = str(service_model(MODELS.get(service, service)).metadata["apiVersion"])
     for given in ({}, {"Version": version}):
-        assert ask(service, "POST", "/", {}, urlencode({"Action": "X", **given}).encode())[0] == 200
-    status, _, answer = ask(service, "POST", "/", {}, b"Action=X&Version=1999-01-01")
+        assert call(service, "POST", "/", {}, urlencode({"Action": "X", **given}).encode())[0] == 200
+    status, _, answer = call(service, "POST", "/", {}, b"Action=X&Version=1999-01-01")
     assert (status, *read_error(answer)) == (400, "InvalidAction", "Could not find operation X for version 1999-01-01")
-    assert ask(service, "GET", "/", {}, b"", Action=["X"], Version=["1999-01-01"])[0] == 400
+    assert call(service, "GET", "/", {}, b"", Action=["X"], Version=["1999-01-01"])[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_another_version_of_an_api_is_refused(service: str) -> None:
 def test_s3_reads_only_its_own_requests(
     method: str, path: str, headers: dict[str, str], query: dict[str, list[str]], code: str
 ) -> None:
-    status, answered, answer = ask("s3", method, path, headers, b"<not xml", **query)
+    status, answered, answer = call("s3", method, path, headers, b"<not xml", **query)
     assert status == (400 if code else 200)
     assert code in str(answered) + answer.decode()
-    assert ask("s3", method, path, {}, b"<CreateBucketConfiguration/>", **query)[0] == 200
-    assert ask("s3", method, path, {}, b"", **query)[0] == 200
+    assert call("s3", method, path, {}, b"<CreateBucketConfiguration/>", **query)[0] == 200
+    assert call("s3", method, path, {}, b"", **query)[0] == 200
 
 
 def test_json_that_is_nested_too_deep_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The region's own metrics in CloudWatch, and the function of MiniStack that stores them."""
+"""The region's own metrics in CloudWatch, and MiniStack's function that stores them."""
 
 from __future__ import annotations
 

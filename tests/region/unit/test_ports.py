@@ -38,7 +38,7 @@ def test_port_without_a_listener_names_no_process() -> None:
         assert listener_of(port) is None
 
 
-def test_port_that_may_not_be_used_is_not_called_in_use() -> None:
+def test_port_without_permission_is_not_reported_as_in_use() -> None:
     error = OSError(errno.EACCES, "Permission denied")
     failed = port_in_use("start the local region", "127.0.0.1", 80, "ALVA_EDGE_PORT", error)
     assert failed.message == "cannot start the local region: port 80 cannot be used"

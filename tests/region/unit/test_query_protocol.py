@@ -20,7 +20,7 @@ from alva.region.query_protocol import (
 ELBV2 = service_model("elbv2")
 
 
-def test_parameters_and_structures_are_each_others_inverse() -> None:
+def test_reading_parameters_is_the_inverse_of_writing_them() -> None:
     request = {
         "ListenerArn": "a",
         "Priority": 7,
@@ -105,8 +105,8 @@ def test_at_most_ten_problems_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["rds", "sns", "iam", "cloudformation", "elasticache", "autoscaling"])
-def test_lists_have_the_names_that_other_services_give_their_members(name: str) -> None:
-    """An empty form raises no unexpected error for any operation of other services with this protocol."""
+def test_members_of_lists_have_the_services_names(name: str) -> None:
+    """An empty form raises no unexpected exception for any operation of other services with this protocol."""
     model = service_model(name)
     for operation in model.operation_names:
         try:

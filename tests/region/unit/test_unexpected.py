@@ -25,10 +25,10 @@ def answer(service: str, headers: dict[str, str]) -> Response:
     handlers: dict[str, Handler] = {service: broken}
     answer_exceptions(handlers)
 
-    async def ask() -> Response:
+    async def call() -> Response:
         return await handlers[service]("POST", "/", headers, b"", {})
 
-    return asyncio.run(ask())
+    return asyncio.run(call())
 
 
 def test_json_protocol_gets_its_error_with_the_exception() -> None:
@@ -55,10 +55,10 @@ def test_response_of_a_working_handler_is_unchanged() -> None:
     handlers: dict[str, Handler] = {"sns": works}
     answer_exceptions(handlers)
 
-    async def ask() -> Response:
+    async def call() -> Response:
         return await handlers["sns"]("POST", "/", {}, b"", {})
 
-    assert asyncio.run(ask()) == (200, {}, b"fine")
+    assert asyncio.run(call()) == (200, {}, b"fine")
 
 
 MODULES = {"iam": iam, "ec2": ec2, "sns": sns, "monitoring": cloudwatch, "rds": rds, "elasticache": elasticache}
@@ -105,17 +105,17 @@ def test_text_is_readable_in_every_answer(
     handlers: dict[str, Handler] = {service: module.handle_request}
     answer_exceptions(handlers)
 
-    def ask(request: dict[str, Any]) -> ElementTree.Element:
+    def call(request: dict[str, Any]) -> ElementTree.Element:
         body = urlencode({key: value.replace("$", text) for key, value in flatten(request).items()}).encode()
         _, _, answer = asyncio.run(handlers[service]("POST", "/", FORM, body, {}))
         return read_xml(answer)
 
     try:
-        if create and (refused := ask(create).findtext("Error/Code")):
+        if create and (refused := call(create).findtext("Error/Code")):
             # IAM's descriptions have no control characters.
             assert (refused, "\0" in text) == ("ValidationError", True)
             return
-        found = "".join(element.text or "" for element in ask(read).iter(path))
+        found = "".join(element.text or "" for element in call(read).iter(path))
     finally:
         module.reset()
     assert text.replace("\0", "\ufffd").replace("\x1f", "\ufffd") in found

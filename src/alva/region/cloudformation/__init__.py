@@ -1,4 +1,5 @@
-"""CloudFormation: the API, the stacks' operations, and the resource types that MiniStack lacks or gets wrong.
+"""The region's CloudFormation: API, templates, change sets, stack operations and resource types.
 
-`Registry.register` is how every part of the region adds a resource type or replaces MiniStack's.
+MiniStack keeps the records and makes the remaining types. Every part of the region adds a resource type, or replaces
+MiniStack's, with `Registry.register`.
 """

@@ -1,4 +1,4 @@
-"""Change sets: made, described, executed and deleted."""
+"""Creates, describes, executes and deletes change sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting a stack's resources, dependents first, as their policies say."""
+"""Deletes a stack's resources, dependents first, according to their deletion policies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("alva.cloudformation")
 
 
 async def delete_resource(context: OperationContext, logical_id: str, record: Mapping[str, Any], policy: str) -> None:
-    """Delete one resource as its policy says, and record the events."""
+    """Delete one resource according to its policy, and record the events."""
     resource_type, physical_id = record["ResourceType"], record.get("PhysicalResourceId", "")
     if policy in RETAINING_POLICIES:
         context.event(logical_id, resource_type, "DELETE_SKIPPED", physical_id=physical_id)

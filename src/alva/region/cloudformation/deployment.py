@@ -1,4 +1,4 @@
-"""Creating and updating a stack. A resource starts as soon as its dependencies are done.
+"""Creates and updates a stack. A resource starts as soon as its dependencies are done.
 
 An operation keeps its progress in the stack's record. Every rollback works from it alone: after a failure, in a later
 `RollbackStack` or `ContinueUpdateRollback`, and after the region was killed.
@@ -131,7 +131,7 @@ async def _provision(context: OperationContext, operation: Operation, logical_id
     drifted = operation["drifted"].get(logical_id, {})
     if drifted.get("status") == "DELETED":
         previous = None
-    # A resource that an update adds is created, and its events say so.
+    # A resource that an update adds has the events of a creation.
     verb = "UPDATE" if previous else "CREATE"
     step: Step = {"type": resource_type, "action": "update" if previous else "create", "state": "in progress"}
     operation["steps"][logical_id] = step
@@ -217,7 +217,7 @@ async def _change(
     new: dict[str, Any],
     announced: Callable[[str], None],
 ) -> provisioning.Made:
-    """Update a resource in place, or make its replacement."""
+    """Update a resource in place, or create its replacement."""
     step = operation["steps"][logical_id]
     physical_id = previous["PhysicalResourceId"]
     if previous.get("ResourceType") != resource_type:
@@ -368,7 +368,7 @@ def _failure_reason(operation: Operation, outcome: Outcome) -> str:
 
 
 async def _fail(context: OperationContext, operation: Operation, reason: str, *, is_output: bool = False) -> None:
-    """Roll back, or keep the failed state where the request says so."""
+    """Roll back, or keep the failed state if the request disables the rollback."""
     verb = "UPDATE" if operation["is_update"] else "CREATE"
     stack = context.stack
     if operation["disable_rollback"]:

@@ -41,7 +41,7 @@ class Side:
         return template.active(self.source.get("Resources") or {}, self.scope.conditions)
 
     def properties(self, logical_id: str, unknown: Callable[[str], str], records: Mapping[str, Json]) -> Json:
-        """A resource's properties; what cannot be resolved yet keeps a placeholder."""
+        """A resource's properties, with placeholders for values that do not exist yet."""
         scope = replace(self.scope, unknown=unknown, resources=records)
         resolved: Json = scope.resolve(self.resources[logical_id].get("Properties") or {})
         return resolved
@@ -175,7 +175,7 @@ def _is_untagged(resource_type: str) -> bool:
 
 
 def _details(before: Side, after: Side) -> dict[str, list[Json]]:
-    """The details of every resource that stays; a change spreads to what refers to the changed resource."""
+    """The details of every remaining resource; a change also affects resources that refer to the changed one."""
     old, new = before.resources, after.resources
     common = sorted(old.keys() & new.keys())
     values = {name: tuple(side.properties(name, _as_written, {}) for side in (before, after)) for name in common}
@@ -291,7 +291,7 @@ def _details_with_values(details: list[Json], old: Json, new: Json) -> list[Json
         }
         valued = {**detail, "Target": {**target, **values}}
         if name not in direct and values.get("BeforeValue") != values.get("AfterValue"):
-            # Its value changes, or is not known yet.
+            # Its value changes, or does not exist yet.
             if detail["ChangeSource"] != "ParameterReference":
                 result.append({**_detail(valued["Target"], "Dynamic", "DirectModification")})
             direct.add(name)

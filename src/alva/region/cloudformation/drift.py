@@ -31,7 +31,7 @@ _RULE_PROPERTIES = frozenset({
 
 
 def install() -> None:
-    """Register the readers, and remove MiniStack's that only check whether a resource exists."""
+    """Register the readers, and remove those of MiniStack that only check whether a resource exists."""
     readers: dict[str, tuple[Reader, frozenset[str]]] = ministack_drift._DRIFT_READERS
     for type_name in [name for name, (_, properties) in readers.items() if not properties]:
         del readers[type_name]
@@ -127,7 +127,7 @@ def _inline_rules(
     """
     attached = [_comparable(rule, side) for rule in _attached_rules(group_id, f"{_GROUP}{direction}")]
     rules = [rule for rule in rules_of(permissions, side) if _comparable(rule, side) not in attached]
-    # Descriptions that the template does not write are not compared, nor is who owns a source group.
+    # The owner of a source group, and descriptions that the template does not set, are not compared.
     wanted = properties.get(f"SecurityGroup{direction}") or []
     owners = {
         _comparable(rule, side): {key: rule[key] for key in (f"{side}SecurityGroupOwnerId",) if key in rule}

@@ -23,7 +23,7 @@ def resolve(
     """The value with every reference replaced, and the value of each reference.
 
     `previous` are those of the resource's last operation: a parameter is read again when the template or its parameters
-    changed, a secret when the resource that refers to it did. Raises TemplateError where there is no value.
+    changed, a secret when the resource that refers to it changed. Raises TemplateError where there is no value.
     """
     found: dict[str, str] = {}
 

@@ -1,8 +1,7 @@
 """A stack's events. Each event is later than the one before it.
 
 AWS returns events "in reverse chronological order" (DescribeStackEvents), and clients find new events by their times.
-Here several events can happen within one millisecond, the precision of the times, so each is moved to a time of its
-own.
+Here several events can happen within one millisecond, the precision of the times, so each gets a distinct time.
 """
 
 from __future__ import annotations

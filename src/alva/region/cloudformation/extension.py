@@ -37,7 +37,7 @@ OFFERED_NAMESPACES = frozenset({
     "ElasticLoadBalancingV2", "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM",
     "SecretsManager", "ServiceDiscovery", "WAFv2",
 })  # fmt: skip
-# Types of these namespaces that would be a record without a resource.
+# Types of these namespaces for which MiniStack would only make a record.
 WITHHELD = frozenset({
     "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
     "AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack", "AWS::EC2::Instance",

@@ -1,4 +1,4 @@
-"""Running the steps of a stack operation side by side, in dependency order."""
+"""Runs the steps of a stack operation in parallel, in dependency order."""
 
 from __future__ import annotations
 

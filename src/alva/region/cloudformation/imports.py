@@ -1,7 +1,7 @@
-"""Which existing resources a stack can import. Creating a resource that exists already fails.
+"""Defines which existing resources a stack can import. Creating a resource that exists already fails.
 
 MiniStack looks up a dozen types by their primary identifiers; this adds those that the environment retains. A secret's
-identifier is its ARN, which a template cannot know: an IMPORT change set that names it can import it,
+identifier is its ARN, which a template cannot contain: an IMPORT change set that names it can import it,
 `ImportExistingResources` cannot (as on AWS: cloudformation-coverage-roadmap issue 2375).
 """
 
@@ -58,7 +58,7 @@ IMPORTABLE = {
     "AWS::SecretsManager::Secret": Existing("Id", _secret),
 }
 
-# Types whose identifier is not their name, with the look-up that shows whether the name exists.
+# Types whose identifier is not their name, with a function that finds a resource by its name.
 _NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "AWS::IAM::ManagedPolicy": (
         "ManagedPolicyName", lambda name: any(each["PolicyName"] == name for each in iam._policies.values())

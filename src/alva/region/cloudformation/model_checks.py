@@ -63,7 +63,7 @@ def _refused(error: Exception, service: str) -> HandlerFailed:
 
 
 def _input(value: Any, shape: Shape) -> Any:
-    """Properties as the action's input, without those that the action lacks or has in another form."""
+    """The properties as the action's input, without those that the action lacks or has in another form."""
     if isinstance(shape, StructureShape) and isinstance(value, dict):
         members = {name.lower(): (name, member) for name, member in shape.members.items()}
         known = ((members[key.lower()], item) for key, item in value.items() if key.lower() in members)

@@ -270,7 +270,7 @@ def take_over(stack: Stack, submission: Submission, request: Json) -> None:
 
 
 def is_changed(stack: Stack, submission: Submission, request: Json) -> bool:
-    """Whether an update would change anything: the template, a parameter's value, the tags."""
+    """Whether an update would change the template, a parameter's value or the tags."""
     before = {name: each["Value"] for name, each in (stack.get("_resolved_params") or {}).items()}
     after = {name: each["Value"] for name, each in submission.parameters.items()}
     reads_again = "TemplateBody" in request and "{{resolve:" in submission.body

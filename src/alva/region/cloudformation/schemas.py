@@ -1,6 +1,6 @@
-"""The properties in a resource type's schema: their names, which are required, and which only a creation can set.
+"""The properties in a resource type's schema: their names, the required ones, and those that only a creation can set.
 
-`schemas.json` is made from AWS's own registry of resource types by `tools/resource_schemas.py`.
+`tools/resource_schemas.py` makes `schemas.json` from AWS's own registry of resource types.
 """
 
 from __future__ import annotations

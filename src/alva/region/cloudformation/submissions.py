@@ -22,7 +22,7 @@ from alva.region.cloudformation.intrinsics import Json, Scope, TemplateError, te
 LARGEST_INLINE_BYTES = 51200
 LARGEST_OBJECT_BYTES = 1_000_000
 SHOWN_CHARACTERS = 1000
-"""How much of a template that is too long its refusal shows."""
+"""The number of characters of a too long template that the error shows."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def validate_template(request: Json) -> Json:
 
 
 class _Unfit(Exception):
-    """A parameter has no default."""
+    """No fitting value: a parameter has no default."""
 
 
 def _defaults(source: Json) -> dict[str, Json]:

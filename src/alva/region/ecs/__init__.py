@@ -1,4 +1,4 @@
-"""ECS: deployments that fail as on AWS, and tasks that are processes.
+"""ECS: deployments with AWS's failures and rollbacks, and tasks that run as processes.
 
 From a request to a process:
 

@@ -21,28 +21,28 @@ class DeploymentAlarms:
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
         self._seen: set[str] = set()
-        self._alarming: dict[str, tuple[str, ...]] = {}
+        self._in_alarm: dict[str, tuple[str, ...]] = {}
 
-    def ringing_during(self, record: ServiceDeployment | None) -> tuple[str, ...]:
+    def in_alarm(self, record: ServiceDeployment | None) -> tuple[str, ...]:
         """The names of this deployment's alarms in ALARM; empty when it has no alarms."""
         if record is None or record.alarms_status != "MONITORING" or record.rollback is not None:
             return ()
-        return self._alarming.get(record.arn, ())
+        return self._in_alarm.get(record.arn, ())
 
-    async def look(self, records: list[ServiceDeployment]) -> bool:
+    async def refresh(self, records: list[ServiceDeployment]) -> bool:
         """Read the alarms of running deployments from CloudWatch; True when any is in ALARM.
 
         As on AWS, alarms are not monitored for a deployment if one is in ALARM when it starts.
         """
         watched = [r for r in records if r.alarms_status == "MONITORING" and r.rollback is None]
-        self._alarming = {r.arn: await self._ringing(r) for r in watched}
+        self._in_alarm = {r.arn: await self._read_in_alarm(r) for r in watched}
         for record in watched:
-            if record.arn not in self._seen and self._alarming[record.arn]:
+            if record.arn not in self._seen and self._in_alarm[record.arn]:
                 record.alarms_status = "DISABLED"
         self._seen = {r.arn for r in watched}
-        return any(self._alarming.values())
+        return any(self._in_alarm.values())
 
-    async def _ringing(self, record: ServiceDeployment) -> tuple[str, ...]:
+    async def _read_in_alarm(self, record: ServiceDeployment) -> tuple[str, ...]:
         names = record.deployment_configuration["alarms"]["alarmNames"]
         members = {f"AlarmNames__member__{i}": name for i, name in enumerate(names, 1)}
         try:

@@ -1,4 +1,4 @@
-"""The ECS API over HTTP: JSON 1.1 in and out, every input checked before anything is touched."""
+"""The ECS API over HTTP, in JSON 1.1. Every input is checked before anything changes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ READS: Mapping[str, Callable[[State, Json], Json]] = {
     "ListTaskDefinitions": task_definitions.list_task_definitions,
     "ListTasks": tasks.list_tasks,
 }
-"""The actions that another account or region has, too: it has no records."""
+"""The actions that also work for another account or region, which has no records."""
 
 
 class Api:

@@ -1,4 +1,4 @@
-"""CloudFormation's ECS types: clusters, task definitions, services that wait for their deployments.
+"""CloudFormation's ECS types: clusters, task definitions, and services whose operations wait for the deployment.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ECS.html
 """
@@ -216,7 +216,7 @@ class _Types:
         if forced.get("EnableForceNewDeployment") and forced != old.get("ForceNewDeployment"):
             request["forceNewDeployment"] = True
         for removable in ("loadBalancers", "serviceRegistries"):
-            # A property that the template no longer has is removed. UpdateService alone would keep its value.
+            # Remove properties that the template no longer has. UpdateService alone would keep their values.
             if removable not in request:
                 request[removable] = []
         await self._call("UpdateService", request)

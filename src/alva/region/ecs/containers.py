@@ -274,7 +274,7 @@ class RunningContainer:
         def is_starting() -> bool:
             return self.record.health is Health.UNKNOWN and loop.time() - started < check.start_period_seconds
 
-        async def look() -> None:
+        async def check_once() -> None:
             nonlocal failures
             # Like Docker, wait one interval before the first check. In the start period, in which failures do not
             # count, more frequent checks find the same result sooner (Docker's --health-start-interval).
@@ -289,7 +289,7 @@ class RunningContainer:
                 if failures >= check.retries:
                     self._set_health(Health.UNHEALTHY)
 
-        self._health_watch = self._background.run_forever(f"check the health of container {self.plan.name}", look)
+        self._health_watch = self._background.run_forever(f"check the health of container {self.plan.name}", check_once)
 
     async def _passes(self, process: Process, check: HealthCheck) -> bool:
         spec = ProcessSpec(

@@ -142,7 +142,7 @@ class Controller:
 
     async def _watch_alarms(self) -> None:
         records = [s.open_service_deployment for s in self._state.services.values()]
-        if await self._alarms.look([r for r in records if r is not None]):
+        if await self._alarms.refresh([r for r in records if r is not None]):
             self.changed()
         await asyncio.sleep(ALARM_POLL_SECONDS)
 
@@ -211,8 +211,8 @@ class Controller:
         views = [
             self._view(task) for task in self._state.tasks_of(service) if task.last_status is not TaskStatus.STOPPED
         ]
-        ringing = self._alarms.ringing_during(service.open_service_deployment)
-        for action in scheduler.decide(service, views, time.time(), ringing):
+        in_alarm = self._alarms.in_alarm(service.open_service_deployment)
+        for action in scheduler.decide(service, views, time.time(), in_alarm):
             self._carry_out(service, action)
 
     def _view(self, task: Task) -> scheduler.TaskView:

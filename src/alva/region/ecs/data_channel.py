@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.1
 _MOST_UNACKNOWLEDGED = 1000
 """Limit of unacknowledged output. Above it, the channel stops reading from the terminal."""
 _LAST_ACKNOWLEDGEMENT_SECONDS = 5.0
-"""How long a session that ends waits for the client to acknowledge the last output."""
+"""How long the end of a session waits for the client to acknowledge the last output."""
 
 Start = Callable[[int], Awaitable[Process]]
 """Starts the program on this descriptor of a pseudo-terminal."""
@@ -70,7 +70,7 @@ class ExecAgent:
             self._ending.set_result(output)
 
     async def run(self, receive: Callable[[], Awaitable[Any]], start: Start) -> None:
-        """Run the session. Returns once the client knows that it has ended, or has disconnected."""
+        """Run the session. Returns once the client has acknowledged its end, or has disconnected."""
         self._terminal, inside = os.openpty()
         os.set_blocking(self._terminal, False)
         tasks = [

@@ -1,4 +1,4 @@
-"""ECS Exec's agent in a task's containers: decides whether it runs, by AWS's conditions.
+"""ECS Exec's agent in a task's containers: AWS's conditions decide whether it runs.
 
 The agent starts only together with the container. It needs a task role that may open channels, and a writable root file
 system. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html

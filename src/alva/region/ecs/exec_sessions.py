@@ -1,6 +1,6 @@
 """The sessions of ECS Exec: opened by ExecuteCommand, used once over a WebSocket, ended by TerminateSession.
 
-It replaces AWS's message gateway and the agent in the task. The data channel is served at the API's port, at
+They replace AWS's message gateway and the agent in the task. The data channel is served at the API's port, at
 /v1/data-channel/SESSION.
 """
 

@@ -122,7 +122,7 @@ def detach_interface(region: Region, task: Task) -> None:
 
 
 def host_name(address: str, region: str) -> str:
-    """The host name of this address, which the VPC's resolver knows.
+    """The host name of this address in the VPC's DNS.
 
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/hostname-types.html
     """

@@ -32,7 +32,7 @@ _EVENTS = {
 
 
 class Notifications:
-    """Sends changes of deployments and tasks since the last call to EventBridge."""
+    """Sends the changes of deployments and tasks since its last call to EventBridge."""
 
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
@@ -55,7 +55,7 @@ class Notifications:
                 self._send(service, deployment)
 
     def publish_task(self, task: Task) -> None:
-        """Send an event when the task's status, the desired one or one of its containers' has changed."""
+        """Send an event when the status, the desired status or a container's status of the task has changed."""
         now = (task.last_status, task.desired_status, *(container.last_status for container in task.containers))
         if self._published_tasks.get(task.arn) == now:
             return

@@ -29,7 +29,7 @@ def page(key: str, items: Sequence[object], request: Json) -> Json:
 def described(
     key: str, found: Sequence[tuple[str, T | None]], render: Callable[[T], Json], arn: Callable[[str], str] = str
 ) -> Json:
-    """A Describe action's answer: under `key`, what the references name, and a failure for each that names nothing."""
+    """A Describe action's response: the found resources under `key`, and a failure for each missing one."""
     return {
         key: [render(each) for _, each in found if each is not None],
         "failures": [{"arn": arn(reference), "reason": "MISSING"} for reference, each in found if each is None],

@@ -131,7 +131,7 @@ def _mebibytes(value: object) -> int | None:
 
 
 def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
-    """The execution role. The task role must be assumable too, though nothing here uses it."""
+    """Assume the execution role, and the task role, which is only checked."""
 
     def assume(member: str) -> Role | None:
         arn = task.overrides.get(member) or definition.get(member)

@@ -34,7 +34,7 @@ async def pull_image(
     """The image that `reference` names in ECR, from the region's image store.
 
     Raises TaskStartError with CannotPullContainerError: no such repository, tag or digest; not an ECR image; a digest
-    that ECR knows and the store does not have. The execution role must allow the pull.
+    in ECR's records that the store lacks. The execution role must allow the pull.
     """
     match = _ECR_REFERENCE.fullmatch(reference)
     if match is None:

@@ -1,7 +1,7 @@
 """Converts records to responses of the ECS API: dictionaries in AWS's camelCase, times as seconds since the epoch.
 
-A field with the name of a member of AWS's output shape, in snake_case, is shown as it is; the functions here add the
-other members.
+A field whose name is a member of AWS's output shape in snake_case is shown unchanged; the functions here add the other
+members.
 """
 
 from __future__ import annotations

@@ -143,18 +143,18 @@ def retry_delay_seconds(short_lived_tasks: int, timing: Timing) -> float:
     return min(timing.longest_retry_delay_seconds, doubled)
 
 
-def decide(service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str] = ()) -> list[Action]:
+def decide(service: Service, tasks: Sequence[TaskView], now: float, in_alarm: Sequence[str] = ()) -> list[Action]:
     """The next actions for one service.
 
-    `tasks` are all of its tasks that have not stopped, `ringing_alarms` are the deployment alarms in ALARM.
+    `tasks` are all of its tasks that have not stopped, `in_alarm` are the deployment alarms in ALARM.
     """
     if service.status == "DRAINING":
         return _decide_deletion(service, tasks)
-    return _Decision(service, tasks, now, ringing_alarms).actions()
+    return _Decision(service, tasks, now, in_alarm).actions()
 
 
 def scaling_reason(deployment_id: str) -> str:
-    """AWS's `stoppedReason` for a task that a deployment or a smaller desired count made superfluous."""
+    """AWS's `stoppedReason` for a task that is stopped because of a deployment or a smaller desired count."""
     return f"{SCALING} (deployment {deployment_id})"
 
 
@@ -168,11 +168,11 @@ def _decide_deletion(service: Service, tasks: Sequence[TaskView]) -> list[Action
 class _Decision:
     """One round for one service. Each step is a method and considers the decisions of the earlier ones."""
 
-    def __init__(self, service: Service, tasks: Sequence[TaskView], now: float, ringing_alarms: Sequence[str]) -> None:
+    def __init__(self, service: Service, tasks: Sequence[TaskView], now: float, in_alarm: Sequence[str]) -> None:
         configuration = service.deployment_configuration
         self.service = service
         self.now = now
-        self.ringing_alarms = ringing_alarms
+        self.in_alarm = in_alarm
         self.primary = service.primary
         self.desired = service.desired_count
         self.most = math.floor(self.desired * configuration.get("maximumPercent", 200) / 100)
@@ -225,7 +225,7 @@ class _Decision:
         alarms = self.service.deployment_configuration.get("alarms") or {}
         if breaker.get("enable") and self.primary.failed_tasks >= failure_threshold(breaker, self.desired):
             cause, monitor = BREAKER, breaker
-        elif self.ringing_alarms:
+        elif self.in_alarm:
             cause, monitor = ALARM, alarms
         else:
             return False
@@ -235,7 +235,7 @@ class _Decision:
                 deployment_id=self.primary.id,
                 cause=cause,
                 rollback_to=rollback_to,
-                triggered_alarms=tuple(self.ringing_alarms) if cause == ALARM else (),
+                triggered_alarms=tuple(self.in_alarm) if cause == ALARM else (),
             )
         )
         return True
@@ -249,7 +249,7 @@ class _Decision:
                 self._stop_as_unhealthy(task)
 
     def _scale_in(self) -> None:
-        """Stop surplus tasks: those that serve least first, then the newest."""
+        """Stop surplus tasks: those that are furthest from serving first, then the newest."""
         kept = self._kept(primary=True)
         rank = {Health.UNHEALTHY: 0, Health.UNKNOWN: 1, Health.HEALTHY: 2}
         superfluous = len(kept) - self.desired

@@ -24,7 +24,7 @@ _NEEDED = {
     "tags": "key",
     "volumes": "name",
 }
-"""Lists whose structures need a member that the model calls optional: a record without it has no meaning.
+"""Lists whose structures need a member that the model marks as optional: a record without it has no meaning.
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Types.html"""
 
 

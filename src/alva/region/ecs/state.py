@@ -112,7 +112,7 @@ class State:
         """All tasks of a service, stopped ones included."""
         return [task for task in self.tasks.values() if task.service_arn == service.arn]
 
-    # To JSON and back
+    # Conversion to and from JSON
 
     def forget_old_tasks(self, now: float) -> None:
         """Delete tasks that have been stopped for longer than AWS shows them."""

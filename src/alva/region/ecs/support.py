@@ -1,8 +1,8 @@
 """The members of ECS's API that this region honours. Other members that have an effect on AWS are refused, by name.
 
-Each action has a table of honoured members. `WITHOUT_EFFECT` marks a member that is accepted, kept and shown but has no
-effect here (a comment gives the reason). A set lists the only honoured values. A dictionary describes the members of a
-structure, also of each structure in a list. `docs/reference/region.md` is generated from these tables.
+Each action has a table of honoured members. `WITHOUT_EFFECT` marks a member that is accepted, stored and returned but
+has no effect here (a comment gives the reason). A set lists the only honoured values. A dictionary describes the
+members of a structure, also of each structure in a list. `docs/reference/region.md` is generated from these tables.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _CONTAINER_DEFINITION = {
             "awslogs-region": HONOURED,
             "awslogs-stream-prefix": HONOURED,
             "awslogs-create-group": HONOURED,
-            # Delivery here is neither slow nor lossy: both modes are the same.
+            # Delivery here is immediate and complete, so both modes are the same.
             "mode": WITHOUT_EFFECT,
             "max-buffer-size": WITHOUT_EFFECT,
         },

@@ -51,7 +51,7 @@ def fill_volumes(container: Json, image: Image, user: tuple[int, int] | None, vo
                 status = found[-1].stat()
                 os.chown(folder, status.st_uid, status.st_gid)
         elif os.geteuid() != 0 and user is not None and stat.S_IMODE(folder.stat().st_mode) == EMPTY_MODE:
-            # Without root, the folder cannot belong to root; a mode imitates that.
+            # A region without root cannot give the folder to root; the mode has the same effect.
             folder.chmod(EMPTY_MODE & ~0o222)
 
 

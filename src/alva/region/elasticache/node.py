@@ -77,7 +77,7 @@ class CacheNode(Engine):
 
     async def _is_ready(self) -> bool:
         try:
-            return await self._ask("PING") == "PONG"
+            return await self._call("PING") == "PONG"
         except (OSError, EngineFailed):
             return False
 
@@ -85,16 +85,16 @@ class CacheNode(Engine):
         """Apply parameters and AUTH tokens without a restart. Raises EngineFailed when Valkey refuses one."""
         assert self._node is not None  # noqa: S101 - it was started
         prefix = self._node.own_name
-        await self._ask(f"{prefix}-acl", "SETUSER", "default", *parameters.user_rules(node.tokens))
+        await self._call(f"{prefix}-acl", "SETUSER", "default", *parameters.user_rules(node.tokens))
         self._node = node
         for name, value in parameters.runtime_settings(node.node_type, values).items():
-            await self._ask(f"{prefix}-config", "SET", name, value)
+            await self._call(f"{prefix}-config", "SET", name, value)
 
     async def info(self) -> str:
         """INFO's answer. Raises EngineFailed or OSError when the server does not answer."""
-        return await self._ask("INFO")
+        return await self._call("INFO")
 
-    async def _ask(self, *command: str) -> str:
+    async def _call(self, *command: str) -> str:
         """Send one command over a new connection. Returns the answer's first line, or the text of a bulk string.
 
         Raises EngineFailed for an error reply.

@@ -2,13 +2,13 @@
 
 api.py                the API over HTTP; calls/ has one function for each action
 store.py              the state, which consists of the values of records.py
-reading.py            requests -> records, with attributes.py and refusals.py; refuses what Envoy cannot serve
+reading.py            requests -> records, with attributes.py and refusals.py; refuses input that Envoy cannot serve
 describing.py         records -> responses, and the saved form
 cloudformation.py     the resource types, provisioned through the API
 targets.py            registered and draining targets; checker.py checks them, target_health.py decides
 envoy_config.py       pure: records and health -> Envoy's configuration, with envoy_listeners.py and routes.py
 envoy.py              the Envoy process: its files, its admin socket
-visitors.py           the listeners that the security groups open
+clients.py            the listeners that the security groups open
 interfaces.py         the source addresses of load balancers
 metrics.py            CloudWatch metrics from Envoy's access log
 load_balancers.py     the component, which updates the data plane from the store

@@ -1,4 +1,4 @@
-"""The elbv2 API over HTTP: the query protocol in and out, every input checked before anything is touched."""
+"""The elbv2 API over HTTP, in the query protocol. Every input is checked before anything changes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ LISTENER_CALLS: dict[str, Callable[[Store, CertificateNames, Json], Awaitable[Js
     "ModifyListener": listeners.modify_listener,
 }
 ACTIONS = frozenset({"CreateLoadBalancer", *STORE_CALLS, *TARGET_CALLS, *LISTENER_CALLS})
-"""All other actions are refused by name."""
+"""All other actions are refused, with their name in the error."""
 
 
 class Api:

@@ -1,6 +1,6 @@
 """The resource types AWS::ElasticLoadBalancingV2::*, provisioned through the elbv2 API, as on AWS.
 
-So a template meets the same checks and the same error messages as any client of the API.
+So the checks and error messages are those of the API.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ElasticLoadBalancingV2.html
 """
 
@@ -244,8 +244,8 @@ class _Types:
         await self._retag(arn, old, new)
         return arn, {"RuleArn": arn, "IsDefault": False}
 
-    # What drift detection compares. Actions and conditions have several forms. If the actual ones are equivalent to the
-    # template's, the template's form is returned.
+    # The readers of drift detection. Actions and conditions have several forms. If the actual ones are equivalent to
+    # the template's, a reader returns the template's form.
 
     def read_target_group(self, arn: str, properties: Properties) -> Properties | None:
         """A target group's current properties."""
@@ -309,7 +309,7 @@ class _Types:
         properties: Properties,
         more: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Finish a creation; if that fails, delete what was created."""
+        """Finish a creation; if that fails, delete the created resource."""
         try:
             await self._set_attributes(kind, arn, properties, {})
             if more is not None:

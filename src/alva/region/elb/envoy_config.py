@@ -101,7 +101,7 @@ def configuration(
     listeners = []
     for load_balancer in records.load_balancers:
         for listener in load_balancer.listeners:
-            if not listener.lets_visitors_in:
+            if not listener.admits_clients:
                 continue
             routes = route_configuration(load_balancer, listener, cluster_name, edge.port_of)
             result[files.routes(listener.id)] = [{"@type": type_url("config.route.v3.RouteConfiguration"), **routes}]

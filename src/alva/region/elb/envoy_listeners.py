@@ -42,7 +42,7 @@ def listener_resource(
     secure = [
         other
         for other in load_balancer.listeners
-        if other.port == 443 and other.protocol == "HTTPS" and other.lets_visitors_in
+        if other.port == 443 and other.protocol == "HTTPS" and other.admits_clients
     ]
     if secure and listener.port == 80 and listener.protocol == "HTTP":
         resource["filter_chains"].append(chain(secure[0]) | {"filter_chain_match": {"transport_protocol": "tls"}})

@@ -14,6 +14,7 @@ from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.elb import cloudformation
 from alva.region.elb.api import Api
 from alva.region.elb.checker import REGISTRATION_SECONDS
+from alva.region.elb.clients import SilentPorts, admitted_clients
 from alva.region.elb.envoy import Envoy
 from alva.region.elb.envoy_config import TlsProxy, configuration
 from alva.region.elb.envoy_parts import Edge
@@ -23,7 +24,6 @@ from alva.region.elb.records import Listener, LoadBalancer, LoadBalancerEvent, R
 from alva.region.elb.store import Store
 from alva.region.elb.target_health import TargetHealth
 from alva.region.elb.targets import Key, TargetTable
-from alva.region.elb.visitors import SilentPorts, visitors_now
 from alva.region.ports import port_in_use
 from alva.region.query_protocol import Response
 
@@ -77,7 +77,7 @@ class LoadBalancers:
         self._silent = SilentPorts()
         self._records = Records()
         """The records that Envoy is configured for."""
-        self._visitors: dict[str, bool] = {}
+        self._admitted_clients: dict[str, bool] = {}
         self._attached: dict[str, LoadBalancer] = {}
         """The load balancer of each attached target group, by the group's ARN."""
         self._tls_proxies: dict[str, TlsProxy] = {}
@@ -240,7 +240,7 @@ class LoadBalancers:
 
     def security_groups_may_have_changed(self) -> None:
         """Update the edge, soon, if the security groups admit other clients than before."""
-        if visitors_now(self.store) != self._visitors:
+        if admitted_clients(self.store) != self._admitted_clients:
             self.changed()
 
     def _stored(self) -> None:
@@ -261,10 +261,10 @@ class LoadBalancers:
             self._update()
 
     def _update(self) -> None:
-        self._visitors = visitors_now(self.store)
+        self._admitted_clients = admitted_clients(self.store)
         records = self.store.records()
         self._records = replace(
-            records, load_balancers=tuple(self._with_visitors(each) for each in records.load_balancers)
+            records, load_balancers=tuple(self._with_admission(each) for each in records.load_balancers)
         )
         self._attached = {arn: balancers[0] for arn, balancers in self._records.attached().items()}
         self._targets.follow(self._attached)
@@ -274,8 +274,8 @@ class LoadBalancers:
             if has_address and self.store.happened(balancer.arn, LoadBalancerEvent.CONFIGURED):
                 self._region.persistence.mark_changed()
 
-    def _with_visitors(self, balancer: LoadBalancer) -> LoadBalancer:
-        listeners = (replace(each, lets_visitors_in=self._visitors[each.arn]) for each in balancer.listeners)
+    def _with_admission(self, balancer: LoadBalancer) -> LoadBalancer:
+        listeners = (replace(each, admits_clients=self._admitted_clients[each.arn]) for each in balancer.listeners)
         return replace(balancer, listeners=tuple(listeners))
 
     def _configure(self) -> None:
@@ -287,7 +287,7 @@ class LoadBalancers:
             {
                 (balancer.address, self._edge.port_of(listener.port))
                 for balancer, listener in listeners
-                if not listener.lets_visitors_in
+                if not listener.admits_clients
             }
         )
         is_new = self._envoy.write(

@@ -1,8 +1,8 @@
 """Reads actions, conditions, transforms and health checks of requests into records.
 
-Reading checks the input, so that Envoy can serve every record of the store. It raises `Invalid` for what AWS refuses
-too, and `NotHonoured` for what AWS accepts and the region does not. `query_protocol.py` has checked the constraints of
-AWS's model before: types, required members, enums and lengths.
+Reading checks the input, so that Envoy can serve every record of the store. It raises `Invalid` for input that AWS
+refuses too, and `NotHonoured` for input that only the region refuses. `query_protocol.py` has checked the constraints
+of AWS's model before: types, required members, enums and lengths.
 
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-update-rules.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/rule-condition-types.html
@@ -263,7 +263,7 @@ def url_rewrite(transforms: Iterable[Json]) -> UrlRewrite | None:
 
 
 def _check_regex(regex: str) -> None:
-    """Check a regular expression. Like AWS's, Envoy's (RE2) have neither look-around nor back-references."""
+    """Check a regular expression. Envoy's syntax (RE2), like AWS's, has neither look-around nor back-references."""
     invalid = Invalid("One or more provided transform rewrite Regex values are invalid")
     if not re.fullmatch("[!-~]+", regex) or re.search(r"\(\?(?:[=!>]|<[=!])|\\[0-9kZ]", regex):
         raise invalid

@@ -84,7 +84,7 @@ class Listener:
     ssl_policy: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    lets_visitors_in: bool = True
+    admits_clients: bool = True
     """Whether the load balancer's security groups open its port. Set by the data plane, not saved."""
 
     @property

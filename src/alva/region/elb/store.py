@@ -119,7 +119,7 @@ class Store:
             )
             self.load_balancers[balancer.arn] = replace(balancer, subnets=subnets)
 
-    # To JSON and back
+    # Conversion to and from JSON
 
     def as_json(self) -> Json:
         """The state as JSON values."""

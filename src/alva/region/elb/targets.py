@@ -48,8 +48,8 @@ class _Draining:
 class TargetTable:
     """The health of every target. Used on the event loop.
 
-    `reachable` returns the address on this machine of one in the VPC, `source_of` the source address of a target
-    group's load balancer. `changed` is called when the health of a target changes.
+    `reachable` converts an address in the VPC to the one on this machine, `source_of` returns the source address of a
+    target group's load balancer. `changed` is called when the health of a target changes.
     """
 
     def __init__(

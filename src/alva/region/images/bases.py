@@ -1,4 +1,4 @@
-"""Which public images a Dockerfile can name, and what replaces them here."""
+"""The public images that a Dockerfile can name, and their replacements on this machine."""
 
 from __future__ import annotations
 

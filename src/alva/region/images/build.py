@@ -358,7 +358,8 @@ class _Build:
                     found = [folder / path for folder in roots if os.path.lexists(folder / path)]
                     if not found:
                         raise DockerfileError(
-                            instruction.line, f"COPY --from={name} {source}: not found among what the stage itself made"
+                            instruction.line,
+                            f"COPY --from={name} {source}: not found among the files that the stage made",
                         )
                     place = root / inside.lstrip("/")
                     if not found[-1].is_dir():
@@ -378,9 +379,7 @@ class _Build:
         except LookupError as error:
             raise DockerfileError(instruction.line, f"COPY --from={error}") from error
         if folder is None:
-            raise NotSupported(
-                instruction.line, f"COPY --from={name} is neither a stage above nor an image that is known here"
-            )
+            raise NotSupported(instruction.line, f"COPY --from={name} is neither a stage above nor a supported image")
         return folder
 
     def _keep(self, key: str, root: Path, instruction: Instruction, chown: str | None) -> Layer:

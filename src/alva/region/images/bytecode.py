@@ -1,7 +1,7 @@
 """Compiles the Python files of an image, since a task cannot write bytecode. Equal files are compiled once per machine.
 
-The cache is in the user's cache folder, like uv's: services of one product install mostly the same packages, and so
-does each clone of the repository.
+The cache is in the user's cache folder, like uv's: the services of a product, and all clones of the repository, install
+mostly the same packages.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _is_cached(file: Path) -> bool:
 
 
 def _prune(cache: Path) -> None:
-    """Remove what was not used for a month. Looks once a day."""
+    """Remove bytecode that was not used for a month. Runs at most once a day."""
     stamp = cache / "pruned"
     if stamp.exists() and time.time() - stamp.stat().st_mtime < _DAY_SECONDS:
         return

@@ -71,8 +71,9 @@ class Context:
     def select(self, sources: Sequence[str], target: str, *, is_folder: bool) -> Iterator[tuple[str, Path]]:
         """The files and links that `COPY sources target` copies, each with its path in the layer.
 
-        A folder has a slash at the end of its path. `is_folder` says whether a file is copied into `target` or becomes
-        it. As in Docker, a source with wildcards may match nothing if another source matches. Raises NotInContext.
+        A folder has a slash at the end of its path. `is_folder`: whether a file is copied into `target`; otherwise it
+        becomes `target`. As in Docker, a source with wildcards may match nothing if another source matches. Raises
+        NotInContext.
         """
         found_any = False
         missing: NotInContext | None = None

@@ -170,7 +170,7 @@ class ImageStore:
             freed = 0
             for folder in (self.folder / "layers").glob("*"):
                 if f"sha256:{folder.name}" not in kept_layers:
-                    # Removing a file that other layers share frees no space.
+                    # Removing a file that other layers share does not free space.
                     files = [path.lstat() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
                     freed += sum(status.st_size for status in files if status.st_nlink == 1)
                     shutil.rmtree(folder)
@@ -235,7 +235,7 @@ class ImageStore:
         return self.folder / "layers" / digest.removeprefix("sha256:")
 
     def cache_folder(self, name: str) -> Path:
-        """A folder that is kept between builds, for RUN --mount=type=cache."""
+        """A folder that persists between builds, for RUN --mount=type=cache."""
         folder = self.folder / "caches" / hashlib.sha256(name.encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         return folder

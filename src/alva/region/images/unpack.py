@@ -47,7 +47,7 @@ def apply_layer(file: Path, root: Path, *, content_digest: str) -> None:
             raise LayerRefused(f"{file.name}: not a layer of the types tar or tar+gzip: {error}") from error
         applied.finish()
     if stream.digest != content_digest:
-        raise LayerRefused(f"{file.name}: its content is {stream.digest}, the image says {content_digest}")
+        raise LayerRefused(f"{file.name}: its content has the digest {stream.digest}, the image names {content_digest}")
 
 
 class _Hashed:

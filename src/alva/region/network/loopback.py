@@ -23,7 +23,7 @@ class Loopback:
     machine: Namespace | None = None
 
     def __init__(self, reason: str = "") -> None:
-        """`reason` says why there are no namespaces, for `./alva status`."""
+        """`reason` is the reason for the missing namespaces, for `./alva status`."""
         self.description = "loopback addresses, security groups only checked at a release" + (
             f" ({reason})" if reason else ""
         )

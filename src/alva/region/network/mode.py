@@ -78,7 +78,7 @@ def open_network(mode: str, run_folder: Path, background: Background) -> Network
 
 
 def missing() -> str | None:
-    """Why namespaces are not possible, as far as that is known without a try; None otherwise."""
+    """The reason why namespaces are impossible, if it is visible without trying; None otherwise."""
     if sys.platform != "linux":
         return "not Linux"
     if os.geteuid() != 0:

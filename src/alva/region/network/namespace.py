@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class NetworkFailed(Exception):
-    """The kernel, `ip` or `nft` refused an operation; the text says which and why."""
+    """The kernel, `ip` or `nft` refused an operation; the text names the operation and the reason."""
 
 
 class Namespace:

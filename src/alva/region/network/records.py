@@ -48,7 +48,7 @@ def security_groups() -> dict[str, Group]:
 
 
 def reaches(subnet_id: str, address: str, *, is_public: bool) -> bool:
-    """Whether the routes of a subnet lead to `address` outside the VPC and back.
+    """Whether the routes of a subnet lead to `address` outside the VPC, and replies return.
 
     An internet gateway needs a public address (`is_public`). A NAT gateway needs none, but its own subnet must have a
     route to an internet gateway. https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html

@@ -1,8 +1,8 @@
 """Computes nftables rules from security groups, routes and network interfaces. Pure.
 
 A connection needs three permissions: an outbound rule of the source's security groups, a route to the destination, and
-an inbound rule of the destination's security groups. Each sets a bit of the packet's mark; a packet with three bits is
-accepted. Other packets are dropped, so that connections time out, as on AWS. Replies are accepted, since security
+an inbound rule of the destination's security groups. Each sets a bit of the packet's mark; a packet with all three bits
+is accepted. Other packets are dropped, so that connections time out, as on AWS. Replies are accepted, since security
 groups are stateful, and an open connection remains when its rule is removed ("tracked connections").
 https://docs.aws.amazon.com/vpc/latest/userguide/security-group-connection-tracking.html
 """
@@ -25,7 +25,7 @@ class Member:
     vpc_id: str
     group_ids: tuple[str, ...]
     reaches_outside: bool
-    """Whether its subnet has a route to the internet and back."""
+    """Whether its subnet has a route to the internet, in both directions."""
     managed_ports: tuple[int, ...] = ()
     """Ports that the region, and interfaces with the same port, reach without a security group's rule."""
     hidden_ports: tuple[int, ...] = ()

@@ -70,7 +70,7 @@ def install(databases: Databases) -> None:
 async def change_state(databases: Databases, parameters: Parameters) -> Response:
     """RebootDBInstance, which applies static parameters, StopDBInstance and StartDBInstance.
 
-    The work goes on after the answer. A stopped instance stays stopped when the region restarts.
+    The work continues after the response. A stopped instance stays stopped when the region restarts.
     """
     action = parameters["Action"]
     before, status = STATES[action]

@@ -232,7 +232,7 @@ class Databases:
         return self._servers[key]
 
     def _log_of(self, record: Record) -> Callable[[str], None]:
-        """The log of a server. It goes to CloudWatch Logs too, if EnableCloudwatchLogsExports says so."""
+        """The log of a server. It goes to CloudWatch Logs too, if EnableCloudwatchLogsExports enables it."""
         name = record["DBInstanceIdentifier"]
         return EngineLog(
             self.region.background,

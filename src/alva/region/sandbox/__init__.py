@@ -1,4 +1,4 @@
-"""A process's own view of the machine: an image's files over a read-only base, its own /etc, /tmp and processes.
+"""Sandboxes: a process sees an image's files over a read-only base, and its own /etc, /tmp and processes.
 
 `spec.py` describes a view, `base.py` the files under every image, and `launch.py` creates the view: it runs as a
 short-lived child of the supervisor, enters new namespaces, mounts the files and executes the program.

@@ -87,7 +87,7 @@ def find_base(name: str) -> Base:
     if language == "node":
         return _node(name, folders, links)
     raise SandboxFailed(
-        f"cannot lay an image over {name}",
+        f"cannot provide the base image {name}",
         next_step="use an image FROM python:X.Y or node (docs/decisions/images-without-docker.md)",
     )
 
@@ -129,9 +129,9 @@ def _installed_python(version: str) -> tuple[Path, bool, str]:
     other = _other_python(version)
     if other is None:
         raise SandboxFailed(
-            f"cannot lay an image over python:{version}: this machine has no Python {version}",
+            f"cannot provide the base image python:{version}: this machine has no Python {version}",
             evidence=[f"running {OWN_PYTHON}; no python{version} on PATH"],
-            next_step=f"install Python {version}, or have the Dockerfile say FROM python:{OWN_PYTHON}-slim",
+            next_step=f"install Python {version}, or write FROM python:{OWN_PYTHON}-slim in the Dockerfile",
         )
     return other
 

@@ -46,7 +46,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StepFailed(Exception):
-    """A step failed; the text names it and the reason."""
+    """A step failed; the text has the step and the reason."""
 
 
 def checked(what: str, result: int) -> int:

@@ -227,7 +227,7 @@ class _Tree:
                 case _Link():
                     links += 1
                     if links > _MOST_LINKS:
-                        raise SandboxFailed(f"cannot lay out /{'/'.join(parts)}: too many links")
+                        raise SandboxFailed(f"cannot resolve /{'/'.join(parts)} in the image: too many symbolic links")
                     todo = [*_target_parts(walked, child.target), *todo]
                     folder, walked = self._root, []
                     continue
@@ -263,11 +263,11 @@ def _bind(source: Path) -> _Bind:
 
 
 def _existing(source: Path) -> Path:
-    """`source` with links in its path followed: inside, they would lead elsewhere."""
+    """`source` with the links in its path resolved: inside the sandbox they would have other targets."""
     try:
         return source.resolve(strict=True)
     except OSError as error:
-        raise SandboxFailed(f"cannot lay out a sandbox: {source}: {error.strerror}") from error
+        raise SandboxFailed(f"cannot make a sandbox: {source}: {error.strerror}") from error
 
 
 def _parts(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a sandboxed process sees."""
+"""The description of a sandbox: the files, users and processes that a process sees."""
 
 from __future__ import annotations
 

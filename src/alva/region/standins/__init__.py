@@ -38,7 +38,7 @@ class StandIns:
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        # With namespaces, addresses for documentation (RFC 5737), which nobody uses.
+        # With namespaces, addresses for documentation (RFC 5737), which are not in use anywhere.
         block = "198.51.100" if region.network.is_enforced else f"127.{region.config.loopback_octet}.255"
         self._addresses = {OPENAI_NAME: f"{block}.10", RESEND_NAME: f"{block}.11"}
         self.faults = Faults()

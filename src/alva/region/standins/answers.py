@@ -1,7 +1,7 @@
-"""The OpenAI stand-in's answers: values for the requested JSON schema, with words of the prompt.
+"""The OpenAI stand-in's answers: values for the requested JSON schema, with text from the prompt.
 
-Pure and deterministic: the same request always gets the same answer. Property names select from a list of marketing
-advice, so that the result reads like a plan; everything else follows from the schema's types and limits.
+Pure and deterministic: the same request always gets the same answer. A property's name selects a text from a list of
+marketing advice, so that the result reads like a plan; all other values follow from the schema's types and limits.
 """
 
 from __future__ import annotations

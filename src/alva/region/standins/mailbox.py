@@ -1,4 +1,4 @@
-"""The mails to the Resend stand-in, kept in the region's state."""
+"""The mails to the Resend stand-in, stored in the region's state."""
 
 from __future__ import annotations
 

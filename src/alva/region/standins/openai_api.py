@@ -59,7 +59,7 @@ class _Answer:
 
 
 def application(faults: Faults, *, seconds: float = 0.8) -> Starlette:
-    """The API as an ASGI application; an answer takes `seconds`, so that its progress is visible."""
+    """The API as an ASGI application; a response takes `seconds`, so that its progress is visible."""
 
     async def chat(request: Request) -> Response:
         body, fault = await _read(request, faults)
@@ -227,8 +227,8 @@ def _events(events: AsyncIterator[str]) -> Response:
 
 
 def _chat_usage(answer: _Answer, texts: list[str]) -> Json:
-    asked, said = _tokens(texts), _tokens([answer.text])
-    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    sent, returned = _tokens(texts), _tokens([answer.text])
+    return {"prompt_tokens": sent, "completion_tokens": returned, "total_tokens": sent + returned}
 
 
 def _chat_completion(identifier: str, answer: _Answer, texts: list[str]) -> Json:
@@ -287,7 +287,7 @@ def _content_part(answer: _Answer) -> Json:
 
 
 def _response(identifier: str, answer: _Answer, texts: list[str], body: Json, *, is_done: bool = True) -> Json:
-    asked, said = _tokens(texts), _tokens([answer.text])
+    sent, returned = _tokens(texts), _tokens([answer.text])
     is_cut = answer.finish_reason == "length"
     item = {
         "type": "message",
@@ -297,11 +297,11 @@ def _response(identifier: str, answer: _Answer, texts: list[str], body: Json, *,
         "content": [_content_part(answer)],
     }
     usage = {
-        "input_tokens": asked,
+        "input_tokens": sent,
         "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": said,
+        "output_tokens": returned,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": asked + said,
+        "total_tokens": sent + returned,
     }
     status = ("incomplete" if is_cut else "completed") if is_done else "in_progress"
     return {

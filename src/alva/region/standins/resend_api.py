@@ -1,4 +1,4 @@
-"""The part of Resend's API that the product uses: sending. No mail leaves the machine; all are kept in the mailbox.
+"""The part of Resend's API that the product uses: sending. No mail leaves the machine; all are stored in the mailbox.
 
 https://resend.com/docs/api-reference/emails/send-email and .../errors
 """

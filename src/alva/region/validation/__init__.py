@@ -94,7 +94,7 @@ def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:
 
 
 def guard_json(service: str, rules: Rules, theirs: Handler) -> Handler:
-    """The handler `theirs` of a service with a JSON protocol, with the rules applied first."""
+    """Wrap MiniStack's handler `theirs` of a service with a JSON protocol, so that the rules apply first."""
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]

@@ -29,7 +29,7 @@ def check_group(group: Mapping[str, Any]) -> None:
 
 
 def guard(theirs: Handler) -> Handler:
-    """MiniStack's handler, behind this check."""
+    """Wrap MiniStack's handler with this check."""
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]

@@ -60,7 +60,7 @@ def check_policy_arn(request: Json) -> None:
 
 
 async def check_policy_exists(request: Json, forward: Forward) -> None:
-    """AttachRolePolicy: a policy of the account must exist. AWS's managed policies are not all known here."""
+    """AttachRolePolicy: a policy of the account must exist. AWS's managed policies are not checked."""
     if request["PolicyArn"].startswith("arn:aws:iam::aws:"):
         return
     try:

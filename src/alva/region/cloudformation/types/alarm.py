@@ -1,7 +1,7 @@
-"""AWS::CloudWatch::Alarm: MiniStack's, and metric math (`Metrics`), which MiniStack refuses.
+"""AWS::CloudWatch::Alarm: MiniStack's type with metric math (`Metrics`), which MiniStack refuses.
 
 The record of a metric-math alarm has `Metrics` in place of MetricName, Namespace, Statistic, Period and Dimensions, as
-PutMetricAlarm keeps it; `alva.region.alarms` evaluates both kinds.
+PutMetricAlarm stores it; `alva.region.alarms` evaluates both kinds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def put(name: str, properties: Properties) -> Provisioned:
 
 
 def record(name: str, properties: Properties) -> dict[str, Any]:
-    """The alarm as PutMetricAlarm would keep it. Raises HandlerFailed for what PutMetricAlarm refuses."""
+    """The alarm as PutMetricAlarm would store it. Raises HandlerFailed for what PutMetricAlarm refuses."""
     metrics = properties.get("Metrics")
     if not metrics:
         return dict(provisioners._cw_metric_alarm_record(name, properties))

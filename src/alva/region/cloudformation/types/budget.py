@@ -1,4 +1,4 @@
-"""AWS::Budgets::Budget: a record and its notifications. Without effect here: the local region costs nothing."""
+"""AWS::Budgets::Budget: a record and its notifications. It has no effect here: the local region costs nothing."""
 
 from __future__ import annotations
 

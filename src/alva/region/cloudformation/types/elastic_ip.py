@@ -1,4 +1,4 @@
-"""AWS::EC2::EIP. Honours Domain and Tags; refuses the rest (an address of a pool, an instance's)."""
+"""AWS::EC2::EIP. Honours Domain and Tags; refuses the other properties (an address pool, an instance)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AWS::IAM::OIDCProvider: an identity provider, such as GitHub's for Actions, kept in MiniStack's records."""
+"""AWS::IAM::OIDCProvider: an identity provider, such as GitHub's for Actions, stored in MiniStack's records."""
 
 from __future__ import annotations
 

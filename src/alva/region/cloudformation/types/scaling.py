@@ -1,4 +1,4 @@
-"""AWS::ApplicationAutoScaling::ScalableTarget and ScalingPolicy, kept by the region's Application Auto Scaling."""
+"""AWS::ApplicationAutoScaling::ScalableTarget and ScalingPolicy, stored by the region's Application Auto Scaling."""
 
 from __future__ import annotations
 

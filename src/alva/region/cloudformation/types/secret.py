@@ -1,4 +1,4 @@
-"""AWS::SecretsManager::Secret: replaces MiniStack's, which is incorrect.
+"""AWS::SecretsManager::Secret, in place of MiniStack's, which is incorrect.
 
 `Ref` returns the ARN. All members of GenerateSecretString are honoured (MiniStack ignores most). A generated value is
 kept when another property changes, and an existing secret is not overwritten.

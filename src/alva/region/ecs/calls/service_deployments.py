@@ -1,4 +1,4 @@
-"""Service deployments and revisions: describes them and stops a deployment."""
+"""Describes service deployments and revisions, and stops a deployment."""
 
 from __future__ import annotations
 

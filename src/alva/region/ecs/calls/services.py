@@ -86,7 +86,7 @@ async def create_service(state: State, controller: Controller, control_plane: Co
 async def _revision(
     state: State, control_plane: ControlPlane, cluster: Cluster, service_arn: str, request: Json
 ) -> Revision:
-    """The revision that the request describes. Its references to other services' resources are checked."""
+    """The revision that the request describes. References to resources of other services are checked."""
     if not request.get("taskDefinition"):
         raise invalid_parameter("TaskDefinition can not be blank.")
     definition = state.runnable_task_definition(request["taskDefinition"])

@@ -1,4 +1,4 @@
-"""Whether clients reach a listener. The load balancer's security groups decide, in every kind of network.
+"""Decides whether clients reach a listener: by the load balancer's security groups, in every kind of network.
 
 A client at the edge, 127.0.0.1, represents one on the internet that the groups admit; for an internal load balancer it
 represents one in the VPC. If the groups admit no client, connections time out, as on AWS.
@@ -25,7 +25,7 @@ Place = tuple[str, int]
 """Address and port."""
 
 
-def visitors_now(store: Store) -> dict[str, bool]:
+def admitted_clients(store: Store) -> dict[str, bool]:
     """Whether each listener admits clients, by ARN, according to the present security groups."""
     groups = security_groups()
     return {
@@ -81,7 +81,7 @@ class SilentPorts:
         """Release every port that is not in `wanted`, so that Envoy can listen on it."""
         self._wanted = frozenset(wanted)
         for place in [place for place in self._silent if place not in self._wanted]:
-            self._give_back(place)
+            self._release(place)
 
     async def take(self) -> None:
         """Take the wanted ports, each once its former listener has closed it."""
@@ -96,7 +96,7 @@ class SilentPorts:
         """Release all ports."""
         self.open_others(())
 
-    def _give_back(self, place: Place) -> None:
+    def _release(self, place: Place) -> None:
         for each in self._silent.pop(place):
             each.close()
 
