@@ -47,6 +47,7 @@ def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Env
     ecs = environment.client("ecs")
     ecs.update_service(cluster=CLUSTER, service="alva-web", desiredCount=count)
     until(lambda: service_of(environment, "web")["runningCount"] == count, f"{count} tasks")
+    until(lambda: environment.standing().unsettled == (), "healthy targets")
     said = f"web: its desired count is {count}, its stack says 1; {OUTSIDE}"
     assert said in environment.alva("status").stdout
     verified = environment.alva("verify")
