@@ -506,3 +506,24 @@ def get(url: str) -> dict[str, str]:
             return None
 
     return until(answer, f"an answer at {url}")
+
+
+@pytest.mark.parametrize(("flags", "sources"), [("", "/a/x /b/x"), ("--chmod=755", "/b/x"), ("--chmod=755", "/b")])
+def test_copy_from_a_stage_leaves_the_stages_own_files_unchanged(project: Any, flags: str, sources: str) -> None:
+    project.write("a/x", "a")
+    project.write("b/x", "b")
+    project.write(
+        "Dockerfile",
+        f"""
+FROM python:3.11-slim AS build
+COPY a/x /a/x
+COPY b/x /b/x
+FROM python:3.11-slim
+COPY --from=build {flags} {sources} /out/
+""",
+    )
+    stage = project.build(target="build")
+    assert project.files(project.build()) == {"out/x": "b"}
+    assert project.files(stage) == {"a/x": "a", "b/x": "b"}
+    modes = [file.stat().st_mode & 0o777 for layer in stage.layers for file in layer.rglob("x")]
+    assert modes == [0o644, 0o644]

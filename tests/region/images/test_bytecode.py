@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -77,3 +78,23 @@ def test_files_with_bytecode_and_files_that_do_not_compile_are_left_as_they_are(
     assert own.read_bytes() == b"own"
     assert not list(root.rglob("bad.*.pyc"))
     assert not list(cache.rglob("*.pyc"))
+
+
+def test_two_builds_that_compile_the_same_file_keep_each_others_bytecode(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tree(tmp_path / "1", a="x = 1"), tree(tmp_path / "2", a="x = 1")
+    times: list[int] = []
+    run = subprocess.run
+
+    def compile_and_let_the_other_finish(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(subprocess, "run", run)
+        ended = run(*arguments, **options)
+        compile_python(second, cache)
+        times.append(bytecode_of(second, "a").stat().st_mtime_ns)
+        return ended
+
+    monkeypatch.setattr(subprocess, "run", compile_and_let_the_other_finish)
+    compile_python(first, cache)
+    assert [bytecode_of(second, "a").stat().st_mtime_ns] == times
+    assert [file.suffix for file in cache.glob("*/*")] == [".pyc"]

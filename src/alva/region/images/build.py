@@ -14,6 +14,7 @@ import json
 import os
 import posixpath
 import re
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -353,6 +354,8 @@ class _Build:
             self._on_line(f"COPY --from={name} {instruction.text}")
             with self._store.work_folder() as work:
                 root = work / "root"
+                # A hard link would change the owner or mode of the stage's own file.
+                changes_files = bool(instruction.flag("chown") or instruction.flag("chmod"))
                 for source in sources:
                     path = (self._inside(stage, "/" + source) if stage is not None else source).lstrip("/")
                     found = [folder / path for folder in roots if os.path.lexists(folder / path)]
@@ -365,10 +368,14 @@ class _Build:
                     if not found[-1].is_dir():
                         target = place / found[-1].name if is_folder else place
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        tree.link_file(found[-1].resolve(), target)
+                        if changes_files:
+                            target.unlink(missing_ok=True)
+                            shutil.copy2(found[-1].resolve(), target)
+                        else:
+                            tree.link_file(found[-1].resolve(), target)
                     for folder in found if found[-1].is_dir() else []:
-                        if instruction.flag("chown") or instruction.flag("chmod"):
-                            tree.merge_copy([folder], place)  # Not a hard link: owner or mode changes.
+                        if changes_files:
+                            tree.merge_copy([folder], place)
                         else:
                             tree.link_tree(folder, place)
                 return self._keep(key, root, instruction, owner)

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,10 @@ def compile_python(root: Path, cache: Path) -> None:
     for _, bytecode, cached in missing:
         if bytecode.exists():
             cached.parent.mkdir(parents=True, exist_ok=True)
-            link_file(bytecode, cached)
+            # By rename, since another build may add or read the same file now.
+            fresh = cached.with_name(f"{cached.name}.{os.getpid()}-{threading.get_ident()}")
+            link_file(bytecode, fresh)
+            fresh.replace(cached)
     _prune(cache)
 
 

@@ -80,12 +80,15 @@ def link_tree(source: Path, target: Path) -> None:
             place.mkdir(exist_ok=True)
             shutil.copystat(entry.path, place)
         else:
-            place.unlink(missing_ok=True)
             link_file(Path(entry.path), place)
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Link an immutable file, or copy it if the file system's limit of links is reached."""
+    """Link an immutable file, or copy it to another file system, or if the limit of links is reached.
+
+    `target` is replaced: to overwrite its content would change every other link to it.
+    """
+    target.unlink(missing_ok=True)
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
