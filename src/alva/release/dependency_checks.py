@@ -178,7 +178,7 @@ def next_step_of(manifest: Manifest, failed: Sequence[str]) -> str | None:
     """Return the next step for the failure, if known: a rotation where an engine refuses the password."""
     if not any(_WRONG_PASSWORD.search(each) for each in failed):
         return None
-    generated = next((secret for secret in manifest.secrets if secret.kind == "generated"), None)
+    generated = manifest.generated_secret
     if generated is None:
         return None
     return (

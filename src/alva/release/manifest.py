@@ -254,6 +254,11 @@ class Manifest:
         """The first service's journey command."""
         return next((service.journey_command for service in self.services if service.journey_command), None)
 
+    @property
+    def generated_secret(self) -> Secret | None:
+        """The secret whose value a template generates: the password of database and cache."""
+        return next((secret for secret in self.secrets if secret.kind == "generated"), None)
+
     def service(self, name: str) -> Service:
         """Return the service `name` (`api` or `alva-api`); raises UsageError with the existing names."""
         for service in self.services:

@@ -56,7 +56,7 @@ def refuse(
         unset = [s for s in statuses if s.state in (State.UNSET, State.MALFORMED)]
         if unset and not any(s.state is State.MISSING for s in statuses):
             raise PreflightRefused(
-                "cannot release: secrets are not set; nothing was changed",
+                "cannot release: secrets are not set, or their values are invalid; nothing was changed",
                 evidence=[f"{wrong_secret(s)} (used by {', '.join(s.secret.used_by)})" for s in unset],
                 next_step="./alva secrets init generates secrets; ./alva secrets set NAME reads standard input",
             )

@@ -57,6 +57,7 @@ class Secrets:
             read = list(pool.map(lambda secret: self._read(secret.name), secrets))
         values = {secret.name: value for secret, (value, _) in zip(secrets, read, strict=True)}
         judged = {secret.name: _judge(secret, values[secret.name]) for secret in secrets}
+        generated = self._manifest.generated_secret
         statuses = []
         for secret, (_, changed_at) in zip(secrets, read, strict=True):
             state, problem = judged[secret.name]
@@ -69,7 +70,6 @@ class Secrets:
                 and (problem := _pair_problem(values[private.name] or "", values[secret.name] or ""))
             ):
                 state = State.MALFORMED
-            generated = next((s for s in secrets if s.kind == "generated"), None)
             if (
                 secret.kind == "url"
                 and generated is not None
@@ -90,7 +90,7 @@ class Secrets:
         wrong = [status for status in self.check() if status.state is not State.SET and status.secret.used_by]
         if wrong:
             raise PreflightRefused(
-                "cannot release: secrets are not set",
+                "cannot release: secrets are not set, or their values are invalid",
                 evidence=[
                     f"{s.secret.name}: {s.problem or s.state.value} (used by {', '.join(s.secret.used_by)})"
                     for s in wrong
@@ -121,7 +121,7 @@ class Secrets:
         secret = self.find(name)
         if secret.kind in ("generated", "url"):
             how = "generates it" if secret.kind == "generated" else "builds it from the generated password"
-            generated = next((each for each in self._manifest.secrets if each.kind == "generated"), secret)
+            generated = self._manifest.generated_secret or secret
             raise UsageError(
                 f"cannot set {secret.name}: the template {how}",
                 next_step=f"./alva secrets rotate {generated.short_name}",

@@ -68,8 +68,13 @@ def causes_of(aws: Aws, manifest: Manifest, error: AlvaError, *, since: datetime
         return tuple(found)
     told = (*reported(_source(error), error.evidence), *reported(Source.RELEASE, [error.message]))
     exit_codes = tuple((name, int(code)) for each in told for name, code in ENDED.findall(each.text))
-    names = (secret.short_name for secret in manifest.secrets if secret.kind == "generated")
-    failure = Failure(subject=_subject(error), said=told, exit_codes=exit_codes, generated_name=next(names, "NAME"))
+    generated = manifest.generated_secret
+    failure = Failure(
+        subject=_subject(error),
+        said=told,
+        exit_codes=exit_codes,
+        generated_name=generated.short_name if generated is not None else "NAME",
+    )
     return (diagnose(failure),)
 
 
