@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import botocore.session
+from botocore.loaders import Loader
 
 # The names are those of MiniStack's SERVICE_REGISTRY.
 OFFERED = (
@@ -141,6 +141,5 @@ def is_aws_service_name(name: str) -> bool:
 
 @functools.cache
 def _service_names() -> frozenset[str]:
-    session = botocore.session.get_session()
-    partition, *_ = session.get_data("endpoints")["partitions"]
-    return frozenset([*session.get_available_services(), *partition["services"]])
+    partition, *_ = Loader().load_data("endpoints")["partitions"]
+    return frozenset([*Loader().list_available_services("service-2"), *partition["services"]])

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alva.region import query_protocol
 from alva.region.aws_error import AwsError
-
-if TYPE_CHECKING:
-    from alva.region.unexpected import Handler, Response
+from alva.region.unexpected import Handler, Response, error_response
 
 _DESCRIPTION = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
 
@@ -34,8 +32,6 @@ def guard(theirs: Handler) -> Handler:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
-        from alva.region.unexpected import error_response
-
         form = query_protocol.read_form(body, query_params)
         if form.get("Action") == "CreateSecurityGroup":
             try:
