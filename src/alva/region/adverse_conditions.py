@@ -12,7 +12,6 @@ import random
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
 from alva.region import json_protocol
 from alva.region.asgi import READ_ONLY, ASGIApplication
@@ -99,11 +98,10 @@ class AdverseConditions:
     async def _refuse_new_role(self, request: Request) -> Response | None:
         arn = str(request.member("RoleArn"))
         try:
-            found = await self._services.query("iam", "GetRole", RoleName=arn.rpartition("/")[2])
+            found = await self._services.call("iam", "GetRole", RoleName=arn.rpartition("/")[2])
         except ServiceError:
             return None
-        created = found.findtext(".//CreateDate") or ""
-        age = time.time() - datetime.fromisoformat(created).timestamp()
+        age = time.time() - found["Role"]["CreateDate"].timestamp()
         if age >= ROLE_SECONDS / self._scale:
             return None
         message = f"User is not authorized to perform: sts:AssumeRole on resource: {arn}"

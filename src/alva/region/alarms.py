@@ -26,7 +26,7 @@ from ministack.services import cloudwatch
 
 from alva.region import alarm_messages
 from alva.region.background import end
-from alva.region.control_plane import call_query
+from alva.region.control_plane import call
 
 if TYPE_CHECKING:
     from alva.region.region import Region
@@ -79,7 +79,7 @@ class Alarms:
             }
             self._region.background.spawn(
                 f"send alarm {alarm['AlarmName']} to {topic}",
-                call_query("sns", "Publish", form),
+                call("sns", "Publish", form),
                 context=contextvars.copy_context(),
             )
 

@@ -1,6 +1,7 @@
 """Calls of AWS's APIs within the region's process, through the handlers that also serve HTTP.
 
-The region's own services (ecs, elb) answer such calls too, and callers do not depend on MiniStack's records.
+The region's own services (ecs, elb) answer such calls too, and callers do not depend on MiniStack's records. Requests
+are written and answers are read with botocore's models, as by an AWS SDK.
 """
 
 from __future__ import annotations
@@ -9,24 +10,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
-from xml.etree import ElementTree
+
+from botocore.model import OperationModel
+from botocore.parsers import create_parser
+from botocore.serialize import create_serializer
 
 from alva.region.aws_error import AwsError
-from alva.region.query_protocol import read_error, read_xml
+from alva.region.constraints import service_model
 
 Json = dict[str, Any]
 
-_TARGETS = {
-    "acm": "CertificateManager",
-    "application-autoscaling": "AnyScaleFrontendService",
-    "budgets": "AWSBudgetServiceGateway",
-    "ecr": "AmazonEC2ContainerRegistry_V20150921",
-    "ecs": "AmazonEC2ContainerServiceV20141113",
-    "logs": "Logs_20140328",
-    "secretsmanager": "secretsmanager",
-    "servicediscovery": "Route53AutoNaming_v20170314",
-    "ssm": "AmazonSSM",
-}
+MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
+"""The services with different names in botocore and MiniStack."""
 
 
 class ServiceError(AwsError):
@@ -41,13 +36,22 @@ class ServiceError(AwsError):
         return f"{self.code}: {self.message}"
 
 
-async def call_json(service: str, action: str, request: Mapping[str, Any]) -> Json:
-    """Call an action of a service with a JSON protocol, in the account and region of the running request.
+async def call(service: str, action: str, request: Mapping[str, Any]) -> Json:
+    """Call an action of a service (MiniStack's name), in the account and region of the running request.
 
+    `request` and the answer are those of boto3, except that times of JSON services are numbers, as on the wire.
     Raises ServiceError with the service's own code and message.
     """
-    headers = {"x-amz-target": f"{_TARGETS[service]}.{action}", "content-type": "application/x-amz-json-1.1"}
-    status, body = await _handle(service, headers, json.dumps(request).encode())
+    model = service_model(MODELS.get(service, service))
+    protocols = model.metadata.get("protocols") or [model.metadata["protocol"]]
+    if "json" in protocols:
+        return await _call_json(service, action, model.metadata, request)
+    return await _call_query(service, action, model.operation_model(action), request)
+
+
+async def _call_json(service: str, action: str, metadata: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
+    headers = {"x-amz-target": f"{metadata['targetPrefix']}.{action}", "content-type": "application/x-amz-json-1.1"}
+    status, _, body = await _handle(service, headers, json.dumps(request).encode())
     answer: Json = json.loads(body) if body else {}
     if status >= 300:
         code = str(answer.get("__type", "UnknownError")).rpartition("#")[2]
@@ -55,20 +59,25 @@ async def call_json(service: str, action: str, request: Mapping[str, Any]) -> Js
     return answer
 
 
-async def call_query(service: str, action: str, form: Mapping[str, str]) -> ElementTree.Element:
-    """As `call_json`, for a service with the query protocol; returns the XML without its namespaces."""
+async def _call_query(service: str, action: str, model: OperationModel, request: Mapping[str, Any]) -> Json:
+    protocol = "ec2" if model.service_model.metadata["protocol"] == "ec2" else "query"
+    form = create_serializer(protocol, include_validation=False).serialize_to_request(request, model)["body"]
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    status, body = await _handle(service, headers, urlencode({"Action": action, **form}).encode())
+    status, answer_headers, body = await _handle(service, headers, urlencode(form).encode())
+    response = {"status_code": status, "headers": answer_headers, "body": body}
+    # Without an output shape, the answer is empty; botocore-stubs state otherwise.
+    answer: Json = create_parser(protocol).parse(response, model.output_shape)  # type: ignore[arg-type]
     if status >= 300:
-        raise ServiceError(service, action, *read_error(body), status)
-    return read_xml(body)
+        error = answer.get("Error", {})
+        raise ServiceError(service, action, error.get("Code", "UnknownError"), error.get("Message", ""), status)
+    return answer
 
 
-async def _handle(service: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+async def _handle(service: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
     from ministack import app
 
-    status, _, answer = await app.SERVICE_HANDLERS[service]("POST", "/", headers, body, {})
-    return status, answer if isinstance(answer, bytes) else str(answer).encode()
+    status, answer_headers, answer = await app.SERVICE_HANDLERS[service]("POST", "/", headers, body, {})
+    return status, answer_headers, answer if isinstance(answer, bytes) else str(answer).encode()
 
 
 class ControlPlane:
@@ -79,16 +88,8 @@ class ControlPlane:
         self.region = region
 
     async def call(self, service: str, action: str, **parameters: object) -> Json:
-        """`call_json` in this account and region."""
+        """`call` in this account and region."""
         from ministack.core.responses import request_scope
 
         with request_scope(self.account_id, self.region):
-            return await call_json(service, action, parameters)
-
-    async def query(self, service: str, action: str, **parameters: str) -> ElementTree.Element:
-        """`call_query` in this account and region; two underscores in a parameter's name mean a dot."""
-        from ministack.core.responses import request_scope
-
-        form = {name.replace("__", "."): value for name, value in parameters.items()}
-        with request_scope(self.account_id, self.region):
-            return await call_query(service, action, form)
+            return await call(service, action, parameters)

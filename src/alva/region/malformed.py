@@ -12,7 +12,8 @@ from botocore.loaders import Loader
 
 from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
-from alva.region.unexpected import MODELS, Handler, Response, error_response
+from alva.region.control_plane import MODELS
+from alva.region.unexpected import Handler, Response, error_response
 
 VERSIONED = frozenset({
     "cloudformation", "elasticache", "elasticloadbalancing", "iam", "monitoring", "rds", "sns", "sqs", "sts",

@@ -18,14 +18,13 @@ from botocore.model import ListShape, MapShape, StructureShape
 
 from alva.region import json_protocol, query_protocol
 from alva.region.aws_error import AwsError
+from alva.region.control_plane import MODELS
 
 Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
 
 logger = logging.getLogger("alva.region")
 
-MODELS = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2"}
-"""The services with different names in botocore and MiniStack."""
 _OF_EVERY_SERVICE = frozenset({
     "Code", "ErrorResponse", "Error", "Errors", "Message", "RequestID", "RequestId", "Resource", "Response",
     "ResponseMetadata", "Type", "entry", "item", "key", "member", "requestId", "return", "value", "xml",

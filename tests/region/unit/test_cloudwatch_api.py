@@ -96,7 +96,7 @@ def published(monkeypatch: pytest.MonkeyPatch, alarm: dict[str, Any]) -> dict[st
 
     async def sns(_: str, __: str, ___: Any, body: bytes, ____: Any) -> Any:
         forms.append(parse_qs(body.decode(), keep_blank_values=True))
-        return 200, {}, b"<r/>"
+        return 200, {}, b"<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>"
 
     async def notify() -> None:
         work: list[Any] = []

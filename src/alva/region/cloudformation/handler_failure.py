@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from typing import Any
-from xml.etree import ElementTree
 
 from alva.region import control_plane
 from alva.region.control_plane import ServiceError
@@ -39,18 +38,10 @@ _HANDLER_CODES = {
 }
 
 
-async def call_json(service: str, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """`control_plane.call_json` that raises HandlerFailed with the service's message."""
+async def call(service: str, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """`control_plane.call` that raises HandlerFailed with the service's message."""
     try:
-        return await control_plane.call_json(service, action, request)
-    except ServiceError as error:
-        raise _failed(error) from error
-
-
-async def call_query(service: str, action: str, form: Mapping[str, str]) -> ElementTree.Element:
-    """`control_plane.call_query` that raises HandlerFailed with the service's message."""
-    try:
-        return await control_plane.call_query(service, action, form)
+        return await control_plane.call(service, action, request)
     except ServiceError as error:
         raise _failed(error) from error
 

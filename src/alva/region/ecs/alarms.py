@@ -44,11 +44,13 @@ class DeploymentAlarms:
 
     async def _read_in_alarm(self, record: ServiceDeployment) -> tuple[str, ...]:
         names = record.deployment_configuration["alarms"]["alarmNames"]
-        members = {f"AlarmNames__member__{i}": name for i, name in enumerate(names, 1)}
         try:
-            root = await self._control_plane.query("monitoring", "DescribeAlarms", StateValue="ALARM", **members)
+            answer = await self._control_plane.call(
+                "monitoring", "DescribeAlarms", AlarmNames=names, StateValue="ALARM",
+                AlarmTypes=["MetricAlarm", "CompositeAlarm"],
+            )  # fmt: skip
         except ServiceError as error:
             logger.warning("cannot read the alarms of %s: %s", record.arn, error)
             return ()
-        found = {element.text for element in root.iter("AlarmName")}
+        found = {each["AlarmName"] for key in ("MetricAlarms", "CompositeAlarms") for each in answer.get(key, ())}
         return tuple(name for name in names if name in found)

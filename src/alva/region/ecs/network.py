@@ -28,21 +28,15 @@ class Subnet:
 
 async def describe_subnets(control_plane: ControlPlane, subnet_ids: Sequence[str]) -> list[Subnet]:
     """The subnets, in the order of the ids. Raises InvalidParameterException, as ECS does, when one does not exist."""
-    arguments = {f"SubnetId__{i}": subnet_id for i, subnet_id in enumerate(subnet_ids, 1)}
     try:
-        root = await control_plane.query("ec2", "DescribeSubnets", **arguments)
+        answer = await control_plane.call("ec2", "DescribeSubnets", SubnetIds=subnet_ids)
     except ServiceError as error:
         raise invalid_parameter(
             f"Error retrieving subnet information for {list(subnet_ids)}: {error.message}"
         ) from error
     found = {
-        item.findtext("subnetId", ""): Subnet(
-            item.findtext("subnetId", ""),
-            item.findtext("cidrBlock", ""),
-            item.findtext("availabilityZone", ""),
-            item.findtext("vpcId", ""),
-        )
-        for item in root.findall("./subnetSet/item")
+        each["SubnetId"]: Subnet(each["SubnetId"], each["CidrBlock"], each["AvailabilityZone"], each["VpcId"])
+        for each in answer["Subnets"]
     }
     missing = [subnet_id for subnet_id in subnet_ids if subnet_id not in found]
     if missing:
@@ -56,12 +50,11 @@ async def check_security_groups(control_plane: ControlPlane, group_ids: Sequence
     """Raise InvalidParameterException, as ECS does, when a security group does not exist."""
     if not group_ids:
         return
-    arguments = {f"GroupId__{i}": group_id for i, group_id in enumerate(group_ids, 1)}
     try:
-        root = await control_plane.query("ec2", "DescribeSecurityGroups", **arguments)
+        answer = await control_plane.call("ec2", "DescribeSecurityGroups", GroupIds=group_ids)
     except ServiceError as error:
         raise invalid_parameter(f"Error retrieving security group information: {error.message}") from error
-    found = {item.findtext("groupId") for item in root.findall("./securityGroupInfo/item")}
+    found = {each["GroupId"] for each in answer["SecurityGroups"]}
     for group_id in group_ids:
         if group_id not in found:
             raise invalid_parameter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
@@ -14,7 +14,7 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
     limit = budget.get("BudgetLimit")
     if limit:
         limit["Amount"] = str(limit["Amount"])
-    await call_json(
+    await call(
         "budgets",
         "CreateBudget",
         {
@@ -34,7 +34,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     try:
-        await call_json("budgets", "DeleteBudget", {"AccountId": _account(), "BudgetName": physical_id})
+        await call("budgets", "DeleteBudget", {"AccountId": _account(), "BudgetName": physical_id})
     except HandlerFailed as error:
         if error.code != "NotFound":
             raise

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation.handler_failure import call_query
+from alva.region.cloudformation.handler_failure import call
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    request = {"Url": properties.get("Url", "")}
-    for key, name in (("ClientIdList", "ClientIDList"), ("ThumbprintList", "ThumbprintList")):
-        for index, value in enumerate(properties.get(key) or [], 1):
-            request[f"{name}.member.{index}"] = value
-    answer = await call_query("iam", "CreateOpenIDConnectProvider", request)
-    arn = answer.findtext(".//OpenIDConnectProviderArn", "")
+    request = {
+        "Url": properties.get("Url", ""),
+        "ClientIDList": properties.get("ClientIdList") or [],
+        "ThumbprintList": properties.get("ThumbprintList") or [],
+    }
+    arn = (await call("iam", "CreateOpenIDConnectProvider", request))["OpenIDConnectProviderArn"]
     return arn, {"Arn": arn}
 
 
@@ -23,7 +23,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-    await call_query("iam", "DeleteOpenIDConnectProvider", {"OpenIDConnectProviderArn": physical_id})
+    await call("iam", "DeleteOpenIDConnectProvider", {"OpenIDConnectProviderArn": physical_id})
 
 
 def register(registry: Registry) -> None:

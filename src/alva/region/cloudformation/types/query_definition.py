@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 
@@ -18,7 +18,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     try:
-        await call_json("logs", "DeleteQueryDefinition", {"queryDefinitionId": physical_id})
+        await call("logs", "DeleteQueryDefinition", {"queryDefinitionId": physical_id})
     except HandlerFailed as error:
         if error.code != "NotFound":
             raise
@@ -30,7 +30,7 @@ async def _put(request: dict[str, Any], properties: Properties) -> Provisioned:
         "queryString": properties.get("QueryString"),
         "logGroupNames": properties.get("LogGroupNames"),
     }
-    answer = await call_json("logs", "PutQueryDefinition", {**request, **members})
+    answer = await call("logs", "PutQueryDefinition", {**request, **members})
     return answer["queryDefinitionId"], {"QueryDefinitionId": answer["queryDefinitionId"]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 from alva.region.constraints import service_model
@@ -52,7 +52,7 @@ def _policy(properties: Properties) -> Properties:
 async def _call(action: str, request: Properties) -> Properties:
     shape = service_model(_SERVICE).operation_model(action).input_shape
     assert shape is not None  # noqa: S101 - every action used here has one
-    return await call_json(_SERVICE, action, from_properties(request, shape))
+    return await call(_SERVICE, action, from_properties(request, shape))
 
 
 async def _delete(action: str, request: Properties) -> None:

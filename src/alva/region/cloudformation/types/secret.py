@@ -12,7 +12,7 @@ from typing import Any
 from ministack.services import secretsmanager
 from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation.handler_failure import HandlerFailed, call_json
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
 HONOURED = {"Name", "Description", "SecretString", "GenerateSecretString", "KmsKeyId", "Tags"}
@@ -40,7 +40,7 @@ async def create(logical_id: str, properties: Properties, stack_name: str) -> Pr
     for key in ("Description", "KmsKeyId"):
         if properties.get(key):
             request[key] = properties[key]
-    answer = await call_json("secretsmanager", "CreateSecret", request)
+    answer = await call("secretsmanager", "CreateSecret", request)
     return answer["ARN"], {"Id": answer["ARN"]}
 
 
@@ -54,7 +54,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
     is_other = any(old.get(key) != new.get(key) for key in ("SecretString", "GenerateSecretString"))
     if is_other and (value := await _value(new)) is not None:
         request["SecretString"] = value
-    await call_json("secretsmanager", "UpdateSecret", request)
+    await call("secretsmanager", "UpdateSecret", request)
     _, record = secretsmanager._resolve(physical_id)
     provisioners._reconcile_tag_list(record.setdefault("Tags", []), old, new)
     return physical_id, {"Id": physical_id}
@@ -62,7 +62,7 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
 
 async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
     # CloudFormation deletes without a recovery window.
-    await call_json("secretsmanager", "DeleteSecret", {"SecretId": physical_id, "ForceDeleteWithoutRecovery": True})
+    await call("secretsmanager", "DeleteSecret", {"SecretId": physical_id, "ForceDeleteWithoutRecovery": True})
 
 
 async def _value(properties: Properties) -> str | None:
@@ -79,7 +79,7 @@ async def _value(properties: Properties) -> str | None:
             options[key] = int(value) if key == "PasswordLength" else value
             if key.startswith(("ExcludeN", "ExcludeP", "ExcludeU", "ExcludeL", "Include", "Require")):
                 options[key] = provisioners._cfn_bool(value)
-    answer = await call_json("secretsmanager", "GetRandomPassword", options)
+    answer = await call("secretsmanager", "GetRandomPassword", options)
     password = answer["RandomPassword"]
     if "SecretStringTemplate" not in generate and "GenerateStringKey" not in generate:
         return str(password)

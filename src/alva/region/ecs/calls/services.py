@@ -127,18 +127,18 @@ async def _check_load_balancers(control_plane: ControlPlane, definition: Json, b
 
 async def _check_target_group(control_plane: ControlPlane, arn: str) -> None:
     try:
-        root = await control_plane.query("elasticloadbalancing", "DescribeTargetGroups", TargetGroupArns__member__1=arn)
+        answer = await control_plane.call("elasticloadbalancing", "DescribeTargetGroups", TargetGroupArns=[arn])
     except ServiceError as error:
         raise invalid_parameter(f"Unable to find target group: {arn}. {error.message}") from error
-    group = root.find(".//TargetGroups/member")
+    group = next(iter(answer["TargetGroups"]), None)
     if group is None:
         raise invalid_parameter(f"The specified target group does not exist. (target group {arn})")
-    if group.findtext("TargetType") != "ip":
+    if group["TargetType"] != "ip":
         raise invalid_parameter(
-            f"The provided target group {arn} has target type {group.findtext('TargetType')}, which is incompatible "
+            f"The provided target group {arn} has target type {group['TargetType']}, which is incompatible "
             "with the awsvpc network mode specified in the task definition."
         )
-    if group.find("LoadBalancerArns/member") is None:
+    if not group["LoadBalancerArns"]:
         raise invalid_parameter(
             f"The target group with targetGroupArn {arn} does not have an associated load balancer."
         )
