@@ -6,6 +6,7 @@ docs/reference/manifest.md describes it. The engine imports nothing from this fo
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lib.config.environments import Environment
 from lib.config.secrets import DATABASE_SECRET
 from lib.config.service import Service, secrets_of
 from lib.config.services import MIGRATION
+from lib.constructs.alarms import PART
 from lib.stacks.database_stack import max_connections
 
 FILE_NAME = "alva.json"
@@ -30,6 +32,7 @@ def write_manifest(environment: Environment, output_folder: Path) -> Path:
 
 
 def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
+    stacks = _stacks(environment, output_folder)
     return {
         "environment": environment.name,
         "prefix": environment.prefix,
@@ -39,6 +42,7 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
         "load_balancer": f"{environment.prefix}-alb",
         "dashboard": environment.prefix,
         "alarm_prefix": f"{environment.prefix}-",
+        "alarms": _alarms(output_folder / each["template"] for each in stacks),
         "parameters": {
             "lock": f"/{environment.prefix}/lock",
             "releases": f"/{environment.prefix}/release",
@@ -54,7 +58,7 @@ def manifest(environment: Environment, output_folder: Path) -> dict[str, Any]:
             "runner": environment.runner,
         },
         "unset_settings": dict(environment.unset_settings),
-        "stacks": _stacks(environment, output_folder),
+        "stacks": stacks,
         "services": [_service(service, environment) for service in environment.services],
         "database": {
             "instance_class": environment.database.instance_class,
@@ -103,6 +107,16 @@ def _service(service: Service, environment: Environment) -> dict[str, Any]:
         "log_group": environment.log_group(service.name),
         "image_parameter": service.image_parameter,
         "database_connections": service.database_connections,
+    }
+
+
+def _alarms(templates: Iterable[Path]) -> dict[str, str]:
+    """Return the alarms of all stacks: the name -> the part of the environment that it watches."""
+    resources = [each for file in templates for each in json.loads(file.read_text()).get("Resources", {}).values()]
+    return {
+        each["Properties"]["AlarmName"]: each["Metadata"][PART]
+        for each in resources
+        if each["Type"] == "AWS::CloudWatch::Alarm"
     }
 
 

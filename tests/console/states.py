@@ -48,6 +48,7 @@ MANIFEST = Manifest(
     load_balancer="alva-staging-alb",
     dashboard="alva-staging",
     alarm_prefix="alva-staging-",
+    alarms={},
     parameters=Parameters(
         lock="/alva-staging/lock",
         releases="/alva-staging/release",
@@ -279,6 +280,7 @@ UNHEALTHY = service(
 )
 ALARM = AlarmStatus(
     name="api-log-errors",
+    part="api",
     description="The api logs more than 5 errors a minute",
     reason="Threshold Crossed: 1 datapoint [23.0 (29/11/26 08:31:00)] was greater than the threshold (5.0).",
     since=ago(minutes=4),
@@ -320,7 +322,10 @@ STATES: Mapping[str, State] = {
     ),
     "expired": State(status=EXPIRED),
     "alarms": State(
-        status=replace(GOOD, alarms=(ALARM, replace(ALARM, name="database-cpu", description="CPU above 85 %")))
+        status=replace(
+            GOOD,
+            alarms=(ALARM, replace(ALARM, name="database-cpu", part="database", description="CPU above 85 %")),
+        )
     ),
     "no-tasks": State(status=replace(GOOD, services=changed(api=NO_TASKS))),
     "unhealthy": State(status=replace(GOOD, services=changed(auth=UNHEALTHY))),

@@ -34,6 +34,7 @@ MANIFEST = Manifest(
     load_balancer="alva-test-alb",
     dashboard="alva-test",
     alarm_prefix="alva-test-",
+    alarms={},
     parameters=Parameters(
         lock="/alva-test/lock",
         releases="/alva-test/release",

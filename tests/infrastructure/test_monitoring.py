@@ -47,6 +47,15 @@ def test_alarms_are_exactly_the_expected_ones(staging: Any) -> None:
     assert set(alarms(staging)) == per_service | shared
 
 
+def test_the_manifest_names_the_part_that_every_alarm_watches(staging: Any) -> None:
+    parts = staging.manifest["alarms"]
+    assert parts.keys() == alarms(staging).keys()
+    owned = {name: next((each for each in NAMES if name.startswith(f"alva-staging-{each}-")), None) for name in parts}
+    assert {name: parts[name] for name, service in owned.items() if service} == {k: v for k, v in owned.items() if v}
+    shared = {parts[name] for name, service in owned.items() if service is None}
+    assert shared == {"alb", "database", "cache"}
+
+
 def test_every_alarm_notifies_the_topic_in_alarm_and_in_ok(staging: Any) -> None:
     for name, alarm in alarms(staging).items():
         for action in (alarm["AlarmActions"], alarm["OKActions"]):

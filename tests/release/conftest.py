@@ -120,6 +120,7 @@ def manifest_values(prefix: str) -> dict[str, object]:
         "load_balancer": f"{prefix}-alb",
         "dashboard": prefix,
         "alarm_prefix": f"{prefix}-",
+        "alarms": {f"{prefix}-api-errors": "api"},
         "parameters": {
             "lock": f"/{prefix}/lock",
             "releases": f"/{prefix}/release",

@@ -54,11 +54,15 @@ def test_findings_name_the_part_of_the_picture() -> None:
     assert parts == {"alarms": ["api", "database"], "no-tasks": ["api"], "unhealthy": ["auth"], "rolled-back": [""]}
 
 
-def test_alarm_belongs_to_the_service_with_the_longest_name_that_fits() -> None:
-    alarm = AlarmStatus(name="api-jobs-cpu", description="CPU above 85 %", reason="", since=NOW)
+@pytest.mark.parametrize(
+    ("part", "next_step"),
+    [("api-jobs", "./alva logs api-jobs --since 1h"), ("database", "./alva open"), ("", "./alva open")],
+)
+def test_an_alarm_names_its_part_and_the_logs_of_its_service(part: str, next_step: str) -> None:
+    alarm = AlarmStatus(name="api-jobs-cpu", part=part, description="CPU above 85 %", reason="", since=NOW)
     services = (service("api"), service("api-jobs"))
     (finding,) = judge(replace(GOOD, services=services, alarms=(alarm,))).findings
-    assert (finding.part, finding.next_step) == ("api-jobs", "./alva logs api-jobs --since 1h")
+    assert (finding.part, finding.next_step) == (part, next_step)
 
 
 def test_worst_finding_is_the_first_one() -> None:

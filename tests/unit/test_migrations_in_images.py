@@ -32,6 +32,7 @@ MANIFEST = Manifest(
     load_balancer="l",
     dashboard="p",
     alarm_prefix="p-",
+    alarms={},
     parameters=Parameters(
         lock="/p/lock",
         releases="/p/release",

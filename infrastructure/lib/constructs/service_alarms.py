@@ -50,7 +50,9 @@ class ServiceTrafficAlarms(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self.server_errors: cloudwatch.CfnAlarm | None = None
-        factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{settings.name}", topic_arn=topic_arn)
+        factory = AlarmFactory(
+            self, name_prefix=f"{environment.prefix}-{settings.name}", topic_arn=topic_arn, service=settings.name
+        )
         desired = environment.tasks.desired_count
         # Without any target or task there is no data. This is an alarm, unless the environment stops at night.
         missing = "notBreaching" if environment.working_hours is not None else "breaching"
@@ -165,7 +167,7 @@ class ServiceLoadAlarms(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         limits, name = environment.monitoring, settings.name
-        factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{name}", topic_arn=topic_arn)
+        factory = AlarmFactory(self, name_prefix=f"{environment.prefix}-{name}", topic_arn=topic_arn, service=name)
         task = {"ClusterName": cluster_name, "ServiceName": settings.service_name}
         factory.alarm(
             "cpu",

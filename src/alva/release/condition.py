@@ -13,9 +13,6 @@ from alva.release.status import AlarmStatus, ServiceStatus, Status
 MISSING = "does not exist"
 """The state that `status` reports for a service or stack that does not exist in AWS."""
 
-PART_OF_ALARM = {"alb-": "alb", "target-errors": "alb", "latency": "alb", "database-": "database", "redis-": "cache"}
-"""How the names of alarms begin that are not a service's -> what they measure."""
-
 
 class Level(StrEnum):
     """The state of an environment or of one part of it, the most urgent first."""
@@ -103,20 +100,14 @@ def _count(number: int, what: str) -> str:
 
 
 def _of_alarm(alarm: AlarmStatus, found: Status) -> Finding:
-    """Return the finding for an alarm.
-
-    Its name begins with the name of its service, or with a prefix of PART_OF_ALARM.
-    """
-    # One service's name can begin like another's: the longest name that fits is the alarm's service.
-    owners = (service.name for service in found.services if alarm.name.startswith(f"{service.name}-"))
-    service = max(owners, key=len, default="")
-    parts = (part for prefix, part in PART_OF_ALARM.items() if alarm.name.startswith(prefix))
+    """Return the finding for an alarm."""
+    is_services = any(service.name == alarm.part for service in found.services)
     return Finding(
         level=Level.BAD,
         subject=f"alarm {alarm.name}",
         text=alarm.description or alarm.reason,
-        next_step=f"./alva logs {service} --since 1h" if service else "./alva open",
-        part=service or next(parts, ""),
+        next_step=f"./alva logs {alarm.part} --since 1h" if is_services else "./alva open",
+        part=alarm.part,
     )
 
 

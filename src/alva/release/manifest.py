@@ -125,6 +125,8 @@ class Manifest:
     """The CloudWatch dashboard's name."""
     alarm_prefix: str
     """What the names of the environment's alarms begin with."""
+    alarms: Mapping[str, str]
+    """An alarm's name -> the part that it watches: a service's name, `alb`, `database` or `cache`."""
     parameters: Parameters
     """The SSM parameters of the engine."""
     tags: Mapping[str, str]
@@ -185,6 +187,7 @@ class Manifest:
             load_balancer=values["load_balancer"],
             dashboard=values["dashboard"],
             alarm_prefix=values["alarm_prefix"],
+            alarms=dict(values["alarms"]),
             parameters=Parameters(**values["parameters"]),
             tags=dict(values.get("tags", {})),
             stacks=stacks,

@@ -80,6 +80,8 @@ class AlarmStatus:
 
     name: str
     """Without the environment's prefix."""
+    part: str
+    """A service's name, `alb`, `database` or `cache`; empty for an alarm that the templates do not have."""
     description: str
     reason: str
     since: datetime
@@ -224,6 +226,7 @@ def _alarms(aws: Aws, manifest: Manifest) -> tuple[AlarmStatus, ...]:
     return tuple(
         AlarmStatus(
             name=alarm["AlarmName"].removeprefix(manifest.alarm_prefix),
+            part=manifest.alarms.get(alarm["AlarmName"], ""),
             description=alarm.get("AlarmDescription", ""),
             reason=alarm.get("StateReason", ""),
             since=alarm["StateUpdatedTimestamp"],
