@@ -21,7 +21,7 @@ def large(forty: Synthesised) -> LargeEnvironment:
 
 
 def test_page_and_verb_report_the_same(large: LargeEnvironment) -> None:
-    page = Environment(large, large.manifest).look()
+    page = Environment(large, large.manifest).read()
     found = status.read_status(large, large.manifest, with_drift=False)
     verb = asdict(found)
     assert page["condition"] == asdict(judge(found))
@@ -34,6 +34,6 @@ def test_page_and_verb_report_the_same(large: LargeEnvironment) -> None:
 
 def test_each_task_definition_is_described_once(large: LargeEnvironment) -> None:
     environment = Environment(large, large.manifest)
-    environment.look()
-    environment.look()
+    environment.read()
+    environment.read()
     assert len(large.described) == len(set(large.described)) == len(large.manifest.services)

@@ -32,9 +32,9 @@ class Environment:
         self._drifts: tuple[Drift, ...] = ()
         self._compared_at: float | None = None
         self._compared_release: int | None = None
-        self._has_looked = False
+        self._has_read = False
 
-    def look(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
         """Read everything that the first view shows. Raises AlvaError.
 
         The first reading omits the comparison with the stacks, so that the page has content sooner.
@@ -43,18 +43,18 @@ class Environment:
             now = time.monotonic()
             is_due = self._compared_at is None or now - self._compared_at >= SECONDS_BETWEEN_COMPARISONS
             try:
-                found = status.read_status(self._aws, self._manifest, with_drift=is_due and self._has_looked)
-                progress = self._progress.look(found)
+                found = status.read_status(self._aws, self._manifest, with_drift=is_due and self._has_read)
+                progress = self._progress.read(found)
             except AlvaError:
                 self._aws.once(TaskDefinitionImages).forget()
-                self._compared_at, self._has_looked = None, False
+                self._compared_at, self._has_read = None, False
                 raise
             release = found.release.number if found.release is not None else None
-            if is_due and self._has_looked:
+            if is_due and self._has_read:
                 self._drifts, self._compared_at, self._compared_release = found.drifts, now, release
             elif release != self._compared_release:
                 self._compared_at = None  # a release removes drift
-            self._has_looked = True
+            self._has_read = True
             return {
                 **asdict(found),
                 "outcome_in_words": found.release.outcome_in_words if found.release is not None else "",

@@ -51,7 +51,7 @@ class ReleaseProgress:
         self._ended: dict[tuple[str, str], str] = {}
         """(stack, start) -> when the operation ended. This does not change, so it is read once."""
 
-    def look(self, found: Status) -> dict[str, Any] | None:
+    def read(self, found: Status) -> dict[str, Any] | None:
         """Return the release that holds the lock, with its steps, or None where no release does."""
         if found.lock is None or not found.lock.what.startswith(RELEASING):
             self._since = None

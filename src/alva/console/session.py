@@ -33,13 +33,13 @@ PICTURE_SECONDS = 20.0
 class Watch:
     """Reads the environment in a thread while it has followers."""
 
-    def __init__(self, look: Callable[[], Any], seconds_between_readings: float) -> None:
-        self._look = look
+    def __init__(self, read: Callable[[], Any], seconds_between_readings: float) -> None:
+        self._read = read
         self._seconds = seconds_between_readings
         self._news = threading.Condition()
         self._version = 0
         self._latest: tuple[str, Any] | None = None
-        self._looked_at = float("-inf")
+        self._read_at = float("-inf")
         self._followers = 0
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -73,7 +73,7 @@ class Watch:
     def latest(self) -> Any:
         """The latest reading, or None: there was none, or it failed, or nobody follows and it is old."""
         name, value = self._latest or ("waiting", None)
-        is_recent = time.monotonic() - self._looked_at <= 2 * self._seconds
+        is_recent = time.monotonic() - self._read_at <= 2 * self._seconds
         return value if name == "environment" and is_recent else None
 
     def newer_than(self, version: int, *, timeout_seconds: float) -> tuple[int, str, Any]:
@@ -94,13 +94,13 @@ class Watch:
 
     def _look_once(self) -> None:
         try:
-            seen = ("environment", self._look())
+            seen = ("environment", self._read())
         except AlvaError as error:
             seen = ("problem", error.as_json())
         except Exception as error:  # the page shows it, and the next reading tries again
             seen = ("problem", {"message": f"cannot read the environment: {error}", "evidence": [], "next": ""})
         with self._news:
-            self._looked_at = time.monotonic()
+            self._read_at = time.monotonic()
             if _without_time(seen) != _without_time(self._latest):
                 self._latest, self._version = seen, self._version + 1
                 self._news.notify_all()
@@ -146,7 +146,7 @@ class Session:
         self._manifest = manifest
         self._manifest_values = manifest_values
         environment = Environment(aws, manifest)
-        self._watch = Watch(lambda: {**environment.look(), "extra": dict(extra)}, seconds_between_readings)
+        self._watch = Watch(lambda: {**environment.read(), "extra": dict(extra)}, seconds_between_readings)
         self._read_savings = read_savings
         self._kept: dict[str, tuple[float, Any]] = {}
         self._reading: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)

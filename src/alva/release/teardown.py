@@ -129,7 +129,7 @@ def _is_protected(properties: Mapping[str, Any]) -> bool:
 def read_teardown(aws: Aws, manifest: Manifest) -> Teardown:
     """Read the deployed stacks and plan the deletion. Changes nothing."""
     stacks = Stacks(aws)
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="look") as pool:
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="teardown") as pool:
         names = [stack.name for stack in manifest.stacks]
         observed = dict(zip(names, pool.map(stacks.observe, names), strict=True))
         present = [name for name, stack in observed.items() if stack is not None]

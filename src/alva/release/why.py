@@ -85,8 +85,8 @@ def services_causes(
     services = [manifest.service(name) for name in names] or list(manifest.services)
     found = _describe_services(aws, manifest, services)
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="why") as pool:
-        looks = pool.map(lambda s: _look(aws, manifest, s, found.get(s.service), since), services)
-        failures = [look for look in looks if look is not None]
+        readings = pool.map(lambda s: _read_failure(aws, manifest, s, found.get(s.service), since), services)
+        failures = [each for each in readings if each is not None]
     return [diagnose(failure) for _, failure in sorted(failures, key=lambda item: item[0])]
 
 
@@ -180,7 +180,7 @@ def _describe_services(aws: Aws, manifest: Manifest, services: Sequence[Service]
     return describe_services(aws, replace(manifest, services=tuple(services)))
 
 
-def _look(
+def _read_failure(
     aws: Aws, manifest: Manifest, service: Service, found: ServiceTypeDef | None, since: datetime | None
 ) -> tuple[datetime, Failure] | None:
     """Return the time and the facts of the service's first failure; None without a failure."""
