@@ -45,6 +45,7 @@ def elements(page: Page) -> int:
 
 
 def test_forty_services_are_drawn_and_listed(page: Page) -> None:
+    page.evaluate("location.hash = '#overview'")
     expect(page.locator("#services tbody tr")).to_have_count(SERVICES)
     expect(page.locator(".part.service .task.new")).to_have_count(SERVICES)
     page.locator('.part[data-part="more-7"]').focus()
