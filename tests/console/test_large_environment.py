@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.rehearsal.test_browser import CHROMIUM_FLAGS
+from tests.chromium import PATIENCE_MILLISECONDS, chromium
 
 from .conftest import Synthesised
 from .large_environment import LOG_LINES, SERVICES, LargeEnvironment, console_of
@@ -17,27 +16,16 @@ pytestmark = pytest.mark.browser
 
 MOST_ELEMENTS = 5_000
 """Most of them are arrows between the 40 services. The visible log lines are some hundred."""
-PATIENCE_MILLISECONDS = 120_000
 
 
 @pytest.fixture(scope="module")
 def page(forty: Synthesised) -> Iterator[Page]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
     manifest, values, templates = forty
-    with (
-        console_of(LargeEnvironment(manifest, templates), manifest, values) as console,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with console_of(LargeEnvironment(manifest, templates), manifest, values) as console, chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MILLISECONDS)
-        expect.set_options(timeout=PATIENCE_MILLISECONDS)
         page.goto(console.address)
         yield page
-        browser.close()
-        expect.set_options(timeout=5_000)
 
 
 def elements(page: Page) -> int:

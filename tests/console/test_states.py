@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.rehearsal.test_browser import CHROMIUM_FLAGS
+from tests.chromium import PATIENCE_MILLISECONDS, chromium
 
 from .states import STATES, served
 
 pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE_MILLISECONDS = 60_000
 PHONE_WIDTH = 390
 VIEWS = ("overview", "releases", "logs", "metrics", "why", "cost")
 
@@ -26,15 +24,8 @@ Open = Callable[[str], Page]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
-        expect.set_options(timeout=PATIENCE_MILLISECONDS)
+    with chromium() as browser:
         yield browser
-        expect.set_options(timeout=5_000)
-        browser.close()
 
 
 @pytest.fixture

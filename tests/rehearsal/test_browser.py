@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from tests.chromium import PATIENCE_MILLISECONDS, chromium
 from tests.waiting import until
 
 from .environment import Rehearsal
@@ -16,29 +16,14 @@ from .test_flow import link_in, mails_to
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
 
 @pytest.fixture(scope="module")
 def page(rehearsal: Rehearsal) -> Iterator[Page]:
     """A tab of Chromium at the environment."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with chromium() as browser:
         context = browser.new_context(base_url=rehearsal.url)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         yield context.new_page()
-        browser.close()
 
 
 def _sign_in(page: Page, rehearsal: Rehearsal, address: str, path: str) -> None:
@@ -60,7 +45,7 @@ def test_customer_watches_the_progress_of_a_plan_and_starts_a_task(page: Page, r
     page.get_by_label("More new customers").check()
     page.get_by_role("button", name="Make my plan").click()
     page.wait_for_url("**/plans/*")
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("Bread & Salt")
 
     page.get_by_role("link", name="Board", exact=True).click()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+from tests.chromium import PATIENCE_MILLISECONDS, chromium
 
 from .environment import PROJECT, Rehearsal
-from .test_browser import CHROMIUM_FLAGS
 
 pytestmark = pytest.mark.browser
 
@@ -25,13 +25,8 @@ RELEASE_SECONDS = 120
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +52,7 @@ def address(rehearsal: Rehearsal) -> Iterator[str]:
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page. Fails at the end after an error in the browser's console or a request to another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 960})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -65,8 +60,8 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("request", lambda r: None if r.url.startswith(address.split("?")[0]) else problems.append(r.url))
     page.goto(address)
     # The page is served before AWS answers.
-    expect(page.locator("#services tbody tr").first).to_be_visible(timeout=60_000)
-    expect(page.locator(".part .task")).not_to_have_count(0, timeout=60_000)
+    expect(page.locator("#services tbody tr").first).to_be_visible()
+    expect(page.locator(".part .task")).not_to_have_count(0)
     yield page
     context.close()
     assert not problems
@@ -131,16 +126,16 @@ def test_successful_release_shows_its_steps_and_is_then_in_the_timeline(page: Pa
         )
         try:
             progress = page.locator("#progress")
-            expect(progress).to_contain_text("A release is running", timeout=RELEASE_SECONDS * 1000)
-            expect(progress).to_contain_text("-services", timeout=RELEASE_SECONDS * 1000)
-            expect(page.locator('.part[data-part="web"] .task')).to_have_count(2, timeout=RELEASE_SECONDS * 1000)
-            expect(page.locator("#release-log")).to_contain_text("Uvicorn running", timeout=RELEASE_SECONDS * 1000)
+            expect(progress).to_contain_text("A release is running")
+            expect(progress).to_contain_text("-services")
+            expect(page.locator('.part[data-part="web"] .task')).to_have_count(2)
+            expect(page.locator("#release-log")).to_contain_text("Uvicorn running")
             screenshot(page, "release")
             assert release.wait(RELEASE_SECONDS) == 0
         finally:
             release.kill()
             release.wait()
-    expect(page.locator("#condition")).to_contain_text("succeeded", timeout=30_000)
+    expect(page.locator("#condition")).to_contain_text("succeeded")
     show(page, "releases")
     newest = page.locator("#timeline li").first
     expect(newest).to_contain_text("succeeded")
@@ -159,7 +154,7 @@ def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal
         release = rehearsal.alva("deploy", "--yes")
     assert release.returncode == 5, release.stderr[-2000:]
     condition = page.locator("#condition")
-    expect(condition).to_contain_text("rolled back; all services run the former version again", timeout=30_000)
+    expect(condition).to_contain_text("rolled back; all services run the former version again")
     expect(page.locator("#last-causes")).to_contain_text("exit code 3")
     screenshot(page, "failed-release")
     condition.get_by_role("link", name="show it here").last.click()
@@ -190,7 +185,7 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     screenshot(page, "metrics")
     show(page, "cost")
     expect(page.locator("#bill")).to_contain_text("a month")
-    expect(page.locator("#savings tbody tr").first).to_be_visible(timeout=120_000)
+    expect(page.locator("#savings tbody tr").first).to_be_visible()
 
 
 @pytest.mark.nightly

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
+
+from tests.chromium import PATIENCE_MILLISECONDS, chromium
 
 from .conftest import PROJECT, Rehearsal
-from .test_browser import CHROMIUM_FLAGS
 from .test_runbooks import blocks, run_blocks, shell
 
 __all__ = ["shell"]
@@ -43,15 +43,10 @@ def released(rehearsal: Rehearsal, shell: dict[str, str]) -> Iterator[Rehearsal]
 @pytest.fixture(scope="module")
 def page(released: Rehearsal) -> Iterator[Page]:
     """A tab of Chromium at the environment."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    with chromium() as browser:
         context = browser.new_context(base_url=released.url)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         yield context.new_page()
-        browser.close()
 
 
 def sign_up(page: Page, address: str) -> None:
@@ -69,7 +64,7 @@ def test_customer_makes_a_plan_and_an_administrator_sees_it(page: Page, released
     page.get_by_label("Name of the business").fill("Bread & Salt")
     page.get_by_role("button", name="Make a plan").click()
     expect(page.get_by_role("heading", name="Bread & Salt")).to_be_visible()
-    expect(page.get_by_role("listitem")).to_have_count(3, timeout=30_000)
+    expect(page.get_by_role("listitem")).to_have_count(3)
 
     page.goto("/admin")
     expect(page.get_by_role("heading", name="This page is for administrators.")).to_be_visible()

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.apps import envoy
+from tests.chromium import PATIENCE_MILLISECONDS
+from tests.chromium import chromium as launched
 
 SITE = "http://alva.test"
 """PUBLIC_URL of the services under test. Chromium resolves this name to Envoy's port."""
 DESKTOP = {"width": 1280, "height": 850}
 PHONE = {"width": 390, "height": 844}
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -38,20 +30,9 @@ def edge_port(web: Any, admin: Any, auth: Any, api: Any, tmp_path_factory: pytes
         yield port
 
 
-@contextmanager
-def chromium_at(names: str, port: int) -> Iterator[Browser]:
-    """A running Chromium that resolves the site's names to Envoy.
-
-    It ends with its module, because Playwright's event loop runs on this thread and other tests have their own loops.
-    """
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
-    resolve = f"--host-resolver-rules=MAP {names} 127.0.0.1:{port}"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_FLAGS, resolve])
-        yield browser
-        browser.close()
+def chromium_at(names: str, port: int) -> AbstractContextManager[Browser]:
+    """A running Chromium that resolves the site's names to Envoy."""
+    return launched(f"--host-resolver-rules=MAP {names} 127.0.0.1:{port}")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +52,7 @@ def opening_tabs(chromium: Browser, site: str) -> Iterator[Callable[..., Page]]:
         viewport = PHONE if is_phone else DESKTOP
         context = chromium.new_context(base_url=site, viewport=viewport, is_mobile=is_phone, **options)  # type: ignore[arg-type]
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         if person is not None:
             context.add_cookies([{"name": "alva_access", "value": person.access_token, "url": site}])
         page = context.new_page()

@@ -48,7 +48,7 @@ def plan_path(customer: Any, open_tab: OpenTab, worker: Any, people: dict[str, A
     if "plan" not in people:
         page = open_tab(person=customer)
         _order_plan(page)
-        expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
         people["plan"] = re.sub(r"^https?://[^/]+", "", page.url)
     path: str = people["plan"]
     return path
@@ -100,7 +100,7 @@ def test_visitor_signs_up_and_gets_to_the_board(
     assert page.evaluate("window.isSamePage"), "progress comes by events, not by loading the page again"
     take_picture(page, "3-in-the-making")
 
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
     take_picture(page, "4-plan")
     page.get_by_role("link", name="Board", exact=True).click()
     to_do, doing = page.get_by_role("region", name="To do"), page.get_by_role("region", name="Doing")
@@ -141,7 +141,7 @@ def test_sign_up_to_plan_works_without_scripts(open_tab: OpenTab, outside: Any, 
     outside.seconds_per_chunk = 0.1
     _order_plan(page)
     expect(page.get_by_role("heading", name="Your plan is being made")).to_be_visible()
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
     page.get_by_role("link", name="Board", exact=True).click()
     page.get_by_role("button", name=re.compile("^Start")).first.click()
     expect(page.get_by_role("region", name="Doing").get_by_role("heading", level=3)).to_have_count(1)
@@ -228,7 +228,7 @@ def test_session_that_expires_while_a_plan_is_made_is_renewed(
     _order_plan(page)
     page.context.clear_cookies(name="alva_access")
     page.reload()
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
@@ -245,7 +245,7 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     customer, office = open_tab(person=sign_up()), open_tab(person=sign_up_administrator(), is_phone=is_phone)
     outside.plan_faults.append(401)
     _order_plan(customer)
-    expect(customer.get_by_role("heading", name="This plan could not be made")).to_be_visible(timeout=60_000)
+    expect(customer.get_by_role("heading", name="This plan could not be made")).to_be_visible()
     job = customer.url.rpartition("/")[2]
     outside.seconds_per_chunk = 0.5
     customer.get_by_role("link", name="Make a new one").click()
@@ -263,7 +263,7 @@ def test_administrator_helps_a_customer_and_invites_another_administrator(
     expect(office.get_by_text("The job is back in the queue.")).to_be_visible()
     take_picture(office, "2-tried-again")
     customer.goto(f"/plans/{job}")
-    expect(customer.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=60_000)
+    expect(customer.get_by_role("heading", name="Quick wins")).to_be_visible()
 
     guest = f"guest-{secrets.token_hex(4)}@example.com"
     office.get_by_role("link", name="Users").click()
@@ -319,7 +319,7 @@ def test_script_in_a_business_name_does_not_run(
     page.get_by_label("More new customers").check()
     page.get_by_role("button", name="Make my plan").click()
     # The page reloads when its plan is ready, which would replace the next page.
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
     page.goto("/plans")
     expect(page.get_by_role("link", name=attack)).to_be_visible()
     assert page.title() == "Your plans · Alva"

@@ -137,7 +137,7 @@ def test_customer_gets_from_sign_up_to_the_board(
     expect(page.get_by_role("progressbar")).to_have_attribute("value", re.compile(r"[2-9]\d"))
     assert page.evaluate("window.isSamePage"), "progress comes by events, not by loading the page again"
     assert streams[0].startswith(f"{URLS['api']}/api/plans/"), "the browser sends requests to the api's own host"
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
     page.get_by_role("link", name="Board", exact=True).click()
     page.get_by_role("button", name=re.compile("^Start")).first.click()
     expect(page.get_by_role("region", name="Doing").get_by_role("heading", level=3)).to_have_count(1)
@@ -157,7 +157,7 @@ def test_form_with_an_expired_session_is_not_lost_between_hosts(
     page.context.clear_cookies(name="alva_access")
     _order_plan(page)
     assert page.url.startswith(f"{URLS['web']}/plans/")
-    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
 
 
 def test_password_signs_in_and_opens_the_back_office(
