@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from ministack.core.responses import request_scope
@@ -307,9 +306,12 @@ def test_container_with_more_resources_than_its_task_is_refused(container: dict[
 
 
 HOME = ("000000000000", "us-east-1")
-EC2 = """<r><subnetSet><item><subnetId>subnet-1</subnetId></item></subnetSet><securityGroupInfo><item>
-<groupId>sg-1</groupId></item></securityGroupInfo><TargetGroups><member><TargetType>ip</TargetType><LoadBalancerArns>
-<member>arn</member></LoadBalancerArns></member></TargetGroups></r>"""
+OTHER_SERVICES = {
+    "Subnets": [{"SubnetId": "subnet-1", "CidrBlock": "10.0.0.0/24", "AvailabilityZone": "a", "VpcId": "vpc-1"}],
+    "SecurityGroups": [{"GroupId": "sg-1"}],
+    "TargetGroups": [{"TargetType": "ip", "LoadBalancerArns": ["arn"]}],
+}
+"""The answers of EC2 and elbv2."""
 AWSVPC = {"awsvpcConfiguration": {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "ENABLED"}}
 TAGS = [{"key": "a", "value": "b"}]
 STRATEGY = [{"capacityProvider": "FARGATE", "weight": 1, "base": 0}]
@@ -371,14 +373,11 @@ class Ecs:
     """The API without tasks, with the resources that the requests above name."""
 
     def __init__(self) -> None:
-        async def query(*_: Any, **__: Any) -> Any:
-            return ElementTree.fromstring(EC2)  # noqa: S314 - our own
-
         async def call(*_: Any, **__: Any) -> Any:
-            return {}
+            return OTHER_SERVICES
 
         nothing: Any = SimpleNamespace(
-            changed=lambda: None, start_task=lambda *_: None, stop_task=lambda *_: None, query=query, call=call
+            changed=lambda: None, start_task=lambda *_: None, stop_task=lambda *_: None, call=call
         )
         self.state = State(*HOME)
         self.api = Api(self.state, nothing, nothing, nothing, 0)
