@@ -1,6 +1,6 @@
 """Encodes large states as JSON, and keeps the text of their immutable parts.
 
-Templates, stack events and datapoints are never changed in place, so each is encoded once. The rest of a record is
+Templates and stack events are never changed in place, so each is encoded once. The rest of a record is
 encoded each time. The format is that of MiniStack's encoder, so its decoder reads it.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ministack.core import persistence as codec
 from ministack.core.responses import AccountRegionScopedDict
-from ministack.services import cloudformation, cloudwatch
+from ministack.services import cloudformation
 
 FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued", "Changes"})
 """Members of stacks and change sets that are only replaced as a whole."""
@@ -46,10 +46,10 @@ class Fragments:
 
 
 class LargeStates:
-    """The states of CloudFormation and CloudWatch."""
+    """The state of CloudFormation."""
 
     def __init__(self) -> None:
-        self._stacks, self._points = Fragments(), Fragments()
+        self._stacks = Fragments()
 
     def cloudformation(self) -> str:
         """The state of CloudFormation, as from its `get_state`."""
@@ -68,17 +68,6 @@ class LargeStates:
             ("change_sets", _scoped(cloudformation._change_sets, record)),
         ])  # fmt: skip
         fragments.end_generation()
-        return text
-
-    def cloudwatch(self) -> str:
-        """The state of CloudWatch, as from its `get_state`."""
-        tables = ("alarms", "composite_alarms", "composite_triggers", "alarm_history", "dashboards", "resource_tags")
-        points = self._points
-        text = _object([
-            ("metrics", _scoped(cloudwatch._metrics, lambda datapoints: _array(map(points.text_of, datapoints)))),
-            *((name, encode(getattr(cloudwatch, f"_{name}"))) for name in tables),
-        ])  # fmt: skip
-        points.end_generation()
         return text
 
 

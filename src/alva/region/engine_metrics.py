@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from alva.region import metric_points, procfs
+from alva.region import procfs
 from alva.region.background import Background, end
+from alva.region.cloudwatch import metrics
 
 PUBLISH_SECONDS = 15.0
 """RDS and ElastiCache publish once a minute. The region publishes more often, so that alarms change their state sooner.
@@ -62,7 +63,7 @@ def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:
 def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
     """Publish one value of each metric."""
     for name, (value, unit) in data.items():
-        metric_points.put(namespace, name, dimensions, unit, [value])
+        metrics.put(namespace, name, dimensions, unit, [value])
 
 
 class Publisher:

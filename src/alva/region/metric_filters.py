@@ -12,7 +12,8 @@ from typing import Any
 
 from ministack.services import cloudwatch_logs
 
-from alva.region import filter_patterns, metric_points
+from alva.region import filter_patterns
+from alva.region.cloudwatch import metrics
 from alva.region.filter_patterns import PatternError
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _value(metric_value: str, message: str) -> float | None:
 
 def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
     name, unit = transformation["metricName"], transformation.get("unit") or "None"
-    metric_points.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)
+    metrics.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)
 
 
 def install() -> None:

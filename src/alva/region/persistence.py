@@ -22,7 +22,7 @@ from typing import Any
 
 from ministack import app as ministack_app
 from ministack.core import persistence as codec
-from ministack.services import cloudformation, cloudwatch, cloudwatch_logs
+from ministack.services import cloudformation, cloudwatch_logs
 
 from alva.errors import RegionFailed
 from alva.region.background import Background, end
@@ -197,8 +197,6 @@ class Persistence:
         """A service's state in JSON; None if it has none. Of large states, only changes are encoded."""
         if service == _LOGS and module is cloudwatch_logs:
             return encode(self._log_events.state())
-        if service == "cloudwatch" and module is cloudwatch:
-            return self._large.cloudwatch()
         if service == _ON_REQUEST_ONLY and module is cloudformation:
             return self._large.cloudformation()
         state = module.get_state()

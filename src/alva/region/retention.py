@@ -14,6 +14,7 @@ from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudwatch, cloudwatch_logs, eventbridge
 
 from alva.region import log_events
+from alva.region.cloudwatch import metrics
 
 INTERVAL_SECONDS = 15.0
 DATAPOINT_SECONDS = 3 * 3600
@@ -37,23 +38,11 @@ class Retention:
         await asyncio.sleep(INTERVAL_SECONDS)
         now = time.time()
         log_events.expire(now)
-        delete_old_datapoints(now)
+        metrics.delete_before(now - DATAPOINT_SECONDS)
         for entries in (*eventbridge._events_log.all_values(), *cloudwatch._alarm_history.all_values()):
             del entries[:-HISTORY_ENTRIES]
         delete_old_queries(cloudwatch_logs._queries)
         await asyncio.to_thread(rotate_files, self._logs_folder)
-
-
-def delete_old_datapoints(now: float) -> None:
-    """Delete the datapoints that are older than `DATAPOINT_SECONDS`, and the metrics that have none left."""
-    for (account, region, key), points in cloudwatch._metrics.all_items():
-        if points and points[0]["Timestamp"] >= now - DATAPOINT_SECONDS:
-            continue
-        kept = [point for point in points if point["Timestamp"] >= now - DATAPOINT_SECONDS]
-        if kept:
-            points[:] = kept
-        else:
-            cloudwatch._metrics.pop_scoped(account, region, key)
 
 
 def delete_old_queries(queries: AccountRegionScopedDict) -> None:

@@ -21,7 +21,6 @@ from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
 from alva.region import (
-    cloudwatch_api,
     filter_patterns,
     iam_api,
     log_events,
@@ -34,12 +33,13 @@ from alva.region import (
 )
 from alva.region.addresses import Addresses
 from alva.region.adverse_conditions import AdverseConditions
-from alva.region.alarms import Alarms
 from alva.region.api_server import ApiServer, listen
 from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_registry, requested_action
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation import extension
+from alva.region.cloudwatch.alarms import Alarms
+from alva.region.cloudwatch.api import CloudWatch
 from alva.region.component import Component
 from alva.region.config import RegionConfig
 from alva.region.daemon import FAILURES_PATH, hold_lock
@@ -130,7 +130,7 @@ async def run(config: RegionConfig) -> None:
     log_events.install()
     filter_patterns.install()
     metric_filters.install()
-    cloudwatch_api.install(ministack_app.SERVICE_HANDLERS)
+    service_table.replace_service("monitoring", CloudWatch())
     for component in components:
         component.install()
     extension.finish_install(region.resource_types)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
-from ministack.services import cloudwatch
+from ministack import app as ministack_app
 
-from alva.region.alarms import calculate, evaluate, judge
-from tests.waiting import until
+from alva.region.background import Background
+from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.alarms import Alarms, evaluate, judge
+from alva.region.cloudwatch.api import CloudWatch
+from alva.region.cloudwatch.metric_math import calculate
+from alva.region.control_plane import call
+from tests.waiting import async_until, until
 
 STARTS = [180.0, 120.0, 60.0]
 
@@ -35,23 +41,15 @@ def alarm(**more):
 @pytest.fixture
 def put():
     """Store data points with a time some seconds ago."""
-    cloudwatch.reset()
+    CloudWatch().reset()
 
     def store(value, seconds_ago=5, load_balancer="app/x/1"):
-        cloudwatch._store_datum(
-            "AWS/ApplicationELB",
-            "HTTPCode_Target_5XX_Count",
-            {"LoadBalancer": load_balancer},
-            time.time() - seconds_ago,
-            "Count",
-            value,
-            None,
-            None,
-            None,
-        )
+        of = {"LoadBalancer": load_balancer}
+        name = "HTTPCode_Target_5XX_Count"
+        metrics.put("AWS/ApplicationELB", name, of, "Count", [value], at=time.time() - seconds_ago)
 
     yield store
-    cloudwatch.reset()
+    CloudWatch().reset()
 
 
 @pytest.mark.parametrize(
@@ -98,19 +96,47 @@ def test_the_reason_is_in_cloudwatchs_words():
 def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
     watched = alarm(EvaluationPeriods=2, DatapointsToAlarm=2, TreatMissingData="notBreaching")
     put(100, load_balancer="app/other/2")
-    evaluate(watched)
-    assert watched["StateValue"] == "OK"
+    assert evaluate(watched)[0] == "OK"
+    watched["StateValue"] = "OK"
     put(4)
     put(4, seconds_ago=65)
-    evaluate(watched)
-    assert watched["StateValue"] == "OK"
+    assert evaluate(watched) is None
     put(4)
     put(4, seconds_ago=66)
-    assert evaluate(watched)
-    assert watched["StateValue"] == "ALARM"
-    assert "2 out of the last 2 datapoints" in watched["StateReason"]
-    history = cloudwatch._history_entries()
-    assert history[-1]["HistorySummary"] == "Alarm updated from OK to ALARM"
+    state, reason = evaluate(watched)
+    assert state == "ALARM"
+    assert "2 out of the last 2 datapoints" in reason
+
+
+def test_a_changed_state_is_in_the_history_and_changes_the_composite_alarms(put, monkeypatch):
+    background, saves = Background(), []
+    persistence = SimpleNamespace(mark_changed=lambda: saves.append(1))
+    service = CloudWatch()
+    monkeypatch.setitem(ministack_app.SERVICE_HANDLERS, "monitoring", service.handle_request)
+    names = [f"alarm-{number}" for number in range(120)]
+
+    async def evaluated():
+        for name in names:
+            request = alarm(AlarmName=name, EvaluationPeriods=1, TreatMissingData="notBreaching")
+            await call("monitoring", "PutMetricAlarm", request)
+        await call("monitoring", "PutCompositeAlarm", {"AlarmName": "any", "AlarmRule": 'ALARM("alarm-119")'})
+        component = Alarms(SimpleNamespace(background=background, persistence=persistence), evaluation_seconds=0.01)
+        await component.start()
+        await async_until(lambda: len(saves) == len(names))
+        put(100)
+        await async_until(lambda: len(saves) == 2 * len(names))
+        await component.stop()
+        history = await call("monitoring", "DescribeAlarmHistory", {"AlarmName": "alarm-119"})
+        return history, await call("monitoring", "DescribeAlarms", {"AlarmTypes": ["CompositeAlarm"]})
+
+    history, composite = asyncio.run(evaluated())
+    assert background.failures == []
+    assert [each["HistorySummary"] for each in history["AlarmHistoryItems"]] == [
+        "Alarm updated from OK to ALARM",
+        "Alarm updated from INSUFFICIENT_DATA to OK",
+        "Alarm updated from INSUFFICIENT_DATA to INSUFFICIENT_DATA",
+    ]
+    assert [each["StateValue"] for each in composite["CompositeAlarms"]] == ["ALARM"]
 
 
 @pytest.mark.parametrize(
@@ -156,25 +182,7 @@ def test_a_metric_math_alarm_is_evaluated(put):
     for key in ("Namespace", "MetricName", "Dimensions", "Statistic", "Period"):
         del math[key]
     put(3)
-    evaluate(math)
-    assert math["StateValue"] == "ALARM"
-
-
-def test_ministack_has_the_functions_that_the_evaluation_uses():
-    assert list(inspect.signature(cloudwatch._record_history).parameters)[:4] == [
-        "alarm_name",
-        "old_state",
-        "new_state",
-        "reason",
-    ]
-    assert list(inspect.signature(cloudwatch._dispatch_alarm_actions).parameters) == [
-        "alarm",
-        "old_state",
-        "new_state",
-        "reason",
-    ]
-    for user in (cloudwatch._put_metric_alarm, cloudwatch._evaluate_all_alarms):
-        assert "_evaluate_alarm(" in inspect.getsource(user)
+    assert evaluate(math)[0] == "ALARM"
 
 
 @pytest.mark.region

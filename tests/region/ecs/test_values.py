@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from ministack.core.responses import request_scope
-from ministack.services import cloudwatch
 
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
+from alva.region.cloudwatch import metrics as stored
 from alva.region.constraints import service_model
 from alva.region.ecs import cloudformation, dependencies, metrics, support
 from alva.region.ecs.api import Api
@@ -244,9 +244,8 @@ def test_usage_is_measured_from_the_processes_of_a_namespace() -> None:
     assert used.memory_bytes > 2**20
 
 
-def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    monkeypatch.setattr(cloudwatch, "_metrics", stored)
+def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster() -> None:
+    stored.reset()
     definition = {"cpu": "256", "memory": "512"}
     task = SimpleNamespace(service_arn="service", task_definition_arn="definition", cluster_arn="arn:cluster/main")
     state: Any = SimpleNamespace(
@@ -261,15 +260,14 @@ def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster(monke
             await published.publish({"task": [os.getpid()]})
 
     asyncio.run(twice())
-    told = {(key[0], key[1], *sorted(points[0]["Dimensions"])): points for key, points in stored.items()}
-    assert sorted(told) == [
-        ("AWS/ECS", metric, *dimensions)
-        for metric in ("CPUUtilization", "MemoryUtilization")
-        for dimensions in (("ClusterName",), ("ClusterName", "ServiceName"))
+    assert sorted(stored.known()) == [
+        stored.metric("AWS/ECS", name, dimensions)
+        for name in ("CPUUtilization", "MemoryUtilization")
+        for dimensions in ({"ClusterName": "main"}, {"ClusterName": "main", "ServiceName": "web"})
     ]
-    (point,) = told["AWS/ECS", "MemoryUtilization", "ClusterName", "ServiceName"]
-    assert point["Dimensions"] == {"ClusterName": "main", "ServiceName": "web"}
-    assert point["Value"] > 0
+    of_service = stored.metric("AWS/ECS", "MemoryUtilization", {"ClusterName": "main", "ServiceName": "web"})
+    (point,) = stored.points(of_service)
+    assert stored.statistic([point], "Sum") > 0
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "a b", "a" * 256, "a.b", "ä"])

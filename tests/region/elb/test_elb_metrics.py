@@ -6,16 +6,16 @@ import asyncio
 
 import httpx
 import pytest
-from ministack.services import cloudwatch
 
 from alva.region import retention
+from alva.region.cloudwatch import metrics as stored
 from alva.region.elb import metrics
 from alva.region.elb.metrics import AccessLog, read_request, request_metrics
 
 
 def run(make_rig, test):
     async def body():
-        cloudwatch.reset()
+        stored.reset()
         async with make_rig() as rig, httpx.AsyncClient(base_url=rig.url, timeout=20) as client:
             await test(rig, client)
 
@@ -104,19 +104,19 @@ def test_emptied_log_is_read_from_its_start(tmp_path, monkeypatch, emptied_by):
 def points(name, **dimensions):
     return [
         point
-        for (namespace, metric, _), stored in cloudwatch._metrics.items()
-        for point in stored
-        if (namespace, metric) == ("AWS/ApplicationELB", name) and point["Dimensions"].keys() == dimensions.keys()
+        for metric in stored.known()
+        for point in stored.points(metric)
+        if metric[:2] == ("AWS/ApplicationELB", name) and dict(metric.dimensions).keys() == dimensions.keys()
     ]
 
 
 def total(name, **dimensions):
-    return sum(point["Value"] * point["Count"] for point in points(name, **dimensions))
+    return stored.statistic(points(name, **dimensions), "Sum")
 
 
 def latest(name):
     found = points(name, LoadBalancer=1, TargetGroup=1)
-    return found[-1]["Value"] if found else None
+    return stored.statistic(found[-1:], "Maximum")
 
 
 def test_real_requests_reach_cloudwatch(make_rig):
@@ -134,10 +134,11 @@ def test_real_requests_reach_cloudwatch(make_rig):
         assert total("HTTPCode_Target_5XX_Count", LoadBalancer=1, TargetGroup=1) == 1
         assert total("RequestCount", LoadBalancer=1) == 5
         latency = points("TargetResponseTime", LoadBalancer=1)
-        assert all(0 <= point["Value"] < 2 and point["Unit"] == "Seconds" for point in latency)
+        assert {point.unit for point in latency} == {"Seconds"}
+        assert 0 <= stored.statistic(latency, "Minimum") <= stored.statistic(latency, "Maximum") < 2
         await rig.until_state(group, target, "unhealthy")
         await rig.until(lambda: latest("UnHealthyHostCount") == 1)
-        names = points("HealthyHostCount", LoadBalancer=1, TargetGroup=1)[-1]["Dimensions"]
+        (names,) = [dict(each.dimensions) for each in stored.known() if each.name == "HealthyHostCount"]
         assert names["LoadBalancer"].startswith("app/lb-")
         assert names["TargetGroup"] == group.rpartition(":")[2]
 

@@ -14,8 +14,8 @@ from botocore.parsers import create_parser
 from ministack import app as ministack_app
 from ministack.services import cloudwatch
 
-from alva.region import cloudwatch_api
-from alva.region.alarms import Alarms
+from alva.region.cloudwatch.alarms import Alarms
+from alva.region.cloudwatch.api import CloudWatch
 from alva.region.query_protocol import flatten, service_model
 from alva.region.unexpected import Handler
 
@@ -32,11 +32,10 @@ ALARM = {
 
 @pytest.fixture
 def handlers() -> Iterator[dict[str, Handler]]:
-    cloudwatch.reset()
-    found: dict[str, Handler] = {"monitoring": cloudwatch.handle_request}
-    cloudwatch_api.install(found)
-    yield found
-    cloudwatch.reset()
+    service = CloudWatch()
+    service.reset()
+    yield {"monitoring": service.handle_request}
+    service.reset()
 
 
 def call(handlers: dict[str, Handler], protocol: str, action: str, request: Any) -> Any:
@@ -59,14 +58,15 @@ def test_query_protocol_and_json_have_the_same_responses(handlers: dict[str, Han
     datum = {"MetricName": "m", "Dimensions": [{"Name": "d", "Value": "v"}], "Value": 2.5, "Unit": "Count"}
     call(handlers, written, "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
     window = {"StartTime": "2000-01-01T00:00:00Z", "EndTime": "2100-01-01T00:00:00Z", "Period": 60}
-    query = {"Id": "a", "MetricStat": {"Metric": {"Namespace": "n", "MetricName": "m"}, "Period": 60, "Stat": "Sum"}}
+    metric = {"Namespace": "n", "MetricName": "m", "Dimensions": [{"Name": "d", "Value": "v"}]}
+    query = {"Id": "a", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Sum"}}
     for action, request in (
         ("DescribeAlarms", {}),
         ("DescribeAlarms", {"AlarmNames": ["R&D <1>"]}),
         ("DescribeAlarmsForMetric", {"Namespace": "n", "MetricName": "m"}),
         ("DescribeAlarmHistory", {"AlarmName": "R&D <1>"}),
         ("ListMetrics", {"Namespace": "n"}),
-        ("GetMetricStatistics", {"Namespace": "n", "MetricName": "m", "Statistics": ["Sum"], **window}),
+        ("GetMetricStatistics", {**metric, "Statistics": ["Sum"], **window}),
         ("GetMetricData", {"MetricDataQueries": [query], **window}),
         ("DescribeAlarms", {"MaxRecords": 1000}),
     ):
@@ -74,6 +74,7 @@ def test_query_protocol_and_json_have_the_same_responses(handlers: dict[str, Han
         for answer in answers:
             answer.get("Error", {}).pop("Type", None)  # JSON's errors have none.
         assert answers[0] == answers[1]
+        assert any(answers[0].values())
     (alarm,) = call(handlers, "query", "DescribeAlarms", {})["MetricAlarms"]
     assert {name: alarm.get(name) for name in ALARM} == ALARM
 
@@ -87,7 +88,7 @@ def test_cbor_is_refused_by_name(handlers: dict[str, Handler], headers: dict[str
     error = create_parser("smithy-rpc-v2-cbor").parse(response, MODEL.operation_model("PutMetricAlarm").output_shape)
     assert error["Error"]["Code"] == "UnsupportedProtocol"
     assert "does not honour the protocol smithy-rpc-v2-cbor" in error["Error"]["Message"]
-    assert not cloudwatch._alarms
+    assert call(handlers, "json", "DescribeAlarms", {})["MetricAlarms"] == []
 
 
 def published(monkeypatch: pytest.MonkeyPatch, alarm: dict[str, Any]) -> dict[str, list[str]]:
@@ -104,7 +105,6 @@ def published(monkeypatch: pytest.MonkeyPatch, alarm: dict[str, Any]) -> dict[st
             background=SimpleNamespace(spawn=lambda name, job, context: work.append(job))  # noqa: ARG005
         )
         monkeypatch.setitem(ministack_app.SERVICE_HANDLERS, "sns", sns)
-        monkeypatch.setattr(cloudwatch, "_evaluate_alarm", cloudwatch._evaluate_alarm)
         monkeypatch.setattr(cloudwatch, "_dispatch_alarm_actions", cloudwatch._dispatch_alarm_actions)
         Alarms(region).install()
         cloudwatch._dispatch_alarm_actions(alarm, "OK", "ALARM", "why")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ministack.core import persistence as codec
 from ministack.core.responses import request_scope
-from ministack.services import cloudformation, cloudwatch
+from ministack.services import cloudformation
 
-from alva.region import encoded_state, metric_points
+from alva.region import encoded_state
 from alva.region.cloudformation import events, store
 from alva.region.encoded_state import Fragments, LargeStates
 
@@ -21,11 +21,9 @@ TEMPLATE = {"Resources": {f"R{number}": {"Type": "AWS::SNS::Topic", "Properties"
 
 @pytest.fixture(autouse=True)
 def empty() -> Iterator[None]:
-    for module in (cloudformation, cloudwatch):
-        module.reset()
+    cloudformation.reset()
     yield
-    for module in (cloudformation, cloudwatch):
-        module.reset()
+    cloudformation.reset()
 
 
 def add_stack(name: str) -> store.Stack:
@@ -43,39 +41,28 @@ def add_stack(name: str) -> store.Stack:
     return stack
 
 
-def put_points(count: int) -> None:
-    for number in range(count):
-        metric_points.put("AWS/ECS", f"m{number % 3}", {"ServiceName": "web"}, "Percent", [number, 2.5], [1, 2])
-
-
-def expected(module: Any) -> Any:
-    return json.loads(json.dumps(module.get_state(), default=codec._json_default))
+def expected() -> Any:
+    return json.loads(json.dumps(cloudformation.get_state(), default=codec._json_default))
 
 
 def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> None:
     large = LargeStates()
 
     def check() -> None:
-        assert json.loads(large.cloudformation()) == expected(cloudformation)
-        assert json.loads(large.cloudwatch()) == expected(cloudwatch)
+        assert json.loads(large.cloudformation()) == expected()
 
     check()
     stack = add_stack("one")
     with request_scope("111111111111", "eu-west-1"):
         add_stack("elsewhere")
-        put_points(4)
-    put_points(10)
     check()
     stack["StackStatus"] = "CREATE_COMPLETE"
     stack["_resources"]["R1"] = {"PhysicalResourceId": "x"}
     events.add(stack, "R1", "AWS::SNS::Topic", "CREATE_COMPLETE")
-    put_points(1)
     check()
     stack["_template"] = {"Resources": {}}
     stack["_template_body"] = "{}"
     stack["_resources"]["R1"]["PhysicalResourceId"] = "y"
-    for points in cloudwatch._metrics.values():
-        del points[0]
     check()
     store.forget(stack)
     check()
@@ -83,16 +70,13 @@ def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> 
 
 def test_restored_state_equals_the_saved_state() -> None:
     add_stack("one")
-    put_points(5)
-    large = LargeStates()
-    for module, text in ((cloudformation, large.cloudformation()), (cloudwatch, large.cloudwatch())):
-        before = expected(module)
-        module.reset()
-        module.load_persisted_state(json.loads(text, object_hook=codec._json_object_hook))
-        assert expected(module) == before
+    text, before = LargeStates().cloudformation(), expected()
+    cloudformation.reset()
+    cloudformation.load_persisted_state(json.loads(text, object_hook=codec._json_object_hook))
+    assert expected() == before
 
 
-def test_templates_events_and_datapoints_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_templates_and_events_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = 0
 
     def counting(value: Any) -> str:
@@ -104,14 +88,12 @@ def test_templates_events_and_datapoints_are_encoded_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(encoded_state, "encode", counting)
     for number in range(5):
         add_stack(f"s{number}")
-    put_points(500)
     large = LargeStates()
-    whole = len(large.cloudformation()) + len(large.cloudwatch())
+    whole = len(large.cloudformation())
     encoded = 0
     stack = store.stacks["s1"]
     stack["StackStatus"] = "CREATE_COMPLETE"
-    put_points(1)
-    assert len(large.cloudformation()) + len(large.cloudwatch()) > whole
+    assert len(large.cloudformation()) != whole
     assert encoded < whole / 20
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ministack.services import cloudwatch, cloudwatch_logs
+from ministack.services import cloudwatch_logs
 
 from alva.region import filter_patterns, metric_filters
 from alva.region.aws_error import AwsError
+from alva.region.cloudwatch import metrics
 from alva.region.filter_patterns import PatternError, compile_pattern
 from alva.region.validation.logs import CHECKS
 
@@ -22,7 +23,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("_compile_filter_pattern", "_subscription_pattern_matches", "_fanout_to_subscription_filters"):
         monkeypatch.setattr(cloudwatch_logs, name, getattr(cloudwatch_logs, name))
     cloudwatch_logs.reset()
-    cloudwatch.reset()
+    metrics.reset()
     filter_patterns.install()
     metric_filters.install()
     cloudwatch_logs._create_log_group({"logGroupName": "g"})
@@ -30,7 +31,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cloudwatch_logs._create_log_stream({"logGroupName": "g", "logStreamName": stream})
     yield
     cloudwatch_logs.reset()
-    cloudwatch.reset()
+    metrics.reset()
 
 
 def put(stream: str, *messages: str, at: int = NOW) -> None:
@@ -89,9 +90,7 @@ def test_search_returns_matching_events() -> None:
 
 
 def points(name: str) -> list[float]:
-    return [
-        point["Value"] for (_, metric, _), found in cloudwatch._metrics.items() if metric == name for point in found
-    ]
+    return [part.total for point in metrics.points(metrics.metric("N", name, {})) for part in point.parts]
 
 
 def test_metric_filter_counts_matching_events_and_reads_values_from_fields() -> None:

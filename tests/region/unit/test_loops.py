@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from ministack.core.responses import get_account_id, get_region, request_scope
-from ministack.services import cloudwatch, eventbridge
+from ministack.services import eventbridge
 
-from alva.region import alarms, engine_metrics
+from alva.region import engine_metrics
 from alva.region.background import Background
+from alva.region.cloudwatch import alarms
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import controller as controller_module
 from alva.region.ecs.containers import ContainerPlan, HealthCheck, RunningContainer
@@ -117,14 +118,16 @@ async def test_alarms_are_evaluated_although_one_cannot_be(
 ) -> None:
     seen: list[str] = []
 
-    def evaluate(alarm: dict[str, Any], **_: float) -> bool:
+    def evaluate(alarm: dict[str, Any], **_: float) -> None:
         seen.append(alarm["AlarmName"])
         if alarm["AlarmName"] == "broken":
             raise ValueError("no metric")
-        return False
+
+    async def all_alarms() -> list[dict[str, str]]:
+        return [{"AlarmName": "broken"}, {"AlarmName": "good"}]
 
     monkeypatch.setattr(alarms, "evaluate", evaluate)
-    monkeypatch.setattr(cloudwatch, "_alarms", {name: {"AlarmName": name} for name in ("broken", "good")})
+    monkeypatch.setattr(alarms, "_all_alarms", all_alarms)
     region: Any = SimpleNamespace(background=background)
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()
@@ -137,7 +140,11 @@ async def test_alarms_go_on_after_the_records_could_not_be_read(
     background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = Once([])
-    monkeypatch.setattr(cloudwatch, "_alarms", SimpleNamespace(values=values))
+
+    async def all_alarms() -> Any:
+        return values()
+
+    monkeypatch.setattr(alarms, "_all_alarms", all_alarms)
     region: Any = SimpleNamespace(background=background)
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from alva.region import metric_points
+from alva.region.cloudwatch import metrics
 
 NAMESPACE = "AWS/ApplicationELB"
 PUBLISH_SECONDS = 10.0
@@ -162,15 +162,15 @@ class Publisher:
         series = request_metrics(self._access_log.read())
         for (name, dimensions), one in series.items():
             values, counts = zip(*one.values.items(), strict=True)
-            metric_points.put(NAMESPACE, name, dict(dimensions), one.unit, values, [float(count) for count in counts])
+            metrics.put(NAMESPACE, name, dict(dimensions), one.unit, values, [float(count) for count in counts])
         counts_now = self._host_counts()
         is_due = time.monotonic() - self._counts_published_at >= self._host_count_seconds
         if is_due or counts_now != self._published_counts:
             self._published_counts, self._counts_published_at = dict(counts_now), time.monotonic()
             for (load_balancer, target_group), (healthy, unhealthy) in counts_now.items():
                 names = {"LoadBalancer": load_balancer, "TargetGroup": target_group}
-                metric_points.put(NAMESPACE, "HealthyHostCount", names, "Count", [float(healthy)])
-                metric_points.put(NAMESPACE, "UnHealthyHostCount", names, "Count", [float(unhealthy)])
+                metrics.put(NAMESPACE, "HealthyHostCount", names, "Count", [float(healthy)])
+                metrics.put(NAMESPACE, "UnHealthyHostCount", names, "Count", [float(unhealthy)])
             self._changed()
         elif series:
             self._changed()

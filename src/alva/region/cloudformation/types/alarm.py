@@ -1,7 +1,7 @@
 """AWS::CloudWatch::Alarm: MiniStack's type with metric math (`Metrics`), which MiniStack refuses.
 
 The record of a metric-math alarm has `Metrics` in place of MetricName, Namespace, Statistic, Period and Dimensions, as
-PutMetricAlarm stores it; `alva.region.alarms` evaluates both kinds.
+PutMetricAlarm stores it; `alva.region.cloudwatch.alarms` evaluates both kinds.
 """
 
 from __future__ import annotations

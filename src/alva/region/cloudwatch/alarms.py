@@ -1,8 +1,7 @@
 """Evaluates CloudWatch alarms continuously, over the periods, dimensions and missing data that they name.
 
-MiniStack evaluates an alarm only when PutMetricData is called, over one sum of all periods, regardless of dimensions,
-DatapointsToAlarm and TreatMissingData, and without metric math. Its records of alarms, history and actions are used.
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
+MiniStack stores alarms, sets their states and evaluates composite alarms. It evaluates no alarm on a metric, since it
+has no data points. https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
 
 Periods end now rather than on the minute: an alarm changes its state a little sooner than on AWS, by the same numbers.
 Periods before the region's start in which there are no data are unknown, not missing: AWS's metrics do not stop.
@@ -10,7 +9,6 @@ Periods before the region's start in which there are no data are unknown, not mi
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextvars
 import json
@@ -18,14 +16,14 @@ import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch
 
-from alva.region import alarm_messages
 from alva.region.background import end
+from alva.region.cloudwatch import alarm_messages, metrics
+from alva.region.cloudwatch.metric_math import calculate
 from alva.region.control_plane import call
 
 if TYPE_CHECKING:
@@ -55,8 +53,7 @@ class Alarms:
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Replace MiniStack's evaluation, also that of PutMetricAlarm, and its messages to topics."""
-        cloudwatch._evaluate_alarm = partial(evaluate, known_since=self._started_at)
+        """Replace MiniStack's messages to topics."""
         cloudwatch._dispatch_alarm_actions = self._notify
 
     async def start(self) -> None:
@@ -84,22 +81,38 @@ class Alarms:
             )
 
     async def _evaluate_all(self) -> None:
-        for alarm in list(cloudwatch._alarms.values()):
-            name = f"evaluate alarm {alarm.get('AlarmName')}"
+        for alarm in await _all_alarms():
+            name = f"evaluate alarm {alarm['AlarmName']}"
             try:
-                has_changed = evaluate(alarm, known_since=self._started_at)
+                changed = evaluate(alarm, known_since=self._started_at)
+                if changed is not None:
+                    state, reason = changed
+                    request = {"AlarmName": alarm["AlarmName"], "StateValue": state, "StateReason": reason}
+                    await call("monitoring", "SetAlarmState", request)
             except Exception as error:
                 # The other alarms are still evaluated.
                 self._region.background.failed(name, error)
                 continue
             self._region.background.succeeded(name)
-            if has_changed:
+            if changed is not None:
                 self._region.persistence.mark_changed()
         await asyncio.sleep(self._evaluation_seconds)
 
 
-def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> bool:
-    """Set an alarm's state from its metrics, with its history and actions; return whether it changed.
+async def _all_alarms() -> list[Alarm]:
+    """All alarms on metrics."""
+    found: list[Alarm] = []
+    request: dict[str, Any] = {"AlarmTypes": ["MetricAlarm"], "MaxRecords": 100}
+    while True:
+        answer = await call("monitoring", "DescribeAlarms", request)
+        found += answer["MetricAlarms"]
+        if "NextToken" not in answer:
+            return found
+        request["NextToken"] = answer["NextToken"]
+
+
+def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> tuple[str, str] | None:
+    """The alarm's new state and its reason, from its metrics; None if its state does not change.
 
     `known_since` (seconds since 1970) is when the region started.
     """
@@ -109,14 +122,7 @@ def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> bool:
     values = metric_values(alarm, period, count, now)
     starts = [now - period * (index + 1) for index in range(count)]
     verdict = judge(alarm, values, starts, known_since=known_since)
-    if verdict is None or verdict[0] == alarm["StateValue"]:
-        return False
-    before, (state, reason) = alarm["StateValue"], verdict
-    alarm |= {"StateValue": state, "StateReason": reason, "StateUpdatedTimestamp": int(now)}
-    cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
-    cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
-    cloudwatch._evaluate_parent_alarms(alarm)
-    return True
+    return None if verdict is None or verdict[0] == alarm["StateValue"] else verdict
 
 
 def judge(
@@ -201,82 +207,6 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
     return [value(returned, index) for index in range(count)]
 
 
-def calculate(expression: str, value: Callable[[str], float | None]) -> float | None:
-    """Metric math for one period: arithmetic, comparisons, IF, FILL, ABS, CEIL, FLOOR, SUM, AVG, MIN and MAX of a list.
-
-    `value` returns the metric of an id. The result is None where a metric has no data. Raises ValueError for other
-    expressions.
-    """
-
-    def evaluated(node: ast.expr) -> float | None:
-        match node:
-            case ast.Constant(value=int() | float() as constant):
-                return float(constant)
-            case ast.Name(id=name):
-                return value(name)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                number = evaluated(operand)
-                return None if number is None else -number
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return _apply(_ARITHMETIC[type(op)], evaluated(left), evaluated(right))
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARISONS:
-                return _apply(_COMPARISONS[type(op)], evaluated(left), evaluated(right))
-            case ast.Call(func=ast.Name(id="IF"), args=[condition, yes, no]):
-                chosen = evaluated(condition)
-                return None if chosen is None else evaluated(yes if chosen else no)
-            case ast.Call(func=ast.Name(id="FILL"), args=[metric, filling]):
-                number = evaluated(metric)
-                return evaluated(filling) if number is None else number
-            case ast.Call(func=ast.Name(id=name), args=[ast.List(elts=elements)]) if name in _OF_LISTS:
-                numbers = [number for number in map(evaluated, elements) if number is not None]
-                return _OF_LISTS[name](numbers) if numbers else None
-            case ast.Call(func=ast.Name(id=name), args=[argument]) if name in _OF_ONE:
-                number = evaluated(argument)
-                return None if number is None else _OF_ONE[name](number)
-        raise ValueError(f"cannot evaluate metric math: {ast.unparse(node)!r} in {expression!r}")
-
-    try:
-        parsed = ast.parse(expression.strip(), mode="eval")
-    except SyntaxError as error:
-        raise ValueError(f"cannot evaluate metric math: {expression!r}") from error
-    return evaluated(parsed.body)
-
-
-_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float | None]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    # CloudWatch has no value where it would divide by zero.
-    ast.Div: lambda left, right: left / right if right else None,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], float | None]] = {
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_OF_LISTS: dict[str, Callable[[list[float]], float]] = {
-    "SUM": sum,
-    "MIN": min,
-    "MAX": max,
-    "AVG": lambda numbers: sum(numbers) / len(numbers),
-}
-_OF_ONE: dict[str, Callable[[float], float]] = {
-    "ABS": abs,
-    "CEIL": lambda number: float(-(-number // 1)),
-    "FLOOR": lambda number: float(number // 1),
-}
-
-
-def _apply(function: Callable[[float, float], float | None], left: float | None, right: float | None) -> float | None:
-    if left is None or right is None:
-        return None
-    result = function(left, right)
-    return None if result is None else float(result)
-
-
 def _statistics(
     namespace: str,
     name: str,
@@ -287,15 +217,10 @@ def _statistics(
     count: int,
     now: float,
 ) -> Values:
-    key = (namespace, name, cloudwatch._dims_key({each["Name"]: each["Value"] for each in dimensions}))
-    points = [point for point in cloudwatch._metrics.get(key) or () if not unit or point.get("Unit") == unit]
-    values: list[float | None] = []
-    for index in range(count):
-        end = now - period * index
-        inside = [point for point in points if end - period < point["Timestamp"] <= end]
-        stats = cloudwatch._calc_stats(inside)
-        values.append(cloudwatch._stat_value(stats, statistic, inside) if stats else None)
-    return values
+    watched = metrics.metric(namespace, name, {each["Name"]: each["Value"] for each in dimensions})
+    points = metrics.points(watched, unit)
+    ends = [now - period * index for index in range(count)]
+    return [metrics.statistic(metrics.between(points, end - period, end), statistic) for end in ends]
 
 
 def _period(alarm: Mapping[str, Any]) -> int:
