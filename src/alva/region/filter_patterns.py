@@ -1,6 +1,6 @@
 """CloudWatch Logs' filter patterns, for FilterLogEvents, metric filters and subscriptions.
 
-In MiniStack every JSON pattern matches, and terms ignore case.
+In MiniStack every JSON pattern matches, and terms ignore case. `validation/logs.py` searches with these patterns.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
 """
 
@@ -65,7 +65,7 @@ def compile_pattern(pattern: str) -> Matches:
 
 
 def install() -> None:
-    """Use AWS's patterns in MiniStack's searches, subscriptions and live tails."""
+    """Use AWS's patterns in MiniStack's subscriptions and live tails."""
 
     def matches(pattern: str, message: str) -> bool:
         try:
@@ -73,7 +73,6 @@ def install() -> None:
         except PatternError:  # A new invalid pattern is refused earlier; a restored one matches nothing.
             return False
 
-    cloudwatch_logs._compile_filter_pattern = compile_pattern
     cloudwatch_logs._subscription_pattern_matches = matches
 
 

@@ -21,6 +21,8 @@ EVENTS_IN_ALL = 200_000
 """Limits that AWS does not have but a process on one machine needs. The oldest events are deleted first."""
 INSIGHTS_RECORDS = 10_000
 """The most rows that one Insights query returns on AWS."""
+INSIGHTS_QUERIES = 1_000
+"""AWS deletes queries by their age."""
 
 _MILLISECONDS_PER_DAY = 24 * 3600 * 1000
 
@@ -61,20 +63,42 @@ class _Position:
     last: Event | None
 
 
-class _RecentRecords(AccountRegionScopedDict):  # type: ignore[misc]
-    """The latest of MiniStack's records for Insights; it creates the others from the events."""
+class _Groups(AccountRegionScopedDict):  # type: ignore[misc]
+    """MiniStack's log groups. It copies them for the saved state; a copy has no events, which are saved apart."""
 
     __slots__ = ()
 
+    def __deepcopy__(self, _: object) -> AccountRegionScopedDict:
+        copied = AccountRegionScopedDict()
+        for (account, region, name), group in self.all_items():
+            streams = {each: {**stream, "events": []} for each, stream in group["streams"].items()}
+            copied.set_scoped(account, region, name, {**group, "streams": streams})
+        return copied
+
+
+class _Recent(AccountRegionScopedDict):  # type: ignore[misc]
+    """The latest records of a table of MiniStack. A copy for the saved state is the table itself."""
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
-        while len(self._data) > INSIGHTS_RECORDS:
+        while len(self._data) > self._limit:
             del self._data[next(iter(self._data))]
+
+    def __deepcopy__(self, _: object) -> AccountRegionScopedDict:
+        return self
 
 
 def install() -> None:
-    """Limit the number of records for Insights."""
-    cloudwatch_logs._log_records = _RecentRecords()
+    """Limit the records for Insights and the queries; MiniStack creates missing records from the events."""
+    cloudwatch_logs._log_groups = _Groups()
+    cloudwatch_logs._log_records = _Recent(INSIGHTS_RECORDS)
+    cloudwatch_logs._queries = _Recent(INSIGHTS_QUERIES)
 
 
 def expire(now: float) -> int:
@@ -122,9 +146,9 @@ def _delete_oldest(streams: list[dict[str, Any]], most: int) -> int:
 
 def _delete_first(stream: dict[str, Any], count: int) -> None:
     if count:
-        with cloudwatch_logs._log_events_lock:
-            del stream["events"][:count]
-            stream["firstEventTimestamp"] = stream["events"][0]["timestamp"] if stream["events"] else None
+        # Without MiniStack's lock: events are also appended and read on the event loop.
+        del stream["events"][:count]
+        stream["firstEventTimestamp"] = stream["events"][0]["timestamp"] if stream["events"] else None
 
 
 class LogEvents:
@@ -135,20 +159,7 @@ class LogEvents:
 
     def state(self) -> dict[str, Any]:
         """The state of CloudWatch Logs without its events. It is not a copy: encode it before other code runs."""
-        groups = AccountRegionScopedDict()
-        for (account, region, name), group in cloudwatch_logs._log_groups.all_items():
-            streams = {each: {**stream, "events": []} for each, stream in group["streams"].items()}
-            groups.set_scoped(account, region, name, {**group, "streams": streams})
-        return {
-            "log_groups": groups,
-            **{
-                name: getattr(cloudwatch_logs, f"_{name}")
-                for name in (
-                    "destinations", "resource_policies", "log_group_policies", "metric_filters", "queries",
-                    "delivery_sources", "delivery_destinations", "deliveries",
-                )
-            },
-        }  # fmt: skip
+        return {name: table for name, table in cloudwatch_logs.get_state().items() if name != "log_records"}
 
     def changes(self) -> Changes:
         """The changes that are not saved yet, found from the ends of each stream."""

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
-
-from ministack.services import cloudwatch_logs
 
 from alva.region import filter_patterns
 from alva.region.cloudwatch import metrics
 from alva.region.filter_patterns import PatternError
+from alva.region.validation import logs
 
 logger = logging.getLogger(__name__)
 
+Json = dict[str, Any]
 Event = Mapping[str, Any]
+Forward = Callable[[str, Json], Awaitable[Json]]
 
 
 class MetricFilters:
@@ -28,14 +29,29 @@ class MetricFilters:
         self._minutes: dict[tuple[str, str], int] = {}
         """(log group, filter) -> the minute of its last value, including default values."""
 
-    def publish(self, group: str, events: Sequence[Event]) -> None:
-        """Publish the points of the group's filters for new events, in the scope of their request."""
-        for (of_group, name), metric_filter in list(cloudwatch_logs._metric_filters.items()):
-            if of_group == group:
-                try:
-                    self._apply(group, name, metric_filter, events)
-                except PatternError as error:
-                    logger.warning("cannot apply metric filter %s of %s: %s", name, group, error)
+    @property
+    def operations(self) -> Mapping[str, Callable[[Json, Forward], Awaitable[Json]]]:
+        """The actions of CloudWatch Logs that this handles."""
+        return {"PutLogEvents": self.put_events}
+
+    async def put_events(self, request: Json, forward: Forward) -> Json:
+        """PutLogEvents: store the events, then publish the points of the group's filters for the accepted ones."""
+        accepted: list[Event] = []
+
+        async def store(action: str, stored: Json) -> Json:
+            answer = await forward(action, stored)
+            accepted.extend(stored.get("logEvents", ()))
+            return answer
+
+        answer = await logs.put_events(request, store)
+        group = request["logGroupName"]
+        async for metric_filter in _filters(group, forward):
+            name = metric_filter["filterName"]
+            try:
+                self._apply(group, name, metric_filter, accepted)
+            except PatternError as error:
+                logger.warning("cannot apply metric filter %s of %s: %s", name, group, error)
+        return answer
 
     def _apply(self, group: str, name: str, metric_filter: Mapping[str, Any], events: Sequence[Event]) -> None:
         matches = filter_patterns.compile_pattern(metric_filter.get("filterPattern", ""))
@@ -62,6 +78,18 @@ class MetricFilters:
         self._minutes[group, name] = minute
 
 
+async def _filters(group: str, forward: Forward) -> AsyncIterator[Json]:
+    """The metric filters of a log group."""
+    request = {"logGroupName": group}
+    while True:
+        answer = await forward("DescribeMetricFilters", request)
+        for each in answer["metricFilters"]:
+            yield each
+        if "nextToken" not in answer:
+            return
+        request["nextToken"] = answer["nextToken"]
+
+
 def _value(metric_value: str, message: str) -> float | None:
     found = filter_patterns.field(message, metric_value) if metric_value.startswith("$") else metric_value
     try:
@@ -73,14 +101,3 @@ def _value(metric_value: str, message: str) -> float | None:
 def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
     name, unit = transformation["metricName"], transformation.get("unit") or "None"
     metrics.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)
-
-
-def install() -> None:
-    """Apply the filters to every batch of events, after MiniStack has passed it to subscriptions."""
-    filters, pass_on = MetricFilters(), cloudwatch_logs._fanout_to_subscription_filters
-
-    def passed(group: str, stream: str, events: Sequence[Event]) -> None:
-        pass_on(group, stream, events)
-        filters.publish(group, events)
-
-    cloudwatch_logs._fanout_to_subscription_filters = passed

@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
 
-from ministack.core.responses import AccountRegionScopedDict
-from ministack.services import cloudwatch, cloudwatch_logs, eventbridge
+from ministack.services import cloudwatch, eventbridge
 
 from alva.region import log_events
 from alva.region.cloudwatch import metrics
@@ -23,7 +21,7 @@ it is three hours, since no alarm evaluates older points:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 """
 HISTORY_ENTRIES = 1_000
-"""The limit of kept entries of sent events, alarm histories and Insights queries, which AWS deletes by age."""
+"""The limit of kept entries of sent events and alarm histories, which AWS deletes by age."""
 LOG_FILE_BYTES = 10 * 2**20
 
 
@@ -41,15 +39,7 @@ class Retention:
         metrics.delete_before(now - DATAPOINT_SECONDS)
         for entries in (*eventbridge._events_log.all_values(), *cloudwatch._alarm_history.all_values()):
             del entries[:-HISTORY_ENTRIES]
-        delete_old_queries(cloudwatch_logs._queries)
         await asyncio.to_thread(rotate_files, self._logs_folder)
-
-
-def delete_old_queries(queries: AccountRegionScopedDict) -> None:
-    """Delete the oldest queries above the limit; they are in the order of their start."""
-    items: list[tuple[tuple[str, str, str], Any]] = queries.all_items()
-    for (account, region, query_id), _ in items[:-HISTORY_ENTRIES]:
-        queries.pop_scoped(account, region, query_id)
 
 
 def rotate_files(folder: Path) -> None:

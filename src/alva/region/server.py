@@ -25,7 +25,6 @@ from alva.region import (
     iam_api,
     log_events,
     malformed,
-    metric_filters,
     offered_services,
     policy_simulation,
     service_table,
@@ -49,6 +48,7 @@ from alva.region.elasticache import CacheService
 from alva.region.elb import LoadBalancers
 from alva.region.images.store import ImageStore
 from alva.region.memory import MemoryLimits
+from alva.region.metric_filters import MetricFilters
 from alva.region.names import Names
 from alva.region.network import open_network
 from alva.region.persistence import Persistence
@@ -129,14 +129,15 @@ async def run(config: RegionConfig) -> None:
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
     filter_patterns.install()
-    metric_filters.install()
     service_table.replace_service("monitoring", CloudWatch())
     for component in components:
         component.install()
     extension.finish_install(region.resource_types)
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
-    validation.install(ministack_app.SERVICE_HANDLERS, {"logs": definitions.operations})
+    validation.install(
+        ministack_app.SERVICE_HANDLERS, {"logs": {**definitions.operations, **MetricFilters().operations}}
+    )
     malformed.install(ministack_app.SERVICE_HANDLERS)
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ministack import app as ministack_app
+from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudwatch_logs
 
 from alva.region import log_events
@@ -147,7 +148,9 @@ def test_state_of_the_earlier_format_is_restored_and_written_in_the_new_one(tmp_
     disk = Disk(tmp_path / "state.sqlite")
     make("web", "1")
     put("web", "1", "a")
-    payload = json.dumps(cloudwatch_logs.get_state(), default=log_events_default).encode()
+    in_memory = cloudwatch_logs._log_groups.to_dict()
+    state = {**cloudwatch_logs.get_state(), "log_groups": AccountRegionScopedDict.from_dict(in_memory)}
+    payload = json.dumps(state, default=log_events_default).encode()
     with sqlite3.connect(disk.file) as connection:
         connection.execute("CREATE TABLE state (service TEXT PRIMARY KEY, payload BLOB NOT NULL)")
         connection.execute("INSERT INTO state VALUES (?, ?)", ("cloudwatch_logs", payload))
@@ -169,8 +172,24 @@ def log_events_default(value: Any) -> Any:
 
 def test_records_for_insights_do_not_grow_with_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_events, "INSIGHTS_RECORDS", 10)
+    log_events.install()
     make("web", "1")
     put("web", "1", *map(str, range(100)))
     assert len(cloudwatch_logs._log_records.all_items()) == 10
     found = cloudwatch_logs._collect_query_records(["web"], NOW // 1000 - 1, NOW // 1000 + 1)
     assert [record["@message"] for record in found] == [str(number) for number in range(100)]
+
+
+def test_latest_queries_are_kept_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_events, "INSIGHTS_QUERIES", 2)
+    log_events.install()
+    make("web", "1")
+    put("web", "1", "a")
+    for text in ("fields @message", "fields @timestamp", "fields @log"):
+        request = {"logGroupName": "web", "queryString": text, "startTime": 0, "endTime": NOW}
+        assert cloudwatch_logs._start_query(request)[0] == 200
+    disk = Disk(tmp_path / "state.sqlite")
+    disk.save()
+    disk.restart()
+    queries = cloudwatch_logs.get_state()["queries"].values()
+    assert [each["queryString"] for each in queries] == ["fields @timestamp", "fields @log"]

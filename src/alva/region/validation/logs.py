@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import re
@@ -68,23 +69,31 @@ async def put_events(request: Json, forward: Forward) -> Json:
 
 
 async def filter_events(request: Json, forward: Forward) -> Json:
-    """FilterLogEvents in pages: a token is the time and the id of the last returned event."""
-    limit = request.get("limit", _MOST_EVENTS_OF_A_PAGE)
-    asked = {key: value for key, value in request.items() if key != "nextToken"}
-    after = _read_token(request["nextToken"]) if "nextToken" in request else None
-    if after is not None:
-        asked["startTime"] = after[0]
-    asked["limit"] = _MOST_EVENTS_OF_A_PAGE if after is not None else min(limit + 1, _MOST_EVENTS_OF_A_PAGE)
-    answer = await with_aws_messages("FilterLogEvents", asked, forward)
-    events = answer["events"]
-    if after is not None:
-        shown = next((index for index, event in enumerate(events) if event["eventId"] == after[1]), -1)
-        events = events[shown + 1 :]
-    answer["events"] = events[:limit]
-    if len(events) > limit or (events and len(answer["events"]) == _MOST_EVENTS_OF_A_PAGE):
-        last = answer["events"][-1]
-        answer["nextToken"] = base64.b64encode(f"{last['timestamp']}/{last['eventId']}".encode()).decode()
-    return answer
+    """FilterLogEvents in pages: a token is the time and the id of the last returned event.
+
+    Patterns are matched here, over all events that MiniStack returns without one.
+    """
+    pattern, limit = request.get("filterPattern"), request.get("limit", _MOST_EVENTS_OF_A_PAGE)
+    matches = compile_pattern(pattern or "")
+    last = _read_token(request["nextToken"]) if "nextToken" in request else None
+    asked = {key: value for key, value in request.items() if key not in ("filterPattern", "nextToken")}
+    asked["limit"] = _MOST_EVENTS_OF_A_PAGE if pattern or last else min(limit + 1, _MOST_EVENTS_OF_A_PAGE)
+    found: list[Json] = []
+    while True:
+        if last is not None:
+            asked["startTime"] = last[0]
+        answer = await with_aws_messages("FilterLogEvents", asked, forward)
+        events = answer["events"]
+        shown = next((index for index, event in enumerate(events) if last and event["eventId"] == last[1]), -1)
+        found += [event for event in events[shown + 1 :] if matches(event["message"])]
+        if len(found) > limit or len(events) < asked["limit"] or shown + 1 == len(events):
+            break
+        last = events[-1]["timestamp"], events[-1]["eventId"]
+        await asyncio.sleep(0)  # Other requests are served between two pages.
+    if len(found) > limit:
+        end = found[limit - 1]
+        answer["nextToken"] = base64.b64encode(f"{end['timestamp']}/{end['eventId']}".encode()).decode()
+    return {**answer, "events": found[:limit]}
 
 
 def _read_token(token: str) -> tuple[int, str]:
