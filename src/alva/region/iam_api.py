@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
-
-from ministack.services import iam
 
 from alva.region import query_protocol
 from alva.region.aws_error import AwsError
@@ -44,15 +43,9 @@ def install(handlers: dict[str, Handler]) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
         form = query_protocol.read_form(body, query_params)
-        is_creation = form.get("Action") == "CreateServiceLinkedRole"
-        name = role_name(form.get("AWSServiceName", ""), form.get("CustomSuffix"))
-        if is_creation and name in iam._roles:
-            # https://github.com/Rayraegah/terraform-aws-hasura/issues/17
-            message = f"Service role name {name} has been taken in this account, please try a different suffix."
-            return query_protocol.refuse(model, AwsError("InvalidInput", message))
+        if form.get("Action") == "CreateServiceLinkedRole":
+            return await create_service_linked_role(form)
         status, answer_headers, answer = await theirs(method, path, headers, body, query_params)
-        if is_creation and status == 200:
-            answer = await shown(name, query_protocol.read_xml(answer).findtext(".//RoleName", ""), form)
         # AWS CLI's examples of get-user and get-role show the type Policy.
         return (
             status,
@@ -60,15 +53,23 @@ def install(handlers: dict[str, Handler]) -> None:
             answer.replace(_BOUNDARY_TYPE % b"PermissionsBoundaryPolicy", _BOUNDARY_TYPE % b"Policy"),
         )
 
-    async def shown(name: str, theirs_name: str, form: dict[str, str]) -> bytes:
-        """The answer about a new role, after it gets its name in place of MiniStack's."""
-        role = iam._roles.pop(theirs_name)
-        role |= {"RoleName": name, "Arn": role["Arn"].replace(theirs_name, name)}
-        role |= {"Description": form["Description"]} if "Description" in form else {}
-        iam._roles[name] = role
-        request = urlencode({"Action": "GetRole", "RoleName": name}).encode()
-        _, _, answer = await theirs("POST", "/", {}, request, {})
-        return re.sub(rb"(</?)GetRole(Response|Result)", rb"\1CreateServiceLinkedRole\2", answer)
+    async def create_service_linked_role(form: dict[str, str]) -> Response:
+        """Create the role with CreateRole: MiniStack's CreateServiceLinkedRole gives it another name."""
+        service, name = form["AWSServiceName"], role_name(form["AWSServiceName"], form.get("CustomSuffix"))
+        trust = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        request = {
+            "Action": "CreateRole",
+            "RoleName": name,
+            "Path": f"/aws-service-role/{service}/",
+            "AssumeRolePolicyDocument": json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+            "Description": form.get("Description", f"Service-linked role for {service}"),
+        }
+        status, headers, answer = await theirs("POST", "/", {}, urlencode(request).encode(), {})
+        if status == 409:
+            # https://github.com/Rayraegah/terraform-aws-hasura/issues/17
+            message = f"Service role name {name} has been taken in this account, please try a different suffix."
+            return query_protocol.refuse(model, AwsError("InvalidInput", message))
+        return status, headers, re.sub(rb"(</?)CreateRole(Response|Result)", rb"\1CreateServiceLinkedRole\2", answer)
 
     handlers["iam"] = handle
 

@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from ministack.core import iam_evaluator
 from ministack.core.iam_evaluator import PrincipalInfo
-from ministack.services import iam
+
+from alva.region.control_plane import ControlPlane, ServiceError
 
 
 def principal_of(arn: str, account_id: str) -> PrincipalInfo:
@@ -42,28 +44,32 @@ def decide(principal: PrincipalInfo, action: str, resource: str, region: str, co
     return str(iam_evaluator.evaluate(request, principal.policies or [], *principal.limits).decision)
 
 
-def trusts_caller(role_arn: str, caller: str, account_id: str, region: str, context: Mapping[str, Any]) -> bool:
+async def trusts_caller(services: ControlPlane, role_arn: str, caller: str, context: Mapping[str, Any]) -> bool:
     """Whether the role exists and its trust policy names the caller, who is no service."""
-    statements = [each for each in _trust(role_arn, account_id) if _names_callers(each.get("Principal"))]
-    return _allows(statements, _request(caller, account_id, "sts:AssumeRole", role_arn, region, context))
+    statements = [each for each in await _trust(services, role_arn) if _names_callers(each.get("Principal"))]
+    request = _request(caller, services.account_id, "sts:AssumeRole", role_arn, services.region, context)
+    return _allows(statements, request)
 
 
-def trusts_service(role_arn: str, service: str, caller: str, account_id: str, region: str) -> bool:
+async def trusts_service(services: ControlPlane, role_arn: str, service: str, caller: str) -> bool:
     """Whether the role exists and its trust policy names the service, which assumes it for the account.
 
     `caller` is the ARN of the session that the service begins.
     """
-    named = [each for each in _trust(role_arn, account_id) if _names_service(each.get("Principal"), service)]
+    named = [each for each in await _trust(services, role_arn) if _names_service(each.get("Principal"), service)]
     statements = [{**each, "Principal": "*"} for each in named]
-    context = {"aws:sourceaccount": account_id}
-    return _allows(statements, _request(caller, account_id, "sts:AssumeRole", role_arn, region, context))
+    context = {"aws:sourceaccount": services.account_id}
+    request = _request(caller, services.account_id, "sts:AssumeRole", role_arn, services.region, context)
+    return _allows(statements, request)
 
 
-def _trust(role_arn: str, account_id: str) -> list[dict[str, Any]]:
+async def _trust(services: ControlPlane, role_arn: str) -> list[dict[str, Any]]:
     """The statements of a role's trust policy; none for a role that does not exist."""
-    role = iam._roles.get_scoped(account_id, None, role_arn.rpartition("/")[2])
-    document = role["AssumeRolePolicyDocument"] if role is not None else {}
-    statements = (json.loads(document) if isinstance(document, str) else document).get("Statement", [])
+    try:
+        answer = await services.call("iam", "GetRole", RoleName=role_arn.rpartition("/")[2])
+    except ServiceError:
+        return []
+    statements = json.loads(unquote(answer["Role"]["AssumeRolePolicyDocument"])).get("Statement", [])
     return statements if isinstance(statements, list) else [statements]
 
 

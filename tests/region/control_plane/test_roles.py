@@ -11,6 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from alva.region.requests import Request
+from alva.region.roles import Roles
 from tests.conftest import RunningRegion
 
 ACCOUNT = "000000000000"
@@ -58,6 +60,40 @@ def test_missing_role_and_role_with_another_trust_have_the_same_error(region: Ru
         code, message = refusal(assume, RoleArn=arn, RoleSessionName="tester")
         assert code == "AccessDenied"
         assert f"not authorized to perform: sts:AssumeRole on resource: {arn}" in message
+
+
+def test_trust_in_a_user_needs_that_users_key(region: RunningRegion) -> None:
+    iam, name = region.client("iam"), f"u-{uuid.uuid4().hex[:10]}"
+    user = iam.create_user(UserName=name)["User"]["Arn"]
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    make: Any = boto3.client
+    sts = make(
+        "sts", endpoint_url=region.config.endpoint_url, region_name="us-east-1",
+        aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"],
+    )  # fmt: skip
+    trusting = role(region, trusts={"AWS": user})
+    assert sts.assume_role(RoleArn=trusting, RoleSessionName="tester")["Credentials"]
+    assert refusal(region.client("sts").assume_role, RoleArn=trusting, RoleSessionName="tester")[0] == "AccessDenied"
+    other = role(region, trusts={"AWS": f"arn:aws:iam::{ACCOUNT}:user/other"})
+    message = refusal(sts.assume_role, RoleArn=other, RoleSessionName="tester")[1]
+    assert f"User: {user} is not authorized to perform: sts:AssumeRole" in message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "action"),
+    [
+        ("PUT", "/bucket/key", {}, "s3:PutObject"),
+        ("GET", "/", {}, "s3:ListAllMyBuckets"),
+        ("GET", "/bucket", {"policy": [""]}, "s3:GetBucketPolicy"),
+        ("PUT", "/bucket/key", {"Action": ["ListAllMyBuckets"]}, "s3:PutObject"),
+    ],
+)
+def test_s3s_action_follows_from_method_and_path(
+    method: str, path: str, query: dict[str, list[str]], action: str
+) -> None:
+    headers = {"x-amz-target": "AmazonS3.ListAllMyBuckets"}
+    request = Request("s3", "Get", "ASIA", method, path, headers, query, b"Action=ListAllMyBuckets")
+    assert Roles(ACCOUNT, "us-east-1")._action(request) == action
 
 
 def test_role_has_the_permissions_of_its_policy_on_the_named_resources_only(region: RunningRegion) -> None:

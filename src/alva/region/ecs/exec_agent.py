@@ -6,10 +6,10 @@ system. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.htm
 
 from __future__ import annotations
 
-from alva.region.control_plane import ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import EcsError, TaskStartError, invalid_parameter
 from alva.region.ecs.model import Container, Json, Task
-from alva.region.ecs.permissions import Role
+from alva.region.ecs.permissions import Role, assume
 
 NAME = "ExecuteCommandAgent"
 _ACTIONS = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
@@ -24,17 +24,17 @@ def check_role(definition: Json, what: str) -> None:
         )
 
 
-def task_role(task: Task, definition: Json, *, account_id: str, region: str) -> Role:
+async def task_role(control_plane: ControlPlane, task: Task, definition: Json) -> Role:
     """The task's role, assumed for the agent. Raises TaskStartError when it cannot be assumed."""
-    return Role(str(definition.get("taskRoleArn") or ""), task.id, account_id=account_id, region=region)
+    return await assume(control_plane, str(definition.get("taskRoleArn") or ""), task.id)
 
 
-def start(task: Task, definition: Json, *, account_id: str, region: str) -> None:
+async def start(control_plane: ControlPlane, task: Task, definition: Json) -> None:
     """Record for each container whether its agent runs, and why not."""
     if not task.enable_execute_command:
         return
     try:
-        role = task_role(task, definition, account_id=account_id, region=region)
+        role = await task_role(control_plane, task, definition)
         for action in _ACTIONS:
             role.check(f"ssmmessages:{action}", "*")
         refused = None

@@ -7,7 +7,7 @@ AWS. https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_
 from __future__ import annotations
 
 from alva.region import iam_policies
-from alva.region.control_plane import ServiceError
+from alva.region.control_plane import ControlPlane, ServiceError
 from alva.region.ecs.errors import TaskStartError
 
 _SERVICE = "ecs-tasks.amazonaws.com"
@@ -16,17 +16,10 @@ _SERVICE = "ecs-tasks.amazonaws.com"
 class Role:
     """A role that a task has assumed."""
 
-    def __init__(self, arn: str, task_id: str, *, account_id: str, region: str) -> None:
-        """Assume the role. Raises TaskStartError when it does not exist or does not trust ECS tasks."""
-        self._session_arn = f"arn:aws:sts::{account_id}:assumed-role/{arn.rpartition('/')[2]}/{task_id}"
+    def __init__(self, session_arn: str, account_id: str, region: str) -> None:
+        self._session_arn = session_arn
         self._account_id = account_id
         self._region = region
-        if not iam_policies.trusts_service(arn, _SERVICE, self._session_arn, account_id, region):
-            raise TaskStartError(
-                f"ECS was unable to assume the role '{arn}' that was provided for this task. Please verify that the "
-                "role being passed has the proper trust relationship and permissions and that your IAM user has "
-                "permissions to pass this role."
-            )
 
     def check(self, action: str, resource_arn: str) -> None:
         """Raise ServiceError AccessDeniedException, in IAM's words, unless the role allows `action` on the resource."""
@@ -46,3 +39,15 @@ class Role:
             "AccessDeniedException",
             f"User: {self._session_arn} is not authorized to perform: {action} on resource: {resource_arn} {why}",
         )
+
+
+async def assume(control_plane: ControlPlane, arn: str, task_id: str) -> Role:
+    """Assume a role for a task. Raises TaskStartError when it does not exist or does not trust ECS tasks."""
+    session_arn = f"arn:aws:sts::{control_plane.account_id}:assumed-role/{arn.rpartition('/')[2]}/{task_id}"
+    if not await iam_policies.trusts_service(control_plane, arn, _SERVICE, session_arn):
+        raise TaskStartError(
+            f"ECS was unable to assume the role '{arn}' that was provided for this task. Please verify that the "
+            "role being passed has the proper trust relationship and permissions and that your IAM user has "
+            "permissions to pass this role."
+        )
+    return Role(session_arn, control_plane.account_id, control_plane.region)

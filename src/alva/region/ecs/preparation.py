@@ -18,7 +18,7 @@ from alva.region.ecs.containers import HOST_NAME, ContainerPlan, plan_container
 from alva.region.ecs.errors import TaskStartError
 from alva.region.ecs.model import Json, Task
 from alva.region.ecs.network import host_name
-from alva.region.ecs.permissions import Role
+from alva.region.ecs.permissions import Role, assume
 from alva.region.ecs.pull import pull_image, pull_secret
 from alva.region.ecs.volumes import fill_volumes, make_volumes, remove_volumes
 from alva.region.log_stream import LogStream
@@ -54,7 +54,7 @@ async def prepare(
     containers = definition["containerDefinitions"]
     records = {record.name: record for record in task.containers}
     overrides = {o["name"]: o for o in task.overrides.get("containerOverrides") or []}
-    role = _assume_roles(task, definition, region.config)
+    role = await _assume_roles(task, definition, control_plane)
     undo.push_async_callback(asyncio.to_thread, remove_volumes, task, region.config)
     volumes = make_volumes(task, definition, region.config)
     streams: dict[str, LogStream] = {}
@@ -130,15 +130,15 @@ def _mebibytes(value: object) -> int | None:
     return int(str(value)) * 2**20 if value else None
 
 
-def _assume_roles(task: Task, definition: Json, config: RegionConfig) -> Role:
+async def _assume_roles(task: Task, definition: Json, control_plane: ControlPlane) -> Role:
     """Assume the execution role, and the task role, which is only checked."""
 
-    def assume(member: str) -> Role | None:
+    async def assumed(member: str) -> Role | None:
         arn = task.overrides.get(member) or definition.get(member)
-        return Role(arn, task.id, account_id=config.account_id, region=config.region) if arn else None
+        return await assume(control_plane, arn, task.id) if arn else None
 
-    assume("taskRoleArn")
-    execution_role = assume("executionRoleArn")
+    await assumed("taskRoleArn")
+    execution_role = await assumed("executionRoleArn")
     if execution_role is None:
         raise TaskStartError("ResourceInitializationError: the task definition has no execution role")
     return execution_role

@@ -159,8 +159,7 @@ class RunningTask:
         )
         self._streams = prepared.streams
         self._move(TaskStatus.ACTIVATING)
-        config = self._region.config
-        exec_agent.start(self.task, self._definition, account_id=config.account_id, region=config.region)
+        await exec_agent.start(self._control_plane, self.task, self._definition)
         await self._start_containers(prepared.plans)
         await self._register()
         self.task.started_at = time.time()

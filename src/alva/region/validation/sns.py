@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from alva.region.aws_error import AwsError
+from alva.region.control_plane import ServiceError, call
 
 Json = dict[str, Any]
 Forward = Callable[[str, Json], Awaitable[Json]]
@@ -27,12 +28,15 @@ def check_name(request: Json) -> None:
 async def check_tags(request: Json, forward: Forward) -> None:
     """CreateTopic returns a topic that exists, unless the request has other tags."""
     from ministack.core.responses import get_account_id, get_region
-    from ministack.services import sns
 
     del forward
-    topic = sns._topics.get(f"arn:aws:sns:{get_region()}:{get_account_id()}:{request['Name']}")
-    given = {tag["Key"]: tag["Value"] for tag in request.get("Tags") or ()}
-    if topic is not None and not given.items() <= topic.get("tags", {}).items():
+    given = request.get("Tags") or []
+    arn = f"arn:aws:sns:{get_region()}:{get_account_id()}:{request['Name']}"
+    try:
+        answer = await call("sns", "ListTagsForResource", {"ResourceArn": arn})
+    except ServiceError:  # There is no such topic.
+        return
+    if any(tag not in answer["Tags"] for tag in given):
         raise AwsError("InvalidParameter", "Invalid parameter: Tags Reason: Topic already exists with different tags")
 
 

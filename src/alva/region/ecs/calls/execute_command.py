@@ -100,7 +100,7 @@ async def _transcript(
         return None
     stream = LogStream(background, control_plane, group, session_id)
     try:
-        role = exec_agent.task_role(task, definition, account_id=control_plane.account_id, region=control_plane.region)
+        role = await exec_agent.task_role(control_plane, task, definition)
         role.check("logs:DescribeLogGroups", "*")
         await awslogs.create(stream, role)
     except (TaskStartError, ServiceError) as error:
