@@ -15,10 +15,10 @@ ASGIApplication = Callable[
 READ_ONLY = ("Describe", "Get", "List", "BatchGet", "Filter", "Lookup", "Validate", "Estimate", "Discover", "Detect")
 
 
-async def answer_json(send: Callable[[Any], Awaitable[None]], contents: object) -> None:
+async def answer_json(send: Callable[[Any], Awaitable[None]], contents: object, status: int = 200) -> None:
     """Answer a request with JSON."""
     headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(contents).encode()})
 
 

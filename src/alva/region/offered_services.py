@@ -6,7 +6,6 @@ service that is not offered: it has no resources, and its functions refuse.
 
 from __future__ import annotations
 
-import functools
 import importlib.abc
 import importlib.machinery
 import os
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from botocore.loaders import Loader
+from alva.region.asgi import ASGIApplication, answer_json, requested_action
 
 # The names are those of MiniStack's SERVICE_REGISTRY.
 OFFERED = (
@@ -124,22 +123,24 @@ def disable_other_entry_points(application: ModuleType) -> None:
     async def nothing(*_: object) -> None:
         return None
 
-    from ministack.core import router
-
     application._handle_special_data_plane_request = s3_only  # type: ignore[attr-defined]
     application._resolve_custom_domain_request = lambda host, path: None  # type: ignore[attr-defined]  # noqa: ARG005
     application._handle_admin_reset = refuse_reset  # type: ignore[attr-defined]
     application._handle_admin_config_request = nothing  # type: ignore[attr-defined]
-    # MiniStack reads the models of all of AWS's services for this: 10 s and 400 MB at the first unknown name.
-    router._is_aws_service_name = is_aws_service_name
 
 
-def is_aws_service_name(name: str) -> bool:
-    """Whether a request can be signed for a service of AWS of this name."""
-    return name in _service_names()
+def refuse_others(application: ASGIApplication) -> ASGIApplication:
+    """Wrap MiniStack's application: a request that is signed for a service that is not offered is refused here.
 
+    MiniStack would read the models of all of AWS's services at the first such name: 10 s and 400 MB.
+    """
+    from ministack.app import SERVICE_HANDLERS
 
-@functools.cache
-def _service_names() -> frozenset[str]:
-    partition, *_ = Loader().load_data("endpoints")["partitions"]
-    return frozenset([*Loader().list_available_services("service-2"), *partition["services"]])
+    async def offered(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        service, _ = requested_action(scope, b"")
+        if service and service not in SERVICE_HANDLERS:
+            await answer_json(send, {"error": f"Unsupported service: {service}"}, 400)
+        else:
+            await application(scope, receive, send)
+
+    return offered

@@ -142,7 +142,7 @@ async def run(config: RegionConfig) -> None:
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
     region.persistence.restore()
 
-    services: ASGIApplication = ministack_app.app
+    services = offered_services.refuse_others(ministack_app.app)
     if config.adverse_conditions:
         services = AdverseConditions(config).guard(services)
         logger.info("adverse conditions: AWS's delays divided by %g", config.adverse_conditions)

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
-from botocore.loaders import Loader
 from ministack import app
-from ministack.core import router
 
 from alva.region import offered_services
+from alva.region.constraints import service_model
+from alva.region.control_plane import MODELS
 
 
-@pytest.fixture
-def routed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MiniStack's router as the region changes it."""
-    for name in (
-        "_handle_special_data_plane_request",
-        "_resolve_custom_domain_request",
-        "_handle_admin_reset",
-        "_handle_admin_config_request",
-    ):
-        monkeypatch.setattr(app, name, getattr(app, name))
-    monkeypatch.setattr(router, "_is_aws_service_name", router._is_aws_service_name)
-    offered_services.disable_other_entry_points(app)
+def answer(service: str) -> bytes:
+    """The response to a request that is signed for a service; empty if it reaches MiniStack."""
+    sent: list[dict[str, Any]] = []
+
+    async def ministack(*_: object) -> None:
+        pass
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    signed = f"AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/{service}/aws4_request".encode()
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"authorization", signed)]}
+    asyncio.run(offered_services.refuse_others(ministack)(scope, None, send))
+    assert not sent or sent[0]["status"] == 400
+    return sent[1]["body"] if sent else b""
 
 
-@pytest.mark.parametrize(
-    ("name", "is_one"), [("glacier", True), ("states", True), ("email", True), ("nonsense", False)]
-)
-@pytest.mark.usefixtures("routed")
-def test_service_is_recognised_by_its_name_without_the_models_of_all_services(
-    monkeypatch: pytest.MonkeyPatch, name: str, is_one: bool
-) -> None:
-    monkeypatch.setattr(Loader, "load_service_model", lambda *_, **__: pytest.fail("read the model of a service"))
-    assert router._is_aws_service_name(name) == is_one
+@pytest.mark.parametrize("service", ["glacier", "email", "nonsense"])
+def test_request_to_a_service_that_is_not_offered_is_refused_by_its_name(service: str) -> None:
+    assert f"Unsupported service: {service}".encode() in answer(service)
+
+
+@pytest.mark.parametrize("service", [name for name in offered_services.OFFERED if name in app.SERVICE_HANDLERS])
+def test_request_to_an_offered_service_is_passed_on(service: str) -> None:
+    models = {**MODELS, "tagging": "resourcegroupstaggingapi"}
+    model = service_model(models.get(service, service))
+    assert answer(model.signing_name) == b""
