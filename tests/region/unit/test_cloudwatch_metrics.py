@@ -119,19 +119,20 @@ def test_metric_data_have_periods_metric_math_and_an_order(service: CloudWatch) 
     assert read(service, *queries) == {"all": {NOON + 60: 10}, "share": {NOON + 60: 40}}
     assert list(read(service, query("m", "m"))["m"]) == [NOON + 120, NOON + 60, NOON]
     assert list(read(service, query("m", "m"), ScanBy="TimestampAscending")["m"]) == [NOON, NOON + 60, NOON + 120]
-    unknown = {"Id": "b", "Expression": "nobody + 1"}
-    answer = call(
-        service, "GetMetricData", StartTime=NOON, EndTime=NOON + 600, MetricDataQueries=[query("m", "m"), unknown]
-    )
-    assert (answer["status"], answer["message"]) == (400, "no metric has the id 'nobody'")
+    for expression, message in (("nobody + 1", "no metric has the id 'nobody'"), ("b + 1", "recursion")):
+        refused = [query("m", "m"), {"Id": "b", "Expression": expression}]
+        answer = call(service, "GetMetricData", StartTime=NOON, EndTime=NOON + 600, MetricDataQueries=refused)
+        assert (answer["status"], answer["__type"], message in answer["message"]) == (400, "ValidationError", True)
 
 
 def test_every_kind_of_datum_is_in_the_statistics(service: CloudWatch) -> None:
     statistics = {"SampleCount": 4, "Sum": 10, "Minimum": 1, "Maximum": 5}
-    for more in ({"Value": 3}, {"Values": [1, 2], "Counts": [1, 2]}, {"StatisticValues": statistics}, {}):
-        datum = {"MetricName": "m", "Timestamp": NOON, "Unit": "Count", **more}
-        answer = call(service, "PutMetricData", Namespace="N", MetricData=[datum])
-        assert answer["status"] == (200 if more else 400)
+    datum = {"MetricName": "m", "Timestamp": NOON, "Unit": "Count"}
+    for more in ({"Value": 3}, {"Values": [1, 2], "Counts": [1, 2]}, {"StatisticValues": statistics}):
+        assert call(service, "PutMetricData", Namespace="N", MetricData=[{**datum, **more}])["status"] == 200
+    for wrong in ({}, {"Values": [1, 2], "Counts": [1]}):
+        refused = [{**datum, "Value": 100}, {**datum, **wrong}]
+        assert call(service, "PutMetricData", Namespace="N", MetricData=refused)["status"] == 400
     answer = call(
         service, "GetMetricStatistics", Namespace="N", MetricName="m", StartTime="2027-01-15T00:00:00Z",
         EndTime=NOON + 600, Period=60, Statistics=["Sum", "SampleCount", "Maximum"], ExtendedStatistics=["p50"],

@@ -23,7 +23,7 @@ from ministack.services import cloudwatch
 
 from alva.region.background import end
 from alva.region.cloudwatch import alarm_messages, metrics
-from alva.region.cloudwatch.metric_math import calculate
+from alva.region.cloudwatch.metric_math import value_of
 from alva.region.control_plane import call
 
 if TYPE_CHECKING:
@@ -196,15 +196,10 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
             now,
         )
     returned = next(query["Id"] for query in alarm["Metrics"] if query.get("ReturnData", True))
-
-    def value(name: str, index: int) -> float | None:
-        if name in series:
-            return series[name][index]
-        if name not in expressions:
-            raise ValueError(f"no metric has the id {name!r}")
-        return calculate(expressions[name], lambda other: value(other, index))
-
-    return [value(returned, index) for index in range(count)]
+    return [
+        value_of(returned, {name: values[index] for name, values in series.items()}, expressions)
+        for index in range(count)
+    ]
 
 
 def _statistics(

@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/Welcome.html
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.utils import parse_to_aware_datetime
@@ -17,7 +17,7 @@ from ministack.services import cloudwatch
 from alva.region import constraints, json_protocol, query_protocol
 from alva.region.aws_error import AwsError
 from alva.region.cloudwatch import metrics
-from alva.region.cloudwatch.metric_math import calculate
+from alva.region.cloudwatch.metric_math import value_of
 from alva.region.cloudwatch.metrics import DataPoint, Metric, Part
 
 if TYPE_CHECKING:
@@ -88,11 +88,12 @@ class CloudWatch:
             return OPERATIONS[action](request)
         except constraints.WrongType as error:
             raise AwsError("SerializationException", str(error)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # An expression can refer to itself.
             raise AwsError(CODE, str(error)) from error
 
 
 def _put_metric_data(request: Json) -> Json:
+    accepted = []
     for number, datum in enumerate(request.get("MetricData") or (), start=1):
         found = datum.get("StatisticValues")
         if found:
@@ -107,7 +108,9 @@ def _put_metric_data(request: Json) -> Json:
                 raise AwsError("InvalidParameterValue", message)
             parts = metrics.counted(values, counts)
         at = _seconds(datum["Timestamp"]) if "Timestamp" in datum else None
-        metrics.add(_metric(request["Namespace"], datum), datum.get("Unit", "None"), parts, at=at)
+        accepted.append((_metric(request["Namespace"], datum), datum.get("Unit", "None"), parts, at))
+    for metric, unit, parts, at in accepted:
+        metrics.add(metric, unit, parts, at=at)
     return {}
 
 
@@ -120,20 +123,14 @@ def _get_metric_data(request: Json) -> Json:
         for name, query in queries.items()
         if (stat := query.get("MetricStat"))
     }
+    expressions = {name: query["Expression"] for name, query in queries.items() if "Expression" in query}
     times = sorted({time for series in values.values() for time in series})
-
-    def value(name: str, time: int) -> float | None:
-        if name in values:
-            return values[name].get(time)
-        if not queries.get(name, {}).get("Expression"):
-            raise ValueError(f"no metric has the id {name!r}")
-        return calculate(queries[name]["Expression"], lambda other: value(other, time))
-
+    at = {time: {name: series.get(time) for name, series in values.items()} for time in times}
     results = []
     for name, query in queries.items():
         if not query.get("ReturnData", True):
             continue
-        found = {time: number for time in times if (number := value(name, time)) is not None}
+        found = {time: number for time in times if (number := value_of(name, at[time], expressions)) is not None}
         order = list(found) if request.get("ScanBy") == "TimestampAscending" else list(reversed(found))
         label = query.get("Label") or (query["MetricStat"]["Metric"]["MetricName"] if "MetricStat" in query else name)
         results.append({
@@ -206,13 +203,13 @@ def _values(metric: Metric, stat: Mapping[str, Any], start: float, end: float) -
     return {time: value for time, value in values.items() if value is not None}
 
 
-def _periods(points: Iterable[DataPoint], seconds: int, start: float, end: float) -> dict[int, Sequence[DataPoint]]:
+def _periods(points: Iterable[DataPoint], seconds: int, start: float, end: float) -> dict[int, list[DataPoint]]:
     """Start of each period that has data -> its points, in the order of time."""
     found: dict[int, list[DataPoint]] = {}
     for point in points:
         if start <= point.at < end:
             found.setdefault(int(point.at // seconds) * seconds, []).append(point)
-    return dict(found)
+    return found
 
 
 def _seconds(time: float | str) -> float:

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+
+def value_of(name: str, values: Mapping[str, float | None], expressions: Mapping[str, str]) -> float | None:
+    """The value of a metric or an expression, by its id, from the values of the metrics in one period.
+
+    Raises ValueError for unsupported metric math and for an unknown id.
+    """
+    if name in values:
+        return values[name]
+    if name not in expressions:
+        raise ValueError(f"no metric has the id {name!r}")
+    return calculate(expressions[name], lambda other: value_of(other, values, expressions))
 
 
 def calculate(expression: str, value: Callable[[str], float | None]) -> float | None:
