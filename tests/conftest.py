@@ -38,8 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 LONGEST_FIRST = (
-    *("rehearsal", "faults", "region/ecs", "clients", "apps", "region/control_plane", "region/elb", "release"),
-    *("infrastructure", "console", "unit"),
+    *("rehearsal", "faults", "apps", "region/ecs", "region/control_plane", "clients", "release", "region/elb"),
+    *("console", "infrastructure", "unit"),
 )
 """Folders in the order of their start, so that the processes end at about the same time."""
 

@@ -69,6 +69,7 @@ def statuses(rehearsal: Rehearsal) -> dict[str, tuple[str, str]]:
     return {stack["StackName"]: (stack["StackId"], stack["StackStatus"]) for stack in stacks}
 
 
+@pytest.mark.nightly
 def test_whole_app_is_deployed_compared_rolled_back_and_destroyed(bare: Rehearsal) -> None:
     """In the order that AWS requires: repositories, images by digest, then the rest."""
     cdk = Cdk(bare.endpoint, bare.home / "cdk.out/staging")

@@ -37,7 +37,11 @@ def test_users_do_not_notice_a_service_that_gets_another_port(environment: Envir
             id="taken back by CloudFormation",
             marks=pytest.mark.nightly,
         ),
-        pytest.param(*(breaking.page_answers(503), ("/",), "web answers /: HTTP 503"), id="taken back by the engine"),
+        pytest.param(
+            *(breaking.page_answers(503), ("/",), "web answers /: HTTP 503"),
+            id="taken back by the engine",
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_failed_release_with_another_port_is_rolled_back_unnoticed(

@@ -74,7 +74,13 @@ def broken_rules(synthesis: Any, tmp_path: Path) -> list[str]:
     return [str(finding) for findings in check(assembly, tmp_path).values() for finding in findings]
 
 
-@pytest.mark.parametrize("environment", [STAGING, PRODUCTION], ids=lambda environment: environment.name)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(STAGING, id="staging"),
+        pytest.param(PRODUCTION, id="production", marks=pytest.mark.nightly),
+    ],
+)
 def test_forty_services_are_within_cloudformations_limits_and_break_no_rule(
     environment: Environment, synthesise: Callable[[Environment], Any], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ LAST = ("restore-from-snapshot.md",)
 """Changes the environment's settings permanently."""
 
 ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
-"""Run one after the other, with a release that fails between them: `test_any_service.py`."""
+"""Run one after the other, with a release that fails between them: `tests/faults/test_any_service.py`."""
 
 RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
 
@@ -36,7 +36,12 @@ def blocks(file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shell(rehearsal: Rehearsal) -> dict[str, str]:
-    """A shell's environment at the rehearsal: `./alva` in the working folder, `aws` on PATH."""
+    """An operator's shell at the rehearsal."""
+    return shell_at(rehearsal)
+
+
+def shell_at(rehearsal: Rehearsal) -> dict[str, str]:
+    """A shell's environment at a rehearsal: `./alva` in the working folder, `aws` on PATH."""
     launcher = rehearsal.project / "alva"
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m alva "$@"\n')
     launcher.chmod(0o755)

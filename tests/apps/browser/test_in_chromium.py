@@ -147,8 +147,15 @@ def test_sign_up_to_plan_works_without_scripts(open_tab: OpenTab, outside: Any, 
     expect(page.get_by_role("region", name="Doing").get_by_role("heading", level=3)).to_have_count(1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("is_phone", "scheme"),
+    [
+        pytest.param(False, "light", id="desktop-light"),
+        pytest.param(True, "dark", id="phone-dark"),
+        pytest.param(False, "dark", id="desktop-dark", marks=pytest.mark.nightly),
+        pytest.param(True, "light", id="phone-light", marks=pytest.mark.nightly),
+    ],
+)
 def test_axe_finds_nothing_on_any_page(
     open_tab: OpenTab,
     customer: Any,
@@ -231,7 +238,10 @@ def test_session_that_expires_while_a_plan_is_made_is_renewed(
     expect(page.get_by_role("heading", name="Quick wins")).to_be_visible()
 
 
-@pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    "is_phone",
+    [pytest.param(True, id="phone"), pytest.param(False, id="desktop", marks=pytest.mark.nightly)],
+)
 def test_administrator_helps_a_customer_and_invites_another_administrator(
     open_tab: OpenTab,
     sign_up: Callable[..., Any],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from .conftest import Rehearsal
-from .test_runbooks import FOLDER, follow, shell
+from tests.rehearsal.environment import Rehearsal
+from tests.rehearsal.test_runbooks import FOLDER, follow, shell_at
 
-__all__ = ["shell"]
+from .conftest import Environment
 
 
 def answer(rehearsal: Rehearsal, path: str) -> tuple[int, str | None]:
@@ -22,7 +22,8 @@ def names(rehearsal: Rehearsal) -> set[str]:
     return {service["name"] for service in status["services"] if service["tasks"]}
 
 
-def test_service_is_added_released_broken_rolled_back_and_removed(rehearsal: Rehearsal, shell: dict[str, str]) -> None:
+def test_service_is_added_released_broken_rolled_back_and_removed(environment: Environment) -> None:
+    rehearsal, shell = environment, shell_at(environment)
     before = names(rehearsal)
     tasks_before = rehearsal.tasks()
     follow(FOLDER / "add-a-service.md", rehearsal, shell)
