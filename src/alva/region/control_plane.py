@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from botocore.model import OperationModel
 from botocore.parsers import create_parser
@@ -46,7 +47,7 @@ async def call(service: str, action: str, request: Mapping[str, Any]) -> Json:
     protocols = model.metadata.get("protocols") or [model.metadata["protocol"]]
     if "json" in protocols:
         return await _call_json(service, action, model.metadata, request)
-    return await _call_query(service, action, model.operation_model(action), request)
+    return await _call_xml(service, action, model.operation_model(action), request)
 
 
 async def _call_json(service: str, action: str, metadata: Mapping[str, Any], request: Mapping[str, Any]) -> Json:
@@ -59,12 +60,18 @@ async def _call_json(service: str, action: str, metadata: Mapping[str, Any], req
     return answer
 
 
-async def _call_query(service: str, action: str, model: OperationModel, request: Mapping[str, Any]) -> Json:
-    protocol = "ec2" if model.service_model.metadata["protocol"] == "ec2" else "query"
-    form = create_serializer(protocol, include_validation=False).serialize_to_request(request, model)["body"]
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    status, answer_headers, body = await _handle(service, headers, urlencode(form).encode())
-    response = {"status_code": status, "headers": answer_headers, "body": body}
+async def _call_xml(service: str, action: str, model: OperationModel, request: Mapping[str, Any]) -> Json:
+    protocol = model.service_model.metadata["protocol"]
+    if protocol not in ("ec2", "rest-xml"):
+        protocol = "query"
+    sent = create_serializer(protocol, include_validation=False).serialize_to_request(request, model)
+    headers, body = {str(name).lower(): str(value) for name, value in sent["headers"].items()}, sent["body"]
+    if isinstance(body, dict):
+        headers, body = {"content-type": "application/x-www-form-urlencoded"}, urlencode(body).encode()
+    path, _, query = sent["url_path"].partition("?")
+    members = {**parse_qs(query, keep_blank_values=True), **(sent["query_string"] or {})}
+    status, answer_headers, answered = await _handle(service, headers, body, sent["method"], path, members)
+    response = {"status_code": status, "headers": answer_headers, "body": answered}
     # Without an output shape, the answer is empty; botocore-stubs state otherwise.
     answer: Json = create_parser(protocol).parse(response, model.output_shape)  # type: ignore[arg-type]
     if status >= 300:
@@ -73,10 +80,17 @@ async def _call_query(service: str, action: str, model: OperationModel, request:
     return answer
 
 
-async def _handle(service: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+async def _handle(
+    service: str,
+    headers: dict[str, str],
+    body: bytes,
+    method: str = "POST",
+    path: str = "/",
+    query: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[int, dict[str, str], bytes]:
     from ministack import app
 
-    status, answer_headers, answer = await app.SERVICE_HANDLERS[service]("POST", "/", headers, body, {})
+    status, answer_headers, answer = await app.SERVICE_HANDLERS[service](method, path, headers, body, dict(query))
     return status, answer_headers, answer if isinstance(answer, bytes) else str(answer).encode()
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.conftest import RunningRegion
 
@@ -123,6 +124,104 @@ def test_a_secret_is_found_by_its_arn_and_a_type_that_cannot_be_compared_is_not_
         ]
     }
     assert checked == {"Secret": "MODIFIED", "Repository": "NOT_CHECKED"}
+
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+TAGS = [{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "1"}]
+READ_TYPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Bucket": ("S3::Bucket", {"BucketName": "drift-read", "VersioningConfiguration": {"Status": "Enabled"}}),
+    "LogGroup": ("Logs::LogGroup", {"LogGroupName": "/drift/read", "RetentionInDays": 7, "Tags": TAGS}),
+    "Parameter": ("SSM::Parameter", {"Name": "/drift/read", "Type": "String", "Value": "x", "Tags": {"a": "1"}}),
+    "Queue": ("SQS::Queue", {"QueueName": "drift-read", "VisibilityTimeout": "40", "Tags": TAGS}),
+    "Role": ("IAM::Role", {"RoleName": "drift-read", "AssumeRolePolicyDocument": TRUST, "Tags": TAGS}),
+    "Secret": ("SecretsManager::Secret", {"Name": "drift-read", "Description": "x", "SecretString": "x"}),
+    "Topic": ("SNS::Topic", {"TopicName": "drift-read", "DisplayName": "x", "Tags": TAGS}),
+}
+
+
+def test_every_type_that_is_compared_is_found_in_sync_modified_and_deleted(region: RunningRegion) -> None:
+    resources = {name: {"Type": f"AWS::{kind}", "Properties": each} for name, (kind, each) in READ_TYPES.items()}
+    outputs = {name: {"Value": {"Ref": name}} for name in ("Queue", "Topic")}
+    stack = region.create(
+        "drift-read",
+        {"Resources": resources, "Outputs": outputs},
+        Tags=[{"Key": "of-the-stack", "Value": "x"}],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+    status, drifts = detect(region, "drift-read")
+    assert status == "IN_SYNC", drifts
+    assert set(drifts) == set(READ_TYPES)
+    assert json.loads(drifts["Queue"]["ActualProperties"]) == json.loads(drifts["Queue"]["ExpectedProperties"])
+
+    queue, topic = stack.outputs["Queue"], stack.outputs["Topic"]
+    other_trust = json.dumps(TRUST).replace("ecs.", "ec2.")
+    region.client("s3").put_bucket_versioning(Bucket="drift-read", VersioningConfiguration={"Status": "Suspended"})
+    region.client("logs").put_retention_policy(logGroupName="/drift/read", retentionInDays=1)
+    region.client("ssm").put_parameter(Name="/drift/read", Type="String", Value="y", Overwrite=True)
+    region.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "50"})
+    region.client("iam").update_assume_role_policy(RoleName="drift-read", PolicyDocument=other_trust)
+    region.client("secretsmanager").update_secret(SecretId="drift-read", Description="y")
+    region.client("sns").untag_resource(ResourceArn=topic, TagKeys=["a"])
+    status, drifts = detect(region, "drift-read")
+    assert status == "DRIFTED"
+    assert {
+        name: [each["PropertyPath"] for each in found["PropertyDifferences"]] for name, found in drifts.items()
+    } == {
+        "Bucket": ["/VersioningConfiguration/Status"],
+        "LogGroup": ["/RetentionInDays"],
+        "Parameter": ["/Value"],
+        "Queue": ["/VisibilityTimeout"],
+        "Role": ["/AssumeRolePolicyDocument/Statement/0/Principal/Service"],
+        "Secret": ["/Description"],
+        "Topic": ["/Tags/2"],
+    }
+
+    region.client("s3").delete_bucket(Bucket="drift-read")
+    region.client("logs").delete_log_group(logGroupName="/drift/read")
+    region.client("ssm").delete_parameter(Name="/drift/read")
+    region.client("sqs").delete_queue(QueueUrl=queue)
+    region.client("iam").delete_role(RoleName="drift-read")
+    region.client("secretsmanager").delete_secret(SecretId="drift-read")
+    region.client("sns").delete_topic(TopicArn=topic)
+    _, drifts = detect(region, "drift-read")
+    assert {found["StackResourceDriftStatus"] for found in drifts.values()} == {"DELETED"}
+
+
+def test_drift_calls_refuse_what_aws_refuses(region: RunningRegion) -> None:
+    resources = {
+        "Group": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/drift/one"}},
+        "Repository": {"Type": "AWS::ECR::Repository", "Properties": {"RepositoryName": "drift-one"}},
+    }
+    region.create("drift-one", {"Resources": resources})
+    client = region.client("cloudformation")
+    named = {"StackName": "drift-one"}
+    found = client.detect_stack_resource_drift(**named, LogicalResourceId="Group")["StackResourceDrift"]
+    assert found["StackResourceDriftStatus"] == "IN_SYNC"
+    assert [each["Timestamp"] for each in client.describe_stack_resource_drifts(**named)["StackResourceDrifts"]] == [
+        found["Timestamp"]
+    ]
+    assert client.describe_stack_resource_drifts(**named, StackResourceDriftStatusFilters=["DELETED"])[
+        "StackResourceDrifts"
+    ] == []  # fmt: skip
+    for call, request, message in (
+        (client.detect_stack_drift, {"StackName": "none"}, "Stack [none] does not exist"),
+        (client.detect_stack_drift, {**named, "LogicalResourceIds": ["None"]}, "Resource(s) [None] do not exist"),
+        (client.detect_stack_resource_drift, {**named, "LogicalResourceId": "None"}, "Resource [None] does not exist"),
+        (
+            client.detect_stack_resource_drift,
+            {**named, "LogicalResourceId": "Repository"},
+            "not supported for resource",
+        ),
+        (client.describe_stack_resource_drifts, {"StackName": "none"}, "Stack [none] does not exist"),
+        (client.describe_stack_drift_detection_status, {"StackDriftDetectionId": "x" * 36}, "does not exist"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            call(**request)
+        assert refused.value.response["Error"]["Code"] == "ValidationError"
+        assert message in refused.value.response["Error"]["Message"]
 
 
 def test_parameter_keeps_its_value_with_use_previous_value(region: RunningRegion) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from alva.region.cloudformation import differences, drift, importing, store, submissions
 from alva.region.cloudformation.context import Context, OperationContext, scope_of
 from alva.region.cloudformation.differences import Side
+from alva.region.cloudformation.drift import Drifted
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json, TemplateError
 from alva.region.cloudformation.operations import (
@@ -39,8 +40,9 @@ class ChangeSets:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    def create(self, request: Json) -> Json:
+    async def create(self, request: Json) -> Json:
         """CreateChangeSet."""
+        drifted = await _drifted(store.find_existing(request["StackName"]), request)
         kind, name = request.get("ChangeSetType", "UPDATE"), request["ChangeSetName"]
         if not re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]*", name):
             raise Refused(
@@ -54,7 +56,7 @@ class ChangeSets:
         if (former := store.find_change_set(name, stack)) and not former["ExecutionStatus"].startswith("EXECUTE_"):
             raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
         submission = submissions.read(request, stack, stack["_template"] or None)
-        change_set = _new_change_set(request, stack, submission, kind)
+        change_set = _new_change_set(request, stack, submission, kind, drifted)
         if is_new:
             store.add(stack)
             OperationContext(self._operations.provisioner, stack, {}, {}).stack_event(
@@ -63,10 +65,11 @@ class ChangeSets:
         store.change_sets[change_set["ChangeSetId"]] = change_set
         return {"Id": change_set["ChangeSetId"], "StackId": stack["StackId"]}
 
-    def execute(self, request: Json) -> Json:
+    async def execute(self, request: Json) -> Json:
         """ExecuteChangeSet. The stack's other change sets are deleted."""
         change_set, identifier = _find(request), request["ChangeSetName"]
         stack = store.find_existing(change_set["StackId"])
+        drifted = await _drifted(stack, change_set)
         if change_set["ExecutionStatus"] != "AVAILABLE":
             what, state = (
                 ("status", change_set["Status"])
@@ -106,7 +109,7 @@ class ChangeSets:
             is_update=is_update,
             deletes_on_failure=on_failure == "DELETE",
             imports=change_set["_imports"],
-            drifted=drift.drifted_resources(stack) if change_set.get("DeploymentMode") == "REVERT_DRIFT" else {},
+            drifted=drifted,
             around=lambda work: _recorded(work, stack, change_set),
         )
         return {}
@@ -141,7 +144,16 @@ def _stack_for(request: Json, kind: str) -> Stack:
     return new_stack(name, "REVIEW_IN_PROGRESS", request)
 
 
-def _new_change_set(request: Json, stack: Stack, submission: Submission, kind: str) -> ChangeSet:
+async def _drifted(stack: Stack | None, request: Json) -> dict[str, Drifted]:
+    """The drifted resources, if the request or change set is drift-aware."""
+    if stack is None or request.get("DeploymentMode") != "REVERT_DRIFT":
+        return {}
+    return await drift.drifted_resources(stack)
+
+
+def _new_change_set(
+    request: Json, stack: Stack, submission: Submission, kind: str, drifted: dict[str, Drifted]
+) -> ChangeSet:
     _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
     name = request["ChangeSetName"]
     before = Side(stack["_template"], scope_of(stack, stack["_template"], stack["_resolved_params"]))
@@ -150,7 +162,6 @@ def _new_change_set(request: Json, stack: Stack, submission: Submission, kind: s
     after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
     plain, valued = differences.changes(before, after, records, retagged)
     reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
-    drifted = drift.drifted_resources(stack) if reverts_drift else {}
     if reverts_drift:
         plain, valued = (differences.with_drift(each, after, records, drifted) for each in (plain, valued))
     change_set: ChangeSet = {

@@ -14,7 +14,7 @@ from alva.region import service_table
 from alva.region.background import Background
 from alva.region.cloudformation import (
     change_sets,
-    drift,
+    drift_detection,
     imports,
     operations,
     read,
@@ -45,7 +45,7 @@ WITHHELD = frozenset({
 
 
 def actions(begun: Operations) -> dict[str, Action]:
-    """The actions of the region; those of drift detection and signals are MiniStack's."""
+    """The actions of the region; SignalResource is MiniStack's."""
     sets = change_sets.ChangeSets(begun)
     return {
         "CancelUpdateStack": begun.cancel_update_stack,
@@ -56,10 +56,14 @@ def actions(begun: Operations) -> dict[str, Action]:
         "DeleteStack": begun.delete_stack,
         "DescribeChangeSet": change_sets.describe,
         "DescribeEvents": read.describe_events,
+        "DescribeStackDriftDetectionStatus": drift_detection.describe_stack_drift_detection_status,
         "DescribeStackEvents": read.describe_stack_events,
         "DescribeStackResource": read.describe_stack_resource,
+        "DescribeStackResourceDrifts": drift_detection.describe_stack_resource_drifts,
         "DescribeStackResources": read.describe_stack_resources,
         "DescribeStacks": read.describe_stacks,
+        "DetectStackDrift": drift_detection.detect_stack_drift,
+        "DetectStackResourceDrift": drift_detection.detect_stack_resource_drift,
         "ExecuteChangeSet": sets.execute,
         "GetStackPolicy": operations.get_stack_policy,
         "GetTemplate": read.get_template,
@@ -88,7 +92,6 @@ def install(registry: Registry, stacks_changed: Callable[[], None], background: 
     service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all(registry)
     imports.install()
-    drift.install()
     return begun
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ministack.core.concurrency import run_reentrant
-from ministack.services.cloudformation import drift, provisioners, stacks
+from ministack.services.cloudformation import provisioners, stacks
 
-from alva.region.cloudformation import model_checks, registry
+from alva.region.cloudformation import drift, model_checks, registry
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties
 
@@ -93,7 +93,7 @@ class Provisioner:
         model_checks.check(resource_type, new)
         handlers = self._types.get(resource_type)
         if handlers is None:
-            _refuse_deleted(resource_type, physical_id, old)
+            await _refuse_deleted(resource_type, physical_id, old)
             pending: list[tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]] = []
             # Each resource has a task of its own, so these context variables affect no other resource.
             provisioners._RETAIN_REPLACED.set(retains_replaced)
@@ -133,13 +133,12 @@ class Provisioner:
             await _call(handlers.snapshot, physical_id, properties)
 
 
-def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties) -> None:
+async def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties) -> None:
     """Refuse to update a resource that was deleted outside the stack; MiniStack would create it again.
 
     Applies to the types with drift detection. Raises HandlerFailed in CloudFormation's words.
     """
-    reader, _ = drift._DRIFT_READERS.get(resource_type, (None, None))
-    if reader is not None and reader(physical_id, properties) is None:
+    if await drift.is_deleted(resource_type, physical_id, properties):
         raise HandlerFailed(
             f"Resource of type '{resource_type}' with identifier '{physical_id}' was not found.", "NotFound"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from alva.region.aws_error import AwsError
 from alva.region.cloudformation import events, submissions
 from alva.region.cloudformation.intrinsics import Json, TemplateError
 
-Action = Callable[[Json], Json]
+Action = Callable[[Json], Json | Awaitable[Json]]
 RequestHandler = Callable[..., Awaitable[query_protocol.Response]]
 
 
@@ -35,6 +36,8 @@ class Wire:
             token = events.client_request_token.set(request.get("ClientRequestToken", ""))
             try:
                 answer = self._actions[name](request)
+                if inspect.isawaitable(answer):
+                    answer = await answer
             finally:
                 events.client_request_token.reset(token)
         except (TemplateError, query_protocol.ConstraintViolated) as error:
