@@ -134,7 +134,7 @@ def resource_types(types: Types) -> Iterator[str]:
 
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     """By type: the honoured properties, those without effect, and a note."""
-    from alva.region.cloudformation.types import elastic_ip, nat_gateway, secret
+    from alva.region.cloudformation.types import alarm, elastic_ip, nat_gateway, secret, security_group_rule
     from alva.region.constraints import service_model
     from alva.region.ecs import support
     from alva.region.elasticache import resources as elasticache
@@ -145,6 +145,7 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
         "AWS::RDS::DBInstance": (rds.HONOURED, rds.RECORDED, ""),
         "AWS::ElastiCache::ReplicationGroup": (elasticache.HONOURED, elasticache.RECORDED, ""),
+        "AWS::CloudWatch::Alarm": (alarm.HONOURED, alarm.WITHOUT_EFFECT, ""),
         "AWS::EC2::NatGateway": (nat_gateway.HONOURED, (), ""),
         "AWS::EC2::EIP": (elastic_ip.HONOURED, (), ""),
         "AWS::SecretsManager::Secret": (secret.HONOURED, (), ""),
@@ -157,6 +158,12 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
         f"{prefix}Listener": (elb.LISTENER | {"ListenerAttributes"}, (), "Attributes: see below."),
         f"{prefix}ListenerRule": (elb.RULE, (), ""),
     }
+    for direction, other in (("Ingress", "Destination"), ("Egress", "Source")):
+        effective, ineffective = (
+            {name for name in names if not name.startswith(other)}
+            for names in (security_group_rule.HONOURED, security_group_rule.WITHOUT_EFFECT)
+        )
+        tables[f"AWS::EC2::SecurityGroup{direction}"] = (effective, ineffective, "")
     for type_name, action in (
         ("AWS::ECS::Cluster", "CreateCluster"),
         ("AWS::ECS::TaskDefinition", "RegisterTaskDefinition"),

@@ -251,6 +251,80 @@ def test_separate_rules_are_created_and_deleted_without_changes_to_the_groups(re
     assert permissions() == ([3002], [])
 
 
+def test_an_address_is_not_released_while_a_nat_gateway_uses_it(region: RunningRegion) -> None:
+    def tagged(value: str) -> list[dict[str, str]]:
+        return [{"Key": "kept", "Value": value}]
+
+    def addresses(value: str) -> dict[str, Any]:
+        address = {"Type": "AWS::EC2::EIP", "Properties": {"Domain": "vpc", "Tags": tagged(value)}}
+        allocation = {"Fn::GetAtt": ["Address", "AllocationId"]}
+        return {"Resources": {"Address": address}, "Outputs": {"Allocation": {"Value": allocation}}}
+
+    def gateways(value: str) -> dict[str, Any]:
+        properties = {"SubnetId": {"Ref": "Subnet"}, "AllocationId": allocation, "Tags": tagged(value)}
+        resources = {
+            "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.1.0.0/16"}},
+            "Subnet": {"Type": "AWS::EC2::Subnet", "Properties": {"VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.1.1.0/24"}},
+            "Gateway": {"Type": "AWS::EC2::NatGateway", "Properties": properties},
+        }
+        return {"Resources": resources, "Outputs": {"Gateway": {"Value": {"Ref": "Gateway"}}}}
+
+    ec2 = region.client("ec2")
+    allocation = region.create("used-address", addresses("1")).outputs["Allocation"]
+    gateway = region.create("using-gateway", gateways("1")).outputs["Gateway"]
+    ec2.create_tags(Resources=[allocation, gateway], Tags=[{"Key": "by-hand", "Value": "x"}])
+    region.update("used-address", addresses("2"))
+    region.update("using-gateway", gateways("2"))
+    (address,) = ec2.describe_addresses(AllocationIds=[allocation])["Addresses"]
+    (described,) = ec2.describe_nat_gateways(NatGatewayIds=[gateway])["NatGateways"]
+    for each in (address, described):
+        assert {tag["Key"]: tag["Value"] for tag in each["Tags"]} == {"kept": "2", "by-hand": "x"}
+
+    refused = region.delete("used-address")
+    assert refused.status == "DELETE_FAILED"
+    assert "AuthFailure" in refused.reason("Address", "DELETE_FAILED")
+    assert region.delete("using-gateway").status == "DELETE_COMPLETE"
+    assert region.delete("used-address").status == "DELETE_COMPLETE"
+    assert ec2.describe_addresses(AllocationIds=[allocation])["Addresses"] == []
+
+
+def test_a_separate_rule_has_the_id_of_ec2_and_is_refused_twice(region: RunningRegion) -> None:
+    def template(description: str, *more: str) -> dict[str, Any]:
+        rule = {
+            "GroupId": {"Ref": "Group"},
+            "IpProtocol": "tcp",
+            "FromPort": "80",
+            "ToPort": 80,
+            "CidrIp": "10.2.0.0/16",
+        }
+        resources: dict[str, Any] = {
+            "Vpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.2.0.0/16"}},
+            "Group": {
+                "Type": "AWS::EC2::SecurityGroup",
+                "Properties": {"GroupDescription": "of rules", "VpcId": {"Ref": "Vpc"}},
+            },
+            "Rule": {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": {**rule, "Description": description}},
+        }
+        for name in more:
+            resources[name] = {"Type": "AWS::EC2::SecurityGroupIngress", "Properties": rule, "DependsOn": "Rule"}
+        return {"Resources": resources, "Outputs": {"Rule": {"Value": {"Ref": "Rule"}}}}
+
+    ec2 = region.client("ec2")
+    rule_id = region.create("rule-id", template("one")).outputs["Rule"]
+    (rule,) = ec2.describe_security_group_rules(SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    assert (rule["FromPort"], rule["CidrIpv4"], rule["Description"]) == (80, "10.2.0.0/16", "one")
+    assert region.update("rule-id", template("two")).outputs["Rule"] == rule_id
+    (rule,) = ec2.describe_security_group_rules(SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
+    assert rule["Description"] == "two"
+    refused = region.update("rule-id", template("two", "Again"))
+    assert refused.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert (
+        'the specified rule "peer: 10.2.0.0/16, TCP, from port: 80, to port: 80, ALLOW" already exists '
+        "(Service: Ec2, Status Code: 400, Error Code: InvalidPermission.Duplicate)"
+    ) in refused.reason("Again", "CREATE_FAILED")
+    assert "HandlerErrorCode: AlreadyExists" in refused.reason("Again", "CREATE_FAILED")
+
+
 # Records without a data plane
 
 

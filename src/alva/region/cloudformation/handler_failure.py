@@ -46,8 +46,14 @@ async def call(service: str, action: str, request: Mapping[str, Any]) -> dict[st
         raise _failed(error) from error
 
 
+def _handler_code(code: str) -> str:
+    if code.endswith("NotFound"):  # EC2: InvalidGroup.NotFound, NatGatewayNotFound
+        return "NotFound"
+    return _HANDLER_CODES.get(code, "GeneralServiceException")
+
+
 def _failed(error: ServiceError) -> HandlerFailed:
     return HandlerFailed(
         f"{error.message} (Service: {error.service}, Status Code: {error.status}, Error Code: {error.code})",
-        _HANDLER_CODES.get(error.code, "GeneralServiceException"),
+        _handler_code(error.code),
     )

@@ -9,29 +9,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ministack.services import secretsmanager
-from ministack.services.cloudformation import provisioners
-
+from alva.region.cloudformation import tags
 from alva.region.cloudformation.handler_failure import HandlerFailed, call
+from alva.region.cloudformation.inputs import from_properties
+from alva.region.cloudformation.physical_names import physical_name
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
+from alva.region.constraints import service_model
 
 HONOURED = {"Name", "Description", "SecretString", "GenerateSecretString", "KmsKeyId", "Tags"}
-_PASSWORD_OPTIONS = (
-    "PasswordLength",
-    "ExcludeCharacters",
-    "ExcludeNumbers",
-    "ExcludePunctuation",
-    "ExcludeUppercase",
-    "ExcludeLowercase",
-    "IncludeSpace",
-    "RequireEachIncludedType",
-)
 
 
 async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
     _refuse_unknown(properties)
     request: dict[str, Any] = {
-        "Name": properties.get("Name") or provisioners._physical_name(stack_name, logical_id),
+        "Name": properties.get("Name") or physical_name(stack_name, logical_id),
         "Tags": properties.get("Tags") or [],
     }
     # Without a value the secret has no version, as on AWS.
@@ -55,8 +46,11 @@ async def update(physical_id: str, old: Properties, new: Properties, stack_name:
     if is_other and (value := await _value(new)) is not None:
         request["SecretString"] = value
     await call("secretsmanager", "UpdateSecret", request)
-    _, record = secretsmanager._resolve(physical_id)
-    provisioners._reconcile_tag_list(record.setdefault("Tags", []), old, new)
+    removed, changed = tags.changes(old, new)
+    if removed:
+        await call("secretsmanager", "UntagResource", {"SecretId": physical_id, "TagKeys": removed})
+    if changed:
+        await call("secretsmanager", "TagResource", {"SecretId": physical_id, "Tags": changed})
     return physical_id, {"Id": physical_id}
 
 
@@ -72,13 +66,9 @@ async def _value(properties: Properties) -> str | None:
         return str(properties["SecretString"]) if "SecretString" in properties else None
     if "SecretString" in properties:
         raise HandlerFailed("You can't specify both SecretString and GenerateSecretString", "InvalidRequest")
-    options: dict[str, Any] = {}
-    for key in _PASSWORD_OPTIONS:
-        if key in generate:
-            value = generate[key]
-            options[key] = int(value) if key == "PasswordLength" else value
-            if key.startswith(("ExcludeN", "ExcludeP", "ExcludeU", "ExcludeL", "Include", "Require")):
-                options[key] = provisioners._cfn_bool(value)
+    shape = service_model("secretsmanager").operation_model("GetRandomPassword").input_shape
+    assert shape is not None  # noqa: S101
+    options = from_properties({key: generate[key] for key in shape.members if key in generate}, shape)
     answer = await call("secretsmanager", "GetRandomPassword", options)
     password = answer["RandomPassword"]
     if "SecretStringTemplate" not in generate and "GenerateStringKey" not in generate:

@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from typing import Any
 
-from ministack.services import ec2
-from ministack.services.cloudformation import provisioners
-
-from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.cloudformation.drift_readers import identity, rules_of
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
 
+HONOURED = frozenset({
+    "CidrIp", "Description", "DestinationSecurityGroupId", "FromPort", "GroupId", "IpProtocol", "SourceSecurityGroupId",
+    "ToPort",
+})  # fmt: skip
+WITHOUT_EFFECT = frozenset({"CidrIpv6", "SourceSecurityGroupName", "SourceSecurityGroupOwnerId"})
 
-def _register_direction(registry: Registry, type_name: str, permissions_key: str) -> None:
-    def permissions_of(group_id: str) -> list[dict[str, Any]]:
-        group = ec2._security_groups.get(group_id)
-        if group is None:
-            raise HandlerFailed(f"The security group '{group_id}' does not exist", "NotFound")
-        return list(group[permissions_key])
 
-    def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-        group_id = properties.get("GroupId", "")
-        permissions = permissions_of(group_id)
-        (wanted,) = provisioners._ec2_sg_permissions([properties])
-        if _key(wanted) in map(_key, permissions):
+def _register_direction(registry: Registry, direction: str, side: str, permissions_key: str) -> None:
+    async def change(verb: str, properties: Properties) -> dict[str, Any]:
+        request = {"GroupId": properties["GroupId"], "IpPermissions": [_permission(properties, side)]}
+        return await call("ec2", f"{verb}SecurityGroup{direction}", request)
+
+    async def create(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
+        if unknown := set(properties) - HONOURED - WITHOUT_EFFECT:
             raise HandlerFailed(
-                f"the specified rule already exists in {group_id} (Error Code: InvalidPermission.Duplicate)",
+                f"the local region does not honour {', '.join(sorted(unknown))} of AWS::EC2::SecurityGroup{direction}",
+                "InvalidRequest",
+            )
+        request = {"GroupIds": [properties["GroupId"]]}
+        (group,) = (await call("ec2", "DescribeSecurityGroups", request))["SecurityGroups"]
+        if identity(properties, side) in [identity(rule, side) for rule in rules_of(group[permissions_key], side)]:
+            # MiniStack accepts a rule twice.
+            peer = next((properties[key] for key in _peers(side) if key in properties), "")
+            raise HandlerFailed(
+                f'the specified rule "peer: {peer}, {str(properties["IpProtocol"]).upper()}, from port: '
+                f'{properties.get("FromPort", -1)}, to port: {properties.get("ToPort", -1)}, ALLOW" already exists '
+                "(Service: Ec2, Status Code: 400, Error Code: InvalidPermission.Duplicate)",
                 "AlreadyExists",
             )
-        ec2._security_groups[group_id][permissions_key] = [*permissions, wanted]
-        rule_id = f"sgr-{secrets.token_hex(9)[:17]}"
-        return rule_id, {"Id": rule_id}
+        (rule,) = (await change("Authorize", properties))["SecurityGroupRules"]
+        return rule["SecurityGroupRuleId"], {"Id": rule["SecurityGroupRuleId"]}
 
-    def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
-        group = ec2._security_groups.get(properties.get("GroupId", ""))
-        if group is not None:
-            (gone,) = provisioners._ec2_sg_permissions([properties])
-            group[permissions_key] = [kept for kept in group[permissions_key] if _key(kept) != _key(gone)]
+    async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
+        try:
+            await change("Revoke", properties)
+        except HandlerFailed as error:
+            if error.code != "NotFound":
+                raise
 
-    def update(physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
+    async def update(physical_id: str, old: Properties, new: Properties, stack_name: str) -> Provisioned:
         # Only the description changes in place; any other change replaces the rule.
         if {**old, "Description": ""} != {**new, "Description": ""}:
-            return create("", new, stack_name)
-        delete(physical_id, old)
-        (changed,) = provisioners._ec2_sg_permissions([new])
-        ec2._security_groups[new["GroupId"]][permissions_key].append(changed)
+            return await create("", new, stack_name)
+        await change("Revoke", old)
+        await change("Authorize", new)
         return physical_id, {"Id": physical_id}
 
-    registry.register(type_name, Handlers(create=create, update=update, delete=delete))
+    registry.register(f"AWS::EC2::SecurityGroup{direction}", Handlers(create=create, update=update, delete=delete))
 
 
-def _key(permission: dict[str, Any]) -> str:
-    return json.dumps(ec2._strip_descriptions(permission), sort_keys=True)
+def _peers(side: str) -> tuple[str, ...]:
+    return ("CidrIp", "CidrIpv6", f"{side}SecurityGroupId", f"{side}SecurityGroupName")
+
+
+def _permission(rule: Properties, side: str) -> Properties:
+    """A rule of a template as an IpPermission of EC2's API."""
+    described = {"Description": rule["Description"]} if rule.get("Description") else {}
+    pair = {
+        member: rule[f"{side}SecurityGroup{name}"]
+        for member, name in (("GroupId", "Id"), ("GroupName", "Name"), ("UserId", "OwnerId"))
+        if f"{side}SecurityGroup{name}" in rule
+    }
+    return {
+        "IpProtocol": str(rule["IpProtocol"]),
+        **{key: int(rule[key]) for key in ("FromPort", "ToPort") if key in rule},
+        "IpRanges": [{"CidrIp": rule["CidrIp"], **described}] if "CidrIp" in rule else [],
+        "Ipv6Ranges": [{"CidrIpv6": rule["CidrIpv6"], **described}] if "CidrIpv6" in rule else [],
+        "UserIdGroupPairs": [{**pair, **described}] if pair else [],
+    }
 
 
 def register(registry: Registry) -> None:
-    _register_direction(registry, "AWS::EC2::SecurityGroupIngress", "IpPermissions")
-    _register_direction(registry, "AWS::EC2::SecurityGroupEgress", "IpPermissionsEgress")
+    _register_direction(registry, "Ingress", "Source", "IpPermissions")
+    _register_direction(registry, "Egress", "Destination", "IpPermissionsEgress")
