@@ -41,6 +41,7 @@ from alva.region.cloudwatch.alarms import Alarms
 from alva.region.cloudwatch.api import CloudWatch
 from alva.region.component import Component
 from alva.region.config import RegionConfig
+from alva.region.control_plane import ControlPlane
 from alva.region.daemon import FAILURES_PATH, hold_lock
 from alva.region.ecr import ContainerRegistry
 from alva.region.ecs import ContainerService
@@ -64,6 +65,8 @@ from alva.region.unexpected import answer_exceptions
 logger = logging.getLogger("alva.region")
 
 WORKER_THREADS = 16
+# The services whose calls can change VPCs and interfaces, beside CloudFormation; unsigned requests name none.
+_NETWORK_SERVICES = ("ec2", "ecs", "elasticache", "elasticloadbalancing", "rds", "")
 # `down` takes five seconds; this is the rest after the server has stopped accepting requests.
 STOP_TIMEOUT_SECONDS = 4.0
 
@@ -71,7 +74,8 @@ STOP_TIMEOUT_SECONDS = 4.0
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     """Construct the region and its components, in the order of their start, without starting them."""
     background = Background()
-    network = open_network(config.network, config.run_folder, background)
+    control_plane = ControlPlane(config.account_id, config.region)
+    network = open_network(config.network, config.run_folder, background, control_plane)
     region = Region(
         config=config,
         background=background,
@@ -205,8 +209,9 @@ def _application(ministack: ASGIApplication, region: Region) -> ASGIApplication:
             service, action = requested_action(scope, body)
             if not action.startswith(READ_ONLY):
                 region.persistence.mark_changed()
-                region.network.changed()
-                region.load_balancers.security_groups_may_have_changed()
+                if service in _NETWORK_SERVICES:
+                    region.network.changed()
+                    region.load_balancers.security_groups_may_have_changed()
                 if service == "cloudformation":
                     region.persistence.mark_stacks_changed()
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ministack.core.responses import request_scope
 from ministack.services import ec2
 
 from alva.region.background import Background
+from alva.region.control_plane import ControlPlane
 from alva.region.network import Interface, Namespace, Namespaces
 from alva.region.network.mode import missing
 from tests.region_network import inside
@@ -165,7 +167,7 @@ class Machine:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Bench]:
     ec2.reset()
-    network = Namespaces(folder / "network.json", Background())
+    network = Namespaces(folder / "network.json", Background(), ControlPlane("000000000000", "us-east-1"))
     bench = Bench(network)
     try:
         yield bench
@@ -341,6 +343,18 @@ async def test_an_internet_gateway_is_for_public_addresses(bench: Bench) -> None
     private.listeners.append(listener)
     assert public.reaches(OUTSIDE, 443)
     assert not private.reaches(OUTSIDE, 443)
+
+
+@on_bench
+async def test_rules_do_not_depend_on_the_account_and_region_of_the_running_request(bench: Bench) -> None:
+    bench.vpc.group("api")
+    bench.vpc.group("database")
+    api, database = await bench.interface("api"), await bench.interface("database")
+    database.listen(5432)
+    bench.vpc.allow("api", "database", 5432)
+    with request_scope("111111111111", "eu-west-1"):
+        await bench.rules_changed()
+    assert api.reaches(database, 5432)
 
 
 @on_bench

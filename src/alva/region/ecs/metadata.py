@@ -11,10 +11,10 @@ import contextlib
 import json
 from datetime import UTC, datetime
 
+from alva.region.control_plane import ControlPlane
 from alva.region.ecs.model import Container, Json, Task
 from alva.region.ecs.state import State
 from alva.region.network import Network
-from alva.region.network.records import subnet
 
 ADDRESS, PORT = "169.254.170.2", 80
 VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
@@ -27,8 +27,11 @@ def uri(container: Container) -> str:
     return f"http://{ADDRESS}/v4/{_id(container)}"
 
 
-def container_metadata(task: Task, container: Container, definition: Json) -> Json:
-    """The endpoint's response for a container; unknown members are left out."""
+def container_metadata(task: Task, container: Container, definition: Json, block: str) -> Json:
+    """The endpoint's response for a container; unknown members are left out.
+
+    `block` is the CIDR block of the task's subnet.
+    """
     configured = next(c for c in definition["containerDefinitions"] if c["name"] == container.name)
     log = configured.get("logConfiguration") or {}
     shown = {
@@ -57,12 +60,12 @@ def container_metadata(task: Task, container: Container, definition: Json) -> Js
         "LogDriver": log.get("logDriver"),
         "LogOptions": log.get("options"),
         "ContainerARN": container.arn,
-        "Networks": [_network(task)],
+        "Networks": [_network(task, block)],
     }
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def task_metadata(task: Task, definition: Json) -> Json:
+def task_metadata(task: Task, definition: Json, block: str) -> Json:
     """The endpoint's response for a task, with its containers."""
     shown = {
         "Cluster": task.cluster_arn,
@@ -77,7 +80,7 @@ def task_metadata(task: Task, definition: Json) -> Json:
         "PullStoppedAt": _time(task.pull_stopped_at),
         "AvailabilityZone": task.availability_zone,
         "LaunchType": task.launch_type or "FARGATE",
-        "Containers": [container_metadata(task, container, definition) for container in task.containers],
+        "Containers": [container_metadata(task, container, definition, block) for container in task.containers],
     }
     return {name: value for name, value in shown.items() if value is not None}
 
@@ -85,8 +88,9 @@ def task_metadata(task: Task, definition: Json) -> Json:
 class MetadataEndpoint:
     """Serves each container the metadata of its own task, which it finds by the client's address."""
 
-    def __init__(self, network: Network, state: State) -> None:
+    def __init__(self, network: Network, control_plane: ControlPlane, state: State) -> None:
         self._network = network
+        self._control_plane = control_plane
         self._state = state
         self._server: asyncio.Server | None = None
 
@@ -105,18 +109,26 @@ class MetadataEndpoint:
             self._server.close()
             self._server = None
 
-    def answer(self, path: str, address: str) -> Json | None:
+    async def answer(self, path: str, address: str) -> Json | None:
         """The response for a path and a client's address; None where there is none."""
-        for task in self._state.tasks.values():
-            if task.address != address or task.attachment_status != "ATTACHED":
-                continue
-            definition = self._state.task_definitions[task.task_definition_arn]
-            for container in task.containers:
-                if path == f"/v4/{_id(container)}":
-                    return container_metadata(task, container, definition)
-                if path == f"/v4/{_id(container)}/task":
-                    return task_metadata(task, definition)
+        attached = (each for each in self._state.tasks.values() if each.attachment_status == "ATTACHED")
+        task = next((each for each in attached if each.address == address), None)
+        if task is None:
+            return None
+        definition = self._state.task_definitions[task.task_definition_arn]
+        block = await self._block_of(task)
+        for container in task.containers:
+            if path == f"/v4/{_id(container)}":
+                return container_metadata(task, container, definition, block)
+            if path == f"/v4/{_id(container)}/task":
+                return task_metadata(task, definition, block)
         return None
+
+    async def _block_of(self, task: Task) -> str:
+        """The CIDR block of a task's subnet, empty if the subnet was deleted."""
+        filters = [{"Name": "subnet-id", "Values": [task.subnet_id]}]
+        subnets = (await self._control_plane.call("ec2", "DescribeSubnets", Filters=filters))["Subnets"]
+        return str(subnets[0]["CidrBlock"]) if subnets else ""
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -124,7 +136,7 @@ class MetadataEndpoint:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, _, rest = head.decode("latin-1").partition(" ")
                 path = rest.partition(" ")[0].partition("?")[0].rstrip("/")
-                found = self.answer(path, writer.get_extra_info("peername")[0]) if method == "GET" else None
+                found = await self.answer(path, writer.get_extra_info("peername")[0]) if method == "GET" else None
                 status, body = ("404 Not Found", b"") if found is None else ("200 OK", json.dumps(found).encode())
                 writer.write(
                     f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -135,8 +147,7 @@ class MetadataEndpoint:
         writer.close()
 
 
-def _network(task: Task) -> Json:
-    block = (subnet(task.subnet_id or "") or {}).get("CidrBlock", "")
+def _network(task: Task, block: str) -> Json:
     first, _, length = block.partition("/")
     gateway = f"{first.rpartition('.')[0]}.{int(first.rpartition('.')[2]) + 1}/{length}" if block else ""
     return {

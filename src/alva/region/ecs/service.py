@@ -24,7 +24,7 @@ class ContainerService:
         self.state = State(account_id=config.account_id, region=config.region)
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
-        self.metadata = MetadataEndpoint(region.network, self.state)
+        self.metadata = MetadataEndpoint(region.network, control_plane, self.state)
         self.sessions = ExecSessions(region.supervisor, region.background)
         self._resource_types = region.resource_types
         region.serve_websocket = self.sessions.serve

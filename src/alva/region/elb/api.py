@@ -11,12 +11,14 @@ from ministack.core.responses import get_account_id, get_region
 
 from alva.region import query_protocol
 from alva.region.aws_error import AwsError
+from alva.region.control_plane import ControlPlane
 from alva.region.elb.calls import listeners, load_balancers, rules, tags, target_groups
 from alva.region.elb.calls.listeners import CertificateNames
 from alva.region.elb.calls.support import Json
 from alva.region.elb.calls.target_groups import Targets
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.store import Store
+from alva.region.network.records import VpcRecords, read_records
 
 Call = Callable[[Json], Json | Awaitable[Json]]
 
@@ -26,7 +28,6 @@ _MODEL = query_protocol.service_model("elbv2")
 STORE_CALLS: dict[str, Callable[[Store, Json], Json]] = {
     "AddTags": tags.add_tags,
     "CreateRule": rules.create_rule,
-    "CreateTargetGroup": target_groups.create_target_group,
     "DeleteListener": listeners.delete_listener,
     "DeleteLoadBalancer": load_balancers.delete_load_balancer,
     "DeleteRule": rules.delete_rule,
@@ -47,19 +48,21 @@ STORE_CALLS: dict[str, Callable[[Store, Json], Json]] = {
     "RemoveTags": tags.remove_tags,
     "SetIpAddressType": load_balancers.set_ip_address_type,
     "SetRulePriorities": rules.set_rule_priorities,
+}
+VPC_CALLS: dict[str, Callable[[Store, VpcRecords, Json], Json]] = {
+    "CreateTargetGroup": target_groups.create_target_group,
     "SetSecurityGroups": load_balancers.set_security_groups,
     "SetSubnets": load_balancers.set_subnets,
 }
 TARGET_CALLS: dict[str, Callable[[Store, Targets, Json], Json]] = {
     "DeregisterTargets": target_groups.deregister_targets,
     "DescribeTargetHealth": target_groups.describe_target_health,
-    "RegisterTargets": target_groups.register_targets,
 }
 LISTENER_CALLS: dict[str, Callable[[Store, CertificateNames, Json], Awaitable[Json]]] = {
     "CreateListener": listeners.create_listener,
     "ModifyListener": listeners.modify_listener,
 }
-ACTIONS = frozenset({"CreateLoadBalancer", *STORE_CALLS, *TARGET_CALLS, *LISTENER_CALLS})
+ACTIONS = frozenset({"CreateLoadBalancer", "RegisterTargets", *STORE_CALLS, *VPC_CALLS, *TARGET_CALLS, *LISTENER_CALLS})
 """All other actions are refused, with their name in the error."""
 
 
@@ -77,8 +80,17 @@ class Api:
         """`changed` is called after every call that is not a Describe call."""
         self._home = (store.account_id, store.region)
         self._changed = changed
-        self._calls: dict[str, Call] = {
+
+        async def with_records(call: Callable[[VpcRecords, Json], Json], request: Json) -> Json:
+            return call(await read_records(ControlPlane(*self._home)), request)
+
+        of_vpcs: dict[str, Callable[[VpcRecords, Json], Json]] = {
             "CreateLoadBalancer": partial(load_balancers.create_load_balancer, store, free_dns_name),
+            "RegisterTargets": partial(target_groups.register_targets, store, targets),
+            **{name: partial(function, store) for name, function in VPC_CALLS.items()},
+        }
+        self._calls: dict[str, Call] = {
+            **{name: partial(with_records, function) for name, function in of_vpcs.items()},
             **{name: partial(function, store) for name, function in STORE_CALLS.items()},
             **{name: partial(function, store, targets) for name, function in TARGET_CALLS.items()},
             **{name: partial(function, store, certificate_names) for name, function in LISTENER_CALLS.items()},

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network
 
 from alva.region.elb.store import Store
-from alva.region.network.records import security_groups
 from alva.region.network.rules import Group, Rule
 
 logger = logging.getLogger(__name__)
@@ -25,9 +24,8 @@ Place = tuple[str, int]
 """Address and port."""
 
 
-def admitted_clients(store: Store) -> dict[str, bool]:
-    """Whether each listener admits clients, by ARN, according to the present security groups."""
-    groups = security_groups()
+def admitted_clients(store: Store, groups: Mapping[str, Group]) -> dict[str, bool]:
+    """Whether each listener admits clients, by ARN, according to these security groups."""
     return {
         listener.arn: are_admitted(
             [groups[group_id] for group_id in balancer.security_groups if group_id in groups]

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 
 from alva.errors import SubnetFull
 from alva.region.addresses import Addresses
+from alva.region.control_plane import ControlPlane
 from alva.region.elb.records import LoadBalancer, LoadBalancerEvent
 from alva.region.elb.store import Store
 from alva.region.network import Interface, Network
-from alva.region.network.records import subnet
+from alva.region.network.records import read_records
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ logger = logging.getLogger(__name__)
 class Interfaces:
     """Manages an interface for each load balancer of the store, if the network has any. Used on the event loop."""
 
-    def __init__(self, store: Store, network: Network, addresses: Addresses) -> None:
+    def __init__(self, store: Store, network: Network, addresses: Addresses, control_plane: ControlPlane) -> None:
         self._store = store
+        self._control_plane = control_plane
         self._network = network
         self._pool = addresses
         self._addresses: dict[str, str | None] = {}
@@ -52,7 +54,8 @@ class Interfaces:
     async def _attach(self, balancer: LoadBalancer) -> None:
         arn = balancer.arn
         self._addresses[arn] = None
-        found = next((found for each in balancer.subnets if (found := subnet(each.id))), None)
+        subnets = (await read_records(self._control_plane)).subnets
+        found = next((subnets[each.id] for each in balancer.subnets if each.id in subnets), None)
         try:
             address = self._pool.allocate(found["CidrBlock"]) if found is not None else None
         except SubnetFull as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,14 @@ from alva.region.elb.records import Listener, LoadBalancer, LoadBalancerEvent, R
 from alva.region.elb.store import Store
 from alva.region.elb.target_health import TargetHealth
 from alva.region.elb.targets import Key, TargetTable
+from alva.region.network.records import read_groups, read_records
 from alva.region.ports import port_in_use
 from alva.region.query_protocol import Response
 
 if TYPE_CHECKING:
     from alva.region.certificates import Certificate
     from alva.region.network import Namespace
+    from alva.region.network.rules import Group
     from alva.region.region import Region
 
 logger = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ class LoadBalancers:
             namespace=machine.path if machine is not None else None,
         )
         self._envoy = Envoy(config, region.supervisor, region.network.services)
-        self._interfaces = Interfaces(self.store, region.network, region.addresses)
+        self._interfaces = Interfaces(self.store, region.network, region.addresses, self._control_plane)
         self._targets = TargetTable(
             self.store,
             region.background,
@@ -82,7 +85,9 @@ class LoadBalancers:
         """The load balancer of each attached target group, by the group's ARN."""
         self._tls_proxies: dict[str, TlsProxy] = {}
         self._is_started = False
+        self._updating = asyncio.Lock()
         self._is_update_pending = False
+        self._is_check_pending = False
         self._is_verification_pending = False
         self._rejected: set[tuple[str, str]] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -108,7 +113,7 @@ class LoadBalancers:
         await self._complete_records()
         self._targets.restore()
         await self._interfaces.follow()
-        self._update()
+        await self._update()
         await self._envoy.start()
         self._publisher = Publisher(
             AccessLog(self._envoy.access_log),
@@ -240,7 +245,13 @@ class LoadBalancers:
 
     def security_groups_may_have_changed(self) -> None:
         """Update the edge, soon, if the security groups admit other clients than before."""
-        if admitted_clients(self.store) != self._admitted_clients:
+        if self._is_started and self.store.load_balancers and not self._is_check_pending:
+            self._is_check_pending = True
+            self._region.background.spawn("read the security groups of load balancers", self._check_admission())
+
+    async def _check_admission(self) -> None:
+        self._is_check_pending = False
+        if admitted_clients(self.store, await read_groups(self._control_plane)) != self._admitted_clients:
             self.changed()
 
     def _stored(self) -> None:
@@ -255,13 +266,17 @@ class LoadBalancers:
 
     async def _reconcile(self) -> None:
         """Update the data plane, and again once new load balancers have their interfaces."""
-        self._update()
+        await self._update()
         if self._interfaces.are_outdated():
             await self._interfaces.follow()
-            self._update()
+            await self._update()
 
-    def _update(self) -> None:
-        self._admitted_clients = admitted_clients(self.store)
+    async def _update(self) -> None:
+        async with self._updating:
+            self._apply(await read_groups(self._control_plane))
+
+    def _apply(self, groups: Mapping[str, Group]) -> None:
+        self._admitted_clients = admitted_clients(self.store, groups)
         records = self.store.records()
         self._records = replace(
             records, load_balancers=tuple(self._with_admission(each) for each in records.load_balancers)
@@ -345,7 +360,7 @@ class LoadBalancers:
 
     async def _complete_records(self) -> None:
         """Look up what an earlier version of alva did not save: the zones of subnets and the names of certificates."""
-        self.store.look_up_zones()
+        self.store.set_zones((await read_records(self._control_plane)).subnets)
         for listener in list(self.store.listeners()):
             if listener.certificate_arn and not listener.certificate_names:
                 names = await self._certificate_names(listener.certificate_arn)

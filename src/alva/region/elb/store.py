@@ -27,7 +27,6 @@ from alva.region.elb.records import (
     state_after,
 )
 from alva.region.elb.refusals import Invalid
-from alva.region.network.records import subnet as subnet_on_record
 
 Json = dict[str, Any]
 
@@ -110,11 +109,11 @@ class Store:
         self.load_balancers[balancer.arn] = replace(balancer, state=state)
         return state is not balancer.state
 
-    def look_up_zones(self) -> None:
-        """Set unknown zones of subnets, which an earlier version of alva did not save."""
+    def set_zones(self, recorded: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set unknown zones of subnets from EC2's records: an earlier version of alva did not save them."""
         for balancer in list(self.load_balancers.values()):
             subnets = tuple(
-                each if each.zone else Subnet(each.id, (subnet_on_record(each.id) or {}).get("AvailabilityZone", ""))
+                each if each.zone else Subnet(each.id, recorded.get(each.id, {}).get("AvailabilityZone", ""))
                 for each in balancer.subnets
             )
             self.load_balancers[balancer.arn] = replace(balancer, subnets=subnets)

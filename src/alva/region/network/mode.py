@@ -13,6 +13,7 @@ from typing import Protocol
 
 from alva.errors import RegionFailed
 from alva.region.background import Background
+from alva.region.control_plane import ControlPlane
 from alva.region.network.interface import Interface
 from alva.region.network.loopback import Loopback
 from alva.region.network.namespace import Namespace, NetworkFailed, find_program
@@ -54,7 +55,7 @@ class Network(Protocol):
     async def close(self) -> None: ...
 
 
-def open_network(mode: str, run_folder: Path, background: Background) -> Network:
+def open_network(mode: str, run_folder: Path, background: Background, control_plane: ControlPlane) -> Network:
     """The network of `mode`. Raises RegionFailed when this machine does not allow it."""
     if mode not in MODES:
         raise RegionFailed(
@@ -65,7 +66,7 @@ def open_network(mode: str, run_folder: Path, background: Background) -> Network
     reason = missing()
     if reason is None:
         try:
-            return Namespaces(run_folder / "network.json", background)
+            return Namespaces(run_folder / "network.json", background, control_plane)
         except (NetworkFailed, OSError) as error:
             reason = str(error)
     if mode == "namespaces":

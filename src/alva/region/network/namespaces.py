@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alva.region.background import Background
-from alva.region.network import records
+from alva.region.control_plane import ControlPlane
 from alva.region.network.interface import Interface
 from alva.region.network.namespace import Namespace, NetworkFailed, Place, own_namespace, run, stream_socket
+from alva.region.network.records import VpcRecords, read_records
 from alva.region.network.rules import Member, Outside, ruleset
 
 logger = logging.getLogger("alva.network")
@@ -51,13 +52,14 @@ class Namespaces:
     is_enforced = True
     description = "namespaces, security groups enforced"
 
-    def __init__(self, map_file: Path, background: Background) -> None:
+    def __init__(self, map_file: Path, background: Background, control_plane: ControlPlane) -> None:
         """Create the router and the services' namespace. Raises NetworkFailed when the kernel refuses.
 
-        While the region runs, `map_file` lists the namespace of each address.
+        `control_plane` reads the VPCs. While the region runs, `map_file` lists the namespace of each address.
         """
         self._map_file = map_file
         self._background = background
+        self._control_plane = control_plane
         machine = own_namespace()
         self.machine: Namespace | None = machine
         with contextlib.ExitStack() as undo:
@@ -232,16 +234,18 @@ class Namespaces:
 
     async def _apply(self) -> None:
         async with self._applying:
-            members, groups = self._members(), records.security_groups()
-            text = ruleset(members, groups, self._outside, self._open_to_all, region_address=_SERVICES_LINK)
+            records = await read_records(self._control_plane)
+            text = ruleset(
+                self._members(records), records.groups, self._outside, self._open_to_all, region_address=_SERVICES_LINK
+            )
             if text != self._applied:
                 await self._router.run(lambda: run("nft", "-f", "-", lines=[text]))
                 self._applied = text
 
-    def _members(self) -> list[Member]:
+    def _members(self, records: VpcRecords) -> list[Member]:
         members = []
         for interface in self._interfaces.values():
-            subnet = records.subnet(interface.subnet_id)
+            subnet = records.subnets.get(interface.subnet_id)
             if subnet is None:
                 continue  # The subnet was deleted: no connection reaches the interface.
             group_ids = tuple(interface.groups())

@@ -21,14 +21,14 @@ from alva.region.elb.calls.support import Json, attributes_of, check_name, page,
 from alva.region.elb.records import LoadBalancer, Subnet
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.store import Store
-from alva.region.network import records as network
+from alva.region.network.records import VpcRecords
 
 MOST_LOAD_BALANCERS = 50
 """AWS's default quota in a Region.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html"""
 
 
-def create_load_balancer(store: Store, free_dns_name: Callable[[], str], request: Json) -> Json:
+def create_load_balancer(store: Store, free_dns_name: Callable[[], str], records: VpcRecords, request: Json) -> Json:
     """CreateLoadBalancer. It returns an existing load balancer with the same name and settings."""
     name = request["Name"]
     if (kind := request.get("Type") or "application") != "application":
@@ -40,9 +40,9 @@ def create_load_balancer(store: Store, free_dns_name: Callable[[], str], request
     check_name(name, "The load balancer")
     if name.startswith("internal-"):
         raise Invalid(f"The load balancer name '{name}' cannot begin with 'internal-'")
-    subnets, vpc_id = _subnets(request)
+    subnets, vpc_id = _subnets(records, request)
     scheme = request.get("Scheme") or "internet-facing"
-    if scheme == "internet-facing" and not network.has_internet_gateway(vpc_id):
+    if scheme == "internet-facing" and not records.has_internet_gateway(vpc_id):
         raise Invalid(f"VPC {vpc_id} has no internet gateway", "InvalidSubnet")
     wanted = LoadBalancer(
         arn=store.new_arn("loadbalancer", "app", name),
@@ -50,7 +50,7 @@ def create_load_balancer(store: Store, free_dns_name: Callable[[], str], request
         scheme=scheme,
         vpc_id=vpc_id,
         subnets=subnets,
-        security_groups=_security_groups(request.get("SecurityGroups") or (), vpc_id),
+        security_groups=_security_groups(records, request.get("SecurityGroups") or (), vpc_id),
         created_at=time.time(),
         attributes=dict(LOAD_BALANCER_DEFAULTS),
         tags=tags_of(request),
@@ -113,11 +113,11 @@ def modify_load_balancer_attributes(store: Store, request: Json) -> Json:
     return describe_load_balancer_attributes(store, request)
 
 
-def set_subnets(store: Store, request: Json) -> Json:
+def set_subnets(store: Store, records: VpcRecords, request: Json) -> Json:
     """SetSubnets: the new subnets replace the old ones."""
     balancer = store.load_balancer(request["LoadBalancerArn"])
     _check_ip_address_type(request)
-    subnets, vpc_id = _subnets(request)
+    subnets, vpc_id = _subnets(records, request)
     if vpc_id != balancer.vpc_id:
         raise Invalid(f"The subnets must be in the VPC of the load balancer, {balancer.vpc_id}", "InvalidSubnet")
     changed = replace(balancer, subnets=subnets)
@@ -125,12 +125,12 @@ def set_subnets(store: Store, request: Json) -> Json:
     return {"AvailabilityZones": describing.availability_zones(changed), "IpAddressType": "ipv4"}
 
 
-def set_security_groups(store: Store, request: Json) -> Json:
+def set_security_groups(store: Store, records: VpcRecords, request: Json) -> Json:
     """SetSecurityGroups: the new security groups replace the old ones."""
     balancer = store.load_balancer(request["LoadBalancerArn"])
     if not request["SecurityGroups"]:
         raise Invalid("At least one security group must be specified", "InvalidConfigurationRequest")
-    groups = _security_groups(request["SecurityGroups"], balancer.vpc_id)
+    groups = _security_groups(records, request["SecurityGroups"], balancer.vpc_id)
     store.load_balancers[balancer.arn] = replace(balancer, security_groups=groups)
     return {"SecurityGroupIds": list(groups)}
 
@@ -151,7 +151,7 @@ def _check_ip_address_type(request: Mapping[str, Any]) -> None:
         raise NotHonoured(f"a load balancer with IpAddressType {kind}")
 
 
-def _subnets(request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
+def _subnets(records: VpcRecords, request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
     """The subnets of a request and their VPC: at least two, each in another zone, all in one VPC."""
     mappings = request.get("SubnetMappings") or []
     ids = list(request.get("Subnets") or [])
@@ -163,7 +163,7 @@ def _subnets(request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
         ids.append(mapping.get("SubnetId") or "")
     found = []
     for subnet_id in ids:
-        record = network.subnet(subnet_id)
+        record = records.subnets.get(subnet_id)
         if record is None:
             raise Invalid(f"The subnet ID '{subnet_id}' does not exist", "SubnetNotFound")
         found.append((Subnet(subnet_id, str(record["AvailabilityZone"])), str(record["VpcId"])))
@@ -183,11 +183,10 @@ def _subnets(request: Mapping[str, Any]) -> tuple[tuple[Subnet, ...], str]:
     return tuple(subnet for subnet, _ in found), vpcs.pop()
 
 
-def _security_groups(ids: Iterable[str], vpc_id: str) -> tuple[str, ...]:
+def _security_groups(records: VpcRecords, ids: Iterable[str], vpc_id: str) -> tuple[str, ...]:
     """The security groups of a request, by default the VPC's default group."""
     listed = tuple(dict.fromkeys(ids))
-    known = network.security_groups()
-    if any(group_id not in known for group_id in listed):
+    if any(group_id not in records.security_groups for group_id in listed):
         raise Invalid("One or more security groups are invalid", "InvalidConfigurationRequest")
-    default = network.default_group(vpc_id)
+    default = records.default_group(vpc_id)
     return listed or ((default,) if default else ())

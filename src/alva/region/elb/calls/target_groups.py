@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateT
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -21,7 +22,7 @@ from alva.region.elb.records import TargetGroup
 from alva.region.elb.refusals import Invalid, NotHonoured
 from alva.region.elb.store import Store
 from alva.region.elb.target_health import TargetHealth
-from alva.region.network import records as network
+from alva.region.network.records import VpcRecords
 
 MOST_TARGETS = 1000
 """AWS's quota of targets in a target group.
@@ -44,7 +45,7 @@ class Targets(Protocol):
     def targets(self, target_group_arn: str) -> list[tuple[str, int]]: ...
 
 
-def create_target_group(store: Store, request: Json) -> Json:
+def create_target_group(store: Store, records: VpcRecords, request: Json) -> Json:
     """CreateTargetGroup. It returns an existing target group with the same name and settings."""
     name = request["Name"]
     check_name(name, "Target group")
@@ -63,7 +64,7 @@ def create_target_group(store: Store, request: Json) -> Json:
     vpc_id = request.get("VpcId") or ""
     if not vpc_id:
         raise Invalid("A VPC ID must be specified")
-    if network.vpc(vpc_id) is None:
+    if vpc_id not in records.vpcs:
         raise Invalid(f"The VPC ID '{vpc_id}' is not found")
     wanted = TargetGroup(
         arn=store.new_arn("targetgroup", name),
@@ -137,10 +138,12 @@ def modify_target_group_attributes(store: Store, request: Json) -> Json:
     return describe_target_group_attributes(store, request)
 
 
-def register_targets(store: Store, targets: Targets, request: Json) -> Json:
+def register_targets(store: Store, targets: Targets, records: VpcRecords, request: Json) -> Json:
     """RegisterTargets, by address; the default port is the group's."""
     group = store.target_group(request["TargetGroupArn"])
-    places = _places(group, request["Targets"], is_new=True)
+    vpc = records.vpcs.get(group.vpc_id)
+    blocks = (*_PRIVATE, IPv4Network(vpc["CidrBlock"])) if vpc else _PRIVATE
+    places = _places(group, request["Targets"], permitted=blocks)
     if len({*((each.address, each.port) for each in store.targets.get(group.arn, ())), *places}) > MOST_TARGETS:
         raise Invalid(f"A target group can have at most {MOST_TARGETS} targets", "TooManyTargets")
     for address, port in places:
@@ -172,26 +175,22 @@ def _described(store: Store, group: TargetGroup) -> Json:
     return describing.target_group(group, store.users_of(group.arn))
 
 
-def _places(group: TargetGroup, given: list[Json] | tuple[()], *, is_new: bool = False) -> list[tuple[str, int]]:
-    """Address and port of each target."""
+def _places(
+    group: TargetGroup, given: list[Json] | tuple[()], *, permitted: Sequence[IPv4Network] | None = None
+) -> list[tuple[str, int]]:
+    """Address and port of each target. New targets are in a `permitted` block."""
     places = []
     for target in given:
         try:
             address = IPv4Address(target["Id"])
         except ValueError as error:
             raise Invalid(f"The IP address '{target['Id']}' is not a valid IPv4 address") from error
-        if target.get("AvailabilityZone") and is_new:
+        if target.get("AvailabilityZone") and permitted is not None:
             raise NotHonoured("a target outside the VPC (AvailabilityZone)")
-        if is_new and not address.is_loopback and not _is_permitted(address, group.vpc_id):
+        is_outside = permitted is not None and not any(address in block for block in permitted)
+        if is_outside and not address.is_loopback:
             raise Invalid(
                 f"The IP address '{address}' is not within any valid CIDR of the VPC '{group.vpc_id}'", "InvalidTarget"
             )
         places.append((str(address), target.get("Port") or group.port))
     return places
-
-
-def _is_permitted(address: IPv4Address, vpc_id: str) -> bool:
-    record = network.vpc(vpc_id)
-    if record is not None and address in IPv4Network(record["CidrBlock"]):
-        return True
-    return any(address in block for block in _PRIVATE)
