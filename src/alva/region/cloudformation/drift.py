@@ -6,7 +6,6 @@ unmanaged configuration changes to stacks".
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import logging
@@ -87,7 +86,7 @@ async def detect(stack: Json, logical_id: str, record: Json) -> Json:
     if current is None:
         return {**drift, "StackResourceDriftStatus": "DELETED"}
     compared = _types[type_name][1]
-    expected = {key: copy.deepcopy(value) for key, value in properties.items() if key in compared}
+    expected = {key: value for key, value in properties.items() if key in compared}
     if "Tags" in compared:
         # "CloudFormation also detects drift on stack-level tags" (the guide).
         wanted = {**_tags(stack.get("Tags")), **_tags(expected.pop("Tags", None))}
