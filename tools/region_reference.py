@@ -69,7 +69,6 @@ def install(home: Path) -> Types:
     extension.install(region.resource_types, lambda: None, region.background)
     for component in components:
         component.install()
-    extension.finish_install(region.resource_types)
     return region.resource_types.types
 
 
@@ -98,15 +97,12 @@ def introduction() -> Iterator[str]:
 
 
 def resource_types(types: Types) -> Iterator[str]:
-    from ministack.services.cloudformation import provisioners
-
-    from alva.region.cloudformation import schemas
+    from alva.region.cloudformation import registry, schemas, submissions
 
     yield "## CloudFormation: resource types"
     yield ""
     tables = property_tables()
-    used = [name for name in provisioners._RESOURCE_HANDLERS if name in schemas.all_schemas()]
-    for name in sorted(used):
+    for name in sorted(submissions.known_types()):
         schema = schemas.all_schemas()[name]
         settable = set(schema["properties"]) - {key for key in schema["read_only"] if "/" not in key}
         ours = name in types
@@ -122,14 +118,8 @@ def resource_types(types: Types) -> Iterator[str]:
             read = set(mentioned(functions_of(types, name))) & settable
             yield from entry("Read" if ours else "On record", read)
             yield from entry("Without effect", settable - read)
-        if replacing := provisioners._REPLACING_PROPERTIES.get(name):
-            yield from entry("Replaced when changed", set(replacing))
+        yield from entry("Replaced when changed", registry.replacing_properties(name))
         yield ""
-    others = sorted(set(provisioners._RESOURCE_HANDLERS) - set(used))
-    yield "### Other types, on record"
-    yield from wrapped("Not used by a template of this repository; their properties' names are not checked.")
-    yield from entry("Types", others)
-    yield ""
 
 
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
@@ -181,9 +171,8 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
 
 def functions_of(types: Types, type_name: str) -> list[Callable[..., Any]]:
     """The functions that create and update a resource of this type."""
-    from ministack.services.cloudformation import provisioners
-
     from alva.region import scaling
+    from alva.region.cloudformation import ministack_types
 
     if handlers := types.get(type_name):
         called = {
@@ -191,7 +180,7 @@ def functions_of(types: Types, type_name: str) -> list[Callable[..., Any]]:
             "AWS::ApplicationAutoScaling::ScalingPolicy": [scaling.Scaling.put_scaling_policy],
         }
         return [handlers.create, handlers.update, *called.get(type_name, [])]
-    entry = provisioners._RESOURCE_HANDLERS[type_name]
+    entry = ministack_types.handlers()[type_name]
     return [entry[key] for key in ("create", "update") if key in entry]
 
 
@@ -389,14 +378,13 @@ def load_balancing() -> Iterator[str]:
 
 
 def drift() -> Iterator[str]:
-    from ministack.services.cloudformation import provisioners
-
     from alva.region.cloudformation import drift as region_drift
+    from alva.region.cloudformation import submissions
 
     yield "## Drift detection: what is compared"
     yield ""
     for name, properties in sorted(region_drift.compared_properties().items()):
-        if name in provisioners._RESOURCE_HANDLERS:
+        if name in submissions.known_types():
             yield from entry(name, properties)
     yield ""
     yield "Every other type is `NOT_CHECKED`."

@@ -1,26 +1,60 @@
 """Encodes large states as JSON, and keeps the text of their immutable parts.
 
 Templates and stack events are never changed in place, so each is encoded once. The rest of a record is
-encoded each time. The format is that of MiniStack's encoder, so its decoder reads it.
+encoded each time. The format is that of MiniStack's state files.
 """
 
 from __future__ import annotations
 
+import ast
+import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ministack.core import persistence as codec
-from ministack.core.responses import AccountRegionScopedDict
-from ministack.services import cloudformation
+from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
+
+from alva.region.cloudformation import store
 
 FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued", "Changes"})
 """Members of stacks and change sets that are only replaced as a whole."""
 
 
+_REGIONAL, _BYTES = "__account_region_scoped__", "__bytes__"
+# By mark: MiniStack's kinds of scoped dictionaries, and the number of parts of a key's scope.
+_SCOPED = {_REGIONAL: (AccountRegionScopedDict, 2), "__scoped__": (AccountScopedDict, 1)}
+
+
 def encode(value: Any) -> str:
-    """The JSON of a value, with MiniStack's scoped dictionaries."""
-    return json.dumps(value, default=codec._json_default, separators=(",", ":"))
+    """The JSON of a value, with scoped dictionaries and bytes."""
+    return json.dumps(value, default=_encoded, separators=(",", ":"))
+
+
+def decode(text: str | bytes) -> Any:
+    """The value of which `encode` made the text."""
+    return json.loads(text, object_hook=_decoded)
+
+
+def _encoded(value: Any) -> Any:
+    for mark, (kind, _) in _SCOPED.items():
+        if isinstance(value, kind):
+            return {mark: True, "data": {_key(*key): each for key, each in value.to_dict().items()}}
+    if isinstance(value, bytes | bytearray):
+        return {_BYTES: base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _key(*scoped: Any) -> str:
+    *scope, key = scoped
+    return "\0".join([*scope, repr(key)])
+
+
+def _decoded(value: dict[str, Any]) -> Any:
+    for mark, (kind, parts) in _SCOPED.items():
+        if mark in value:
+            keys = ((*each.split("\0", parts), content) for each, content in value["data"].items())
+            return kind.from_dict({(*scope, ast.literal_eval(key)): content for *scope, key, content in keys})
+    return base64.b64decode(value[_BYTES]) if _BYTES in value else value
 
 
 class Fragments:
@@ -53,7 +87,7 @@ class LargeStates:
 
     def cloudformation(self) -> str:
         """The state of CloudFormation, as from its `get_state`."""
-        fragments = self._stacks
+        fragments, tables = self._stacks, store.get_state()
 
         def record(members: Mapping[str, Any]) -> str:
             return _object(
@@ -62,18 +96,18 @@ class LargeStates:
             )
 
         text = _object([
-            ("stacks", _scoped(cloudformation._stacks, record)),
-            ("stack_events", _scoped(cloudformation._stack_events, lambda each: _array(map(fragments.text_of, each)))),
-            ("exports", encode(cloudformation._exports)),
-            ("change_sets", _scoped(cloudformation._change_sets, record)),
+            ("stacks", _scoped(tables["stacks"], record)),
+            ("stack_events", _scoped(tables["stack_events"], lambda each: _array(map(fragments.text_of, each)))),
+            ("exports", encode(tables["exports"])),
+            ("change_sets", _scoped(tables["change_sets"], record)),
         ])  # fmt: skip
         fragments.end_generation()
         return text
 
 
 def _scoped(table: AccountRegionScopedDict, text_of: Callable[[Any], str]) -> str:
-    keyed = ((f"{account}\0{region}\0{key!r}", text_of(value)) for (account, region, key), value in table.all_items())
-    return _object([("__account_region_scoped__", "true"), ("data", _object(keyed))])
+    keyed = ((_key(*key), text_of(value)) for key, value in table.all_items())
+    return _object([(_REGIONAL, "true"), ("data", _object(keyed))])
 
 
 def _object(members: Iterable[tuple[str, str]]) -> str:

@@ -14,19 +14,18 @@ import hashlib
 import json
 import logging
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ministack import app as ministack_app
-from ministack.core import persistence as codec
-from ministack.services import cloudformation, cloudwatch_logs
+from ministack.services import cloudwatch_logs
 
 from alva.errors import RegionFailed
+from alva.region import service_table
 from alva.region.background import Background, end
-from alva.region.encoded_state import LargeStates, encode
+from alva.region.cloudformation import store
+from alva.region.encoded_state import LargeStates, decode, encode
 from alva.region.log_events import Changes, LogEvents
 
 logger = logging.getLogger("alva.persistence")
@@ -91,7 +90,7 @@ class Persistence:
                 evidence=[f"{self._file}: {error}"],
                 next_step=f"keep a copy of {self._file} if you need its content, then run ./alva down --wipe",
             ) from error
-        unknown = sorted(set(rows) - set(ministack_app._state_map))
+        unknown = sorted(set(rows) - set(service_table.states()))
         if unknown:
             logger.warning(
                 "%s was written by an earlier version of alva: the state of %s is kept there and not restored, since "
@@ -109,8 +108,8 @@ class Persistence:
     def _load(self, service: str, payload: bytes) -> bool:
         """Restore one service's state; returns whether that succeeded. If not, the state is kept in another table."""
         try:
-            state = json.loads(payload, object_hook=codec._json_object_hook)
-            ministack_app._get_module(ministack_app._state_map[service]).load_persisted_state(state)
+            owner = service_table.states()[service] or service_table.module_of(service)
+            owner.load_persisted_state(decode(payload))
         except Exception as error:
             self._background.failed(f"restore the state of {service}", error)
             cause = f"{type(error).__name__}: {error}"
@@ -162,14 +161,11 @@ class Persistence:
         """The unsaved states, encoded. It does not await anything, so that the states are consistent."""
         now = time.monotonic()
         rows = {}
-        for service, module_name in ministack_app._state_map.items():
+        for service, module in service_table.states().items():
             if self._not_before.get(service, 0.0) > now:
                 continue
             if service == _ON_REQUEST_ONLY and not self._is_cloudformation_changed:
                 continue
-            module = ministack_app._loaded_modules.get(module_name) or sys.modules.get(
-                f"ministack.services.{module_name}"
-            )
             if module is None or not hasattr(module, "get_state"):
                 continue
             started = time.monotonic()
@@ -197,7 +193,7 @@ class Persistence:
         """A service's state in JSON; None if it has none. Of large states, only changes are encoded."""
         if service == _LOGS and module is cloudwatch_logs:
             return encode(self._log_events.state())
-        if service == _ON_REQUEST_ONLY and module is cloudformation:
+        if service == _ON_REQUEST_ONLY and module is store:
             return self._large.cloudformation()
         state = module.get_state()
         return None if state is None else encode(state)

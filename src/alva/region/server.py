@@ -113,7 +113,6 @@ async def run(config: RegionConfig) -> None:
     listener = listen(config.api_port)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="region"))
 
-    ministack_app._MAIN_LOOP = asyncio.get_running_loop()
     offered_services.disable_other_entry_points(ministack_app)
     region, components = build(config)
     asyncio.get_running_loop().set_exception_handler(partial(_record_unexpected, region.background))
@@ -136,7 +135,6 @@ async def run(config: RegionConfig) -> None:
     service_table.replace_service("monitoring", CloudWatch())
     for component in components:
         component.install()
-    extension.finish_install(region.resource_types)
     definitions = QueryDefinitions()
     service_table.add_state("query_definitions", definitions)
     validation.install(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
 from ministack import app as ministack_app
 from ministack.core import router
+
+from alva.region import offered_services
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -29,23 +33,35 @@ class Service(State, Protocol):
     ) -> Awaitable[Response]: ...
 
 
+_states: dict[str, State] = {}
+"""The region's own states by the name under which they are saved."""
+
+
 def replace_service(name: str, service: Service) -> None:
     """Replace a service of MiniStack with `service`, and save its state under MiniStack's name."""
-    module_name = ministack_app.SERVICE_REGISTRY[name]["module"]
     ministack_app.SERVICE_HANDLERS[name] = service.handle_request
-    ministack_app._loaded_modules[module_name] = service
+    add_state(ministack_app.SERVICE_REGISTRY[name]["module"], service)
 
 
 def add_service(name: str, service: Service, target_prefix: str) -> None:
     """Add a service with a JSON protocol whose X-Amz-Target begins with `target_prefix`."""
-    module_name = name.replace("-", "_")
-    ministack_app.SERVICE_REGISTRY[name] = {"module": module_name}
-    ministack_app.SERVICE_HANDLERS[name] = service.handle_request
-    add_state(module_name, service)
+    ministack_app.SERVICE_REGISTRY[name] = {"module": name.replace("-", "_")}
     router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix]}
+    replace_service(name, service)
 
 
 def add_state(name: str, state: State) -> None:
-    """Save and restore a state that belongs to no service of MiniStack."""
-    ministack_app._state_map[name] = name
-    ministack_app._loaded_modules[name] = state
+    """Save and restore a state under this name, in place of MiniStack's if it has one of the name."""
+    _states[name] = state
+
+
+def states() -> dict[str, State | None]:
+    """The states to save by name; None for that of a MiniStack module which no request has used."""
+    modules = {ministack_app.SERVICE_REGISTRY[name]["module"] for name in offered_services.OFFERED}
+    theirs = {name: sys.modules.get(f"ministack.services.{name}") for name in sorted(modules)}
+    return {**theirs, **_states}
+
+
+def module_of(name: str) -> State:
+    """MiniStack's module of a service."""
+    return importlib.import_module(f"ministack.services.{name}")

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ministack import app as ministack_app
 
 from alva.errors import RegionFailed
-from alva.region import persistence
+from alva.region import persistence, service_table
 from alva.region.background import Background
 from alva.region.persistence import Persistence
 from tests.waiting import async_until
@@ -28,8 +27,7 @@ class Saved:
         self.persistence = Persistence(file, self.background)
         self._file = file
         modules = {name: SimpleNamespace(get_state=lambda name=name: self.states[name]) for name in services}
-        monkeypatch.setattr(ministack_app, "_state_map", {name: name for name in services})
-        monkeypatch.setattr(ministack_app, "_loaded_modules", modules)
+        monkeypatch.setattr(service_table, "states", lambda: modules)
 
     def save(self) -> dict[str, Any]:
         asyncio.run(self.persistence.save())
@@ -70,8 +68,7 @@ def test_state_of_a_service_that_is_no_longer_offered_is_logged_and_kept_and_the
     now = Saved(file, monkeypatch, "ssm")
     restored: dict[str, Any] = {}
     module = SimpleNamespace(load_persisted_state=restored.update, get_state=lambda: {"a": 2})
-    monkeypatch.setattr(ministack_app, "_get_module", {"ssm": module}.__getitem__)
-    monkeypatch.setattr(ministack_app, "_loaded_modules", {"ssm": module})
+    monkeypatch.setattr(service_table, "states", lambda: {"ssm": module})
     assert now.persistence.restore() == ["ssm"]
     assert restored == {"a": 1}
     (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
@@ -118,8 +115,7 @@ def test_service_whose_state_cannot_be_read_starts_empty_and_its_state_is_kept(
         "rds": SimpleNamespace(load_persisted_state=lambda state: state["no such key"], get_state=lambda: "empty"),
         "ssm": SimpleNamespace(load_persisted_state=restored.append, get_state=lambda: 0),
     }
-    monkeypatch.setattr(ministack_app, "_get_module", modules.__getitem__)
-    monkeypatch.setattr(ministack_app, "_loaded_modules", modules)
+    monkeypatch.setattr(service_table, "states", lambda: modules)
     assert now.persistence.restore() == ["ssm"]
     assert restored == [0]
     assert [failure.name for failure in now.background.failures] == ["restore the state of rds"]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from ministack.core import persistence as codec
 from ministack.core.responses import request_scope
-from ministack.services import cloudformation
 
 from alva.region import encoded_state
 from alva.region.cloudformation import events, store
@@ -21,9 +20,9 @@ TEMPLATE = {"Resources": {f"R{number}": {"Type": "AWS::SNS::Topic", "Properties"
 
 @pytest.fixture(autouse=True)
 def empty() -> Iterator[None]:
-    cloudformation.reset()
+    store.reset()
     yield
-    cloudformation.reset()
+    store.reset()
 
 
 def add_stack(name: str) -> store.Stack:
@@ -42,7 +41,7 @@ def add_stack(name: str) -> store.Stack:
 
 
 def expected() -> Any:
-    return json.loads(json.dumps(cloudformation.get_state(), default=codec._json_default))
+    return json.loads(json.dumps(store.get_state(), default=codec._json_default))
 
 
 def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> None:
@@ -71,8 +70,8 @@ def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> 
 def test_restored_state_equals_the_saved_state() -> None:
     add_stack("one")
     text, before = LargeStates().cloudformation(), expected()
-    cloudformation.reset()
-    cloudformation.load_persisted_state(json.loads(text, object_hook=codec._json_object_hook))
+    store.reset()
+    store.load_persisted_state(encoded_state.decode(text))
     assert expected() == before
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ministack import app as ministack_app
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudwatch_logs
 
-from alva.region import log_events
+from alva.region import log_events, service_table
 from alva.region.background import Background
 from alva.region.persistence import Persistence
 
@@ -24,9 +23,7 @@ NOW = 1_800_000_000_000
 
 @pytest.fixture(autouse=True)
 def no_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(ministack_app, "_state_map", {"cloudwatch_logs": "cloudwatch_logs"})
-    monkeypatch.setattr(ministack_app, "_get_module", {"cloudwatch_logs": cloudwatch_logs}.__getitem__)
-    monkeypatch.setattr(ministack_app, "_loaded_modules", {"cloudwatch_logs": cloudwatch_logs})
+    monkeypatch.setattr(service_table, "states", lambda: {"cloudwatch_logs": cloudwatch_logs})
     monkeypatch.setattr("alva.region.log_events.time.time", lambda: NOW / 1000)
     cloudwatch_logs.reset()
     log_events.install()

@@ -52,8 +52,8 @@ def test_good_resources_and_changes_pass() -> None:
     properties = {"Name": "/x", "Type": "String", "Value": "x"}
     name = create("AWS::SSM::Parameter", properties)
     changed = Provisioner({}).update(
-        "AWS::SSM::Parameter", "Thing", name, properties, {**properties, "Value": ""}, {}, "stack", name_seed="",
-        retains_replaced=False, announced=lambda _: None,
+        "AWS::SSM::Parameter", "Thing", name, properties, {**properties, "Value": ""}, "stack", name_seed="",
+        announced=lambda _: None,
     )  # fmt: skip
     with pytest.raises(HandlerFailed, match="length greater than or equal to 1"):
         asyncio.run(changed)

@@ -56,7 +56,7 @@ class ChangeSets:
         if (former := store.find_change_set(name, stack)) and not former["ExecutionStatus"].startswith("EXECUTE_"):
             raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
         submission = submissions.read(request, stack, stack["_template"] or None)
-        change_set = _new_change_set(request, stack, submission, kind, drifted)
+        change_set = await _new_change_set(request, stack, submission, kind, drifted)
         if is_new:
             store.add(stack)
             OperationContext(self._operations.provisioner, stack, {}, {}).stack_event(
@@ -151,7 +151,7 @@ async def _drifted(stack: Stack | None, request: Json) -> dict[str, Drifted]:
     return await drift.drifted_resources(stack)
 
 
-def _new_change_set(
+async def _new_change_set(
     request: Json, stack: Stack, submission: Submission, kind: str, drifted: dict[str, Drifted]
 ) -> ChangeSet:
     _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
@@ -186,9 +186,9 @@ def _new_change_set(
     }
     if kind == "IMPORT":
         importing.check_frozen(stack, submission, request)
-        change_set.update(importing.of_request(submission, request, plain))
+        change_set.update(await importing.of_request(submission, request, plain))
     elif request.get("ImportExistingResources"):
-        change_set.update(importing.of_existing(submission, plain))
+        change_set.update(await importing.of_existing(submission, plain))
     elif not plain and not _outputs_differ(stack, submission):
         change_set.update(Status="FAILED", ExecutionStatus="UNAVAILABLE", StatusReason=NO_CHANGES)
     return change_set

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ministack.services.cloudformation import stacks
-
-from alva.region.cloudformation import events, intrinsics, store, template
+from alva.region.cloudformation import events, intrinsics, schemas, store, template
 from alva.region.cloudformation.intrinsics import NO_VALUE, Json, Scope, TemplateError, text
 from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import Stack
@@ -18,6 +16,12 @@ Step = dict[str, Any]
 
 STACK_TYPE = "AWS::CloudFormation::Stack"
 RETAINING_POLICIES = ("Retain", "RetainExceptOnCreate")
+# Types with tags that the region does not record.
+_WITHOUT_STACK_TAGS = frozenset({
+    "AWS::ApplicationAutoScaling::ScalableTarget", "AWS::CloudWatch::Dashboard", "AWS::ECS::TaskDefinition",
+    "AWS::ElastiCache::ParameterGroup", "AWS::ElastiCache::ReplicationGroup", "AWS::ElastiCache::SubnetGroup",
+    "AWS::Events::Rule", "AWS::IAM::OIDCProvider", "AWS::S3::AccessPoint", "AWS::S3::Bucket", "AWS::WAFv2::WebACL",
+})  # fmt: skip
 _NO_STRING = "Template format error: The Value field of every Outputs member must evaluate to a String."
 
 
@@ -100,9 +104,20 @@ class Context:
         return outputs, exports
 
     def with_tags(self, resource_type: str, logical_id: str, properties: Json, tags: Any) -> Json:
-        """The properties with the stack's tags and CloudFormation's own tags added."""
-        tagged = stacks._with_stack_tags(resource_type, properties, tags, self.name, self.id, logical_id)
-        return dict(tagged)
+        """The properties with the stack's tags and CloudFormation's own tags added; a tag of the template wins."""
+        schema = schemas.all_schemas().get(resource_type, {"properties": {}})
+        if "Tags" not in schema["properties"] or resource_type in _WITHOUT_STACK_TAGS:
+            return properties
+        added = {tag["Key"]: tag["Value"] for tag in tags} | {
+            "aws:cloudformation:stack-name": self.name,
+            "aws:cloudformation:stack-id": self.id,
+            "aws:cloudformation:logical-id": logical_id,
+        }
+        own = properties.get("Tags") or []
+        if isinstance(own, dict) or resource_type == "AWS::SSM::Parameter":
+            return {**properties, "Tags": {**added, **dict(own)}}
+        missing = added.keys() - {tag["Key"] for tag in own}
+        return {**properties, "Tags": own + [{"Key": key, "Value": added[key]} for key in added if key in missing]}
 
 
 class OperationContext(Context):

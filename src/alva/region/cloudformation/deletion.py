@@ -27,7 +27,7 @@ async def delete_resource(context: OperationContext, logical_id: str, record: Ma
         await yield_to_requests()
         if policy == "Snapshot":
             await context.provisioner.snapshot(resource_type, physical_id, properties)
-        await context.provisioner.delete(resource_type, logical_id, physical_id, properties, context.name)
+        await context.provisioner.delete(resource_type, physical_id, properties)
     except Exception as error:
         logger.error("cannot delete %s (%s) of %s: %s", logical_id, physical_id, context.name, error)
         context.event(logical_id, resource_type, "DELETE_FAILED", str(error), physical_id)

@@ -13,11 +13,17 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ministack.services.cloudformation import stacks
-
-from alva.region.cloudformation import drift, dynamic_references, events, imports, provisioning, schemas, store
+from alva.region.cloudformation import (
+    drift,
+    dynamic_references,
+    events,
+    imports,
+    provisioning,
+    replacement,
+    schemas,
+    store,
+)
 from alva.region.cloudformation.context import (
-    RETAINING_POLICIES,
     STACK_TYPE,
     Context,
     Operation,
@@ -75,21 +81,6 @@ async def deploy(provisioner: Provisioner, stack: Stack, operation: Operation) -
     verb = "UPDATE" if is_update else "CREATE"
     context = OperationContext(provisioner, stack, operation["template"], operation["param_values"])
     dependencies = context.dependencies()
-    if not stack.get("_disable_validation") and stacks._fail_property_validation(
-        stack,
-        context.id,
-        context.name,
-        context.definitions,
-        list(dependencies),
-        context.parameters,
-        context.scope.conditions,
-        context.scope.mappings,
-        operation["disable_rollback"],
-        previous_stack=previous,
-    ):
-        stack.pop("_operation", None)
-        return
-
     outcome = await run_in_order(
         dependencies,
         lambda name: _provision(context, operation, name),
@@ -164,9 +155,9 @@ async def _provision(context: OperationContext, operation: Operation, logical_id
             identifier = operation["imports"].get(logical_id)
             if identifier is not None:
                 step["action"] = "import"
-                made = adopt(context, logical_id, resource_type, identifier)
+                made = await adopt(context, logical_id, resource_type, identifier)
             else:
-                imports.refuse_existing(resource_type, new)
+                await imports.refuse_existing(resource_type, new)
                 made = await context.provisioner.create(resource_type, logical_id, new, context.name, announced)
         step["physical_id"] = made.physical_id
         step["state"] = "done"
@@ -191,12 +182,12 @@ async def _provision(context: OperationContext, operation: Operation, logical_id
         raise
 
 
-def adopt(
+async def adopt(
     context: OperationContext, logical_id: str, resource_type: str, identifier: dict[str, str]
 ) -> provisioning.Made:
     """Import an existing resource into the stack, and record the events. Raises HandlerFailed where there is none."""
     context.event(logical_id, resource_type, "IMPORT_IN_PROGRESS", "Resource import started.")
-    physical_id, attributes = imports.adopt(resource_type, identifier)
+    physical_id, attributes = await imports.adopt(resource_type, next(iter(identifier.values())))
     for status, reason in (
         ("IMPORT_IN_PROGRESS", ""),
         ("IMPORT_COMPLETE", "Resource import completed."),
@@ -225,42 +216,31 @@ async def _change(
             "Update of resource type is not permitted. The new template modifies resource type of the "
             f"following resources: [{logical_id}]"
         )
-    refused = stacks._custom_named_replacement_error(resource_type, old, new)
-    replaces = not refused and provisioning.is_replacement(resource_type, old, new)
     step.update(old=old, old_physical_id=physical_id)
-    if replaces:
+    refused = replacement.refusal(resource_type, physical_id, old, new)
+    if not refused and replacement.is_replacement(resource_type, old, new):
         step["action"] = "replace"
         context.event(logical_id, resource_type, "UPDATE_IN_PROGRESS", REPLACEMENT_REASON, physical_id)
+        await imports.refuse_existing(resource_type, new)
     else:
         step["physical_id"] = physical_id
         context.event(logical_id, resource_type, "UPDATE_IN_PROGRESS", physical_id=physical_id)
     if refused:
         step["action"] = "refused"
+        raise Refused(refused)
     made = await context.provisioner.update(
         resource_type,
         logical_id,
         physical_id,
         old,
         new,
-        previous.get("Attributes") or {},
         context.name,
         name_seed=previous.get("_name_seed", ""),
-        retains_replaced=context.policy(logical_id, "UpdateReplacePolicy", context.stack["_resources"])
-        in RETAINING_POLICIES,
         announced=announced,
     )
-    if made.physical_id != physical_id or made.pending_deletes:
+    if made.physical_id != physical_id:
         step["action"] = "replace"
-        # Callables do not survive a restart. The predecessor is then deleted by its physical id, below.
-        operation.setdefault("_pending_deletes", PendingDeletes())[logical_id] = made.pending_deletes
     return made
-
-
-class PendingDeletes(dict[str, Any]):
-    """Deletions left to the clean-up phase, by logical id. They are not saved: a copy is empty."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PendingDeletes:
-        return PendingDeletes()
 
 
 def _resolved_properties(
@@ -320,8 +300,6 @@ async def _clean_up_after_update(context: OperationContext, operation: Operation
         record = old_resources[name]
         attribute = "UpdateReplacePolicy" if name in replaced else "DeletionPolicy"
         policy_of = context if name in replaced else old
-        for function, arguments, keywords in operation.get("_pending_deletes", {}).get(name, ()):
-            function(*arguments, **keywords)
         current = context.stack["_resources"].get(name)
         if name in replaced and current and current["PhysicalResourceId"] == record["PhysicalResourceId"]:
             return

@@ -11,11 +11,10 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from ministack.services.cloudformation import provisioners
-
 from alva.region.cloudformation import drift, template
 from alva.region.cloudformation.drift import Drifted
 from alva.region.cloudformation.intrinsics import KNOWN_AFTER_APPLY, Json, Scope, references, text
+from alva.region.cloudformation.replacement import recreation
 
 # Attributes, beside the properties, whose change is listed.
 ATTRIBUTES = ("Metadata", "CreationPolicy", "UpdatePolicy", "DeletionPolicy", "UpdateReplacePolicy")
@@ -132,7 +131,7 @@ def _reverted(resource_type: str, name: str, found: Drifted, wanted: Json) -> Js
     target = {
         "Attribute": "Properties",
         "Name": name,
-        "RequiresRecreation": provisioners._property_recreation(resource_type, name),
+        "RequiresRecreation": recreation(resource_type, name),
         "Path": f"/Properties/{name}",
         "AttributeChangeType": "SyncWithActual" if is_wanted else "Modify" if name in found.actual else "Add",
         "Drift": {
@@ -155,10 +154,10 @@ def _modification(definition: Json, details: list[Json], *, of_type: bool, is_re
 
 
 def _replacement(details: list[Json], *, of_type: bool) -> str:
-    recreations = {(each["Target"]["RequiresRecreation"], each["Evaluation"]) for each in details}
-    if of_type or ("Always", "Static") in recreations:
+    required = {(each["Target"]["RequiresRecreation"], each["Evaluation"]) for each in details}
+    if of_type or ("Always", "Static") in required:
         return "True"
-    return "Conditional" if any(recreation != "Never" for recreation, _ in recreations) else "False"
+    return "Conditional" if any(each != "Never" for each, _ in required) else "False"
 
 
 def _policy_action(definition: Json, attribute: str, prefix: str = "") -> Json:
@@ -221,8 +220,8 @@ def _property_details(
     properties: Json = definition.get("Properties") or {}
     details: list[Json] = []
     for name in sorted({*properties, *direct}):
-        recreation = provisioners._property_recreation(definition["Type"], name)
-        target = {"Attribute": "Properties", "Name": name, "RequiresRecreation": recreation}
+        required = recreation(definition["Type"], name)
+        target = {"Attribute": "Properties", "Name": name, "RequiresRecreation": required}
         causes: list[Json] = []
         for entity, attribute in references(properties.get(name)):
             if attribute is None and entity in changed:

@@ -8,17 +8,14 @@ from collections.abc import Callable
 
 from ministack import app as ministack_app
 from ministack.core.responses import set_request_account_id, set_request_region
-from ministack.services.cloudformation import provisioners
 
 from alva.region import service_table
 from alva.region.background import Background
 from alva.region.cloudformation import (
     change_sets,
     drift_detection,
-    imports,
     operations,
     read,
-    schemas,
     store,
     submissions,
 )
@@ -31,21 +28,9 @@ from alva.region.scaling import Scaling
 
 logger = logging.getLogger("alva.cloudformation")
 
-# Resource types of these namespaces are MiniStack's. Other types are refused by name before anything is created.
-OFFERED_NAMESPACES = frozenset({
-    "CDK", "CertificateManager", "CloudFormation", "CloudWatch", "EC2", "ECR", "ECS", "ElastiCache",
-    "ElasticLoadBalancingV2", "Events", "IAM", "KMS", "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM",
-    "SecretsManager", "ServiceDiscovery", "WAFv2",
-})  # fmt: skip
-# Types of these namespaces for which MiniStack would only make a record.
-WITHHELD = frozenset({
-    "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
-    "AWS::CloudFormation::CustomResource", "AWS::CloudFormation::Stack", "AWS::EC2::Instance",
-})  # fmt: skip
-
 
 def actions(begun: Operations) -> dict[str, Action]:
-    """The actions of the region; SignalResource is MiniStack's."""
+    """The actions of the region."""
     sets = change_sets.ChangeSets(begun)
     return {
         "CancelUpdateStack": begun.cancel_update_stack,
@@ -75,6 +60,7 @@ def actions(begun: Operations) -> dict[str, Action]:
         "ListStacks": read.list_stacks,
         "RollbackStack": begun.rollback_stack,
         "SetStackPolicy": operations.set_stack_policy,
+        "SignalResource": operations.signal_resource,
         "UpdateStack": begun.update_stack,
         "UpdateTerminationProtection": operations.update_termination_protection,
         "ValidateTemplate": submissions.validate_template,
@@ -87,29 +73,11 @@ def install(registry: Registry, stacks_changed: Callable[[], None], background: 
     `stacks_changed` is called after every step of an operation.
     """
     begun = Operations(background, Provisioner(registry.types, stacks_changed))
-    others = ministack_app.SERVICE_HANDLERS["cloudformation"]
-    ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun), others).handle_request
+    ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun)).handle_request
+    service_table.add_state("cloudformation", store)
     service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all(registry)
-    imports.install()
     return begun
-
-
-def finish_install(registry: Registry) -> None:
-    """Register all types with MiniStack, including the components'. Called after every component's `install`."""
-    for type_name in list(provisioners._RESOURCE_HANDLERS):
-        if type_name.split("::")[1] not in OFFERED_NAMESPACES or type_name in WITHHELD:
-            del provisioners._RESOURCE_HANDLERS[type_name]
-    for type_name in schemas.all_schemas():
-        provisioners._REPLACING_PROPERTIES.setdefault(type_name, schemas.create_only(type_name))
-    for type_name, type_handlers in registry.types.items():
-        # MiniStack needs an entry for the type but does not use it: the stack operations call our handlers.
-        theirs = provisioners._RESOURCE_HANDLERS.get(type_name, {})
-        provisioners._RESOURCE_HANDLERS[type_name] = {key: theirs[key] for key in ("import",) if key in theirs}
-        if type_handlers.replacing_properties:
-            provisioners._REPLACING_PROPERTIES[type_name] = type_handlers.replacing_properties
-    for type_name in imports.IMPORTABLE:
-        provisioners._RESOURCE_HANDLERS[type_name]["import"] = imports.import_handler(type_name)
 
 
 def resume_interrupted(begun: Operations) -> None:

@@ -38,46 +38,42 @@ def check_frozen(stack: Stack, submission: Submission, request: Json) -> None:
         raise Refused(f"As part of the import operation, you cannot modify or add [{frozen}]")
 
 
-def of_request(submission: Submission, request: Json, changes: list[Json]) -> Json:
+async def of_request(submission: Submission, request: Json, changes: list[Json]) -> Json:
     """The changes of an IMPORT change set. Raises Refused where the request does not fit."""
     entries: list[Json] = request.get("ResourcesToImport") or []
     if not entries:
         raise Refused("Must Provide at least one resource to import")
     _check_entries(entries, submission.template["Resources"])
     _check_changes([each["LogicalResourceId"] for each in entries], submission.template["Resources"], changes)
-    reason = _problem(entries) or _owner(entries)
+    reason = await _problem(entries) or _owner(entries)
     if reason is not None:
         return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
     listed = _listed([_change(each) for each in entries])
     identifiers = {"_imports": {each["LogicalResourceId"]: each["ResourceIdentifier"] for each in entries}}
     if unsupported := sorted(
-        {each["ResourceType"] for each in entries if not imports.is_offered(each["ResourceType"])}
+        {each["ResourceType"] for each in entries if imports.identifier(each["ResourceType"]) is None}
     ):
         reason = f"The local region does not honour the import of {', '.join(unsupported)}"
         return {"ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **listed, **identifiers}
     return {"StatusReason": REVIEW, **listed, **identifiers}
 
 
-def of_existing(submission: Submission, changes: list[Json]) -> Json:
+async def of_existing(submission: Submission, changes: list[Json]) -> Json:
     """The changes with ImportExistingResources: an added resource whose name exists is imported."""
     resources: Json = submission.template["Resources"]
     entries = []
     for change in changes:
         resource_type, logical_id = change["ResourceType"], change["LogicalResourceId"]
-        keys = imports.identifier_keys(resource_type)
+        key = imports.identifier(resource_type)
+        name = (resources.get(logical_id, {}).get("Properties") or {}).get(key)
         # Only a literal name identifies an existing resource; one from a function is created.
-        properties = resources.get(logical_id, {}).get("Properties") or {}
-        identifier = {key: properties[key] for key in keys if isinstance(properties.get(key), str)}
-        if (
-            change["Action"] != "Add"
-            or not keys
-            or len(identifier) < len(keys)
-            or not imports.is_offered(resource_type)
-        ):
+        if change["Action"] != "Add" or key is None or not isinstance(name, str):
             continue
-        entry = {"ResourceType": resource_type, "LogicalResourceId": logical_id, "ResourceIdentifier": identifier}
-        if imports.problem_of(resource_type, identifier) is None:
-            entries.append(entry)
+        if await imports.problem_of(resource_type, name) is None:
+            identifier = {key: name}
+            entries.append(
+                {"ResourceType": resource_type, "LogicalResourceId": logical_id, "ResourceIdentifier": identifier}
+            )
     reason = _unretained(entries, resources) or _owner(entries)
     if reason is not None:
         return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
@@ -93,16 +89,19 @@ def _listed(changes: list[Json]) -> Json:
 
 
 def _change(entry: Json) -> Json:
-    identifier, keys = entry["ResourceIdentifier"], imports.identifier_keys(entry["ResourceType"])
-    physical_id = identifier[keys[-1]] if keys else next(iter(identifier.values()))
     return {
         "Action": "Import",
         "LogicalResourceId": entry["LogicalResourceId"],
-        "PhysicalResourceId": physical_id,
+        "PhysicalResourceId": _value(entry["ResourceIdentifier"]),
         "ResourceType": entry["ResourceType"],
         "Scope": [],
         "Details": [],
     }
+
+
+def _value(identifier: dict[str, str]) -> str:
+    """The physical id in a resource's identifier."""
+    return next(iter(identifier.values()))
 
 
 def _names(names: list[str]) -> str:
@@ -119,11 +118,9 @@ def _check_entries(entries: list[Json], resources: Json) -> None:
         )
     for entry in entries:
         name, resource_type = entry["LogicalResourceId"], entry["ResourceType"]
-        keys = imports.identifier_keys(resource_type)
-        if keys and sorted(entry["ResourceIdentifier"]) != sorted(keys):
-            raise Refused(
-                f"Invalid resource identifier for resource type {resource_type}. Expected [{', '.join(keys)}]"
-            )
+        key = imports.identifier(resource_type)
+        if key is not None and [*entry["ResourceIdentifier"]] != [key]:
+            raise Refused(f"Invalid resource identifier for resource type {resource_type}. Expected [{key}]")
         if resource_type != resources[name]["Type"]:
             raise Refused(
                 f"Resource type of [{name}] passed in ResourceToImport does not match with resource type defined in "
@@ -158,9 +155,9 @@ def _check_changes(names: list[str], resources: Json, changes: list[Json]) -> No
         )
 
 
-def _problem(entries: list[Json]) -> str | None:
+async def _problem(entries: list[Json]) -> str | None:
     for entry in entries:
-        reason = imports.problem_of(entry["ResourceType"], entry["ResourceIdentifier"])
+        reason = await imports.problem_of(entry["ResourceType"], _value(entry["ResourceIdentifier"]))
         if reason is not None:
             return reason
     return None
@@ -206,7 +203,7 @@ async def import_resources(
     for name in identifiers:
         adopted.append(name)
         try:
-            _adopt(context, name, identifiers[name])
+            await _adopt(context, name, identifiers[name])
         except Exception as error:
             logger.error("cannot import %s into %s: %s", name, context.name, error)
             context.event(name, context.definitions[name]["Type"], "IMPORT_FAILED", str(error))
@@ -217,9 +214,9 @@ async def import_resources(
     context.stack_event("IMPORT_COMPLETE")
 
 
-def _adopt(context: OperationContext, name: str, identifier: dict[str, str]) -> None:
+async def _adopt(context: OperationContext, name: str, identifier: dict[str, str]) -> None:
     definition, resources = context.definitions[name], context.stack["_resources"]
-    made = deployment.adopt(context, name, definition["Type"], identifier)
+    made = await deployment.adopt(context, name, definition["Type"], identifier)
     resources[name] = {
         "PhysicalResourceId": made.physical_id,
         "ResourceType": definition["Type"],

@@ -1,149 +1,203 @@
-"""Defines which existing resources a stack can import. Creating a resource that exists already fails.
+"""Finds existing resources: a stack can import them, and creating them fails.
 
-MiniStack looks up a dozen types by their primary identifiers; this adds those that the environment retains. A secret's
-identifier is its ARN, which a template cannot contain: an IMPORT change set that names it can import it,
+A secret's identifier is its ARN, which a template cannot contain: an IMPORT change set that names it can import it,
 `ImportExistingResources` cannot (as on AWS: cloudformation-coverage-roadmap issue 2375).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudwatch, ecr, elasticache, eventbridge, iam, rds, secretsmanager, sns
-from ministack.services.cloudformation import changesets, provisioners
 
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Properties, Provisioned
+from alva.region.control_plane import Json, ServiceError, call
+
+# How messages quote a service's SDK.
+_BY_SDK = "(Service: {}, Status Code: 404, Request ID: {{request_id}}) (SDK Attempt Count: 1)"
 
 
 @dataclass(frozen=True)
 class Existing:
-    """How the resources of a type are found. `find` returns the same as `create`, or None."""
+    """How the resources of a type are found.
+
+    `find` gets the identifier's value. It returns the same as `create`, and None or a ServiceError where there is no
+    such resource.
+    """
 
     identifier: str
-    find: Callable[[str], Provisioned | None]
+    find: Callable[[str], Awaitable[Provisioned | None]]
+    missing: str = "Resource of type '{type}' with identifier '{value}' was not found."
+    """AWS's message for a missing resource."""
 
 
-def _repository(name: str) -> Provisioned | None:
-    found = ecr._repositories.get(name)
-    return (name, {"Arn": found["repositoryArn"], "RepositoryUri": found["repositoryUri"]}) if found else None
+async def _alarm(name: str) -> Provisioned | None:
+    alarms = (await call("monitoring", "DescribeAlarms", {"AlarmNames": [name]}))["MetricAlarms"]
+    return (name, {"Arn": alarms[0]["AlarmArn"]}) if alarms else None
 
 
-def _secret(arn: str) -> Provisioned | None:
-    _, found = secretsmanager._resolve(arn) if arn.startswith("arn:") else (None, None)
-    return (found["ARN"], {"Id": found["ARN"]}) if found and not found.get("DeletedDate") else None
+async def _repository(name: str) -> Provisioned:
+    (found,) = (await call("ecr", "DescribeRepositories", {"repositoryNames": [name]}))["repositories"]
+    return name, {"Arn": found["repositoryArn"], "RepositoryUri": found["repositoryUri"]}
 
 
-def _database(name: str) -> Provisioned | None:
-    found = rds._instances.get(name)
-    return (name, provisioners._rds_db_instance_attrs(found)) if found else None
+async def _cache(name: str) -> Provisioned:
+    answer = await call("elasticache", "DescribeReplicationGroups", {"ReplicationGroupId": name})
+    (node,) = answer["ReplicationGroups"][0]["NodeGroups"]
+    replicas = [each["ReadEndpoint"] for each in node["NodeGroupMembers"] if each.get("CurrentRole") == "replica"]
+    return name, {
+        **_endpoint("PrimaryEndPoint", node["PrimaryEndpoint"]),
+        **_endpoint("ReaderEndPoint", node["ReaderEndpoint"]),
+        "ReadEndPoint.Addresses": ",".join(each["Address"] for each in replicas),
+        "ReadEndPoint.Ports": ",".join(str(each["Port"]) for each in replicas),
+    }
 
 
-def _cache(name: str) -> Provisioned | None:
-    return (name, provisioners._ec_rg_attrs(name)) if name in elasticache._replication_groups else None
+async def _database(name: str) -> Provisioned:
+    (found,) = (await call("rds", "DescribeDBInstances", {"DBInstanceIdentifier": name}))["DBInstances"]
+    return name, {
+        **_endpoint("Endpoint", found["Endpoint"]),
+        "Endpoint.HostedZoneId": found["Endpoint"]["HostedZoneId"],
+        "DbiResourceId": found["DbiResourceId"],
+        "DBInstanceArn": found["DBInstanceArn"],
+    }
 
 
-def _alarm(name: str) -> Provisioned | None:
-    found = cloudwatch._alarms.get(name)
-    return (name, {"Arn": found["AlarmArn"]}) if found else None
+def _endpoint(name: str, endpoint: Json) -> dict[str, str]:
+    return {f"{name}.Address": endpoint["Address"], f"{name}.Port": str(endpoint["Port"])}
+
+
+async def _secret(arn: str) -> Provisioned | None:
+    if not arn.startswith("arn:"):
+        return None
+    found = await call("secretsmanager", "DescribeSecret", {"SecretId": arn})
+    return None if found.get("DeletedDate") else (found["ARN"], {"Id": found["ARN"]})
+
+
+async def _log_group(name: str) -> Provisioned | None:
+    answer = await call("logs", "DescribeLogGroups", {"logGroupNamePrefix": name})
+    arns = [each["arn"] for each in answer["logGroups"] if each["logGroupName"] == name]
+    return (name, {"Arn": arns[0]}) if arns else None
+
+
+async def _parameter(name: str) -> Provisioned:
+    found = (await call("ssm", "GetParameter", {"Name": name}))["Parameter"]
+    return name, {"Arn": found["ARN"], "Type": found["Type"], "Value": found["Value"]}
+
+
+async def _role(name: str) -> Provisioned:
+    found = (await call("iam", "GetRole", {"RoleName": name}))["Role"]
+    return name, {"Arn": found["Arn"], "RoleId": found["RoleId"]}
+
+
+async def _topic(arn: str) -> Provisioned:
+    await call("sns", "GetTopicAttributes", {"TopicArn": arn})
+    return arn, {"TopicArn": arn, "TopicName": arn.rpartition(":")[2]}
+
+
+async def _queue(url: str) -> Provisioned:
+    answer = await call("sqs", "GetQueueAttributes", {"QueueUrl": url, "AttributeNames": ["QueueArn"]})
+    arn = answer["Attributes"]["QueueArn"]
+    return url, {"Arn": arn, "QueueName": arn.rpartition(":")[2], "QueueUrl": url}
+
+
+async def _bucket(name: str) -> Provisioned:
+    await call("s3", "HeadBucket", {"Bucket": name})
+    return name, {
+        "Arn": f"arn:aws:s3:::{name}",
+        "DomainName": f"{name}.s3.amazonaws.com",
+        "RegionalDomainName": f"{name}.s3.{get_region()}.amazonaws.com",
+        "WebsiteURL": f"http://{name}.s3-website-{get_region()}.amazonaws.com",
+    }
 
 
 IMPORTABLE = {
     "AWS::CloudWatch::Alarm": Existing("AlarmName", _alarm),
     "AWS::ECR::Repository": Existing("RepositoryName", _repository),
     "AWS::ElastiCache::ReplicationGroup": Existing("ReplicationGroupId", _cache),
+    "AWS::IAM::Role": Existing(
+        "RoleName", _role, f"The role with name {{value}} cannot be found. {_BY_SDK.format('Iam')}"
+    ),
+    "AWS::Logs::LogGroup": Existing(
+        "LogGroupName",
+        _log_group,
+        "Resource of type '{type}' with identifier '{{\"/properties/LogGroupName\":\"{value}\"}}' was not found.",
+    ),
     "AWS::RDS::DBInstance": Existing("DBInstanceIdentifier", _database),
+    "AWS::S3::Bucket": Existing("BucketName", _bucket, "Bucket not found"),
+    "AWS::SNS::Topic": Existing("TopicArn", _topic, f"Topic does not exist {_BY_SDK.format('Sns')}"),
+    "AWS::SQS::Queue": Existing("QueueUrl", _queue),
+    "AWS::SSM::Parameter": Existing("Name", _parameter),
     "AWS::SecretsManager::Secret": Existing("Id", _secret),
 }
 
+
+async def _is_policy(name: str) -> bool:
+    policies = (await call("iam", "ListPolicies", {"Scope": "Local"}))["Policies"]
+    return any(each["PolicyName"] == name for each in policies)
+
+
+async def _is_topic(name: str) -> bool:
+    return await _topic(f"arn:aws:sns:{get_region()}:{get_account_id()}:{name}") is not None
+
+
+async def _is_rule(name: str) -> bool:
+    return bool(await call("events", "DescribeRule", {"Name": name}))
+
+
+async def _is_queue(name: str) -> bool:
+    return bool(await call("sqs", "GetQueueUrl", {"QueueName": name}))
+
+
 # Types whose identifier is not their name, with a function that finds a resource by its name.
-_NAMES: dict[str, tuple[str, Callable[[str], bool]]] = {
-    "AWS::IAM::ManagedPolicy": (
-        "ManagedPolicyName", lambda name: any(each["PolicyName"] == name for each in iam._policies.values())
-    ),
-    "AWS::SNS::Topic": (
-        "TopicName", lambda name: f"arn:aws:sns:{get_region()}:{get_account_id()}:{name}" in sns._topics
-    ),
-    "AWS::Events::Rule": (
-        "Name", lambda name: any(each.get("Name") == name for each in eventbridge._rules.values())
-    ),
-}  # fmt: skip
+_NAMES: dict[str, tuple[str, Callable[[str], Awaitable[bool]]]] = {
+    "AWS::Events::Rule": ("Name", _is_rule),
+    "AWS::IAM::ManagedPolicy": ("ManagedPolicyName", _is_policy),
+    "AWS::SNS::Topic": ("TopicName", _is_topic),
+    "AWS::SQS::Queue": ("QueueName", _is_queue),
+}
 
 
-def install() -> None:
-    """Make the types above available to imports."""
-    for type_name, existing in IMPORTABLE.items():
-        changesets._IMPORT_LOOKUPS[type_name] = ((existing.identifier,), _problem(type_name, existing))
+def identifier(type_name: str) -> str | None:
+    """The property that identifies a resource of this type; None where the region does not honour the import."""
+    return IMPORTABLE[type_name].identifier if type_name in IMPORTABLE else None
 
 
-def is_offered(type_name: str) -> bool:
-    """Whether a stack can import resources of this type."""
-    return "import" in provisioners._RESOURCE_HANDLERS.get(type_name, {})
-
-
-def identifier_keys(type_name: str) -> tuple[str, ...]:
-    """The properties that identify a resource of this type; the last is its physical id. None where it is unknown."""
-    keys: tuple[str, ...] = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))[0]
-    return keys
-
-
-def problem_of(type_name: str, identifier: dict[str, str]) -> str | None:
-    """AWS's message if there is no resource to import, otherwise None."""
-    keys, problem = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))
-    if problem is None:
-        return None
-    reason: str | None = problem(*(identifier[key] for key in keys))
-    return reason
-
-
-def adopt(type_name: str, identifier: dict[str, str]) -> Provisioned:
+async def adopt(type_name: str, value: str) -> Provisioned:
     """The physical id and the attributes of an existing resource. Raises HandlerFailed where there is none."""
-    reason = problem_of(type_name, identifier)
-    if reason is not None:
-        raise HandlerFailed(reason, "NotFound")
-    physical_id, attributes = provisioners._import_resource(type_name, identifier)
-    return physical_id, attributes
+    found = await _found(type_name, value)
+    if isinstance(found, str):
+        raise HandlerFailed(found, "NotFound")
+    return found
 
 
-def import_handler(type_name: str) -> Callable[[dict[str, str]], Provisioned] | None:
-    """The handler that MiniStack calls to import a resource of one of the types above."""
-    existing = IMPORTABLE.get(type_name)
-    if existing is None:
-        return None
-
-    def adopt(identifier: dict[str, str]) -> Provisioned:
-        found = existing.find(identifier[existing.identifier])
-        if found is None:
-            raise HandlerFailed(f"{type_name} {identifier[existing.identifier]} was not found", "NotFound")
-        return found
-
-    return adopt
+async def problem_of(type_name: str, value: str) -> str | None:
+    """AWS's message if there is no resource to import, otherwise None. None, too, where the type is unknown."""
+    found = await _found(type_name, value) if type_name in IMPORTABLE else None
+    return found if isinstance(found, str) else None
 
 
-def refuse_existing(type_name: str, properties: Properties) -> None:
+async def _found(type_name: str, value: str) -> Provisioned | str:
+    existing = IMPORTABLE[type_name]
+    with contextlib.suppress(ServiceError):
+        if found := await existing.find(value):
+            return found
+    return existing.missing.format(type=type_name, value=value, request_id=uuid.uuid4())
+
+
+async def refuse_existing(type_name: str, properties: Properties) -> None:
     """Raise HandlerFailed if a resource of this name exists already."""
-    name, is_taken = _name(type_name, properties)
-    if name and is_taken(name):
+    existing = IMPORTABLE.get(type_name)
+    key, find = _NAMES.get(type_name) or ((existing.identifier, existing.find) if existing else ("", None))
+    name = properties.get(key)
+    if not name or find is None:
+        return
+    is_taken = False
+    with contextlib.suppress(ServiceError):
+        is_taken = bool(await find(str(name)))
+    if is_taken:
         raise HandlerFailed(f"Resource of type '{type_name}' with identifier '{name}' already exists.", "AlreadyExists")
-
-
-def _name(type_name: str, properties: Properties) -> tuple[str, Callable[[str], bool]]:
-    if type_name in _NAMES:
-        key, is_taken = _NAMES[type_name]
-        return str(properties.get(key) or ""), is_taken
-    keys, problem = changesets._IMPORT_LOOKUPS.get(type_name, ((), None))
-    if len(keys) != 1 or problem is None:
-        return "", lambda _: False
-    return str(properties.get(keys[0]) or ""), lambda name: problem(name) is None
-
-
-def _problem(type_name: str, existing: Existing) -> Callable[[str], str | None]:
-    def problem(identifier: str) -> str | None:
-        if existing.find(identifier) is not None:
-            return None
-        reason: str = changesets._IMPORT_NOT_FOUND.format(type=type_name, value=identifier)
-        return reason
-
-    return problem

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ministack.core.responses import get_account_id, get_region
+from ministack.services.cloudformation import wait_conditions
 
 from alva.region.background import Background
 from alva.region.cloudformation import deletion, deployment, drift, events, rollback, store, submissions
@@ -20,6 +21,7 @@ from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.store import Stack
 from alva.region.cloudformation.submissions import Submission
+from alva.region.cloudformation.types import wait_condition
 
 Work = Coroutine[Any, Any, None]
 
@@ -113,7 +115,6 @@ class Operations:
         if is_update or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
             stack["LastUpdatedTime"] = store.now()
         take_over(stack, submission, request)
-        stack["_disable_validation"] = bool(request.get("DisableValidation"))
         context = OperationContext(self.provisioner, stack, submission.template, submission.parameters)
         context.stack_event("UPDATE_IN_PROGRESS" if is_update else "CREATE_IN_PROGRESS", "User Initiated")
         operation = deployment.new_operation(
@@ -313,6 +314,19 @@ def _existing(request: Json) -> Stack:
 def _enumerated(names: list[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def signal_resource(request: Json) -> Json:
+    """SignalResource, for a wait condition."""
+    stack, logical_id, signal = _existing(request), request["LogicalResourceId"], request["Status"]
+    if stack["StackStatus"] not in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+        raise Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be signaled")
+    unique_id = request["UniqueId"]
+    if not wait_conditions.signal_resource(stack["StackId"], logical_id, unique_id, signal):
+        raise Refused(f"Resource {logical_id} of stack {stack['StackName']} does not wait for signals")
+    reason = f"Received {signal} signal with UniqueId {unique_id}"
+    events.add(stack, logical_id, wait_condition.TYPE, "CREATE_IN_PROGRESS", reason)
+    return {}
 
 
 def update_termination_protection(request: Json) -> Json:

@@ -68,10 +68,8 @@ async def _revert_changes(context: OperationContext, operation: Operation, previ
                 step["physical_id"],
                 step["new"],
                 step["old"],
-                record.get("Attributes") or {},
                 context.name,
                 name_seed=record.get("_name_seed", ""),
-                retains_replaced=False,
                 announced=lambda _: None,
             )
         except Exception as error:

@@ -1,6 +1,6 @@
-"""The records of stacks, their events, exports and change sets. No other module accesses them directly.
+"""The records of stacks, their events, exports and change sets, by account and region of the running request.
 
-MiniStack keeps them, by account and region, and the region's persistence saves them with the rest of its state.
+The region's persistence saves the module's state.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ministack.services import cloudformation as records
+from ministack.core.responses import AccountRegionScopedDict
 
 Stack = dict[str, Any]
 ChangeSet = dict[str, Any]
 
-stacks: MutableMapping[str, Stack] = records._stacks
+_tables = {name: AccountRegionScopedDict() for name in ("stacks", "stack_events", "exports", "change_sets")}
+stacks: MutableMapping[str, Stack] = _tables["stacks"]
 """By name; a deleted stack whose name was used again, by its id."""
-events: MutableMapping[str, list[dict[str, Any]]] = records._stack_events
-exports: MutableMapping[str, dict[str, Any]] = records._exports
-change_sets: MutableMapping[str, ChangeSet] = records._change_sets
+events: MutableMapping[str, list[dict[str, Any]]] = _tables["stack_events"]
+"""The events of each stack, by its id, the oldest first."""
+exports: MutableMapping[str, dict[str, Any]] = _tables["exports"]
+change_sets: MutableMapping[str, ChangeSet] = _tables["change_sets"]
+"""By id."""
 
 # AWS keeps deleted stacks for 90 days; the region keeps this many.
 MOST_DELETED_STACKS = 100
@@ -90,4 +93,21 @@ def find_change_set(name_or_id: str, stack: Stack | None) -> ChangeSet | None:
 
 def scopes() -> set[tuple[str, str]]:
     """The accounts and regions that have stacks."""
-    return {(account_id, region) for (account_id, region, _), _ in records._stacks.all_items()}
+    return {(account_id, region) for (account_id, region, _), _ in _tables["stacks"].all_items()}
+
+
+def get_state() -> dict[str, Any]:
+    """The records of every account and region."""
+    return dict(_tables)
+
+
+def load_persisted_state(data: dict[str, Any]) -> None:
+    """Add the records of a saved state."""
+    for name, table in _tables.items():
+        table.update(data.get(name) or {})
+
+
+def reset() -> None:
+    """Delete all records."""
+    for table in _tables.values():
+        table.clear()

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 
 from ministack import app as ministack_app
 from ministack.core.responses import get_account_id, get_region
-from ministack.services.cloudformation import provisioners
 
-from alva.region.cloudformation import parameters, rules, store, template
+from alva.region.cloudformation import ministack_types, parameters, registry, rules, store, template
 from alva.region.cloudformation.context import scope_of
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json, Scope, TemplateError, text
@@ -83,8 +82,7 @@ def read(request: Json, stack: store.Stack, previous_template: Json | None = Non
 
 def known_types() -> Collection[str]:
     """The resource types that this region can create."""
-    types: Collection[str] = provisioners._RESOURCE_HANDLERS.keys()
-    return types
+    return ministack_types.handlers().keys() | registry.registered_types()
 
 
 def _check_tags(tags: list[Json]) -> None:

@@ -12,25 +12,29 @@ from alva.region.cloudformation import events, submissions
 from alva.region.cloudformation.intrinsics import Json, TemplateError
 
 Action = Callable[[Json], Json | Awaitable[Json]]
-RequestHandler = Callable[..., Awaitable[query_protocol.Response]]
 
 
 class Wire:
-    """Answers requests with the region's own actions, and with MiniStack's service where there is none."""
+    """Answers requests with the region's actions, and refuses those without one."""
 
-    def __init__(self, actions: Mapping[str, Action], others: RequestHandler) -> None:
+    def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions
-        self._others = others
         self._model = query_protocol.service_model("cloudformation")
 
     async def handle_request(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+        self,
+        method: str,  # noqa: ARG002
+        path: str,  # noqa: ARG002
+        headers: dict[str, str],  # noqa: ARG002
+        body: bytes,
+        query_params: dict[str, Any],
     ) -> query_protocol.Response:
         """Answer one request."""
         form = query_protocol.read_form(body, query_params)
         name = form.get("Action", "")
         if name not in self._actions:
-            return await self._others(method, path, headers, body, query_params)
+            unknown = AwsError("InvalidAction", f"the local region does not have {name or 'a call without an action'}")
+            return query_protocol.refuse(self._model, unknown)
         try:
             request = await submissions.with_template(query_protocol.parse(self._model, name, form))
             token = events.client_request_token.set(request.get("ClientRequestToken", ""))

@@ -28,21 +28,11 @@ def install(registry: Registry, api: Api, controller: Controller, state: State) 
     types = _Types(api, controller, state)
     registry.register(
         "AWS::ECS::Cluster",
-        Handlers(
-            create=types.create_cluster,
-            update=types.update_cluster,
-            delete=types.delete_cluster,
-            replacing_properties=("ClusterName",),
-        ),
+        Handlers(create=types.create_cluster, update=types.update_cluster, delete=types.delete_cluster),
     )
     registry.register(
         "AWS::ECS::ClusterCapacityProviderAssociations",
-        Handlers(
-            create=types.create_associations,
-            update=types.update_associations,
-            delete=types.delete_associations,
-            replacing_properties=("Cluster",),
-        ),
+        Handlers(create=types.create_associations, update=types.update_associations, delete=types.delete_associations),
     )
     registry.register(
         "AWS::ECS::TaskDefinition",
@@ -58,14 +48,7 @@ def install(registry: Registry, api: Api, controller: Controller, state: State) 
             create=types.create_service,
             update=types.update_service,
             delete=types.delete_service,
-            replacing_properties=(
-                "ServiceName",
-                "Cluster",
-                "LaunchType",
-                "SchedulingStrategy",
-                "DeploymentController",
-                "Role",
-            ),
+            replacing_properties=("LaunchType", "DeploymentController"),
         ),
     )
     drift.register("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})

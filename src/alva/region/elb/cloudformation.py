@@ -89,7 +89,6 @@ def install(registry: Registry, api: Api, store: Store) -> None:
             create=types.create_load_balancer,
             update=types.update_load_balancer,
             delete=types.deleter("DeleteLoadBalancer", "LoadBalancerArn"),
-            replacing_properties=("Name", "Scheme", "Type"),
         ),
     )
     registry.register(
@@ -98,15 +97,6 @@ def install(registry: Registry, api: Api, store: Store) -> None:
             create=types.create_target_group,
             update=types.update_target_group,
             delete=types.deleter("DeleteTargetGroup", "TargetGroupArn"),
-            replacing_properties=(
-                "Name",
-                "Port",
-                "Protocol",
-                "ProtocolVersion",
-                "TargetType",
-                "VpcId",
-                "IpAddressType",
-            ),
         ),
     )
     registry.register(
@@ -115,17 +105,11 @@ def install(registry: Registry, api: Api, store: Store) -> None:
             create=types.create_listener,
             update=types.update_listener,
             delete=types.deleter("DeleteListener", "ListenerArn"),
-            replacing_properties=("LoadBalancerArn",),
         ),
     )
     registry.register(
         f"{prefix}ListenerRule",
-        Handlers(
-            create=types.create_rule,
-            update=types.update_rule,
-            delete=types.deleter("DeleteRule", "RuleArn"),
-            replacing_properties=("ListenerArn",),
-        ),
+        Handlers(create=types.create_rule, update=types.update_rule, delete=types.deleter("DeleteRule", "RuleArn")),
     )
     drift.register(f"{prefix}TargetGroup", types.read_target_group, set(COMPARED_IN_TARGET_GROUPS))
     drift.register(f"{prefix}Listener", types.read_listener, {"Port", "Protocol", "DefaultActions"})

@@ -27,7 +27,4 @@ async def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG
 
 
 def register(registry: Registry) -> None:
-    registry.register(
-        "AWS::IAM::OIDCProvider",
-        Handlers(create=create, update=update, delete=delete, replacing_properties=("Url",)),
-    )
+    registry.register("AWS::IAM::OIDCProvider", Handlers(create=create, update=update, delete=delete))

@@ -66,14 +66,9 @@ async def _delete(action: str, request: Properties) -> None:
 def register(registry: Registry) -> None:
     registry.register(
         "AWS::ApplicationAutoScaling::ScalableTarget",
-        Handlers(create=create_target, update=update_target, delete=delete_target, replacing_properties=_KEY),
+        Handlers(create=create_target, update=update_target, delete=delete_target),
     )
     registry.register(
         "AWS::ApplicationAutoScaling::ScalingPolicy",
-        Handlers(
-            create=create_policy,
-            update=update_policy,
-            delete=delete_policy,
-            replacing_properties=("PolicyName", "ScalingTargetId", *_KEY),
-        ),
+        Handlers(create=create_policy, update=update_policy, delete=delete_policy),
     )

@@ -1,0 +1,66 @@
+"""Whether a changed property replaces its resource, and when that is refused."""
+
+from __future__ import annotations
+
+from alva.region.cloudformation import registry, schemas
+from alva.region.cloudformation.registry import Properties
+
+# "Update requires" in the types' references. The handlers decide.
+_CONDITIONAL = {
+    "AWS::ElastiCache::ReplicationGroup": ("AuthToken", "NodeGroupConfiguration", "NumNodeGroups"),
+    "AWS::RDS::DBInstance": (
+        "AutoMinorVersionUpgrade", "AvailabilityZone", "BackupRetentionPeriod", "DBClusterSnapshotIdentifier",
+        "DBParameterGroupName", "DBSnapshotIdentifier", "Engine", "MultiAZ", "PerformanceInsightsKMSKeyId",
+        "PreferredMaintenanceWindow", "RestoreTime", "SourceDBClusterIdentifier", "SourceDBInstanceAutomatedBackupsArn",
+        "SourceDBInstanceIdentifier", "SourceDbiResourceId", "UseLatestRestorableTime",
+    ),
+}  # fmt: skip
+# The names of types that AWS does not replace while the template gives the same name.
+_NAMES = {
+    "AWS::ECR::Repository": "RepositoryName",
+    "AWS::ElastiCache::ReplicationGroup": "ReplicationGroupId",
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": "Name",
+    "AWS::ElasticLoadBalancingV2::TargetGroup": "Name",
+    "AWS::IAM::InstanceProfile": "InstanceProfileName",
+    "AWS::IAM::Role": "RoleName",
+    "AWS::IAM::User": "UserName",
+    "AWS::RDS::DBInstance": "DBInstanceIdentifier",
+    "AWS::RDS::DBParameterGroup": "DBParameterGroupName",
+    "AWS::S3::AccessPoint": "Name",
+    "AWS::S3::MultiRegionAccessPoint": "Name",
+    "AWS::WAFv2::WebACL": "Name",
+}
+# Of the conditional ones, those whose change replaces the resource.
+_REPLACING = {
+    "AWS::ElastiCache::ReplicationGroup": ("NodeGroupConfiguration", "NumNodeGroups"),
+    "AWS::RDS::DBInstance": ("Engine",),
+}
+
+
+def recreation(type_name: str, name: str) -> str:
+    """RequiresRecreation of a changed property: Always, Conditionally or Never."""
+    if type_name not in schemas.all_schemas() or name in _CONDITIONAL.get(type_name, ()):
+        return "Conditionally"
+    return "Always" if name in registry.replacing_properties(type_name) else "Never"
+
+
+def is_replacement(type_name: str, old: Properties, new: Properties) -> bool:
+    """Whether a changed property is one that "requires: Replacement"."""
+    return any(recreation(type_name, name) == "Always" for name in _changed(old, new))
+
+
+def refusal(type_name: str, physical_id: str, old: Properties, new: Properties) -> str | None:
+    """AWS's message where an update would replace a resource and keep its name, which AWS refuses; otherwise None."""
+    name = old.get(_NAMES.get(type_name, ""))
+    if not name or new.get(_NAMES[type_name]) != name:
+        return None
+    if not is_replacement(type_name, old, new) and not _changed(old, new) & {*_REPLACING.get(type_name, ())}:
+        return None
+    return (
+        f"CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename {physical_id} "
+        "and update the stack again."
+    )
+
+
+def _changed(old: Properties, new: Properties) -> set[str]:
+    return {name for name in {*old, *new} if old.get(name) != new.get(name)}
