@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -219,7 +220,7 @@ def test_a_wait_condition_ends_with_its_signals(region: RunningRegion) -> None:
         return True
 
     for logical_id, unique_id in (("Waiting", "a"), ("Waiting", "b"), ("Other", "c")):
-        until(lambda each=(logical_id, unique_id): signal(*each), "a resource that waits")
+        until(partial(signal, logical_id, unique_id), "a resource that waits")
     stack = region.settled("signals")
     assert stack.status == "CREATE_COMPLETE"
     reasons = [event.get("ResourceStatusReason") for event in stack.events]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ministack.core import persistence as codec
-from ministack.core.responses import request_scope
+from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict, request_scope
 
 from alva.region import encoded_state
 from alva.region.cloudformation import events, store
@@ -106,3 +106,19 @@ def test_texts_of_deleted_records_are_dropped() -> None:
         assert fragments.text_of(each) == json.dumps(each, separators=(",", ":"))
     fragments.end_generation()
     assert len(fragments._known) == 10
+
+
+def test_the_format_is_that_of_ministacks_state_files() -> None:
+    regional, scoped = AccountRegionScopedDict(), AccountScopedDict()
+    for account, region in (("111111111111", "eu-west-1"), ("222222222222", "us-east-1")):
+        with request_scope(account, region):
+            regional["a\0b"], regional["pair", 1] = {"é": b"\xff"}, [None, 1.5]
+            scoped["name"] = "of the account"
+    state = {"regional": regional, "scoped": scoped}
+    text = encoded_state.encode(state)
+    assert json.loads(text) == json.loads(json.dumps(state, default=codec._json_default))
+    decoded = encoded_state.decode(text)
+    assert {name: (type(each), each.to_dict()) for name, each in decoded.items()} == {
+        "regional": (AccountRegionScopedDict, regional.to_dict()),
+        "scoped": (AccountScopedDict, scoped.to_dict()),
+    }

@@ -6,7 +6,7 @@ A secret's identifier is its ARN, which a template cannot contain: an IMPORT cha
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Existing:
     """
 
     identifier: str
-    find: Callable[[str], Awaitable[Provisioned | None]]
+    find: Callable[[str], Provisioned | Awaitable[Provisioned | None] | None]
     missing: str = "Resource of type '{type}' with identifier '{value}' was not found."
     """AWS's message for a missing resource."""
 
@@ -115,7 +115,7 @@ async def _bucket(name: str) -> Provisioned:
     }
 
 
-IMPORTABLE = {
+IMPORTABLE: dict[str, Existing] = {
     "AWS::CloudWatch::Alarm": Existing("AlarmName", _alarm),
     "AWS::ECR::Repository": Existing("RepositoryName", _repository),
     "AWS::ElastiCache::ReplicationGroup": Existing("ReplicationGroupId", _cache),
@@ -136,29 +136,29 @@ IMPORTABLE = {
 }
 
 
-async def _is_policy(name: str) -> bool:
+async def _policy_of_name(name: str) -> Provisioned | None:
     policies = (await call("iam", "ListPolicies", {"Scope": "Local"}))["Policies"]
-    return any(each["PolicyName"] == name for each in policies)
+    return next(((each["Arn"], {}) for each in policies if each["PolicyName"] == name), None)
 
 
-async def _is_topic(name: str) -> bool:
-    return await _topic(f"arn:aws:sns:{get_region()}:{get_account_id()}:{name}") is not None
+async def _topic_of_name(name: str) -> Provisioned:
+    return await _topic(f"arn:aws:sns:{get_region()}:{get_account_id()}:{name}")
 
 
-async def _is_rule(name: str) -> bool:
-    return bool(await call("events", "DescribeRule", {"Name": name}))
+async def _rule_of_name(name: str) -> Provisioned:
+    return name, {"Arn": (await call("events", "DescribeRule", {"Name": name}))["Arn"]}
 
 
-async def _is_queue(name: str) -> bool:
-    return bool(await call("sqs", "GetQueueUrl", {"QueueName": name}))
+async def _queue_of_name(name: str) -> Provisioned:
+    return await _queue((await call("sqs", "GetQueueUrl", {"QueueName": name}))["QueueUrl"])
 
 
-# Types whose identifier is not their name, with a function that finds a resource by its name.
-_NAMES: dict[str, tuple[str, Callable[[str], Awaitable[bool]]]] = {
-    "AWS::Events::Rule": ("Name", _is_rule),
-    "AWS::IAM::ManagedPolicy": ("ManagedPolicyName", _is_policy),
-    "AWS::SNS::Topic": ("TopicName", _is_topic),
-    "AWS::SQS::Queue": ("QueueName", _is_queue),
+# How the resources of types are found by their name, where that is not the identifier.
+_NAMED = {
+    "AWS::Events::Rule": Existing("Name", _rule_of_name),
+    "AWS::IAM::ManagedPolicy": Existing("ManagedPolicyName", _policy_of_name),
+    "AWS::SNS::Topic": Existing("TopicName", _topic_of_name),
+    "AWS::SQS::Queue": Existing("QueueName", _queue_of_name),
 }
 
 
@@ -169,35 +169,33 @@ def identifier(type_name: str) -> str | None:
 
 async def adopt(type_name: str, value: str) -> Provisioned:
     """The physical id and the attributes of an existing resource. Raises HandlerFailed where there is none."""
-    found = await _found(type_name, value)
-    if isinstance(found, str):
-        raise HandlerFailed(found, "NotFound")
+    found = await _found(IMPORTABLE[type_name], value)
+    if found is None:
+        raise HandlerFailed(_missing(type_name, value), "NotFound")
     return found
 
 
 async def problem_of(type_name: str, value: str) -> str | None:
     """AWS's message if there is no resource to import, otherwise None. None, too, where the type is unknown."""
-    found = await _found(type_name, value) if type_name in IMPORTABLE else None
-    return found if isinstance(found, str) else None
-
-
-async def _found(type_name: str, value: str) -> Provisioned | str:
-    existing = IMPORTABLE[type_name]
-    with contextlib.suppress(ServiceError):
-        if found := await existing.find(value):
-            return found
-    return existing.missing.format(type=type_name, value=value, request_id=uuid.uuid4())
+    existing = IMPORTABLE.get(type_name)
+    return None if existing is None or await _found(existing, value) else _missing(type_name, value)
 
 
 async def refuse_existing(type_name: str, properties: Properties) -> None:
     """Raise HandlerFailed if a resource of this name exists already."""
-    existing = IMPORTABLE.get(type_name)
-    key, find = _NAMES.get(type_name) or ((existing.identifier, existing.find) if existing else ("", None))
-    name = properties.get(key)
-    if not name or find is None:
-        return
-    is_taken = False
-    with contextlib.suppress(ServiceError):
-        is_taken = bool(await find(str(name)))
-    if is_taken:
+    existing = _NAMED.get(type_name) or IMPORTABLE.get(type_name)
+    name = properties.get(existing.identifier) if existing else None
+    if existing and name and await _found(existing, str(name)):
         raise HandlerFailed(f"Resource of type '{type_name}' with identifier '{name}' already exists.", "AlreadyExists")
+
+
+async def _found(existing: Existing, value: str) -> Provisioned | None:
+    try:
+        found = existing.find(value)
+        return await found if inspect.isawaitable(found) else found
+    except ServiceError:
+        return None
+
+
+def _missing(type_name: str, value: str) -> str:
+    return IMPORTABLE[type_name].missing.format(type=type_name, value=value, request_id=uuid.uuid4())

@@ -15,10 +15,10 @@ _NAMESPACES = frozenset({
     "CDK", "CertificateManager", "CloudWatch", "EC2", "ECR", "ElastiCache", "Events", "IAM", "KMS", "Logs", "RDS",
     "Route53", "S3", "SNS", "SQS", "SSM", "SecretsManager", "ServiceDiscovery", "WAFv2",
 })  # fmt: skip
-# Types of these namespaces that need a data plane.
+# Types of these namespaces that need a data plane, or belong to one.
 _WITHHELD = frozenset({
-    "AWS::RDS::DBCluster", "AWS::ElastiCache::CacheCluster", "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup",
-    "AWS::EC2::Instance",
+    "AWS::RDS::DBCluster", "AWS::RDS::DBClusterParameterGroup", "AWS::ElastiCache::CacheCluster",
+    "AWS::ElastiCache::User", "AWS::ElastiCache::UserGroup", "AWS::EC2::Instance",
 })  # fmt: skip
 
 
