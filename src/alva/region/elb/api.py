@@ -1,29 +1,21 @@
-"""The elbv2 API over HTTP, in the query protocol. Every input is checked before anything changes."""
+"""The elbv2 API: its actions, for HTTP and for our own code."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ministack.core.responses import get_account_id, get_region
-
 from alva.region import query_protocol
-from alva.region.aws_error import AwsError
 from alva.region.control_plane import ControlPlane
 from alva.region.elb.calls import listeners, load_balancers, rules, tags, target_groups
 from alva.region.elb.calls.listeners import CertificateNames
 from alva.region.elb.calls.support import Json
 from alva.region.elb.calls.target_groups import Targets
-from alva.region.elb.refusals import Invalid, NotHonoured
+from alva.region.elb.refusals import NotHonoured
 from alva.region.elb.store import Store
 from alva.region.network.records import VpcRecords, read_records
-
-Call = Callable[[Json], Json | Awaitable[Json]]
-
-_MODEL = query_protocol.service_model("elbv2")
-
+from alva.region.query_api import Call, QueryApi
 
 STORE_CALLS: dict[str, Callable[[Store, Json], Json]] = {
     "AddTags": tags.add_tags,
@@ -66,8 +58,8 @@ ACTIONS = frozenset({"CreateLoadBalancer", "RegisterTargets", *STORE_CALLS, *VPC
 """All other actions are refused, with their name in the error."""
 
 
-class Api:
-    """The actions of elbv2. `call` is for our own code, `handle_request` for HTTP."""
+class Api(QueryApi):
+    """The actions of elbv2."""
 
     def __init__(
         self,
@@ -78,70 +70,37 @@ class Api:
         changed: Callable[[], None],
     ) -> None:
         """`changed` is called after every call that is not a Describe call."""
-        self._home = (store.account_id, store.region)
-        self._changed = changed
+        home = (store.account_id, store.region)
 
         async def with_records(call: Callable[[VpcRecords, Json], Json], request: Json) -> Json:
-            return call(await read_records(ControlPlane(*self._home)), request)
+            return call(await read_records(ControlPlane(*home)), request)
 
         of_vpcs: dict[str, Callable[[VpcRecords, Json], Json]] = {
             "CreateLoadBalancer": partial(load_balancers.create_load_balancer, store, free_dns_name),
             "RegisterTargets": partial(target_groups.register_targets, store, targets),
             **{name: partial(function, store) for name, function in VPC_CALLS.items()},
         }
-        self._calls: dict[str, Call] = {
+        calls: dict[str, Call] = {
             **{name: partial(with_records, function) for name, function in of_vpcs.items()},
             **{name: partial(function, store) for name, function in STORE_CALLS.items()},
             **{name: partial(function, store, targets) for name, function in TARGET_CALLS.items()},
             **{name: partial(function, store, certificate_names) for name, function in LISTENER_CALLS.items()},
         }
-        self._calls_elsewhere = _descriptions(Store("", ""), targets)
-        """The empty store that serves requests for another account or region."""
+        # An empty store serves requests for another account or region.
+        elsewhere = _descriptions(Store("", ""), targets)
+        super().__init__("elbv2", home, calls, elsewhere, _not_offered, changed)
 
     async def call(self, action: str, request: Mapping[str, Any]) -> Json:
-        """Carry out an action for the running request's account and region.
+        """Carry out an action, for our own code.
 
-        `request` is the action's input; its scalars may be strings, as CloudFormation's properties are. Raises Invalid,
-        as AWS would answer, and NotHonoured.
+        `request` is the action's input; its scalars may be strings, as CloudFormation's properties are. Raises
+        AwsError.
         """
-        return await self._call(action, query_protocol.flatten(request))
+        return await self._perform(action, query_protocol.flatten(request))
 
-    async def handle_request(
-        self,
-        method: str,  # noqa: ARG002 - MiniStack's signature of a service
-        path: str,  # noqa: ARG002
-        headers: dict[str, str],  # noqa: ARG002
-        body: bytes,
-        query_params: dict[str, Any],
-    ) -> query_protocol.Response:
-        """Answer one request."""
-        form = query_protocol.read_form(body, query_params)
-        action = form.get("Action", "")
-        try:
-            return query_protocol.answer(_MODEL, action, await self._call(action, form))
-        except AwsError as error:
-            return query_protocol.refuse(_MODEL, error)
 
-    async def _call(self, action: str, parameters: query_protocol.Parameters) -> Json:
-        actions = self._calls if (get_account_id(), get_region()) == self._home else self._calls_elsewhere
-        if action not in _MODEL.operation_names:
-            version = _MODEL.metadata.get("apiVersion")
-            raise Invalid(f"Could not find operation {action} for version {version}", "InvalidAction")
-        if action not in ACTIONS:
-            raise NotHonoured(f"the action {action}")
-        if action not in actions:
-            account, region = self._home
-            raise NotHonoured(f"{action} outside account {account} and region {region}")
-        try:
-            request = query_protocol.parse(_MODEL, action, parameters)
-        except query_protocol.ConstraintViolated as error:
-            raise Invalid(str(error)) from error
-        answer = actions[action](request)
-        if inspect.isawaitable(answer):
-            answer = await answer
-        if not action.startswith("Describe"):
-            self._changed()
-        return answer
+def _not_offered(action: str, where: str) -> NotHonoured:
+    return NotHonoured(f"the action {action}{where}")
 
 
 def _descriptions(store: Store, targets: Targets) -> dict[str, Call]:

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
+from alva.region.aws_error import AwsError
 from alva.region.cloudformation import drift
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.handler_failure import HandlerFailed
@@ -20,7 +21,7 @@ from alva.region.elb import describing, reading
 from alva.region.elb.api import Api
 from alva.region.elb.attributes import LISTENER_DEFAULTS, LOAD_BALANCER_DEFAULTS, TARGET_GROUP_DEFAULTS
 from alva.region.elb.records import Rule
-from alva.region.elb.refusals import Invalid, NotHonoured
+from alva.region.elb.refusals import NotHonoured
 from alva.region.elb.store import Store
 
 LOAD_BALANCER = frozenset(
@@ -269,7 +270,7 @@ class _Types:
             del properties
             try:
                 await self._api.call(action, {parameter: physical_id})
-            except Invalid as error:
+            except AwsError as error:
                 if error.code not in _NOT_FOUND:
                     raise _failed(error) from error
 
@@ -278,7 +279,7 @@ class _Types:
     async def _call(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return await self._api.call(action, request)
-        except (Invalid, NotHonoured) as error:
+        except AwsError as error:
             raise _failed(error) from error
 
     def _refuse_taken(self, name: str, taken: Container[str]) -> None:
@@ -321,7 +322,7 @@ def _as_written(properties: Properties, rule: Rule, name: str) -> list[Any]:
     return written if reading.action(written) == rule.action else list(describing.rule(rule)["Actions"])
 
 
-def _failed(error: Invalid | NotHonoured) -> HandlerFailed:
+def _failed(error: AwsError) -> HandlerFailed:
     if isinstance(error, NotHonoured):
         return HandlerFailed(str(error), "InvalidRequest")
     code = "NotFound" if error.code in _NOT_FOUND else "InvalidRequest"
