@@ -50,6 +50,10 @@ async def delete_stack(
             await asyncio.sleep(STOP_POLL_SECONDS / 4)  # as often as the operation's own loop
     stack.pop("_operation", None)
     context = OperationContext(provisioner, stack)
+    creation = stack.get("_failed_operation") or {"is_update": True}
+    if not creation["is_update"]:
+        # A stack whose creation has not completed has no present template.
+        context = OperationContext(provisioner, stack, creation["template"], creation["param_values"])
     context.stack_event("DELETE_IN_PROGRESS")
     resources: dict[str, Any] = stack.get("_resources") or {}
 

@@ -90,7 +90,7 @@ async def deploy(provisioner: Provisioner, stack: Stack, operation: Operation) -
     _record_failures(context, operation, outcome)
     if stack.get("_delete_requested"):
         _keep_unfinished(context, operation)
-        stack.pop("_operation", None)
+        stack["_failed_operation"] = stack.pop("_operation")
         return
     if outcome.failed or outcome.was_stopped:
         if outcome.was_stopped:
