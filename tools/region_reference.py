@@ -124,6 +124,7 @@ def resource_types(types: Types) -> Iterator[str]:
 
 def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     """By type: the honoured properties, those without effect, and a note."""
+    from alva.region.cloudformation import schemas
     from alva.region.cloudformation.types import alarm, elastic_ip, nat_gateway, secret, security_group_rule
     from alva.region.constraints import service_model
     from alva.region.ecs import support
@@ -131,11 +132,14 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     from alva.region.elb import cloudformation as elb
     from alva.region.rds import resources as rds
 
+    known = schemas.all_schemas()
+    groups = [f"AWS::{of}{kind}Group" for of in ("ElastiCache::", "RDS::DB") for kind in ("Parameter", "Subnet")]
     prefix = "AWS::ElasticLoadBalancingV2::"
     tables: dict[str, tuple[Iterable[str], Iterable[str], str]] = {
         "AWS::RDS::DBInstance": (rds.HONOURED, rds.RECORDED, ""),
         "AWS::ElastiCache::ReplicationGroup": (elasticache.HONOURED, elasticache.RECORDED, ""),
         "AWS::CloudWatch::Alarm": (alarm.HONOURED, alarm.WITHOUT_EFFECT, ""),
+        **{name: (set(known[name]["properties"]) - set(known[name]["read_only"]), (), "") for name in groups},
         "AWS::EC2::NatGateway": (nat_gateway.HONOURED, (), ""),
         "AWS::EC2::EIP": (elastic_ip.HONOURED, (), ""),
         "AWS::SecretsManager::Secret": (secret.HONOURED, (), ""),
@@ -245,7 +249,7 @@ def calls() -> Iterator[str]:
         "change its records, except where the region implements the service."
     )
     yield ""
-    refused = {"rds": rds.REFUSED, "elasticache": elasticache.REFUSED}
+    engines = {"rds": rds, "elasticache": elasticache}
     session = get_session()
     for name in sorted({*offered_services.OFFERED, "application-autoscaling"} - {"ecs"}):
         operations = set(session.get_service_model(MODELS.get(name, name)).operation_names)
@@ -263,6 +267,10 @@ def calls() -> Iterator[str]:
         elif name == "elasticloadbalancing":
             yield from entry("Answered", elb.ACTIONS)
             yield from entry("Refused by name", operations - elb.ACTIONS)
+        elif name in engines:
+            yield from entry("Answered", engines[name].ACTIONS)
+            yield from entry("Refused by name: use CloudFormation", engines[name].REFUSED)
+            yield from wrapped("All other calls are refused by name, too.")
         elif name == "application-autoscaling":
             yield from entry("Honoured", scaling.Scaling().operations)
             yield from wrapped(
@@ -270,10 +278,7 @@ def calls() -> Iterator[str]:
                 "action changes a service's desired count."
             )
         else:
-            answered = operations & keys_of(app.SERVICE_REGISTRY[name]["module"])
-            answered -= refused.get(name, frozenset())
-            yield from entry("Answered", answered)
-            yield from entry("Refused by name: use CloudFormation", refused.get(name, ()))
+            yield from entry("Answered", operations & keys_of(app.SERVICE_REGISTRY[name]["module"]))
         yield ""
 
 

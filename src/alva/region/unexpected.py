@@ -1,7 +1,7 @@
 """Answers every request in AWS's format, also when a handler raises an unexpected exception or writes unreadable XML.
 
-MiniStack's IAM, EC2, SNS, CloudWatch and ElastiCache do not escape the texts of records. One `&` in a description would
-make every list with that record unreadable.
+MiniStack's IAM, EC2, SNS and CloudWatch do not escape the texts of records. One `&` in a description would make every
+list with that record unreadable.
 """
 
 from __future__ import annotations

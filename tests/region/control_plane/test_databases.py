@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -229,6 +230,36 @@ def test_the_servers_log_arrives_in_cloudwatch(database: Database) -> None:
         return any("ready to accept connections" in event["message"] for event in events)
 
     until(has_arrived, "a line of the server")
+
+
+def test_a_secret_attachment_adds_the_connection_to_the_secret(database: Database) -> None:
+    secret = {"SecretStringTemplate": '{"username": "alva_admin"}', "GenerateStringKey": "password"}
+    resources = {
+        "Secret": {"Type": "AWS::SecretsManager::Secret", "Properties": {"GenerateSecretString": secret}},
+        "Attachment": {
+            "Type": "AWS::SecretsManager::SecretTargetAttachment",
+            "Properties": {"SecretId": {"Ref": "Secret"}, "TargetId": NAME, "TargetType": "AWS::RDS::DBInstance"},
+        },
+    }
+    outputs = {"Secret": {"Value": {"Ref": "Secret"}}}
+
+    def value() -> Any:
+        text = database.region.client("secretsmanager").get_secret_value(SecretId=stack.outputs["Secret"])
+        return json.loads(text["SecretString"])
+
+    stack = database.region.create("attachment", {"Resources": resources, "Outputs": outputs})
+    attached = value()
+    password = attached.pop("password")
+    assert attached == {
+        "username": "alva_admin", "engine": "postgres", "host": database.host, "port": 5432, "dbname": "alva",
+        "dbInstanceIdentifier": NAME,
+    }  # fmt: skip
+    del resources["Attachment"]
+    assert (
+        database.region.update("attachment", {"Resources": resources, "Outputs": outputs}).status == "UPDATE_COMPLETE"
+    )
+    assert value() == {"username": "alva_admin", "password": password}
+    assert database.region.delete("attachment").status == "DELETE_COMPLETE"
 
 
 def test_a_dynamic_parameter_applies_at_once_and_a_static_one_after_a_reboot(database: Database) -> None:

@@ -14,6 +14,8 @@ from alva.region.background import Background
 from alva.region.engine import Engine, EngineFailed
 from alva.region.rds import api
 from alva.region.rds.databases import Databases
+from alva.region.rds.records import DBInstance
+from tests.region.unit.test_engine_records import db_instance
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
@@ -66,37 +68,32 @@ def server() -> Server:
 
 
 @pytest.fixture
-def record() -> dict[str, Any]:
-    return {
-        "DBInstanceIdentifier": "main",
-        "DbiResourceId": "db-1",
-        "DBInstanceStatus": "available",
-        "MasterUsername": "alva",
-        "_MasterUserPassword": "secret",
-    }
+def record() -> DBInstance:
+    return db_instance("main", resource_id="db-1", status="available")
 
 
 @pytest.fixture
-def databases(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Databases:
+def databases(server: Server, record: DBInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Databases:
     region: Any = SimpleNamespace(
         background=Background(),
         config=SimpleNamespace(state_folder=tmp_path, account_id="0", region="us-east-1"),
         names=SimpleNamespace(withdraw=lambda _: None),
     )
     made = Databases(region)
+    made.store.engines["main"] = record
     servers: Any = {"db-1": server}
     made._servers = servers
 
-    async def bring_up(record: dict[str, Any], server: Any) -> None:
+    async def bring_up(record: DBInstance, server: Any) -> None:
         await server.start()
-        record["DBInstanceStatus"] = "available"
+        record.status = "available"
 
     monkeypatch.setattr(made, "_bring_up", bring_up)
     return made
 
 
 async def test_operations_on_one_database_follow_each_other(
-    databases: Databases, server: Server, record: dict[str, Any]
+    databases: Databases, server: Server, record: DBInstance
 ) -> None:
     await asyncio.gather(
         databases.set_password(record), databases.restart(record), databases.snapshot(record, "s"),
@@ -104,25 +101,24 @@ async def test_operations_on_one_database_follow_each_other(
     )  # fmt: skip
     password = ["stop", "set password", "start"]
     assert server.calls == [*password, "stop", "start", "snapshot", *password]
-    assert record["DBInstanceStatus"] == "available"
+    assert record.status == "available"
 
 
 async def test_database_that_is_changed_cannot_be_rebooted_or_stopped(
-    databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    databases: Databases, server: Server, record: DBInstance
 ) -> None:
-    monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
     changing = asyncio.ensure_future(databases.set_password(record))
     await asyncio.sleep(0)
     for action in ("RebootDBInstance", "StopDBInstance"):
         with pytest.raises(AwsError, match="is in modifying state") as refused:
-            await api.change_state(databases, {"Action": action, "DBInstanceIdentifier": "main"})
+            await api.change_state(databases, action, {"DBInstanceIdentifier": "main"})
         assert refused.value.code == "InvalidDBInstanceState"
     await changing
     assert server.calls == ["stop", "set password", "start"]
 
 
 async def test_operation_that_waited_for_a_deletion_does_not_make_the_database_again(
-    databases: Databases, server: Server, record: dict[str, Any]
+    databases: Databases, server: Server, record: DBInstance
 ) -> None:
     deleting = asyncio.ensure_future(databases.delete(record))
     await asyncio.sleep(0)
@@ -132,15 +128,11 @@ async def test_operation_that_waited_for_a_deletion_does_not_make_the_database_a
     assert server.calls == ["delete"]
 
 
-async def test_failed_change_is_on_record_and_shown(
-    databases: Databases, server: Server, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alva.region.rds.api.rds._instances", {"main": record})
-    monkeypatch.setattr("alva.region.rds.api.rds._single_instance_response", lambda *_: (200, {}, b""))
+async def test_failed_change_is_on_record_and_shown(databases: Databases, server: Server, record: DBInstance) -> None:
     server.fails = True
-    await api.change_state(databases, {"Action": "RebootDBInstance", "DBInstanceIdentifier": "main"})
+    await api.change_state(databases, "RebootDBInstance", {"DBInstanceIdentifier": "main"})
     await async_until(lambda: databases.region.background.failures, "the failure of the job")
-    assert record["DBInstanceStatus"] == "failed"
+    assert record.status == "failed"
     assert databases.region.background.failures[0].name == "change DB instance main"
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from ministack.services import cloudwatch, ec2, elasticache, iam, rds, sns
+from ministack.services import cloudwatch, ec2, iam, sns
 
 from alva.region.query_protocol import flatten, read_xml
 from alva.region.unexpected import Handler, Response, answer_exceptions
@@ -61,7 +61,7 @@ def test_response_of_a_working_handler_is_unchanged() -> None:
     assert asyncio.run(call()) == (200, {}, b"fine")
 
 
-MODULES = {"iam": iam, "ec2": ec2, "sns": sns, "monitoring": cloudwatch, "rds": rds, "elasticache": elasticache}
+MODULES = {"iam": iam, "ec2": ec2, "sns": sns, "monitoring": cloudwatch}
 ALLOW = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": [ALLOW]})
 TEXTS = ("a & b", "a < b > c", "<b>&", "</Description", "<Role", "a\0b\x1f", "&amp", '"&quot"\'', "<!-- <?x <![CDATA[")
@@ -88,12 +88,6 @@ TOPIC = "arn:aws:sns:us-east-1:000000000000:t"
          {"Action": "ListTagsForResource", "ResourceArn": TOPIC}, "Value"),
         ("monitoring", {"Action": "PutMetricAlarm", "AlarmName": "$", **ALARM},
          {"Action": "DescribeAlarms"}, "AlarmName"),
-        ("rds", {"Action": "CreateDBParameterGroup", "DBParameterGroupName": "x",
-                 "DBParameterGroupFamily": "postgres16", "Description": "$"},
-         {"Action": "DescribeDBParameterGroups"}, "Description"),
-        ("elasticache", {"Action": "CreateCacheParameterGroup", "CacheParameterGroupName": "x",
-                         "CacheParameterGroupFamily": "valkey8", "Description": "$"},
-         {"Action": "DescribeCacheParameterGroups"}, "Description"),
     ],
     ids=lambda value: value["Action"] if isinstance(value, dict) and value else None,
 )  # fmt: skip

@@ -1,15 +1,15 @@
-"""The ElastiCache API: MiniStack answers Describe calls; calls that would create or change nodes are refused."""
+"""The ElastiCache API. Calls that would create or change nodes are refused."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-from ministack import app as ministack_app
-from ministack.services import elasticache
-
-from alva.region import query_protocol
+from alva.region import engine_api
 from alva.region.aws_error import AwsError
-from alva.region.query_protocol import Response
+from alva.region.elasticache import parameters
+from alva.region.elasticache.records import CacheStore, ReplicationGroup
+from alva.region.engine_api import CommonApi, EngineApi, EngineParameters
+from alva.region.engine_records import Json
 
 REFUSED = frozenset({
     "CreateReplicationGroup", "ModifyReplicationGroup", "DeleteReplicationGroup", "IncreaseReplicaCount",
@@ -17,21 +17,42 @@ REFUSED = frozenset({
     "CreateServerlessCache", "CreateSnapshot", "CopySnapshot", "TestFailover", "ModifyCacheParameterGroup",
     "ResetCacheParameterGroup", "CreateUser", "CreateUserGroup",
 })  # fmt: skip
+"""Operations whose refusal names CloudFormation; all others without a function below are refused, too."""
 
 
-def install() -> None:
-    """Refuse these operations before MiniStack handles them."""
+def describe_groups(store: CacheStore, request: Json) -> Json:
+    """DescribeReplicationGroups."""
+    name = request.get("ReplicationGroupId")
+    found = [store.engine(name)] if name else store.engines.values()
+    return {"ReplicationGroups": [each.described() for each in found]}
 
-    async def handle(
-        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
-    ) -> Response:
-        action = query_protocol.read_form(body, query_params).get("Action", "")
-        if action in REFUSED:
-            error = AwsError(
-                "InvalidAction", f"the local region does not have ElastiCache {action}: use CloudFormation"
-            )
-            return query_protocol.refuse(query_protocol.service_model("elasticache"), error)
-        response: Response = await elasticache.handle_request(method, path, headers, body, query_params)
-        return response
 
-    ministack_app.SERVICE_HANDLERS["elasticache"] = handle
+def describe_clusters(store: CacheStore, request: Json) -> Json:
+    """DescribeCacheClusters: the nodes of the replication groups."""
+    name = request.get("CacheClusterId")
+    has_endpoints = bool(request.get("ShowCacheNodeInfo"))
+    nodes = [node for each in store.engines.values() for node in each.described_nodes(has_endpoints=has_endpoints)]
+    found = [node for node in nodes if name in (None, node["CacheClusterId"])]
+    if name and not found:
+        raise AwsError("CacheClusterNotFound", f"CacheCluster not found: {name}", 404)
+    return {"CacheClusters": [] if request.get("ShowCacheClustersNotInReplicationGroups") else found}
+
+
+DESCRIPTIONS: dict[str, Callable[[CacheStore, Json], Json]] = {
+    "DescribeCacheClusters": describe_clusters,
+    "DescribeReplicationGroups": describe_groups,
+}
+ACTIONS = frozenset({*engine_api.actions("Cache"), *DESCRIPTIONS})
+
+
+async def _known_parameters() -> dict[str, bool]:
+    # ElastiCache User Guide, "Redis OSS parameters": a change of `databases` needs a restart.
+    return {name: name == "databases" for name in parameters.MODIFIABLE}
+
+
+PARAMETERS = EngineParameters(known=_known_parameters, defaults=parameters.DEFAULTS)
+
+
+def api_of(common: CommonApi[ReplicationGroup]) -> EngineApi[ReplicationGroup]:
+    """The API; `common` has the actions of groups and tags."""
+    return EngineApi(common, CommonApi(CacheStore("", ""), PARAMETERS), DESCRIPTIONS, {}, REFUSED)

@@ -1,4 +1,4 @@
-"""Runs Valkey nodes for every recorded replication group, behind TLS, and publishes their DNS names."""
+"""Runs the Valkey nodes of every replication group, behind TLS, and publishes their DNS names."""
 
 from __future__ import annotations
 
@@ -6,146 +6,112 @@ import asyncio
 import hashlib
 import json
 import logging
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-from ministack.services import ec2, elasticache
+from typing import TYPE_CHECKING
 
 from alva.region import engine_metrics
 from alva.region.elasticache import metrics, parameters
 from alva.region.elasticache.node import CacheNode
 from alva.region.elasticache.parameters import Node
+from alva.region.elasticache.records import CacheStore, ReplicationGroup
 from alva.region.engine import EngineFailed
+from alva.region.engine_component import EngineComponent
 from alva.region.engine_log import EngineLog
-from alva.region.network import Interface, NetworkFailed
 
 if TYPE_CHECKING:
     from alva.region.region import Region
 
 logger = logging.getLogger("alva.elasticache")
 
-Record = dict[str, Any]
 # The plain-text port of a node, behind the TLS port of its endpoint.
 PLAIN_PORT_OFFSET = 10_000
 
 
-class Caches:
-    """Runs the nodes of each replication group in MiniStack's records."""
+class Caches(EngineComponent[ReplicationGroup]):
+    """Runs the nodes of each replication group."""
+
+    store: CacheStore
+    _failed_status = "create-failed"
 
     def __init__(self, region: Region) -> None:
-        self.region = region
+        super().__init__(region, CacheStore(region.config.account_id, region.config.region))
         self._nodes: dict[str, list[CacheNode]] = {}
-        self._folder = region.config.state_folder / "elasticache"
         self._seen: dict[str, tuple[engine_metrics.Usage, metrics.Info]] = {}
-        self._metrics = engine_metrics.Publisher(region.background, "caches", self._measure)
 
-    async def start(self) -> None:
-        """Start every restored group, in parallel. A group that does not start is shown as `create-failed`."""
-        records = [record for record in elasticache._replication_groups.all_values() if record.get("_addresses")]
-        for record in records:
-            subnets = self._subnets(record)
-            record["_addresses"] = [
-                self.region.addresses.restored(address, str(subnets[index % len(subnets)]["CidrBlock"]))
-                for index, address in enumerate(record["_addresses"])
-            ]
-        await asyncio.gather(*(self._restore(record) for record in records))
-        self._metrics.start()
-
-    async def stop(self) -> None:
-        """Stop every node, and keep the data."""
-        await self._metrics.stop()
-        await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
-
-    async def create(self, record: Record, port: int) -> None:
+    async def create(self, record: ReplicationGroup) -> None:
         """Start a new group's nodes; returns when they answer. Raises EngineFailed."""
-        record["Status"] = "creating"
-        count = 1 + int(record["_replicas_per_node_group"])
-        blocks = [str(subnet["CidrBlock"]) for subnet in self._subnets(record)]
-        record["_addresses"] = [self.region.addresses.allocate(blocks[index % len(blocks)]) for index in range(count)]
-        record["_port"] = port
-        record["_own_name"] = secrets.token_hex(12)
-        self._publish_endpoints(record)
-        await self._bring_up(record)
+        await self._allocate(record, len(record.nodes))
+        await self._resume(record)
 
-    async def change(self, record: Record) -> None:
+    async def change(self, record: ReplicationGroup) -> None:
         """Apply changed parameters and tokens to the running nodes."""
-        record["Status"] = "modifying"
+        record.status = "modifying"
         try:
             for index, node in enumerate(self._nodes_of(record)):
                 async with node.lock:
                     await node.change(self._configuration(record, index), self.parameter_values(record))
         finally:
-            record["Status"] = "available"
+            record.status = "available"
 
-    async def delete(self, record: Record) -> None:
-        """Stop the nodes, delete their data, and release addresses and names."""
+    async def delete(self, record: ReplicationGroup) -> None:
+        """Stop the nodes, and delete their data and the record."""
+        record.status = "deleting"
         for node in self._nodes_of(record):
             async with node.lock:
                 await node.delete()
-        self._nodes.pop(record["ReplicationGroupId"], None)
-        for index, address in enumerate(record.get("_addresses") or []):
+        self._nodes.pop(record.name, None)
+        for index in range(len(record.addresses)):
             self.region.load_balancers.remove_tls_proxy(self._proxy_name(record, index))
-            await self.region.network.detach(address)
-            self.region.addresses.release(address)
-        for name in self._names(record):
-            self.region.names.withdraw(name)
+        await self._release(record, [record.primary_host, record.reader_host])
+        self.store.engines.pop(record.name, None)
 
-    def parameter_values(self, record: Record) -> Mapping[str, str]:
-        """The values of the group's parameter group, over the family's defaults."""
-        parameters = elasticache._param_group_params.get(record["CacheParameterGroupName"]) or {}
-        return {name: str(entry["Value"]) for name, entry in parameters.items()}
+    def endpoint_names(self, group_name: str) -> tuple[str, str]:
+        """The names of the primary and the reader endpoint, in AWS's form for groups with TLS."""
+        config = self.region.config
+        account_hash = hashlib.sha256(f"cache/{config.account_id}/{config.region}".encode()).hexdigest()[:6]
+        continent, direction, number = config.region.split("-")
+        suffix = f"{group_name}.{account_hash}.{continent}{direction[:1]}{number}.cache.amazonaws.com"
+        return f"master.{suffix}", f"replica.{suffix}"
 
-    def groups_with(self, parameter_group: str) -> list[Record]:
-        """The running groups that use a parameter group."""
-        return [
-            record
-            for record in elasticache._replication_groups.values()
-            if record["CacheParameterGroupName"] == parameter_group and record["Status"] == "available"
-        ]
+    async def _stop_servers(self) -> None:
+        await asyncio.gather(*(node.stop() for nodes in self._nodes.values() for node in nodes))
 
-    async def _restore(self, record: Record) -> None:
-        try:
-            await self._bring_up(record)
-        except Exception as error:
-            # The other groups still start.
-            record["Status"] = "create-failed"
-            self.region.background.failed(f"start replication group {record['ReplicationGroupId']}", error)
-
-    async def _bring_up(self, record: Record) -> None:
-        await self._attach(record)
+    async def _resume(self, record: ReplicationGroup) -> None:
+        # Security groups open only the TLS port.
+        port = (_plain_port(record),)
+        for index, node in enumerate(self._nodes_of(record)):
+            node.namespace = await self._attach(record, index, port, port if record.has_tls else ())
         values = self.parameter_values(record)
         for index, node in enumerate(self._nodes_of(record)):
             async with node.lock:
                 await node.start(self._configuration(record, index), values)
-        primary_name, reader_name = self._names(record)
-        addresses = record["_addresses"]
-        if record["TransitEncryptionEnabled"]:
-            certificate = self.region.certificates.issue(primary_name, reader_name)
+        addresses = record.addresses
+        if record.has_tls:
+            certificate = self.region.certificates.issue(record.primary_host, record.reader_host)
             for index, node in enumerate(self._nodes_of(record)):
                 address = addresses[index]
                 self.region.load_balancers.tls_proxy(
                     self._proxy_name(record, index),
                     address,
-                    record["_port"],
+                    record.port,
                     address,
-                    record["_port"] + PLAIN_PORT_OFFSET,
+                    record.port + PLAIN_PORT_OFFSET,
                     certificate,
                     node.namespace,
                 )
-        self.region.names.publish(primary_name, addresses[:1])
-        self.region.names.publish(reader_name, addresses[1:] or addresses[:1])
-        record["Status"] = "available"
+        self.region.names.publish(record.primary_host, addresses[:1])
+        self.region.names.publish(record.reader_host, addresses[1:] or addresses[:1])
+        record.status = "available"
         self.region.persistence.mark_changed()
         self._metrics.wake()
 
     async def _measure(self) -> None:
         """Publish the metrics of each running node."""
-        for record in list(elasticache._replication_groups.values()):
-            if record["Status"] != "available":
+        for record in list(self.store.engines.values()):
+            if record.status != "available":
                 continue
-            node_type = record["CacheNodeType"]
+            node_type = record.node_type
             for node in self._nodes_of(record):
                 pid = node.pid
                 if pid is None:
@@ -166,41 +132,20 @@ class Caches:
                 self._seen[node.name] = now
                 self.region.persistence.mark_changed()
 
-    async def _attach(self, record: Record) -> None:
-        """Attach a network interface to every node. Security groups open only its TLS port."""
-        subnets = self._subnets(record)
-        has_tls = record["TransitEncryptionEnabled"]
-        port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
-        for index, node in enumerate(self._nodes_of(record)):
-            try:
-                node.namespace = await self.region.network.attach(
-                    Interface(
-                        address=record["_addresses"][index],
-                        subnet_id=subnets[index % len(subnets)]["SubnetId"],
-                        groups=lambda: record.get("_security_groups") or (),
-                        managed_ports=(port,),
-                        hidden_ports=(port,) if has_tls else (),
-                    )
-                )
-            except NetworkFailed as error:
-                raise EngineFailed(f"cannot attach a network interface: {error}") from error
-
-    def _configuration(self, record: Record, index: int) -> Node:
-        has_tls = record["TransitEncryptionEnabled"]
-        port = record["_port"] + (PLAIN_PORT_OFFSET if has_tls else 0)
-        addresses = record["_addresses"]
+    def _configuration(self, record: ReplicationGroup, index: int) -> Node:
+        port, addresses = _plain_port(record), record.addresses
         return Node(
             address=addresses[index],
             port=port,
-            node_type=record["CacheNodeType"],
-            tokens=tuple(record["_auth_tokens"]),
+            node_type=record.node_type,
+            tokens=tuple(record.tokens),
             primary=(addresses[0], port) if index else None,
             has_replicas=len(addresses) > 1,
-            own_name=record["_own_name"],
+            own_name=record.own_name,
         )
 
-    def _nodes_of(self, record: Record) -> list[CacheNode]:
-        key = record["ReplicationGroupId"]
+    def _nodes_of(self, record: ReplicationGroup) -> list[CacheNode]:
+        key = record.name
         if key not in self._nodes:
             self._nodes[key] = [
                 CacheNode(
@@ -211,48 +156,14 @@ class Caches:
                     self.region.network,
                     self._log_of(record, cluster_id),
                 )
-                for cluster_id in record["MemberClusters"]
+                for cluster_id in record.nodes
             ]
         return self._nodes[key]
 
-    def _names(self, record: Record) -> tuple[str, str]:
-        """Primary and reader endpoint, in AWS's form for groups with TLS."""
-        config = self.region.config
-        account_hash = hashlib.sha256(f"cache/{config.account_id}/{config.region}".encode()).hexdigest()[:6]
-        continent, direction, number = config.region.split("-")
-        zone = f"{continent}{direction[:1]}{number}"
-        suffix = f"{record['ReplicationGroupId']}.{account_hash}.{zone}.cache.amazonaws.com"
-        return f"master.{suffix}", f"replica.{suffix}"
+    def _proxy_name(self, record: ReplicationGroup, index: int) -> str:
+        return f"elasticache-{record.name}-{index + 1:03d}"
 
-    def _publish_endpoints(self, record: Record) -> None:
-        """Record the endpoints, for the API and Fn::GetAtt."""
-        primary_name, reader_name = self._names(record)
-        primary = {"Address": primary_name, "Port": record["_port"]}
-        reader = {"Address": reader_name, "Port": record["_port"]}
-        for group in record["NodeGroups"]:
-            group["PrimaryEndpoint"], group["ReaderEndpoint"] = primary, reader
-            for index, member in enumerate(group["NodeGroupMembers"]):
-                member["ReadEndpoint"] = primary if index == 0 else reader
-        for cluster_id in record["MemberClusters"]:
-            cluster = elasticache._clusters[cluster_id]
-            cluster["_endpoint"] = primary
-            for cache_node in cluster["CacheNodes"]:
-                cache_node["Endpoint"] = primary
-
-    def _proxy_name(self, record: Record, index: int) -> str:
-        return f"elasticache-{record['ReplicationGroupId']}-{index + 1:03d}"
-
-    def _subnets(self, record: Record) -> list[Record]:
-        group = elasticache._subnet_groups.get(record["CacheSubnetGroupName"])
-        if not group:
-            raise EngineFailed(f"CacheSubnetGroupName: {record['CacheSubnetGroupName']} doesn't exist.")
-        ids = [each["SubnetIdentifier"] for each in group["Subnets"]]
-        subnets: list[Record] = [ec2._subnets[each] for each in ids if each in ec2._subnets]
-        if not subnets:
-            raise EngineFailed(f"cache subnet group {record['CacheSubnetGroupName']} has no subnet that exists")
-        return subnets
-
-    def _log_of(self, record: Record, cluster_id: str) -> Callable[[str], None]:
+    def _log_of(self, record: ReplicationGroup, cluster_id: str) -> Callable[[str], None]:
         """The log of a node. It goes to CloudWatch Logs too, if the group delivers its engine log there."""
 
         def event(line: str) -> str:
@@ -269,8 +180,13 @@ class Caches:
         ).write
 
 
-def _engine_log_group(record: Record) -> str | None:
-    for configuration in record.get("LogDeliveryConfigurations") or []:
+def _plain_port(record: ReplicationGroup) -> int:
+    """The port of the nodes, which is behind the endpoint's port if that has TLS."""
+    return record.port + (PLAIN_PORT_OFFSET if record.has_tls else 0)
+
+
+def _engine_log_group(record: ReplicationGroup) -> str | None:
+    for configuration in record.log_deliveries:
         if configuration.get("LogType") == "engine-log" and configuration.get("DestinationType") == "cloudwatch-logs":
             details = (configuration.get("DestinationDetails") or {}).get("CloudWatchLogsDetails") or {}
             return details.get("LogGroup")

@@ -1,19 +1,18 @@
-"""The component: the nodes of the replication groups, their resource types, and the operations that are refused."""
+"""The component: the nodes of the replication groups, the API, and the resource types."""
 
 from __future__ import annotations
 
-from ministack.services import elasticache
-
 from alva.region.elasticache import api, resources
 from alva.region.elasticache.caches import Caches
+from alva.region.engine_api import CommonApi
+from alva.region.service_table import replace_service
 
 
 class CacheService(Caches):
     """ElastiCache in the region."""
 
     def install(self) -> None:
-        """Register the resource types, and refuse unsupported operations."""
-        resources.register(self)
-        api.install()
-        # MiniStack would restart containers at the first request; here `start` restarts the nodes.
-        elasticache._ensure_live_containers = lambda: None
+        """Serve the API, and register the resource types."""
+        common = CommonApi(self.store, api.PARAMETERS)
+        replace_service("elasticache", api.api_of(common))
+        resources.register(self, common)

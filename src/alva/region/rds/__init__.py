@@ -1,11 +1,13 @@
-"""RDS: runs PostgreSQL 16 servers for MiniStack's records of DB instances.
+"""RDS: the API, and a PostgreSQL 16 server for each DB instance.
 
 parameters.py   pure: instance class, parameter group and address -> PostgreSQL's configuration
 server.py       one PostgreSQL server: its folder and processes
+records.py      DB instances and snapshots, their descriptions and their store
 databases.py    runs a server for each record
-resources.py    AWS::RDS::DBInstance and DBParameterGroup
-api.py          the API's operations that act on a server
+resources.py    the resource types
+api.py          the API
 component.py    the component, which installs all of them
+The `engine_*` modules have what ElastiCache has too: groups, tags, the store, addresses.
 """
 
 from alva.region.rds.component import DatabaseService

@@ -1,19 +1,18 @@
-"""The component: the servers of the DB instances, their resource types, and the operations that act on servers."""
+"""The component: the servers of the DB instances, the API, and the resource types."""
 
 from __future__ import annotations
 
-from ministack.services import rds
-
+from alva.region.engine_api import CommonApi
 from alva.region.rds import api, resources
 from alva.region.rds.databases import Databases
+from alva.region.service_table import replace_service
 
 
 class DatabaseService(Databases):
     """RDS in the region."""
 
     def install(self) -> None:
-        """Register the resource types and the operations that act on servers."""
-        resources.register(self)
-        api.install(self)
-        # MiniStack would restart containers; here `start` restarts the servers.
-        rds.load_persisted_state = lambda data: rds._restore_state(data, resume_runtime=False)
+        """Serve the API, and register the resource types."""
+        common = CommonApi(self.store, api.parameters_of(self))
+        replace_service("rds", api.api_of(self, common))
+        resources.register(self, common)

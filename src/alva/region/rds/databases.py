@@ -4,62 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ministack.services import ec2, rds
+from typing import TYPE_CHECKING
 
 from alva.region import engine_metrics
 from alva.region.engine import EngineFailed
+from alva.region.engine_component import EngineComponent
 from alva.region.engine_log import EngineLog
-from alva.region.network import Interface, NetworkFailed
 from alva.region.rds import metrics, parameters
 from alva.region.rds.parameters import Endpoint
+from alva.region.rds.records import DBInstance, DBSnapshot, RdsStore
 from alva.region.rds.server import Login, PostgresServer, known_parameters
 
 if TYPE_CHECKING:
     from alva.region.region import Region
 
-logger = logging.getLogger("alva.rds")
 
-Record = dict[str, Any]
+class Databases(EngineComponent[DBInstance]):
+    """Runs the server of each DB instance."""
 
-
-class Databases:
-    """Runs the server of each DB instance in MiniStack's records."""
+    store: RdsStore
+    _failed_status = "failed"
 
     def __init__(self, region: Region) -> None:
-        self.region = region
+        super().__init__(region, RdsStore(region.config.account_id, region.config.region))
         self._known_parameters: Mapping[str, str] = {}
         self._servers: dict[str, PostgresServer] = {}
-        self._folder = region.config.state_folder / "rds"
         self._usage: dict[str, engine_metrics.Usage] = {}
-        self._metrics = engine_metrics.Publisher(region.background, "databases", self._measure)
 
-    async def start(self) -> None:
-        """Start every restored instance, in parallel. An instance that does not start is shown as `failed`."""
-        records = [record for record in rds._instances.all_values() if record.get("_address")]
-        for record in records:
-            block = str(self._subnet(record)["CidrBlock"])
-            record["_address"] = self.region.addresses.restored(record["_address"], block)
-        await asyncio.gather(*(self._restore(record) for record in records))
-        self._metrics.start()
-
-    async def stop(self) -> None:
-        """Stop every server, and keep the data."""
-        await self._metrics.stop()
-        await asyncio.gather(*(server.stop() for server in self._servers.values()))
-
-    async def create(self, record: Record, snapshot_id: str | None) -> None:
+    async def create(self, record: DBInstance, snapshot_id: str | None) -> None:
         """Create the server of a new record; returns when it accepts connections. Raises EngineFailed."""
-        name = record["DBInstanceIdentifier"]
-        # The endpoint is published last, once the server accepts connections.
-        record["_address"] = self.region.addresses.allocate(str(self._subnet(record)["CidrBlock"]))
-        record["Endpoint"]["Address"] = self.endpoint_name(name)
-        login = Login(user=record["MasterUsername"], password=record["_MasterUserPassword"], database=record["DBName"])
+        await self._allocate(record, 1)
+        login = Login(user=record.master_username, password=record.password, database=record.database)
         async with self._changing(record, "creating") as server:
             if snapshot_id is not None:
                 await server.copy_from(self.snapshot_folder(snapshot_id))
@@ -67,49 +46,52 @@ class Databases:
                 await server.initialise(login)
             await self._bring_up(record, server)
 
-    async def restart(self, record: Record, status: str = "modifying") -> None:
+    async def restart(self, record: DBInstance, status: str = "modifying") -> None:
         """Restart the server with the configuration of its record. Raises EngineFailed."""
         async with self._changing(record, status) as server:
             await server.stop()
             await self._bring_up(record, server)
 
-    async def stop_server(self, record: Record) -> None:
+    async def stop_server(self, record: DBInstance) -> None:
         """Stop one server. As on RDS, its name remains published."""
         async with self._changing(record, "stopping") as server:
             await server.stop()
-            record["DBInstanceStatus"] = "stopped"
+            record.status = "stopped"
 
-    async def set_password(self, record: Record) -> None:
+    async def set_password(self, record: DBInstance) -> None:
         """Apply the recorded password; the server restarts. Raises EngineFailed."""
         async with self._changing(record, "modifying") as server:
             await server.stop()
-            await server.set_password(record["MasterUsername"], record["_MasterUserPassword"])
+            await server.set_password(record.master_username, record.password)
             await self._bring_up(record, server)
 
-    async def reload(self, record: Record) -> None:
+    async def reload(self, record: DBInstance) -> None:
         """Apply the recorded dynamic parameters."""
         server = self._server(record)
         async with server.lock:
             self._configure(record, server)
             server.reload()
 
-    async def snapshot(self, record: Record, snapshot_id: str) -> None:
-        """Copy the instance's data to the snapshot's folder."""
-        before = record["DBInstanceStatus"]
+    async def snapshot(self, record: DBInstance, snapshot_id: str) -> DBSnapshot:
+        """Make a snapshot of the instance."""
+        before = record.status
         async with self._changing(record, "backing-up") as server:
             await server.snapshot(self.snapshot_folder(snapshot_id))
-            record["DBInstanceStatus"] = before
+            record.status = before
+        group = self.store.subnet_groups.get(record.subnet_group)
+        made = record.snapshot(
+            snapshot_id, self.store.arn("snapshots", snapshot_id), group.vpc_id if group else "", time.time()
+        )
+        self.store.snapshots[snapshot_id] = made
+        return made
 
-    async def delete(self, record: Record) -> None:
-        """Stop the server, delete its data, and release its address and name."""
-        name = record["DBInstanceIdentifier"]
+    async def delete(self, record: DBInstance) -> None:
+        """Stop the server, and delete its data and its record."""
         async with self._changing(record, "deleting") as server:
             await server.delete()
-            self._servers.pop(record["DbiResourceId"], None)
-        self.region.names.withdraw(self.endpoint_name(name))
-        if address := record.get("_address"):
-            await self.region.network.detach(address)
-            self.region.addresses.release(address)
+            self._servers.pop(record.resource_id, None)
+        await self._release(record, [record.host])
+        self.store.engines.pop(record.name, None)
 
     def snapshot_folder(self, snapshot_id: str) -> Path:
         """The folder of a snapshot's data."""
@@ -121,74 +103,57 @@ class Databases:
         account_hash = hashlib.sha256(f"{config.account_id}/{config.region}".encode()).hexdigest()[:12]
         return f"{instance_name}.c{account_hash[1:]}.{config.region}.rds.amazonaws.com"
 
-    def parameter_values(self, record: Record) -> Mapping[str, str]:
-        """The values of the instance's parameter group."""
-        (membership, *_) = record["DBParameterGroups"]
-        group = rds._param_groups.get(membership["DBParameterGroupName"]) or {}
-        return {name: str(entry["ParameterValue"]) for name, entry in (group.get("Parameters") or {}).items()}
-
     async def known_parameters(self) -> Mapping[str, str]:
         """PostgreSQL's parameters, each with its context."""
         if not self._known_parameters:
             self._known_parameters = await known_parameters(self.region.supervisor)
         return self._known_parameters
 
-    async def _restore(self, record: Record) -> None:
-        if record.get("_stopped"):
-            record["DBInstanceStatus"] = "stopped"
+    async def _resume(self, record: DBInstance) -> None:
+        if record.is_stopped:
+            record.status = "stopped"
             return
         server = self._server(record)
-        try:
-            if not server.is_initialised:
-                raise EngineFailed("its data folder is missing or incomplete")
-            async with self._changing(record, "starting"):
-                await self._bring_up(record, server)
-        except Exception as error:
-            # The other instances still start.
-            record["DBInstanceStatus"] = "failed"
-            self.region.background.failed(f"start DB instance {record['DBInstanceIdentifier']}", error)
+        if not server.is_initialised:
+            raise EngineFailed("its data folder is missing or incomplete")
+        async with self._changing(record, "starting"):
+            await self._bring_up(record, server)
+
+    async def _stop_servers(self) -> None:
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
 
     @asynccontextmanager
-    async def _changing(self, record: Record, status: str) -> AsyncIterator[PostgresServer]:
+    async def _changing(self, record: DBInstance, status: str) -> AsyncIterator[PostgresServer]:
         """Lock the server for the caller. The record has `status` meanwhile, and `failed` after an error.
 
         Raises EngineFailed when the instance was deleted before the lock was free.
         """
         server = self._server(record)
-        record["DBInstanceStatus"] = status
+        record.status = status
         async with server.lock:
-            if self._servers.get(record["DbiResourceId"]) is not server:
-                raise EngineFailed(f"DB instance {record['DBInstanceIdentifier']} was deleted")
-            record["DBInstanceStatus"] = status
+            if self._servers.get(record.resource_id) is not server:
+                raise EngineFailed(f"{record} was deleted")
+            record.status = status
             try:
                 yield server
             except BaseException:
-                record["DBInstanceStatus"] = "failed"
+                record.status = "failed"
                 raise
 
-    async def _bring_up(self, record: Record, server: PostgresServer) -> None:
+    async def _bring_up(self, record: DBInstance, server: PostgresServer) -> None:
         self._configure(record, server)
-        interface = Interface(
-            address=record["_address"],
-            subnet_id=self._subnet(record)["SubnetId"],
-            groups=lambda: [each["VpcSecurityGroupId"] for each in record.get("VpcSecurityGroups") or ()],
-        )
-        try:
-            server.namespace = await self.region.network.attach(interface)
-        except NetworkFailed as error:
-            raise EngineFailed(f"cannot attach a network interface: {error}") from error
+        server.namespace = await self._attach(record)
         await server.start()
-        self.region.names.publish(record["Endpoint"]["Address"], [record["_address"]])
-        record["DBInstanceStatus"] = "available"
-        for membership in record["DBParameterGroups"]:
-            membership["ParameterApplyStatus"] = "in-sync"
+        self.region.names.publish(record.host, record.addresses)
+        record.status = "available"
+        record.parameter_status = "in-sync"
         self.region.persistence.mark_changed()
         self._metrics.wake()
 
     async def _measure(self) -> None:
         """Publish the metrics of each running server."""
-        for record in list(rds._instances.values()):
-            key = record["DbiResourceId"]
+        for record in list(self.store.engines.values()):
+            key = record.resource_id
             server = self._servers.get(key)
             if server is None or server.pid is None:
                 self._usage.pop(key, None)
@@ -196,34 +161,34 @@ class Databases:
             now = await asyncio.to_thread(metrics.measure, server.pid, self._folder / key / "data")
             if server.pid is None:
                 continue
-            instance_class = record["DBInstanceClass"]
+            instance_class = record.instance_class
             engine_metrics.publish(
                 metrics.NAMESPACE,
-                {"DBInstanceIdentifier": record["DBInstanceIdentifier"]},
+                {"DBInstanceIdentifier": record.name},
                 metrics.data(
                     self._usage.get(key, now.usage),
                     now,
                     vcpus=parameters.vcpus(instance_class),
                     memory_bytes=parameters.memory_bytes(instance_class),
-                    allocated_gib=int(record.get("AllocatedStorage") or 20),
+                    allocated_gib=record.allocated_gib,
                 ),
             )
             self._usage[key] = now.usage
             self.region.persistence.mark_changed()
 
-    def _configure(self, record: Record, server: PostgresServer) -> None:
+    def _configure(self, record: DBInstance, server: PostgresServer) -> None:
         server.configure(
-            record["DBInstanceClass"],
+            record.instance_class,
             self.parameter_values(record),
-            Endpoint(address=record["_address"], port=int(record["Endpoint"]["Port"])),
-            self.region.certificates.issue(record["Endpoint"]["Address"]),
+            Endpoint(address=record.addresses[0], port=record.port),
+            self.region.certificates.issue(record.host),
         )
 
-    def _server(self, record: Record) -> PostgresServer:
-        key = record["DbiResourceId"]
+    def _server(self, record: DBInstance) -> PostgresServer:
+        key = record.resource_id
         if key not in self._servers:
             self._servers[key] = PostgresServer(
-                record["DBInstanceIdentifier"],
+                record.name,
                 self._folder / key,
                 self.region.supervisor,
                 self.region.background,
@@ -231,33 +196,13 @@ class Databases:
             )
         return self._servers[key]
 
-    def _log_of(self, record: Record) -> Callable[[str], None]:
+    def _log_of(self, record: DBInstance) -> Callable[[str], None]:
         """The log of a server. It goes to CloudWatch Logs too, if EnableCloudwatchLogsExports enables it."""
-        name = record["DBInstanceIdentifier"]
+        name = record.name
         return EngineLog(
             self.region.background,
             self.region.config,
             self.region.config.logs_folder / f"rds-{name}.log",
             stream=f"{name}.0",
-            group=lambda: (
-                f"/aws/rds/instance/{name}/postgresql"
-                if "postgresql" in (record.get("EnabledCloudwatchLogsExports") or [])
-                else None
-            ),
+            group=lambda: f"/aws/rds/instance/{name}/postgresql" if "postgresql" in record.log_exports else None,
         ).write
-
-    def _subnet(self, record: Record) -> Record:
-        """A subnet of the subnet group, in the instance's zone if possible."""
-        group = rds._subnet_groups.get(record["DBSubnetGroup"]["DBSubnetGroupName"])
-        if not group:
-            raise EngineFailed(f"DBSubnetGroup doesn't exist: {record['DBSubnetGroup']['DBSubnetGroupName']}")
-        subnets = [
-            ec2._subnets[each["SubnetIdentifier"]]
-            for each in group["Subnets"]
-            if each["SubnetIdentifier"] in ec2._subnets
-        ]
-        if not subnets:
-            raise EngineFailed(f"DB subnet group {group['DBSubnetGroupName']} has no subnet that exists")
-        zone = record.get("AvailabilityZone")
-        chosen: Record = next((subnet for subnet in subnets if subnet["AvailabilityZone"] == zone), subnets[0])
-        return chosen

@@ -8,7 +8,7 @@ from alva.region.cloudformation.registry import Registry
 
 MODULES = (
     "alarm", "budget", "elastic_ip", "nat_gateway", "oidc_provider", "query_definition", "scaling", "secret",
-    "security_group_rule", "wait_condition",
+    "secret_attachment", "security_group_rule", "wait_condition",
 )  # fmt: skip
 
 
