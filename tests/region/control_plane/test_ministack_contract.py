@@ -16,7 +16,7 @@ from alva.region import offered_services
 from alva.region.cloudformation import extension
 
 REGION = Path(extension.__file__).parents[1]
-MOST_PRIVATE_NAMES = 80
+MOST_PRIVATE_NAMES = 10
 
 
 def used_names() -> Iterator[tuple[str, str, str]]:

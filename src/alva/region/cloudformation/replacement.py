@@ -30,10 +30,11 @@ _NAMES = {
     "AWS::S3::MultiRegionAccessPoint": "Name",
     "AWS::WAFv2::WebACL": "Name",
 }
-# Of the conditional ones, those whose change replaces the resource.
+# Of the conditional ones, those whose change replaces the resource. An instance without its former DBSnapshotIdentifier
+# is replaced by an empty one, and another snapshot by an instance restored from it ("AWS::RDS::DBInstance").
 _REPLACING = {
     "AWS::ElastiCache::ReplicationGroup": ("NodeGroupConfiguration", "NumNodeGroups"),
-    "AWS::RDS::DBInstance": ("Engine",),
+    "AWS::RDS::DBInstance": ("DBSnapshotIdentifier", "Engine"),
 }
 
 
@@ -45,8 +46,11 @@ def recreation(type_name: str, name: str) -> str:
 
 
 def is_replacement(type_name: str, old: Properties, new: Properties) -> bool:
-    """Whether a changed property is one that "requires: Replacement"."""
-    return any(recreation(type_name, name) == "Always" for name in _changed(old, new))
+    """Whether a change "requires: Replacement"."""
+    changed = _changed(old, new)
+    return bool(changed & {*_REPLACING.get(type_name, ())}) or any(
+        recreation(type_name, name) == "Always" for name in changed
+    )
 
 
 def refusal(type_name: str, physical_id: str, old: Properties, new: Properties) -> str | None:
@@ -54,7 +58,7 @@ def refusal(type_name: str, physical_id: str, old: Properties, new: Properties) 
     name = old.get(_NAMES.get(type_name, ""))
     if not name or new.get(_NAMES[type_name]) != name:
         return None
-    if not is_replacement(type_name, old, new) and not _changed(old, new) & {*_REPLACING.get(type_name, ())}:
+    if not is_replacement(type_name, old, new):
         return None
     return (
         f"CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename {physical_id} "
