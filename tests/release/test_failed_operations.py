@@ -31,10 +31,10 @@ from alva.release import deploy as engine
 from alva.release.ledger import FAILED, INTERRUPTED, ROLLED_BACK, SUCCEEDED, Ledger
 from alva.release.lock import Lock
 from alva.release.manifest import Manifest, Service
-from alva.release.plan import running_digests
 from alva.release.reporting import Reporter
 from alva.release.request import Request
 from alva.release.risks import Kind
+from alva.release.stack_state import running_digests
 from alva.release.stacks import Stacks
 from alva.release.verify import Result, Verdict
 

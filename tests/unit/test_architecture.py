@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,21 @@ def part_of(file: Path) -> str:
     """`alva.release` for src/alva/release/plan.py, `alva.aws` for src/alva/aws.py."""
     relative = file.relative_to(ROOT / "src").with_suffix("")
     return ".".join(relative.parts[:2])
+
+
+def module_of(file: Path) -> str:
+    """`alva.release` for src/alva/release/__init__.py, `alva.release.plan` for src/alva/release/plan.py."""
+    return ".".join(file.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_import_is_part_of_a_cycle() -> None:
+    """Also not inside functions or `TYPE_CHECKING`."""
+    modules = {module_of(file): file for file in sources(ROOT / "src" / "alva")}
+    imports = {
+        module: {name if name in modules else name.rpartition(".")[0] for _, name in imports_of(file)} & modules.keys()
+        for module, file in modules.items()
+    }
+    TopologicalSorter({module: imported - {module} for module, imported in imports.items()}).prepare()
 
 
 @pytest.mark.parametrize("part", sorted(ALLOWED))

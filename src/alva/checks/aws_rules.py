@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from alva.checks.template_rules import Inputs
+from alva.checks.findings import Inputs
 
 
 def unset_settings(inputs: Inputs) -> Iterator[tuple[object, str]]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from alva.checks.assembly import Assembly, Parameter, Reference, Resource
 from alva.checks.aws_rules import ascii_templates, unset_settings
 from alva.checks.dockerfiles import last_stage
-from alva.checks.findings import Finding
+from alva.checks.findings import Finding, Inputs
 from alva.checks.paths import missing_paths
 from alva.checks.routing import listener_rules, probes, served_by
 from alva.checks.security_groups import SecurityGroup, security_groups
@@ -30,14 +29,6 @@ RESERVED_CONNECTIONS = 5
 # https://docs.aws.amazon.com/AmazonElastiCache/latest/dg/auth.html
 PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 PASSWORD_LENGTHS = range(16, 129)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The input of rules: the templates, and the sources of the images."""
-
-    assembly: Assembly
-    repository: Path
 
 
 Rule = Callable[[Inputs], Iterator[tuple[object, str]]]

@@ -64,7 +64,7 @@ def command(
 
 def running(invocation: Invocation) -> dict[str, str]:
     """Return service -> running digest."""
-    from alva.release.plan import running_digests
+    from alva.release.stack_state import running_digests
     from alva.release.stacks import Stacks
 
     digests: dict[str, str] = {}

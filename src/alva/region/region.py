@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from alva.region.addresses import Addresses
 from alva.region.asgi import ASGIApplication
@@ -12,14 +11,12 @@ from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation.registry import Registry
 from alva.region.config import RegionConfig
 from alva.region.images.store import ImageStore
+from alva.region.load_balancing import LoadBalancing
 from alva.region.memory import MemoryLimits
 from alva.region.names import Names
 from alva.region.network import Network
 from alva.region.persistence import Persistence
 from alva.region.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    from alva.region.elb import LoadBalancers
 
 
 @dataclass
@@ -38,7 +35,7 @@ class Region:
     images: ImageStore
     persistence: Persistence
     """`persistence.mark_changed()` after a change of state outside an API request, for example when a task stops."""
-    load_balancers: LoadBalancers = field(init=False)
+    load_balancers: LoadBalancing = field(init=False)
     """Set before any component's `install`."""
     resource_types: Registry = field(default_factory=Registry)
     """CloudFormation's types that components add, in their `install`."""

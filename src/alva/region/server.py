@@ -88,10 +88,10 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         images=ImageStore(config.images_folder),
         persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
     )
-    region.load_balancers = LoadBalancers(region)
+    region.load_balancers = load_balancers = LoadBalancers(region)
     # Tasks need all other components, so they start last and stop first.
     components: list[Component] = [
-        region.load_balancers,
+        load_balancers,
         Alarms(region),
         StandIns(region),
         DatabaseService(region),

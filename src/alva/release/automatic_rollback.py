@@ -14,10 +14,10 @@ from alva.release.diagnosis import Diagnosis
 from alva.release.executor import Executor
 from alva.release.expansion import expanded, holds
 from alva.release.manifest import Manifest
-from alva.release.plan import Observed, running_digests
+from alva.release.plan import Observed
 from alva.release.reporting import Reporter
 from alva.release.risks import DATA_TYPES
-from alva.release.stack_state import ObservedStack
+from alva.release.stack_state import ObservedStack, running_digests
 from alva.release.stacks import Stacks
 
 BACK = "all services run the former version again"

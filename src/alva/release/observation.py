@@ -13,10 +13,10 @@ from alva.release import drift, ledger
 from alva.release.images import is_published
 from alva.release.ledger import Ledger, Release
 from alva.release.manifest import Manifest, Stack
-from alva.release.plan import Observed, Wanted, running_digests
+from alva.release.plan import Observed, Wanted
 from alva.release.request import Request
 from alva.release.secrets import Secrets, State
-from alva.release.stack_state import ObservedStack
+from alva.release.stack_state import ObservedStack, running_digests
 from alva.release.stacks import Stacks
 
 

@@ -13,7 +13,7 @@ from alva.checks.revisions import Revision, pending
 from alva.release.drift import Found, Repair, RestoreService, updates
 from alva.release.expansion import expanded, left_over
 from alva.release.manifest import Manifest, Stack
-from alva.release.stack_state import Action, ObservedStack, StackChange, compare
+from alva.release.stack_state import Action, ObservedStack, StackChange, compare, running_digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,17 +303,6 @@ def stack_parameters(wanted: Wanted) -> dict[str, str | None]:
     if wanted.keeps_schema:
         values.pop(wanted.manifest.migration.image_parameter, None)
     return values
-
-
-def running_digests(manifest: Manifest, services_stack: ObservedStack | None) -> dict[str, str]:
-    """Return service name -> digest of the services stack's last success."""
-    if services_stack is None:
-        return {}
-    return {
-        service.name: services_stack.parameters[service.image_parameter]
-        for service in manifest.services
-        if services_stack.parameters.get(service.image_parameter)
-    }
 
 
 def _keys(steps: list[Step] | list[ApplyStack]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from alva.errors import PreflightRefused, UsageError
 from alva.release.images import is_published
 from alva.release.ledger import SUCCEEDED, Ledger, Release
 from alva.release.manifest import Manifest
-from alva.release.plan import running_digests
+from alva.release.stack_state import running_digests
 from alva.release.stacks import Stacks
 
 

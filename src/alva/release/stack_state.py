@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from alva.release.manifest import Manifest
+
 
 class Action(enum.Enum):
     """The action that a stack needs."""
@@ -79,3 +81,14 @@ def compare(
     if tags != observed.tags:
         reasons.append("its tags changed")
     return StackChange(name=name, action=Action.UPDATE if reasons else Action.NONE, reasons=tuple(reasons))
+
+
+def running_digests(manifest: Manifest, services_stack: ObservedStack | None) -> dict[str, str]:
+    """Return service name -> digest of the services stack's last success."""
+    if services_stack is None:
+        return {}
+    return {
+        service.name: services_stack.parameters[service.image_parameter]
+        for service in manifest.services
+        if services_stack.parameters.get(service.image_parameter)
+    }

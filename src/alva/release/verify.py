@@ -23,6 +23,7 @@ from alva.release import rollout, serving
 from alva.release.manifest import Manifest, Service
 from alva.release.public_endpoint import Answer, PublicEndpoint, find_addresses
 from alva.release.secrets import Secrets, State
+from alva.release.stack_state import running_digests
 from alva.release.stacks import Stacks
 
 if TYPE_CHECKING:
@@ -266,6 +267,4 @@ def run_check(check: tuple[str, Check]) -> Result:
 
 
 def _running(manifest: Manifest, stacks: Stacks, stack_name: str) -> dict[str, str]:
-    from alva.release.plan import running_digests
-
     return running_digests(manifest, stacks.observe(stack_name, with_template=False))
