@@ -64,7 +64,11 @@ def main() -> None:
     parser.add_argument("--address", help="of a running ./alva open")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    chromium = shutil.which("chromium") or sys.exit("cannot measure: Chromium is not installed")
+    chromium = (
+        shutil.which("chromium-headless-shell")
+        or shutil.which("chromium")
+        or sys.exit("cannot measure: Chromium is not installed")
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         if arguments.address:
