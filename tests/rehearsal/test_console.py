@@ -167,10 +167,12 @@ def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal
 
 
 def test_logs_are_filtered_and_followed(page: Page, rehearsal: Rehearsal) -> None:
+    rehearsal.get("/a-request-before")
     show(page, "logs")
     lines = page.locator("#log-lines")
-    expect(lines).to_contain_text("Uvicorn running")
+    expect(lines).to_contain_text("GET /a-request-before 404")
     page.get_by_label("Find in lines").fill("a-path-of-this-test")
+    expect(lines).not_to_contain_text("/a-request-before")
     rehearsal.get("/a-path-of-this-test")
     expect(lines).to_contain_text("GET /a-path-of-this-test 404")
 
