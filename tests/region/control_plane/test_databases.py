@@ -270,9 +270,15 @@ def test_a_dynamic_parameter_applies_at_once_and_a_static_one_after_a_reboot(dat
     rds = database.region.client("rds")
     (group,) = rds.describe_db_instances()["DBInstances"][0]["DBParameterGroups"]
     assert group["ParameterApplyStatus"] == "pending-reboot"
-    assert rds.reboot_db_instance(DBInstanceIdentifier=NAME)["DBInstance"]["DBInstanceStatus"] == "rebooting"
-    database.wait_for("available")
-    assert database.query("SHOW max_connections") == "57"
+
+    def rebooted(expected: str) -> None:
+        assert rds.reboot_db_instance(DBInstanceIdentifier=NAME)["DBInstance"]["DBInstanceStatus"] == "rebooting"
+        database.wait_for("available")
+        assert database.query("SHOW max_connections") == expected
+
+    rebooted("57")
+    assert database.region.update("database", template()).status == "UPDATE_COMPLETE"
+    rebooted("112")
 
 
 def test_a_parameter_that_does_not_exist_is_refused(database: Database) -> None:

@@ -324,11 +324,14 @@ def test_newer_deployment_stops_the_running_one(web: Web) -> None:
 
 
 def test_events_of_a_rollout_have_awss_order(web: Web) -> None:
-    until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.")
+    def roll_out() -> None:
+        web.update(forceNewDeployment=True)
+        web.workbench.deployed("web")
+        until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.", "the end of the rollout")
+
+    roll_out()  # After it, no earlier deployment sends events.
     before = {event["id"] for event in web.workbench.service("web")["events"]}
-    web.update(forceNewDeployment=True)
-    web.workbench.deployed("web")
-    until(lambda: web.workbench.events("web")[-1] == "has reached a steady state.")
+    roll_out()
     events = [e["message"] for e in reversed(web.workbench.service("web")["events"]) if e["id"] not in before]
     told = [event.removeprefix("(service web) ").split(" (")[0].split(":")[0] for event in events]
     assert [e for e in told if not e.startswith("(deployment")] == [
