@@ -21,7 +21,7 @@ FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued",
 
 
 _REGIONAL, _BYTES = "__account_region_scoped__", "__bytes__"
-# By mark: MiniStack's kinds of scoped dictionaries, and the number of parts of a key's scope.
+# The mark of each of MiniStack's kinds of scoped dictionaries -> the class, and the number of parts of a key's scope.
 _SCOPED = {_REGIONAL: (AccountRegionScopedDict, 2), "__scoped__": (AccountScopedDict, 1)}
 
 

@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Record:
+    """A named resource with tags."""
+
     name: str
     arn: str
     tags: dict[str, str] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class Record:
 
 @dataclass(kw_only=True)
 class SubnetGroup(Record):
+    """A DB subnet group or a cache subnet group."""
+
     description: str
     vpc_id: str
     zones: dict[str, str]
@@ -55,6 +59,8 @@ class SubnetGroup(Record):
 
 @dataclass(kw_only=True)
 class ParameterGroup(Record):
+    """A DB parameter group or a cache parameter group."""
+
     description: str
     family: str
     values: dict[str, str] = field(default_factory=dict)
@@ -82,7 +88,7 @@ class EngineRecord(Record):
     parameter_group: str
     security_groups: list[str]
     addresses: list[str] = field(default_factory=list)
-    """Of its network interfaces; empty until its servers are created."""
+    """The addresses of its network interfaces; empty until its servers are created."""
     zones: list[str] = field(default_factory=list)
     """The Availability Zones of its addresses; before, that of the template."""
     created_at: float
@@ -98,15 +104,15 @@ class Store(ABC, Generic[R]):
     """The records of one service, in one account and region."""
 
     service: ClassVar[str]
-    """Its name in ARNs."""
+    """The service's name in ARNs."""
     title: ClassVar[str]
-    """Its name in our messages."""
+    """The service's name in our messages."""
     sdk_name: ClassVar[str]
-    """Its name in CloudFormation's messages."""
+    """The service's name in CloudFormation's messages."""
     prefix: ClassVar[str]
-    """Of names in its API."""
+    """The prefix of names in the service's API."""
     families: ClassVar[tuple[str, ...]]
-    """Of its parameter groups."""
+    """The families of parameter groups."""
     kinds: ClassVar[Mapping[str, tuple[str, type[Record]]]]
     """Table -> the kind of resource in its ARNs, and the class of its records."""
 
@@ -114,7 +120,7 @@ class Store(ABC, Generic[R]):
         self.account_id = account_id
         self.region = region
         self.engines: dict[str, R] = {}
-        """By name, like all of these."""
+        """The DB instances or replication groups; all tables have names as keys."""
         self.subnet_groups: dict[str, SubnetGroup] = {}
         self.parameter_groups = self._default_groups()
 

@@ -115,7 +115,7 @@ def _put_metric_data(request: Json) -> Json:
 
 
 def _get_metric_data(request: Json) -> Json:
-    """In the order of time, the latest first by default."""
+    """GetMetricData. Values are in the order of time, the latest first by default."""
     queries = {query["Id"]: query for query in request["MetricDataQueries"]}
     start, end = _seconds(request["StartTime"]), _seconds(request["EndTime"])
     values = {
