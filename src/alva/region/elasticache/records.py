@@ -49,7 +49,7 @@ class ReplicationGroup(EngineRecord):
     tokens: list[str] = field(default_factory=list)
     """The valid AUTH tokens, the newest last."""
     own_name: str
-    """The name under which the region calls commands that are renamed, so that no client can call them."""
+    """The prefix of renamed commands, which only the region can call."""
     primary_host: str
     reader_host: str
     log_deliveries: list[Json] = field(default_factory=list)
