@@ -55,6 +55,7 @@ class Persistence:
         self._file = file
         self._background = background
         self._changed = asyncio.Event()
+        self._is_urgent = asyncio.Event()
         self._is_cloudformation_changed = True
         self._written: dict[str, bytes] = {}
         self._not_before: dict[str, float] = {}
@@ -69,10 +70,12 @@ class Persistence:
         """
         self._changed.set()
 
-    def mark_stacks_changed(self) -> None:
-        """Save the state, including CloudFormation's, within half a second."""
+    def mark_stacks_changed(self, *, at_once: bool = False) -> None:
+        """Save the state, including CloudFormation's, within half a second, or `at_once`."""
         self._is_cloudformation_changed = True
         self._changed.set()
+        if at_once:
+            self._is_urgent.set()
 
     def restore(self) -> list[str]:
         """Load the saved state into the services; returns their names (none at the first start).
@@ -150,8 +153,10 @@ class Persistence:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
         # This delay collects the changes of several requests into one write.
-        await asyncio.sleep(DELAY_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._is_urgent.wait(), DELAY_SECONDS)
         self._changed.clear()
+        self._is_urgent.clear()
         await self.save()
         if self._not_before:
             soonest = min(self._not_before.values()) - time.monotonic()

@@ -127,7 +127,9 @@ async def run(config: RegionConfig) -> None:
         region.network.changed()
         region.load_balancers.security_groups_may_have_changed()
 
-    operations = extension.install(region.resource_types, stacks_changed, region.background)
+    # A region that is killed directly after a creation must not roll it back at its next start.
+    operation_ended = partial(region.persistence.mark_stacks_changed, at_once=True)
+    operations = extension.install(region.resource_types, stacks_changed, operation_ended, region.background)
     policy_simulation.install()
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -312,8 +314,18 @@ def test_data_survive_stop_and_start_of_the_region(database: Database) -> None:
     assert database.query("SELECT answer FROM kept") == "yes"
 
 
+def are_operations_saved(database: Database) -> bool:
+    """Whether the saved state has the end of every stack operation."""
+    file = database.region.config.state_folder / "control-plane.sqlite"
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        ((saved,),) = connection.execute("SELECT payload FROM state WHERE service = 'cloudformation'")
+    stacks = json.loads(saved)["stacks"]["data"].values()
+    return not any(stack["StackStatus"].endswith("_IN_PROGRESS") for stack in stacks)
+
+
 def test_data_survive_sigkill_of_the_region(database: Database) -> None:
     database.query("CREATE TABLE committed AS SELECT 'yes' AS answer")
+    until(lambda: are_operations_saved(database), "the saved state")
     pid = daemon.status(database.region.config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

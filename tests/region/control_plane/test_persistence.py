@@ -146,3 +146,19 @@ def test_saver_continues_after_a_failed_write(tmp_path: Path, monkeypatch: pytes
 
     asyncio.run(run())
     assert saved.save() == {"ssm": 0}
+
+
+def test_the_end_of_a_stack_operation_is_saved_without_the_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "DELAY_SECONDS", 3600.0)
+    saved = Saved(tmp_path / "state.sqlite", monkeypatch, "cloudformation")
+
+    async def run() -> None:
+        saved.persistence.start()
+        saved.persistence.mark_stacks_changed()
+        saved.persistence.mark_stacks_changed(at_once=True)
+        await async_until(lambda: saved.persistence._written, "the saved state")
+        await saved.persistence.stop()
+
+    asyncio.run(run())

@@ -67,12 +67,14 @@ def actions(begun: Operations) -> dict[str, Action]:
     }
 
 
-def install(registry: Registry, stacks_changed: Callable[[], None], background: Background) -> Operations:
+def install(
+    registry: Registry, stacks_changed: Callable[[], None], operation_ended: Callable[[], None], background: Background
+) -> Operations:
     """Serve CloudFormation, and register the types that belong to no component.
 
-    `stacks_changed` is called after every step of an operation.
+    `stacks_changed` is called after every step of an operation, and `operation_ended` at its end.
     """
-    begun = Operations(background, Provisioner(registry.types, stacks_changed))
+    begun = Operations(background, Provisioner(registry.types, stacks_changed), operation_ended)
     ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun)).handle_request
     service_table.add_state("cloudformation", store)
     service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")

@@ -39,14 +39,23 @@ _STATUSES_OF_FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK
 class Operations:
     """CreateStack, UpdateStack, DeleteStack and the calls for a running or failed operation."""
 
-    def __init__(self, background: Background, provisioner: Provisioner) -> None:
+    def __init__(self, background: Background, provisioner: Provisioner, ended: Callable[[], None]) -> None:
+        """`ended` is called at the end of every operation."""
         self._background = background
         self.provisioner = provisioner
+        self._ended = ended
 
     def run(self, stack: Stack, work: Work) -> None:
         """Run an operation in the background, with the account, region and token of the request."""
+
+        async def run() -> None:
+            try:
+                await work
+            finally:
+                self._ended()
+
         self._background.spawn(
-            f"end the operation on stack {stack['StackName']}", work, context=contextvars.copy_context()
+            f"end the operation on stack {stack['StackName']}", run(), context=contextvars.copy_context()
         )
 
     def create_stack(self, request: Json) -> Json:
