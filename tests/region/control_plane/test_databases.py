@@ -314,18 +314,26 @@ def test_data_survive_stop_and_start_of_the_region(database: Database) -> None:
     assert database.query("SELECT answer FROM kept") == "yes"
 
 
-def are_operations_saved(database: Database) -> bool:
-    """Whether the saved state has the end of every stack operation."""
+def is_state_saved(database: Database) -> bool:
+    """Whether the saved state has the end of every stack operation, and the instance as available.
+
+    The region saves changes within half a second, and a killed region starts with the saved state.
+    """
     file = database.region.config.state_folder / "control-plane.sqlite"
     with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        ((saved,),) = connection.execute("SELECT payload FROM state WHERE service = 'cloudformation'")
-    stacks = json.loads(saved)["stacks"]["data"].values()
-    return not any(stack["StackStatus"].endswith("_IN_PROGRESS") for stack in stacks)
+        saved = dict(
+            connection.execute("SELECT service, payload FROM state WHERE service IN ('cloudformation', 'rds')")
+        )
+    stacks = json.loads(saved["cloudformation"])["stacks"]["data"].values()
+    instances = {each["name"]: each["status"] for each in json.loads(saved["rds"])["engines"]}
+    return instances.get(NAME) == "available" and not any(
+        stack["StackStatus"].endswith("_IN_PROGRESS") for stack in stacks
+    )
 
 
 def test_data_survive_sigkill_of_the_region(database: Database) -> None:
     database.query("CREATE TABLE committed AS SELECT 'yes' AS answer")
-    until(lambda: are_operations_saved(database), "the saved state")
+    until(lambda: is_state_saved(database), "the saved state")
     pid = daemon.status(database.region.config).pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)

@@ -194,7 +194,9 @@ def test_the_nodes_of_a_group_are_its_clusters(engines: Engines) -> None:
          {"ReplicationGroupId": "x", "ReplicationGroupDescription": "x"}, "InvalidAction"),
     ],
 )  # fmt: skip
-def test_refusals(engines: Engines, service: str, action: str, request_: dict[str, Any], code: str) -> None:
+def test_what_aws_refuses_is_refused(
+    engines: Engines, service: str, action: str, request_: dict[str, Any], code: str
+) -> None:
     engines.fill()
     if "SubnetIds" in request_:
         request_ = {"DBSubnetGroupName": "x", "DBSubnetGroupDescription": "x", **request_}
