@@ -97,12 +97,14 @@ def introduction() -> Iterator[str]:
 
 
 def resource_types(types: Types) -> Iterator[str]:
-    from alva.region.cloudformation import registry, schemas, submissions
+    from alva.region.cloudformation import schemas
+    from alva.region.cloudformation.provisioning import Provisioner
+    from alva.region.cloudformation.replacement import replacing_properties
 
     yield "## CloudFormation: resource types"
     yield ""
     tables = property_tables()
-    for name in sorted(submissions.known_types()):
+    for name in sorted(Provisioner(types).known_types):
         schema = schemas.all_schemas()[name]
         settable = set(schema["properties"]) - {key for key in schema["read_only"] if "/" not in key}
         ours = name in types
@@ -118,7 +120,7 @@ def resource_types(types: Types) -> Iterator[str]:
             read = set(mentioned(functions_of(types, name))) & settable
             yield from entry("Read" if ours else "On record", read)
             yield from entry("Without effect", settable - read)
-        yield from entry("Replaced when changed", registry.replacing_properties(name))
+        yield from entry("Replaced when changed", replacing_properties(name))
         yield ""
 
 
@@ -384,13 +386,11 @@ def load_balancing() -> Iterator[str]:
 
 def drift() -> Iterator[str]:
     from alva.region.cloudformation import drift as region_drift
-    from alva.region.cloudformation import submissions
 
     yield "## Drift detection: what is compared"
     yield ""
     for name, properties in sorted(region_drift.compared_properties().items()):
-        if name in submissions.known_types():
-            yield from entry(name, properties)
+        yield from entry(name, properties)
     yield ""
     yield "Every other type is `NOT_CHECKED`."
     yield ""

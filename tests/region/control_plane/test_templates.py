@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -293,7 +294,7 @@ def test_a_wrong_shape_is_refused_in_awss_words(path: str, junk: Any, message: s
 def test_a_template_that_is_nested_too_deep_is_refused() -> None:
     body = resource("v").replace('"v"', "[" * 9000 + "]" * 9000)
     form = urlencode({"Action": "ValidateTemplate", "TemplateBody": body}).encode()
-    wire = Wire({"ValidateTemplate": submissions.validate_template})
+    wire = Wire({"ValidateTemplate": partial(submissions.validate_template, TYPES)})
     try:
         status, _, answer = asyncio.run(wire.handle_request("POST", "/", {}, form, {}))
     except RecursionError:

@@ -55,7 +55,8 @@ class ChangeSets:
         is_new = not stack["_template"] and stack["StackId"] not in store.events
         if (former := store.find_change_set(name, stack)) and not former["ExecutionStatus"].startswith("EXECUTE_"):
             raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
-        submission = submissions.read(request, stack, stack["_template"] or None)
+        known_types = self._operations.provisioner.known_types
+        submission = submissions.read(request, stack, known_types, stack["_template"] or None)
         change_set = await _new_change_set(request, stack, submission, kind, drifted)
         if is_new:
             store.add(stack)

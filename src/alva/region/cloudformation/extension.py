@@ -63,7 +63,7 @@ def actions(begun: Operations) -> dict[str, Action]:
         "SignalResource": operations.signal_resource,
         "UpdateStack": begun.update_stack,
         "UpdateTerminationProtection": operations.update_termination_protection,
-        "ValidateTemplate": submissions.validate_template,
+        "ValidateTemplate": lambda request: submissions.validate_template(begun.provisioner.known_types, request),
     }
 
 

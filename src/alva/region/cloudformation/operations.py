@@ -69,7 +69,7 @@ class Operations:
             raise Refused(f"Stack [{name}] already exists", "AlreadyExistsException")
         # A stack in REVIEW_IN_PROGRESS keeps its id when it is created.
         stack = former or new_stack(name, "CREATE_IN_PROGRESS", request)
-        submission = submissions.read(request, stack)
+        submission = submissions.read(request, stack, self.provisioner.known_types)
         stack["DisableRollback"] = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
         stack["_stack_policy"] = request.get("StackPolicyBody", "")
         if former is None:
@@ -91,9 +91,8 @@ class Operations:
             raise no_such_stack(request["StackName"])
         if stack["StackStatus"] not in UPDATABLE:
             raise cannot_be_updated(stack)
-        submission = submissions.read(
-            request, stack, stack["_template"] if request.get("UsePreviousTemplate") else None
-        )
+        previous = stack["_template"] if request.get("UsePreviousTemplate") else None
+        submission = submissions.read(request, stack, self.provisioner.known_types, previous)
         if not is_changed(stack, submission, request):
             raise Refused("No updates are to be performed.")
         _make_obsolete(stack)

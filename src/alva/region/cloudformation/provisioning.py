@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ class Provisioner:
         self._types = types
         self.changed = changed
         """Called after every step of an operation, to save the state."""
+
+    @property
+    def known_types(self) -> Collection[str]:
+        """The resource types that this region can create."""
+        return ministack_types.handlers().keys() | self._types.keys()
 
     def is_cancellable(self, resource_type: str) -> bool:
         """Whether a running step of this type can be cancelled: a coroutine can, a thread cannot."""

@@ -7,8 +7,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from alva.region.cloudformation import schemas
-
 Properties = dict[str, Any]
 Provisioned = tuple[str, dict[str, Any]]
 """The physical id, which `Ref` returns, and the attributes, which `Fn::GetAtt` returns."""
@@ -37,8 +35,6 @@ class Handlers:
     delete: Callable[[str, Properties], Awaitable[None] | None]
     snapshot: Callable[[str, Properties], Awaitable[None] | None] | None = None
     """`snapshot(physical_id, properties)` runs before `delete` where the deletion policy is Snapshot."""
-    replacing_properties: tuple[str, ...] = ()
-    """Properties whose change replaces the resource, beside those that the type's schema names."""
 
 
 class Registry:
@@ -53,20 +49,6 @@ class Registry:
         Call it from a component's `install`, before the first stack operation.
         """
         self.types[type_name] = handlers
-        _replacing[type_name] = handlers.replacing_properties
-
-
-_replacing: dict[str, tuple[str, ...]] = {}
-
-
-def replacing_properties(type_name: str) -> set[str]:
-    """The properties whose change replaces a resource of this type."""
-    return {*schemas.create_only(type_name), *_replacing.get(type_name, ())}
-
-
-def registered_types() -> set[str]:
-    """The types that any registry has."""
-    return {*_replacing}
 
 
 _announcement: ContextVar[Callable[[str], None] | None] = ContextVar("announcement", default=None)

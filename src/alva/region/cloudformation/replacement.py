@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alva.region.cloudformation import registry, schemas
+from alva.region.cloudformation import schemas
 from alva.region.cloudformation.registry import Properties
 
 # "Update requires" in the types' references. The handlers decide.
@@ -15,6 +15,8 @@ _CONDITIONAL = {
         "SourceDBInstanceIdentifier", "SourceDbiResourceId", "UseLatestRestorableTime",
     ),
 }  # fmt: skip
+# "Update requires: Replacement" in the types' references, while their schemas do not say so.
+_NOT_IN_SCHEMAS = {"AWS::EC2::EIP": ("Domain",), "AWS::ECS::Service": ("DeploymentController", "LaunchType")}
 # The names of types that AWS does not replace while the template gives the same name.
 _NAMES = {
     "AWS::ECR::Repository": "RepositoryName",
@@ -38,11 +40,16 @@ _REPLACING = {
 }
 
 
+def replacing_properties(type_name: str) -> set[str]:
+    """The properties whose change always replaces a resource of this type."""
+    return {*schemas.create_only(type_name), *_NOT_IN_SCHEMAS.get(type_name, ())}
+
+
 def recreation(type_name: str, name: str) -> str:
     """RequiresRecreation of a changed property: Always, Conditionally or Never."""
     if type_name not in schemas.all_schemas() or name in _CONDITIONAL.get(type_name, ()):
         return "Conditionally"
-    return "Always" if name in registry.replacing_properties(type_name) else "Never"
+    return "Always" if name in replacing_properties(type_name) else "Never"
 
 
 def is_replacement(type_name: str, old: Properties, new: Properties) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ministack import app as ministack_app
 from ministack.core.responses import get_account_id, get_region
 
-from alva.region.cloudformation import ministack_types, parameters, registry, rules, store, template
+from alva.region.cloudformation import parameters, rules, store, template
 from alva.region.cloudformation.context import scope_of
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json, Scope, TemplateError, text
@@ -57,10 +57,13 @@ async def with_template(request: Json) -> Json:
     return {**request, "TemplateBody": content.decode()}
 
 
-def read(request: Json, stack: store.Stack, previous_template: Json | None = None) -> Submission:
+def read(
+    request: Json, stack: store.Stack, known_types: Collection[str], previous_template: Json | None = None
+) -> Submission:
     """Read and check the template and parameters of a request. Raises TemplateError or Refused in AWS's words.
 
-    `previous_template` is the stack's template, for a request with UsePreviousTemplate.
+    `known_types` are the resource types that the region can create. `previous_template` is the stack's template, for a
+    request with UsePreviousTemplate.
     """
     body = request.get("TemplateBody")
     if body is None and previous_template is None:
@@ -74,15 +77,10 @@ def read(request: Json, stack: store.Stack, previous_template: Json | None = Non
     _check_capabilities(request, source)
     given = parameters.resolved(source, request.get("Parameters") or (), stack.get("_resolved_params") or {})
     scope = scope_of(stack, source, given)
-    template.check_in(source, scope, known_types())
+    template.check_in(source, scope, known_types)
     _check_allowed_types(request.get("ResourceTypes"), template.active(source["Resources"], scope.conditions))
     rules.check(source, scope)
     return Submission(source, stack["_template_body"] if body is None else body, given, scope)
-
-
-def known_types() -> Collection[str]:
-    """The resource types that this region can create."""
-    return ministack_types.handlers().keys() | registry.registered_types()
 
 
 def _check_tags(tags: list[Json]) -> None:
@@ -107,7 +105,7 @@ def _check_allowed_types(allowed: list[str] | None, resources: Json) -> None:
             raise Refused(f"Resource type {name} is not allowed by parameter ResourceTypes [{', '.join(allowed)}]")
 
 
-def validate_template(request: Json) -> Json:
+def validate_template(known_types: Collection[str], request: Json) -> Json:
     """ValidateTemplate."""
     if request.get("TemplateBody") is None:
         raise Refused("Either Template URL or Template Body must be specified.")
@@ -120,7 +118,7 @@ def validate_template(request: Json) -> Json:
     with contextlib.suppress(_Unfit):
         # Without all parameters the conditions, and so the set of resources, are unknown.
         values = _defaults(source)
-        template.check_in(source, scope_of(stack, source, values), known_types())
+        template.check_in(source, scope_of(stack, source, values), known_types)
     needed, types = template.capabilities(source)
     return {
         "Description": source.get("Description", ""),

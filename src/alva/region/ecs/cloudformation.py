@@ -48,7 +48,6 @@ def install(registry: Registry, api: Api, controller: Controller, state: State) 
             create=types.create_service,
             update=types.update_service,
             delete=types.delete_service,
-            replacing_properties=("LaunchType", "DeploymentController"),
         ),
     )
     drift.register("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})

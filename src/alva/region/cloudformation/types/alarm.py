@@ -104,5 +104,5 @@ def delete(physical_id: str, properties: Properties) -> None:  # noqa: ARG001
 def register(registry: Registry) -> None:
     registry.register(
         "AWS::CloudWatch::Alarm",
-        Handlers(create=create, update=update, delete=delete, replacing_properties=("AlarmName",)),
+        Handlers(create=create, update=update, delete=delete),
     )

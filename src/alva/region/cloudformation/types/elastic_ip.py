@@ -53,5 +53,5 @@ def _provisioned(address: dict[str, Any]) -> Provisioned:
 def register(registry: Registry) -> None:
     registry.register(
         "AWS::EC2::EIP",
-        Handlers(create=create, update=update, delete=delete, replacing_properties=("Domain",)),
+        Handlers(create=create, update=update, delete=delete),
     )

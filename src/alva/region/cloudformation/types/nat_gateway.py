@@ -51,12 +51,4 @@ async def _address(properties: Properties) -> dict[str, Any] | None:
 
 
 def register(registry: Registry) -> None:
-    registry.register(
-        "AWS::EC2::NatGateway",
-        Handlers(
-            create=create,
-            update=update,
-            delete=delete,
-            replacing_properties=("SubnetId", "AllocationId", "ConnectivityType"),
-        ),
-    )
+    registry.register("AWS::EC2::NatGateway", Handlers(create=create, update=update, delete=delete))

@@ -94,5 +94,5 @@ def _refuse_unknown(properties: Properties) -> None:
 def register(registry: Registry) -> None:
     registry.register(
         "AWS::SecretsManager::Secret",
-        Handlers(create=create, update=update, delete=delete, replacing_properties=("Name",)),
+        Handlers(create=create, update=update, delete=delete),
     )

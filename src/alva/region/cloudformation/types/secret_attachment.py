@@ -58,5 +58,5 @@ async def _rewrite(secret_id: str, connection: dict[str, Any]) -> str:
 def register(registry: Registry) -> None:
     registry.register(
         "AWS::SecretsManager::SecretTargetAttachment",
-        Handlers(create=create, update=update, delete=delete, replacing_properties=("SecretId",)),
+        Handlers(create=create, update=update, delete=delete),
     )
