@@ -92,7 +92,7 @@ class Watch:
             self._is_closed = True
             self._news.notify_all()
 
-    def _look_once(self) -> None:
+    def _read_once(self) -> None:
         try:
             seen = ("environment", self._read())
         except AlvaError as error:
@@ -108,7 +108,7 @@ class Watch:
     def _run(self) -> None:
         while True:
             started = time.monotonic()
-            self._look_once()
+            self._read_once()
             with self._news:
                 wait_until = started + self._seconds
                 while not self._is_closed and self._followers and time.monotonic() < wait_until:

@@ -23,7 +23,7 @@ from alva.release.stacks import Stacks
 def observe(aws: Aws, manifest: Manifest, request: Request) -> tuple[Wanted, Observed]:
     """Return the wanted and the observed environment. Changes nothing."""
     stacks = Stacks(aws)
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="status") as pool:
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="observe") as pool:
         observing = {stack.name: pool.submit(stacks.observe, stack.name) for stack in manifest.stacks}
         release = pool.submit(Ledger(aws, manifest).latest)
         secrets = pool.submit(Secrets(aws, manifest).check)

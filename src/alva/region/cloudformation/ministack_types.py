@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ _WITHHELD = frozenset({
 })  # fmt: skip
 
 
+@functools.cache
 def handlers() -> dict[str, dict[str, Callable[..., Any]]]:
     """MiniStack's functions for each type: create, update and delete."""
     return {

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from alva.region.aws_error import AwsError
-from alva.region.cloudformation import drift
+from alva.region.cloudformation import drift, tags
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
@@ -309,12 +309,11 @@ class _Types:
             await self._call(f"Modify{kind}Attributes", {f"{kind}Arn": arn, "Attributes": describing.pairs(values)})
 
     async def _retag(self, arn: str, old: Properties, new: Properties) -> None:
-        before = {tag["Key"]: tag["Value"] for tag in old.get("Tags") or ()}
-        after = {tag["Key"]: tag["Value"] for tag in new.get("Tags") or ()}
-        if removed := [key for key in before if key not in after]:
+        removed, changed = tags.changes(old, new)
+        if removed:
             await self._call("RemoveTags", {"ResourceArns": [arn], "TagKeys": removed})
-        if added := {key: value for key, value in after.items() if before.get(key) != value}:
-            await self._call("AddTags", {"ResourceArns": [arn], "Tags": describing.pairs(added)})
+        if changed:
+            await self._call("AddTags", {"ResourceArns": [arn], "Tags": changed})
 
 
 def _as_written(properties: Properties, rule: Rule, name: str) -> list[Any]:
