@@ -23,15 +23,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "alva.sessions",
         "alva.aws",
         "alva.errors",
+        "alva.user_cache",
     ),
     "alva.console": ("alva.console", "alva.release", "alva.checks", "alva.aws", "alva.errors"),
     "alva.release": ("alva.release", "alva.checks", "alva.sessions", "alva.aws", "alva.errors"),
     "alva.checks": ("alva.checks", "alva.aws", "alva.errors"),
     "alva.oci": ("alva.oci", "alva.errors"),
-    "alva.region": ("alva.region", "alva.oci", "alva.sessions", "alva.errors"),
+    "alva.region": ("alva.region", "alva.oci", "alva.sessions", "alva.errors", "alva.user_cache"),
     "alva.sessions": ("alva.sessions", "alva.errors"),
     "alva.aws": ("alva.errors",),
     "alva.errors": (),
+    "alva.user_cache": (),
     "alva.__main__": ("alva.cli",),
 }
 """Package -> the packages that it may import."""

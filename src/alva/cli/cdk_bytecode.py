@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alva import user_cache
+
 _UNUSED_SECONDS = 30 * 86400.0
 
 
@@ -37,25 +39,16 @@ def shared_bytecode() -> Iterator[None]:
 
 
 def _folder() -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     version = importlib.metadata.version("aws-cdk-lib")
-    return caches / "alva" / "cdk-bytecode" / f"{version}-{sys.implementation.cache_tag}"
+    return user_cache.folder() / "alva" / "cdk-bytecode" / f"{version}-{sys.implementation.cache_tag}"
 
 
 def _link(source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]) -> None:
-    """Link each wanted bytecode file below `source` to its place below `target`; copy it to another file system."""
+    """Link each wanted bytecode file below `source` to its place below `target`."""
     for file in source.rglob(f"__pycache__/*.{sys.implementation.cache_tag}.pyc"):
         wanted = target / file.relative_to(source)
-        if not is_wanted(file, wanted):
-            continue
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        # By rename, since another process may read or add the same file now.
-        fresh = wanted.with_name(f"{wanted.name}.{os.getpid()}")
-        try:
-            os.link(file, fresh)
-        except OSError:
-            shutil.copy2(file, fresh)
-        fresh.replace(wanted)
+        if is_wanted(file, wanted):
+            user_cache.share_file(file, wanted)
 
 
 def _are_equal(one: Path, other: Path) -> bool:

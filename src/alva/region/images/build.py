@@ -37,6 +37,7 @@ from alva.region.images.dockerfile import (
 from alva.region.images.run import Mount, RunFailed, read_mounts, run_in_stage
 from alva.region.images.store import Configuration, Image, ImageStore, Layer
 from alva.region.sandbox import Base, find_base
+from alva.user_cache import link_file
 
 _STEP_FORMAT = "1"
 """A part of every key. It changes when an instruction's layer changes without a change of its inputs."""
@@ -372,7 +373,7 @@ class _Build:
                             target.unlink(missing_ok=True)
                             shutil.copy2(found[-1].resolve(), target)
                         else:
-                            tree.link_file(found[-1].resolve(), target)
+                            link_file(found[-1].resolve(), target)
                     for folder in found if found[-1].is_dir() else []:
                         if changes_files:
                             tree.merge_copy([folder], place)

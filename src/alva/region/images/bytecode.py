@@ -12,12 +12,11 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from alva.region.images.tree import link_file
+from alva import user_cache
 
 _TAG = f".{sys.implementation.cache_tag}.pyc"
 _UNUSED_SECONDS = 30 * 86400.0
@@ -26,7 +25,7 @@ _DAY_SECONDS = 86400.0
 
 def cache_folder() -> Path:
     """The folder of the cache: `alva/bytecode` in XDG_CACHE_HOME or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alva" / "bytecode"
+    return user_cache.folder() / "alva" / "bytecode"
 
 
 def compile_python(root: Path, cache: Path) -> None:
@@ -42,7 +41,7 @@ def compile_python(root: Path, cache: Path) -> None:
     for source, bytecode, cached in files:
         if _is_cached(cached):
             bytecode.parent.mkdir(exist_ok=True)
-            link_file(cached, bytecode)
+            user_cache.link_file(cached, bytecode)
         else:
             missing.append((source, bytecode, cached))
     if missing:
@@ -52,11 +51,7 @@ def compile_python(root: Path, cache: Path) -> None:
         subprocess.run([*command, "-s", str(root), "-p", "/", "-i", "-"], input=names, text=True, check=False)
     for _, bytecode, cached in missing:
         if bytecode.exists():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            # By rename, since another build may add or read the same file now.
-            fresh = cached.with_name(f"{cached.name}.{os.getpid()}-{threading.get_ident()}")
-            link_file(bytecode, fresh)
-            fresh.replace(cached)
+            user_cache.share_file(bytecode, cached)
     _prune(cache)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alva import user_cache
 from alva.region.images.dockerfile import Instruction, NotSupported, substitute
 from alva.region.images.tree import remove_empty
 from alva.region.sandbox import Base, SandboxSpec
@@ -176,7 +177,6 @@ def _certificate_bundle() -> Path | None:
 
 def _uv_cache() -> Path:
     """The machine's uv cache, so that packages which the launcher installed are not downloaded again."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(os.environ.get("UV_CACHE_DIR") or Path(home) / "uv")
+    folder = Path(os.environ.get("UV_CACHE_DIR") or user_cache.folder() / "uv")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from alva.user_cache import link_file
+
 _BYTECODE = "__pycache__"
 
 
@@ -81,18 +83,6 @@ def link_tree(source: Path, target: Path) -> None:
             shutil.copystat(entry.path, place)
         else:
             link_file(Path(entry.path), place)
-
-
-def link_file(source: Path, target: Path) -> None:
-    """Link an immutable file, or copy it to another file system, or if the limit of links is reached.
-
-    `target` is replaced: to overwrite its content would change every other link to it.
-    """
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def merge_copy(sources: Iterable[Path], target: Path) -> None:
