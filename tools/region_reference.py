@@ -66,7 +66,7 @@ def install(home: Path) -> Types:
 
     offered_services.disable_other_entry_points(app)
     region, components = server.build(config)
-    extension.install(region.resource_types, lambda: None, lambda: None, region.background)
+    extension.install(region.resource_types, region.services, lambda: None, lambda: None, region.background)
     for component in components:
         component.install()
     return region.resource_types.types

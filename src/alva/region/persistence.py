@@ -22,11 +22,11 @@ from typing import Any
 from ministack.services import cloudwatch_logs
 
 from alva.errors import RegionFailed
-from alva.region import service_table
 from alva.region.background import Background, end
 from alva.region.cloudformation import store
 from alva.region.encoded_state import LargeStates, decode, encode
 from alva.region.log_events import Changes, LogEvents
+from alva.region.service_table import ServiceTable, module_of
 
 logger = logging.getLogger("alva.persistence")
 
@@ -51,8 +51,9 @@ CREATE INDEX IF NOT EXISTS log_events_of_stream ON log_events (stream, last_time
 class Persistence:
     """Saves the state of MiniStack's services and of the region's replacements. Used on the event loop only."""
 
-    def __init__(self, file: Path, background: Background) -> None:
+    def __init__(self, file: Path, services: ServiceTable, background: Background) -> None:
         self._file = file
+        self._services = services
         self._background = background
         self._changed = asyncio.Event()
         self._is_urgent = asyncio.Event()
@@ -93,7 +94,7 @@ class Persistence:
                 evidence=[f"{self._file}: {error}"],
                 next_step=f"keep a copy of {self._file} if you need its content, then run ./alva down --wipe",
             ) from error
-        unknown = sorted(set(rows) - set(service_table.states()))
+        unknown = sorted(set(rows) - set(self._services.states()))
         if unknown:
             logger.warning(
                 "%s was written by an earlier version of alva: the state of %s is kept there and not restored, since "
@@ -111,7 +112,7 @@ class Persistence:
     def _load(self, service: str, payload: bytes) -> bool:
         """Restore one service's state; returns whether that succeeded. If not, the state is kept in another table."""
         try:
-            owner = service_table.states()[service] or service_table.module_of(service)
+            owner = self._services.states()[service] or module_of(service)
             owner.load_persisted_state(decode(payload))
         except Exception as error:
             self._background.failed(f"restore the state of {service}", error)
@@ -166,7 +167,7 @@ class Persistence:
         """The unsaved states, encoded. It does not await anything, so that the states are consistent."""
         now = time.monotonic()
         rows = {}
-        for service, module in service_table.states().items():
+        for service, module in self._services.states().items():
             if self._not_before.get(service, 0.0) > now:
                 continue
             if service == _ON_REQUEST_ONLY and not self._is_cloudformation_changed:

@@ -16,6 +16,7 @@ from alva.region.memory import MemoryLimits
 from alva.region.names import Names
 from alva.region.network import Network
 from alva.region.persistence import Persistence
+from alva.region.service_table import ServiceTable
 from alva.region.supervisor import Supervisor
 
 
@@ -33,6 +34,8 @@ class Region:
     names: Names
     certificates: CertificateAuthority
     images: ImageStore
+    services: ServiceTable
+    """`services.replace(name, service)` in a component's `install` serves an API in place of MiniStack's."""
     persistence: Persistence
     """`persistence.mark_changed()` after a change of state outside an API request, for example when a task stops."""
     load_balancers: LoadBalancing = field(init=False)

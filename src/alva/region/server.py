@@ -27,7 +27,6 @@ from alva.region import (
     malformed,
     offered_services,
     policy_simulation,
-    service_table,
     validation,
 )
 from alva.region.addresses import Addresses
@@ -58,6 +57,7 @@ from alva.region.rds import DatabaseService
 from alva.region.region import Region
 from alva.region.retention import Retention
 from alva.region.roles import Roles
+from alva.region.service_table import ServiceTable
 from alva.region.standins import StandIns
 from alva.region.supervisor import Supervisor
 from alva.region.unexpected import answer_exceptions
@@ -74,6 +74,7 @@ STOP_TIMEOUT_SECONDS = 4.0
 def build(config: RegionConfig) -> tuple[Region, list[Component]]:
     """Construct the region and its components, in the order of their start, without starting them."""
     background = Background()
+    services = ServiceTable()
     control_plane = ControlPlane(config.account_id, config.region)
     network = open_network(config.network, config.run_folder, background, control_plane)
     region = Region(
@@ -86,7 +87,8 @@ def build(config: RegionConfig) -> tuple[Region, list[Component]]:
         names=Names(config.run_folder / "names"),
         certificates=CertificateAuthority(config.trust_bundle_file.parent),
         images=ImageStore(config.images_folder),
-        persistence=Persistence(config.state_folder / "control-plane.sqlite", background),
+        services=services,
+        persistence=Persistence(config.state_folder / "control-plane.sqlite", services, background),
     )
     region.load_balancers = load_balancers = LoadBalancers(region)
     # Tasks need all other components, so they start last and stop first.
@@ -129,16 +131,18 @@ async def run(config: RegionConfig) -> None:
 
     # A region that is killed directly after a creation must not roll it back at its next start.
     operation_ended = partial(region.persistence.mark_stacks_changed, at_once=True)
-    operations = extension.install(region.resource_types, stacks_changed, operation_ended, region.background)
+    operations = extension.install(
+        region.resource_types, region.services, stacks_changed, operation_ended, region.background
+    )
     policy_simulation.install()
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
     filter_patterns.install()
-    service_table.replace_service("monitoring", CloudWatch())
+    region.services.replace("monitoring", CloudWatch())
     for component in components:
         component.install()
     definitions = QueryDefinitions()
-    service_table.add_state("query_definitions", definitions)
+    region.services.add_state("query_definitions", definitions)
     validation.install(
         ministack_app.SERVICE_HANDLERS, {"logs": {**definitions.operations, **MetricFilters().operations}}
     )

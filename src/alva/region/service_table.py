@@ -33,33 +33,33 @@ class Service(State, Protocol):
     ) -> Awaitable[Response]: ...
 
 
-_states: dict[str, State] = {}
-"""The region's own states by the name under which they are saved."""
+class ServiceTable:
+    """The services of the API that are the region's own, and the states to save."""
 
+    def __init__(self) -> None:
+        self._states: dict[str, State] = {}
+        """The region's own states by the name under which they are saved."""
 
-def replace_service(name: str, service: Service) -> None:
-    """Replace a service of MiniStack with `service`, and save its state under MiniStack's name."""
-    ministack_app.SERVICE_HANDLERS[name] = service.handle_request
-    add_state(ministack_app.SERVICE_REGISTRY[name]["module"], service)
+    def replace(self, name: str, service: Service) -> None:
+        """Replace a service of MiniStack with `service`, and save its state under MiniStack's name."""
+        ministack_app.SERVICE_HANDLERS[name] = service.handle_request
+        self.add_state(ministack_app.SERVICE_REGISTRY[name]["module"], service)
 
+    def add(self, name: str, service: Service, target_prefix: str) -> None:
+        """Add a service with a JSON protocol whose X-Amz-Target begins with `target_prefix`."""
+        ministack_app.SERVICE_REGISTRY[name] = {"module": name.replace("-", "_")}
+        router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix]}
+        self.replace(name, service)
 
-def add_service(name: str, service: Service, target_prefix: str) -> None:
-    """Add a service with a JSON protocol whose X-Amz-Target begins with `target_prefix`."""
-    ministack_app.SERVICE_REGISTRY[name] = {"module": name.replace("-", "_")}
-    router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix]}
-    replace_service(name, service)
+    def add_state(self, name: str, state: State) -> None:
+        """Save and restore a state under this name, in place of MiniStack's if it has one of the name."""
+        self._states[name] = state
 
-
-def add_state(name: str, state: State) -> None:
-    """Save and restore a state under this name, in place of MiniStack's if it has one of the name."""
-    _states[name] = state
-
-
-def states() -> dict[str, State | None]:
-    """The states to save by name; None for that of a MiniStack module which no request has used."""
-    modules = {ministack_app.SERVICE_REGISTRY[name]["module"] for name in offered_services.OFFERED}
-    theirs = {name: sys.modules.get(f"ministack.services.{name}") for name in sorted(modules)}
-    return {**theirs, **_states}
+    def states(self) -> dict[str, State | None]:
+        """The states to save by name; None for that of a MiniStack module which no request has used."""
+        modules = {ministack_app.SERVICE_REGISTRY[name]["module"] for name in offered_services.OFFERED}
+        theirs = {name: sys.modules.get(f"ministack.services.{name}") for name in sorted(modules)}
+        return {**theirs, **self._states}
 
 
 def module_of(name: str) -> State:

@@ -30,6 +30,7 @@ from alva.region.elb import LoadBalancers
 from alva.region.elb.store import Store
 from alva.region.network import Loopback
 from alva.region.query_protocol import flatten
+from alva.region.service_table import ServiceTable
 from alva.region.supervisor import Supervisor
 from tests.conftest import reserved_region_config
 from tests.waiting import async_until
@@ -111,6 +112,7 @@ class Rig:
             certificates=self.certificates,
             persistence=SimpleNamespace(mark_changed=lambda: None),
             resource_types=Registry(),
+            services=ServiceTable(),
         )
         self.resource_types = region.resource_types.types
         self.load_balancers = LoadBalancers(region, registration_seconds=0.05, publish_seconds=0.2)

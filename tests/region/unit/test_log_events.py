@@ -7,13 +7,14 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ministack.core.responses import AccountRegionScopedDict
 from ministack.services import cloudwatch_logs
 
-from alva.region import log_events, service_table
+from alva.region import log_events
 from alva.region.background import Background
 from alva.region.persistence import Persistence
 
@@ -23,7 +24,6 @@ NOW = 1_800_000_000_000
 
 @pytest.fixture(autouse=True)
 def no_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(service_table, "states", lambda: {"cloudwatch_logs": cloudwatch_logs})
     monkeypatch.setattr("alva.region.log_events.time.time", lambda: NOW / 1000)
     cloudwatch_logs.reset()
     log_events.install()
@@ -48,7 +48,8 @@ def messages(group: str, stream: str) -> list[str]:
 class Disk:
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.persistence = Persistence(file, Background())
+        services: Any = SimpleNamespace(states=lambda: {"cloudwatch_logs": cloudwatch_logs})
+        self.persistence = Persistence(file, services, Background())
 
     def save(self) -> None:
         asyncio.run(self.persistence.save())

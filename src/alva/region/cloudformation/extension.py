@@ -9,7 +9,6 @@ from collections.abc import Callable
 from ministack import app as ministack_app
 from ministack.core.responses import set_request_account_id, set_request_region
 
-from alva.region import service_table
 from alva.region.background import Background
 from alva.region.cloudformation import (
     change_sets,
@@ -25,6 +24,7 @@ from alva.region.cloudformation.registry import Registry
 from alva.region.cloudformation.types import register_all
 from alva.region.cloudformation.wire import Action, Wire
 from alva.region.scaling import Scaling
+from alva.region.service_table import ServiceTable
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -68,7 +68,11 @@ def actions(begun: Operations) -> dict[str, Action]:
 
 
 def install(
-    registry: Registry, stacks_changed: Callable[[], None], operation_ended: Callable[[], None], background: Background
+    registry: Registry,
+    services: ServiceTable,
+    stacks_changed: Callable[[], None],
+    operation_ended: Callable[[], None],
+    background: Background,
 ) -> Operations:
     """Serve CloudFormation, and register the types that belong to no component.
 
@@ -76,8 +80,8 @@ def install(
     """
     begun = Operations(background, Provisioner(registry.types, stacks_changed), operation_ended)
     ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun)).handle_request
-    service_table.add_state("cloudformation", store)
-    service_table.add_service("application-autoscaling", Scaling(), "AnyScaleFrontendService")
+    services.add_state("cloudformation", store)
+    services.add("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all(registry)
     return begun
 

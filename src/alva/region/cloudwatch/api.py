@@ -29,7 +29,7 @@ CODE = "ValidationError"
 
 
 class CloudWatch:
-    """The service, for `service_table.replace_service`."""
+    """The service, for `ServiceTable.replace`."""
 
     def __init__(self) -> None:
         self._model = query_protocol.service_model("cloudwatch")

@@ -20,13 +20,13 @@ class ContainerService:
     """ECS: its API, its CloudFormation types, its services and tasks."""
 
     def __init__(self, region: Region, timing: Timing | None = None) -> None:
+        self._region = region
         config = region.config
         self.state = State(account_id=config.account_id, region=config.region)
         control_plane = ControlPlane(config.account_id, config.region)
         self.controller = Controller(region, self.state, control_plane, timing)
         self.metadata = MetadataEndpoint(region.network, control_plane, self.state)
         self.sessions = ExecSessions(region.supervisor, region.background)
-        self._resource_types = region.resource_types
         region.serve_websocket = self.sessions.serve
         self.api = Api(self.state, self.controller, control_plane, self.sessions, config.api_port)
 
@@ -34,11 +34,9 @@ class ContainerService:
 
     def install(self) -> None:
         """Serve ECS's API, and register its resource types."""
-        from alva.region.service_table import replace_service
-
-        replace_service("ecs", self)
+        self._region.services.replace("ecs", self)
         session_manager.install(self.sessions)
-        cloudformation.install(self._resource_types, self.api, self.controller, self.state)
+        cloudformation.install(self._region.resource_types, self.api, self.controller, self.state)
 
     async def start(self) -> None:
         """Start the controller: services of the restored state start new tasks."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from alva.region.elasticache import api, resources
 from alva.region.elasticache.caches import Caches
 from alva.region.engine_api import CommonApi
-from alva.region.service_table import replace_service
 
 
 class CacheService(Caches):
@@ -14,5 +13,5 @@ class CacheService(Caches):
     def install(self) -> None:
         """Serve the API, and register the resource types."""
         common = CommonApi(self.store, api.PARAMETERS)
-        replace_service("elasticache", api.api_of(common))
+        self.region.services.replace("elasticache", api.api_of(common))
         resources.register(self, common)

@@ -96,9 +96,7 @@ class LoadBalancers:
 
     def install(self) -> None:
         """Serve elbv2's API, and register its resource types."""
-        from alva.region.service_table import replace_service
-
-        replace_service("elasticloadbalancing", self)
+        self._region.services.replace("elasticloadbalancing", self)
         cloudformation.install(self._region.resource_types, self.api, self.store)
 
     async def start(self) -> None:

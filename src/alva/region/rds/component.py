@@ -5,7 +5,6 @@ from __future__ import annotations
 from alva.region.engine_api import CommonApi
 from alva.region.rds import api, resources
 from alva.region.rds.databases import Databases
-from alva.region.service_table import replace_service
 
 
 class DatabaseService(Databases):
@@ -14,5 +13,5 @@ class DatabaseService(Databases):
     def install(self) -> None:
         """Serve the API, and register the resource types."""
         common = CommonApi(self.store, api.parameters_of(self))
-        replace_service("rds", api.api_of(self, common))
+        self.region.services.replace("rds", api.api_of(self, common))
         resources.register(self, common)
