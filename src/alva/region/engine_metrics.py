@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from alva.region import procfs
 from alva.region.background import Background, end
-from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.metrics import Metrics
 
 PUBLISH_SECONDS = 15.0
 """RDS and ElastiCache publish once a minute. The region publishes more often, so that alarms change their state sooner.
@@ -60,7 +60,7 @@ def cpu_percent(before: Usage, now: Usage, vcpus: int) -> float:
     return min(100.0, 100 * max(0.0, now.cpu_seconds - before.cpu_seconds) / (elapsed * vcpus))
 
 
-def publish(namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
+def publish(metrics: Metrics, namespace: str, dimensions: Mapping[str, str], data: Data) -> None:
     """Publish one value of each metric."""
     for name, (value, unit) in data.items():
         metrics.put(namespace, name, dimensions, unit, [value])

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from alva.region import filter_patterns
-from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.filter_patterns import PatternError
 from alva.region.validation import logs
 
@@ -25,7 +25,8 @@ Forward = Callable[[str, Json], Awaitable[Json]]
 class MetricFilters:
     """Publishes the points of each batch of events."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._minutes: dict[tuple[str, str], int] = {}
         """(log group, filter) -> the minute of its last value, including default values."""
 
@@ -68,14 +69,18 @@ class MetricFilters:
                 }
                 if value is not None:
                     had_value = True
-                    _put(transformation, dimensions, event.get("timestamp", now) / 1000, value)
+                    self._put(transformation, dimensions, event.get("timestamp", now) / 1000, value)
         minute = now // 60_000
         if not had_value and self._minutes.get((group, name)) != minute:
             # No event of the batch matches: publish the default value, once a minute.
             for transformation in metric_filter["metricTransformations"]:
                 if transformation.get("defaultValue") is not None:
-                    _put(transformation, {}, now / 1000, float(transformation["defaultValue"]))
+                    self._put(transformation, {}, now / 1000, float(transformation["defaultValue"]))
         self._minutes[group, name] = minute
+
+    def _put(self, transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
+        name, unit = transformation["metricName"], transformation.get("unit") or "None"
+        self._metrics.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)
 
 
 async def _filters(group: str, forward: Forward) -> AsyncIterator[Json]:
@@ -96,8 +101,3 @@ def _value(metric_value: str, message: str) -> float | None:
         return float(str(found))
     except ValueError:
         return None
-
-
-def _put(transformation: Mapping[str, Any], dimensions: Mapping[str, str], at: float, value: float) -> None:
-    name, unit = transformation["metricName"], transformation.get("unit") or "None"
-    metrics.put(transformation["metricNamespace"], name, dimensions, unit, [value], at=at)

@@ -9,6 +9,7 @@ from alva.region.asgi import ASGIApplication
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation.registry import Registry
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.config import RegionConfig
 from alva.region.images.store import ImageStore
 from alva.region.load_balancing import LoadBalancing
@@ -38,6 +39,8 @@ class Region:
     """`services.replace(name, service)` in a component's `install` serves an API in place of MiniStack's."""
     persistence: Persistence
     """`persistence.mark_changed()` after a change of state outside an API request, for example when a task stops."""
+    metrics: Metrics = field(default_factory=Metrics)
+    """CloudWatch's data points."""
     load_balancers: LoadBalancing = field(init=False)
     """Set before any component's `install`."""
     resource_types: Registry = field(default_factory=Registry)

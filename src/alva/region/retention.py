@@ -12,7 +12,7 @@ from pathlib import Path
 from ministack.services import cloudwatch, eventbridge
 
 from alva.region import log_events
-from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.metrics import Metrics
 
 INTERVAL_SECONDS = 15.0
 DATAPOINT_SECONDS = 3 * 3600
@@ -28,15 +28,16 @@ LOG_FILE_BYTES = 10 * 2**20
 class Retention:
     """Deletes old data every few seconds."""
 
-    def __init__(self, logs_folder: Path) -> None:
+    def __init__(self, logs_folder: Path, metrics: Metrics) -> None:
         self._logs_folder = logs_folder
+        self._metrics = metrics
 
     async def step(self) -> None:
         """Wait, then delete once."""
         await asyncio.sleep(INTERVAL_SECONDS)
         now = time.time()
         log_events.expire(now)
-        metrics.delete_before(now - DATAPOINT_SECONDS)
+        self._metrics.delete_before(now - DATAPOINT_SECONDS)
         for entries in (*eventbridge._events_log.all_values(), *cloudwatch._alarm_history.all_values()):
             del entries[:-HISTORY_ENTRIES]
         await asyncio.to_thread(rotate_files, self._logs_folder)

@@ -138,13 +138,13 @@ async def run(config: RegionConfig) -> None:
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
     filter_patterns.install()
-    region.services.replace("monitoring", CloudWatch())
+    region.services.replace("monitoring", CloudWatch(region.metrics))
     for component in components:
         component.install()
     definitions = QueryDefinitions()
     region.services.add_state("query_definitions", definitions)
     validation.install(
-        ministack_app.SERVICE_HANDLERS, {"logs": {**definitions.operations, **MetricFilters().operations}}
+        ministack_app.SERVICE_HANDLERS, {"logs": {**definitions.operations, **MetricFilters(region.metrics).operations}}
     )
     malformed.install(ministack_app.SERVICE_HANDLERS)
     answer_exceptions(ministack_app.SERVICE_HANDLERS)
@@ -164,7 +164,7 @@ async def run(config: RegionConfig) -> None:
             started.append(component)
             await component.start()
         region.persistence.start()
-        region.background.run_forever("delete what has expired", Retention(config.logs_folder).step)
+        region.background.run_forever("delete what has expired", Retention(config.logs_folder, region.metrics).step)
         extension.resume_interrupted(operations)
         _write_running_file(region)
         logger.info("serving %s", config.endpoint_url)

@@ -11,10 +11,10 @@ import pytest
 from ministack import app as ministack_app
 
 from alva.region.background import Background
-from alva.region.cloudwatch import metrics
 from alva.region.cloudwatch.alarms import Alarms, evaluate, judge
 from alva.region.cloudwatch.api import CloudWatch
 from alva.region.cloudwatch.metric_math import calculate
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.control_plane import call
 from tests.waiting import async_until, until
 
@@ -41,15 +41,17 @@ def alarm(**more):
 @pytest.fixture
 def put():
     """Store data points with a time some seconds ago."""
-    CloudWatch().reset()
+    metrics = Metrics()
+    CloudWatch(metrics).reset()
 
     def store(value, seconds_ago=5, load_balancer="app/x/1"):
         of = {"LoadBalancer": load_balancer}
         name = "HTTPCode_Target_5XX_Count"
         metrics.put("AWS/ApplicationELB", name, of, "Count", [value], at=time.time() - seconds_ago)
 
+    store.metrics = metrics
     yield store
-    CloudWatch().reset()
+    CloudWatch(metrics).reset()
 
 
 @pytest.mark.parametrize(
@@ -96,14 +98,14 @@ def test_the_reason_is_in_cloudwatchs_words():
 def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
     watched = alarm(EvaluationPeriods=2, DatapointsToAlarm=2, TreatMissingData="notBreaching")
     put(100, load_balancer="app/other/2")
-    assert evaluate(watched)[0] == "OK"
+    assert evaluate(put.metrics, watched)[0] == "OK"
     watched["StateValue"] = "OK"
     put(4)
     put(4, seconds_ago=65)
-    assert evaluate(watched) is None
+    assert evaluate(put.metrics, watched) is None
     put(4)
     put(4, seconds_ago=66)
-    state, reason = evaluate(watched)
+    state, reason = evaluate(put.metrics, watched)
     assert state == "ALARM"
     assert "2 out of the last 2 datapoints" in reason
 
@@ -111,7 +113,7 @@ def test_an_alarm_watches_its_own_dimensions_and_each_period_by_itself(put):
 def test_a_changed_state_is_in_the_history_and_changes_the_composite_alarms(put, monkeypatch):
     background, saves = Background(), []
     persistence = SimpleNamespace(mark_changed=lambda: saves.append(1))
-    service = CloudWatch()
+    service = CloudWatch(put.metrics)
     monkeypatch.setitem(ministack_app.SERVICE_HANDLERS, "monitoring", service.handle_request)
     names = [f"alarm-{number}" for number in range(120)]
 
@@ -120,7 +122,8 @@ def test_a_changed_state_is_in_the_history_and_changes_the_composite_alarms(put,
             request = alarm(AlarmName=name, EvaluationPeriods=1, TreatMissingData="notBreaching")
             await call("monitoring", "PutMetricAlarm", request)
         await call("monitoring", "PutCompositeAlarm", {"AlarmName": "any", "AlarmRule": 'ALARM("alarm-119")'})
-        component = Alarms(SimpleNamespace(background=background, persistence=persistence), evaluation_seconds=0.01)
+        region = SimpleNamespace(background=background, persistence=persistence, metrics=put.metrics)
+        component = Alarms(region, evaluation_seconds=0.01)
         await component.start()
         await async_until(lambda: len(saves) == len(names))
         put(100)
@@ -182,7 +185,7 @@ def test_a_metric_math_alarm_is_evaluated(put):
     for key in ("Namespace", "MetricName", "Dimensions", "Statistic", "Period"):
         del math[key]
     put(3)
-    assert evaluate(math)[0] == "ALARM"
+    assert evaluate(put.metrics, math)[0] == "ALARM"
 
 
 @pytest.mark.region

@@ -245,7 +245,7 @@ def test_usage_is_measured_from_the_processes_of_a_namespace() -> None:
 
 
 def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster() -> None:
-    stored.reset()
+    to = stored.Metrics()
     definition = {"cpu": "256", "memory": "512"}
     task = SimpleNamespace(service_arn="service", task_definition_arn="definition", cluster_arn="arn:cluster/main")
     state: Any = SimpleNamespace(
@@ -253,20 +253,20 @@ def test_metrics_of_a_running_task_are_published_by_service_and_by_cluster() -> 
         services={"service": SimpleNamespace(name="web")},
         task_definitions={"definition": definition},
     )
-    published = metrics.Metrics(state)
+    published = metrics.Publisher(state, to)
 
     async def twice() -> None:
         for _ in range(2):
             await published.publish({"task": [os.getpid()]})
 
     asyncio.run(twice())
-    assert sorted(stored.known()) == [
+    assert sorted(to.known()) == [
         stored.metric("AWS/ECS", name, dimensions)
         for name in ("CPUUtilization", "MemoryUtilization")
         for dimensions in ({"ClusterName": "main"}, {"ClusterName": "main", "ServiceName": "web"})
     ]
     of_service = stored.metric("AWS/ECS", "MemoryUtilization", {"ClusterName": "main", "ServiceName": "web"})
-    (point,) = stored.points(of_service)
+    (point,) = to.points(of_service)
     assert stored.statistic([point], "Sum") > 0
 
 

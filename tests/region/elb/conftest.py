@@ -24,6 +24,7 @@ from alva.region.addresses import Addresses
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation.registry import Registry
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.config import RegionConfig
 from alva.region.control_plane import ControlPlane
 from alva.region.elb import LoadBalancers
@@ -103,9 +104,11 @@ class Rig:
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
         self.background = Background()
+        self.metrics = Metrics()
         region: Any = SimpleNamespace(
             config=self.config,
             background=self.background,
+            metrics=self.metrics,
             network=Loopback(),
             supervisor=self.supervisor,
             addresses=Addresses(self.config),

@@ -8,14 +8,13 @@ import httpx
 import pytest
 
 from alva.region import retention
-from alva.region.cloudwatch import metrics as stored
+from alva.region.cloudwatch.metrics import statistic
 from alva.region.elb import metrics
 from alva.region.elb.metrics import AccessLog, read_request, request_metrics
 
 
 def run(make_rig, test):
     async def body():
-        stored.reset()
         async with make_rig() as rig, httpx.AsyncClient(base_url=rig.url, timeout=20) as client:
             await test(rig, client)
 
@@ -101,7 +100,7 @@ def test_emptied_log_is_read_from_its_start(tmp_path, monkeypatch, emptied_by):
     assert len(log.read()) == 3
 
 
-def points(name, **dimensions):
+def points(stored, name, **dimensions):
     return [
         point
         for metric in stored.known()
@@ -110,34 +109,35 @@ def points(name, **dimensions):
     ]
 
 
-def total(name, **dimensions):
-    return stored.statistic(points(name, **dimensions), "Sum")
+def total(stored, name, **dimensions):
+    return statistic(points(stored, name, **dimensions), "Sum")
 
 
-def latest(name):
-    found = points(name, LoadBalancer=1, TargetGroup=1)
-    return stored.statistic(found[-1:], "Maximum")
+def latest(stored, name):
+    found = points(stored, name, LoadBalancer=1, TargetGroup=1)
+    return statistic(found[-1:], "Maximum")
 
 
 def test_real_requests_reach_cloudwatch(make_rig):
     async def test(rig, client):
+        stored = rig.metrics
         group, target = await rig.serving()
         for _ in range(3):
             await client.get("/")
-        await rig.until(lambda: latest("HealthyHostCount") == 1)
+        await rig.until(lambda: latest(stored, "HealthyHostCount") == 1)
         target.answer = rig.answer("500 Oops")
         await client.get("/")
         await target.stop()
         await client.get("/")
-        await rig.until(lambda: total("HTTPCode_ELB_5XX_Count", LoadBalancer=1) == 1)
-        assert total("HTTPCode_Target_2XX_Count", LoadBalancer=1, TargetGroup=1) == 3
-        assert total("HTTPCode_Target_5XX_Count", LoadBalancer=1, TargetGroup=1) == 1
-        assert total("RequestCount", LoadBalancer=1) == 5
-        latency = points("TargetResponseTime", LoadBalancer=1)
+        await rig.until(lambda: total(stored, "HTTPCode_ELB_5XX_Count", LoadBalancer=1) == 1)
+        assert total(stored, "HTTPCode_Target_2XX_Count", LoadBalancer=1, TargetGroup=1) == 3
+        assert total(stored, "HTTPCode_Target_5XX_Count", LoadBalancer=1, TargetGroup=1) == 1
+        assert total(stored, "RequestCount", LoadBalancer=1) == 5
+        latency = points(stored, "TargetResponseTime", LoadBalancer=1)
         assert {point.unit for point in latency} == {"Seconds"}
-        assert 0 <= stored.statistic(latency, "Minimum") <= stored.statistic(latency, "Maximum") < 2
+        assert 0 <= statistic(latency, "Minimum") <= statistic(latency, "Maximum") < 2
         await rig.until_state(group, target, "unhealthy")
-        await rig.until(lambda: latest("UnHealthyHostCount") == 1)
+        await rig.until(lambda: latest(stored, "UnHealthyHostCount") == 1)
         (names,) = [dict(each.dimensions) for each in stored.known() if each.name == "HealthyHostCount"]
         assert names["LoadBalancer"].startswith("app/lb-")
         assert names["TargetGroup"] == group.rpartition(":")[2]

@@ -15,6 +15,7 @@ import pytest
 from alva.region.addresses import Addresses
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.elb import LoadBalancers
 from alva.region.names import Names
 from alva.region.network import Loopback
@@ -43,6 +44,7 @@ class Rig:
         region: Any = SimpleNamespace(
             config=self.config,
             background=Background(),
+            metrics=Metrics(),
             network=Loopback(),
             supervisor=Supervisor(self.config),
             addresses=Addresses(self.config),

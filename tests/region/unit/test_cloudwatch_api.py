@@ -16,6 +16,7 @@ from ministack.services import cloudwatch
 
 from alva.region.cloudwatch.alarms import Alarms
 from alva.region.cloudwatch.api import CloudWatch
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.query_protocol import flatten, service_model
 from alva.region.unexpected import Handler
 
@@ -32,7 +33,7 @@ ALARM = {
 
 @pytest.fixture
 def handlers() -> Iterator[dict[str, Handler]]:
-    service = CloudWatch()
+    service = CloudWatch(Metrics())
     service.reset()
     yield {"monitoring": service.handle_request}
     service.reset()

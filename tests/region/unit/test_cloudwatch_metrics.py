@@ -15,7 +15,7 @@ from ministack.services import cloudwatch
 
 from alva.region.cloudwatch import metrics
 from alva.region.cloudwatch.api import CloudWatch
-from alva.region.cloudwatch.metrics import Part
+from alva.region.cloudwatch.metrics import Metrics, Part
 from alva.region.encoded_state import encode
 
 NOON = 1_800_014_400.0
@@ -23,8 +23,13 @@ SERVICE = {"ClusterName": "c", "ServiceName": "web"}
 
 
 @pytest.fixture
-def service() -> Iterator[CloudWatch]:
-    found = CloudWatch()
+def stored() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def service(stored: Metrics) -> Iterator[CloudWatch]:
+    found = CloudWatch(stored)
     found.reset()
     yield found
     found.reset()
@@ -52,24 +57,22 @@ def query(name: str, metric: str, stat: str = "Sum", **more: Any) -> dict[str, A
     return {"Id": name, "MetricStat": {"Metric": found, "Period": 60, "Stat": stat}, **more}
 
 
-@pytest.mark.usefixtures("service")
-def test_points_are_stored_with_how_often_they_were_seen() -> None:
-    metrics.put("N", "m", {"x": "y"}, "Count", [1.0, 2.0], [1.0, 5.0])
-    (point,) = metrics.points(metrics.metric("N", "m", {"x": "y"}))
+def test_points_are_stored_with_how_often_they_were_seen(stored: Metrics) -> None:
+    stored.put("N", "m", {"x": "y"}, "Count", [1.0, 2.0], [1.0, 5.0])
+    (point,) = stored.points(metrics.metric("N", "m", {"x": "y"}))
     assert (point.unit, point.parts) == ("Count", (Part(1, 1, 1, 1), Part(5, 10, 2, 2)))
     assert abs(point.at - time.time()) < 60
 
 
-@pytest.mark.usefixtures("service")
 @pytest.mark.parametrize(
     ("name", "value"),
     [("SampleCount", 10), ("Sum", 55), ("Average", 5.5), ("Minimum", 1), ("Maximum", 10), ("p50", 5.5), ("p100", 10)],
 )
-def test_statistics_are_over_every_value_in_its_number(name: str, value: float) -> None:
+def test_statistics_are_over_every_value_in_its_number(name: str, value: float, stored: Metrics) -> None:
     for number in range(1, 10):
-        metrics.put("N", "m", {}, "Count", [number], at=NOON)
-    metrics.put("N", "m", {}, "Count", [10, 11], [1, 0], at=NOON)
-    assert metrics.statistic(metrics.points(metrics.metric("N", "m", {})), name) == value
+        stored.put("N", "m", {}, "Count", [number], at=NOON)
+    stored.put("N", "m", {}, "Count", [10, 11], [1, 0], at=NOON)
+    assert metrics.statistic(stored.points(metrics.metric("N", "m", {})), name) == value
 
 
 def test_percentiles_are_missing_for_sets_of_different_values_and_for_negative_ones() -> None:
@@ -81,13 +84,13 @@ def test_percentiles_are_missing_for_sets_of_different_values_and_for_negative_o
     assert percentile(Part(1, -1, -1, -1)) is None
 
 
-def test_statistic_that_is_not_calculated_is_an_error(service: CloudWatch) -> None:
+def test_statistic_that_is_not_calculated_is_an_error(service: CloudWatch, stored: Metrics) -> None:
     with pytest.raises(ValueError, match="cannot calculate the statistic 'tm90'"):
         metrics.statistic([], "tm90")
     answer = call(
         service, "GetMetricData", StartTime=NOON, EndTime=NOON + 60, MetricDataQueries=[query("a", "m", "tm90")]
     )
-    metrics.put("N", "m", SERVICE, "None", [1], at=NOON)
+    stored.put("N", "m", SERVICE, "None", [1], at=NOON)
     assert answer["status"] == 200
     answer = call(
         service, "GetMetricData", StartTime=NOON, EndTime=NOON + 60, MetricDataQueries=[query("a", "m", "tm90")]
@@ -95,12 +98,12 @@ def test_statistic_that_is_not_calculated_is_an_error(service: CloudWatch) -> No
     assert (answer["status"], answer["__type"]) == (400, "ValidationError")
 
 
-def test_data_are_of_the_metric_with_exactly_the_dimensions_and_the_unit(service: CloudWatch) -> None:
-    metrics.put("N", "m", SERVICE, "Count", [1], at=NOON)
-    metrics.put("N", "m", {"ClusterName": "c"}, "Count", [2], at=NOON)
-    metrics.put("N", "m", SERVICE, "Bytes", [4], at=NOON)
+def test_data_are_of_the_metric_with_exactly_the_dimensions_and_the_unit(service: CloudWatch, stored: Metrics) -> None:
+    stored.put("N", "m", SERVICE, "Count", [1], at=NOON)
+    stored.put("N", "m", {"ClusterName": "c"}, "Count", [2], at=NOON)
+    stored.put("N", "m", SERVICE, "Bytes", [4], at=NOON)
     with request_scope("111111111111", "eu-west-1"):
-        metrics.put("N", "m", SERVICE, "Count", [8], at=NOON)
+        stored.put("N", "m", SERVICE, "Count", [8], at=NOON)
     assert read(service, query("a", "m")) == {"a": {NOON: 5}}
     of_bytes = query("a", "m")
     of_bytes["MetricStat"]["Unit"] = "Bytes"
@@ -110,10 +113,10 @@ def test_data_are_of_the_metric_with_exactly_the_dimensions_and_the_unit(service
     assert call(service, "ListMetrics", Dimensions=[{"Name": "ServiceName", "Value": "api"}])["Metrics"] == []
 
 
-def test_metric_data_have_periods_metric_math_and_an_order(service: CloudWatch) -> None:
+def test_metric_data_have_periods_metric_math_and_an_order(service: CloudWatch, stored: Metrics) -> None:
     for second, value in ((0, 1), (59, 2), (60, 4), (130, 8), (600, 16)):
-        metrics.put("N", "m", SERVICE, "Count", [value], at=NOON + second)
-    metrics.put("N", "all", SERVICE, "Count", [10], at=NOON + 61)
+        stored.put("N", "m", SERVICE, "Count", [value], at=NOON + second)
+    stored.put("N", "all", SERVICE, "Count", [10], at=NOON + 61)
     share = {"Id": "share", "Expression": "100 * m / all", "Label": "Share"}
     queries = (query("m", "m", ReturnData=False), query("all", "all"), share)
     assert read(service, *queries) == {"all": {NOON + 60: 10}, "share": {NOON + 60: 40}}
@@ -140,22 +143,21 @@ def test_every_kind_of_datum_is_in_the_statistics(service: CloudWatch) -> None:
     assert answer["Datapoints"] == [{"Timestamp": NOON, "Unit": "Count", "Sum": 18, "SampleCount": 8, "Maximum": 5}]
 
 
-@pytest.mark.usefixtures("service")
-def test_old_points_are_deleted_in_every_scope() -> None:
+def test_old_points_are_deleted_in_every_scope(stored: Metrics) -> None:
     for scope in (("000000000000", "us-east-1"), ("111111111111", "eu-west-1")):
         with request_scope(*scope):
-            metrics.put("N", "m", {}, "Count", [2], at=NOON + 1)
-            metrics.put("N", "m", {}, "Count", [1], at=NOON - 1)
-            metrics.put("N", "old", {}, "Count", [1], at=NOON - 1)
-    metrics.delete_before(NOON)
+            stored.put("N", "m", {}, "Count", [2], at=NOON + 1)
+            stored.put("N", "m", {}, "Count", [1], at=NOON - 1)
+            stored.put("N", "old", {}, "Count", [1], at=NOON - 1)
+    stored.delete_before(NOON)
     for scope in (("000000000000", "us-east-1"), ("111111111111", "eu-west-1")):
         with request_scope(*scope):
-            assert metrics.known() == [metrics.metric("N", "m", {})]
-            assert [point.at for point in metrics.points(metrics.metric("N", "m", {}))] == [NOON + 1]
+            assert stored.known() == [metrics.metric("N", "m", {})]
+            assert [point.at for point in stored.points(metrics.metric("N", "m", {}))] == [NOON + 1]
 
 
-def test_restored_state_is_the_saved_one(service: CloudWatch) -> None:
-    metrics.put("N", "ä\"',[", SERVICE, "Count", [1.5, 2], at=NOON)
+def test_restored_state_is_the_saved_one(service: CloudWatch, stored: Metrics) -> None:
+    stored.put("N", "ä\"',[", SERVICE, "Count", [1.5, 2], at=NOON)
     call(service, "PutMetricAlarm", AlarmName="a", Namespace="N", MetricName="m", EvaluationPeriods=1)
     saved = encode(service.get_state())
     service.reset()

@@ -15,6 +15,7 @@ from ministack.services import cloudwatch_logs
 from alva.region import filter_patterns, validation
 from alva.region.aws_error import AwsError
 from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.filter_patterns import PatternError, compile_pattern
 from alva.region.metric_filters import MetricFilters
 from alva.region.unexpected import Handler
@@ -24,18 +25,21 @@ NOW = int(time.time() * 1000)
 
 
 @pytest.fixture
-def handler() -> Iterator[Handler]:
+def stored() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def handler(stored: Metrics) -> Iterator[Handler]:
     cloudwatch_logs.reset()
-    metrics.reset()
     rules = validation.RULES["logs"]
-    rules = replace(rules, answers={**rules.answers, **MetricFilters().operations})
+    rules = replace(rules, answers={**rules.answers, **MetricFilters(stored).operations})
     found = validation.guard_json("logs", rules, cloudwatch_logs.handle_request)
     call(found, "CreateLogGroup", logGroupName="g")
     for stream in ("a", "b"):
         call(found, "CreateLogStream", logGroupName="g", logStreamName=stream)
     yield found
     cloudwatch_logs.reset()
-    metrics.reset()
 
 
 def call(handler: Handler, action: str, **request: Any) -> dict[str, Any]:
@@ -126,11 +130,11 @@ def test_ministacks_subscriptions_and_live_tails_match_by_these_patterns(
     assert cloudwatch_logs._subscription_pattern_matches(pattern, ERROR) is matches
 
 
-def points(name: str) -> list[float]:
-    return sorted(part.total for point in metrics.points(metrics.metric("N", name, {})) for part in point.parts)
+def points(stored: Metrics, name: str) -> list[float]:
+    return sorted(part.total for point in stored.points(metrics.metric("N", name, {})) for part in point.parts)
 
 
-def test_metric_filter_counts_matching_events_and_reads_values_from_fields(handler: Handler) -> None:
+def test_metric_filter_counts_matching_events_and_reads_values_from_fields(handler: Handler, stored: Metrics) -> None:
     def add(name: str, pattern: str, value: str, default: float | None) -> None:
         transformation = {"metricNamespace": "N", "metricName": name, "metricValue": value, "defaultValue": default}
         call(
@@ -141,12 +145,14 @@ def test_metric_filter_counts_matching_events_and_reads_values_from_fields(handl
     add("errors", '{ $.level = "ERROR" }', "1", 0)
     add("depth", "{ $.queue_depth = * }", "$.queue_depth", None)
     put(handler, "a", json.dumps({"level": "INFO", "queue_depth": 12}), LINE)
-    assert (points("errors"), points("depth")) == ([0.0], [12.0])
+    assert (points(stored, "errors"), points(stored, "depth")) == ([0.0], [12.0])
     put(handler, "b", ERROR, ERROR)
-    assert (points("errors"), points("depth")) == ([0.0, 1.0, 1.0], [12.0])
+    assert (points(stored, "errors"), points(stored, "depth")) == ([0.0, 1.0, 1.0], [12.0])
 
 
-def test_metric_filters_see_accepted_events_and_there_can_be_more_than_a_page_of_them(handler: Handler) -> None:
+def test_metric_filters_see_accepted_events_and_there_can_be_more_than_a_page_of_them(
+    handler: Handler, stored: Metrics
+) -> None:
     for number in range(60):
         transformation = {"metricNamespace": "N", "metricName": f"m{number}", "metricValue": "1"}
         call(
@@ -155,4 +161,4 @@ def test_metric_filters_see_accepted_events_and_there_can_be_more_than_a_page_of
         )  # fmt: skip
     put(handler, "a", "too old", at=NOW - 15 * 24 * 3600 * 1000)
     put(handler, "a", "new")
-    assert [points(f"m{number}") for number in range(60)] == [[1.0]] * 60
+    assert [points(stored, f"m{number}") for number in range(60)] == [[1.0]] * 60

@@ -14,6 +14,7 @@ from ministack.services import eventbridge
 from alva.region import engine_metrics
 from alva.region.background import Background
 from alva.region.cloudwatch import alarms
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.control_plane import ControlPlane
 from alva.region.ecs import controller as controller_module
 from alva.region.ecs.containers import ContainerPlan, HealthCheck, RunningContainer
@@ -55,7 +56,10 @@ class Once:
 
 def controller_of(background: Background) -> Controller:
     region: Any = SimpleNamespace(
-        background=background, names=None, persistence=SimpleNamespace(mark_changed=lambda: None)
+        background=background,
+        names=None,
+        metrics=Metrics(),
+        persistence=SimpleNamespace(mark_changed=lambda: None),
     )
     state = State(account_id=ACCOUNT, region=REGION)
     return Controller(region, state, ControlPlane(ACCOUNT, REGION))
@@ -118,7 +122,7 @@ async def test_alarms_are_evaluated_although_one_cannot_be(
 ) -> None:
     seen: list[str] = []
 
-    def evaluate(alarm: dict[str, Any], **_: float) -> None:
+    def evaluate(_: Metrics, alarm: dict[str, Any], **__: float) -> None:
         seen.append(alarm["AlarmName"])
         if alarm["AlarmName"] == "broken":
             raise ValueError("no metric")
@@ -128,7 +132,7 @@ async def test_alarms_are_evaluated_although_one_cannot_be(
 
     monkeypatch.setattr(alarms, "evaluate", evaluate)
     monkeypatch.setattr(alarms, "_all_alarms", all_alarms)
-    region: Any = SimpleNamespace(background=background)
+    region: Any = SimpleNamespace(background=background, metrics=Metrics())
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()
     await async_until(lambda: seen.count("good") >= 2)
@@ -145,7 +149,7 @@ async def test_alarms_go_on_after_the_records_could_not_be_read(
         return values()
 
     monkeypatch.setattr(alarms, "_all_alarms", all_alarms)
-    region: Any = SimpleNamespace(background=background)
+    region: Any = SimpleNamespace(background=background, metrics=Metrics())
     component = alarms.Alarms(region, evaluation_seconds=0.01)
     await component.start()
     await async_until(lambda: values.calls >= 2 and not background.failures)

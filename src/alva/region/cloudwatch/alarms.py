@@ -24,6 +24,7 @@ from ministack.services import cloudwatch
 from alva.region.background import end
 from alva.region.cloudwatch import alarm_messages, metrics
 from alva.region.cloudwatch.metric_math import value_of
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.control_plane import call
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Alarms:
         for alarm in await _all_alarms():
             name = f"evaluate alarm {alarm['AlarmName']}"
             try:
-                changed = evaluate(alarm, known_since=self._started_at)
+                changed = evaluate(self._region.metrics, alarm, known_since=self._started_at)
                 if changed is not None:
                     state, reason = changed
                     request = {"AlarmName": alarm["AlarmName"], "StateValue": state, "StateReason": reason}
@@ -111,7 +112,7 @@ async def _all_alarms() -> list[Alarm]:
         request["NextToken"] = answer["NextToken"]
 
 
-def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> tuple[str, str] | None:
+def evaluate(stored: Metrics, alarm: Alarm, *, known_since: float = 0.0) -> tuple[str, str] | None:
     """The alarm's new state and its reason, from its metrics; None if its state does not change.
 
     `known_since` (seconds since 1970) is when the region started.
@@ -119,7 +120,7 @@ def evaluate(alarm: Alarm, *, known_since: float = 0.0) -> tuple[str, str] | Non
     now = time.time()
     period = _period(alarm)
     count = int(alarm.get("EvaluationPeriods") or 1)
-    values = metric_values(alarm, period, count, now)
+    values = metric_values(stored, alarm, period, count, now)
     starts = [now - period * (index + 1) for index in range(count)]
     verdict = judge(alarm, values, starts, known_since=known_since)
     return None if verdict is None or verdict[0] == alarm["StateValue"] else verdict
@@ -160,7 +161,7 @@ def judge(
     return "OK", _crossed(shown, total, threshold, f"not {words}", total - needed + 1, "ALARM -> OK")
 
 
-def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float) -> Values:
+def metric_values(stored: Metrics, alarm: Mapping[str, Any], period: int, count: int, now: float) -> Values:
     """The values that the alarm watches, for each of the last `count` periods, the newest first.
 
     Raises ValueError for unsupported metric math.
@@ -168,6 +169,7 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
     if not alarm.get("Metrics"):
         statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
         return _statistics(
+            stored,
             alarm["Namespace"],
             alarm["MetricName"],
             alarm.get("Dimensions") or (),
@@ -186,6 +188,7 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
         stat = query["MetricStat"]
         metric = stat["Metric"]
         series[query["Id"]] = _statistics(
+            stored,
             metric["Namespace"],
             metric["MetricName"],
             metric.get("Dimensions") or (),
@@ -203,6 +206,7 @@ def metric_values(alarm: Mapping[str, Any], period: int, count: int, now: float)
 
 
 def _statistics(
+    stored: Metrics,
     namespace: str,
     name: str,
     dimensions: Sequence[Mapping[str, str]],
@@ -213,7 +217,7 @@ def _statistics(
     now: float,
 ) -> Values:
     watched = metrics.metric(namespace, name, {each["Name"]: each["Value"] for each in dimensions})
-    points = metrics.points(watched, unit)
+    points = stored.points(watched, unit)
     ends = [now - period * index for index in range(count)]
     return [metrics.statistic(metrics.between(points, end - period, end), statistic) for end in ends]
 

@@ -18,7 +18,7 @@ from alva.region import constraints, json_protocol, query_protocol
 from alva.region.aws_error import AwsError
 from alva.region.cloudwatch import metrics
 from alva.region.cloudwatch.metric_math import value_of
-from alva.region.cloudwatch.metrics import DataPoint, Metric, Part
+from alva.region.cloudwatch.metrics import DataPoint, Metric, Metrics, Part
 
 if TYPE_CHECKING:
     from alva.region.unexpected import Handler, Response
@@ -31,23 +31,24 @@ CODE = "ValidationError"
 class CloudWatch:
     """The service, for `ServiceTable.replace`."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: Metrics) -> None:
+        self._stored = stored
         self._model = query_protocol.service_model("cloudwatch")
         self._theirs: Handler = cloudwatch.handle_request
 
     def get_state(self) -> Json:
         """The state of MiniStack's part and the data points. It is not a copy: encode it before other code runs."""
-        return {**cloudwatch.get_state(), "data_points": metrics.state()}
+        return {**cloudwatch.get_state(), "data_points": self._stored.state()}
 
     def load_persisted_state(self, data: Json) -> None:
         """Restore the state. Data points in MiniStack's format, of an earlier version, are not restored."""
         cloudwatch.load_persisted_state({**data, "metrics": {}})
-        metrics.restore(data.get("data_points", ()))
+        self._stored.restore(data.get("data_points", ()))
 
     def reset(self) -> None:
         """Delete everything."""
         cloudwatch.reset()
-        metrics.reset()
+        self._stored.reset()
 
     async def handle_request(
         self, method: str, path: str, headers: dict[str, str], body: bytes, query_params: Json
@@ -85,14 +86,14 @@ class CloudWatch:
     def _answer(self, action: str, request: Json) -> Json:
         try:
             constraints.check(self._model.operation_model(action).input_shape, request)
-            return OPERATIONS[action](request)
+            return OPERATIONS[action](self._stored, request)
         except constraints.WrongType as error:
             raise AwsError("SerializationException", str(error)) from error
         except (ValueError, RecursionError) as error:  # An expression can refer to itself.
             raise AwsError(CODE, str(error)) from error
 
 
-def _put_metric_data(request: Json) -> Json:
+def _put_metric_data(stored: Metrics, request: Json) -> Json:
     accepted = []
     for number, datum in enumerate(request.get("MetricData") or (), start=1):
         found = datum.get("StatisticValues")
@@ -110,16 +111,16 @@ def _put_metric_data(request: Json) -> Json:
         at = _seconds(datum["Timestamp"]) if "Timestamp" in datum else None
         accepted.append((_metric(request["Namespace"], datum), datum.get("Unit", "None"), parts, at))
     for metric, unit, parts, at in accepted:
-        metrics.add(metric, unit, parts, at=at)
+        stored.add(metric, unit, parts, at=at)
     return {}
 
 
-def _get_metric_data(request: Json) -> Json:
+def _get_metric_data(stored: Metrics, request: Json) -> Json:
     """GetMetricData. Values are in the order of time, the latest first by default."""
     queries = {query["Id"]: query for query in request["MetricDataQueries"]}
     start, end = _seconds(request["StartTime"]), _seconds(request["EndTime"])
     values = {
-        name: _values(_metric(stat["Metric"]["Namespace"], stat["Metric"]), stat, start, end)
+        name: _values(stored, _metric(stat["Metric"]["Namespace"], stat["Metric"]), stat, start, end)
         for name, query in queries.items()
         if (stat := query.get("MetricStat"))
     }
@@ -140,12 +141,12 @@ def _get_metric_data(request: Json) -> Json:
     return {"MetricDataResults": results}
 
 
-def _get_metric_statistics(request: Json) -> Json:
+def _get_metric_statistics(stored: Metrics, request: Json) -> Json:
     statistics, extended = request.get("Statistics") or (), request.get("ExtendedStatistics") or ()
     if not statistics and not extended:
         raise AwsError("InvalidParameterCombination", "Must specify either Statistics or ExtendedStatistics")
     start, end = _seconds(request["StartTime"]), _seconds(request["EndTime"])
-    found = metrics.points(_metric(request["Namespace"], request), request.get("Unit"))
+    found = stored.points(_metric(request["Namespace"], request), request.get("Unit"))
     data = []
     for time, points in _periods(found, request["Period"], start, end).items():
         more = {name: number for name in extended if (number := metrics.statistic(points, name)) is not None}
@@ -157,7 +158,7 @@ def _get_metric_statistics(request: Json) -> Json:
     return {"Label": request["MetricName"], "Datapoints": data}
 
 
-def _list_metrics(request: Json) -> Json:
+def _list_metrics(stored: Metrics, request: Json) -> Json:
     wanted = request.get("Dimensions") or ()
 
     def is_listed(metric: Metric) -> bool:
@@ -176,13 +177,13 @@ def _list_metrics(request: Json) -> Json:
                 "MetricName": metric.name,
                 "Dimensions": [{"Name": name, "Value": value} for name, value in metric.dimensions],
             }
-            for metric in metrics.known()
+            for metric in stored.known()
             if is_listed(metric)
         ]
     }
 
 
-OPERATIONS: Mapping[str, Callable[[Json], Json]] = {
+OPERATIONS: Mapping[str, Callable[[Metrics, Json], Json]] = {
     "GetMetricData": _get_metric_data,
     "GetMetricStatistics": _get_metric_statistics,
     "ListMetrics": _list_metrics,
@@ -196,9 +197,9 @@ def _metric(namespace: str, named: Mapping[str, Any]) -> Metric:
     return metrics.metric(namespace, named["MetricName"], dimensions)
 
 
-def _values(metric: Metric, stat: Mapping[str, Any], start: float, end: float) -> dict[int, float]:
+def _values(stored: Metrics, metric: Metric, stat: Mapping[str, Any], start: float, end: float) -> dict[int, float]:
     """Start of each period that has data -> the value of a MetricStat."""
-    periods = _periods(metrics.points(metric, stat.get("Unit")), stat["Period"], start, end)
+    periods = _periods(stored.points(metric, stat.get("Unit")), stat["Period"], start, end)
     values = {time: metrics.statistic(points, stat["Stat"]) for time, points in periods.items()}
     return {time: value for time, value in values.items() if value is not None}
 

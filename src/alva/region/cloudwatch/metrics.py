@@ -45,31 +45,66 @@ class DataPoint(NamedTuple):
     """The point as JSON. It is encoded once, since all points are saved every few seconds."""
 
 
-_series = AccountRegionScopedDict()
-"""Metric -> its data points in the order of their times."""
 _at = attrgetter("at")
 
 
-def put(
-    namespace: str,
-    name: str,
-    dimensions: Mapping[str, str],
-    unit: str,
-    values: Sequence[float],
-    counts: Sequence[float] = (),
-    *,
-    at: float | None = None,
-) -> None:
-    """Publish the values of a metric, each with its count (1 by default); `at` is the present time by default."""
-    add(metric(namespace, name, dimensions), unit, counted(values, counts), at=at)
+class Metrics:
+    """The data points of all metrics, in every account and region."""
 
+    def __init__(self) -> None:
+        self._series = AccountRegionScopedDict()
+        """Metric -> its data points in the order of their times."""
 
-def add(to: Metric, unit: str, parts: Iterable[Part], *, at: float | None = None) -> None:
-    """Add a data point to a metric, in the scope of the running request."""
-    kept = [part for part in parts if part.sample_count > 0]
-    if kept:
-        point = _point(time.time() if at is None else at, unit, kept)
-        bisect.insort(_series.setdefault(to, []), point, key=_at)
+    def put(
+        self,
+        namespace: str,
+        name: str,
+        dimensions: Mapping[str, str],
+        unit: str,
+        values: Sequence[float],
+        counts: Sequence[float] = (),
+        *,
+        at: float | None = None,
+    ) -> None:
+        """Publish the values of a metric, each with its count (1 by default); `at` is the present time by default."""
+        self.add(metric(namespace, name, dimensions), unit, counted(values, counts), at=at)
+
+    def add(self, to: Metric, unit: str, parts: Iterable[Part], *, at: float | None = None) -> None:
+        """Add a data point to a metric, in the scope of the running request."""
+        kept = [part for part in parts if part.sample_count > 0]
+        if kept:
+            point = _point(time.time() if at is None else at, unit, kept)
+            bisect.insort(self._series.setdefault(to, []), point, key=_at)
+
+    def known(self) -> list[Metric]:
+        """The metrics that have data points, in the scope of the running request."""
+        return list(self._series.keys())
+
+    def points(self, of: Metric, unit: str | None = None) -> Sequence[DataPoint]:
+        """The data points of a metric in the order of their times, only those of `unit` if it is given."""
+        found: list[DataPoint] = self._series.get(of) or []
+        return [point for point in found if point.unit == unit] if unit else found
+
+    def delete_before(self, moment: float) -> None:
+        """Delete the data points before this time, and the metrics that have none left; in every scope."""
+        for (account, region, key), found in self._series.all_items():
+            del found[: bisect.bisect_left(found, moment, key=_at)]
+            if not found:
+                self._series.pop_scoped(account, region, key)
+
+    def state(self) -> list[Any]:
+        """All data points as JSON, those of each metric in one text."""
+        return [[*of, f"[{','.join([point.text for point in found])}]"] for of, found in self._series.all_items()]
+
+    def restore(self, saved: Iterable[Any]) -> None:
+        """Add the data points that `state` returned."""
+        for account, region, (namespace, name, dimensions), found in saved:
+            of = metric(namespace, name, dict(dimensions))
+            self._series.set_scoped(account, region, of, [_point(*point) for point in json.loads(found)])
+
+    def reset(self) -> None:
+        """Delete all data points."""
+        self._series.clear()
 
 
 def counted(values: Sequence[float], counts: Sequence[float] = ()) -> list[Part]:
@@ -81,17 +116,6 @@ def counted(values: Sequence[float], counts: Sequence[float] = ()) -> list[Part]
 def metric(namespace: str, name: str, dimensions: Mapping[str, str]) -> Metric:
     """The metric of this name with exactly these dimensions."""
     return Metric(namespace, name, tuple(sorted(dimensions.items())))
-
-
-def known() -> list[Metric]:
-    """The metrics that have data points, in the scope of the running request."""
-    return list(_series.keys())
-
-
-def points(of: Metric, unit: str | None = None) -> Sequence[DataPoint]:
-    """The data points of a metric in the order of their times, only those of `unit` if it is given."""
-    found: list[DataPoint] = _series.get(of) or []
-    return [point for point in found if point.unit == unit] if unit else found
 
 
 def between(points: Sequence[DataPoint], start: float, end: float) -> Sequence[DataPoint]:
@@ -151,31 +175,6 @@ def _percentile(parts: Sequence[Part], percent: float) -> float | None:
     return lower + rank % 1 * (at(int(rank) + 1) - lower)
 
 
-def delete_before(moment: float) -> None:
-    """Delete the data points before this time, and the metrics that have none left; in every scope."""
-    for (account, region, key), found in _series.all_items():
-        del found[: bisect.bisect_left(found, moment, key=_at)]
-        if not found:
-            _series.pop_scoped(account, region, key)
-
-
-def state() -> list[Any]:
-    """All data points as JSON, those of each metric in one text."""
-    return [[*of, f"[{','.join([point.text for point in found])}]"] for of, found in _series.all_items()]
-
-
-def restore(saved: Iterable[Any]) -> None:
-    """Add the data points that `state` returned."""
-    for account, region, (namespace, name, dimensions), found in saved:
-        of = metric(namespace, name, dict(dimensions))
-        _series.set_scoped(account, region, of, [_point(*point) for point in json.loads(found)])
-
-
 def _point(at: float, unit: str, parts: Sequence[Iterable[float]]) -> DataPoint:
     kept = tuple(Part(*map(float, part)) for part in parts)
     return DataPoint(at, unit, kept, json.dumps([at, unit, kept]))
-
-
-def reset() -> None:
-    """Delete all data points."""
-    _series.clear()

@@ -19,7 +19,7 @@ from alva.region.ecs.alarms import POLL_SECONDS as ALARM_POLL_SECONDS
 from alva.region.ecs.alarms import DeploymentAlarms
 from alva.region.ecs.containers import RunningContainer
 from alva.region.ecs.discovery import Discovery
-from alva.region.ecs.metrics import PERIOD_SECONDS, Metrics
+from alva.region.ecs.metrics import PERIOD_SECONDS, Publisher
 from alva.region.ecs.model import Container, Deployment, Json, Service, Task, TaskStatus, task_health
 from alva.region.ecs.notifications import Notifications
 from alva.region.ecs.state import State, add_event, new_task_id
@@ -49,7 +49,7 @@ class Controller:
         self.discovery = Discovery(control_plane, region.names)
         self._alarms = DeploymentAlarms(control_plane)
         self._notifications = Notifications(state, region.background)
-        self._metrics = Metrics(state)
+        self._metrics = Publisher(state, region.metrics)
         self._running: dict[str, RunningTask] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()

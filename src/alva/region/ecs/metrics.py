@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from alva.region import engine_metrics, procfs
+from alva.region.cloudwatch.metrics import Metrics
 from alva.region.ecs.model import Json, Service, Task
 from alva.region.ecs.state import State
 from alva.region.engine_metrics import Usage
@@ -51,11 +52,12 @@ def utilization(definition: Json, before: Usage, now: Usage) -> Utilization:
     )
 
 
-class Metrics:
+class Publisher:
     """Publishes the utilization of services and clusters."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, metrics: Metrics) -> None:
         self._state = state
+        self._metrics = metrics
         self._before: dict[str, Usage] = {}
 
     async def publish(self, processes: Mapping[str, Iterable[int]]) -> None:
@@ -76,7 +78,7 @@ class Metrics:
             "MemoryUtilization": (measured.memory_percent, "Percent"),
         }
         for dimensions in ({"ClusterName": cluster, "ServiceName": service.name}, {"ClusterName": cluster}):
-            engine_metrics.publish(NAMESPACE, dimensions, data)
+            engine_metrics.publish(self._metrics, NAMESPACE, dimensions, data)
 
 
 def _usage_of(processes: Mapping[str, Iterable[int]]) -> dict[str, Usage]:

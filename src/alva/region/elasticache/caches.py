@@ -125,6 +125,7 @@ class Caches(EngineComponent[ReplicationGroup]):
                 now = (engine_metrics.usage(engine_metrics.processes_under(pid)), info)
                 before = self._seen.get(node.name, now)
                 engine_metrics.publish(
+                    self.region.metrics,
                     metrics.NAMESPACE,
                     {"CacheClusterId": node.name},
                     metrics.data(before, now, memory_bytes=parameters.NODE_MAXMEMORY[node_type]),

@@ -114,6 +114,7 @@ class LoadBalancers:
         await self._update()
         await self._envoy.start()
         self._publisher = Publisher(
+            self._region.metrics,
             AccessLog(self._envoy.access_log),
             self._host_counts,
             self._region.persistence.mark_changed,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from alva.region.cloudwatch import metrics
+from alva.region.cloudwatch.metrics import Metrics
 
 NAMESPACE = "AWS/ApplicationELB"
 PUBLISH_SECONDS = 10.0
@@ -136,6 +136,7 @@ class Publisher:
 
     def __init__(
         self,
+        metrics: Metrics,
         access_log: AccessLog,
         host_counts: HostCounts,
         changed: Callable[[], None],
@@ -144,6 +145,7 @@ class Publisher:
         host_count_seconds: float = HOST_COUNT_SECONDS,
     ) -> None:
         """`changed` is called after each publication, for alarms and persistence."""
+        self._metrics = metrics
         self._access_log = access_log
         self._host_counts = host_counts
         self._changed = changed
@@ -162,15 +164,15 @@ class Publisher:
         series = request_metrics(self._access_log.read())
         for (name, dimensions), one in series.items():
             values, counts = zip(*one.values.items(), strict=True)
-            metrics.put(NAMESPACE, name, dict(dimensions), one.unit, values, [float(count) for count in counts])
+            self._metrics.put(NAMESPACE, name, dict(dimensions), one.unit, values, [float(count) for count in counts])
         counts_now = self._host_counts()
         is_due = time.monotonic() - self._counts_published_at >= self._host_count_seconds
         if is_due or counts_now != self._published_counts:
             self._published_counts, self._counts_published_at = dict(counts_now), time.monotonic()
             for (load_balancer, target_group), (healthy, unhealthy) in counts_now.items():
                 names = {"LoadBalancer": load_balancer, "TargetGroup": target_group}
-                metrics.put(NAMESPACE, "HealthyHostCount", names, "Count", [float(healthy)])
-                metrics.put(NAMESPACE, "UnHealthyHostCount", names, "Count", [float(unhealthy)])
+                self._metrics.put(NAMESPACE, "HealthyHostCount", names, "Count", [float(healthy)])
+                self._metrics.put(NAMESPACE, "UnHealthyHostCount", names, "Count", [float(unhealthy)])
             self._changed()
         elif series:
             self._changed()

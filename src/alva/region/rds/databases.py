@@ -163,6 +163,7 @@ class Databases(EngineComponent[DBInstance]):
                 continue
             instance_class = record.instance_class
             engine_metrics.publish(
+                self.region.metrics,
                 metrics.NAMESPACE,
                 {"DBInstanceIdentifier": record.name},
                 metrics.data(
