@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from alva.region import environment
-from alva.region.cloudformation.registry import Handlers
+from alva.region.cloudformation.registry import Registry
 from alva.region.config import RegionConfig
 
 FILE = Path(__file__).resolve().parents[1] / "docs/reference/region.md"
@@ -33,7 +33,6 @@ MODELS = {
     "application-autoscaling": "application-autoscaling",
 }
 WIDTH = 150
-Types = Mapping[str, Handlers]
 
 
 def main() -> int:
@@ -50,13 +49,14 @@ def main() -> int:
 
 def reference(home: Path) -> str:
     """The whole document; `home` is a folder for the region's files."""
-    types = install(home)
-    parts = [*introduction(), *resource_types(types), *calls(), *ecs(), *load_balancing(), *drift(), *metrics()]
+    registry = install(home)
+    types, drifts = resource_types(registry), drift(registry)
+    parts = [*introduction(), *types, *calls(), *ecs(), *load_balancing(), *drifts, *metrics()]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def install(home: Path) -> Types:
-    """Construct the region in this process, as `server.run` does before it restores and serves; returns its types."""
+def install(home: Path) -> Registry:
+    """Construct the region in this process, as `server.run` does before it serves; returns its resource types."""
     config = RegionConfig(home=home)
     environment.prepare(config)
     from ministack import app
@@ -69,7 +69,7 @@ def install(home: Path) -> Types:
     extension.install(region.resource_types, region.services, lambda: None, lambda: None, region.background)
     for component in components:
         component.install()
-    return region.resource_types.types
+    return region.resource_types
 
 
 def introduction() -> Iterator[str]:
@@ -96,7 +96,7 @@ def introduction() -> Iterator[str]:
 # CloudFormation
 
 
-def resource_types(types: Types) -> Iterator[str]:
+def resource_types(registry: Registry) -> Iterator[str]:
     from alva.region.cloudformation import schemas
     from alva.region.cloudformation.provisioning import Provisioner
     from alva.region.cloudformation.replacement import replacing_properties
@@ -104,10 +104,10 @@ def resource_types(types: Types) -> Iterator[str]:
     yield "## CloudFormation: resource types"
     yield ""
     tables = property_tables()
-    for name in sorted(Provisioner(types).known_types):
+    for name in sorted(Provisioner(registry).known_types):
         schema = schemas.all_schemas()[name]
         settable = set(schema["properties"]) - {key for key in schema["read_only"] if "/" not in key}
-        ours = name in types
+        ours = name in registry.types
         yield f"### {name}"
         if name in tables:
             honoured, without_effect, note = tables[name]
@@ -117,7 +117,7 @@ def resource_types(types: Types) -> Iterator[str]:
             if note:
                 yield from wrapped(note)
         else:
-            read = set(mentioned(functions_of(types, name))) & settable
+            read = set(mentioned(functions_of(registry, name))) & settable
             yield from entry("Read" if ours else "On record", read)
             yield from entry("Without effect", settable - read)
         yield from entry("Replaced when changed", replacing_properties(name))
@@ -175,12 +175,12 @@ def property_tables() -> dict[str, tuple[Iterable[str], Iterable[str], str]]:
     return tables
 
 
-def functions_of(types: Types, type_name: str) -> list[Callable[..., Any]]:
+def functions_of(registry: Registry, type_name: str) -> list[Callable[..., Any]]:
     """The functions that create and update a resource of this type."""
     from alva.region import scaling
     from alva.region.cloudformation import ministack_types
 
-    if handlers := types.get(type_name):
+    if handlers := registry.types.get(type_name):
         called = {
             "AWS::ApplicationAutoScaling::ScalableTarget": [scaling.Scaling.register_scalable_target],
             "AWS::ApplicationAutoScaling::ScalingPolicy": [scaling.Scaling.put_scaling_policy],
@@ -384,12 +384,10 @@ def load_balancing() -> Iterator[str]:
     yield ""
 
 
-def drift() -> Iterator[str]:
-    from alva.region.cloudformation import drift as region_drift
-
+def drift(registry: Registry) -> Iterator[str]:
     yield "## Drift detection: what is compared"
     yield ""
-    for name, properties in sorted(region_drift.compared_properties().items()):
+    for name, (_, properties) in sorted(registry.drift.items()):
         yield from entry(name, properties)
     yield ""
     yield "Every other type is `NOT_CHECKED`."

@@ -10,12 +10,13 @@ from ministack.services import cloudwatch_logs, iam, sns, ssm
 
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.provisioning import Provisioner
+from alva.region.cloudformation.registry import Registry
 
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 
 
 def create(resource_type: str, properties: dict[str, Any]) -> str:
-    made = asyncio.run(Provisioner({}).create(resource_type, "Thing", properties, "stack", lambda _: None))
+    made = asyncio.run(Provisioner(Registry()).create(resource_type, "Thing", properties, "stack", lambda _: None))
     return made.physical_id
 
 
@@ -51,7 +52,7 @@ def test_good_resources_and_changes_pass() -> None:
     assert create("AWS::SNS::Topic", {"DisplayName": "x", "Tags": [{"Key": "a", "Value": "b"}]})
     properties = {"Name": "/x", "Type": "String", "Value": "x"}
     name = create("AWS::SSM::Parameter", properties)
-    changed = Provisioner({}).update(
+    changed = Provisioner(Registry()).update(
         "AWS::SSM::Parameter", "Thing", name, properties, {**properties, "Value": ""}, "stack", name_seed="",
         announced=lambda _: None,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from alva.region.background import Background
 from alva.region.cloudformation.operations import Operations
 from alva.region.cloudformation.provisioning import Provisioner
+from alva.region.cloudformation.registry import Registry
 from tests.waiting import async_until
 
 
@@ -23,7 +24,7 @@ def test_the_end_of_every_operation_is_reported_once(error: Exception | None) ->
 
     async def run() -> None:
         background = Background()
-        Operations(background, Provisioner({}), lambda: ends.append("ended")).run({"StackName": "one"}, work())
+        Operations(background, Provisioner(Registry()), lambda: ends.append("ended")).run({"StackName": "one"}, work())
         await async_until(lambda: ends, "the end of the operation")
         await background.stop()
 

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from alva.region.cloudformation import differences, drift, importing, store, submissions
+from alva.region.cloudformation import differences, importing, store, submissions
 from alva.region.cloudformation.context import Context, OperationContext, scope_of
 from alva.region.cloudformation.differences import Side
 from alva.region.cloudformation.drift import Drifted
@@ -42,7 +42,7 @@ class ChangeSets:
 
     async def create(self, request: Json) -> Json:
         """CreateChangeSet."""
-        drifted = await _drifted(store.find_existing(request["StackName"]), request)
+        drifted = await self._drifted(store.find_existing(request["StackName"]), request)
         kind, name = request.get("ChangeSetType", "UPDATE"), request["ChangeSetName"]
         if not re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]*", name):
             raise Refused(
@@ -57,7 +57,7 @@ class ChangeSets:
             raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
         known_types = self._operations.provisioner.known_types
         submission = submissions.read(request, stack, known_types, stack["_template"] or None)
-        change_set = await _new_change_set(request, stack, submission, kind, drifted)
+        change_set = await self._new_change_set(request, stack, submission, kind, drifted)
         if is_new:
             store.add(stack)
             OperationContext(self._operations.provisioner, stack, {}, {}).stack_event(
@@ -70,7 +70,7 @@ class ChangeSets:
         """ExecuteChangeSet. The stack's other change sets are deleted."""
         change_set, identifier = _find(request), request["ChangeSetName"]
         stack = store.find_existing(change_set["StackId"])
-        drifted = await _drifted(stack, change_set)
+        drifted = await self._drifted(stack, change_set)
         if change_set["ExecutionStatus"] != "AVAILABLE":
             what, state = (
                 ("status", change_set["Status"])
@@ -115,6 +115,57 @@ class ChangeSets:
         )
         return {}
 
+    async def _drifted(self, stack: Stack | None, request: Json) -> dict[str, Drifted]:
+        """The drifted resources, if the request or change set is drift-aware."""
+        if stack is None or request.get("DeploymentMode") != "REVERT_DRIFT":
+            return {}
+        return await self._operations.provisioner.drift.drifted_resources(stack)
+
+    async def _new_change_set(
+        self, request: Json, stack: Stack, submission: Submission, kind: str, drifted: dict[str, Drifted]
+    ) -> ChangeSet:
+        _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
+        name = request["ChangeSetName"]
+        before = Side(stack["_template"], scope_of(stack, stack["_template"], stack["_resolved_params"]))
+        records: Json = stack["_resources"]
+        retagged = list(records) if kind == "UPDATE" and tags_differ(stack, request) else []
+        after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
+        plain, valued = differences.changes(before, after, records, retagged)
+        reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
+        if reverts_drift:
+            is_detected = self._operations.provisioner.drift.is_detected
+            plain, valued = (
+                differences.with_drift(each, after, records, drifted, is_detected) for each in (plain, valued)
+            )
+        change_set: ChangeSet = {
+            "ChangeSetId": f"arn:aws:cloudformation:{region}:{account_id}:changeSet/{name}/{uuid.uuid4()}",
+            "ChangeSetName": name,
+            "StackId": stack["StackId"],
+            "StackName": stack["StackName"],
+            "CreationTime": store.now(),
+            "ChangeSetType": kind,
+            "Status": "CREATE_COMPLETE",
+            "ExecutionStatus": "AVAILABLE",
+            **{key: request[key] for key in _COPIED if key in request},
+            **({"StackDriftStatus": "DRIFTED" if drifted else "IN_SYNC"} if reverts_drift else {}),
+            "Tags": request.get("Tags") or [],
+            "Changes": plain,
+            "_valued": valued,
+            "_imports": {},
+            "_template": submission.template,
+            "_template_body": submission.body,
+            "_resolved_params": submission.parameters,
+            "_request": {key: request[key] for key in (*_KEPT, "Tags") if key in request},
+        }
+        if kind == "IMPORT":
+            importing.check_frozen(stack, submission, request)
+            change_set.update(await importing.of_request(submission, request, plain))
+        elif request.get("ImportExistingResources"):
+            change_set.update(await importing.of_existing(submission, plain))
+        elif not plain and not _outputs_differ(stack, submission):
+            change_set.update(Status="FAILED", ExecutionStatus="UNAVAILABLE", StatusReason=NO_CHANGES)
+        return change_set
+
 
 async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: ChangeSet) -> None:
     """Execute a change set, and record the result."""
@@ -143,56 +194,6 @@ def _stack_for(request: Json, kind: str) -> Stack:
         raise no_such_stack(name)
     check_name(name)
     return new_stack(name, "REVIEW_IN_PROGRESS", request)
-
-
-async def _drifted(stack: Stack | None, request: Json) -> dict[str, Drifted]:
-    """The drifted resources, if the request or change set is drift-aware."""
-    if stack is None or request.get("DeploymentMode") != "REVERT_DRIFT":
-        return {}
-    return await drift.drifted_resources(stack)
-
-
-async def _new_change_set(
-    request: Json, stack: Stack, submission: Submission, kind: str, drifted: dict[str, Drifted]
-) -> ChangeSet:
-    _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
-    name = request["ChangeSetName"]
-    before = Side(stack["_template"], scope_of(stack, stack["_template"], stack["_resolved_params"]))
-    records: Json = stack["_resources"]
-    retagged = list(records) if kind == "UPDATE" and tags_differ(stack, request) else []
-    after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
-    plain, valued = differences.changes(before, after, records, retagged)
-    reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
-    if reverts_drift:
-        plain, valued = (differences.with_drift(each, after, records, drifted) for each in (plain, valued))
-    change_set: ChangeSet = {
-        "ChangeSetId": f"arn:aws:cloudformation:{region}:{account_id}:changeSet/{name}/{uuid.uuid4()}",
-        "ChangeSetName": name,
-        "StackId": stack["StackId"],
-        "StackName": stack["StackName"],
-        "CreationTime": store.now(),
-        "ChangeSetType": kind,
-        "Status": "CREATE_COMPLETE",
-        "ExecutionStatus": "AVAILABLE",
-        **{key: request[key] for key in _COPIED if key in request},
-        **({"StackDriftStatus": "DRIFTED" if drifted else "IN_SYNC"} if reverts_drift else {}),
-        "Tags": request.get("Tags") or [],
-        "Changes": plain,
-        "_valued": valued,
-        "_imports": {},
-        "_template": submission.template,
-        "_template_body": submission.body,
-        "_resolved_params": submission.parameters,
-        "_request": {key: request[key] for key in (*_KEPT, "Tags") if key in request},
-    }
-    if kind == "IMPORT":
-        importing.check_frozen(stack, submission, request)
-        change_set.update(await importing.of_request(submission, request, plain))
-    elif request.get("ImportExistingResources"):
-        change_set.update(await importing.of_existing(submission, plain))
-    elif not plain and not _outputs_differ(stack, submission):
-        change_set.update(Status="FAILED", ExecutionStatus="UNAVAILABLE", StatusReason=NO_CHANGES)
-    return change_set
 
 
 def _outputs_differ(stack: Stack, submission: Submission) -> bool:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from alva.region.cloudformation import drift, template
+from alva.region.cloudformation import template
 from alva.region.cloudformation.drift import Drifted
 from alva.region.cloudformation.intrinsics import KNOWN_AFTER_APPLY, Json, Scope, references, text
 from alva.region.cloudformation.replacement import recreation
@@ -87,9 +87,15 @@ def changes(
 
 
 def with_drift(
-    listed: list[Json], after: Side, records: Mapping[str, Json], drifted: Mapping[str, Drifted]
+    listed: list[Json],
+    after: Side,
+    records: Mapping[str, Json],
+    drifted: Mapping[str, Drifted],
+    is_detected: Callable[[str], bool],
 ) -> list[Json]:
     """The changes of a drift-aware change set (DeploymentMode REVERT_DRIFT): drifted properties are reverted too.
+
+    `is_detected` tells whether drift of a resource type is detected.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
     """
@@ -118,7 +124,7 @@ def with_drift(
         by_name[logical_id] = change
     for name, change in by_name.items():
         if change["Action"] != "Add" or name in drifted:
-            is_read = drift.is_detected(change["ResourceType"])
+            is_read = is_detected(change["ResourceType"])
             change["ResourceDriftStatus"] = (
                 drifted[name].status if name in drifted else "IN_SYNC" if is_read else "UNSUPPORTED"
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 
-from alva.region.cloudformation import drift, store
+from alva.region.cloudformation import store
+from alva.region.cloudformation.drift import Drift
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.read import PAGE_SIZE, page, seconds
@@ -15,82 +16,83 @@ _DETECTABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE",
 _MOST_DETECTIONS = 10
 
 
-async def detect_stack_drift(request: Json) -> Json:
-    """DetectStackDrift."""
-    stack = _detectable(request)
-    resources: Json = stack["_resources"]
-    wanted = request.get("LogicalResourceIds") or list(resources)
-    if unknown := sorted(set(wanted) - set(resources)):
-        raise Refused(f"Resource(s) [{', '.join(unknown)}] do not exist in stack [{stack['StackName']}]")
-    compared = {name: resources[name] for name in wanted if drift.is_detected(resources[name]["ResourceType"])}
-    statuses = {
-        name: (await _checked(stack, name, record))["StackResourceDriftStatus"] for name, record in compared.items()
-    }
-    drifted = sum(status in ("MODIFIED", "DELETED") for status in statuses.values())
-    failed = sorted(name for name, status in statuses.items() if status == "UNKNOWN")
-    detection = {
-        "StackId": stack["StackId"],
-        "StackDriftDetectionId": str(uuid.uuid4()),
-        "StackDriftStatus": "DRIFTED" if drifted else "UNKNOWN" if failed else "IN_SYNC",
-        "DetectionStatus": "DETECTION_FAILED" if failed else "DETECTION_COMPLETE",
-        "Timestamp": store.now(),
-    }
-    if failed:
-        detection["DetectionStatusReason"] = f"Failed to detect drift on resources [{', '.join(failed)}]"
-    else:
-        detection["DriftedStackResourceCount"] = drifted
-    stack["DriftInformation"] = {
-        "StackDriftStatus": detection["StackDriftStatus"],
-        "LastCheckTimestamp": detection["Timestamp"],
-    }
-    detections = stack.setdefault("_drift_detections", {})
-    detections[detection["StackDriftDetectionId"]] = detection
-    while len(detections) > _MOST_DETECTIONS:
-        del detections[next(iter(detections))]
-    return {"StackDriftDetectionId": detection["StackDriftDetectionId"]}
+class DriftDetection:
+    """The calls of drift detection."""
 
+    def __init__(self, drift: Drift) -> None:
+        self._drift = drift
 
-def describe_stack_drift_detection_status(request: Json) -> Json:
-    """DescribeStackDriftDetectionStatus."""
-    detection_id = request["StackDriftDetectionId"]
-    for stack in store.all_stacks():
-        if detection := (stack.get("_drift_detections") or {}).get(detection_id):
-            return {**detection, "Timestamp": seconds(detection["Timestamp"])}
-    raise Refused(f"Drift detection with id [{detection_id}] does not exist")
+    async def detect_stack_drift(self, request: Json) -> Json:
+        """DetectStackDrift."""
+        stack = _detectable(request)
+        resources: Json = stack["_resources"]
+        wanted = request.get("LogicalResourceIds") or list(resources)
+        if unknown := sorted(set(wanted) - set(resources)):
+            raise Refused(f"Resource(s) [{', '.join(unknown)}] do not exist in stack [{stack['StackName']}]")
+        compared = [name for name in wanted if self._drift.is_detected(resources[name]["ResourceType"])]
+        checked = {name: await self._checked(stack, name, resources[name]) for name in compared}
+        statuses = {name: each["StackResourceDriftStatus"] for name, each in checked.items()}
+        drifted = sum(status in ("MODIFIED", "DELETED") for status in statuses.values())
+        failed = sorted(name for name, status in statuses.items() if status == "UNKNOWN")
+        detection = {
+            "StackId": stack["StackId"],
+            "StackDriftDetectionId": str(uuid.uuid4()),
+            "StackDriftStatus": "DRIFTED" if drifted else "UNKNOWN" if failed else "IN_SYNC",
+            "DetectionStatus": "DETECTION_FAILED" if failed else "DETECTION_COMPLETE",
+            "Timestamp": store.now(),
+        }
+        if failed:
+            detection["DetectionStatusReason"] = f"Failed to detect drift on resources [{', '.join(failed)}]"
+        else:
+            detection["DriftedStackResourceCount"] = drifted
+        stack["DriftInformation"] = {
+            "StackDriftStatus": detection["StackDriftStatus"],
+            "LastCheckTimestamp": detection["Timestamp"],
+        }
+        detections = stack.setdefault("_drift_detections", {})
+        detections[detection["StackDriftDetectionId"]] = detection
+        while len(detections) > _MOST_DETECTIONS:
+            del detections[next(iter(detections))]
+        return {"StackDriftDetectionId": detection["StackDriftDetectionId"]}
 
+    def describe_stack_drift_detection_status(self, request: Json) -> Json:
+        """DescribeStackDriftDetectionStatus."""
+        detection_id = request["StackDriftDetectionId"]
+        for stack in store.all_stacks():
+            if detection := (stack.get("_drift_detections") or {}).get(detection_id):
+                return {**detection, "Timestamp": seconds(detection["Timestamp"])}
+        raise Refused(f"Drift detection with id [{detection_id}] does not exist")
 
-async def detect_stack_resource_drift(request: Json) -> Json:
-    """DetectStackResourceDrift."""
-    stack, logical_id = _detectable(request), request["LogicalResourceId"]
-    record = stack["_resources"].get(logical_id)
-    if record is None:
-        raise Refused(f"Resource [{logical_id}] does not exist in stack [{stack['StackName']}]")
-    if not drift.is_detected(record["ResourceType"]):
-        raise Refused(f"Drift detection is not supported for resource type [{record['ResourceType']}]")
-    checked = await _checked(stack, logical_id, record)
-    known = stack.setdefault("DriftInformation", {"StackDriftStatus": "NOT_CHECKED"})
-    known["LastCheckTimestamp"] = checked["Timestamp"]
-    return {"StackResourceDrift": _described(checked)}
+    async def detect_stack_resource_drift(self, request: Json) -> Json:
+        """DetectStackResourceDrift."""
+        stack, logical_id = _detectable(request), request["LogicalResourceId"]
+        record = stack["_resources"].get(logical_id)
+        if record is None:
+            raise Refused(f"Resource [{logical_id}] does not exist in stack [{stack['StackName']}]")
+        if not self._drift.is_detected(record["ResourceType"]):
+            raise Refused(f"Drift detection is not supported for resource type [{record['ResourceType']}]")
+        checked = await self._checked(stack, logical_id, record)
+        known = stack.setdefault("DriftInformation", {"StackDriftStatus": "NOT_CHECKED"})
+        known["LastCheckTimestamp"] = checked["Timestamp"]
+        return {"StackResourceDrift": _described(checked)}
 
+    def describe_stack_resource_drifts(self, request: Json) -> Json:
+        """DescribeStackResourceDrifts: of the resources that have been checked."""
+        stack, wanted = _existing(request), request.get("StackResourceDriftStatusFilters")
+        found = [record["_drift"] for record in (stack.get("_resources") or {}).values() if record.get("_drift")]
+        found = [each for each in found if not wanted or each["StackResourceDriftStatus"] in wanted]
+        shown, token = page(found, request, "DescribeStackResourceDrifts", request.get("MaxResults", PAGE_SIZE))
+        return {"StackResourceDrifts": [_described(each) for each in shown], "NextToken": token}
 
-def describe_stack_resource_drifts(request: Json) -> Json:
-    """DescribeStackResourceDrifts: of the resources that have been checked."""
-    stack, wanted = _existing(request), request.get("StackResourceDriftStatusFilters")
-    found = [record["_drift"] for record in (stack.get("_resources") or {}).values() if record.get("_drift")]
-    found = [each for each in found if not wanted or each["StackResourceDriftStatus"] in wanted]
-    shown, token = page(found, request, "DescribeStackResourceDrifts", request.get("MaxResults", PAGE_SIZE))
-    return {"StackResourceDrifts": [_described(each) for each in shown], "NextToken": token}
-
-
-async def _checked(stack: store.Stack, logical_id: str, record: Json) -> Json:
-    """The present drift of a resource, which its record keeps."""
-    found = {**await drift.detect(stack, logical_id, record), "Timestamp": store.now()}
-    record["_drift"] = found
-    record["DriftInformation"] = {
-        "StackResourceDriftStatus": found["StackResourceDriftStatus"],
-        "LastCheckTimestamp": found["Timestamp"],
-    }
-    return found
+    async def _checked(self, stack: store.Stack, logical_id: str, record: Json) -> Json:
+        """The present drift of a resource, which its record keeps."""
+        found = {**await self._drift.detect(stack, logical_id, record), "Timestamp": store.now()}
+        record["_drift"] = found
+        record["DriftInformation"] = {
+            "StackResourceDriftStatus": found["StackResourceDriftStatus"],
+            "LastCheckTimestamp": found["Timestamp"],
+        }
+        return found
 
 
 def _described(found: Json) -> Json:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 from alva.region.cloudformation import store
+from alva.region.cloudformation.registry import Properties, Reader, Registry
 from alva.region.control_plane import call
-
-Properties = dict[str, Any]
-Reader = Callable[[str, Properties], Properties | Awaitable[Properties | None] | None]
-"""(physical id, the template's properties) -> the current properties, or None for a deleted resource.
-
-A ServiceError with one of `NOT_FOUND` also stands for a deleted resource.
-"""
 
 NOT_FOUND = frozenset({
     "InvalidGroup.NotFound", "NoSuchBucket", "NoSuchEntity", "NotFound", "ParameterNotFound", "QueueDoesNotExist",
@@ -186,7 +179,7 @@ _RULE_PROPERTIES = (
     "GroupId", "IpProtocol", "FromPort", "ToPort", "CidrIp", "CidrIpv6", "Description",
     "SourceSecurityGroupId", "SourcePrefixListId", "DestinationSecurityGroupId", "DestinationPrefixListId",
 )  # fmt: skip
-READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
+_READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
     _GROUP: (
         _group,
         ("GroupDescription", "GroupName", "VpcId", "SecurityGroupIngress", "SecurityGroupEgress", "Tags"),
@@ -208,3 +201,9 @@ READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
     ),
 }
 """The reader of each resource type, and the properties that it reads."""
+
+
+def register(registry: Registry) -> None:
+    """Detect the drift of MiniStack's types."""
+    for type_name, (reader, properties) in _READERS.items():
+        registry.detect_drift(type_name, reader, properties)

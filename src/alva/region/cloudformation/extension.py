@@ -12,12 +12,13 @@ from ministack.core.responses import set_request_account_id, set_request_region
 from alva.region.background import Background
 from alva.region.cloudformation import (
     change_sets,
-    drift_detection,
+    drift_readers,
     operations,
     read,
     store,
     submissions,
 )
+from alva.region.cloudformation.drift_detection import DriftDetection
 from alva.region.cloudformation.operations import Operations
 from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.registry import Registry
@@ -32,6 +33,7 @@ logger = logging.getLogger("alva.cloudformation")
 def actions(begun: Operations) -> dict[str, Action]:
     """The actions of the region."""
     sets = change_sets.ChangeSets(begun)
+    detection = DriftDetection(begun.provisioner.drift)
     return {
         "CancelUpdateStack": begun.cancel_update_stack,
         "ContinueUpdateRollback": begun.continue_update_rollback,
@@ -41,14 +43,14 @@ def actions(begun: Operations) -> dict[str, Action]:
         "DeleteStack": begun.delete_stack,
         "DescribeChangeSet": change_sets.describe,
         "DescribeEvents": read.describe_events,
-        "DescribeStackDriftDetectionStatus": drift_detection.describe_stack_drift_detection_status,
+        "DescribeStackDriftDetectionStatus": detection.describe_stack_drift_detection_status,
         "DescribeStackEvents": read.describe_stack_events,
         "DescribeStackResource": read.describe_stack_resource,
-        "DescribeStackResourceDrifts": drift_detection.describe_stack_resource_drifts,
+        "DescribeStackResourceDrifts": detection.describe_stack_resource_drifts,
         "DescribeStackResources": read.describe_stack_resources,
         "DescribeStacks": read.describe_stacks,
-        "DetectStackDrift": drift_detection.detect_stack_drift,
-        "DetectStackResourceDrift": drift_detection.detect_stack_resource_drift,
+        "DetectStackDrift": detection.detect_stack_drift,
+        "DetectStackResourceDrift": detection.detect_stack_resource_drift,
         "ExecuteChangeSet": sets.execute,
         "GetStackPolicy": operations.get_stack_policy,
         "GetTemplate": read.get_template,
@@ -78,11 +80,12 @@ def install(
 
     `stacks_changed` is called after every step of an operation, and `operation_ended` at its end.
     """
-    begun = Operations(background, Provisioner(registry.types, stacks_changed), operation_ended)
+    begun = Operations(background, Provisioner(registry, stacks_changed), operation_ended)
     ministack_app.SERVICE_HANDLERS["cloudformation"] = Wire(actions(begun)).handle_request
     services.add_state("cloudformation", store)
     services.add("application-autoscaling", Scaling(), "AnyScaleFrontendService")
     register_all(registry)
+    drift_readers.register(registry)
     return begun
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from alva.region.cloudformation import drift, ministack_types, model_checks, registry
+from alva.region.cloudformation import ministack_types, model_checks, registry
+from alva.region.cloudformation.drift import Drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
-from alva.region.cloudformation.registry import Handlers, Properties
+from alva.region.cloudformation.registry import Properties, Registry
 from alva.region.cloudformation.replacement import is_replacement
 
 
@@ -27,8 +28,9 @@ class Made:
 class Provisioner:
     """Creates, updates and deletes resources, through our handlers or MiniStack's."""
 
-    def __init__(self, types: Mapping[str, Handlers], changed: Callable[[], None] = lambda: None) -> None:
-        self._types = types
+    def __init__(self, registered: Registry, changed: Callable[[], None] = lambda: None) -> None:
+        self._types = registered.types
+        self.drift = Drift(registered)
         self.changed = changed
         """Called after every step of an operation, to save the state."""
 
@@ -89,7 +91,7 @@ class Provisioner:
             return await self.create(resource_type, logical_id, new, stack_name, announced)
         handlers = self._types.get(resource_type)
         if handlers is None:
-            await _refuse_deleted(resource_type, physical_id, old)
+            await self._refuse_deleted(resource_type, physical_id, old)
             made = ministack_types.update(resource_type, logical_id, physical_id, old, new, stack_name, name_seed)
             return Made(*made, name_seed)
         new_id, new_attributes = await _call(handlers.update, physical_id, old, new, stack_name)
@@ -109,16 +111,15 @@ class Provisioner:
         if handlers is not None and handlers.snapshot is not None:
             await _call(handlers.snapshot, physical_id, properties)
 
+    async def _refuse_deleted(self, resource_type: str, physical_id: str, properties: Properties) -> None:
+        """Refuse to update a resource that was deleted outside the stack; MiniStack would create it again.
 
-async def _refuse_deleted(resource_type: str, physical_id: str, properties: Properties) -> None:
-    """Refuse to update a resource that was deleted outside the stack; MiniStack would create it again.
-
-    Applies to the types with drift detection. Raises HandlerFailed in CloudFormation's words.
-    """
-    if await drift.is_deleted(resource_type, physical_id, properties):
-        raise HandlerFailed(
-            f"Resource of type '{resource_type}' with identifier '{physical_id}' was not found.", "NotFound"
-        )
+        Applies to the types with drift detection. Raises HandlerFailed in CloudFormation's words.
+        """
+        if await self.drift.is_deleted(resource_type, physical_id, properties):
+            raise HandlerFailed(
+                f"Resource of type '{resource_type}' with identifier '{physical_id}' was not found.", "NotFound"
+            )
 
 
 async def _call(function: Callable[..., Any], *arguments: Any) -> Any:

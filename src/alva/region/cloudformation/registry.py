@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 Properties = dict[str, Any]
+Reader = Callable[[str, Properties], Properties | Awaitable[Properties | None] | None]
+"""(physical id, the template's properties) -> the current properties in the form of a template, or None for a deleted
+resource. A ServiceError for a missing resource stands for a deleted one too.
+"""
 Provisioned = tuple[str, dict[str, Any]]
 """The physical id, which `Ref` returns, and the attributes, which `Fn::GetAtt` returns."""
 
@@ -38,10 +42,12 @@ class Handlers:
 
 
 class Registry:
-    """The resource types that the region adds to MiniStack or replaces in it, each with its handlers."""
+    """The resource types that the region adds to MiniStack or replaces in it, and those with drift detection."""
 
     def __init__(self) -> None:
         self.types: dict[str, Handlers] = {}
+        self.drift: dict[str, tuple[Reader, Collection[str]]] = {}
+        """The reader of each type with drift detection, and the properties that are compared."""
 
     def register(self, type_name: str, handlers: Handlers) -> None:
         """Make `type_name` a resource type of this region, in place of MiniStack's own if it has one.
@@ -49,6 +55,10 @@ class Registry:
         Call it from a component's `install`, before the first stack operation.
         """
         self.types[type_name] = handlers
+
+    def detect_drift(self, type_name: str, reader: Reader, properties: Collection[str]) -> None:
+        """Detect the drift of a type, of MiniStack too, in these properties."""
+        self.drift[type_name] = (reader, properties)
 
 
 _announcement: ContextVar[Callable[[str], None] | None] = ContextVar("announcement", default=None)

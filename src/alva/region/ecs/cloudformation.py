@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from alva.region.cloudformation import drift
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.inputs import from_properties
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry, announce
@@ -50,7 +49,7 @@ def install(registry: Registry, api: Api, controller: Controller, state: State) 
             delete=types.delete_service,
         ),
     )
-    drift.register("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})
+    registry.detect_drift("AWS::ECS::Service", types.read_service, {"DesiredCount", "TaskDefinition"})
 
 
 def request_from(action: str, properties: Properties) -> Json:

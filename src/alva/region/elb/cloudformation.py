@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any
 
 from alva.region.aws_error import AwsError
-from alva.region.cloudformation import drift, tags
+from alva.region.cloudformation import tags
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
@@ -112,9 +112,9 @@ def install(registry: Registry, api: Api, store: Store) -> None:
         f"{prefix}ListenerRule",
         Handlers(create=types.create_rule, update=types.update_rule, delete=types.deleter("DeleteRule", "RuleArn")),
     )
-    drift.register(f"{prefix}TargetGroup", types.read_target_group, set(COMPARED_IN_TARGET_GROUPS))
-    drift.register(f"{prefix}Listener", types.read_listener, {"Port", "Protocol", "DefaultActions"})
-    drift.register(f"{prefix}ListenerRule", types.read_rule, {"Priority", "Conditions", "Actions"})
+    registry.detect_drift(f"{prefix}TargetGroup", types.read_target_group, COMPARED_IN_TARGET_GROUPS)
+    registry.detect_drift(f"{prefix}Listener", types.read_listener, {"Port", "Protocol", "DefaultActions"})
+    registry.detect_drift(f"{prefix}ListenerRule", types.read_rule, {"Priority", "Conditions", "Actions"})
 
 
 class _Types:
