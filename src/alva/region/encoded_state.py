@@ -14,8 +14,6 @@ from typing import Any
 
 from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
 
-from alva.region.cloudformation import store
-
 FIXED_MEMBERS = frozenset({"_template", "_template_body", "_request", "_valued", "Changes"})
 """Members of stacks and change sets that are only replaced as a whole."""
 
@@ -85,9 +83,9 @@ class LargeStates:
     def __init__(self) -> None:
         self._stacks = Fragments()
 
-    def cloudformation(self) -> str:
-        """The state of CloudFormation, as from its `get_state`."""
-        fragments, tables = self._stacks, store.get_state()
+    def cloudformation(self, tables: Mapping[str, AccountRegionScopedDict]) -> str:
+        """The state of CloudFormation, with the tables of its `get_state`."""
+        fragments = self._stacks
 
         def record(members: Mapping[str, Any]) -> str:
             return _object(

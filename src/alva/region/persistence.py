@@ -23,7 +23,7 @@ from ministack.services import cloudwatch_logs
 
 from alva.errors import RegionFailed
 from alva.region.background import Background, end
-from alva.region.cloudformation import store
+from alva.region.cloudformation.store import StackRecords
 from alva.region.encoded_state import LargeStates, decode, encode
 from alva.region.log_events import Changes, LogEvents
 from alva.region.service_table import ServiceTable, module_of
@@ -199,8 +199,8 @@ class Persistence:
         """A service's state in JSON; None if it has none. Of large states, only changes are encoded."""
         if service == _LOGS and module is cloudwatch_logs:
             return encode(self._log_events.state())
-        if service == _ON_REQUEST_ONLY and module is store:
-            return self._large.cloudformation()
+        if isinstance(module, StackRecords):
+            return self._large.cloudformation(module.get_state())
         state = module.get_state()
         return None if state is None else encode(state)
 

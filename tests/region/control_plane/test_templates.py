@@ -17,6 +17,7 @@ from alva.region import query_protocol
 from alva.region.cloudformation import intrinsics, parameters, rules, submissions, template
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import NO_VALUE, Scope, TemplateError
+from alva.region.cloudformation.store import StackRecords
 from alva.region.cloudformation.wire import Wire
 
 FACTS = json.loads((Path(__file__).parents[1] / "aws_facts/cloudformation.json").read_text())
@@ -257,7 +258,7 @@ def test_a_template_of_any_shape_is_read_or_refused(junk: Any) -> None:
         body = json.dumps(with_junk(path, junk))
         try:
             source, scope = read(body)
-            submissions.get_template_summary({"TemplateBody": body})
+            submissions.get_template_summary(StackRecords(), {"TemplateBody": body})
             deployed = {**vars(scope), "export": lambda _: "exported", "unknown": lambda name: name}
             Scope(**deployed).resolve([source["Resources"], source.get("Outputs") or {}])
         except (TemplateError, Refused):
@@ -294,7 +295,7 @@ def test_a_wrong_shape_is_refused_in_awss_words(path: str, junk: Any, message: s
 def test_a_template_that_is_nested_too_deep_is_refused() -> None:
     body = resource("v").replace('"v"', "[" * 9000 + "]" * 9000)
     form = urlencode({"Action": "ValidateTemplate", "TemplateBody": body}).encode()
-    wire = Wire({"ValidateTemplate": partial(submissions.validate_template, TYPES)})
+    wire = Wire({"ValidateTemplate": partial(submissions.validate_template, StackRecords(), TYPES)})
     try:
         status, _, answer = asyncio.run(wire.handle_request("POST", "/", {}, form, {}))
     except RecursionError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,21 +11,15 @@ from ministack.core import persistence as codec
 from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict, request_scope
 
 from alva.region import encoded_state
-from alva.region.cloudformation import events, store
+from alva.region.cloudformation import events
+from alva.region.cloudformation.store import Stack, StackRecords
 from alva.region.encoded_state import Fragments, LargeStates
 
 TEMPLATE = {"Resources": {f"R{number}": {"Type": "AWS::SNS::Topic", "Properties": {"é": "\0"}} for number in range(50)}}
 
 
-@pytest.fixture(autouse=True)
-def empty() -> Iterator[None]:
-    store.reset()
-    yield
-    store.reset()
-
-
-def add_stack(name: str) -> store.Stack:
-    stack: store.Stack = {
+def add_stack(records: StackRecords, name: str) -> Stack:
+    stack: Stack = {
         "StackName": name,
         "StackId": f"arn:aws:cloudformation:us-east-1:000000000000:stack/{name}/1",
         "StackStatus": "CREATE_IN_PROGRESS",
@@ -34,45 +27,46 @@ def add_stack(name: str) -> store.Stack:
         "_template_body": json.dumps(TEMPLATE),
         "_resources": {},
     }
-    store.add(stack)
-    events.add(stack, name, "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS")
-    store.change_sets[f"{name}-set"] = {"StackId": stack["StackId"], "_template": stack["_template"], "Changes": [1]}
+    records.add(stack)
+    events.add(records, stack, name, "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS")
+    records.change_sets[f"{name}-set"] = {"StackId": stack["StackId"], "_template": stack["_template"], "Changes": [1]}
     return stack
 
 
-def expected() -> Any:
-    return json.loads(json.dumps(store.get_state(), default=codec._json_default))
+def expected(records: StackRecords) -> Any:
+    return json.loads(json.dumps(records.get_state(), default=codec._json_default))
 
 
 def test_states_are_those_of_ministacks_encoder_after_every_kind_of_change() -> None:
-    large = LargeStates()
+    records, large = StackRecords(), LargeStates()
 
     def check() -> None:
-        assert json.loads(large.cloudformation()) == expected()
+        assert json.loads(large.cloudformation(records.get_state())) == expected(records)
 
     check()
-    stack = add_stack("one")
+    stack = add_stack(records, "one")
     with request_scope("111111111111", "eu-west-1"):
-        add_stack("elsewhere")
+        add_stack(records, "elsewhere")
     check()
     stack["StackStatus"] = "CREATE_COMPLETE"
     stack["_resources"]["R1"] = {"PhysicalResourceId": "x"}
-    events.add(stack, "R1", "AWS::SNS::Topic", "CREATE_COMPLETE")
+    events.add(records, stack, "R1", "AWS::SNS::Topic", "CREATE_COMPLETE")
     check()
     stack["_template"] = {"Resources": {}}
     stack["_template_body"] = "{}"
     stack["_resources"]["R1"]["PhysicalResourceId"] = "y"
     check()
-    store.forget(stack)
+    records.forget(stack)
     check()
 
 
 def test_restored_state_equals_the_saved_state() -> None:
-    add_stack("one")
-    text, before = LargeStates().cloudformation(), expected()
-    store.reset()
-    store.load_persisted_state(encoded_state.decode(text))
-    assert expected() == before
+    records = StackRecords()
+    add_stack(records, "one")
+    text, before = LargeStates().cloudformation(records.get_state()), expected(records)
+    records = StackRecords()
+    records.load_persisted_state(encoded_state.decode(text))
+    assert expected(records) == before
 
 
 def test_templates_and_events_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,14 +79,15 @@ def test_templates_and_events_are_encoded_once(monkeypatch: pytest.MonkeyPatch) 
         return text
 
     monkeypatch.setattr(encoded_state, "encode", counting)
+    records = StackRecords()
     for number in range(5):
-        add_stack(f"s{number}")
+        add_stack(records, f"s{number}")
     large = LargeStates()
-    whole = len(large.cloudformation())
+    whole = len(large.cloudformation(records.get_state()))
     encoded = 0
-    stack = store.stacks["s1"]
+    stack = records.stacks["s1"]
     stack["StackStatus"] = "CREATE_COMPLETE"
-    assert len(large.cloudformation()) != whole
+    assert len(large.cloudformation(records.get_state())) != whole
     assert encoded < whole / 20
 
 

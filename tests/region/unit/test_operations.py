@@ -10,6 +10,7 @@ from alva.region.background import Background
 from alva.region.cloudformation.operations import Operations
 from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.registry import Registry
+from alva.region.cloudformation.store import StackRecords
 from tests.waiting import async_until
 
 
@@ -24,7 +25,8 @@ def test_the_end_of_every_operation_is_reported_once(error: Exception | None) ->
 
     async def run() -> None:
         background = Background()
-        Operations(background, Provisioner(Registry()), lambda: ends.append("ended")).run({"StackName": "one"}, work())
+        operations = Operations(background, StackRecords(), Provisioner(Registry()), lambda: ends.append("ended"))
+        operations.run({"StackName": "one"}, work())
         await async_until(lambda: ends, "the end of the operation")
         await background.stop()
 

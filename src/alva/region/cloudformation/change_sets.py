@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from alva.region.cloudformation import differences, importing, store, submissions
+from alva.region.cloudformation import differences, importing, submissions
 from alva.region.cloudformation.context import Context, OperationContext, scope_of
 from alva.region.cloudformation.differences import Side
 from alva.region.cloudformation.drift import Drifted
@@ -23,7 +23,7 @@ from alva.region.cloudformation.operations import (
     tags_differ,
 )
 from alva.region.cloudformation.read import page, parameters, seconds
-from alva.region.cloudformation.store import ChangeSet, Stack
+from alva.region.cloudformation.store import ChangeSet, Stack, now
 from alva.region.cloudformation.submissions import Submission
 
 NO_CHANGES = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -39,10 +39,12 @@ class ChangeSets:
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
+        self._records = operations.records
+        self._provisioner = operations.provisioner
 
     async def create(self, request: Json) -> Json:
         """CreateChangeSet."""
-        drifted = await self._drifted(store.find_existing(request["StackName"]), request)
+        drifted = await self._drifted(self._records.find_existing(request["StackName"]), request)
         kind, name = request.get("ChangeSetType", "UPDATE"), request["ChangeSetName"]
         if not re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]*", name):
             raise Refused(
@@ -51,25 +53,26 @@ class ChangeSets:
             )
         if request.get("OnStackFailure") == "DELETE" and kind != "CREATE":
             raise Refused("OnStackFailure DELETE is only valid when ChangeSetType is CREATE.")
-        stack = _stack_for(request, kind)
-        is_new = not stack["_template"] and stack["StackId"] not in store.events
-        if (former := store.find_change_set(name, stack)) and not former["ExecutionStatus"].startswith("EXECUTE_"):
+        stack = self._stack_for(request, kind)
+        is_new = not stack["_template"] and stack["StackId"] not in self._records.events
+        former = self._records.find_change_set(name, stack)
+        if former is not None and not former["ExecutionStatus"].startswith("EXECUTE_"):
             raise Refused(f"ChangeSet [{name}] already exists", "AlreadyExistsException")
-        known_types = self._operations.provisioner.known_types
-        submission = submissions.read(request, stack, known_types, stack["_template"] or None)
+        known_types = self._provisioner.known_types
+        submission = submissions.read(self._records, request, stack, known_types, stack["_template"] or None)
         change_set = await self._new_change_set(request, stack, submission, kind, drifted)
         if is_new:
-            store.add(stack)
-            OperationContext(self._operations.provisioner, stack, {}, {}).stack_event(
+            self._records.add(stack)
+            OperationContext(self._records, self._provisioner, stack, {}, {}).stack_event(
                 "REVIEW_IN_PROGRESS", "User Initiated"
             )
-        store.change_sets[change_set["ChangeSetId"]] = change_set
+        self._records.change_sets[change_set["ChangeSetId"]] = change_set
         return {"Id": change_set["ChangeSetId"], "StackId": stack["StackId"]}
 
     async def execute(self, request: Json) -> Json:
         """ExecuteChangeSet. The stack's other change sets are deleted."""
-        change_set, identifier = _find(request), request["ChangeSetName"]
-        stack = store.find_existing(change_set["StackId"])
+        change_set, identifier = self._find(request), request["ChangeSetName"]
+        stack = self._records.find_existing(change_set["StackId"])
         drifted = await self._drifted(stack, change_set)
         if change_set["ExecutionStatus"] != "AVAILABLE":
             what, state = (
@@ -90,12 +93,14 @@ class ChangeSets:
         on_failure = change_set.get("OnStackFailure")
         if on_failure and "DisableRollback" in request:
             raise Refused("You can't specify DisableRollback when the change set was created with OnStackFailure.")
-        _delete_others(change_set)
+        for other in self._records.change_sets_of(stack):
+            if other is not change_set:
+                del self._records.change_sets[other["ChangeSetId"]]
         change_set["ExecutionStatus"] = "EXECUTE_IN_PROGRESS"
         stack["ChangeSetId"] = change_set["ChangeSetId"]
-        submission = _submission_of(change_set, stack)
+        submission = self._submission_of(change_set, stack)
         if change_set["ChangeSetType"] == "IMPORT":
-            work = importing.import_resources(self._operations.provisioner, stack, submission, change_set)
+            work = importing.import_resources(self._records, self._provisioner, stack, submission, change_set)
             self._operations.run(stack, _recorded(work, stack, change_set))
             return {}
         disable_rollback = on_failure == "DO_NOTHING" or bool(request.get("DisableRollback"))
@@ -115,25 +120,67 @@ class ChangeSets:
         )
         return {}
 
+    def describe(self, request: Json) -> Json:
+        """DescribeChangeSet."""
+        change_set = self._find(request)
+        stack = self._records.find(change_set["StackId"])
+        if change_set["ExecutionStatus"] == "EXECUTE_IN_PROGRESS" and not _is_busy(stack):
+            change_set["ExecutionStatus"] = execution_status(stack) if stack else "EXECUTE_FAILED"
+        changes = change_set["_valued" if request.get("IncludePropertyValues") else "Changes"]
+        shown, token = page(changes, request, "DescribeChangeSet")
+        kept = change_set["_request"]
+        return {
+            **{key: each for key, each in _summary(change_set).items() if key != "RootChangeSetId"},
+            "Capabilities": kept.get("Capabilities") or [],
+            "NotificationARNs": kept.get("NotificationARNs") or [],
+            "RollbackConfiguration": kept.get("RollbackConfiguration") or {},
+            "OnStackFailure": change_set.get("OnStackFailure"),
+            "DeploymentMode": change_set.get("DeploymentMode"),
+            "StackDriftStatus": change_set.get("StackDriftStatus"),
+            "ImportExistingResources": change_set.get("ImportExistingResources") or None,
+            "Parameters": parameters(change_set["_resolved_params"]) or None,
+            "Tags": change_set["Tags"] or None,
+            "Changes": [{"Type": "Resource", "ResourceChange": each} for each in shown],
+            "NextToken": token,
+        }
+
+    def list_change_sets(self, request: Json) -> Json:
+        """ListChangeSets."""
+        stack = self._records.existing(request["StackName"])
+        found = self._records.change_sets_of(stack)
+        shown, token = page(found, request, "ListChangeSets")
+        return {"Summaries": [_summary(each) for each in shown], "NextToken": token}
+
+    def delete(self, request: Json) -> Json:
+        """DeleteChangeSet. It succeeds for a change set that does not exist if its stack exists."""
+        name, stack_name = request["ChangeSetName"], request.get("StackName")
+        if not stack_name and not name.startswith("arn:"):
+            raise Refused(_MISSING_STACK_NAME)
+        stack = self._records.existing(stack_name) if stack_name else None
+        found = self._records.find_change_set(name, stack)
+        if found is not None:
+            self._records.change_sets.pop(found["ChangeSetId"])
+        return {}
+
     async def _drifted(self, stack: Stack | None, request: Json) -> dict[str, Drifted]:
         """The drifted resources, if the request or change set is drift-aware."""
         if stack is None or request.get("DeploymentMode") != "REVERT_DRIFT":
             return {}
-        return await self._operations.provisioner.drift.drifted_resources(stack)
+        return await self._provisioner.drift.drifted_resources(stack)
 
     async def _new_change_set(
         self, request: Json, stack: Stack, submission: Submission, kind: str, drifted: dict[str, Drifted]
     ) -> ChangeSet:
         _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
         name = request["ChangeSetName"]
-        before = Side(stack["_template"], scope_of(stack, stack["_template"], stack["_resolved_params"]))
+        before = Side(stack["_template"], scope_of(self._records, stack, stack["_template"], stack["_resolved_params"]))
         records: Json = stack["_resources"]
         retagged = list(records) if kind == "UPDATE" and tags_differ(stack, request) else []
         after = Side(submission.template, replace(submission.scope, stack_id=stack["StackId"]))
         plain, valued = differences.changes(before, after, records, retagged)
         reverts_drift = request.get("DeploymentMode") == "REVERT_DRIFT"
         if reverts_drift:
-            is_detected = self._operations.provisioner.drift.is_detected
+            is_detected = self._provisioner.drift.is_detected
             plain, valued = (
                 differences.with_drift(each, after, records, drifted, is_detected) for each in (plain, valued)
             )
@@ -142,7 +189,7 @@ class ChangeSets:
             "ChangeSetName": name,
             "StackId": stack["StackId"],
             "StackName": stack["StackName"],
-            "CreationTime": store.now(),
+            "CreationTime": now(),
             "ChangeSetType": kind,
             "Status": "CREATE_COMPLETE",
             "ExecutionStatus": "AVAILABLE",
@@ -159,12 +206,60 @@ class ChangeSets:
         }
         if kind == "IMPORT":
             importing.check_frozen(stack, submission, request)
-            change_set.update(await importing.of_request(submission, request, plain))
+            change_set.update(await importing.of_request(self._records, submission, request, plain))
         elif request.get("ImportExistingResources"):
-            change_set.update(await importing.of_existing(submission, plain))
-        elif not plain and not _outputs_differ(stack, submission):
+            change_set.update(await importing.of_existing(self._records, submission, plain))
+        elif not plain and not self._outputs_differ(stack, submission):
             change_set.update(Status="FAILED", ExecutionStatus="UNAVAILABLE", StatusReason=NO_CHANGES)
         return change_set
+
+    def _stack_for(self, request: Json, kind: str) -> Stack:
+        """The stack of a change set, or the record of a new one. Raises Refused where the request fits neither."""
+        name = request["StackName"]
+        stack = self._records.find(name)
+        exists = stack is not None and stack["StackStatus"] != "DELETE_COMPLETE"
+        if stack is not None and kind == "CREATE" and (name.startswith("arn:") or stack["StackStatus"] in UPDATABLE):
+            raise Refused(
+                f"Stack [{name}] already exists and cannot be created again with the changeSet "
+                f"[{request['ChangeSetName']}]."
+            )
+        allowed = UPDATABLE if kind == "UPDATE" else (*UPDATABLE, "REVIEW_IN_PROGRESS")
+        if stack is not None and exists:
+            if stack["StackStatus"] not in allowed:
+                raise cannot_be_updated(stack)
+            return stack
+        if kind == "UPDATE":
+            raise no_such_stack(name)
+        check_name(name)
+        return new_stack(name, "REVIEW_IN_PROGRESS", request)
+
+    def _outputs_differ(self, stack: Stack, submission: Submission) -> bool:
+        """Whether the outputs would have other values, names or exports once the change set is executed."""
+        context = Context(self._records, stack, submission.template, submission.parameters)
+        try:
+            new, _ = context.outputs(stack["_resources"])
+        except TemplateError:
+            # An output that does not resolve against the existing resources differs from the stack's.
+            return True
+        return new != (stack.get("Outputs") or [])
+
+    def _submission_of(self, change_set: ChangeSet, stack: Stack) -> Submission:
+        source, resolved = change_set["_template"], change_set["_resolved_params"]
+        scope = scope_of(self._records, stack, source, resolved)
+        return Submission(source, change_set["_template_body"], resolved, scope)
+
+    def _find(self, request: Json) -> ChangeSet:
+        """The change set that a request names. Raises Refused."""
+        name, stack_name = request["ChangeSetName"], request.get("StackName")
+        if not stack_name and not name.startswith("arn:"):
+            raise Refused(_MISSING_STACK_NAME)
+        stack = self._records.find(stack_name) if stack_name else None
+        if stack_name and stack is None:
+            raise no_such_stack(stack_name)
+        found = self._records.find_change_set(name, stack)
+        if found is None:
+            raise Refused(f"ChangeSet [{name}] does not exist", "ChangeSetNotFound", 404)
+        return found
 
 
 async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: ChangeSet) -> None:
@@ -175,93 +270,11 @@ async def _recorded(work: Coroutine[Any, Any, None], stack: Stack, change_set: C
         change_set["ExecutionStatus"] = execution_status(stack)
 
 
-def _stack_for(request: Json, kind: str) -> Stack:
-    """The stack of a change set, or the record of a new one. Raises Refused where the request fits neither."""
-    name = request["StackName"]
-    stack = store.find(name)
-    exists = stack is not None and stack["StackStatus"] != "DELETE_COMPLETE"
-    if stack is not None and kind == "CREATE" and (name.startswith("arn:") or stack["StackStatus"] in UPDATABLE):
-        raise Refused(
-            f"Stack [{name}] already exists and cannot be created again with the changeSet "
-            f"[{request['ChangeSetName']}]."
-        )
-    allowed = UPDATABLE if kind == "UPDATE" else (*UPDATABLE, "REVIEW_IN_PROGRESS")
-    if stack is not None and exists:
-        if stack["StackStatus"] not in allowed:
-            raise cannot_be_updated(stack)
-        return stack
-    if kind == "UPDATE":
-        raise no_such_stack(name)
-    check_name(name)
-    return new_stack(name, "REVIEW_IN_PROGRESS", request)
-
-
-def _outputs_differ(stack: Stack, submission: Submission) -> bool:
-    """Whether the outputs would have other values, names or exports once the change set is executed."""
-    context = Context(stack, submission.template, submission.parameters)
-    try:
-        new, _ = context.outputs(stack["_resources"])
-    except TemplateError:
-        # An output that does not resolve against the existing resources differs from the stack's.
-        return True
-    return new != (stack.get("Outputs") or [])
-
-
-def _submission_of(change_set: ChangeSet, stack: Stack) -> Submission:
-    source, resolved = change_set["_template"], change_set["_resolved_params"]
-    return Submission(source, change_set["_template_body"], resolved, scope_of(stack, source, resolved))
-
-
-def _delete_others(change_set: ChangeSet) -> None:
-    for key, each in list(store.change_sets.items()):
-        if each["StackId"] == change_set["StackId"] and each is not change_set:
-            del store.change_sets[key]
-
-
-def _find(request: Json) -> ChangeSet:
-    """The change set that a request names. Raises Refused."""
-    name, stack_name = request["ChangeSetName"], request.get("StackName")
-    if not stack_name and not name.startswith("arn:"):
-        raise Refused(_MISSING_STACK_NAME)
-    stack = store.find(stack_name) if stack_name else None
-    if stack_name and stack is None:
-        raise no_such_stack(stack_name)
-    found = store.find_change_set(name, stack)
-    if found is None:
-        raise Refused(f"ChangeSet [{name}] does not exist", "ChangeSetNotFound", 404)
-    return found
-
-
 def execution_status(stack: Stack) -> str:
     """The ExecutionStatus that follows from the stack's status."""
     status = stack["StackStatus"]
     is_done = status.endswith("_COMPLETE") and "ROLLBACK" not in status and not status.startswith("DELETE")
     return "EXECUTE_COMPLETE" if is_done else "EXECUTE_FAILED"
-
-
-def describe(request: Json) -> Json:
-    """DescribeChangeSet."""
-    change_set = _find(request)
-    stack = store.find(change_set["StackId"])
-    if change_set["ExecutionStatus"] == "EXECUTE_IN_PROGRESS" and not _is_busy(stack):
-        change_set["ExecutionStatus"] = execution_status(stack) if stack else "EXECUTE_FAILED"
-    changes = change_set["_valued" if request.get("IncludePropertyValues") else "Changes"]
-    shown, token = page(changes, request, "DescribeChangeSet")
-    kept = change_set["_request"]
-    return {
-        **{key: each for key, each in _summary(change_set).items() if key != "RootChangeSetId"},
-        "Capabilities": kept.get("Capabilities") or [],
-        "NotificationARNs": kept.get("NotificationARNs") or [],
-        "RollbackConfiguration": kept.get("RollbackConfiguration") or {},
-        "OnStackFailure": change_set.get("OnStackFailure"),
-        "DeploymentMode": change_set.get("DeploymentMode"),
-        "StackDriftStatus": change_set.get("StackDriftStatus"),
-        "ImportExistingResources": change_set.get("ImportExistingResources") or None,
-        "Parameters": parameters(change_set["_resolved_params"]) or None,
-        "Tags": change_set["Tags"] or None,
-        "Changes": [{"Type": "Resource", "ResourceChange": each} for each in shown],
-        "NextToken": token,
-    }
 
 
 def _is_busy(stack: Stack | None) -> bool:
@@ -279,27 +292,3 @@ def _summary(change_set: ChangeSet) -> Json:
         "CreationTime": seconds(change_set["CreationTime"]),
         "IncludeNestedStacks": False,
     }
-
-
-def list_change_sets(request: Json) -> Json:
-    """ListChangeSets."""
-    stack = store.find_existing(request["StackName"])
-    if stack is None:
-        raise no_such_stack(request["StackName"])
-    found = [each for each in store.change_sets.values() if each["StackId"] == stack["StackId"]]
-    shown, token = page(found, request, "ListChangeSets")
-    return {"Summaries": [_summary(each) for each in shown], "NextToken": token}
-
-
-def delete(request: Json) -> Json:
-    """DeleteChangeSet. It succeeds for a change set that does not exist if its stack exists."""
-    name, stack_name = request["ChangeSetName"], request.get("StackName")
-    if not stack_name and not name.startswith("arn:"):
-        raise Refused(_MISSING_STACK_NAME)
-    stack = store.find_existing(stack_name) if stack_name else None
-    if stack_name and stack is None:
-        raise no_such_stack(stack_name)
-    found = store.find_change_set(name, stack)
-    if found is not None:
-        store.change_sets.pop(found["ChangeSetId"])
-    return {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from alva.region.cloudformation import events, intrinsics, schemas, store, template
+from alva.region.cloudformation import events, intrinsics, schemas, template
 from alva.region.cloudformation.intrinsics import NO_VALUE, Json, Scope, TemplateError, text
 from alva.region.cloudformation.provisioning import Provisioner
-from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.store import Stack, StackRecords, now
 
 Operation = dict[str, Any]
 Step = dict[str, Any]
@@ -25,7 +26,7 @@ _WITHOUT_STACK_TAGS = frozenset({
 _NO_STRING = "Template format error: The Value field of every Outputs member must evaluate to a String."
 
 
-def scope_of(stack: Stack, source: Json, parameters: Mapping[str, Json]) -> Scope:
+def scope_of(records: StackRecords, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> Scope:
     """The names of a template for a stack, with its conditions evaluated. Raises TemplateError."""
     _, _, _, region, account_id, _ = stack["StackId"].split(":", 5)
     scope = Scope(
@@ -36,12 +37,12 @@ def scope_of(stack: Stack, source: Json, parameters: Mapping[str, Json]) -> Scop
         parameters=parameters,
         mappings=source.get("Mappings") or {},
     )
-    return replace(scope, conditions=intrinsics.conditions_of(source, scope), export=export_value)
+    return replace(scope, conditions=intrinsics.conditions_of(source, scope), export=partial(export_value, records))
 
 
-def export_value(name: str) -> str:
+def export_value(records: StackRecords, name: str) -> str:
     """The value of an export. Raises TemplateError where there is none."""
-    found = store.exports.get(name)
+    found = records.exports.get(name)
     if found is None:
         raise TemplateError(f"No export named {name} found. Rollback requested by user.")
     return str(found["Value"])
@@ -50,19 +51,25 @@ def export_value(name: str) -> str:
 class Context:
     """A stack with one of its templates. Resolves the template's values."""
 
-    def __init__(self, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> None:
+    def __init__(self, records: StackRecords, stack: Stack, source: Json, parameters: Mapping[str, Json]) -> None:
+        self.records = records
         self.stack = stack
         self.name: str = stack["StackName"]
         self.id: str = stack["StackId"]
         self.template = source
         self.parameters = parameters
-        self.scope = scope_of(stack, source, parameters)
+        self.scope = scope_of(records, stack, source, parameters)
         self.definitions: dict[str, Json] = template.active(source.get("Resources") or {}, self.scope.conditions)
 
     @classmethod
-    def of(cls, stack: Stack) -> Context:
+    def of(cls, records: StackRecords, stack: Stack) -> Context:
         """A stack with its present template."""
-        return cls(stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
+        return cls(records, stack, stack.get("_template") or {}, stack.get("_resolved_params") or {})
+
+    def before(self, previous: Stack) -> Context:
+        """The stack with its template before an update, of which `previous` is the description."""
+        source, parameters = previous.get("_template") or {}, previous.get("_resolved_params") or {}
+        return Context(self.records, self.stack, source, parameters)
 
     def dependencies(self, names: Iterable[str] | None = None) -> dict[str, set[str]]:
         """The dependencies of each resource, among `names`."""
@@ -127,6 +134,7 @@ class OperationContext(Context):
 
     def __init__(
         self,
+        records: StackRecords,
         provisioner: Provisioner,
         stack: Stack,
         source: Json | None = None,
@@ -134,12 +142,12 @@ class OperationContext(Context):
     ) -> None:
         source = stack.get("_template") or {} if source is None else source
         parameters = stack.get("_resolved_params") or {} if parameters is None else parameters
-        super().__init__(stack, source, parameters)
+        super().__init__(records, stack, source, parameters)
         self.provisioner = provisioner
 
     def event(self, logical_id: str, resource_type: str, status: str, reason: str = "", physical_id: str = "") -> None:
         """Record an event of a resource."""
-        events.add(self.stack, logical_id, resource_type, status, reason, physical_id)
+        events.add(self.records, self.stack, logical_id, resource_type, status, reason, physical_id)
         self.provisioner.changed()
 
     def stack_event(self, status: str, reason: str = "") -> None:
@@ -147,13 +155,13 @@ class OperationContext(Context):
         self.stack["StackStatus"] = status
         self.stack["StackStatusReason"] = reason
         if status == "DELETE_COMPLETE":
-            self.stack["DeletionTime"] = store.now()
+            self.stack["DeletionTime"] = now()
         self.event(self.name, STACK_TYPE, status, reason, self.id)
 
 
-def imported_exports(stack: Stack) -> set[str]:
+def imported_exports(records: StackRecords, stack: Stack) -> set[str]:
     """The names of the exports that a stack's template imports."""
-    context = Context.of(stack)
+    context = Context.of(records, stack)
     found: set[str] = set()
 
     def walk(node: Any) -> None:
@@ -170,22 +178,15 @@ def imported_exports(stack: Stack) -> set[str]:
     return found
 
 
-def importing_stacks(export_name: str, exporting_stack: str = "") -> list[str]:
+def importing_stacks(records: StackRecords, export_name: str, exporting_stack: str = "") -> list[str]:
     """The names of the other stacks that import an export."""
     return sorted(
         stack["StackName"]
-        for stack in store.all_stacks()
+        for stack in records.all_stacks()
         if stack["StackName"] != exporting_stack
         and stack["StackStatus"] not in ("DELETE_COMPLETE", "REVIEW_IN_PROGRESS")
-        and export_name in imported_exports(stack)
+        and export_name in imported_exports(records, stack)
     )
-
-
-def replace_exports(stack_id: str, exports: Mapping[str, Any]) -> None:
-    """Replace the exports of a stack with these."""
-    for name in [name for name, export in store.exports.items() if export["StackId"] == stack_id]:
-        del store.exports[name]
-    store.exports.update(exports)
 
 
 def exports_of(stack: Stack) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext, replace_exports
+from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext
 from alva.region.cloudformation.graph import STOP_POLL_SECONDS, reversed_dependencies, run_in_order
 from alva.region.cloudformation.provisioning import Provisioner, yield_to_requests
-from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.store import Stack, StackRecords
 
 logger = logging.getLogger("alva.cloudformation")
 
@@ -36,7 +36,12 @@ async def delete_resource(context: OperationContext, logical_id: str, record: Ma
 
 
 async def delete_stack(
-    provisioner: Provisioner, stack: Stack, retain_resources: Collection[str] = (), *, force: bool = False
+    records: StackRecords,
+    provisioner: Provisioner,
+    stack: Stack,
+    retain_resources: Collection[str] = (),
+    *,
+    force: bool = False,
 ) -> None:
     """Delete a stack's resources, dependents first.
 
@@ -49,11 +54,11 @@ async def delete_stack(
         while "_operation" in stack:  # noqa: ASYNC110 (an entry of a record, not an event)
             await asyncio.sleep(STOP_POLL_SECONDS / 4)  # as often as the operation's own loop
     stack.pop("_operation", None)
-    context = OperationContext(provisioner, stack)
+    context = OperationContext(records, provisioner, stack)
     creation = stack.get("_failed_operation") or {"is_update": True}
     if not creation["is_update"]:
         # A stack whose creation has not completed has no present template.
-        context = OperationContext(provisioner, stack, creation["template"], creation["param_values"])
+        context = OperationContext(records, provisioner, stack, creation["template"], creation["param_values"])
     context.stack_event("DELETE_IN_PROGRESS")
     resources: dict[str, Any] = stack.get("_resources") or {}
 
@@ -74,5 +79,5 @@ async def delete_stack(
     for name in list(resources):
         record = resources.pop(name)
         context.event(name, record["ResourceType"], "DELETE_SKIPPED", physical_id=record.get("PhysicalResourceId", ""))
-    replace_exports(context.id, {})
+    records.replace_exports(context.id, {})
     context.stack_event("DELETE_COMPLETE")

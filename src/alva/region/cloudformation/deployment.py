@@ -21,23 +21,20 @@ from alva.region.cloudformation import (
     provisioning,
     replacement,
     schemas,
-    store,
 )
 from alva.region.cloudformation.context import (
     STACK_TYPE,
-    Context,
     Operation,
     OperationContext,
     Step,
     importing_stacks,
-    replace_exports,
 )
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.graph import Outcome, reversed_dependencies, run_in_order
 from alva.region.cloudformation.provisioning import Provisioner
 from alva.region.cloudformation.rollback import roll_back
-from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.store import Stack, StackRecords, now
 from alva.region.cloudformation.submissions import Submission
 
 logger = logging.getLogger("alva.cloudformation")
@@ -72,14 +69,14 @@ def new_operation(
     }
 
 
-async def deploy(provisioner: Provisioner, stack: Stack, operation: Operation) -> None:
+async def deploy(records: StackRecords, provisioner: Provisioner, stack: Stack, operation: Operation) -> None:
     """Create or update a stack, and roll it back if that fails."""
     for leftover in ("_failed_operation", "_rollback_failed", "_cancel_requested", "_cancel_token"):
         stack.pop(leftover, None)
     stack["_operation"] = operation
     is_update, previous = operation["is_update"], operation["previous_stack"]
     verb = "UPDATE" if is_update else "CREATE"
-    context = OperationContext(provisioner, stack, operation["template"], operation["param_values"])
+    context = OperationContext(records, provisioner, stack, operation["template"], operation["param_values"])
     dependencies = context.dependencies()
     outcome = await run_in_order(
         dependencies,
@@ -104,7 +101,7 @@ async def deploy(provisioner: Provisioner, stack: Stack, operation: Operation) -
         return
     stack["_template"] = context.template
     stack["Outputs"] = outputs
-    replace_exports(context.id, exports)
+    context.records.replace_exports(context.id, exports)
     if is_update:
         context.stack_event("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         await _clean_up_after_update(context, operation)
@@ -168,7 +165,7 @@ async def _provision(context: OperationContext, operation: Operation, logical_id
             "LogicalResourceId": logical_id,
             "Properties": properties,
             "Attributes": made.attributes,
-            "Timestamp": store.now(),
+            "Timestamp": now(),
             **({"_dynamic": dynamic} if dynamic else {}),
             **({"_name_seed": made.name_seed} if made.name_seed else {}),
         }
@@ -272,7 +269,7 @@ def _outputs(context: OperationContext, previous_stack: Stack | None) -> tuple[l
     surviving = {name: record for name, record in context.stack["_resources"].items() if name in context.definitions}
     outputs, exports = context.outputs(surviving)
     for name in exports:
-        holder = store.exports.get(name)
+        holder = context.records.exports.get(name)
         if holder and holder["StackId"] != context.id:
             other = holder["StackId"].split("/")[1]
             raise Refused(f"Export with name {name} is already exported by stack {other}. Rollback requested by user.")
@@ -280,7 +277,7 @@ def _outputs(context: OperationContext, previous_stack: Stack | None) -> tuple[l
         name = output.get("ExportName")
         if not name or (name in exports and exports[name]["Value"] == output["OutputValue"]):
             continue
-        users = importing_stacks(name, context.name)
+        users = importing_stacks(context.records, name, context.name)
         if users:
             what = "updated" if name in exports else "deleted"
             raise Refused(f"Export {name} cannot be {what} as it is in use by {', '.join(users)}")
@@ -291,7 +288,7 @@ async def _clean_up_after_update(context: OperationContext, operation: Operation
     """Delete what the update removed or replaced, dependents first. A failure here does not fail the update."""
     previous: Stack = operation["previous_stack"]
     old_resources: dict[str, Any] = previous.get("_resources") or {}
-    old = Context(context.stack, previous.get("_template") or {}, previous.get("_resolved_params") or {})
+    old = context.before(previous)
     replaced = {name for name, step in operation["steps"].items() if step["action"] == "replace"}
     removed = set(old_resources) - set(context.definitions)
     steps = {name: {"type": old_resources[name]["ResourceType"], "state": "done"} for name in replaced | removed}
@@ -313,7 +310,7 @@ async def _clean_up_after_update(context: OperationContext, operation: Operation
         logger.error("clean-up of %s in %s failed: %s", name, context.name, error)
         record = context.stack["_resources"].get(name) if name in removed else None
         if record is not None:
-            record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=store.now())
+            record.update(ResourceStatus="DELETE_FAILED", ResourceStatusReason=str(error), Timestamp=now())
 
 
 def _record_failures(context: OperationContext, operation: Operation, outcome: Outcome) -> None:
@@ -356,7 +353,7 @@ async def _fail(context: OperationContext, operation: Operation, reason: str, *,
         return
     if is_output:
         context.event(context.name, STACK_TYPE, f"{verb}_FAILED", reason, context.id)
-    await roll_back(context.provisioner, stack, operation, reason)
+    await roll_back(context.records, context.provisioner, stack, operation, reason)
 
 
 def _keep_unfinished(context: OperationContext, operation: Operation) -> None:
@@ -370,5 +367,5 @@ def _keep_unfinished(context: OperationContext, operation: Operation) -> None:
                 "ResourceStatus": "CREATE_FAILED",
                 "Properties": step["new"],
                 "Attributes": {},
-                "Timestamp": store.now(),
+                "Timestamp": now(),
             }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 
-from alva.region.cloudformation import store
 from alva.region.cloudformation.drift import Drift
-from alva.region.cloudformation.errors import Refused, no_such_stack
+from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.read import PAGE_SIZE, page, seconds
+from alva.region.cloudformation.store import Stack, StackRecords, now
 
 # CloudFormation User Guide, "Detect drift on an entire CloudFormation stack".
 _DETECTABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED")
@@ -19,12 +19,13 @@ _MOST_DETECTIONS = 10
 class DriftDetection:
     """The calls of drift detection."""
 
-    def __init__(self, drift: Drift) -> None:
+    def __init__(self, records: StackRecords, drift: Drift) -> None:
+        self._records = records
         self._drift = drift
 
     async def detect_stack_drift(self, request: Json) -> Json:
         """DetectStackDrift."""
-        stack = _detectable(request)
+        stack = self._detectable(request)
         resources: Json = stack["_resources"]
         wanted = request.get("LogicalResourceIds") or list(resources)
         if unknown := sorted(set(wanted) - set(resources)):
@@ -39,7 +40,7 @@ class DriftDetection:
             "StackDriftDetectionId": str(uuid.uuid4()),
             "StackDriftStatus": "DRIFTED" if drifted else "UNKNOWN" if failed else "IN_SYNC",
             "DetectionStatus": "DETECTION_FAILED" if failed else "DETECTION_COMPLETE",
-            "Timestamp": store.now(),
+            "Timestamp": now(),
         }
         if failed:
             detection["DetectionStatusReason"] = f"Failed to detect drift on resources [{', '.join(failed)}]"
@@ -58,14 +59,14 @@ class DriftDetection:
     def describe_stack_drift_detection_status(self, request: Json) -> Json:
         """DescribeStackDriftDetectionStatus."""
         detection_id = request["StackDriftDetectionId"]
-        for stack in store.all_stacks():
+        for stack in self._records.all_stacks():
             if detection := (stack.get("_drift_detections") or {}).get(detection_id):
                 return {**detection, "Timestamp": seconds(detection["Timestamp"])}
         raise Refused(f"Drift detection with id [{detection_id}] does not exist")
 
     async def detect_stack_resource_drift(self, request: Json) -> Json:
         """DetectStackResourceDrift."""
-        stack, logical_id = _detectable(request), request["LogicalResourceId"]
+        stack, logical_id = self._detectable(request), request["LogicalResourceId"]
         record = stack["_resources"].get(logical_id)
         if record is None:
             raise Refused(f"Resource [{logical_id}] does not exist in stack [{stack['StackName']}]")
@@ -78,15 +79,15 @@ class DriftDetection:
 
     def describe_stack_resource_drifts(self, request: Json) -> Json:
         """DescribeStackResourceDrifts: of the resources that have been checked."""
-        stack, wanted = _existing(request), request.get("StackResourceDriftStatusFilters")
+        stack, wanted = self._records.existing(request["StackName"]), request.get("StackResourceDriftStatusFilters")
         found = [record["_drift"] for record in (stack.get("_resources") or {}).values() if record.get("_drift")]
         found = [each for each in found if not wanted or each["StackResourceDriftStatus"] in wanted]
         shown, token = page(found, request, "DescribeStackResourceDrifts", request.get("MaxResults", PAGE_SIZE))
         return {"StackResourceDrifts": [_described(each) for each in shown], "NextToken": token}
 
-    async def _checked(self, stack: store.Stack, logical_id: str, record: Json) -> Json:
+    async def _checked(self, stack: Stack, logical_id: str, record: Json) -> Json:
         """The present drift of a resource, which its record keeps."""
-        found = {**await self._drift.detect(stack, logical_id, record), "Timestamp": store.now()}
+        found = {**await self._drift.detect(stack, logical_id, record), "Timestamp": now()}
         record["_drift"] = found
         record["DriftInformation"] = {
             "StackResourceDriftStatus": found["StackResourceDriftStatus"],
@@ -94,23 +95,15 @@ class DriftDetection:
         }
         return found
 
+    def _detectable(self, request: Json) -> Stack:
+        stack = self._records.existing(request["StackName"])
+        if stack["StackStatus"] not in _DETECTABLE:
+            raise Refused(
+                f"Stack [{stack['StackName']}] is in {stack['StackStatus']} state; drift detection is available in "
+                f"{', '.join(_DETECTABLE[:-1])} and {_DETECTABLE[-1]}"
+            )
+        return stack
+
 
 def _described(found: Json) -> Json:
     return {**found, "Timestamp": seconds(found["Timestamp"])}
-
-
-def _existing(request: Json) -> store.Stack:
-    stack = store.find_existing(request["StackName"])
-    if stack is None:
-        raise no_such_stack(request["StackName"])
-    return stack
-
-
-def _detectable(request: Json) -> store.Stack:
-    stack = _existing(request)
-    if stack["StackStatus"] not in _DETECTABLE:
-        raise Refused(
-            f"Stack [{stack['StackName']}] is in {stack['StackStatus']} state; drift detection is available in "
-            f"{', '.join(_DETECTABLE[:-1])} and {_DETECTABLE[-1]}"
-        )
-    return stack

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-from alva.region.cloudformation import store
 from alva.region.cloudformation.registry import Properties, Reader, Registry
+from alva.region.cloudformation.store import StackRecords
 from alva.region.control_plane import call
 
 NOT_FOUND = frozenset({
@@ -49,28 +50,35 @@ def identity(rule: Properties, side: str) -> tuple[str, ...]:
     return tuple(str(rule.get(name, "")) for name in names)
 
 
-async def _group(group_id: str, properties: Properties) -> Properties:
+async def _group(records: StackRecords, group_id: str, properties: Properties) -> Properties:
     (group,) = (await call("ec2", "DescribeSecurityGroups", {"GroupIds": [group_id]}))["SecurityGroups"]
     return {
         "GroupDescription": group["Description"],
         "GroupName": group["GroupName"],
         "VpcId": group["VpcId"],
-        "SecurityGroupIngress": _inline_rules(group_id, properties, "Ingress", "Source", group["IpPermissions"]),
+        "SecurityGroupIngress": _inline_rules(
+            records, group_id, properties, "Ingress", "Source", group["IpPermissions"]
+        ),
         "SecurityGroupEgress": _inline_rules(
-            group_id, properties, "Egress", "Destination", group["IpPermissionsEgress"]
+            records, group_id, properties, "Egress", "Destination", group["IpPermissionsEgress"]
         ),
         "Tags": group["Tags"],
     }
 
 
 def _inline_rules(
-    group_id: str, properties: Properties, direction: str, side: str, permissions: list[dict[str, Any]]
+    records: StackRecords,
+    group_id: str,
+    properties: Properties,
+    direction: str,
+    side: str,
+    permissions: list[dict[str, Any]],
 ) -> list[Properties]:
     """The rules of a group, without those that are separate resources in the same stack.
 
     AWS leaves out such attachments too, within a stack and not across stacks ("Resource attachments" of the guide).
     """
-    attached = [identity(rule, side) for rule in _attached_rules(group_id, f"{_GROUP}{direction}")]
+    attached = [identity(rule, side) for rule in _attached_rules(records, group_id, f"{_GROUP}{direction}")]
     rules = [rule for rule in rules_of(permissions, side) if identity(rule, side) not in attached]
     # The owner of a source group, and descriptions that the template does not set, are not compared.
     wanted = properties.get(f"SecurityGroup{direction}") or []
@@ -81,8 +89,8 @@ def _inline_rules(
     return [{**rule, **owners.get(identity(rule, side), {})} for rule in rules]
 
 
-def _attached_rules(group_id: str, type_name: str) -> list[Properties]:
-    for stack in store.all_stacks():
+def _attached_rules(records: StackRecords, group_id: str, type_name: str) -> list[Properties]:
+    for stack in records.all_stacks():
         resources = stack.get("_resources") or {}
         if any(
             record.get("PhysicalResourceId") == group_id and record.get("ResourceType") == _GROUP
@@ -175,15 +183,14 @@ def _list(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
+_GROUP_PROPERTIES = (
+    "GroupDescription", "GroupName", "VpcId", "SecurityGroupIngress", "SecurityGroupEgress", "Tags",
+)  # fmt: skip
 _RULE_PROPERTIES = (
     "GroupId", "IpProtocol", "FromPort", "ToPort", "CidrIp", "CidrIpv6", "Description",
     "SourceSecurityGroupId", "SourcePrefixListId", "DestinationSecurityGroupId", "DestinationPrefixListId",
 )  # fmt: skip
 _READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
-    _GROUP: (
-        _group,
-        ("GroupDescription", "GroupName", "VpcId", "SecurityGroupIngress", "SecurityGroupEgress", "Tags"),
-    ),
     f"{_GROUP}Ingress": (_rule_reader("Source", "IpPermissions"), _RULE_PROPERTIES),
     f"{_GROUP}Egress": (_rule_reader("Destination", "IpPermissionsEgress"), _RULE_PROPERTIES),
     "AWS::IAM::Role": (
@@ -203,7 +210,8 @@ _READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
 """The reader of each resource type, and the properties that it reads."""
 
 
-def register(registry: Registry) -> None:
-    """Detect the drift of MiniStack's types."""
+def register(registry: Registry, records: StackRecords) -> None:
+    """Detect the drift of MiniStack's types. The rules of a group are compared with its stack's other resources."""
+    registry.detect_drift(_GROUP, partial(_group, records), _GROUP_PROPERTIES)
     for type_name, (reader, properties) in _READERS.items():
         registry.detect_drift(type_name, reader, properties)

@@ -10,7 +10,7 @@ import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
-from alva.region.cloudformation import store
+from alva.region.cloudformation.store import Stack, StackRecords, now
 
 SMALLEST_STEP = timedelta(milliseconds=1)
 client_request_token: ContextVar[str] = ContextVar("client_request_token", default="")
@@ -18,7 +18,8 @@ client_request_token: ContextVar[str] = ContextVar("client_request_token", defau
 
 
 def add(
-    stack: store.Stack,
+    records: StackRecords,
+    stack: Stack,
     logical_id: str,
     resource_type: str,
     status: str,
@@ -27,9 +28,9 @@ def add(
     detailed_status: str = "",
 ) -> None:
     """Record an event at the present time, or one millisecond after the stack's last event."""
-    recorded = store.events.setdefault(stack["StackId"], [])
+    recorded = records.events.setdefault(stack["StackId"], [])
     former = recorded[-1]["Timestamp"] if recorded else ""
-    timestamp = store.now()
+    timestamp = now()
     event = {
         "StackId": stack["StackId"],
         "StackName": stack["StackName"],

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from alva.region.cloudformation import deployment, imports, store
+from alva.region.cloudformation import deployment, imports
 from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.operations import take_over
 from alva.region.cloudformation.provisioning import Provisioner
-from alva.region.cloudformation.store import ChangeSet, Stack
+from alva.region.cloudformation.store import ChangeSet, Stack, StackRecords, now
 from alva.region.cloudformation.submissions import Submission
 
 logger = logging.getLogger("alva.cloudformation")
@@ -38,14 +38,14 @@ def check_frozen(stack: Stack, submission: Submission, request: Json) -> None:
         raise Refused(f"As part of the import operation, you cannot modify or add [{frozen}]")
 
 
-async def of_request(submission: Submission, request: Json, changes: list[Json]) -> Json:
+async def of_request(records: StackRecords, submission: Submission, request: Json, changes: list[Json]) -> Json:
     """The changes of an IMPORT change set. Raises Refused where the request does not fit."""
     entries: list[Json] = request.get("ResourcesToImport") or []
     if not entries:
         raise Refused("Must Provide at least one resource to import")
     _check_entries(entries, submission.template["Resources"])
     _check_changes([each["LogicalResourceId"] for each in entries], submission.template["Resources"], changes)
-    reason = await _problem(entries) or _owner(entries)
+    reason = await _problem(entries) or _owner(records, entries)
     if reason is not None:
         return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
     listed = _listed([_change(each) for each in entries])
@@ -58,7 +58,7 @@ async def of_request(submission: Submission, request: Json, changes: list[Json])
     return {"StatusReason": REVIEW, **listed, **identifiers}
 
 
-async def of_existing(submission: Submission, changes: list[Json]) -> Json:
+async def of_existing(records: StackRecords, submission: Submission, changes: list[Json]) -> Json:
     """The changes with ImportExistingResources: an added resource whose name exists is imported."""
     resources: Json = submission.template["Resources"]
     entries = []
@@ -74,7 +74,7 @@ async def of_existing(submission: Submission, changes: list[Json]) -> Json:
             entries.append(
                 {"ResourceType": resource_type, "LogicalResourceId": logical_id, "ResourceIdentifier": identifier}
             )
-    reason = _unretained(entries, resources) or _owner(entries)
+    reason = _unretained(entries, resources) or _owner(records, entries)
     if reason is not None:
         return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
     adopted = {each["LogicalResourceId"]: _change(each) for each in entries}
@@ -163,11 +163,11 @@ async def _problem(entries: list[Json]) -> str | None:
     return None
 
 
-def _owner(entries: list[Json]) -> str | None:
+def _owner(records: StackRecords, entries: list[Json]) -> str | None:
     """The message that names the stack which already owns a resource."""
     for entry in entries:
         physical_id = _change(entry)["PhysicalResourceId"]
-        for stack in store.all_stacks():
+        for stack in records.all_stacks():
             for record in (stack.get("_resources") or {}).values():
                 if (record["ResourceType"], record["PhysicalResourceId"]) == (entry["ResourceType"], physical_id):
                     return f"{physical_id} already exists in stack {stack['StackId']}"
@@ -191,12 +191,12 @@ def _unretained(entries: list[Json], resources: Json) -> str | None:
 
 
 async def import_resources(
-    provisioner: Provisioner, stack: Stack, submission: Submission, change_set: ChangeSet
+    records: StackRecords, provisioner: Provisioner, stack: Stack, submission: Submission, change_set: ChangeSet
 ) -> None:
     """Execute an IMPORT change set: import its resources unchanged, and roll back if one cannot be read."""
     is_new = stack["StackStatus"] == "REVIEW_IN_PROGRESS"
-    stack["LastUpdatedTime"] = store.now()
-    context = OperationContext(provisioner, stack, submission.template, submission.parameters)
+    stack["LastUpdatedTime"] = now()
+    context = OperationContext(records, provisioner, stack, submission.template, submission.parameters)
     context.stack_event("IMPORT_IN_PROGRESS", "User Initiated")
     identifiers: dict[str, dict[str, str]] = change_set["_imports"]
     adopted: list[str] = []
@@ -224,7 +224,7 @@ async def _adopt(context: OperationContext, name: str, identifier: dict[str, str
         "LogicalResourceId": name,
         "Properties": context.resolve(definition.get("Properties") or {}, resources),
         "Attributes": made.attributes,
-        "Timestamp": store.now(),
+        "Timestamp": now(),
     }
 
 

@@ -14,12 +14,12 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services.cloudformation import wait_conditions
 
 from alva.region.background import Background
-from alva.region.cloudformation import deletion, deployment, drift, events, rollback, store, submissions
+from alva.region.cloudformation import deletion, deployment, drift, events, rollback, submissions
 from alva.region.cloudformation.context import OperationContext, importing_stacks
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.provisioning import Provisioner
-from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.store import Stack, StackRecords, description_of, now
 from alva.region.cloudformation.submissions import Submission
 from alva.region.cloudformation.types import wait_condition
 
@@ -37,11 +37,14 @@ _STATUSES_OF_FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK
 
 
 class Operations:
-    """CreateStack, UpdateStack, DeleteStack and the calls for a running or failed operation."""
+    """The calls that change stacks, and those for a running or failed operation."""
 
-    def __init__(self, background: Background, provisioner: Provisioner, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, background: Background, records: StackRecords, provisioner: Provisioner, ended: Callable[[], None]
+    ) -> None:
         """`ended` is called at the end of every operation."""
         self._background = background
+        self.records = records
         self.provisioner = provisioner
         self._ended = ended
 
@@ -64,17 +67,17 @@ class Operations:
         check_name(name)
         if request.get("OnFailure") and "DisableRollback" in request:
             raise Refused("You can specify either DisableRollback or OnFailure, but not both.")
-        former = store.find_existing(name)
+        former = self.records.find_existing(name)
         if former is not None and former["StackStatus"] != "REVIEW_IN_PROGRESS":
             raise Refused(f"Stack [{name}] already exists", "AlreadyExistsException")
         # A stack in REVIEW_IN_PROGRESS keeps its id when it is created.
         stack = former or new_stack(name, "CREATE_IN_PROGRESS", request)
-        submission = submissions.read(request, stack, self.provisioner.known_types)
+        submission = submissions.read(self.records, request, stack, self.provisioner.known_types)
         stack["DisableRollback"] = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
         stack["_stack_policy"] = request.get("StackPolicyBody", "")
         if former is None:
-            store.add(stack)
-        _make_obsolete(stack)
+            self.records.add(stack)
+        self._make_obsolete(stack)
         self.start(
             stack,
             submission,
@@ -86,16 +89,16 @@ class Operations:
 
     def update_stack(self, request: Json) -> Json:
         """UpdateStack."""
-        stack = store.find(request["StackName"])
+        stack = self.records.find(request["StackName"])
         if stack is None:
             raise no_such_stack(request["StackName"])
         if stack["StackStatus"] not in UPDATABLE:
             raise cannot_be_updated(stack)
         previous = stack["_template"] if request.get("UsePreviousTemplate") else None
-        submission = submissions.read(request, stack, self.provisioner.known_types, previous)
+        submission = submissions.read(self.records, request, stack, self.provisioner.known_types, previous)
         if not is_changed(stack, submission, request):
             raise Refused("No updates are to be performed.")
-        _make_obsolete(stack)
+        self._make_obsolete(stack)
         if policy := request.get("StackPolicyBody"):
             stack["_stack_policy"] = policy
         disable_rollback = bool(request.get("DisableRollback"))
@@ -119,11 +122,11 @@ class Operations:
 
         `drifted` are the resources that the update returns to the template's values.
         """
-        previous = store.description_of(stack) if is_update else None
+        previous = description_of(stack) if is_update else None
         if is_update or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
-            stack["LastUpdatedTime"] = store.now()
+            stack["LastUpdatedTime"] = now()
         take_over(stack, submission, request)
-        context = OperationContext(self.provisioner, stack, submission.template, submission.parameters)
+        context = OperationContext(self.records, self.provisioner, stack, submission.template, submission.parameters)
         context.stack_event("UPDATE_IN_PROGRESS" if is_update else "CREATE_IN_PROGRESS", "User Initiated")
         operation = deployment.new_operation(
             stack,
@@ -134,7 +137,7 @@ class Operations:
             imports=imports or {},
             drifted=drifted,
         )
-        work = deployment.deploy(self.provisioner, stack, operation)
+        work = deployment.deploy(self.records, self.provisioner, stack, operation)
         self.run(stack, around(self._deleted_after_failure(stack, work) if deletes_on_failure else work))
 
     def delete_stack(self, request: Json) -> Json:
@@ -143,7 +146,7 @@ class Operations:
         A stack whose exports are in use keeps its status and gets an event with the reason; the call itself succeeds
         (public reports of "Delete canceled", iam-identity-center-team 474 and aws-cft-tools 27).
         """
-        stack = store.find_existing(request["StackName"])
+        stack = self.records.find_existing(request["StackName"])
         if stack is None or stack["StackStatus"] == "DELETE_IN_PROGRESS":
             return {}
         name, status = stack["StackName"], stack["StackStatus"]
@@ -153,9 +156,9 @@ class Operations:
             raise Refused(f"Stack [{name}] cannot be deleted while in status {status}")
         for output in stack.get("Outputs") or ():
             export = output.get("ExportName")
-            if export and (users := importing_stacks(export, name)):
+            if export and (users := importing_stacks(self.records, export, name)):
                 reason = f"Delete canceled. Cannot delete export {export} as it is in use by {_enumerated(users)}."
-                OperationContext(self.provisioner, stack).stack_event(status, reason)
+                OperationContext(self.records, self.provisioner, stack).stack_event(status, reason)
                 return {}
         retained, mode = request.get("RetainResources") or [], request.get("DeletionMode")
         if mode == "FORCE_DELETE_STACK" and status != "DELETE_FAILED":
@@ -172,12 +175,13 @@ class Operations:
             raise Refused(f"Resource(s) [{', '.join(unknown)}] do not exist in stack [{name}]")
         if mode:
             stack["DeletionMode"] = mode
-        self.run(stack, deletion.delete_stack(self.provisioner, stack, retained, force=mode == "FORCE_DELETE_STACK"))
+        force = mode == "FORCE_DELETE_STACK"
+        self.run(stack, deletion.delete_stack(self.records, self.provisioner, stack, retained, force=force))
         return {}
 
     def cancel_update_stack(self, request: Json) -> Json:
         """CancelUpdateStack. It sets a flag; the operation checks it before each step and rolls back."""
-        stack = _existing(request)
+        stack = self.records.existing(request["StackName"])
         if stack["StackStatus"] != "UPDATE_IN_PROGRESS":
             raise Refused("CancelUpdateStack cannot be called from current stack status")
         stack["_cancel_requested"] = True
@@ -186,7 +190,7 @@ class Operations:
 
     def continue_update_rollback(self, request: Json) -> Json:
         """ContinueUpdateRollback."""
-        stack = _existing(request)
+        stack = self.records.existing(request["StackName"])
         if stack["StackStatus"] != "UPDATE_ROLLBACK_FAILED":
             raise Refused("ContinueUpdateRollback cannot be called from current stack status")
         skipped = request.get("ResourcesToSkip") or []
@@ -195,25 +199,25 @@ class Operations:
                 f"Resource(s) [{', '.join(unknown)}] cannot be skipped: only resources whose rollback failed can be "
                 "skipped"
             )
-        self.run(stack, rollback.continue_rollback(self.provisioner, stack, skipped))
+        self.run(stack, rollback.continue_rollback(self.records, self.provisioner, stack, skipped))
         return {}
 
     def rollback_stack(self, request: Json) -> Json:
         """RollbackStack, for a stack whose operation failed with DisableRollback."""
-        stack = _existing(request)
+        stack = self.records.existing(request["StackName"])
         operation = stack.get("_failed_operation")
         if stack["StackStatus"] not in ("CREATE_FAILED", "UPDATE_FAILED") or operation is None:
             raise Refused("RollbackStack cannot be called from current stack status")
         if "RetainExceptOnCreate" in request:
             operation["retain_except_on_create"] = request["RetainExceptOnCreate"]
         stack["StackStatus"] = "UPDATE_ROLLBACK_IN_PROGRESS" if operation["is_update"] else "ROLLBACK_IN_PROGRESS"
-        self.run(stack, rollback.roll_back(self.provisioner, stack, operation, "User Initiated"))
+        self.run(stack, rollback.roll_back(self.records, self.provisioner, stack, operation, "User Initiated"))
         return {"StackId": stack["StackId"]}
 
     async def _deleted_after_failure(self, stack: Stack, work: Work) -> None:
         await work
         if stack["StackStatus"] in _STATUSES_OF_FAILED_CREATIONS:
-            await deletion.delete_stack(self.provisioner, stack)
+            await deletion.delete_stack(self.records, self.provisioner, stack)
 
     def resume_interrupted(self) -> list[Stack]:
         """Finish every interrupted stack operation, as AWS would; return those stacks.
@@ -221,26 +225,68 @@ class Operations:
         A creation or an update is rolled back, a deletion or a rollback is finished.
         """
         resumed = []
-        for stack in store.all_stacks():
+        for stack in self.records.all_stacks():
             status = stack["StackStatus"]
             if not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
                 continue
             resumed.append(stack)
             operation = stack.get("_operation")
             if status == "DELETE_IN_PROGRESS":
-                self.run(stack, deletion.delete_stack(self.provisioner, stack))
+                self.run(stack, deletion.delete_stack(self.records, self.provisioner, stack))
             elif operation is not None:
-                self.run(stack, rollback.roll_back(self.provisioner, stack, operation, "The local region was stopped."))
+                reason = "The local region was stopped."
+                self.run(stack, rollback.roll_back(self.records, self.provisioner, stack, operation, reason))
             else:
                 stack["StackStatus"] = status.replace("_IN_PROGRESS", "_FAILED")
         return resumed
 
+    def signal_resource(self, request: Json) -> Json:
+        """SignalResource, for a wait condition."""
+        stack = self.records.existing(request["StackName"])
+        logical_id, signal = request["LogicalResourceId"], request["Status"]
+        if stack["StackStatus"] not in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+            raise Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be signaled")
+        unique_id = request["UniqueId"]
+        if not wait_conditions.signal_resource(stack["StackId"], logical_id, unique_id, signal):
+            raise Refused(f"Resource {logical_id} of stack {stack['StackName']} does not wait for signals")
+        reason = f"Received {signal} signal with UniqueId {unique_id}"
+        events.add(self.records, stack, logical_id, wait_condition.TYPE, "CREATE_IN_PROGRESS", reason)
+        return {}
 
-def _make_obsolete(stack: Stack) -> None:
-    """Mark the stack's pending change sets as OBSOLETE."""
-    for change_set in store.change_sets.values():
-        if change_set["StackId"] == stack["StackId"] and change_set["ExecutionStatus"] == "AVAILABLE":
-            change_set["ExecutionStatus"] = "OBSOLETE"
+    def update_termination_protection(self, request: Json) -> Json:
+        """UpdateTerminationProtection."""
+        stack = self.records.existing(request["StackName"])
+        stack["EnableTerminationProtection"] = request["EnableTerminationProtection"]
+        return {"StackId": stack["StackId"]}
+
+    def set_stack_policy(self, request: Json) -> Json:
+        """SetStackPolicy."""
+        stack, policy = self.records.existing(request["StackName"]), request.get("StackPolicyBody")
+        if policy and request.get("StackPolicyURL"):
+            raise Refused("You cannot specify both StackPolicyURL and StackPolicyBody")
+        try:
+            json.loads(policy or "")
+        except ValueError:
+            raise Refused("Error validating stack policy: Invalid stack policy") from None
+        stack["_stack_policy"] = policy
+        return {}
+
+    def get_stack_policy(self, request: Json) -> Json:
+        """GetStackPolicy."""
+        return {"StackPolicyBody": self.records.existing(request["StackName"]).get("_stack_policy") or None}
+
+    def list_imports(self, request: Json) -> Json:
+        """ListImports."""
+        users = importing_stacks(self.records, request["ExportName"])
+        if not users:
+            raise Refused(f"Export '{request['ExportName']}' is not imported by any stack.")
+        return {"Imports": users}
+
+    def _make_obsolete(self, stack: Stack) -> None:
+        """Mark the stack's pending change sets as OBSOLETE."""
+        for change_set in self.records.change_sets_of(stack):
+            if change_set["ExecutionStatus"] == "AVAILABLE":
+                change_set["ExecutionStatus"] = "OBSOLETE"
 
 
 def new_stack(name: str, status: str, request: Json) -> Stack:
@@ -250,7 +296,7 @@ def new_stack(name: str, status: str, request: Json) -> Stack:
         "StackId": f"arn:aws:cloudformation:{get_region()}:{get_account_id()}:stack/{name}/{uuid.uuid4()}",
         "StackStatus": status,
         "StackStatusReason": "User Initiated",
-        "CreationTime": store.now(),
+        "CreationTime": now(),
         "Tags": request.get("Tags") or [],
         "Outputs": [],
         "DisableRollback": False,
@@ -312,59 +358,6 @@ def cannot_be_updated(stack: Stack) -> Refused:
     return Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be updated.")
 
 
-def _existing(request: Json) -> Stack:
-    stack = store.find_existing(request["StackName"])
-    if stack is None:
-        raise no_such_stack(request["StackName"])
-    return stack
-
-
 def _enumerated(names: list[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def signal_resource(request: Json) -> Json:
-    """SignalResource, for a wait condition."""
-    stack, logical_id, signal = _existing(request), request["LogicalResourceId"], request["Status"]
-    if stack["StackStatus"] not in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
-        raise Refused(f"Stack:{stack['StackId']} is in {stack['StackStatus']} state and can not be signaled")
-    unique_id = request["UniqueId"]
-    if not wait_conditions.signal_resource(stack["StackId"], logical_id, unique_id, signal):
-        raise Refused(f"Resource {logical_id} of stack {stack['StackName']} does not wait for signals")
-    reason = f"Received {signal} signal with UniqueId {unique_id}"
-    events.add(stack, logical_id, wait_condition.TYPE, "CREATE_IN_PROGRESS", reason)
-    return {}
-
-
-def update_termination_protection(request: Json) -> Json:
-    """UpdateTerminationProtection."""
-    stack = _existing(request)
-    stack["EnableTerminationProtection"] = request["EnableTerminationProtection"]
-    return {"StackId": stack["StackId"]}
-
-
-def set_stack_policy(request: Json) -> Json:
-    """SetStackPolicy."""
-    stack, policy = _existing(request), request.get("StackPolicyBody")
-    if policy and request.get("StackPolicyURL"):
-        raise Refused("You cannot specify both StackPolicyURL and StackPolicyBody")
-    try:
-        json.loads(policy or "")
-    except ValueError:
-        raise Refused("Error validating stack policy: Invalid stack policy") from None
-    stack["_stack_policy"] = policy
-    return {}
-
-
-def get_stack_policy(request: Json) -> Json:
-    """GetStackPolicy."""
-    return {"StackPolicyBody": _existing(request).get("_stack_policy") or None}
-
-
-def list_imports(request: Json) -> Json:
-    """ListImports."""
-    users = importing_stacks(request["ExportName"])
-    if not users:
-        raise Refused(f"Export '{request['ExportName']}' is not imported by any stack.")
-    return {"Imports": users}

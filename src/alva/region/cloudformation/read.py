@@ -9,10 +9,11 @@ import json
 from datetime import datetime
 from typing import Any
 
-from alva.region.cloudformation import store, template
+from alva.region.cloudformation import template
 from alva.region.cloudformation.context import Context
 from alva.region.cloudformation.errors import Refused, no_such_stack
 from alva.region.cloudformation.intrinsics import NO_VALUE, Json, text
+from alva.region.cloudformation.store import Stack, StackRecords
 
 PAGE_SIZE = 100
 # Members of a resource's record that responses contain.
@@ -36,21 +37,7 @@ def page(items: list[Any], request: Json, action: str, size: int = PAGE_SIZE) ->
     return items[start:following], f"{action}:{following}" if following < len(items) else None
 
 
-def describe_stacks(request: Json) -> Json:
-    """DescribeStacks."""
-    name = request.get("StackName")
-    if name is None:
-        found = [each for each in store.all_stacks() if each["StackStatus"] != "DELETE_COMPLETE"]
-    else:
-        stack = store.find(name)
-        if stack is None:
-            raise Refused(f"Stack with id {name} does not exist")
-        found = [stack]
-    shown, token = page(found, request, "DescribeStacks")
-    return {"Stacks": [_stack(each) for each in shown], "NextToken": token}
-
-
-def _stack(stack: store.Stack) -> Json:
+def _stack(stack: Stack) -> Json:
     is_deleted = stack["StackStatus"] == "DELETE_COMPLETE"
     return {
         **{key: stack.get(key) for key in ("StackName", "StackId", "StackStatus", "ChangeSetId", "DeletionMode")},
@@ -92,49 +79,7 @@ def _drift(record: Json, key: str) -> Json:
     return {key: known.get(key, "NOT_CHECKED"), "LastCheckTimestamp": seconds(known.get("LastCheckTimestamp"))}
 
 
-def list_stacks(request: Json) -> Json:
-    """ListStacks."""
-    wanted = request.get("StackStatusFilter")
-    found = [each for each in store.all_stacks() if not wanted or each["StackStatus"] in wanted]
-    shown, token = page(found, request, "ListStacks")
-    summaries = [
-        {
-            **{key: each.get(key) or None for key in ("StackName", "StackId", "StackStatus", "StackStatusReason")},
-            **{key: seconds(each.get(key)) for key in ("CreationTime", "LastUpdatedTime", "DeletionTime")},
-            "TemplateDescription": each.get("Description") or None,
-            "DriftInformation": _drift(each, "StackDriftStatus"),
-        }
-        for each in shown
-    ]
-    return {"StackSummaries": summaries, "NextToken": token}
-
-
-def describe_stack_events(request: Json) -> Json:
-    """DescribeStackEvents, the newest first."""
-    stack = store.find(request["StackName"])
-    if stack is None:
-        raise no_such_stack(request["StackName"])
-    shown, token = page(store.events.get(stack["StackId"], [])[::-1], request, "DescribeStackEvents")
-    events = [
-        {
-            **{key: each.get(key) or None for key in each if key not in ("Timestamp", "PhysicalResourceId")},
-            "PhysicalResourceId": each.get("PhysicalResourceId", ""),
-            "Timestamp": seconds(each["Timestamp"]),
-        }
-        for each in shown
-    ]
-    return {"StackEvents": events, "NextToken": token}
-
-
-def describe_events(request: Json) -> Json:
-    """DescribeEvents: the failures of an operation's validation. Here all validation precedes the operation."""
-    name = request.get("StackName")
-    if name and store.find(name) is None:
-        raise no_such_stack(name)
-    return {"OperationEvents": []}
-
-
-def _resource(stack: store.Stack, logical_id: str, record: Json, time_member: str) -> Json:
+def _resource(stack: Stack, logical_id: str, record: Json, time_member: str) -> Json:
     return {
         "LogicalResourceId": logical_id,
         **{key: record.get(key) or None for key in _RESOURCE_MEMBERS},
@@ -145,91 +90,145 @@ def _resource(stack: store.Stack, logical_id: str, record: Json, time_member: st
     }
 
 
-def describe_stack_resource(request: Json) -> Json:
-    """DescribeStackResource, with the resource's metadata from the template."""
-    stack, logical_id = store.find(request["StackName"]), request["LogicalResourceId"]
-    if stack is None:
-        raise Refused(f"Stack '{request['StackName']}' does not exist")
-    record = (stack.get("_resources") or {}).get(logical_id)
-    if record is None:
-        raise Refused(f"Resource {logical_id} does not exist for stack {stack['StackName']}")
-    definition = ((stack.get("_template") or {}).get("Resources") or {}).get(logical_id) or {}
-    metadata = definition.get("Metadata")
-    if metadata is not None:
-        resolved = Context.of(stack).resolve(metadata, stack["_resources"])
-        metadata = json.dumps(metadata if resolved is NO_VALUE else resolved)
-    detail = {**_resource(stack, logical_id, record, "LastUpdatedTimestamp"), "Metadata": metadata}
-    return {"StackResourceDetail": detail}
-
-
-def describe_stack_resources(request: Json) -> Json:
-    """DescribeStackResources of a stack, or of the stack that owns a physical id."""
-    physical_id, logical_id = request.get("PhysicalResourceId"), request.get("LogicalResourceId")
-    name = request.get("StackName")
-    if name:
-        stack = store.find(name)
-        if stack is None:
-            raise Refused(f"Stack with id {name} does not exist")
-    else:
-        stack = next((each for each in store.all_stacks() if _has(each, physical_id)), None)
-        if stack is None:
-            raise Refused(f"Stack for {physical_id} does not exist")
-    resources: Json = stack.get("_resources") or {}
-    if logical_id and logical_id not in resources:
-        raise Refused(f"Resource {logical_id} does not exist for stack {stack['StackName']}")
-    shown = {key: each for key, each in resources.items() if logical_id in (None, key)}
-    return {"StackResources": [_resource(stack, key, each, "Timestamp") for key, each in shown.items()]}
-
-
-def _has(stack: store.Stack, physical_id: str | None) -> bool:
+def _has(stack: Stack, physical_id: str | None) -> bool:
     records = (stack.get("_resources") or {}).values()
     return any(each.get("PhysicalResourceId") == physical_id for each in records)
-
-
-def list_stack_resources(request: Json) -> Json:
-    """ListStackResources."""
-    stack = store.find(request["StackName"])
-    if stack is None:
-        raise Refused(f"Stack with id {request['StackName']} does not exist")
-    shown, token = page(list((stack.get("_resources") or {}).items()), request, "ListStackResources")
-    return {
-        "StackResourceSummaries": [_resource(stack, key, each, "LastUpdatedTimestamp") for key, each in shown],
-        "NextToken": token,
-    }
-
-
-def get_template(request: Json) -> Json:
-    """GetTemplate of a stack or of a change set."""
-    name, change_set_name = request.get("StackName"), request.get("ChangeSetName")
-    if not name and not change_set_name:
-        raise Refused("StackName is required if ChangeSetName is not specified.")
-    stack = store.find(name) if name else None
-    if name and stack is None:
-        raise Refused(f"Stack with id {name} does not exist")
-    record: Json | None = stack
-    if change_set_name:
-        if not name and not change_set_name.startswith("arn:"):
-            raise Refused("StackName must be specified if ChangeSetName is not specified as an ARN.")
-        record = store.find_change_set(change_set_name, stack)
-        if record is None:
-            raise Refused(f"ChangeSet [{change_set_name}] does not exist", "ChangeSetNotFound", 404)
-    assert record is not None  # noqa: S101 - refused above
-    body = record.get("_template_body") or "{}"
-    if request.get("TemplateStage", "Processed") == "Processed" and _has_transform(body):
-        body = json.dumps(record["_template"])
-    return {"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]}
 
 
 def _has_transform(body: str) -> bool:
     return "Transform" in body and ("Transform" in template.parse(body) or "Fn::Transform" in body)
 
 
-def list_exports(request: Json) -> Json:
-    """ListExports."""
-    shown, token = page(sorted(store.exports.items()), request, "ListExports")
-    return {
-        "Exports": [
-            {"ExportingStackId": each["StackId"], "Name": name, "Value": each["Value"]} for name, each in shown
-        ],
-        "NextToken": token,
-    }
+class StackDescriptions:
+    """The calls that describe stacks."""
+
+    def __init__(self, records: StackRecords) -> None:
+        self._records = records
+
+    def describe_stacks(self, request: Json) -> Json:
+        """DescribeStacks."""
+        name = request.get("StackName")
+        if name is None:
+            found = [each for each in self._records.all_stacks() if each["StackStatus"] != "DELETE_COMPLETE"]
+        else:
+            stack = self._records.find(name)
+            if stack is None:
+                raise Refused(f"Stack with id {name} does not exist")
+            found = [stack]
+        shown, token = page(found, request, "DescribeStacks")
+        return {"Stacks": [_stack(each) for each in shown], "NextToken": token}
+
+    def list_stacks(self, request: Json) -> Json:
+        """ListStacks."""
+        wanted = request.get("StackStatusFilter")
+        found = [each for each in self._records.all_stacks() if not wanted or each["StackStatus"] in wanted]
+        shown, token = page(found, request, "ListStacks")
+        summaries = [
+            {
+                **{key: each.get(key) or None for key in ("StackName", "StackId", "StackStatus", "StackStatusReason")},
+                **{key: seconds(each.get(key)) for key in ("CreationTime", "LastUpdatedTime", "DeletionTime")},
+                "TemplateDescription": each.get("Description") or None,
+                "DriftInformation": _drift(each, "StackDriftStatus"),
+            }
+            for each in shown
+        ]
+        return {"StackSummaries": summaries, "NextToken": token}
+
+    def describe_stack_events(self, request: Json) -> Json:
+        """DescribeStackEvents, the newest first."""
+        stack = self._records.find(request["StackName"])
+        if stack is None:
+            raise no_such_stack(request["StackName"])
+        shown, token = page(self._records.events.get(stack["StackId"], [])[::-1], request, "DescribeStackEvents")
+        events = [
+            {
+                **{key: each.get(key) or None for key in each if key not in ("Timestamp", "PhysicalResourceId")},
+                "PhysicalResourceId": each.get("PhysicalResourceId", ""),
+                "Timestamp": seconds(each["Timestamp"]),
+            }
+            for each in shown
+        ]
+        return {"StackEvents": events, "NextToken": token}
+
+    def describe_events(self, request: Json) -> Json:
+        """DescribeEvents: the failures of an operation's validation. Here all validation precedes the operation."""
+        name = request.get("StackName")
+        if name and self._records.find(name) is None:
+            raise no_such_stack(name)
+        return {"OperationEvents": []}
+
+    def describe_stack_resource(self, request: Json) -> Json:
+        """DescribeStackResource, with the resource's metadata from the template."""
+        stack, logical_id = self._records.find(request["StackName"]), request["LogicalResourceId"]
+        if stack is None:
+            raise Refused(f"Stack '{request['StackName']}' does not exist")
+        record = (stack.get("_resources") or {}).get(logical_id)
+        if record is None:
+            raise Refused(f"Resource {logical_id} does not exist for stack {stack['StackName']}")
+        definition = ((stack.get("_template") or {}).get("Resources") or {}).get(logical_id) or {}
+        metadata = definition.get("Metadata")
+        if metadata is not None:
+            resolved = Context.of(self._records, stack).resolve(metadata, stack["_resources"])
+            metadata = json.dumps(metadata if resolved is NO_VALUE else resolved)
+        detail = {**_resource(stack, logical_id, record, "LastUpdatedTimestamp"), "Metadata": metadata}
+        return {"StackResourceDetail": detail}
+
+    def describe_stack_resources(self, request: Json) -> Json:
+        """DescribeStackResources of a stack, or of the stack that owns a physical id."""
+        physical_id, logical_id = request.get("PhysicalResourceId"), request.get("LogicalResourceId")
+        name = request.get("StackName")
+        if name:
+            stack = self._records.find(name)
+            if stack is None:
+                raise Refused(f"Stack with id {name} does not exist")
+        else:
+            stack = next((each for each in self._records.all_stacks() if _has(each, physical_id)), None)
+            if stack is None:
+                raise Refused(f"Stack for {physical_id} does not exist")
+        resources: Json = stack.get("_resources") or {}
+        if logical_id and logical_id not in resources:
+            raise Refused(f"Resource {logical_id} does not exist for stack {stack['StackName']}")
+        shown = {key: each for key, each in resources.items() if logical_id in (None, key)}
+        return {"StackResources": [_resource(stack, key, each, "Timestamp") for key, each in shown.items()]}
+
+    def list_stack_resources(self, request: Json) -> Json:
+        """ListStackResources."""
+        stack = self._records.find(request["StackName"])
+        if stack is None:
+            raise Refused(f"Stack with id {request['StackName']} does not exist")
+        shown, token = page(list((stack.get("_resources") or {}).items()), request, "ListStackResources")
+        return {
+            "StackResourceSummaries": [_resource(stack, key, each, "LastUpdatedTimestamp") for key, each in shown],
+            "NextToken": token,
+        }
+
+    def get_template(self, request: Json) -> Json:
+        """GetTemplate of a stack or of a change set."""
+        name, change_set_name = request.get("StackName"), request.get("ChangeSetName")
+        if not name and not change_set_name:
+            raise Refused("StackName is required if ChangeSetName is not specified.")
+        stack = self._records.find(name) if name else None
+        if name and stack is None:
+            raise Refused(f"Stack with id {name} does not exist")
+        record: Json | None = stack
+        if change_set_name:
+            if not name and not change_set_name.startswith("arn:"):
+                raise Refused("StackName must be specified if ChangeSetName is not specified as an ARN.")
+            record = self._records.find_change_set(change_set_name, stack)
+            if record is None:
+                raise Refused(f"ChangeSet [{change_set_name}] does not exist", "ChangeSetNotFound", 404)
+        assert record is not None  # noqa: S101 - refused above
+        body = record.get("_template_body") or "{}"
+        if request.get("TemplateStage", "Processed") == "Processed" and _has_transform(body):
+            body = json.dumps(record["_template"])
+        return {"TemplateBody": body, "StagesAvailable": ["Original", "Processed"]}
+
+    def list_exports(self, request: Json) -> Json:
+        """ListExports."""
+        shown, token = page(sorted(self._records.exports.items()), request, "ListExports")
+        return {
+            "Exports": [
+                {"ExportingStackId": each["StackId"], "Name": name, "Value": each["Value"]} for name, each in shown
+            ],
+            "NextToken": token,
+        }

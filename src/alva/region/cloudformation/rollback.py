@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from alva.region.cloudformation import store
-from alva.region.cloudformation.context import Context, Operation, OperationContext, Step, exports_of, replace_exports
+from alva.region.cloudformation.context import Operation, OperationContext, Step, exports_of
 from alva.region.cloudformation.deletion import delete_resource
 from alva.region.cloudformation.graph import reversed_dependencies, run_in_order
 from alva.region.cloudformation.provisioning import Provisioner
-from alva.region.cloudformation.store import Stack
+from alva.region.cloudformation.store import DESCRIBING, Stack, StackRecords, now
 
 
-async def roll_back(provisioner: Provisioner, stack: Stack, operation: Operation, reason: str = "") -> None:
+async def roll_back(
+    records: StackRecords, provisioner: Provisioner, stack: Stack, operation: Operation, reason: str = ""
+) -> None:
     """Roll back the steps that an operation has done.
 
     Changed resources return to their previous properties, in dependency order; then new resources are deleted. Each
@@ -23,7 +24,8 @@ async def roll_back(provisioner: Provisioner, stack: Stack, operation: Operation
     stack["_operation"] = operation
     operation.setdefault("steps", {})
     previous: Stack | None = operation.get("previous_stack") if operation.get("is_update") else None
-    context = OperationContext(provisioner, stack, operation.get("template") or {}, operation.get("param_values") or {})
+    source, parameters = operation.get("template") or {}, operation.get("param_values") or {}
+    context = OperationContext(records, provisioner, stack, source, parameters)
     context.stack_event("UPDATE_ROLLBACK_IN_PROGRESS" if previous is not None else "ROLLBACK_IN_PROGRESS", reason)
     if previous is not None:
         failed = await _revert_changes(context, operation, previous)
@@ -31,7 +33,7 @@ async def roll_back(provisioner: Provisioner, stack: Stack, operation: Operation
             _rollback_failed(context, operation, failed, "UPDATE_ROLLBACK_FAILED", "update")
             return
         restore_description(stack, previous)
-        replace_exports(context.id, exports_of(stack))
+        records.replace_exports(context.id, exports_of(stack))
         context.stack_event("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
     failed = await _delete_made(context, operation)
     if failed and previous is None:
@@ -81,12 +83,12 @@ async def _revert_changes(context: OperationContext, operation: Operation, previ
             PhysicalResourceId=made.physical_id,
             Attributes={**(record.get("Attributes") or {}), **made.attributes},
             ResourceStatus="UPDATE_COMPLETE",
-            Timestamp=store.now(),
+            Timestamp=now(),
         )
         context.event(name, step["type"], "UPDATE_COMPLETE", physical_id=made.physical_id)
 
     touched = {name for name, step in steps.items() if was_touched(step)}
-    old = Context(context.stack, previous.get("_template") or {}, previous.get("_resolved_params") or {})
+    old = context.before(previous)
     outcome = await run_in_order(
         {**{name: set() for name in touched}, **old.dependencies(touched)}, revert, keep_going=True
     )
@@ -147,19 +149,21 @@ def _rollback_failed(
     context.stack_event(status, f"The following resource(s) failed to {verb}: [{', '.join(sorted(failed))}]. ")
 
 
-async def continue_rollback(provisioner: Provisioner, stack: Stack, resources_to_skip: Collection[str]) -> None:
+async def continue_rollback(
+    records: StackRecords, provisioner: Provisioner, stack: Stack, resources_to_skip: Collection[str]
+) -> None:
     """ContinueUpdateRollback: retry the failed resources; those to skip keep their state."""
     operation = stack.pop("_rollback_operation", {})
     stack.pop("_rollback_failed", None)
-    context = OperationContext(provisioner, stack)
+    context = OperationContext(records, provisioner, stack)
     for name in resources_to_skip:
         step = operation["steps"][name]
         step["state"] = "skipped"
         reason, physical_id = "Resource rollback skipped by user", step.get("physical_id", "")
         context.event(name, step["type"], "UPDATE_COMPLETE", reason, physical_id)
-    await roll_back(provisioner, stack, operation, "User Initiated")
+    await roll_back(records, provisioner, stack, operation, "User Initiated")
 
 
 def restore_description(stack: Stack, previous: Stack) -> None:
     """Restore the stack's description from before the update."""
-    stack.update({key: previous[key] for key in store.DESCRIBING if key in previous})
+    stack.update({key: previous[key] for key in DESCRIBING if key in previous})

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 from ministack import app as ministack_app
 from ministack.core.responses import get_account_id, get_region
 
-from alva.region.cloudformation import parameters, rules, store, template
+from alva.region.cloudformation import parameters, rules, template
 from alva.region.cloudformation.context import scope_of
 from alva.region.cloudformation.errors import Refused
 from alva.region.cloudformation.intrinsics import Json, Scope, TemplateError, text
+from alva.region.cloudformation.store import Stack, StackRecords
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 LARGEST_INLINE_BYTES = 51200
@@ -58,7 +59,11 @@ async def with_template(request: Json) -> Json:
 
 
 def read(
-    request: Json, stack: store.Stack, known_types: Collection[str], previous_template: Json | None = None
+    records: StackRecords,
+    request: Json,
+    stack: Stack,
+    known_types: Collection[str],
+    previous_template: Json | None = None,
 ) -> Submission:
     """Read and check the template and parameters of a request. Raises TemplateError or Refused in AWS's words.
 
@@ -76,7 +81,7 @@ def read(
     _check_tags(request.get("Tags") or [])
     _check_capabilities(request, source)
     given = parameters.resolved(source, request.get("Parameters") or (), stack.get("_resolved_params") or {})
-    scope = scope_of(stack, source, given)
+    scope = scope_of(records, stack, source, given)
     template.check_in(source, scope, known_types)
     _check_allowed_types(request.get("ResourceTypes"), template.active(source["Resources"], scope.conditions))
     rules.check(source, scope)
@@ -105,7 +110,7 @@ def _check_allowed_types(allowed: list[str] | None, resources: Json) -> None:
             raise Refused(f"Resource type {name} is not allowed by parameter ResourceTypes [{', '.join(allowed)}]")
 
 
-def validate_template(known_types: Collection[str], request: Json) -> Json:
+def validate_template(records: StackRecords, known_types: Collection[str], request: Json) -> Json:
     """ValidateTemplate."""
     if request.get("TemplateBody") is None:
         raise Refused("Either Template URL or Template Body must be specified.")
@@ -118,7 +123,7 @@ def validate_template(known_types: Collection[str], request: Json) -> Json:
     with contextlib.suppress(_Unfit):
         # Without all parameters the conditions, and so the set of resources, are unknown.
         values = _defaults(source)
-        template.check_in(source, scope_of(stack, source, values), known_types)
+        template.check_in(source, scope_of(records, stack, source, values), known_types)
     needed, types = template.capabilities(source)
     return {
         "Description": source.get("Description", ""),
@@ -153,11 +158,11 @@ def _capabilities(needed: list[str], types: list[str]) -> Json:
     return {"Capabilities": needed, "CapabilitiesReason": reason}
 
 
-def get_template_summary(request: Json) -> Json:
+def get_template_summary(records: StackRecords, request: Json) -> Json:
     """GetTemplateSummary of a template or of a stack's."""
     body, name = request.get("TemplateBody"), request.get("StackName")
     if body is None and name:
-        stack = store.find_existing(name)
+        stack = records.find_existing(name)
         if stack is None:
             raise Refused(f"Stack with id {name} does not exist")
         if stack["StackStatus"] == "REVIEW_IN_PROGRESS":

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable
+from functools import partial
 
 from ministack.core.concurrency import run_reentrant
 from ministack.services.cloudformation import wait_conditions
 
-from alva.region.cloudformation import store
 from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.registry import Handlers, Properties, Provisioned, Registry
+from alva.region.cloudformation.store import StackRecords
 
 TYPE = "AWS::CloudFormation::WaitCondition"
 
 
-def create(logical_id: str, properties: Properties, stack_name: str) -> Awaitable[Provisioned]:
+def create(records: StackRecords, logical_id: str, properties: Properties, stack_name: str) -> Awaitable[Provisioned]:
     """Wait for the signals, on a thread: the step cannot be cancelled."""
-    stack = store.stacks[stack_name]
+    stack = records.stacks[stack_name]
     definition = stack["_operation"]["template"]["Resources"][logical_id]
     if "CreationPolicy" in definition:
         signal = definition["CreationPolicy"].get("ResourceSignal") or {}
@@ -48,8 +49,13 @@ def delete(physical_id: str, properties: Properties) -> None:
     """Do nothing: only the handle has a record."""
 
 
-def create_handle(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
-    url, token = wait_conditions.register_handle(store.stacks[stack_name]["StackId"])
+def create_handle(
+    records: StackRecords,
+    logical_id: str,  # noqa: ARG001
+    properties: Properties,  # noqa: ARG001
+    stack_name: str,
+) -> Provisioned:
+    url, token = wait_conditions.register_handle(records.stacks[stack_name]["StackId"])
     return url, {"Id": token}
 
 
@@ -61,6 +67,8 @@ def delete_handle(physical_id: str, properties: Properties) -> None:  # noqa: AR
     wait_conditions.discard_handle(physical_id)
 
 
-def register(registry: Registry) -> None:
-    registry.register(TYPE, Handlers(create=create, update=update, delete=delete))
-    registry.register(f"{TYPE}Handle", Handlers(create=create_handle, update=update_handle, delete=delete_handle))
+def register(registry: Registry, records: StackRecords) -> None:
+    """Register both types; a condition reads its operation in the stack's record."""
+    registry.register(TYPE, Handlers(create=partial(create, records), update=update, delete=delete))
+    handle = Handlers(create=partial(create_handle, records), update=update_handle, delete=delete_handle)
+    registry.register(f"{TYPE}Handle", handle)
