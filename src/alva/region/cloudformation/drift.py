@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alva.region.cloudformation.drift_comparison import differences
-from alva.region.cloudformation.drift_readers import NOT_FOUND
+from alva.region.cloudformation.handler_failure import handler_code
 from alva.region.cloudformation.registry import Properties, Registry
 from alva.region.control_plane import ServiceError
 
@@ -107,7 +107,7 @@ class Drift:
             current = reader(physical_id, properties)
             return await current if inspect.isawaitable(current) else current
         except ServiceError as error:
-            if error.code in NOT_FOUND:
+            if handler_code(error.code) == "NotFound":
                 return None
             raise
 

@@ -11,11 +11,6 @@ from alva.region.cloudformation.registry import Properties, Reader, Registry
 from alva.region.cloudformation.store import StackRecords
 from alva.region.control_plane import call
 
-NOT_FOUND = frozenset({
-    "InvalidGroup.NotFound", "NoSuchBucket", "NoSuchEntity", "NotFound", "ParameterNotFound", "QueueDoesNotExist",
-    "ResourceNotFoundException",
-})  # fmt: skip
-
 _GROUP = "AWS::EC2::SecurityGroup"
 _QUEUE_NUMBERS = (
     "VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod", "DelaySeconds",

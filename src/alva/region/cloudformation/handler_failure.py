@@ -24,18 +24,21 @@ class HandlerFailed(Exception):
         self.code = code
 
 
+# What the error codes of services mean, beside those that end with one of `_NOT_FOUND`.
 _HANDLER_CODES = {
     "ResourceExistsException": "AlreadyExists",
     "EntityAlreadyExists": "AlreadyExists",
     "DuplicateRecordException": "AlreadyExists",
-    "ResourceNotFoundException": "NotFound",
-    "ObjectNotFoundException": "NotFound",
-    "NotFoundException": "NotFound",
+    "404": "NotFound",  # S3's HeadBucket, whose answer has no body
+    "NoSuchBucket": "NotFound",
     "NoSuchEntity": "NotFound",
+    "QueueDoesNotExist": "NotFound",
     "InvalidParameterException": "InvalidRequest",
     "InvalidRequestException": "InvalidRequest",
     "ValidationException": "InvalidRequest",
 }
+# Examples: InvalidGroup.NotFound, RepositoryNotFoundException, ReplicationGroupNotFoundFault.
+_NOT_FOUND = ("NotFound", "NotFoundException", "NotFoundFault")
 
 
 async def call(service: str, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,14 +49,13 @@ async def call(service: str, action: str, request: Mapping[str, Any]) -> dict[st
         raise _failed(error) from error
 
 
-def _handler_code(code: str) -> str:
-    if code.endswith("NotFound"):  # EC2: InvalidGroup.NotFound, NatGatewayNotFound
-        return "NotFound"
-    return _HANDLER_CODES.get(code, "GeneralServiceException")
+def handler_code(code: str) -> str:
+    """CloudFormation's handler error code for a service's error code."""
+    return "NotFound" if code.endswith(_NOT_FOUND) else _HANDLER_CODES.get(code, "GeneralServiceException")
 
 
 def _failed(error: ServiceError) -> HandlerFailed:
     return HandlerFailed(
         f"{error.message} (Service: {error.service}, Status Code: {error.status}, Error Code: {error.code})",
-        _handler_code(error.code),
+        handler_code(error.code),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from alva.region.cloudformation import deployment, imports
 from alva.region.cloudformation.context import RETAINING_POLICIES, OperationContext
 from alva.region.cloudformation.errors import Refused
+from alva.region.cloudformation.handler_failure import HandlerFailed
 from alva.region.cloudformation.intrinsics import Json
 from alva.region.cloudformation.operations import take_over
 from alva.region.cloudformation.provisioning import Provisioner
@@ -47,7 +48,7 @@ async def of_request(records: StackRecords, submission: Submission, request: Jso
     _check_changes([each["LogicalResourceId"] for each in entries], submission.template["Resources"], changes)
     reason = await _problem(entries) or _owner(records, entries)
     if reason is not None:
-        return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
+        return _failed(reason)
     listed = _listed([_change(each) for each in entries])
     identifiers = {"_imports": {each["LogicalResourceId"]: each["ResourceIdentifier"] for each in entries}}
     if unsupported := sorted(
@@ -69,19 +70,27 @@ async def of_existing(records: StackRecords, submission: Submission, changes: li
         # Only a literal name identifies an existing resource; one from a function is created.
         if change["Action"] != "Add" or key is None or not isinstance(name, str):
             continue
-        if await imports.problem_of(resource_type, name) is None:
+        try:
+            exists = await imports.exists(resource_type, name)
+        except HandlerFailed as error:
+            return _failed(str(error))
+        if exists:
             identifier = {key: name}
             entries.append(
                 {"ResourceType": resource_type, "LogicalResourceId": logical_id, "ResourceIdentifier": identifier}
             )
     reason = _unretained(entries, resources) or _owner(records, entries)
     if reason is not None:
-        return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
+        return _failed(reason)
     adopted = {each["LogicalResourceId"]: _change(each) for each in entries}
     return {
         **_listed([adopted.get(each["LogicalResourceId"], each) for each in changes]),
         "_imports": {each["LogicalResourceId"]: each["ResourceIdentifier"] for each in entries},
     }
+
+
+def _failed(reason: str) -> Json:
+    return {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": reason, **_listed([])}
 
 
 def _listed(changes: list[Json]) -> Json:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ministack.core.responses import get_account_id, get_region
 
-from alva.region.cloudformation.handler_failure import HandlerFailed
+from alva.region.cloudformation.handler_failure import HandlerFailed, call
 from alva.region.cloudformation.registry import Properties, Provisioned
-from alva.region.control_plane import Json, ServiceError, call
+from alva.region.control_plane import Json
 
 # How messages quote a service's SDK.
 _BY_SDK = "(Service: {}, Status Code: 404, Request ID: {{request_id}}) (SDK Attempt Count: 1)"
@@ -25,8 +25,8 @@ _BY_SDK = "(Service: {}, Status Code: 404, Request ID: {{request_id}}) (SDK Atte
 class Existing:
     """How the resources of a type are found.
 
-    `find` gets the identifier's value. It returns the same as `create`, and None or a ServiceError where there is no
-    such resource.
+    `find` gets the identifier's value. It returns the same as `create`. Where there is no such resource, it returns
+    None or raises HandlerFailed with the code NotFound.
     """
 
     identifier: str
@@ -168,21 +168,29 @@ def identifier(type_name: str) -> str | None:
 
 
 async def adopt(type_name: str, value: str) -> Provisioned:
-    """The physical id and the attributes of an existing resource. Raises HandlerFailed where there is none."""
+    """The physical id and the attributes of an existing resource. Raises HandlerFailed if it cannot be read."""
     found = await _found(IMPORTABLE[type_name], value)
     if found is None:
         raise HandlerFailed(_missing(type_name, value), "NotFound")
     return found
 
 
+async def exists(type_name: str, value: str) -> bool:
+    """Whether there is a resource to import. Raises HandlerFailed if that cannot be read."""
+    return await _found(IMPORTABLE[type_name], value) is not None
+
+
 async def problem_of(type_name: str, value: str) -> str | None:
-    """AWS's message if there is no resource to import, otherwise None. None, too, where the type is unknown."""
-    existing = IMPORTABLE.get(type_name)
-    return None if existing is None or await _found(existing, value) else _missing(type_name, value)
+    """The message if the resource cannot be imported, otherwise None. None, too, where the type is unknown."""
+    try:
+        is_fit = type_name not in IMPORTABLE or await exists(type_name, value)
+    except HandlerFailed as error:
+        return str(error)
+    return None if is_fit else _missing(type_name, value)
 
 
 async def refuse_existing(type_name: str, properties: Properties) -> None:
-    """Raise HandlerFailed if a resource of this name exists already."""
+    """Raise HandlerFailed if a resource of this name exists already, or if that cannot be read."""
     existing = _NAMED.get(type_name) or IMPORTABLE.get(type_name)
     name = properties.get(existing.identifier) if existing else None
     if existing and name and await _found(existing, str(name)):
@@ -193,8 +201,10 @@ async def _found(existing: Existing, value: str) -> Provisioned | None:
     try:
         found = existing.find(value)
         return await found if inspect.isawaitable(found) else found
-    except ServiceError:
-        return None
+    except HandlerFailed as error:
+        if error.code == "NotFound":
+            return None
+        raise
 
 
 def _missing(type_name: str, value: str) -> str:
