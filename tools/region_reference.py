@@ -62,11 +62,10 @@ def install(home: Path) -> Registry:
     from ministack import app
 
     from alva.region import offered_services, server
-    from alva.region.cloudformation import extension
 
     offered_services.disable_other_entry_points(app)
     region, components = server.build(config)
-    extension.install(region.resource_types, region.services, lambda: None, lambda: None, region.background)
+    server.install_cloudformation(region)
     for component in components:
         component.install()
     return region.resource_types

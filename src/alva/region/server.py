@@ -36,6 +36,7 @@ from alva.region.asgi import READ_ONLY, ASGIApplication, answer_json, is_for_reg
 from alva.region.background import Background
 from alva.region.certificates import CertificateAuthority
 from alva.region.cloudformation import extension
+from alva.region.cloudformation.operations import Operations
 from alva.region.cloudwatch.alarms import Alarms
 from alva.region.cloudwatch.api import CloudWatch
 from alva.region.component import Component
@@ -124,16 +125,7 @@ async def run(config: RegionConfig) -> None:
     logger.info("network: %s", region.network.description)
     logger.info("memory limits: %s", region.memory.description)
 
-    def stacks_changed() -> None:
-        region.persistence.mark_stacks_changed()
-        region.network.changed()
-        region.load_balancers.security_groups_may_have_changed()
-
-    # A region that is killed directly after a creation must not roll it back at its next start.
-    operation_ended = partial(region.persistence.mark_stacks_changed, at_once=True)
-    operations = extension.install(
-        region.resource_types, region.services, stacks_changed, operation_ended, region.background
-    )
+    operations = install_cloudformation(region)
     policy_simulation.install()
     iam_api.install(ministack_app.SERVICE_HANDLERS)
     log_events.install()
@@ -175,6 +167,19 @@ async def run(config: RegionConfig) -> None:
         await server.stop()
         await _stop(region, list(reversed(started)))
         logger.info("stopped in %.1f s", time.monotonic() - began)
+
+
+def install_cloudformation(region: Region) -> Operations:
+    """Serve CloudFormation. Each step of a stack operation saves the state soon, and its end at once."""
+
+    def stacks_changed() -> None:
+        region.persistence.mark_stacks_changed()
+        region.network.changed()
+        region.load_balancers.security_groups_may_have_changed()
+
+    # A region that is killed directly after a creation must not roll it back at its next start.
+    operation_ended = partial(region.persistence.mark_stacks_changed, at_once=True)
+    return extension.install(region.resource_types, region.services, stacks_changed, operation_ended, region.background)
 
 
 def _record_unexpected(background: Background, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
