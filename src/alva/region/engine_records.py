@@ -164,7 +164,7 @@ class Store(ABC, Generic[R]):
                     return record  # type: ignore[no-any-return]
         raise AwsError("InvalidParameterValue", f"The specified resource name does not exist: {arn}")
 
-    # State that is saved with MiniStack's
+    # The region's persistence saves this state with the states of MiniStack's services.
 
     def get_state(self) -> Json:
         """The state as JSON values."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from alva.region.cloudformation import schemas
 from alva.region.cloudformation.registry import Properties
 
-# "Update requires" in the types' references. The handlers decide.
+# AWS's references name conditions under which a change of these properties replaces the resource ("Update requires").
+# The type's handler decides whether a change replaces it.
 _CONDITIONAL = {
     "AWS::ElastiCache::ReplicationGroup": ("AuthToken", "NodeGroupConfiguration", "NumNodeGroups"),
     "AWS::RDS::DBInstance": (
@@ -15,9 +16,9 @@ _CONDITIONAL = {
         "SourceDBInstanceIdentifier", "SourceDbiResourceId", "UseLatestRestorableTime",
     ),
 }  # fmt: skip
-# "Update requires: Replacement" in the types' references, while their schemas do not say so.
+# The types' references state "Update requires: Replacement" for these properties, and their schemas do not.
 _NOT_IN_SCHEMAS = {"AWS::EC2::EIP": ("Domain",), "AWS::ECS::Service": ("DeploymentController", "LaunchType")}
-# The names of types that AWS does not replace while the template gives the same name.
+# These properties name a resource. AWS refuses to replace a resource while the template gives the same name.
 _NAMES = {
     "AWS::ECR::Repository": "RepositoryName",
     "AWS::ElastiCache::ReplicationGroup": "ReplicationGroupId",
@@ -32,7 +33,7 @@ _NAMES = {
     "AWS::S3::MultiRegionAccessPoint": "Name",
     "AWS::WAFv2::WebACL": "Name",
 }
-# Of the conditional ones, those whose change replaces the resource. An instance without its former DBSnapshotIdentifier
+# A change of these conditional properties replaces the resource. An instance without its former DBSnapshotIdentifier
 # is replaced by an empty one, and another snapshot by an instance restored from it ("AWS::RDS::DBInstance").
 _REPLACING = {
     "AWS::ElastiCache::ReplicationGroup": ("NodeGroupConfiguration", "NumNodeGroups"),
