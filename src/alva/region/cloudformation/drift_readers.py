@@ -12,6 +12,7 @@ from alva.region.cloudformation.store import StackRecords
 from alva.region.control_plane import call
 
 _GROUP = "AWS::EC2::SecurityGroup"
+_SIDES = {"Ingress": ("Source", "IpPermissions"), "Egress": ("Destination", "IpPermissionsEgress")}
 _QUEUE_NUMBERS = (
     "VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod", "DelaySeconds",
     "ReceiveMessageWaitTimeSeconds",
@@ -51,30 +52,21 @@ async def _group(records: StackRecords, group_id: str, properties: Properties) -
         "GroupDescription": group["Description"],
         "GroupName": group["GroupName"],
         "VpcId": group["VpcId"],
-        "SecurityGroupIngress": _inline_rules(
-            records, group_id, properties, "Ingress", "Source", group["IpPermissions"]
-        ),
-        "SecurityGroupEgress": _inline_rules(
-            records, group_id, properties, "Egress", "Destination", group["IpPermissionsEgress"]
-        ),
+        "SecurityGroupIngress": _inline_rules(records, group, properties, "Ingress"),
+        "SecurityGroupEgress": _inline_rules(records, group, properties, "Egress"),
         "Tags": group["Tags"],
     }
 
 
-def _inline_rules(
-    records: StackRecords,
-    group_id: str,
-    properties: Properties,
-    direction: str,
-    side: str,
-    permissions: list[dict[str, Any]],
-) -> list[Properties]:
+def _inline_rules(records: StackRecords, group: Properties, properties: Properties, direction: str) -> list[Properties]:
     """The rules of a group, without those that are separate resources in the same stack.
 
     AWS leaves out such attachments too, within a stack and not across stacks ("Resource attachments" of the guide).
     """
-    attached = [identity(rule, side) for rule in _attached_rules(records, group_id, f"{_GROUP}{direction}")]
-    rules = [rule for rule in rules_of(permissions, side) if identity(rule, side) not in attached]
+    side, permissions = _SIDES[direction]
+    others = _attached_rules(records, group["GroupId"], f"{_GROUP}{direction}")
+    attached = [identity(rule, side) for rule in others]
+    rules = [rule for rule in rules_of(group[permissions], side) if identity(rule, side) not in attached]
     # The owner of a source group, and descriptions that the template does not set, are not compared.
     wanted = properties.get(f"SecurityGroup{direction}") or []
     owners = {
@@ -186,8 +178,8 @@ _RULE_PROPERTIES = (
     "SourceSecurityGroupId", "SourcePrefixListId", "DestinationSecurityGroupId", "DestinationPrefixListId",
 )  # fmt: skip
 _READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
-    f"{_GROUP}Ingress": (_rule_reader("Source", "IpPermissions"), _RULE_PROPERTIES),
-    f"{_GROUP}Egress": (_rule_reader("Destination", "IpPermissionsEgress"), _RULE_PROPERTIES),
+    f"{_GROUP}Ingress": (_rule_reader(*_SIDES["Ingress"]), _RULE_PROPERTIES),
+    f"{_GROUP}Egress": (_rule_reader(*_SIDES["Egress"]), _RULE_PROPERTIES),
     "AWS::IAM::Role": (
         _role,
         ("RoleName", "Path", "Description", "MaxSessionDuration", "AssumeRolePolicyDocument", "Tags"),

@@ -168,36 +168,15 @@ def metric_values(stored: Metrics, alarm: Mapping[str, Any], period: int, count:
     """
     if not alarm.get("Metrics"):
         statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
-        return _statistics(
-            stored,
-            alarm["Namespace"],
-            alarm["MetricName"],
-            alarm.get("Dimensions") or (),
-            statistic,
-            alarm.get("Unit"),
-            period,
-            count,
-            now,
-        )
+        stat = {"Metric": alarm, "Stat": statistic, "Unit": alarm.get("Unit")}
+        return _statistics(stored, stat, period, count, now)
     series: dict[str, Values] = {}
     expressions: dict[str, str] = {}
     for query in alarm["Metrics"]:
         if "Expression" in query:
             expressions[query["Id"]] = query["Expression"]
             continue
-        stat = query["MetricStat"]
-        metric = stat["Metric"]
-        series[query["Id"]] = _statistics(
-            stored,
-            metric["Namespace"],
-            metric["MetricName"],
-            metric.get("Dimensions") or (),
-            stat["Stat"],
-            stat.get("Unit"),
-            period,
-            count,
-            now,
-        )
+        series[query["Id"]] = _statistics(stored, query["MetricStat"], period, count, now)
     returned = next(query["Id"] for query in alarm["Metrics"] if query.get("ReturnData", True))
     return [
         value_of(returned, {name: values[index] for name, values in series.items()}, expressions)
@@ -205,19 +184,10 @@ def metric_values(stored: Metrics, alarm: Mapping[str, Any], period: int, count:
     ]
 
 
-def _statistics(
-    stored: Metrics,
-    namespace: str,
-    name: str,
-    dimensions: Sequence[Mapping[str, str]],
-    statistic: str,
-    unit: str | None,
-    period: int,
-    count: int,
-    now: float,
-) -> Values:
-    watched = metrics.metric(namespace, name, {each["Name"]: each["Value"] for each in dimensions})
-    points = stored.points(watched, unit)
+def _statistics(stored: Metrics, stat: Mapping[str, Any], period: int, count: int, now: float) -> Values:
+    metric, statistic = stat["Metric"], stat["Stat"]
+    dimensions = {each["Name"]: each["Value"] for each in metric.get("Dimensions") or ()}
+    points = stored.points(metrics.metric(metric["Namespace"], metric["MetricName"], dimensions), stat.get("Unit"))
     ends = [now - period * index for index in range(count)]
     return [metrics.statistic(metrics.between(points, end - period, end), statistic) for end in ends]
 

@@ -49,12 +49,7 @@ def delete(physical_id: str, properties: Properties) -> None:
     """Do nothing: only the handle has a record."""
 
 
-def create_handle(
-    records: StackRecords,
-    logical_id: str,  # noqa: ARG001
-    properties: Properties,  # noqa: ARG001
-    stack_name: str,
-) -> Provisioned:
+def create_handle(records: StackRecords, logical_id: str, properties: Properties, stack_name: str) -> Provisioned:  # noqa: ARG001
     url, token = wait_conditions.register_handle(records.stacks[stack_name]["StackId"])
     return url, {"Id": token}
 
