@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from botocore.config import Config
 from xdist.remote import Producer
@@ -63,7 +66,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the tests' child processes: by default, background jobs of a shell ignore SIGINT."""
+    """Prepare the process of the tests."""
+    # Sessions of boto3 share the models of AWS's services: to read them again takes most of a new session's time.
+    botocore.session.create_loader = functools.cache(botocore.loaders.create_loader)  # type: ignore[attr-defined]
+    # Ctrl-C reaches the tests' child processes. By default, background jobs of a shell ignore SIGINT.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -122,12 +128,15 @@ class RunningRegion:
     def __init__(self, config: RegionConfig) -> None:
         self.config = config
         self._session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=config.region)
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """A boto3 client without retries, so that a test sees every response."""
-        config = Config(retries={"max_attempts": 0}, read_timeout=60)
-        make_client: Any = self._session.client
-        return make_client(service, endpoint_url=self.config.endpoint_url, config=config)
+        """A boto3 client without retries, so that a test sees every response; the same one for each call."""
+        if service not in self._clients:
+            config = Config(retries={"max_attempts": 0}, read_timeout=60)
+            make_client: Any = self._session.client
+            self._clients[service] = make_client(service, endpoint_url=self.config.endpoint_url, config=config)
+        return self._clients[service]
 
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Create a stack and wait for the end of the operation."""

@@ -1,6 +1,7 @@
 """The only function with which tests wait: it calls a probe until the result is true.
 
-A wait ends as soon as the result is true. Limits are generous: they matter only if a test fails on a busy machine.
+A wait ends soon after the result is true: the pauses between two calls grow. Limits are generous: they matter only if
+a test fails on a busy machine.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+SHORTEST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 0.2
 
 
 def until(probe: Callable[[], T | Literal[False] | None], what: str = "", *, seconds: float = 60.0) -> T:
@@ -20,6 +23,7 @@ def until(probe: Callable[[], T | Literal[False] | None], what: str = "", *, sec
     `what` continues "waited for": "the second mail", "the server to listen".
     """
     deadline = time.monotonic() + seconds
+    pauses = _pauses()
     while True:
         result = probe()
         if result:
@@ -28,12 +32,13 @@ def until(probe: Callable[[], T | Literal[False] | None], what: str = "", *, sec
             raise AssertionError(
                 f"waited {seconds:g} s in vain{f' for {what}' if what else ''}; last result: {result!r}"
             )
-        time.sleep(0.05)
+        time.sleep(next(pauses))
 
 
 async def async_until(probe: Callable[[], Any], what: str = "", *, seconds: float = 60.0) -> Any:
     """`until` on a running event loop; `probe` may be a coroutine function."""
     deadline = time.monotonic() + seconds
+    pauses = _pauses()
     while True:
         result = probe()
         if inspect.isawaitable(result):
@@ -44,4 +49,12 @@ async def async_until(probe: Callable[[], Any], what: str = "", *, seconds: floa
             raise AssertionError(
                 f"waited {seconds:g} s in vain{f' for {what}' if what else ''}; last result: {result!r}"
             )
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    """Pauses that grow: a short wait ends at once, and a long one leaves the processor to what it waits for."""
+    pause = SHORTEST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import itertools
 import json
 from collections.abc import Callable
@@ -236,6 +237,11 @@ def calls_of_the_engine(who: str | None = None) -> set[str]:
     `who`: the role of the bootstrap, as in `roles.deployer.cloudformation.delete_stack(...)`; otherwise the caller's
     role.
     """
+    return {OTHERWISE_NAMED.get(action, action) for action, role in _calls_and_roles() if role == who}
+
+
+@functools.cache
+def _calls_and_roles() -> set[tuple[str, str | None]]:
     found = set()
     tool = REPOSITORY / "src" / "alva"
     files = [tool / "aws.py", *(tool / "release").rglob("*.py"), tool / "cli" / "docker_builder.py"]
@@ -251,12 +257,11 @@ def calls_of_the_engine(who: str | None = None) -> set[str]:
                     found.add((service, str(operation.value), role_of(client)))
     session = cast(Any, boto3.session.Session(region_name="us-east-1"))
     operations = {service: session.client(CLIENTS.get(service, service)).meta for service, _, _ in found}
-    found_actions = {
-        f"{IAM_PREFIXES[service]}:{operations[service].method_to_api_mapping[operation]}"
+    return {
+        (f"{IAM_PREFIXES[service]}:{operations[service].method_to_api_mapping[operation]}", role)
         for service, operation, role in found
-        if operation in operations[service].method_to_api_mapping and role == who
+        if operation in operations[service].method_to_api_mapping
     }
-    return {OTHERWISE_NAMED.get(action, action) for action in found_actions}
 
 
 def client_name(node: ast.expr) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -39,8 +40,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 """Package -> the packages that it may import."""
 
 
-def imports_of(file: Path) -> Iterator[tuple[int, str]]:
+@functools.cache
+def imports_of(file: Path) -> tuple[tuple[int, str], ...]:
     """Line and absolute name of every import, also those inside functions and `TYPE_CHECKING`."""
+    return tuple(_imports_of(file))
+
+
+def _imports_of(file: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.Import):
             for alias in node.names:
