@@ -44,7 +44,7 @@ def test_a_stack_operation_saves_the_state_after_each_step_and_at_once_when_it_e
             told.clear()
 
         operations.run({"StackName": "one"}, work())
-        await async_until(lambda: told == [{"at_once": True}], "the end of the operation", seconds=5)
+        await async_until(lambda: told == [{"at_once": True}], "the end of the operation")
         await region.background.stop()
 
     asyncio.run(run())
