@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
+from alva.region.background import Background
 from alva.region.elb import target_health as health
+from alva.region.elb.checker import CheckedTarget
+from alva.region.elb.records import HealthCheck
 from alva.region.elb.target_health import CheckedHealth, State, matches
+from tests.waiting import async_until
 
 
 def run(make_rig, test):
@@ -43,6 +48,45 @@ def test_one_success_makes_a_new_target_healthy_and_thresholds_count_after_that(
 
 def test_a_new_target_that_never_answers_becomes_unhealthy():
     assert after(health.FAILED, health.FAILED).health.state is State.UNHEALTHY
+
+
+def test_new_target_is_found_healthy_before_the_next_interval_and_its_failures_count_once_in_it():
+    answers = asyncio.Event()
+    checks = 0
+
+    async def connect(address, port, *, tls, limit):
+        nonlocal checks
+        checks += 1
+        if not answers.is_set():
+            raise ConnectionRefusedError
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"HTTP/1.1 200 OK\r\n\r\n")
+        reader.feed_eof()
+        return reader, Mock(spec=asyncio.StreamWriter)
+
+    async def body():
+        background = Background()
+        check = HealthCheck(
+            protocol="HTTP",
+            port="traffic-port",
+            path="/",
+            interval_seconds=300,
+            timeout_seconds=4,
+            healthy_threshold=2,
+            unhealthy_threshold=2,
+            matcher="200",
+        )
+        target = CheckedTarget(
+            "10.0.0.1", 80, Mock(health_check=check), 1, Mock(), connect, background, registration_seconds=0
+        )
+        target.start()
+        await async_until(lambda: checks >= 4, "four checks")
+        assert target.health == health.INITIAL_HEALTH_CHECKING
+        answers.set()
+        await async_until(lambda: target.health == health.HEALTHY, "a healthy target")
+        await background.stop()
+
+    asyncio.run(body())
 
 
 @pytest.mark.parametrize(

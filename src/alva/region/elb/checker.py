@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from alva.region.elb.target_health import (
 
 REGISTRATION_SECONDS = 1.0
 """Time from RegisterTargets to a target's first check. AWS publishes no figure; there it takes a few seconds."""
+_NEW_TARGET_SECONDS = 0.5
+"""The longest interval between checks of a new target."""
 
 _LONGEST_HEAD = 64 * 1024
 
@@ -43,8 +46,9 @@ class Connect(Protocol):
 class CheckedTarget:
     """Checks one target. `zones` is the number of nodes that would check it on AWS, each at its own time.
 
-    So a new target is checked `zones` times in an interval until it is healthy or has failed on every node. After that
-    all nodes would see the same, and one check in an interval is enough.
+    So checks of a new target count `zones` times in an interval until it is healthy or has failed on every node. After
+    that all nodes would see the same, and one check in an interval is enough. Further checks of a new target, whose
+    failures do not count, find sooner that it is healthy.
     """
 
     address: str
@@ -58,6 +62,8 @@ class CheckedTarget:
     checked: CheckedHealth = field(default_factory=CheckedHealth)
     registration_seconds: float = REGISTRATION_SECONDS
     _task: asyncio.Task[None] | None = None
+    _counted_at: float = -math.inf
+    """When the latest check that counts was sent, in the event loop's time."""
 
     @property
     def health(self) -> TargetHealth:
@@ -67,7 +73,7 @@ class CheckedTarget:
     def start(self) -> None:
         """Start to check it, as a new target."""
         if self._task is None:
-            self.checked = CheckedHealth()
+            self.checked, self._counted_at = CheckedHealth(), -math.inf
             name = f"check the health of {self.address}:{self.port}"
             self._task = self.background.run_forever(name, self._check_once)
 
@@ -86,15 +92,15 @@ class CheckedTarget:
         check = self.group.health_check
         result = await check_target(self.address, self.port, check, self.connect)
         is_new = self.health.state is State.INITIAL
-        self._become(
-            self.checked.after(
-                result,
-                check.healthy_threshold,
-                check.unhealthy_threshold * (self.zones if is_new else 1),
-            )
-        )
-        interval = check.interval_seconds / (self.zones if self.health.state is State.INITIAL else 1)
-        await asyncio.sleep(max(0.0, started + interval - loop.time()))
+        nodes = self.zones if is_new else 1
+        interval = check.interval_seconds / nodes
+        # A timer may fire a little early.
+        if result == SUCCESS or not is_new or started >= self._counted_at + 0.9 * interval:
+            self._become(self.checked.after(result, check.healthy_threshold, check.unhealthy_threshold * nodes))
+            self._counted_at = started
+        is_new = self.health.state is State.INITIAL
+        pause = min(interval, _NEW_TARGET_SECONDS) if is_new else check.interval_seconds
+        await asyncio.sleep(max(0.0, started + pause - loop.time()))
 
     def _become(self, checked: CheckedHealth) -> None:
         changed = checked.health != self.checked.health
