@@ -13,14 +13,16 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def link_file(source: Path, target: Path) -> None:
+def link_file(source: Path | str, target: Path | str) -> None:
     """Link an immutable file, or copy it to another file system, or if the limit of links is reached.
 
     `target` is replaced: to overwrite its content would change every other link to it.
     """
-    target.unlink(missing_ok=True)
     try:
         os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        Path(target).unlink()
+        link_file(source, target)
     except OSError:
         shutil.copy2(source, target, follow_symlinks=False)
 

@@ -7,7 +7,6 @@ mostly the same packages.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alva import user_cache
+from alva.region.images.tree import content_digest
 
 _TAG = f".{sys.implementation.cache_tag}.pyc"
 _UNUSED_SECONDS = 30 * 86400.0
@@ -34,56 +34,60 @@ def compile_python(root: Path, cache: Path) -> None:
     Python does not check the bytecode against its source (PEP 552, unchecked), since an image does not change. A file
     that does not compile is skipped; importing it fails, as in Docker's image. Raises OSError.
     """
-    files = [(source, bytecode, cache / _key(source, name)) for source, name, bytecode in _uncompiled(root)]
-    if not files:
-        return
-    missing: list[tuple[Path, Path, Path]] = []
-    for source, bytecode, cached in files:
+    missing: list[tuple[str, str, str]] = []
+    found_any = False
+    for source, name, bytecode in _uncompiled(str(root)):
+        found_any = True
+        cached = f"{cache}/{_key(source, name)}"
         if _is_cached(cached):
-            bytecode.parent.mkdir(exist_ok=True)
             user_cache.link_file(cached, bytecode)
         else:
             missing.append((source, bytecode, cached))
     if missing:
         # In a process of its own, because builds run side by side in the threads of one process.
         command = [sys.executable, "-I", "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash"]
-        names = "\n".join(str(source) for source, *_ in missing)
+        names = "\n".join(source for source, *_ in missing)
         subprocess.run([*command, "-s", str(root), "-p", "/", "-i", "-"], input=names, text=True, check=False)
     for _, bytecode, cached in missing:
-        if bytecode.exists():
-            user_cache.share_file(bytecode, cached)
-    _prune(cache)
+        if Path(bytecode).exists():
+            user_cache.share_file(Path(bytecode), Path(cached))
+    if found_any:
+        _prune(cache)
 
 
-def _uncompiled(root: Path) -> Iterator[tuple[Path, str, Path]]:
-    """Each source file without bytecode: its path, its path in the image, and the path of its bytecode."""
+def _uncompiled(root: str) -> Iterator[tuple[str, str, str]]:
+    """Each source file without bytecode: its path, its path in the image, and the path of its bytecode, whose folder is
+    made. Paths are texts, since an image has thousands.
+    """
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        compiled = Path(folder) / "__pycache__"
-        for name in files:
-            source = Path(folder) / name
-            bytecode = compiled / (name.removesuffix(".py") + _TAG)
-            if name.endswith(".py") and not source.is_symlink() and not bytecode.exists():
-                yield source, f"/{source.relative_to(root)}", bytecode
+        sources = [name for name in files if name.endswith(".py")]
+        compiled = f"{folder}/__pycache__"
+        existing = set(os.listdir(compiled)) if Path(compiled).is_dir() else None  # noqa: PTH208 - names
+        for name in sources:
+            source, bytecode = f"{folder}/{name}", name.removesuffix(".py") + _TAG
+            if (existing is None or bytecode not in existing) and not Path(source).is_symlink():
+                if existing is None:
+                    Path(compiled).mkdir()
+                    existing = set()
+                yield source, source.removeprefix(root), f"{compiled}/{bytecode}"
 
 
-def _key(source: Path, name: str) -> str:
+def _key(source: str, name: str) -> str:
     """The path in the cache of a file's bytecode, for this version of Python.
 
     It depends on the file's content, its path, and its permissions, which the bytecode has too.
     """
-    mode = source.stat().st_mode
-    content = hashlib.sha256(importlib.util.MAGIC_NUMBER + f"{mode:o} {name}\0".encode())
-    content.update(source.read_bytes())
-    digest = content.hexdigest()
+    mode = os.stat(source).st_mode  # noqa: PTH116
+    digest = content_digest(source, importlib.util.MAGIC_NUMBER + f"{mode:o} {name}\0".encode()).hexdigest()
     return f"{digest[:2]}/{digest}.pyc"
 
 
-def _is_cached(file: Path) -> bool:
+def _is_cached(file: str) -> bool:
     """Whether the cache has the file, which then counts as used today."""
     try:
-        if time.time() - file.stat().st_mtime > _DAY_SECONDS:
-            file.touch()
+        if time.time() - os.stat(file).st_mtime > _DAY_SECONDS:  # noqa: PTH116
+            os.utime(file)
     except FileNotFoundError:
         return False
     return True

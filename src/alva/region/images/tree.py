@@ -12,6 +12,7 @@ from pathlib import Path
 from alva.user_cache import link_file
 
 _BYTECODE = "__pycache__"
+_BLOCK_BYTES = 65536
 
 
 def digest_tree(root: Path, *, owner: str = "") -> tuple[str, int]:
@@ -23,27 +24,42 @@ def digest_tree(root: Path, *, owner: str = "") -> tuple[str, int]:
     total = hashlib.sha256(f"tree 1 {owner}\n".encode())
     size = 0
     for path, entry in walk(root):
-        if _BYTECODE in path.split("/"):
-            size += 0 if entry.is_dir(follow_symlinks=False) else entry.stat(follow_symlinks=False).st_size
-            continue
-        total.update(describe(path, Path(entry.path)).encode())
-        size += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+        status = entry.stat(follow_symlinks=False)
+        is_bytecode = _BYTECODE in path.split("/")
+        if stat.S_ISREG(status.st_mode) or (is_bytecode and not stat.S_ISDIR(status.st_mode)):
+            size += status.st_size
+        if not is_bytecode:
+            total.update(_describe(path, entry.path, status).encode())
     return f"sha256:{total.hexdigest()}", size
 
 
 def describe(path: str, file: Path, *, mode: int | None = None) -> str:
     """One line that identifies the file, link or folder `file` under the name `path`. Raises OSError."""
-    status = file.lstat()
+    return _describe(path, str(file), file.lstat(), mode=mode)
+
+
+def _describe(path: str, file: str, status: os.stat_result, *, mode: int | None = None) -> str:
     if stat.S_ISLNK(status.st_mode):
-        return f"{path!r} link {str(file.readlink())!r}\n"
+        return f"{path!r} link {os.readlink(file)!r}\n"  # noqa: PTH115 - an image has thousands of files
     permissions = stat.S_IMODE(status.st_mode) if mode is None else mode
     if stat.S_ISDIR(status.st_mode):
         return f"{path!r} folder {permissions:o}\n"
-    with file.open("rb") as content:
-        return f"{path!r} file {permissions:o} {hashlib.file_digest(content, 'sha256').hexdigest()}\n"
+    return f"{path!r} file {permissions:o} {content_digest(file).hexdigest()}\n"
 
 
-def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+def content_digest(file: str, start: bytes = b"") -> hashlib._Hash:
+    """The SHA-256 of `start` and a file's content. Raises OSError."""
+    digest = hashlib.sha256(start)
+    descriptor = os.open(file, os.O_RDONLY)  # hashlib.file_digest makes a buffer of 256 KiB for each file
+    try:
+        while block := os.read(descriptor, _BLOCK_BYTES):
+            digest.update(block)
+    finally:
+        os.close(descriptor)
+    return digest
+
+
+def walk(root: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Everything below `root`, folders before their content, each with its path relative to `root`."""
     with os.scandir(root) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
@@ -51,7 +67,7 @@ def walk(root: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]
         path = f"{prefix}{entry.name}"
         yield path, entry
         if entry.is_dir(follow_symlinks=False):
-            yield from walk(Path(entry.path), f"{path}/")
+            yield from walk(entry.path, f"{path}/")
 
 
 def permissions_of(file: Path) -> int:
@@ -77,12 +93,12 @@ def link_tree(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     shutil.copystat(source, target)
     for path, entry in walk(source):
-        place = target / path
+        place = f"{target}/{path}"
         if entry.is_dir(follow_symlinks=False):
-            place.mkdir(exist_ok=True)
+            Path(place).mkdir(exist_ok=True)
             shutil.copystat(entry.path, place)
         else:
-            link_file(Path(entry.path), place)
+            link_file(entry.path, place)
 
 
 def merge_copy(sources: Iterable[Path], target: Path) -> None:
