@@ -289,9 +289,11 @@ async def _launch(spec: ProcessSpec, output_write: int | None) -> int:
         try:
             await status.closed
         except BaseException:
-            for pid in {launcher.pid, status.pid or launcher.pid}:
-                _kill_and_reap(pid)
+            _kill_and_reap(launcher.pid)
             launcher.returncode = -signal.SIGKILL
+            status.close()  # It reads the program's id, if the launcher has started the program.
+            if status.pid not in (None, launcher.pid):
+                _kill_and_reap(status.pid)
             raise
     if status.pid != launcher.pid:
         launcher.wait()  # it ends once it has started the program

@@ -276,3 +276,18 @@ def test_cancelled_start_leaves_nothing(workbench: Any) -> None:
         await async_until(lambda: f"sleep {nap} " not in command_lines().values(), "the end of the process")
 
     workbench(test)
+
+
+def test_program_whose_start_is_cancelled_before_its_id_is_read_is_ended(workbench: Any) -> None:
+    async def test(bench: Any) -> None:
+        nap = f"65.{os.getpid()}"
+        task = asyncio.create_task(bench.start("sleep", nap))
+        await asyncio.sleep(0)
+        # This wait blocks the event loop, so nothing that the launcher writes is read.
+        until(lambda: f"sleep {nap} " in command_lines().values(), "the program to run")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await async_until(lambda: f"sleep {nap} " not in command_lines().values(), "the end of the program")
+
+    workbench(test)

@@ -124,11 +124,20 @@ def join_namespaces(pid: int, has_network: bool) -> None:
 
 
 def continue_as_child(flags: int, status: int) -> None:
-    """Continue in a child of our parent, in a new process namespace; this process reports its id and ends."""
+    """Continue in a child of our parent, in a new process namespace; this process reports its id and ends.
+
+    The child ends if its id was not reported because this process was killed: nobody would know it.
+    """
+    reported, report = os.pipe()
     pid = system_call(0, ctypes.c_ulong(flags | CLONE_PARENT | SIGCHLD), None, None, None, None)
     if checked("start process 1 of the sandbox", pid) > 0:
         os.write(status, f"pid {pid}\n".encode())
+        os.write(report, b".")
         os._exit(0)
+    os.close(report)
+    if not os.read(reported, 1):
+        os._exit(127)
+    os.close(reported)
     os.setsid()
 
 
