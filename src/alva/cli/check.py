@@ -28,7 +28,7 @@ class Check:
 CHECKS = (
     Check(name="lint", argv=(PYTHON, "-m", "ruff", "check", ".")),
     Check(name="format", argv=(PYTHON, "-m", "ruff", "format", "--check", ".")),
-    Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva", "apps", "infrastructure")),
+    Check(name="types", argv=(PYTHON, "-m", "mypy", "src/alva", "apps", "infrastructure", "benchmarks")),
     Check(name="fast tests", argv=(PYTHON, "-m", "pytest", "-q", "tests/unit", "tests/release")),
     # Synthesises every environment and setting, and runs the scanners: cfn-lint, cdk-nag, checkov.
     Check(name="templates", argv=(PYTHON, "-m", "pytest", "-q", "tests/infrastructure")),
