@@ -357,10 +357,20 @@ def test_container_health_check_runs_in_the_containers_view(workbench: Workbench
         },
     )
     arn = workbench.run(definition)
-    assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
     until(lambda: workbench.task(arn)["healthStatus"] == "HEALTHY")
     workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
     assert workbench.stopped(arn)["containers"][0]["exitCode"] == 0
+
+
+def test_health_is_unknown_in_the_start_period_until_a_check_passes(workbench: Workbench) -> None:
+    check = {"command": ["CMD", "false"], "timeout": 2, "retries": 1, "interval": 300, "startPeriod": 300}
+    definition = workbench.task_definition(
+        "unchecked", {"name": "main", "image": workbench.image(SERVER), "healthCheck": check}
+    )
+    arn = workbench.run(definition)
+    assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
+    workbench.ecs.stop_task(cluster=workbench.cluster, task=arn)
+    workbench.stopped(arn)
 
 
 def test_list_tasks_filters_by_family_starter_and_status(workbench: Workbench) -> None:
