@@ -365,7 +365,13 @@ def test_container_health_check_runs_in_the_containers_view(workbench: Workbench
 def test_health_is_unknown_in_the_start_period_until_a_check_passes(workbench: Workbench) -> None:
     check = {"command": ["CMD", "false"], "timeout": 2, "retries": 1, "interval": 300, "startPeriod": 300}
     definition = workbench.task_definition(
-        "unchecked", {"name": "main", "image": workbench.image(SERVER), "healthCheck": check}
+        "unchecked",
+        {
+            "name": "main",
+            "image": workbench.image(SERVER),
+            "environment": [{"name": "PORT", "value": "3000"}],
+            "healthCheck": check,
+        },
     )
     arn = workbench.run(definition)
     assert workbench.running(arn)["healthStatus"] == "UNKNOWN"
