@@ -371,6 +371,7 @@ def test_health_is_unknown_in_the_start_period_until_a_check_passes(workbench: W
             "image": workbench.image(SERVER),
             "environment": [{"name": "PORT", "value": "3000"}],
             "healthCheck": check,
+            "stopTimeout": 2,
         },
     )
     arn = workbench.run(definition)
