@@ -495,7 +495,7 @@ def test_edge_port_in_use_is_an_error_with_a_next_step(make_rig):
     run(make_rig, test)
 
 
-def test_configuration_that_envoy_rejects_is_logged(make_rig, caplog):
+def test_configuration_that_envoy_rejects_is_reported_and_written_again(make_rig, caplog):
     async def test(rig, client):
         address = f"127.{rig.config.loopback_octet}.9.8"
         with socket.socket() as taken:
@@ -504,5 +504,8 @@ def test_configuration_that_envoy_rejects_is_logged(make_rig, caplog):
             certificate = rig.certificates.issue("cache.example.com")
             rig.load_balancers.tls_proxy("cache", address, 6379, "127.0.0.1", 1, certificate)
             await rig.until(lambda: "Envoy rejected its configuration" in caplog.text, is_accepted=False)
+            assert [failure.name for failure in rig.background.failures] == ["configure Envoy"]
+        await rig.until(lambda: rig.background.failures == [])
+        socket.create_connection((address, 6379), timeout=10).close()
 
     run(make_rig, test)

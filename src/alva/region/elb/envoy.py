@@ -112,8 +112,10 @@ class Envoy:
             shutil.rmtree(self._admin_socket.parent, ignore_errors=True)
         self._process = None
 
-    def write(self, configuration: Mapping[Path, list[Json]]) -> bool:
+    def write(self, configuration: Mapping[Path, list[Json]], *, is_repeated: bool = False) -> bool:
         """Write the changed files in the given order, each by rename; returns whether any changed.
+
+        `is_repeated` writes all of them, as new versions.
 
         Files of deleted listeners and target groups are removed after the files that referred to them.
         """
@@ -121,7 +123,7 @@ class Envoy:
         changed = False
         for path, resources in configuration.items():
             text = json.dumps(resources, separators=(",", ":"))
-            if self._written.get(path) != text:
+            if is_repeated or self._written.get(path) != text:
                 version = str(next(self._numbers))
                 new = path.with_suffix(".new")
                 new.write_text(f'{{"version_info":"{version}","resources":{text}}}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Mapping
@@ -88,7 +87,8 @@ class LoadBalancers:
         self._updating = asyncio.Lock()
         self._is_update_pending = False
         self._is_check_pending = False
-        self._is_verification_pending = False
+        self._is_written = asyncio.Event()
+        """Whether Envoy has a new configuration to accept or reject."""
         self._rejected: set[tuple[str, str]] = set()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -123,6 +123,7 @@ class LoadBalancers:
         run_forever = self._region.background.run_forever
         self._loops = [
             run_forever("keep Envoy running", self._keep_envoy_running),
+            run_forever("configure Envoy", self._verify_configuration),
             run_forever("publish the metrics of load balancers", self._publisher.publish_and_wait),
             run_forever("watch draining targets", lambda: self._targets.watch_draining(self._envoy)),
         ]
@@ -292,7 +293,7 @@ class LoadBalancers:
         listeners = (replace(each, admits_clients=self._admitted_clients[each.arn]) for each in balancer.listeners)
         return replace(balancer, listeners=tuple(listeners))
 
-    def _configure(self) -> None:
+    def _configure(self, *, is_repeated: bool = False) -> None:
         listeners = [(each, listener) for each in self._records.load_balancers for listener in each.listeners]
         certificates = {
             listener.arn: self._certificate(listener) for _, listener in listeners if listener.protocol == "HTTPS"
@@ -314,15 +315,15 @@ class LoadBalancers:
                 edge=self._edge,
                 files=self._envoy.files,
                 access_log=self._envoy.access_log,
-            )
+            ),
+            is_repeated=is_repeated,
         )
         if not self._is_started:
             return
         if self._silent.are_missing:
             self._region.background.spawn("take the ports without an admitted client", self._silent.take())
-        if is_new and not self._is_verification_pending:
-            self._is_verification_pending = True
-            self._region.background.spawn("verify Envoy's configuration", self._verify_soon())
+        if is_new:
+            self._is_written.set()
 
     def _health_changed(self) -> None:
         if self._is_started:
@@ -371,19 +372,23 @@ class LoadBalancers:
 
     # Envoy
 
-    async def _verify_soon(self) -> None:
-        """Log an error if Envoy has rejected a part of its configuration. It then serves the previous one."""
+    async def _verify_configuration(self) -> None:
+        """Write the configuration again if Envoy has rejected a part of it. Meanwhile Envoy serves the previous one.
+
+        A port can be taken for a moment. Raises RuntimeError, so the loop waits longer after each rejection.
+        """
+        await self._is_written.wait()
         await asyncio.sleep(_VERIFICATION_SECONDS)
-        self._is_verification_pending = False
-        with contextlib.suppress(OSError, TimeoutError):
+        self._is_written.clear()
+        try:
             rejected = await self._envoy.rejected_updates()
-            if rejected - self._rejected:
-                logger.error(
-                    "Envoy rejected its configuration (%s); see %s",
-                    ", ".join(sorted(name for name, _ in rejected)),
-                    self._envoy.log_file,
-                )
-            self._rejected = rejected
+        except (OSError, TimeoutError):
+            return
+        is_new, self._rejected = bool(rejected - self._rejected), rejected
+        if is_new:
+            self._configure(is_repeated=True)
+            names = ", ".join(sorted(name for name, _ in rejected))
+            raise RuntimeError(f"Envoy rejected its configuration ({names}); see {self._envoy.log_file}")
 
     async def _keep_envoy_running(self) -> None:
         """Restart Envoy when it ends unexpectedly, as AWS replaces the nodes of load balancers."""
