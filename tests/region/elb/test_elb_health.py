@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from unittest.mock import Mock
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from alva.region.background import Background
 from alva.region.elb import target_health as health
 from alva.region.elb.checker import CheckedTarget
-from alva.region.elb.records import HealthCheck
+from alva.region.elb.reading import DEFAULT_HEALTH_CHECK
 from alva.region.elb.target_health import CheckedHealth, State, matches
 from tests.waiting import async_until
 
@@ -66,16 +67,7 @@ def test_new_target_is_found_healthy_before_the_next_interval_and_its_failures_c
 
     async def body():
         background = Background()
-        check = HealthCheck(
-            protocol="HTTP",
-            port="traffic-port",
-            path="/",
-            interval_seconds=300,
-            timeout_seconds=4,
-            healthy_threshold=2,
-            unhealthy_threshold=2,
-            matcher="200",
-        )
+        check = replace(DEFAULT_HEALTH_CHECK, interval_seconds=300)
         target = CheckedTarget(
             "10.0.0.1", 80, Mock(health_check=check), 1, Mock(), connect, background, registration_seconds=0
         )

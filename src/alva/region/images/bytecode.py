@@ -61,15 +61,12 @@ def _uncompiled(root: str) -> Iterator[tuple[str, str, str]]:
     """
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        sources = [name for name in files if name.endswith(".py")]
-        compiled = f"{folder}/__pycache__"
-        existing = set(os.listdir(compiled)) if Path(compiled).is_dir() else None  # noqa: PTH208 - names
-        for name in sources:
+        compiled = Path(folder, "__pycache__")
+        existing = {file.name for file in compiled.iterdir()} if compiled.is_dir() else set()
+        for name in files:
             source, bytecode = f"{folder}/{name}", name.removesuffix(".py") + _TAG
-            if (existing is None or bytecode not in existing) and not Path(source).is_symlink():
-                if existing is None:
-                    Path(compiled).mkdir()
-                    existing = set()
+            if name.endswith(".py") and bytecode not in existing and not Path(source).is_symlink():
+                compiled.mkdir(exist_ok=True)
                 yield source, source.removeprefix(root), f"{compiled}/{bytecode}"
 
 

@@ -25,10 +25,8 @@ def digest_tree(root: Path, *, owner: str = "") -> tuple[str, int]:
     size = 0
     for path, entry in walk(root):
         status = entry.stat(follow_symlinks=False)
-        is_bytecode = _BYTECODE in path.split("/")
-        if stat.S_ISREG(status.st_mode) or (is_bytecode and not stat.S_ISDIR(status.st_mode)):
-            size += status.st_size
-        if not is_bytecode:
+        size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if _BYTECODE not in path.split("/"):
             total.update(_describe(path, entry.path, status).encode())
     return f"sha256:{total.hexdigest()}", size
 
