@@ -242,6 +242,18 @@ def start_worker(plans: PlanWorker, redis: Redis, **options: Any) -> Worker:
     return worker
 
 
+async def stop_fetching(worker: Worker) -> None:
+    """Pause a worker, so that it takes no further job.
+
+    BullMQ cancels its wait for a job only if the wait has begun. A fetch that BullMQ has scheduled, but not started,
+    would take the job that this worker returns to the queue, and the job would wait until its lock expires.
+    """
+    await worker.pause(do_not_wait_active=True)
+    await asyncio.sleep(0)  # A scheduled fetch begins to wait here.
+    if worker.waiting is not None:
+        worker.waiting.cancel()
+
+
 async def run(
     settings: WorkerSettings,
     *,
@@ -278,7 +290,7 @@ async def run(
     for task in background:
         task.cancel()
     # Pause the worker instead of closing it: a closing worker renews no locks, so another worker could take its jobs.
-    await worker.pause(do_not_wait_active=True)
+    await stop_fetching(worker)
     await plans.wind_up(finish_seconds)
     await worker.close()
     await feed.close()

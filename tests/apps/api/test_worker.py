@@ -8,7 +8,7 @@ import time
 
 import httpx
 import redis
-from bullmq import Queue
+from bullmq import Queue, Worker
 from redis.asyncio import Redis
 
 from tests.apps.api.conftest import Laboratory, order_plan, wait_for
@@ -46,6 +46,26 @@ def test_stopping_worker_returns_its_job_to_the_queue(laboratory: Laboratory, ou
     assert "lost its worker" not in second.log, "a returned job need not be recovered"
     jobs = laboratory.admin.get("/jobs").json()["items"]
     assert [job["attempts"] for job in jobs] == [1], "a return does not count as an attempt"
+
+
+def test_stopping_worker_takes_no_job_with_a_fetch_that_has_not_started(laboratory: Laboratory) -> None:
+    assert asyncio.run(_fetch_while_stopping(laboratory)) is None
+
+
+async def _fetch_while_stopping(laboratory: Laboratory) -> object:
+    """Stop a worker in the turn of the event loop in which it schedules a fetch, add a job, and return what it took."""
+    from api.worker import stop_fetching
+
+    password = laboratory.environment["REDIS_PASSWORD"]
+    async with Redis(port=laboratory.cache_port, password=password, decode_responses=True) as client:
+        worker = Worker("fetches", None, {"connection": client})
+        assert await worker.getNextJob("first") is None, "the queue is empty, so the next fetch waits"
+        fetch = asyncio.ensure_future(worker.getNextJob("second"))
+        await stop_fetching(worker)
+        await Queue("fetches", {"connection": client}).add("make", {})
+        taken = await fetch
+        await worker.close()
+    return taken
 
 
 def test_stopping_worker_finishes_a_job_that_is_nearly_done(laboratory: Laboratory, outside: Outside) -> None:
