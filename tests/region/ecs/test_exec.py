@@ -116,7 +116,12 @@ def entered(workbench: Workbench, task: str, *command: str, typed: bytes = b"") 
 
     collecting = threading.Thread(target=collect)
     collecting.start()
-    giving = threading.Thread(target=lambda: (os.write(input_write, typed), os.close(input_write)))
+
+    def give() -> None:
+        with os.fdopen(input_write, "wb") as pipe:  # os.write() may write a part only.
+            pipe.write(typed)
+
+    giving = threading.Thread(target=give)
     giving.start()
     try:
         code = asyncio.run(attach(session, {}, MARK, Ends(input=input_read, output=output_write)))

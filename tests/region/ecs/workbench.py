@@ -67,15 +67,19 @@ class Workbench:
     subnets: list[str] = field(default_factory=list)
     security_group: str = ""
     vpc: str = ""
+    clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, name: str) -> Any:
-        return boto3.client(
-            name,  # type: ignore[call-overload]
-            endpoint_url=self.config.endpoint_url,
-            region_name=self.config.region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        """A boto3 client of the region; the same one for each call."""
+        if name not in self.clients:
+            self.clients[name] = boto3.client(
+                name,  # type: ignore[call-overload]
+                endpoint_url=self.config.endpoint_url,
+                region_name=self.config.region,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+            )
+        return self.clients[name]
 
     @property
     def ecs(self) -> Any:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -302,6 +302,13 @@ def without_namespace(element: ElementTree.Element) -> ElementTree.Element:
     for node in element.iter():
         node.tag = node.tag.rpartition("}")[2]
     return element
+
+
+@pytest.fixture(autouse=True)
+def no_network_remains() -> Iterator[None]:
+    """Delete the networks after each test: each call reads all of them, so the tests would become slower."""
+    yield
+    ec2.reset()
 
 
 @pytest.fixture
