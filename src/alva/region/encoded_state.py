@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -24,7 +25,7 @@ _SCOPED = {_REGIONAL: (AccountRegionScopedDict, 2), "__scoped__": (AccountScoped
 
 
 def encode(value: Any) -> str:
-    """The JSON of a value, with scoped dictionaries and bytes."""
+    """The JSON of a value, with scoped dictionaries, bytes, and dataclasses, which are objects of their fields."""
     return json.dumps(value, default=_encoded, separators=(",", ":"))
 
 
@@ -34,6 +35,8 @@ def decode(text: str | bytes) -> Any:
 
 
 def _encoded(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return vars(value)
     for mark, (kind, _) in _SCOPED.items():
         if isinstance(value, kind):
             return {mark: True, "data": {_key(*key): each for key, each in value.to_dict().items()}}

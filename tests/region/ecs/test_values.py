@@ -24,10 +24,11 @@ from alva.region.ecs.api import Api
 from alva.region.ecs.calls import clusters, task_definitions
 from alva.region.ecs.containers import HealthCheck
 from alva.region.ecs.errors import EcsError
-from alva.region.ecs.model import Container, Health, Service, ServiceDeployment, Task, TaskStatus, from_state, state_of
+from alva.region.ecs.model import Container, Health, Service, ServiceDeployment, Task, TaskStatus, from_state
 from alva.region.ecs.paging import page
 from alva.region.ecs.pull import SecretReference
 from alva.region.ecs.state import State
+from alva.region.encoded_state import decode, encode
 
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:database-AbCdEf"
 
@@ -111,7 +112,7 @@ def test_records_survive_conversion_to_json_and_back() -> None:
         security_groups=[],
         last_status=TaskStatus.RUNNING,
     )
-    restored = from_state(Task, state_of(task))
+    restored = from_state(Task, decode(encode(task)))
     assert restored == task
     assert restored.last_status is TaskStatus.RUNNING
     assert restored.containers[0].health is Health.HEALTHY
@@ -122,7 +123,7 @@ def test_state_of_an_earlier_version_is_restored_without_its_former_fields() -> 
         arn="a", deployment_id="d", created_at=1.0, updated_at=2.0, target_revision_arn="r", source_revision_arns=[],
         deployment_configuration={},
     )  # fmt: skip
-    former = {**state_of(deployment), "rollback_deployment_id": "ecs-svc/1"}
+    former = {**decode(encode(deployment)), "rollback_deployment_id": "ecs-svc/1"}
     assert from_state(ServiceDeployment, former) == deployment
 
 

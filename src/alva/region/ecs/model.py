@@ -1,7 +1,7 @@
 """ECS's records: clusters, task definitions, services with their deployments, tasks. Plain data, no behaviour.
 
-Everything here is saved as JSON (`state_of`, `from_state`), so fields are JSON values, other records, or enums of
-strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. Values that AWS returns unchanged
+Everything here is saved as JSON (`encoded_state.encode`, `from_state`), so fields are JSON values, other records, or
+enums of strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. Values that AWS returns unchanged
 (container definitions, network configuration, load balancers) remain dictionaries in AWS's camelCase.
 """
 
@@ -301,13 +301,8 @@ def task_health(task: Task, checked: set[str]) -> Health:
     return Health.HEALTHY
 
 
-def state_of(record: Any) -> Json:
-    """A record as JSON values."""
-    return dataclasses.asdict(record)
-
-
 def from_state(kind: type[Record], state: Json) -> Record:
-    """The record that `state_of` wrote. A missing field has its default; an unknown one raises ValueError."""
+    """The record of a saved state. A missing field has its default; an unknown one raises ValueError."""
     hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     state = {name: value for name, value in state.items() if name not in FORMER_FIELDS}
     unknown = set(state) - set(hints)

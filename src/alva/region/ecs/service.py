@@ -57,8 +57,8 @@ class ContainerService:
         return await self.api.handle_request(method, path, headers, body, query_params)
 
     def get_state(self) -> dict[str, Any]:
-        """The state as JSON values."""
-        return self.state.as_json()
+        """The state to save."""
+        return self.state.saved()
 
     def load_persisted_state(self, data: dict[str, Any]) -> None:
         """Restore the result of `get_state`; called before `start`."""

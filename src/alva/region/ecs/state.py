@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from alva.region.ecs.errors import EcsError, client_error, cluster_not_found, invalid_parameter, service_not_found
-from alva.region.ecs.model import Cluster, Json, Service, Task, from_state, state_of
+from alva.region.ecs.model import Cluster, Json, Service, Task, from_state
 
 STOPPED_TASKS_KEPT_SECONDS = 3600.0
 """AWS shows stopped tasks for at least an hour (DescribeTasks)."""
@@ -121,19 +121,19 @@ class State:
                 del self.tasks[task.arn]
                 self.tags.pop(task.arn, None)
 
-    def as_json(self) -> Json:
-        """The state as JSON values."""
+    def saved(self) -> Json:
+        """The state to save, for `encoded_state.encode`."""
         return {
-            "clusters": [state_of(c) for c in self.clusters.values()],
+            "clusters": list(self.clusters.values()),
             "task_definitions": list(self.task_definitions.values()),
-            "revisions": dict(self.revisions),
-            "services": [state_of(s) for s in self.services.values()],
-            "tasks": [state_of(t) for t in self.tasks.values()],
-            "tags": {arn: dict(tags) for arn, tags in self.tags.items()},
+            "revisions": self.revisions,
+            "services": list(self.services.values()),
+            "tasks": list(self.tasks.values()),
+            "tags": self.tags,
         }
 
     def restore(self, saved: Json) -> None:
-        """Replace the state with a result of `as_json`."""
+        """Replace the state with a decoded result of `saved`."""
         self.clear()
         for cluster in saved["clusters"]:
             self.clusters[cluster["name"]] = from_state(Cluster, cluster)
