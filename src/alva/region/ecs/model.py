@@ -1,8 +1,8 @@
 """ECS's records: clusters, task definitions, services with their deployments, tasks. Plain data, no behaviour.
 
 Everything here is saved as JSON (`encoded_state.encode`, `from_state`), so fields are JSON values, other records, or
-enums of strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. Values that AWS returns unchanged
-(container definitions, network configuration, load balancers) remain dictionaries in AWS's camelCase.
+enums of strings. Times are seconds since the epoch, as the JSON 1.1 protocol sends them. Values that AWS returns
+unchanged (container definitions, network configuration, load balancers) remain dictionaries in AWS's camelCase.
 """
 
 from __future__ import annotations
