@@ -141,6 +141,11 @@ class RunningRegion:
             self._clients[service] = make_client(service, endpoint_url=self.config.endpoint_url, config=config)
         return self._clients[service]
 
+    def close(self) -> None:
+        """Close the clients' connections."""
+        for client in self._clients.values():
+            client.close()
+
     def create(self, name: str, template: Mapping[str, Any], **options: Any) -> Stack:
         """Create a stack and wait for the end of the operation."""
         arn = self.client("cloudformation").create_stack(
@@ -207,9 +212,11 @@ def running_region(home: Path, **settings: Any) -> Iterator[RunningRegion]:
     with reserved_region_config(home) as reserved:
         config = replace(reserved, **settings)
         daemon.start(config)
+        running = RunningRegion(config)
         try:
-            yield RunningRegion(config)
+            yield running
         finally:
+            running.close()
             daemon.stop(config)
 
 

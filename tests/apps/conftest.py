@@ -5,6 +5,7 @@ Only the APIs of Resend and OpenAI are replaced, by a server for the real client
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -30,6 +31,7 @@ import pytest
 import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from alva.region.rds.server import programs_folder
 from tests.apps import envoy
@@ -352,6 +354,13 @@ def outside(outside_server: Outside) -> Iterator[Outside]:
 class KeyPair:
     private: str
     public: str
+
+    @functools.cached_property
+    def signing_key(self) -> RSAPrivateKey:
+        """The private key, read once: to read and check it takes 20 ms."""
+        key = serialization.load_pem_private_key(self.private.encode(), password=None)
+        assert isinstance(key, RSAPrivateKey)
+        return key
 
 
 def make_key_pair() -> KeyPair:

@@ -59,7 +59,7 @@ def sign_token(keys: KeyPair, role: str = "customer", user_id: str | None = None
     claims = {"iss": "alva-auth", "aud": "alva", "sub": user_id or str(uuid.uuid4()), "email": "somebody@example.com"}
     claims |= {"role": role, "sid": str(uuid.uuid4())}
     head = {"typ": "at+jwt", "kid": public_jwk(read_public_key(keys.public))["kid"]}
-    token = jwt.encode({**claims, "iat": now, "exp": now + 600}, keys.private, "RS256", headers=head)
+    token = jwt.encode({**claims, "iat": now, "exp": now + 600}, keys.signing_key, "RS256", headers=head)
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -33,7 +33,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def sign(keys: KeyPair, *, typ: str = "at+jwt", **changes: Any) -> str:
-    return jwt.encode(claims(**changes), keys.private, "RS256", headers={"typ": typ})
+    return jwt.encode(claims(**changes), keys.signing_key, "RS256", headers={"typ": typ})
 
 
 def encode(part: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from tests.region.control_plane.test_daemon import wait_until_saved
 from tests.region.processes.found import alive, region_process
 from tests.waiting import until
 
-from .workbench import Workbench, running_region
+from .workbench import Workbench, running_workbench
 
 pytestmark = pytest.mark.region
 
@@ -83,7 +83,7 @@ def test_tasks_that_fail_before_they_run_leave_no_control_group_and_no_volume(wo
 
 
 def test_a_region_that_was_killed_leaves_no_control_group_after_the_next_start_or_down(tmp_path: Path) -> None:
-    with running_region(tmp_path) as bench:
+    with running_workbench(tmp_path) as bench:
         _require_limits(bench)
         bench.prepare()
         image, folder = bench.image("import time; time.sleep(600)"), group_of(bench.config.home).folder

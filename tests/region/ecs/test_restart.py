@@ -13,14 +13,14 @@ from alva.region import daemon
 from tests.region.control_plane.test_daemon import wait_until_saved
 from tests.waiting import until
 
-from .workbench import SERVER, running_region
+from .workbench import SERVER, running_workbench
 
 pytestmark = pytest.mark.region
 
 
 @pytest.mark.parametrize("ending", ["stopped", "killed"])
 def test_services_run_again_after_a_restart_and_former_tasks_are_stopped(tmp_path: Path, ending: str) -> None:
-    with running_region(tmp_path) as bench:
+    with running_workbench(tmp_path) as bench:
         bench.prepare()
         definition = bench.task_definition(
             "kept", {"name": "main", "image": bench.image(SERVER), "environment": [{"name": "PORT", "value": "3000"}]}

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
-
-from alva.region import daemon
 from alva.region.config import RegionConfig
 from alva.region.images.registry import push
 from alva.region.images.store import Configuration, ImageStore
-from tests.conftest import reserved_region_config
+from tests.conftest import RunningRegion, running_region
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -61,25 +58,20 @@ EXECUTION_POLICY: Json = {
 class Workbench:
     """A running region with a VPC, a cluster and a log group."""
 
-    config: RegionConfig
+    region: RunningRegion
     cluster: str = "workbench"
     log_group: str = "/workbench"
     subnets: list[str] = field(default_factory=list)
     security_group: str = ""
     vpc: str = ""
-    clients: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> RegionConfig:
+        return self.region.config
 
     def client(self, name: str) -> Any:
         """A boto3 client of the region; the same one for each call."""
-        if name not in self.clients:
-            self.clients[name] = boto3.client(
-                name,  # type: ignore[call-overload]
-                endpoint_url=self.config.endpoint_url,
-                region_name=self.config.region,
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-            )
-        return self.clients[name]
+        return self.region.client(name)
 
     @property
     def ecs(self) -> Any:
@@ -250,11 +242,7 @@ def digest_tag(digest: str) -> str:
 
 
 @contextmanager
-def running_region(home: Path) -> Iterator[Workbench]:
+def running_workbench(home: Path) -> Iterator[Workbench]:
     """A separate region in `home`, stopped at the end."""
-    with reserved_region_config(home) as config:
-        daemon.start(config)
-        try:
-            yield Workbench(config)
-        finally:
-            daemon.stop(config)
+    with running_region(home) as region:
+        yield Workbench(region)

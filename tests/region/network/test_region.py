@@ -15,7 +15,7 @@ import pytest
 
 from alva.region import daemon
 from alva.region.network.mode import missing
-from tests.region.ecs.workbench import SERVER, Workbench, running_region
+from tests.region.ecs.workbench import SERVER, Workbench, running_workbench
 from tests.region.processes.found import descendants, region_process
 from tests.region_network import is_enforced, network_of
 from tests.waiting import until
@@ -30,7 +30,7 @@ SLEEPER = "import time; time.sleep(600)"
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
-    with running_region(tmp_path_factory.mktemp("network")) as bench:
+    with running_workbench(tmp_path_factory.mktemp("network")) as bench:
         if not is_enforced(bench.config):
             pytest.skip("ALVA_NETWORK says loopback")
         bench.prepare()
@@ -101,7 +101,7 @@ def test_a_rule_that_is_revoked_through_the_api_stops_new_connections_to_a_runni
 def test_two_regions_have_the_same_addresses_and_one_that_is_killed_leaves_nothing(
     bench: Workbench, server: str, client: str, tmp_path: Path
 ) -> None:
-    with running_region(tmp_path) as other:
+    with running_workbench(tmp_path) as other:
         other.prepare()
         assert run(other, SERVER, "theirs") == server
         until(lambda: answer(other, server, server) == "theirs")
