@@ -7,8 +7,6 @@ import functools
 import json
 import os
 import signal
-import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
+from tests.ports import free_port, lock_file
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConf
     """
     with ExitStack() as reserved:
         octet = _reserve_octet(reserved)
-        api, edge, edge_tls, inbox = _free_ports(4)
+        api, edge, edge_tls, inbox = (free_port() for _ in range(4))
         yield RegionConfig(
             home=home,
             api_port=api,
@@ -240,18 +239,10 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
 
 def _reserve_octet(reserved: ExitStack) -> int:
     for octet in OCTETS:
-        lock = reserved.enter_context((Path(tempfile.gettempdir()) / f"alva-test-octet-{octet}.lock").open("w"))
+        lock = reserved.enter_context(lock_file(f"octet-{octet}").open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         return octet
     raise RuntimeError(f"no loopback octet is free among {OCTETS} (process {os.getpid()})")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as bound:
-        sockets = [bound.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -36,7 +36,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from alva.region.rds.server import programs_folder
 from tests.apps import envoy
 from tests.apps.authority import Authority
-from tests.apps.processes import die_with_parent, free_port
+from tests.apps.processes import die_with_parent
+from tests.ports import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]

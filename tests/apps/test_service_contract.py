@@ -21,7 +21,8 @@ import pytest
 
 from common import serve
 from tests.apps.api.conftest import sign_token
-from tests.apps.conftest import KeyPair, RunningProcess, free_port, launch, wait_until_ready
+from tests.apps.conftest import KeyPair, RunningProcess, launch, wait_until_ready
+from tests.ports import free_port
 from tests.waiting import until
 
 JSON = "application/json"

@@ -16,15 +16,14 @@ import pytest
 
 from alva.aws import Aws, Poll, Target
 from alva.release.manifest import Manifest
+from tests.ports import free_port
 from tests.waiting import until
 
 
 @contextmanager
 def ministack(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a MiniStack process that writes into the folder, and yield its address; the block's end stops it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

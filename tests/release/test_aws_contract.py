@@ -34,6 +34,7 @@ from alva.release.secret_audit import SecretAudit
 from alva.release.secrets import UNSET, Secrets
 from alva.release.stacks import Stacks
 from alva.release.teardown import Kind, Resource, forget
+from tests.ports import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +43,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of moto's server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     project = ROOT / "tools" / "moto"
     uv = Path(sys.executable).parent / "uv"
     subprocess.run([uv, "sync", "--quiet", "--frozen", "--project", project], check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import pytest
 
 from alva.aws import LOCAL_ATTEMPTS, Aws, Poll, Target, explained
 from alva.errors import AlvaError, TimedOut
+from tests.ports import free_port
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -34,9 +34,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
 
 def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     said: list[str] = []
     aws = Aws(Target.local(f"http://127.0.0.1:{port}"), report=said.append)
     attempts: list[int] = []

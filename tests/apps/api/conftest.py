@@ -23,12 +23,12 @@ from tests.apps.conftest import (
     Outside,
     PostgresServer,
     RunningProcess,
-    free_port,
     launch,
     start_process,
     start_valkey,
     wait_until_ready,
 )
+from tests.ports import free_port
 from tests.waiting import until
 
 PROFILE = {

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.apps import envoy
 from tests.apps.authority import Authority
 from tests.apps.conftest import PostgresServer, RunningProcess, launch, wait_until_ready
-from tests.apps.processes import free_port
+from tests.ports import free_port
 
 from .conftest import chromium_at, opening_tabs
 

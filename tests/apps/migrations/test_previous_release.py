@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from migrations import history
 from tests.apps.conftest import Outside, PostgresServer, RunningProcess, base_environment, launch, wait_until_ready
-from tests.apps.processes import free_port
+from tests.ports import free_port
 from tests.waiting import until
 
 from .recording import Statement, command, functions_of, questions, read, read_notes, replay, shorten, write

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +12,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from tests.ports import free_port
 from tests.waiting import until
 from web.app import WebSettings, create_app
-
-
-def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @contextmanager

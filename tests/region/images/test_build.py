@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -26,6 +25,7 @@ from alva.region.images import Image, ImageStore, build
 from alva.region.sandbox import SandboxSpec
 from alva.region.supervisor import Process, ProcessSpec, start_process
 from alva.release.manifest import Service
+from tests.ports import free_port
 from tests.waiting import until
 
 
@@ -481,9 +481,7 @@ def test_fastapi_service_is_installed_by_uv_and_answers(project: Any) -> None:
             CMD ["python", "-m", "service"]
         """)
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     async def run() -> dict[str, str]:
         environment = {"HOST": "127.0.0.1", "PORT": str(port), "PATH_PREFIX": "/api"}
