@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -25,7 +26,12 @@ def main() -> int:
     os.umask(0o022)
     config = RegionConfig.from_environment(Path.cwd() / ".alva")
     environment.prepare(config)
+    # A search for garbage among the modules, which stay, lengthens the import and later blocks the event loop.
+    gc.disable()
     from alva.region.server import run  # It imports MiniStack.
+
+    gc.freeze()
+    gc.enable()
 
     try:
         asyncio.run(run(config))
