@@ -1,12 +1,20 @@
-"""The CDK in a process of the tests. A process that imports aws_cdk imports it here first."""
+"""Synthesis in the processes of the tests. They import aws_cdk here first."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import hashlib
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from lib.node import prepare_node
+
+if TYPE_CHECKING:
+    from lib.config.environments import Environment
 
 
 @functools.cache
@@ -21,3 +29,27 @@ def start_cdk() -> None:
     import aws_cdk  # noqa: F401
 
     os.environ["CDK_VALIDATION"] = "false"
+
+
+def synthesised(environment: Environment, factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment's templates, which one process synthesises for all processes of a run.
+
+    Raises an exception at a finding of CDK's validation or of cdk-nag.
+    """
+    base = factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = run / f"cdk.out-{hashlib.sha256(repr(environment).encode()).hexdigest()[:16]}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            start_cdk()
+            import aws_cdk as cdk
+            import cdk_nag
+            from lib.composition import compose
+
+            new = folder.with_suffix(".new")
+            app = compose(environment, new)
+            cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
+            app.synth()
+            new.rename(folder)
+    return folder

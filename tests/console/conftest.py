@@ -16,4 +16,4 @@ Synthesised = tuple[Manifest, dict[str, Any], dict[str, Any]]
 @pytest.fixture(scope="session")
 def forty(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
     """The manifest (also as values) and the templates of this environment."""
-    return synthesise(tmp_path_factory.mktemp("cdk.out"))
+    return synthesise(tmp_path_factory)

@@ -15,13 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
 from alva.aws import Aws, Target
 from alva.console.server import Console
 from alva.console.session import Session
 from alva.release.manifest import Manifest
-from tests.cdk import start_cdk
+from tests.cdk import synthesised
 
 from .serving import serving
 
@@ -164,10 +165,8 @@ class LargeEnvironment(Aws):
         }
 
 
-def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
+def synthesise(factory: pytest.TempPathFactory) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
     """Return the manifest, its values and the templates of an environment of 40 services."""
-    start_cdk()
-    from lib.composition import compose
     from lib.config.environments import STAGING
     from lib.manifest import manifest
 
@@ -175,7 +174,7 @@ def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
 
     environment = forty(STAGING)
     assert len(environment.services) == SERVICES
-    compose(environment, folder).synth()
+    folder = synthesised(environment, factory)
     values = manifest(environment, folder)
     templates = {each["name"]: json.loads((folder / each["template"]).read_text()) for each in values["stacks"]}
     return Manifest.from_values(values, folder), values, templates

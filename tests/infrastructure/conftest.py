@@ -1,7 +1,7 @@
 """Synthesis for the tests. Each environment is synthesised once, validated, and scanned by cdk-nag.
 
-Tests import aws_cdk, and modules that import it, in functions and after `start_cdk`: the import starts Node.js, and
-each of pytest's processes collects all modules.
+Tests import aws_cdk, and modules that import it, in functions: the import starts Node.js, and each of pytest's
+processes collects all modules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.node import prepare_node
 
-from tests.cdk import start_cdk
+from tests.cdk import synthesised
 
 prepare_node()
 
@@ -93,25 +93,7 @@ class Synthesis:
 @pytest.fixture(scope="session")
 def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Environment], Synthesis]:
     """Synthesise an environment; equal environments only once. Fails on a finding of CDK's validation or of cdk-nag."""
-    start_cdk()
-    import aws_cdk as cdk
-    import cdk_nag
-    from lib.composition import compose
-
-    done: list[Synthesis] = []
-
-    def run(environment: Environment) -> Synthesis:
-        for each in done:
-            if each.environment == environment:
-                return each
-        folder = tmp_path_factory.mktemp("cdk.out")
-        app = compose(environment, folder)
-        cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
-        app.synth()
-        done.append(Synthesis(environment, folder))
-        return done[-1]
-
-    return run
+    return lambda environment: Synthesis(environment, synthesised(environment, tmp_path_factory))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import pytest
 from lib.config.environments import STAGING
 from lib.config.settings import WorkingHours
 
+from tests.cdk import start_cdk
+
 NAMES = [service.name for service in STAGING.services]
 
 
@@ -193,6 +195,7 @@ def test_connections_are_fewer_than_rds_allows_by_default_where_that_was_measure
     instance_class: str, measured: int
 ) -> None:
     """RDS's formula counts the memory without the operating system. An alarm above the real limit is never in ALARM."""
+    start_cdk()
     from lib.stacks.database_stack import max_connections
 
     assert measured * 0.7 < max_connections(instance_class) < measured

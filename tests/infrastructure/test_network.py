@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from lib.config.environments import STAGING
 
+from tests.cdk import start_cdk
+
 
 def group(name: str) -> dict[str, Any]:
     return {"Fn::GetAtt": [f"{name.capitalize()}SecurityGroup", "GroupId"]}
@@ -172,6 +174,7 @@ def test_flow_logs_are_a_setting(staging: Any, synthesise: Callable[..., Any]) -
     ],
 )
 def test_port_ranges_contain_the_services_ports_only(ports: list[int], ranges: list[tuple[int, int]]) -> None:
+    start_cdk()
     from lib.stacks.network_stack import contiguous_ranges
 
     assert contiguous_ranges(ports) == ranges
