@@ -36,13 +36,13 @@ def synthesised(environment: Environment, factory: pytest.TempPathFactory) -> Pa
 
     Raises an exception at a finding of CDK's validation or of cdk-nag.
     """
+    start_cdk()
     base = factory.getbasetemp()
     run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = run / f"cdk.out-{hashlib.sha256(repr(environment).encode()).hexdigest()[:16]}"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            start_cdk()
             import aws_cdk as cdk
             import cdk_nag
             from lib.composition import compose

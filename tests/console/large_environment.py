@@ -168,13 +168,14 @@ class LargeEnvironment(Aws):
 def synthesise(factory: pytest.TempPathFactory) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
     """Return the manifest, its values and the templates of an environment of 40 services."""
     from lib.config.environments import STAGING
-    from lib.manifest import manifest
 
     from tests.infrastructure.test_any_services import forty
 
     environment = forty(STAGING)
     assert len(environment.services) == SERVICES
     folder = synthesised(environment, factory)
+    from lib.manifest import manifest  # It imports aws_cdk.
+
     values = manifest(environment, folder)
     templates = {each["name"]: json.loads((folder / each["template"]).read_text()) for each in values["stacks"]}
     return Manifest.from_values(values, folder), values, templates
