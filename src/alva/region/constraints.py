@@ -40,8 +40,16 @@ class WrongType(ValueError):
 @functools.cache
 def service_model(name: str) -> ServiceModel:
     """botocore's model of a service, `elbv2` for example."""
-    # Without a session: importing it takes a quarter of a second at every start of the region.
-    return ServiceModel(Loader().load_service_model(name, "service-2"), name)
+    return ServiceModel(_loader().load_service_model(name, "service-2"), name)
+
+
+@functools.cache
+def _loader() -> Loader:
+    """One loader for all models: each new one lists the folders of all services.
+
+    It is not that of a session, whose import takes a quarter of a second at every start of the region.
+    """
+    return Loader()
 
 
 def input_members(service: str, action: str) -> Mapping[str, Shape]:

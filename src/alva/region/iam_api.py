@@ -37,7 +37,6 @@ _BOUNDARY_TYPE = b"<PermissionsBoundaryType>%s</PermissionsBoundaryType>"
 def install(handlers: dict[str, Handler]) -> None:
     """Correct the answers of MiniStack's handler."""
     theirs = handlers["iam"]
-    model = query_protocol.service_model("iam")
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
@@ -68,7 +67,7 @@ def install(handlers: dict[str, Handler]) -> None:
         if status == 409:
             # https://github.com/Rayraegah/terraform-aws-hasura/issues/17
             message = f"Service role name {name} has been taken in this account, please try a different suffix."
-            return query_protocol.refuse(model, AwsError("InvalidInput", message))
+            return query_protocol.refuse(query_protocol.service_model("iam"), AwsError("InvalidInput", message))
         return status, headers, re.sub(rb"(</?)CreateRole(Response|Result)", rb"\1CreateServiceLinkedRole\2", answer)
 
     handlers["iam"] = handle

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from botocore.model import ServiceModel
 from ministack.core.responses import get_account_id, get_region
 
 from alva.region import query_protocol
@@ -34,12 +36,16 @@ class QueryApi:
         `not_offered` returns the error for an action without a call, and where it has none ("" is everywhere).
         `changed` is called after every action that may have changed something.
         """
-        self._model = query_protocol.service_model(service)
+        self._service = service
         self._home = home
         self._calls = calls
         self._calls_elsewhere = calls_elsewhere
         self._not_offered = not_offered
         self._changed = changed
+
+    @functools.cached_property
+    def _model(self) -> ServiceModel:
+        return query_protocol.service_model(self._service)
 
     async def handle_request(
         self,

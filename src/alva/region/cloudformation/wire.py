@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+from botocore.model import ServiceModel
 
 from alva.region import query_protocol
 from alva.region.aws_error import AwsError
@@ -19,7 +22,10 @@ class Wire:
 
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions
-        self._model = query_protocol.service_model("cloudformation")
+
+    @functools.cached_property
+    def _model(self) -> ServiceModel:
+        return query_protocol.service_model("cloudformation")
 
     async def handle_request(
         self,

@@ -7,10 +7,12 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/Welcome.html
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from botocore.model import ServiceModel
 from botocore.utils import parse_to_aware_datetime
 from ministack.services import cloudwatch
 
@@ -33,8 +35,11 @@ class CloudWatch:
 
     def __init__(self, stored: Metrics) -> None:
         self._stored = stored
-        self._model = query_protocol.service_model("cloudwatch")
         self._theirs: Handler = cloudwatch.handle_request
+
+    @functools.cached_property
+    def _model(self) -> ServiceModel:
+        return query_protocol.service_model("cloudwatch")
 
     def get_state(self) -> Json:
         """The state of MiniStack's part and the data points. It is not a copy: encode it before other code runs."""

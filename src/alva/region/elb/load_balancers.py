@@ -360,7 +360,8 @@ class LoadBalancers:
 
     async def _complete_records(self) -> None:
         """Look up what an earlier version of alva did not save: the zones of subnets and the names of certificates."""
-        self.store.set_zones((await read_records(self._control_plane)).subnets)
+        if self.store.load_balancers:
+            self.store.set_zones((await read_records(self._control_plane)).subnets)
         for listener in list(self.store.listeners()):
             if listener.certificate_arn and not listener.certificate_names:
                 names = await self._certificate_names(listener.certificate_arn)

@@ -6,6 +6,7 @@ the service's module here, with their source. MiniStack's handler answers accept
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -56,9 +57,24 @@ def install(handlers: dict[str, Handler], more: Mapping[str, Mapping[str, Answer
     """Apply the rules before MiniStack's handlers; `more` are actions that MiniStack does not have."""
     for service, rules in RULES.items():
         rules = replace(rules, answers={**rules.answers, **(more or {}).get(service, {})})
-        guard = guard_json if constraints.service_model(service).metadata["protocol"] == "json" else _guard_query
-        handlers[service] = guard(service, rules, handlers[service])
+        handlers[service] = _guard(service, rules, handlers[service])
     handlers["ec2"] = ec2.guard(handlers["ec2"])
+
+
+def _guard(service: str, rules: Rules, theirs: Handler) -> Handler:
+    """Wrap MiniStack's handler of a service. The service's model is read at the first request."""
+
+    @functools.cache
+    def chosen() -> Handler:
+        is_json = constraints.service_model(service).metadata["protocol"] == "json"
+        return (guard_json if is_json else _guard_query)(service, rules, theirs)
+
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
+    ) -> Response:
+        return await chosen()(method, path, headers, body, query_params)
+
+    return handle
 
 
 def _guard_query(service: str, rules: Rules, theirs: Handler) -> Handler:
