@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = (
     "--no-sandbox",
@@ -21,6 +24,7 @@ FLAGS = (
 )
 
 
+AXE = Path(__file__).resolve().parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE_MILLISECONDS = 120_000
 """How long an expectation and an action wait: a busy machine is no failure."""
 
@@ -40,3 +44,27 @@ def chromium(*flags: str) -> Iterator[Browser]:
         expect.set_options(timeout=PATIENCE_MILLISECONDS)
         yield browser
         browser.close()
+
+
+def accessibility_findings(page: Page) -> list[str]:
+    """What axe finds on a page: impact, rule and element of each finding."""
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(_axe())
+    found: Any = page.evaluate("axe.run({resultTypes: ['violations']})")
+    violations = found["violations"]
+    return [f"{one['impact']} {one['id']}: {node['html'][:200]}" for one in violations for node in one["nodes"]]
+
+
+def serious_findings_light_or_dark(page: Page) -> list[str]:
+    """The serious and critical findings of a page in both colour schemes."""
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        findings = accessibility_findings(page)
+        found += [f"{scheme}: {each}" for each in findings if each.startswith(("serious", "critical"))]
+    return found
+
+
+@functools.cache
+def _axe() -> str:
+    return AXE.read_text()

@@ -48,10 +48,6 @@ LONGEST_FIRST = (
 """Folders in the order of their start, so that the processes end at about the same time."""
 
 
-LONG = LONGEST_FIRST[:3]
-"""These folders take almost as long as all tests together, so the other processes leave the processor to theirs."""
-
-
 def folder_of(nodeid: str) -> str:
     """The folder whose tests run in one process: `release`, for example, or a subfolder of `region` (`region/elb`)."""
     _, folder, *below = nodeid.partition("::")[0].split("/")
@@ -88,12 +84,6 @@ def pytest_collection_finish() -> None:
     """Search for garbage again, among the objects of the tests alone."""
     gc.freeze()
     gc.enable()
-
-
-def pytest_runtest_logstart(nodeid: str) -> None:
-    """Lower the priority of a process, and of those that it starts, whose folder is not among the long ones."""
-    if "PYTEST_XDIST_WORKER" in os.environ and os.nice(0) == 0 and folder_of(nodeid) not in LONG:
-        os.nice(5)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -134,6 +134,7 @@ def template(**properties: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.nightly  # tests/region/ecs/test_container_clients.py deploys with the CDK in each run.
 def test_parameters_are_passed_and_kept_and_a_failed_update_is_rolled_back(
     region: RunningRegion, tmp_path: Path
 ) -> None:

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.chromium import PATIENCE_MILLISECONDS, chromium
+from tests.chromium import PATIENCE_MILLISECONDS, chromium, serious_findings_light_or_dark
 
-from .environment import PROJECT, Rehearsal
+from .environment import Rehearsal
 
 pytestmark = pytest.mark.browser
 
-AXE = PROJECT / "node_modules" / "axe-core" / "axe.min.js"
 VIEWS = ("overview", "releases", "logs", "metrics", "why", "cost")
 RELEASE_SECONDS = 120
 
@@ -78,16 +77,6 @@ def show(page: Page, view: str) -> None:
     expect(page.locator(f"#view-{view}")).to_be_visible()
 
 
-def serious_findings(page: Page) -> list[str]:
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    return [
-        f"{each['id']}: {[node['html'][:120] for node in each['nodes']]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-
-
 def test_picture_shows_each_service_with_its_tasks_and_shows_details_by_keyboard(
     page: Page, rehearsal: Rehearsal
 ) -> None:
@@ -103,13 +92,12 @@ def test_picture_shows_each_service_with_its_tasks_and_shows_details_by_keyboard
     assert "postgresql://" not in page.content()
 
 
+@pytest.mark.nightly  # tests/console/test_states.py does the same with recorded states.
 def test_no_view_has_a_serious_accessibility_finding_light_or_dark(page: Page) -> None:
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for view in VIEWS:
-            show(page, view)
-            page.wait_for_load_state()
-            assert not serious_findings(page), (scheme, view)
+    for view in VIEWS:
+        show(page, view)
+        page.wait_for_load_state()
+        assert serious_findings_light_or_dark(page) == [], view
 
 
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:

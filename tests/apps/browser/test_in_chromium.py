@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.chromium import accessibility_findings
+
 pytestmark = pytest.mark.browser
 
-AXE = (Path(__file__).parents[3] / "node_modules/axe-core/axe.min.js").read_text()
 PUBLIC_PATHS = ("/", "/signup", "/signin?problem=link", "/check-mail", "/no-such-page")
 ADMIN_PATHS = ("/admin", "/admin/users", "/admin/plans", "/admin/jobs", "/admin/audit")
 OpenTab = Callable[..., Page]
@@ -62,13 +62,6 @@ def _order_plan(page: Page) -> None:
     page.get_by_label("More new customers").check()
     page.get_by_role("button", name="Make my plan").click()
     page.wait_for_url("**/plans/*")
-
-
-def _problems(page: Page) -> list[str]:
-    """Return the findings of axe, one line each."""
-    page.evaluate(AXE)
-    violations: list[dict[str, Any]] = page.evaluate("axe.run().then((results) => results.violations)")
-    return [f"{one['impact']} {one['id']}: {node['html'][:200]}" for one in violations for node in one["nodes"]]
 
 
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
@@ -176,7 +169,7 @@ def test_axe_finds_nothing_on_any_page(
         for path in paths:
             page.goto(path)
             take_picture(page, re.sub(r"\W+", "-", path))
-            assert _problems(page) == [], path
+            assert accessibility_findings(page) == [], path
             overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow <= 0, f"{path} is wider than the screen by {overflow} px"
 
@@ -190,7 +183,7 @@ def test_axe_finds_nothing_on_a_form_with_problems(open_tab: OpenTab, customer: 
     page.get_by_role("button", name="Make my plan").click()
     expect(page.get_by_role("alert")).to_be_visible()
     take_picture(page, "problems")
-    assert _problems(page) == []
+    assert accessibility_findings(page) == []
     page.get_by_role("link", name="Please enter the name of your business.").click()
     expect(page.get_by_label("Name of the business")).to_be_focused()
 
