@@ -31,15 +31,19 @@ def start_cdk() -> None:
     os.environ["CDK_VALIDATION"] = "false"
 
 
-def synthesised(environment: Environment, factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment's templates, which one process synthesises for all processes of a run.
+def folder_of_the_run(factory: pytest.TempPathFactory) -> Path:
+    """The folder for files of all processes of a run of the tests."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def synthesised(environment: Environment, run: Path) -> Path:
+    """The folder of an environment's templates in `run`, which one process synthesises for all.
 
     Raises an exception at a finding of CDK's validation or of cdk-nag.
     """
     start_cdk()
-    base = factory.getbasetemp()
-    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = run / f"cdk.out-{hashlib.sha256(repr(environment).encode()).hexdigest()[:16]}"
+    folder = run / f"templates-{hashlib.sha256(repr(environment).encode()).hexdigest()[:16]}"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from alva.release.manifest import Manifest
+from tests.cdk import folder_of_the_run
 
 from .large_environment import synthesise
 
@@ -16,4 +17,4 @@ Synthesised = tuple[Manifest, dict[str, Any], dict[str, Any]]
 @pytest.fixture(scope="session")
 def forty(tmp_path_factory: pytest.TempPathFactory) -> Synthesised:
     """The manifest (also as values) and the templates of this environment."""
-    return synthesise(tmp_path_factory)
+    return synthesise(folder_of_the_run(tmp_path_factory))

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 
 from alva.aws import Aws, Target
@@ -165,15 +164,15 @@ class LargeEnvironment(Aws):
         }
 
 
-def synthesise(factory: pytest.TempPathFactory) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
-    """Return the manifest, its values and the templates of an environment of 40 services."""
+def synthesise(folder: Path) -> tuple[Manifest, dict[str, Any], dict[str, Any]]:
+    """Return the manifest, its values and the templates of an environment of 40 services, synthesised in a folder."""
     from lib.config.environments import STAGING
 
     from tests.infrastructure.test_any_services import forty
 
     environment = forty(STAGING)
     assert len(environment.services) == SERVICES
-    folder = synthesised(environment, factory)
+    folder = synthesised(environment, folder)
     from lib.manifest import manifest  # It imports aws_cdk.
 
     values = manifest(environment, folder)

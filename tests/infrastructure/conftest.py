@@ -16,7 +16,7 @@ import pytest
 from lib.config.environments import PRODUCTION, STAGING, Environment
 from lib.node import prepare_node
 
-from tests.cdk import synthesised
+from tests.cdk import folder_of_the_run, synthesised
 
 prepare_node()
 
@@ -93,7 +93,8 @@ class Synthesis:
 @pytest.fixture(scope="session")
 def synthesise(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Environment], Synthesis]:
     """Synthesise an environment; equal environments only once. Fails on a finding of CDK's validation or of cdk-nag."""
-    return lambda environment: Synthesis(environment, synthesised(environment, tmp_path_factory))
+    run = folder_of_the_run(tmp_path_factory)
+    return lambda environment: Synthesis(environment, synthesised(environment, run))
 
 
 @pytest.fixture(scope="session")
