@@ -514,13 +514,28 @@ def api(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def worker(service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProcess]:
-    """The api's worker, running."""
+def worker_process(
+    service_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProcess]:
+    """The api's worker."""
     running = start_process(
         "api.worker", service_environment, tmp_path_factory.mktemp("worker"), "working on the queue"
     )
     yield running
     assert running.stop() == 0, running.log[-3000:]
+
+
+@pytest.fixture
+def worker(worker_process: RunningProcess, valkey: ValkeyServer) -> RunningProcess:
+    """The api's worker, without a job: a plan that an earlier test has ordered would get the faults of this one."""
+
+    def is_idle() -> bool:
+        assert worker_process.process.poll() is None, worker_process.log[-3000:]
+        return not any(cache.exists(f"bull:plans:{state}") for state in ("wait", "active", "delayed"))
+
+    with redis.Redis(port=valkey.port, password=valkey.password) as cache:
+        until(is_idle, "the worker to finish the plans of earlier tests")
+    return worker_process
 
 
 # Users

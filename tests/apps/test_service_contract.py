@@ -133,7 +133,7 @@ class Service:
 @pytest.fixture(scope="module")
 def services(
     service_environment: dict[str, str],
-    worker: RunningProcess,  # noqa: ARG001 - it takes plans from the queue
+    worker_process: RunningProcess,  # noqa: ARG001 - it takes plans from the queue
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Service]]:
     """Every implementation, running side by side."""
