@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import gc
 import json
@@ -25,7 +24,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from alva.region import daemon
 from alva.region.config import RegionConfig
-from tests.ports import free_port, lock_file
+from tests.ports import free_port, reserve
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the process of the tests."""
-    # The modules and tests of a collection stay until the end: to search them for garbage takes half of its time.
+    # Modules and tests stay until the end. Garbage collection among them would double the time of this phase.
     if not config.getoption("numprocesses", None):  # With pytest-xdist, the first process collects nothing.
         gc.disable()
     # Sessions of boto3 share the models of AWS's services: to read them again takes most of a new session's time.
@@ -81,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage again, among the objects of the tests alone."""
+    """Start garbage collection again, without the objects that exist now."""
     gc.freeze()
     gc.enable()
 
@@ -202,7 +201,8 @@ def reserved_region_config(home: Path, network: str = "") -> Iterator[RegionConf
     `network`: the kind of the region's network; by default ALVA_NETWORK, or the kind that this machine allows.
     """
     with ExitStack() as reserved:
-        octet = _reserve_octet(reserved)
+        octet, lock = reserve("octets", OCTETS)
+        reserved.enter_context(lock)
         api, edge, edge_tls, inbox = (free_port() for _ in range(4))
         yield RegionConfig(
             home=home,
@@ -245,14 +245,3 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         up = rehearsal.alva("up")
         assert up.returncode == 0, up.stderr
         yield rehearsal
-
-
-def _reserve_octet(reserved: ExitStack) -> int:
-    for octet in OCTETS:
-        lock = reserved.enter_context(lock_file(f"octet-{octet}").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        return octet
-    raise RuntimeError(f"no loopback octet is free among {OCTETS} (process {os.getpid()})")

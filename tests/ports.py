@@ -15,15 +15,27 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 BLOCK = 200
 """The number of ports of a process."""
 BLOCKS = range(20_000, 32_600, BLOCK)
 
 
-def lock_file(name: str) -> Path:
-    """The file that this user's processes of tests lock to reserve something. Another user cannot open it."""
-    return Path(tempfile.gettempdir()) / f"alva-test-{os.getuid()}-{name}.lock"
+def reserve(kind: str, numbers: range) -> tuple[int, IO[str]]:
+    """Reserve the first of `numbers` that no process of this user's tests has reserved, until the file is closed.
+
+    Raises RuntimeError if all are reserved.
+    """
+    for number in numbers:
+        lock = (Path(tempfile.gettempdir()) / f"alva-test-{os.getuid()}-{kind}-{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return number, lock
+    raise RuntimeError(f"other processes of tests have reserved all {len(numbers)} of {kind}")
 
 
 def free_port() -> int:
@@ -40,19 +52,8 @@ def free_port() -> int:
 
 @functools.cache
 def _own_ports() -> Iterator[int]:
-    """The ports of this process, in turn. The lock of their block is kept until the process ends."""
-    for first in BLOCKS:
-        lock = lock_file(f"ports-{first}").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        return _cycle_with(lock, range(first, first + BLOCK))
-    raise RuntimeError(f"all blocks of ports from {BLOCKS.start} to {BLOCKS.stop} are locked")
-
-
-def _cycle_with(_lock: object, ports: range) -> Iterator[int]:
-    """Repeat the ports without end. The generator holds the lock."""
-    while True:
-        yield from ports
+    """Repeat the ports of this process without end. They are reserved until it ends."""
+    first, lock = reserve("ports", BLOCKS)
+    with lock:
+        while True:
+            yield from range(first, first + BLOCK)

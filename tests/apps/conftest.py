@@ -531,7 +531,7 @@ def worker(worker_process: RunningProcess, valkey: ValkeyServer) -> RunningProce
 
     def is_idle() -> bool:
         assert worker_process.process.poll() is None, worker_process.log[-3000:]
-        return not any(cache.exists(f"bull:plans:{state}") for state in ("wait", "active", "delayed"))
+        return not cache.exists(*(f"bull:plans:{state}" for state in ("wait", "active", "delayed")))
 
     with redis.Redis(port=valkey.port, password=valkey.password) as cache:
         until(is_idle, "the worker to finish the plans of earlier tests")

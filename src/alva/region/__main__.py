@@ -26,7 +26,7 @@ def main() -> int:
     os.umask(0o022)
     config = RegionConfig.from_environment(Path.cwd() / ".alva")
     environment.prepare(config)
-    # A search for garbage among the modules, which stay, lengthens the import and later blocks the event loop.
+    # The modules stay. Garbage collection among them would slow down the import, and later block the event loop.
     gc.disable()
     from alva.region.server import run  # It imports MiniStack.
 

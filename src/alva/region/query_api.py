@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -43,7 +42,7 @@ class QueryApi:
         self._not_offered = not_offered
         self._changed = changed
 
-    @functools.cached_property
+    @property
     def _model(self) -> ServiceModel:
         return query_protocol.service_model(self._service)
 

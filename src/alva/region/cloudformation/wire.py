@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -23,7 +22,7 @@ class Wire:
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = actions
 
-    @functools.cached_property
+    @property
     def _model(self) -> ServiceModel:
         return query_protocol.service_model("cloudformation")
 

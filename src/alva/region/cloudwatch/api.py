@@ -7,7 +7,6 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/Welcome.html
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ class CloudWatch:
         self._stored = stored
         self._theirs: Handler = cloudwatch.handle_request
 
-    @functools.cached_property
+    @property
     def _model(self) -> ServiceModel:
         return query_protocol.service_model("cloudwatch")
 

@@ -6,7 +6,6 @@ the service's module here, with their source. MiniStack's handler answers accept
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,15 +63,13 @@ def install(handlers: dict[str, Handler], more: Mapping[str, Mapping[str, Answer
 def _guard(service: str, rules: Rules, theirs: Handler) -> Handler:
     """Wrap MiniStack's handler of a service. The service's model is read at the first request."""
 
-    @functools.cache
-    def chosen() -> Handler:
-        is_json = constraints.service_model(service).metadata["protocol"] == "json"
-        return (guard_json if is_json else _guard_query)(service, rules, theirs)
+    json_guard, query_guard = guard_json(service, rules, theirs), _guard_query(service, rules, theirs)
 
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query_params: dict[str, Any]
     ) -> Response:
-        return await chosen()(method, path, headers, body, query_params)
+        is_json = constraints.service_model(service).metadata["protocol"] == "json"
+        return await (json_guard if is_json else query_guard)(method, path, headers, body, query_params)
 
     return handle
 
