@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from common import startup
 from common.process import load_or_exit
 from common.settings import Settings
 
@@ -34,7 +35,8 @@ class _Server(uvicorn.Server):
 def run(settings_class: type[Settings], create_app: Callable[[Settings], FastAPI]) -> None:
     """Serve until SIGTERM, finish the running requests and exit with 0. Exit with 78 if a setting is invalid."""
     settings = load_or_exit(settings_class)
-    app = create_app(settings)
+    with startup.without_garbage_collection():
+        app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,

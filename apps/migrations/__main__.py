@@ -9,11 +9,14 @@ from __future__ import annotations
 import sys
 from typing import ClassVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from common import startup
 
-from common.process import EXIT_WRONG_SETTINGS
-from common.settings import ServiceSettings, SettingsError, load
-from migrations import history
+with startup.without_garbage_collection():
+    from sqlalchemy.exc import DBAPIError, OperationalError
+
+    from common.process import EXIT_WRONG_SETTINGS
+    from common.settings import ServiceSettings, SettingsError, load
+    from migrations import history
 
 EXIT_TRY_AGAIN = 75
 """sysexits.h's EX_TEMPFAIL."""

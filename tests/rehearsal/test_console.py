@@ -138,7 +138,9 @@ def test_successful_release_shows_its_steps_and_is_then_in_the_timeline(page: Pa
 
 def test_failing_release_shows_its_cause_and_the_next_step(page: Page, rehearsal: Rehearsal) -> None:
     crash = "\nimport sys\n\nprint('cannot start: no configuration <b>at all</b>', flush=True)\nsys.exit(3)\n"
-    with rehearsal.replaced("apps/web/__main__.py", "from common import serve\n", f"{crash}from common import serve\n"):
+    with rehearsal.replaced(
+        "apps/web/__main__.py", "from common import startup\n", f"{crash}from common import startup\n"
+    ):
         release = rehearsal.alva("deploy", "--yes")
     assert release.returncode == 5, release.stderr[-2000:]
     condition = page.locator("#condition")
