@@ -86,7 +86,8 @@ class ApiServer:
         """Begin to serve a connection, with TLS if the client begins with a handshake."""
         loop = asyncio.get_running_loop()
         try:
-            is_tls = await asyncio.wait_for(_first_byte(connection), KEEP_ALIVE_SECONDS) == _TLS_HANDSHAKE
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                is_tls = await _first_byte(connection) == _TLS_HANDSHAKE
             await loop.connect_accepted_socket(
                 lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), self._serve, loop=loop),
                 connection,

@@ -91,6 +91,7 @@ class Publisher:
 
     async def _run(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), PUBLISH_SECONDS)
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._woken.wait()
         self._woken.clear()
         await self._measure()

@@ -152,10 +152,12 @@ class Persistence:
 
     async def _save_after_changes(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), IDLE_SAVE_SECONDS)
+            async with asyncio.timeout(IDLE_SAVE_SECONDS):
+                await self._changed.wait()
         # This delay collects the changes of several requests into one write.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_urgent.wait(), DELAY_SECONDS)
+            async with asyncio.timeout(DELAY_SECONDS):
+                await self._is_urgent.wait()
         self._changed.clear()
         self._is_urgent.clear()
         await self.save()

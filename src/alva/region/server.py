@@ -237,7 +237,8 @@ async def _stop(region: Region, components: list[Component]) -> None:
     async def stop(component: Component) -> None:
         began = time.monotonic()
         try:
-            await asyncio.wait_for(component.stop(), STOP_TIMEOUT_SECONDS)
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                await component.stop()
         except Exception as error:
             logger.exception("cannot stop %s", type(component).__name__)
             failures.append(error)

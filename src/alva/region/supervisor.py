@@ -112,7 +112,8 @@ class Process:
         """
         self.send_signal(self.spec.stop_signal)
         try:
-            return await asyncio.wait_for(self.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                return await self.wait()
         except TimeoutError:
             self.kill()
             return await self.wait()

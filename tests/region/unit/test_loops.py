@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,35 +172,34 @@ async def test_engines_are_measured_again_after_a_failure(background: Background
     await publisher.stop()
 
 
-async def test_container_is_checked_again_after_the_check_itself_failed(background: Background) -> None:
-    starting = Once()
+class Process:
+    """A program, or the probe of a health check, that ends when `ended` is set."""
 
-    class Process:
-        is_running = True
-        pid = 1
-        name = "web"
-        started_at = 0.0
+    is_running = True
+    pid = 1
+    name = "web"
+    started_at = 0.0
 
-        def __init__(self) -> None:
-            self.ended = asyncio.Event()
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
 
-        async def wait(self) -> Any:
-            await self.ended.wait()
-            return SimpleNamespace(code=0)
+    async def wait(self) -> Any:
+        await self.ended.wait()
+        return SimpleNamespace(code=0)
 
-        async def stop(self, _: float) -> None:
-            self.ended.set()
+    async def stop(self, _: float) -> None:
+        self.kill()
 
-    process = Process()
+    def kill(self) -> None:
+        self.ended.set()
+
+
+def checked_container(background: Background, start_probe: Callable[[], Process]) -> tuple[Any, RunningContainer]:
+    """A container's record, and the container, which is checked every 10 ms with the probes of `start_probe`."""
 
     class Supervisor:
         async def start(self, spec: Any) -> Any:
-            if "health check" not in spec.name:
-                return process
-            starting()
-            probe = Process()
-            probe.ended.set()
-            return probe
+            return start_probe() if "health check" in spec.name else Process()
 
     record: Any = SimpleNamespace(name="web", health=Health.UNKNOWN, exit_code=None, last_status="PENDING")
     plan = ContainerPlan(
@@ -209,11 +209,40 @@ async def test_container_is_checked_again_after_the_check_itself_failed(backgrou
                                  start_period_seconds=0),
     )  # fmt: skip
     supervisor: Any = Supervisor()
-    container = RunningContainer(record, plan, supervisor, background, None, lambda: None)
+    return record, RunningContainer(record, plan, supervisor, background, None, lambda: None)
+
+
+async def test_container_is_checked_again_after_the_check_itself_failed(background: Background) -> None:
+    starting = Once()
+
+    def start_probe() -> Process:
+        starting()
+        probe = Process()
+        probe.ended.set()
+        return probe
+
+    record, container = checked_container(background, start_probe)
     await container.start()
     await async_until(lambda: record.health is Health.HEALTHY and not background.failures)
     assert starting.calls >= 2
     await container.stop()
+    assert record.last_status == "STOPPED"
+
+
+async def test_container_stops_at_the_moment_at_which_a_check_ends(background: Background) -> None:
+    probes: list[Process] = []
+
+    def start_probe() -> Process:
+        probes.append(Process())
+        return probes[-1]
+
+    record, container = checked_container(background, start_probe)
+    await container.start()
+    await async_until(lambda: probes)
+    await asyncio.sleep(0)  # The check waits for the probe now.
+    probes[0].ended.set()
+    async with asyncio.timeout(30):
+        await container.stop()
     assert record.last_status == "STOPPED"
 
 

@@ -237,7 +237,8 @@ class _Types:
 
     async def _until(self, predicate: Any) -> None:
         try:
-            await asyncio.wait_for(self._controller.wait_until(predicate), STABILISATION_SECONDS)
+            async with asyncio.timeout(STABILISATION_SECONDS):
+                await self._controller.wait_until(predicate)
         except TimeoutError:
             raise HandlerFailed("Exceeded attempts to wait", "NotStabilized") from None
 

@@ -305,7 +305,8 @@ class RunningContainer:
             logger.info("cannot run the health check of %s: %s", self.plan.name, error)
             return False
         try:
-            ended = await asyncio.wait_for(probe.wait(), check.timeout_seconds)
+            async with asyncio.timeout(check.timeout_seconds):
+                ended = await probe.wait()
         except TimeoutError:
             probe.kill()
             return False

@@ -138,7 +138,8 @@ class Controller:
                 self._region.background.succeeded(name)
         self._state.forget_old_tasks(time.time())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._wake.wait()
 
     async def _watch_alarms(self) -> None:
         records = [s.open_service_deployment for s in self._state.services.values()]

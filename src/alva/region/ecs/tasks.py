@@ -200,7 +200,8 @@ class RunningTask:
         gives_up = dependencies.deadlines(definitions, self._records, started_at)
         timeout = gives_up[0][0] - time.time() if gives_up else None
         try:
-            await asyncio.wait_for(self._container_changed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._container_changed.wait()
         except TimeoutError:
             _, waiting, other = gives_up[0]
             raise TaskStartError(
