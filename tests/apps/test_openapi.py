@@ -5,6 +5,7 @@ Tests import schemathesis in functions: that takes 0.4 s, and each of pytest's p
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -45,13 +46,20 @@ def operations(prefix: str, *routers: APIRouter) -> list[tuple[str, str]]:
     return [(path, method) for path, entry in app.openapi()["paths"].items() for method in entry]
 
 
+@functools.cache
+def read_document(url: str) -> Any:
+    """The OpenAPI document of a service, as schemathesis needs it."""
+    import schemathesis
+
+    return schemathesis.openapi.from_url(url)
+
+
 def probe(url: str, path: str, method: str, headers: dict[str, str]) -> None:
     """Call one operation with many valid and invalid inputs, and validate the responses against the document."""
-    import schemathesis
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
 
-    document = schemathesis.openapi.from_url(url)
+    document = read_document(url)
     applied = [
         not_a_server_error,
         checks.status_code_conformance,

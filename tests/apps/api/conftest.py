@@ -44,9 +44,11 @@ PROFILE = {
 # Shorter delays for the tests. Everything else is as in the worker's container.
 HASTY_WORKER = """
 import asyncio
-from api.settings import WorkerSettings
-from api.worker import run
-from common.process import load_or_exit
+from common import startup
+with startup.without_garbage_collection():
+    from api.settings import WorkerSettings
+    from api.worker import run
+    from common.process import load_or_exit
 settings = load_or_exit(WorkerSettings)
 times = dict(lockDuration={lock_milliseconds}, stalledInterval=1000)
 asyncio.run(run(settings, finish_seconds={finish_seconds}, reconcile_seconds=1, count_seconds=1, **times))

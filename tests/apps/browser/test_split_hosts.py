@@ -19,7 +19,7 @@ from tests.ports import free_port
 
 from .conftest import chromium_at, opening_tabs
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly]
 
 DOMAIN = "alva.test"
 HOSTS = {"web": "staging", "api": "api-staging", "auth": "auth-staging", "admin": "admin-staging"}
