@@ -190,7 +190,13 @@ def test_no_view_is_wider_than_a_phone(opened: Open) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE_WIDTH, view
 
 
-@pytest.mark.parametrize("state", ["failing", "rolled-back", "alarms", "expired", "many"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "rolled-back",
+        *(pytest.param(state, marks=pytest.mark.nightly) for state in ("failing", "alarms", "expired", "many")),
+    ],
+)
 def test_no_state_has_a_serious_accessibility_finding_light_or_dark(opened: Open, state: str) -> None:
     page = opened(state)
     for view in VIEWS if state == "rolled-back" else ("overview",):

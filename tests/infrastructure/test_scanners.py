@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 CHECKOV = REPOSITORY / "tools" / "checkov"
 
@@ -23,6 +25,7 @@ def test_cfn_lint_finds_nothing(staging: Any, production: Any) -> None:
     assert (finished.returncode, finished.stdout) == (0, ""), finished.stdout + finished.stderr
 
 
+@pytest.mark.nightly
 def test_checkov_finds_nothing_that_is_not_accepted_with_a_reason(
     staging: Any, production: Any, tmp_path: Path
 ) -> None:

@@ -144,7 +144,7 @@ def test_sign_up_to_plan_works_without_scripts(open_tab: OpenTab, outside: Any, 
     ("is_phone", "scheme"),
     [
         pytest.param(False, "light", id="desktop-light"),
-        pytest.param(True, "dark", id="phone-dark"),
+        pytest.param(True, "dark", id="phone-dark", marks=pytest.mark.nightly),
         pytest.param(False, "dark", id="desktop-dark", marks=pytest.mark.nightly),
         pytest.param(True, "light", id="phone-light", marks=pytest.mark.nightly),
     ],

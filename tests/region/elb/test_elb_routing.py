@@ -424,24 +424,31 @@ def test_a_tls_proxy_verifies_and_passes_bytes_until_it_is_removed(make_rig):
                     await writer.drain()
             writer.close()
 
-        upstream = await asyncio.start_server(shout, "127.0.0.1", 0)
-        upstream_port = upstream.sockets[0].getsockname()[1]
+        async def is_closed():
+            try:
+                _, writer = await asyncio.open_connection(address, port)
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
         address, port = f"127.{rig.config.loopback_octet}.9.9", 6379
-        rig.load_balancers.tls_proxy(
-            "cache", address, port, "127.0.0.1", upstream_port, rig.certificates.issue("cache.example.com")
-        )
-        await rig.until(lambda: True)
-        trust = ssl.create_default_context(cafile=str(rig.certificates.authority_file))
-        reader, writer = await asyncio.open_connection(address, port, ssl=trust, server_hostname="cache.example.com")
-        writer.write(b"ping")
-        assert await reader.readexactly(4) == b"PING"
-        writer.close()
-        rig.load_balancers.remove_tls_proxy("cache")
-        await rig.until(lambda: True)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(address, port)
-        upstream.close()
-        await upstream.wait_closed()
+        async with await asyncio.start_server(shout, "127.0.0.1", 0) as upstream:
+            upstream_port = upstream.sockets[0].getsockname()[1]
+            rig.load_balancers.tls_proxy(
+                "cache", address, port, "127.0.0.1", upstream_port, rig.certificates.issue("cache.example.com")
+            )
+            await rig.until(lambda: True)
+            trust = ssl.create_default_context(cafile=str(rig.certificates.authority_file))
+            reader, writer = await asyncio.open_connection(
+                address, port, ssl=trust, server_hostname="cache.example.com"
+            )
+            writer.write(b"ping")
+            assert await reader.readexactly(4) == b"PING"
+            writer.close()
+            rig.load_balancers.remove_tls_proxy("cache")
+            # Envoy closes the port a moment after it has accepted the configuration.
+            await async_until(is_closed, "Envoy to close the port")
 
     run(make_rig, test)
 
