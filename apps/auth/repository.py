@@ -33,6 +33,8 @@ async def find_or_add_user(db: AsyncSession, email: str) -> User:
 
 async def list_users(db: AsyncSession, search: str, limit: int, offset: int) -> tuple[list[User], int]:
     """Return the users whose address contains `search`, newest first, and their total number."""
+    if "\0" in search:  # PostgreSQL's type text cannot contain it, so no address does.
+        return [], 0
     matching = User.email.contains(search.lower(), autoescape=True)
     page = select(User).where(matching).order_by(User.created_at.desc(), User.id).limit(limit).offset(offset)
     total = await db.scalar(select(func.count()).select_from(User).where(matching))

@@ -19,13 +19,13 @@ from tests.apps.api.conftest import sign_token
 from tests.apps.conftest import KeyPair, PostgresServer, RunningProcess, new_email
 
 EFFORT = settings(
-    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+EXAMPLES = pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.nightly)])
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def read_document(url: str) -> Any:
     return schemathesis.openapi.from_url(url)
 
 
-def probe(url: str, path: str, method: str, headers: dict[str, str]) -> None:
-    """Call one operation with many valid and invalid inputs, and validate the responses against the document."""
+def probe(url: str, path: str, method: str, headers: dict[str, str], examples: int) -> None:
+    """Call one operation with this many valid and invalid inputs, and validate the responses against the document."""
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
 
@@ -67,7 +67,7 @@ def probe(url: str, path: str, method: str, headers: dict[str, str]) -> None:
         checks.response_schema_conformance,
     ]
 
-    @EFFORT
+    @settings(EFFORT, max_examples=examples)
     @given(case=document[path][method].as_strategy())
     def call(case: Any) -> None:
         case.call_and_validate(checks=applied, headers=headers, timeout=60)
@@ -75,13 +75,17 @@ def probe(url: str, path: str, method: str, headers: dict[str, str]) -> None:
     call()
 
 
+@EXAMPLES
 @pytest.mark.parametrize(("path", "method"), operations("/api", api.endpoints.router, api.admin_endpoints.router))
-def test_api_conforms_to_its_openapi_document(api: RunningProcess, keys: KeyPair, path: str, method: str) -> None:
-    probe(f"{api.url}/api/openapi.json", path, method, sign_token(keys, "admin"))
+def test_api_conforms_to_its_openapi_document(
+    api: RunningProcess, keys: KeyPair, path: str, method: str, examples: int
+) -> None:
+    probe(f"{api.url}/api/openapi.json", path, method, sign_token(keys, "admin"), examples)
 
 
+@EXAMPLES
 @pytest.mark.parametrize(("path", "method"), operations("/auth", auth.endpoints.router))
 def test_auth_conforms_to_its_openapi_document(
-    auth: RunningProcess, administrator: dict[str, str], path: str, method: str
+    auth: RunningProcess, administrator: dict[str, str], path: str, method: str, examples: int
 ) -> None:
-    probe(f"{auth.url}/auth/openapi.json", path, method, administrator)
+    probe(f"{auth.url}/auth/openapi.json", path, method, administrator, examples)

@@ -42,6 +42,7 @@ def test_forty_services_are_drawn_and_listed(page: Page) -> None:
     assert elements(page) < MOST_ELEMENTS
 
 
+@pytest.mark.nightly
 def test_hundred_thousand_lines_are_read_and_only_visible_ones_are_elements(page: Page) -> None:
     page.evaluate("location.hash = '#logs'")
     expect(page.locator("#log-state")).to_contain_text(f"{LOG_LINES} of {LOG_LINES} lines")

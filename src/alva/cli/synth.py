@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from alva.cli.cdk_bytecode import shared_bytecode
+from alva.cli import shared_bytecode
 from alva.cli.invocation import ROOT, Invocation, verb
 from alva.cli.progress import step
 from alva.errors import SynthesisFailed
@@ -58,7 +58,7 @@ def run_app(script: str, environment: str, folder: Path) -> None:
     Raises SynthesisFailed with the app's last lines.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="alva-synth-") as temporary, shared_bytecode():
+        with tempfile.TemporaryDirectory(prefix="alva-synth-") as temporary, shared_bytecode.of_the_cdk():
             # The CDK's Node program runs from here. Without this file, Node would read a package.json of /tmp.
             (Path(temporary) / "package.json").write_text("{}")
             ended = subprocess.run(

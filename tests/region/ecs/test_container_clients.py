@@ -27,6 +27,8 @@ from tests.waiting import until
 from .test_pushed_images import Ecr, shell
 from .workbench import Workbench
 
+pytestmark = pytest.mark.nightly
+
 BUSYBOX = shutil.which("busybox")
 PROJECT = Path(__file__).parents[3]
 

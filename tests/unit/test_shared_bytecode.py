@@ -1,4 +1,4 @@
-"""The bytecode of the CDK's package, shared between clones."""
+"""The bytecode of packages, shared between clones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from alva.cli.cdk_bytecode import shared_bytecode
+from alva.cli import shared_bytecode
 
 
 @pytest.fixture
@@ -57,10 +58,10 @@ def test_another_clone_uses_the_bytecode_of_the_first(
 ) -> None:
     first, second = clones
     use(first, monkeypatch)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert compiled(first) == ["__init__", "aws_ecs/__init__"]
     use(second, monkeypatch)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert bytecode(second) == bytecode(first) != []
         assert compiled(second) == []
 
@@ -70,7 +71,7 @@ def test_bytecode_that_does_not_fit_is_compiled_again_and_cached(
 ) -> None:
     first, second = clones
     use(first, monkeypatch)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert compiled(first) == ["__init__", "aws_ecs/__init__"]
     changed = second / "__init__.py"
     text = changed.read_text()
@@ -78,11 +79,11 @@ def test_bytecode_that_does_not_fit_is_compiled_again_and_cached(
     changed.write_text(text)
     os.utime(changed, (1, 1))
     use(second, monkeypatch)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert compiled(second) == ["__init__"]
     for folder in second.rglob("__pycache__"):
         shutil.rmtree(folder)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert compiled(second) == []
 
 
@@ -90,6 +91,14 @@ def test_an_unwritable_cache_only_costs_time(clones: tuple[Path, Path], monkeypa
     first, _ = clones
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/no-such-folder")
     use(first, monkeypatch)
-    with shared_bytecode():
+    with shared_bytecode.of_the_cdk():
         assert compiled(first) == ["__init__", "aws_ecs/__init__"]
     assert bytecode(first)
+
+
+def test_bytecode_of_all_packages_is_shared(clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = clones
+    for clone, created in ((first, ["__init__", "aws_ecs/__init__"]), (second, [])):
+        monkeypatch.setattr(sysconfig, "get_path", lambda _, clone=clone: str(clone.parent))
+        with shared_bytecode.of_all_packages():
+            assert compiled(clone) == created
