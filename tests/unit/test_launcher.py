@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = (
-    *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "grep", "mkdir"),
+    *("sh", "awk", "cat", "cksum", "cut", "df", "dirname", "env", "grep", "mkdir", "mv"),
     *("readlink", "rm", "sed", "tail", "tr"),
 )
 """The programs of every Debian, Ubuntu and macOS, besides `uname`."""
@@ -155,6 +155,17 @@ def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, comm
 def test_packages_have_bytecode_with_any_environment(machine: Machine) -> None:
     machine.add_python("3.13.5")
     assert machine.run("synth", PYTHONDONTWRITEBYTECODE="1").stderr.endswith(f"{STARTED} synth\n")
+
+
+def test_next_clone_has_uv_from_the_cache(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    for clone in ("first", "second"):
+        (tmp_path / clone).mkdir()
+        machine = Machine(tmp_path / clone)
+        machine.add_python("3.13.5")
+        result = machine.run("synth", XDG_CACHE_HOME=cache)
+        assert ("installing uv" in result.stderr) == (clone == "first")
+        assert result.stderr.endswith(f"{STARTED} synth\n")
 
 
 @pytest.mark.parametrize("system", ["Linux x86_64", "Linux aarch64"])
