@@ -167,7 +167,7 @@ def test_logs_are_filtered_and_followed(page: Page, rehearsal: Rehearsal) -> Non
     expect(lines).to_contain_text("GET /a-path-of-this-test 404")
 
 
-def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> None:
+def test_metrics_have_thresholds(page: Page) -> None:
     show(page, "metrics")
     expect(page.locator(".chart canvas").first).to_be_visible()
     expect(page.locator("#charts")).to_contain_text("Alarm latency: above")
@@ -175,6 +175,10 @@ def test_metrics_have_thresholds_and_cost_has_a_sum_and_savings(page: Page) -> N
     depth = page.locator(".chart").filter(has_text="Queue depth").locator("tbody td").first
     expect(depth).to_have_text("0")
     screenshot(page, "metrics")
+
+
+@pytest.mark.nightly
+def test_cost_has_a_sum_and_savings(page: Page) -> None:
     show(page, "cost")
     expect(page.locator("#bill")).to_contain_text("a month")
     expect(page.locator("#savings tbody tr").first).to_be_visible()
