@@ -155,7 +155,8 @@ def test_full_disk_is_reported_and_nothing_is_changed(environment: Environment) 
     assert str(images) in ended.stderr
 
 
-@pytest.mark.nightly  # On every push, tests/region kills smaller regions: ecs/test_restart.py, control_plane/test_daemon.py.
+# On every push, smaller regions are killed: region/ecs/test_restart.py, region/control_plane/test_daemon.py.
+@pytest.mark.nightly
 def test_killed_region_restarts_with_its_former_state(environment: Environment) -> None:
     assert environment.alva("up").returncode == 0  # an earlier fault may have left changes to release
     with environment.database() as connection:
