@@ -229,6 +229,12 @@ def running_region(home: Path, **settings: Any) -> Iterator[RunningRegion]:
             daemon.stop(config)
 
 
+@pytest.fixture
+def immediate_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 repeats a request without a pause. By default it waits up to a second, then up to two, four and so on."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+
+
 @pytest.fixture(scope="session")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegion]:
     """One region for all tests that only use it; each test has its own names of stacks."""

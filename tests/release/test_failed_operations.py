@@ -330,6 +330,7 @@ def test_unrecorded_release_is_recorded_when_the_command_is_repeated(small: Smal
     assert (newest.outcome, newest.digests["web"]) == (SUCCEEDED, image)
 
 
+@pytest.mark.usefixtures("immediate_retries")
 def test_lost_endpoint_is_reported_with_the_operations_that_failed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

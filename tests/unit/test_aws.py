@@ -33,6 +33,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.usefixtures("immediate_retries")
 def test_lost_endpoint_is_reported_once_before_the_call_fails() -> None:
     port = free_port()
     said: list[str] = []

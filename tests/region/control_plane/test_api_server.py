@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.config import Config
 from botocore.exceptions import SSLError
 
 from alva.region import daemon
@@ -26,6 +27,7 @@ def secure_client(region: RunningRegion, service: str, *, host: str = "127.0.0.1
         aws_access_key_id="test",
         aws_secret_access_key="test",
         region_name=region.config.region,
+        config=Config(retries={"max_attempts": 0}),
     )
 
 

@@ -103,7 +103,7 @@ class Rig:
         self.config = config
         self.supervisor = Supervisor(self.config)
         self.certificates = CertificateAuthority(self.config.state_folder / "certificates")
-        self.background = Background()
+        self.background = Background(retry_seconds=0.1)
         self.metrics = Metrics()
         region: Any = SimpleNamespace(
             config=self.config,
