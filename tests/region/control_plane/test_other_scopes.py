@@ -135,6 +135,7 @@ def test_requests_to_other_accounts_and_regions_do_not_change_the_regions_own_re
         assert client(region, where, "cloudformation").describe_stacks()["Stacks"] == []
 
     # Wait until each background reader has done its work.
+    answers(f"{url}/api/x")
     cloudwatch = client(region, "home", "cloudwatch")
     cloudwatch.put_metric_data(
         Namespace=METRIC["Namespace"], MetricData=[{"MetricName": METRIC["MetricName"], "Value": 9}]
@@ -143,7 +144,6 @@ def test_requests_to_other_accounts_and_regions_do_not_change_the_regions_own_re
     for where in ELSEWHERE:
         assert alarm_state(region, where) != "ALARM", f"the metric at home reached the alarm in another {where}"
         assert metrics_of(region, where) == [("Both", "failures")]
-    answers(f"{url}/api/x")
     until(lambda: ("AWS/ApplicationELB", "RequestCount") in metrics_of(region, "home"))
     ec2, visitors = region.client("ec2"), served["Visitors"]
     ports = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
