@@ -85,6 +85,13 @@ class Environment(Rehearsal):
         answer = self.client("elbv2").describe_target_health(TargetGroupArn=balancer["targetGroupArn"])
         return list(answer["TargetHealthDescriptions"])
 
+    def settled(self) -> Standing:
+        """Wait until nothing is unsettled, and return the state."""
+        return until(
+            lambda: (now := self.standing()).unsettled == () and None not in now.digests.values() and now,
+            "a settled environment",
+        )
+
     @contextmanager
     def unharmed(self, *, felt: Sequence[str] = ()) -> Iterator[None]:
         """Check that users see no failed request during the block, and that the former state runs and verifies
@@ -92,14 +99,11 @@ class Environment(Rehearsal):
 
         `felt` are paths whose users may notice the fault.
         """
-        before = self.standing()
-        assert before.unsettled == ()
+        # The load balancer may still check the targets that the test before has put back.
+        before = self.settled()
         with self.users() as problems:
             yield
-            until(
-                lambda: (now := self.standing()).unsettled == () and None not in now.digests.values(),
-                "a settled environment",
-            )
+            self.settled()
         assert self.standing() == before
         verified = self.alva("verify")
         assert verified.returncode == 0, verified.stdout + verified.stderr
