@@ -14,7 +14,7 @@ from tests.waiting import until
 from .environment import Rehearsal
 from .test_flow import link_in, mails_to
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.nightly]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ ELSEWHERE = ("add-a-service.md", "remove-a-service.md")
 
 RUNBOOKS = sorted((f for f in FOLDER.glob("*.md") if f.name != "README.md"), key=lambda f: (f.name in LAST, f.name))
 
-ON_EVERY_PUSH = ("roll-back.md", "run-migrations.md", "stuck-release.md")
+ON_EVERY_PUSH = ("roll-back.md", "stuck-release.md")
 """The runbooks that are run on every push; all are run every night."""
 
 TYPED = "sk-typed-by-the-runbook\n"

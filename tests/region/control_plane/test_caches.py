@@ -170,6 +170,7 @@ def test_a_changed_parameter_reaches_the_running_node(cache: Cache) -> None:
     cache.region.update("cache", template())
 
 
+@pytest.mark.nightly  # It waits for the next publication, up to 15 s.
 def test_metrics_of_the_node_reach_cloudwatch(cache: Cache) -> None:
     def latest(metric: str) -> float | None:
         answer = cache.region.client("cloudwatch").get_metric_statistics(

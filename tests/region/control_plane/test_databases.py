@@ -171,6 +171,7 @@ def latest(region: RunningRegion, metric: str) -> float | None:
     return float(points[-1]["Maximum"]) if points else None
 
 
+@pytest.mark.nightly  # It waits for the next publication, up to 15 s.
 def test_metrics_of_the_server_reach_cloudwatch(database: Database) -> None:
     connections = [database.connect() for _ in range(3)]
     try:
