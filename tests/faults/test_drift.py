@@ -42,7 +42,8 @@ def test_service_with_another_task_definition_is_reported_and_restored(environme
     assert "drift" not in environment.alva("status").stdout
 
 
-@pytest.mark.parametrize("count", [0, pytest.param(3, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("count", [0, 3])
 def test_desired_count_changed_by_hand_is_reported_and_restored(environment: Environment, count: int) -> None:
     ecs = environment.client("ecs")
     ecs.update_service(cluster=CLUSTER, service="alva-web", desiredCount=count)

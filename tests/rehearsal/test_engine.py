@@ -83,6 +83,7 @@ def test_step_that_does_not_end_is_cancelled_and_the_former_version_runs(rehears
     assert problems == []
 
 
+@pytest.mark.nightly
 def test_contraction_is_refused_unless_allowed(rehearsal: Rehearsal) -> None:
     versions = rehearsal.project / "apps" / "migrations" / "versions"
     head = read_revisions(versions)[-1].revision
