@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Import modules and build the app in a fifth less time, and exclude what exists at the end from later collections.
+    """Disable garbage collection in the block, and exclude the objects that exist at its end from later collections.
 
-    Modules, models and routes stay as long as the process. Python would search them for garbage again and again.
+    Modules, models and routes stay as long as the process, and Python would search them for garbage again and again.
+    Without that, a service starts in a fifth less time.
     https://docs.python.org/3/library/gc.html#gc.freeze
     """
     gc.disable()

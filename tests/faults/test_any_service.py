@@ -30,6 +30,7 @@ def test_service_is_added_released_broken_rolled_back_and_removed(environment: E
     assert names(rehearsal) == before | {"blog"}
     assert answer(rehearsal, "/blog") == answer(rehearsal, "/blog/") == (200, "blog")
     assert answer(rehearsal, "/")[1] == "web"
+    assert rehearsal.alva("verify").returncode == 0
     good = rehearsal.get("/blog/").headers["x-alva-digest"]
 
     with rehearsal.edited("apps/blog/__main__.py", "raise SystemExit(1)\n"):

@@ -26,7 +26,8 @@ case "$*" in
     "-c ") ;;
     *fcntl*) exec {real} "$@" ;;
     "-m venv --clear --without-pip "*) mkdir -p "$5/bin" && cp "$0" "$5/bin/python" ;;
-    *) echo "unexpected: $*${{PYTHONDONTWRITEBYTECODE:+ without bytecode}}" >&2; exit 99 ;;
+    *) echo "$*" >>"$HOME/python-calls"
+        echo "unexpected: $*${{PYTHONDONTWRITEBYTECODE:+ without bytecode}}" >&2; exit 99 ;;
 esac
 """
 
@@ -155,6 +156,25 @@ def test_aws_verbs_do_not_install_the_region(machine: Machine, system: str, comm
 def test_packages_have_bytecode_with_any_environment(machine: Machine) -> None:
     machine.add_python("3.13.5")
     assert machine.run("synth", PYTHONDONTWRITEBYTECODE="1").stderr.endswith(f"{STARTED} synth\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "prepared"),
+    [
+        (("up",), ["-P -m alva synth"]),
+        (("test", "tests/unit"), ["-P -m alva.cli.shared_bytecode pytest --collect-only -p no:cacheprovider"]),
+        (("up", "--yes"), []),
+        (("synth",), []),
+    ],
+    ids=" ".join,
+)
+def test_work_that_needs_no_node_package_runs_beside_npm(
+    machine: Machine, command: tuple[str, ...], prepared: list[str]
+) -> None:
+    machine.add_python("3.13.5")
+    own = f"-P -m alva {' '.join(command)}"
+    assert machine.run(*command).stderr.endswith(f"unexpected: {own}\n")
+    assert (machine.root / "python-calls").read_text().splitlines() == [*prepared, own]
 
 
 def test_next_clone_has_uv_from_the_cache(tmp_path: Path) -> None:

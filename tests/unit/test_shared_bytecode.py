@@ -53,32 +53,31 @@ def compiled(package: Path) -> list[str]:
     return [Path(name).parent.parent.joinpath(Path(name).name.partition(".")[0]).as_posix() for name in created]
 
 
-def test_another_clone_uses_the_bytecode_of_the_first(
-    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def cached(clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The two installations; the bytecode of the first one is cached, and Python finds the second one."""
     first, second = clones
     use(first, monkeypatch)
     with shared_bytecode.of_the_cdk():
         assert compiled(first) == ["__init__", "aws_ecs/__init__"]
     use(second, monkeypatch)
+    return clones
+
+
+def test_another_clone_uses_the_bytecode_of_the_first(cached: tuple[Path, Path]) -> None:
+    first, second = cached
     with shared_bytecode.of_the_cdk():
         assert bytecode(second) == bytecode(first) != []
         assert compiled(second) == []
 
 
-def test_bytecode_that_does_not_fit_is_compiled_again_and_cached(
-    clones: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = clones
-    use(first, monkeypatch)
-    with shared_bytecode.of_the_cdk():
-        assert compiled(first) == ["__init__", "aws_ecs/__init__"]
+def test_bytecode_that_does_not_fit_is_compiled_again_and_cached(cached: tuple[Path, Path]) -> None:
+    _, second = cached
     changed = second / "__init__.py"
     text = changed.read_text()
     changed.unlink()
     changed.write_text(text)
     os.utime(changed, (1, 1))
-    use(second, monkeypatch)
     with shared_bytecode.of_the_cdk():
         assert compiled(second) == ["__init__"]
     for folder in second.rglob("__pycache__"):

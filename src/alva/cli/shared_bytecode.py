@@ -28,7 +28,7 @@ _UNUSED_SECONDS = 30 * 86400.0
 
 
 def of_the_cdk() -> contextlib.AbstractContextManager[None]:
-    """The context in which a synthesis runs."""
+    """Share the bytecode of the CDK's package, which the block imports."""
     spec = importlib.util.find_spec("aws_cdk")
     if spec is None or spec.origin is None:
         return contextlib.nullcontext()
@@ -36,7 +36,7 @@ def of_the_cdk() -> contextlib.AbstractContextManager[None]:
 
 
 def of_all_packages() -> contextlib.AbstractContextManager[None]:
-    """The context in which a program runs that imports many packages. It begins with half a second of search."""
+    """Share the bytecode of all installed packages, which takes half a second, with what the block imports."""
     packages = Path(sysconfig.get_path("purelib"))
     names = sorted(each.name for each in packages.glob("*.dist-info"))
     return _shared(packages, f"all-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:16]}")
