@@ -100,9 +100,7 @@ def test_everything_listens_on_loopback_only(region: RunningRegion) -> None:
 
 
 def test_port_in_use_is_named_and_no_process_is_left(tmp_path: Path) -> None:
-    with reserved_region_config(tmp_path) as config, socket.socket() as taken:
-        taken.bind(("127.0.0.1", config.edge_port))
-        taken.listen()
+    with reserved_region_config(tmp_path) as config, socket.create_server(("127.0.0.1", config.edge_port)):
         with pytest.raises(RegionFailed, match=f"port {config.edge_port} is in use") as failure:
             daemon.start(config)
         assert failure.value.next_step is not None

@@ -28,6 +28,7 @@ from alva.region.cloudwatch.metrics import Metrics
 from alva.region.config import RegionConfig
 from alva.region.control_plane import ControlPlane
 from alva.region.elb import LoadBalancers
+from alva.region.elb.records import Listener, Records
 from alva.region.elb.store import Store
 from alva.region.network import Loopback
 from alva.region.query_protocol import flatten
@@ -234,28 +235,54 @@ class Rig:
         """Return once the condition holds and Envoy serves the configuration that it led to, if that is accepted."""
 
         async def holds() -> bool:
-            return condition() and (not is_accepted or await self.load_balancers._envoy.has_loaded())
+            return condition() and (not is_accepted or await self._is_served())
 
         await async_until(holds, seconds=timeout_seconds)
 
-    async def until_listening(self) -> None:
-        """Return once the edge accepts connections."""
+    async def until_served(self) -> None:
+        """Return once Envoy serves every listener and rule that the API has accepted."""
+        await self.until(lambda: True)
 
-        async def listens() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self.config.edge_port)
-            except OSError:
-                return False
-            writer.close()
-            return True
+    async def _is_served(self) -> bool:
+        # Envoy opens a port a moment after it has accepted the configuration, and not all ports at once.
+        return (
+            routing(self.load_balancers._records) == routing(self.store.records())
+            and await self.load_balancers._envoy.has_loaded()
+            and all([await accepts_connections(*place) for place in self._served_places()])
+        )
 
-        await async_until(listens, "the edge to listen")
+    def _served_places(self) -> list[tuple[str, int]]:
+        records, edge = self.load_balancers._records, self.load_balancers._edge
+        listeners = [
+            (balancer.address, edge.port_of(listener.port))
+            for balancer in records.load_balancers
+            for listener in balancer.listeners
+            if listener.admits_clients
+        ]
+        return [*listeners, *((proxy.address, proxy.port) for proxy in self.load_balancers._tls_proxies.values())]
 
     def state(self, group: str, target: Target) -> str:
         return self.load_balancers.health(group, target.address, target.port).state.value
 
     async def until_state(self, group: str, target: Target, state: str, timeout_seconds: float = 60) -> None:
         await self.until(lambda: self.state(group, target) == state, timeout_seconds)
+
+
+def routing(records: Records) -> dict[str, tuple[Listener, ...]]:
+    """The listeners by load balancer, without whether they admit clients, which only the data plane knows."""
+    return {
+        balancer.arn: tuple(replace(listener, admits_clients=True) for listener in balancer.listeners)
+        for balancer in records.load_balancers
+    }
+
+
+async def accepts_connections(address: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(address, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def called(handle_request: Any, action: str, request: dict[str, Any]) -> ElementTree.Element:

@@ -256,7 +256,7 @@ def test_envoy_is_restarted_though_the_first_attempt_fails(make_rig, monkeypatch
         ended = envoy.process
         ended.kill()
         await rig.until(lambda: envoy.process is not ended, 20)
-        await rig.until_listening()
+        await rig.until_served()
 
     run(make_rig, test)
 
@@ -267,8 +267,8 @@ def test_the_data_plane_follows_the_next_change_after_an_exception(make_rig, mon
         broken = raising_once(rig.load_balancers._update)
         monkeypatch.setattr(rig.load_balancers, "_update", broken)
         balancer = await rig.load_balancer()
-        await rig.until(lambda: len(broken.calls) > 0)
+        await rig.until(lambda: len(broken.calls) > 0, is_accepted=False)
         await rig.listener(balancer, {"Type": "forward", "TargetGroupArn": group})
-        await rig.until_listening()
+        await rig.until_served()
 
     run(make_rig, test)
