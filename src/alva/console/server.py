@@ -239,14 +239,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def listen(port: int) -> socket.socket:
+    """Return a socket that is bound on loopback. Port 0 takes a free port. Raises OSError."""
+    # asyncio sets TCP_NODELAY for the connections only if the socket names its protocol.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
+
+
 class Console:
     """The console's server."""
 
     def __init__(self, session: Session, port: int = 0) -> None:
         """Listen at once, so that the address is known. Port 0 takes a free port. Raises OSError."""
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))
+        self._socket = listen(port)
         self.port: int = self._socket.getsockname()[1]
         self.token = secrets.token_urlsafe(24)
         app = make_app(session, self.port, self.token)

@@ -32,7 +32,9 @@ _TLS_HANDSHAKE = b"\x16"
 
 def listen(port: int) -> socket.socket:
     """Listen at the API's port on loopback. Raises RegionFailed when it is in use."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY for the connections only if the socket names its protocol (asyncio.base_events). Without
+    # TCP_NODELAY, the second part of an answer waits up to 40 ms for the client's acknowledgement (tcp(7)).
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

@@ -93,8 +93,11 @@ class Place:
 
 
 def stream_socket() -> socket.socket:
-    """A TCP socket of the calling thread's namespace; it remains in that namespace."""
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """A TCP socket of the calling thread's namespace; it remains in that namespace.
+
+    It names its protocol: asyncio sets TCP_NODELAY only then.
+    """
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 def own_namespace() -> Namespace:
