@@ -60,7 +60,7 @@ def write_layout(
         layer if isinstance(layer, bytes) else tar(file_entry(name, content) for name, content in layer.items())
         for layer in layers
     ]
-    packed = [gzip.compress(archive, mtime=0) for archive in archives]
+    packed = [gzip.compress(archive, 1, mtime=0) for archive in archives]
     configuration = json.dumps(
         {
             "os": "linux",
