@@ -1,9 +1,10 @@
 """The figures of the README, measured: installation, first and later `up`, a release, memory at rest, `down`.
 
-    .venv/bin/python benchmarks/figures.py [--fresh] [--json]
+    .venv/bin/python benchmarks/figures.py [--fresh] [--keep] [--json]
 
 Runs in a clone, with a home and ports of its own, beside a region that may already run. `--fresh` also times its
-installation, with this machine's package caches as they are.
+installation, with this machine's package caches as they are. `--keep` leaves the clone, for runs one after the other:
+after its deletion, ext4 makes new files slowly for a minute (recently_deleted in Linux's fs/ext4/ialloc.c).
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ TARGET_RESIDENT_MB = 900.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fresh", action="store_true", help="also time a fresh clone to serving")
+    parser.add_argument("--keep", action="store_true", help="leave the clone in the folder for temporary files")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
 
-    with tempfile.TemporaryDirectory(prefix="alva-figures-", ignore_cleanup_errors=True) as folder:
-        project = Path(folder) / "alva"
-        figures = measure(project, fresh=arguments.fresh)
+    folder = Path(tempfile.mkdtemp(prefix="alva-figures-"))
+    try:
+        figures = measure(folder / "alva", fresh=arguments.fresh)
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(figures, indent=2) if arguments.json else as_table(figures))
 
 
@@ -71,8 +76,7 @@ def clone(project: Path) -> None:
 def share_installation(project: Path) -> float:
     """Install as the launcher does for `up`, the only verb that needs the local region. Return the seconds.
 
-    This `up` has a home that is not used again and not deleted: for a minute after many files were deleted, ext4 makes
-    new ones ten times as slowly (recently_deleted in Linux's fs/ext4/ialloc.c).
+    This `up` has a home that is not used again and not deleted, which would make the next `up` slow.
     """
     home = project.parent / "first"
     environment = {**isolated(project), "ALVA_HOME": str(home)}
