@@ -76,7 +76,7 @@ def clone(project: Path) -> None:
 def share_installation(project: Path) -> float:
     """Install as the launcher does for `up`, the only verb that needs the local region. Return the seconds.
 
-    This `up` has a home that is not used again and not deleted, which would make the next `up` slow.
+    This `up` has a home of its own, which stays: to delete it would make the next `up` slow.
     """
     home = project.parent / "first"
     environment = {**isolated(project), "ALVA_HOME": str(home)}

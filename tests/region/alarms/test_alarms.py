@@ -266,7 +266,7 @@ def test_an_alarm_on_the_load_balancers_errors_is_in_alarm(region):
     def answered():
         try:
             return [httpx.get(stack.outputs["Url"]).status_code for _ in range(5)]
-        except httpx.TransportError:
+        except (httpx.NetworkError, httpx.RemoteProtocolError):
             return None
 
     until(lambda: state()["StateValue"] == "OK", "the alarm to be OK")

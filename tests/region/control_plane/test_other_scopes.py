@@ -161,7 +161,7 @@ def test_requests_to_other_accounts_and_regions_do_not_change_the_regions_own_re
 def answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=httpx.Timeout(20, connect=0.5)).status_code == 200
-    except httpx.TransportError:
+    except (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError):
         return False
 
 

@@ -279,7 +279,7 @@ def routing(records: Records) -> dict[str, tuple[Listener, ...]]:
 async def accepts_connections(address: str, port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection(address, port)
-    except OSError:
+    except ConnectionRefusedError:
         return False
     writer.close()
     return True

@@ -165,7 +165,8 @@ def test_stack_with_a_load_balancer_serves_changes_rolls_back_and_is_deleted(reg
 def answer_of(url):
     try:
         return httpx.get(url, timeout=httpx.Timeout(20, connect=0.5)).text
-    except httpx.TransportError as error:  # a port that closes can also reset a connection
+    # A port that opens or closes can also end a connection that it has accepted.
+    except (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError) as error:
         return type(error).__name__
 
 

@@ -17,6 +17,8 @@ import pytest
 from alva.errors import RegionFailed
 from tests.waiting import async_until
 
+from .conftest import accepts_connections
+
 
 def run(make_rig, test):
     """Run a test's coroutine with its own rig."""
@@ -392,14 +394,14 @@ def test_https_to_the_dns_name_reaches_the_https_listener(make_rig):
         trust = ssl.create_default_context(cafile=str(rig.certificates.authority_file))
         assert (await client.get("/")).headers["location"] == f"{rig.tls_url}/"
         async with httpx.AsyncClient(verify=trust) as own:
+            assert (await own.get(rig.tls_url)).text == "secure"
 
-            async def answer(url):
-                # Port 80 accepts TLS a moment after it has accepted plain text.
-                with contextlib.suppress(httpx.TransportError):
-                    return (await own.get(url)).text
+            async def answer_at_port_80():
+                with contextlib.suppress(httpx.NetworkError):
+                    return (await own.get(rig.url.replace("http:", "https:"))).text
 
-            for url in (rig.tls_url, rig.url.replace("http:", "https:")):
-                assert await async_until(lambda url=url: answer(url), f"an answer of {url}") == "secure"
+            # Port 80 accepts TLS a moment after it has accepted plain text.
+            assert await async_until(answer_at_port_80, "TLS at port 80") == "secure"
 
     run(make_rig, test)
 
@@ -430,12 +432,7 @@ def test_a_tls_proxy_verifies_and_passes_bytes_until_it_is_removed(make_rig):
             writer.close()
 
         async def is_closed():
-            try:
-                _, writer = await asyncio.open_connection(address, port)
-            except ConnectionRefusedError:
-                return True
-            writer.close()
-            return False
+            return not await accepts_connections(address, port)
 
         address, port = f"127.{rig.config.loopback_octet}.9.9", 6379
         async with await asyncio.start_server(shout, "127.0.0.1", 0) as upstream:

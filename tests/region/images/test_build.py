@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import urllib.error
 import urllib.request
 from importlib import metadata
 from pathlib import Path
@@ -499,7 +500,7 @@ def get(url: str) -> dict[str, str]:
             with urllib.request.urlopen(url, timeout=5) as response:
                 result: dict[str, str] = json.load(response)
                 return result
-        except OSError:  # also a connection that is reset
+        except (urllib.error.URLError, ConnectionError):
             return None
 
     return until(answer, f"an answer at {url}")

@@ -95,7 +95,7 @@ class Place:
 def stream_socket() -> socket.socket:
     """A TCP socket of the calling thread's namespace; it remains in that namespace.
 
-    It names its protocol: asyncio sets TCP_NODELAY only then.
+    asyncio sets TCP_NODELAY for its connections, because it names its protocol.
     """
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
